@@ -17,11 +17,11 @@ const deviceOptions = object(
     tf32: optional(boolean, false),
     fp8Sums: optional(boolean, false),
     stream: optional(cudaStream),
-    callSites: optional(boolean, process.env.MOE_KERNELS_CALL_SITES === "1"),
+    callSites: optional(boolean),
   } satisfies Fields<DeviceOptions>,
   "{ threads: 4 }",
 );
-type ReadDeviceOptions = Read<typeof deviceOptions>;
+type ReadDeviceOptions = Read<typeof deviceOptions> & { readonly callSites: boolean };
 
 /**
  * Opens a device.
@@ -31,7 +31,8 @@ type ReadDeviceOptions = Read<typeof deviceOptions>;
  */
 export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {}): Device {
   if (typeof name !== "string") throw invalidArgument("name", "a device name", name);
-  const read = deviceOptions(options, "options");
+  const { callSites = process.env.MOE_KERNELS_CALL_SITES === "1", ...given } = deviceOptions(options, "options");
+  const read = { ...given, callSites };
   return name === "auto" ? openAuto(read) : openNamed("name", name, read);
 }
 

@@ -80,6 +80,13 @@ export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./
 export type { Hierarchy, HierarchyConfig } from "./layer/description/hierarchy.js";
 export type { RouterNoise, RouterNoiseConfig } from "./layer/description/router_noise.js";
 export type { WeightDTypes } from "./layer/description/storage.js";
+export type {
+  ForwardOptions,
+  ForwardResult,
+  ForwardResultName,
+  SavedForward,
+  WantedForward,
+} from "./layer/forward_options.js";
 export type { ExpertOffload, OffloadOptions, OnMiss } from "./layer/offload.js";
 export { OffloadBudget, type OffloadBudgetOptions } from "./layer/offload_budget.js";
 export type { GateLogits, Training, TrainingLogits } from "./layer/router/training.js";
@@ -87,14 +94,7 @@ export type { ExpertMatrix, ExpertWeights } from "./layer/weights/expert_weights
 export type { LayerWeights } from "./layer/weights/layer_weights.js";
 export type { Orient, Stacking, StoredWeight, Weight, WeightLayout } from "./layer/weights/weight_layout.js";
 export type { ExpectedWork } from "./layer/work.js";
-export {
-  type ForwardOptions,
-  type ForwardResult,
-  type ForwardResultName,
-  MoeLayer,
-  type SavedForward,
-  type WantedForward,
-} from "./moe_layer.js";
+export { MoeLayer } from "./moe_layer.js";
 export {
   type LoadAllOptions,
   type LoadLayerOptions,
@@ -111,14 +111,14 @@ export {
   type ActivationGradients,
   activationBackward,
 } from "./operators/experts/activation_backward.js";
+export type { ActivationOptions } from "./operators/experts/activation_options.js";
 export { type CombineOptions, combine } from "./operators/experts/combine.js";
 export {
   type CombineBackwardOptions,
   type CombineGradients,
   combineBackward,
 } from "./operators/experts/combine_backward.js";
-export type { ActivationOptions, PackOptions } from "./operators/experts/grouped_gemm.js";
-export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/experts/grouped_gemm.js";
+export { type GroupedGemmOptions, groupedGemm } from "./operators/experts/grouped_gemm.js";
 export {
   type BiasedGroupedGemmGradients,
   type GroupedGemmBackwardOptions,
@@ -137,6 +137,7 @@ export {
   type LinearGradients,
   linearBackward,
 } from "./operators/experts/linear_backward.js";
+export { PackedExperts, type PackOptions, packExperts } from "./operators/experts/packed_experts.js";
 export { permute, unpermute } from "./operators/experts/permute.js";
 export { permuteBackward } from "./operators/experts/permute_backward.js";
 export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight.js";

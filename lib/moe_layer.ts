@@ -2,14 +2,13 @@ import { inspect } from "node:util";
 import type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
 import { type LoadFileOptions, type LoadGivenOptions, type LoadOptions, loadLayer } from "./checkpoint/load.js";
 import { type SaveOptions, saveLayer } from "./checkpoint/save.js";
-import { abortSignal, withSignal } from "./core/cancellation.js";
+import { withSignal } from "./core/cancellation.js";
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
 import { cannotCombine, checkInteger, invalidArgument, requires } from "./core/errors.js";
-import { boolean, choice, type Fields, floatDType, list, object, optional, type Read } from "./core/options.js";
+import { boolean, type Fields, floatDType, object, optional, type Read } from "./core/options.js";
 import type { StageTimes } from "./core/stages.js";
 import type { Tensor } from "./core/tensor.js";
-import { tensor } from "./core/tensor_option.js";
 import {
   type BackwardOptions,
   backwardOptions,
@@ -19,10 +18,18 @@ import {
 import { LayerParameters } from "./layer/backward/layer_parameters.js";
 import type { LayerState } from "./layer/backward/layer_state.js";
 import { savedForward } from "./layer/backward/saved_forward.js";
-import { checkNorm, type NormOption, normalised, normOption, residualOf, residualOption } from "./layer/block.js";
+import { checkNorm, normalised, normOption, residualOf } from "./layer/block.js";
 import { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 import { createLayer, type MoeLayerOptions } from "./layer/create.js";
 import type { MoeLayerDescription } from "./layer/description/config.js";
+import {
+  type ForwardOptions,
+  type ForwardResult,
+  type ForwardResultName,
+  forwardOptions,
+  type SavedForward,
+  type WantedForward,
+} from "./layer/forward_options.js";
 import type { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
 import { routingViews } from "./layer/router/routing_views.js";
@@ -30,89 +37,8 @@ import { checkGoesWithWeights, checkTokens, type Tokens, withMatrix } from "./la
 import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
 import { weight } from "./layer/weights/weight_layout.js";
 import { checkTensor, output } from "./operators/check.js";
-import { type Routing, routingRecord } from "./operators/routing/gating.js";
+import type { Routing } from "./operators/routing/gating.js";
 
-/** Options of {@link MoeLayer.forward}. */
-export interface ForwardOptions<D extends FloatDType = FloatDType> {
-  /** Ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing. */
-  routing?: Routing;
-  /**
-   * Route with the layer's noise (`noisy` or `routerJitter`), drawn from a seed, or given as noise [T or B * S, E] (with
-   * `hierarchy`, also groupNoise [T or B * S, G]); default without noise.
-   */
-  training?: Training;
-  /** Keep what {@link MoeLayer.backward} needs, and return `{ y, state }`; default false. */
-  save?: boolean;
-  /** With `save`: keep only x and the routing, and compute the rest again in the backward pass; default false. */
-  recompute?: boolean;
-  /**
-   * With `save`: where the device has memory of its own, keep the state in the host's, and copy it back for the backward
-   * pass; default false.
-   */
-  offload?: boolean;
-  /** Normalise x first: everything in the layer, router included, then gets RMSNorm(x), rounded to x's dtype. */
-  norm?: NormOption;
-  /**
-   * What is added to y before it is rounded: true for x as it was given (before `norm`), or a tensor [T, H] or [B, S, H];
-   * default nothing. Of a layer's banks only one must add it.
-   */
-  residual?: boolean | Tensor<FloatDType>;
-  /**
-   * Cancels the work that has not begun when it is aborted: reading y, or what else the forward was to write, is then
-   * ABORTED. The layer and the device go on. Default none.
-   */
-  signal?: AbortSignal;
-  /** What else to return, in an object `{ y, routing, logits }`; default nothing. */
-  want?: readonly ForwardResultName[];
-  /** Where to write y; default a new tensor. */
-  out?: Tensor<NoInfer<D>>;
-}
-
-const forwardResultNames = ["routing", "logits"] as const;
-/**
- * Results of a forward besides y: the `routing` that it used (ids and weights [T, k], as {@link MoeLayer.route} gives them),
- * and the router's `logits` [T, E], without noise.
- *
- * @useDeclaredType
- */
-export type ForwardResultName = (typeof forwardResultNames)[number];
-
-/** What {@link MoeLayer.forward} returns with `save` or `want`. */
-export interface ForwardResult<D extends FloatDType = FloatDType> {
-  /** Of the shape and dtype of x. */
-  readonly y: Tensor<D>;
-  /** With `save`. */
-  readonly state?: LayerState;
-  /** These two if they are wanted. */
-  readonly routing?: Routing;
-  /** [T, E] f32, without noise, if they are wanted. */
-  readonly logits?: Tensor<"f32">;
-}
-
-/** What {@link MoeLayer.forward} returns with `want`: y, and what is wanted. */
-export type WantedForward<D extends FloatDType, Wanted extends ForwardResultName> = Pick<ForwardResult<D>, "y"> &
-  Required<Pick<ForwardResult<D>, Wanted>>;
-
-/** What {@link MoeLayer.forward} returns with `save`. */
-export interface SavedForward<D extends FloatDType = FloatDType> extends ForwardResult<D> {
-  readonly state: LayerState;
-}
-
-const forwardOptions = object(
-  {
-    routing: optional(routingRecord),
-    training: optional(trainingOption),
-    save: optional(boolean, false),
-    recompute: optional(boolean, false),
-    offload: optional(boolean, false),
-    norm: optional(normOption),
-    residual: optional(residualOption),
-    signal: optional(abortSignal),
-    want: optional(list(choice(forwardResultNames))),
-    out: optional(tensor()),
-  } satisfies Fields<ForwardOptions>,
-  "{ out }",
-);
 const routeOptions = object({ training: optional(trainingOption) }, "{ training: { seed: 1 } }");
 const captureOptions = object(
   {
@@ -225,6 +151,7 @@ export class MoeLayer implements Disposable {
     options: ForwardOptions<D> & { want: Wanted },
   ): WantedForward<D, Wanted[number]>;
   forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D> & { save?: false; want?: never }): Tensor<D>;
+  forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D>): Tensor<D> | ForwardResult<D>;
   forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> = {}): Tensor<D> | ForwardResult<D> {
     const tokens = checkTokens(this.#parts.onDevice, x);
     const read = forwardOptions(options, "options");

@@ -100,7 +100,7 @@ Devices: ${devices}. Needs: ${needs}.
 }
 
 /** The files that npm would pack from the repository, with joined modules and the manifest that users need. */
-function packMain({ devDependencies: _, scripts, ...manifest }) {
+function packMain({ devDependencies: _, imports: __, scripts, ...manifest }) {
   const folder = join(staging, "main");
   const [{ files }] = JSON.parse(npm(["pack", "--dry-run", "--json", "--ignore-scripts"], root));
   for (const { path } of files) {

@@ -1,7 +1,7 @@
 import type { Device } from "../core/device.js";
 import type { DType } from "../core/dtype.js";
 import { Tensor } from "../core/tensor.js";
-import { PackedExperts } from "../operators/experts/grouped_gemm.js";
+import { PackedExperts } from "../operators/experts/packed_experts.js";
 import { type QuantizedWeight, tensorsOf } from "../operators/experts/quantized_weight.js";
 import { Random } from "../testing/random.js";
 import { randomQuantized } from "../testing/random_quantized.js";

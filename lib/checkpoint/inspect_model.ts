@@ -313,9 +313,10 @@ function mergeStorages(storages: readonly LayerStorage[]): GroupStorage {
   };
 }
 
-/** WeightMemory as stored, for the first layer and for all together; null if there are no experts. */
+/** WeightMemory as stored, for the first complete layer and for all together; null if there are no experts. */
 function storedMemory(storages: readonly LayerStorage[], numExperts: number): WeightMemory | null {
-  const { bytes, expertBytes } = storages[0] as LayerStorage;
+  const complete = storages.find(({ missing }) => missing.length === 0);
+  const { bytes, expertBytes } = complete ?? (storages[0] as LayerStorage);
   const experts = mergeStorages(storages).roles.filter(({ role }) => role.startsWith("experts."));
   const names = new Set(experts.flatMap((role) => role.formats));
   if (names.size === 0) return null;

@@ -15,7 +15,7 @@ export type MoeErrorCode =
   | "DEVICE_UNAVAILABLE"
   /** Something that the device, or a layer, cannot compute yet. */
   | "UNSUPPORTED_OPERATION"
-  /** A tensor, layer or device used after `dispose()`. */
+  /** A tensor, layer, file or device used after it was disposed of. */
   | "DISPOSED"
   /** Results of work that an AbortSignal cancelled before it began. */
   | "ABORTED"

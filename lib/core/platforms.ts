@@ -18,10 +18,23 @@ export const addonFile = "moe_kernels.node";
 /** Name of this platform, such as `linux-x64-glibc`; platforms of one name can load the same binary. */
 export function platformName(): string {
   if (process.platform !== "linux") return `${process.platform}-${process.arch}`;
-  // Otherwise the report does a reverse DNS lookup for every open connection.
-  Object.assign(process.report, { excludeNetwork: true });
-  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
-  return `linux-${process.arch}-${report.header?.glibcVersionRuntime ? "glibc" : "musl"}`;
+  libc ??= findLibc();
+  return `linux-${process.arch}-${libc}`;
+}
+
+let libc: Platform["libc"];
+
+function findLibc(): "glibc" | "musl" {
+  const { report } = process;
+  const { excludeNetwork } = report as { excludeNetwork?: boolean };
+  try {
+    // Otherwise the report does a reverse DNS lookup for every open connection.
+    Object.assign(report, { excludeNetwork: true });
+    const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
+    return header?.glibcVersionRuntime ? "glibc" : "musl";
+  } finally {
+    Object.assign(report, { excludeNetwork });
+  }
 }
 
 /** The package that holds a platform's addon. */

@@ -79,7 +79,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** Whether it was disposed of, alone or with its device. */
   get disposed(): boolean {
-    return this.#handle === undefined;
+    return this.#handle === undefined || this.#device.disposed;
   }
 
   /** @internal The backend's side; throws DISPOSED after dispose() of this tensor or of its device. */

@@ -37,7 +37,7 @@ export interface TensorHandle {
   map(): Uint8Array | undefined;
   /** A copy in the host's memory, in order with the enqueued work. */
   toHost(): HostHandle;
-  /** The address of its first element in the memory of the device; only on devices that are no `reference`. */
+  /** The address of its first element in the memory of the device; absent on `reference`. */
   address(): bigint;
   free(): void;
 }

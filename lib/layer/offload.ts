@@ -9,7 +9,8 @@ import { budgetFields, budgetRule, givenBudget, type OffloadBudget } from "./off
 /**
  * How a layer whose experts are larger than the device's memory keeps some of them there. The others are in the host's
  * memory (`cuda`, `simt`) or in the mapped cache file (`cpu`), and are brought in when a forward needs them. Router, biases
- * and shared experts always stay. Results are bit for bit those of a layer without offload.
+ * and shared experts always stay. Results are bit for bit those of a layer without offload, unless `onMiss` leaves
+ * experts to the CPU.
  */
 export interface OffloadOptions {
   /** Room that the layer shares with others, of the same device and with experts of the same size. */

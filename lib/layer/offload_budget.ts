@@ -42,7 +42,8 @@ export function budgetRule({ slots, bytes, policy }: Read<typeof budgetOptions>,
  * when it is disposed of.
  *
  *     using budget = new OffloadBudget(device, { bytes: 8 * 2 ** 30 });
- *     const layers = await Promise.all(indices.map((layer) => MoeLayer.load(model, { layer, device, offload: { budget } })));
+ *     const options = { device, cache: true, offload: { budget } };
+ *     const layers = await Promise.all(indices.map((layer) => MoeLayer.load(model, { layer, ...options })));
  */
 export class OffloadBudget implements Disposable {
   readonly #device: Device;

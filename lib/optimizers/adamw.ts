@@ -4,6 +4,7 @@ import type { TensorHandle } from "../core/tensor_handle.js";
 import { fraction, Optimizer, type OptimizerOptions, optimizerFields } from "./optimizer.js";
 import type { Parameter } from "./parameter.js";
 
+/** Options of {@link AdamW}. */
 export interface AdamWOptions extends OptimizerOptions {
   /** Default 0.9. */
   beta1?: number;

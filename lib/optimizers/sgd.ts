@@ -4,6 +4,7 @@ import { checkOwnClass } from "../core/own_class.js";
 import { fraction, Optimizer, type OptimizerOptions, optimizerFields } from "./optimizer.js";
 import type { Parameter } from "./parameter.js";
 
+/** Options of {@link SGD}. */
 export interface SGDOptions extends OptimizerOptions {
   /** Default 0: none, and nothing is kept. */
   momentum?: number;

@@ -5,8 +5,9 @@ export function formatMicroseconds(microseconds: number): string {
   return `${significant(microseconds / 1e6)} s`;
 }
 
-/** A readable size, in powers of 1024. */
-export function formatBytes(bytes: number): string {
+/** A readable size, in powers of 1024, of bytes that may be a mean. */
+export function formatBytes(size: number): string {
+  const bytes = Math.round(size);
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
   return power === 0 ? `${bytes} B` : `${significant(bytes / 1024 ** power)} ${units[power]}`;

@@ -1,7 +1,7 @@
 import type { FloatDType } from "../core/dtype.js";
-import { packExperts } from "../operators/experts/grouped_gemm.js";
 import { groupedGemmBackward } from "../operators/experts/grouped_gemm_backward.js";
 import { groupedGemmWeightBackward } from "../operators/experts/grouped_gemm_weight_backward.js";
+import { packExperts } from "../operators/experts/packed_experts.js";
 import type { Case } from "./case.js";
 import { offsetsOf, randomRows } from "./grouped_gemm_cases.js";
 import type { Inputs } from "./inputs.js";

@@ -1,6 +1,7 @@
 import { type Activation, activations, isGated } from "../core/backend.js";
 import type { FloatDType } from "../core/dtype.js";
-import { groupedGemm, packExperts } from "../operators/experts/grouped_gemm.js";
+import { groupedGemm } from "../operators/experts/grouped_gemm.js";
+import { packExperts } from "../operators/experts/packed_experts.js";
 import type { Case } from "./case.js";
 import type { Random } from "./random.js";
 import { unitRoundoff } from "./rounding.js";

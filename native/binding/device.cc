@@ -297,17 +297,20 @@ void DeviceObject::end_stream(Napi::Env env, std::optional<Napi::Promise::Deferr
   await(env, std::move(made), [&](Stream::Done done) {
     stream(env).end([backend = backend_] { return backend->synchronize(); }, std::move(done));
   });
-  // Tensors, layers and work that still hold the backend keep its memory alive.
+  let_go();
+}
+
+void DeviceObject::let_go() {
   backend_.reset();
   host_.reset();
+  staging_.reset();
 }
 
 void DeviceObject::dispose(const Napi::CallbackInfo& info) {
   if (backend_ == nullptr) return;
   if (stream_->idle()) {
     stream_.reset();
-    backend_.reset();
-    host_.reset();
+    let_go();
     return;
   }
   end_stream(info.Env(), std::nullopt);

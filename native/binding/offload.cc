@@ -50,7 +50,7 @@ static Napi::Object counts(Napi::Env env, const OffloadCounts& counts) {
   result.Set("calls", number(counts.calls));
   result.Set("hits", number(counts.hits));
   result.Set("misses", number(counts.misses));
-  result.Set("onCpu", number(counts.left));
+  result.Set("onCpu", number(counts.on_cpu));
   result.Set("prefetched", number(counts.prefetched));
   result.Set("evictions", number(counts.evictions));
   return result;

@@ -39,7 +39,7 @@ Status copy_of_source(const void* source, size_t bytes, std::shared_ptr<void>* c
 }
 
 Status write_halves(Backend& backend, const TensorView& target, const float* values) {
-  constexpr int64_t kAtOnce = 1 << 16;
+  constexpr int64_t kAtOnce = 4096;
   uint16_t halves[kAtOnce];
   for (int64_t begin = 0; begin < target.size(); begin += kAtOnce) {
     const int64_t count = std::min(kAtOnce, target.size() - begin);
@@ -163,9 +163,11 @@ Napi::Value TensorObject::make_view(const Napi::CallbackInfo& info) {
   device(env);
   const std::vector<int64_t> sizes = shape(env, info[0]);
   const int64_t element_offset = integer(env, info[1], "elementOffset");
-  int64_t size = 1;
-  for (const int64_t dimension : sizes) size *= dimension;
-  if (element_offset < 0 || size < 0 || element_offset + size > view_.size()) {
+  // As a double, since the product may overflow.
+  double end = 1;
+  for (const int64_t dimension : sizes) end *= static_cast<double>(dimension);
+  end += static_cast<double>(element_offset);
+  if (element_offset < 0 || end > static_cast<double>(view_.size())) {
     throw_error(env, {Code::invalid_argument, "view: outside the tensor"});
   }
   Napi::Object object = Addon::of(env).tensor.New({});

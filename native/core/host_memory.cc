@@ -99,26 +99,18 @@ size_t mapped_length(size_t bytes) {
 }
 
 void* get_memory(size_t bytes, size_t alignment, [[maybe_unused]] size_t length) {
-#if defined(_WIN32)
-  return _aligned_malloc(bytes, alignment);
-#else
 #if defined(__linux__)
   if (length > 0) return map_memory(length);
 #endif
   void* data = nullptr;
   return posix_memalign(&data, alignment, bytes) == 0 ? data : nullptr;
-#endif
 }
 
 void give_back(void* data, [[maybe_unused]] size_t length) {
-#if defined(_WIN32)
-  _aligned_free(data);
-#else
 #if defined(__linux__)
   if (length > 0) return unmap_memory(data, length);
 #endif
   std::free(data);
-#endif
 }
 
 void give_back(const std::vector<KeptMemory::Block>& blocks) {

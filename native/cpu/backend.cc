@@ -57,7 +57,6 @@ Status CpuBackend::layer(const LayerDescription& description, const OffloadOptio
 }
 
 std::string CpuBackend::weight_layout(const LayerDescription& d) const {
-  if (!kMapsFiles) return {};
   std::string name = "cpu";
   const auto add = [&](const char* role, const WeightFormat* format) {
     name += std::string("-") + role + "." + layout_id(context_.kernels, *format);

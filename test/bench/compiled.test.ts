@@ -5,7 +5,7 @@ import { compiledCommand } from "../../bench/peers/compiled.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { compilations, compiling, fakeProgram } from "./support/fake_compiler.js";
 
-describe.skipIf(process.platform === "win32")("a peer's program is compiled", () => {
+describe("a peer's program is compiled", () => {
   test("once, and again when a source is newer", () => {
     using folder = temporaryDirectory();
     const given = fakeProgram(folder.path, compiling("exit 0"));

@@ -7,7 +7,7 @@ import { llamaCppCommand } from "../../bench/peers/llama_cpp.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { compiling, fakeProgram } from "./support/fake_compiler.js";
 
-describe.skipIf(process.platform === "win32")("the program that calls llama.cpp's libraries", () => {
+describe("the program that calls llama.cpp's libraries", () => {
   /** As on a machine where the package is installed. */
   function installed(folder: string) {
     const libraries = join(folder, "libraries");

@@ -4,7 +4,7 @@ import { onednnCommand } from "../../bench/peers/onednn.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { compilations, compiling, fakeProgram } from "./support/fake_compiler.js";
 
-describe.skipIf(process.platform === "win32")("the loop over oneDNN's ukernels", () => {
+describe("the loop over oneDNN's ukernels", () => {
   const cpuInfo = "processor : 0\nflags\t\t: fpu amx_tile amx_bf16 amx_int8 avx512_bf16\n";
 
   test("is compiled for AMX", () => {

@@ -44,31 +44,17 @@ describe("npm run bench:cache", () => {
   });
 });
 
-test.skipIf(process.platform === "win32")(
-  "npm run bench:offload tells hits, bytes and times for every number of slots",
-  () => {
-    using directory = temporaryDirectory();
-    const args = [
-      "--shape",
-      "64x32x8x2",
-      "--layers",
-      "2",
-      "--tokens",
-      "4",
-      "--threads",
-      "2",
-      "--folder",
-      directory.path,
-    ];
-    for (const slots of [[], ["--slots", "3,8"], ["--slots", "3,8", "--shared"]]) {
-      const { status, stdout, stderr } = runScript("build/bench/offload.js", [...args, ...slots]);
-      expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-      expect(stdout).toContain("2 layers 64x32x8x2 bf16, ");
-      const rows = [...stdout.matchAll(/^ *(\d) +[\d.]+ KiB +([\d.]+) % +[\d.]+ (?:KiB|B) +[\d.]+ [mµ]s/gm)];
-      expect(rows.map(([, count]) => Number(count))).toEqual(slots.length === 0 ? [8, 4, 2, 1] : [3, 8]);
-    }
-  },
-);
+test("npm run bench:offload tells hits, bytes and times for every number of slots", () => {
+  using directory = temporaryDirectory();
+  const args = ["--shape", "64x32x8x2", "--layers", "2", "--tokens", "4", "--threads", "2", "--folder", directory.path];
+  for (const slots of [[], ["--slots", "3,8"], ["--slots", "3,8", "--shared"]]) {
+    const { status, stdout, stderr } = runScript("build/bench/offload.js", [...args, ...slots]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toContain("2 layers 64x32x8x2 bf16, ");
+    const rows = [...stdout.matchAll(/^ *(\d) +[\d.]+ KiB +([\d.]+) % +[\d.]+ (?:KiB|B) +[\d.]+ [mµ]s/gm)];
+    expect(rows.map(([, count]) => Number(count))).toEqual(slots.length === 0 ? [8, 4, 2, 1] : [3, 8]);
+  }
+});
 
 test("npm run bench:training tells rates, kept bytes and the time of a step", () => {
   const args = ["--shape", "64x32x8x2", "--tokens", "5,16", "--dtype", "f32,bf16", "--rounds", "2", "--threads", "2"];

@@ -87,7 +87,7 @@ describe.each(deviceNames)("banks of a checkpoint on %s", (name) => {
   });
 });
 
-describe.skipIf(process.platform === "win32")("the cache of banks", () => {
+describe("the cache of banks", () => {
   const device = openForTests("cpu");
 
   test("has a file for each", async () => {

@@ -22,7 +22,7 @@ import { temporaryDirectory } from "./support/temporary_directory.js";
 
 const damaged = /: the packed weights .* do not match their checksum; the file has been removed/;
 
-describe.skipIf(process.platform === "win32")("a cache file that is damaged", () => {
+describe("a cache file that is damaged", () => {
   const device = openForTests("cpu");
 
   /** A model directory with a cache file, and what its layer computes. */

@@ -10,7 +10,6 @@ import { expectRejection } from "../support/errors.js";
 import { type RandomLayer, randomLayer, writeOne, writeSplit } from "./support/gguf_layer.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
-const windows = process.platform === "win32";
 const [hidden, tokens] = [256, 5];
 
 function layerFile(seed = "cache", options: RandomLayer = {}) {
@@ -36,7 +35,7 @@ async function withoutCache(path: string, device: Device, options: Partial<LoadO
   return [await y.raw(), layer.description, layer.byteLength];
 }
 
-describe.skipIf(windows)("the cache of a GGUF file's packed weights", () => {
+describe("the cache of a GGUF file's packed weights", () => {
   const device = openForTests("cpu");
 
   test.each([
@@ -189,7 +188,7 @@ describe.skipIf(windows)("the cache of a GGUF file's packed weights", () => {
   });
 });
 
-describe.each(deviceNames.filter((name) => name !== "cpu" || windows))("a cache of a GGUF file on %s", (name) => {
+describe.each(deviceNames.filter((name) => name !== "cpu"))("a cache of a GGUF file on %s", (name) => {
   const device = openForTests(name);
 
   test("is not used, and the layer says so", async () => {

@@ -111,7 +111,7 @@ describe("GgufFile", () => {
     await expectRejection(GgufFile.open(3 as never), "INVALID_ARGUMENT", /path: expected/);
   });
 
-  test.runIf(process.platform !== "win32").each<[string, (path: string) => unknown]>([
+  test.each<[string, (path: string) => unknown]>([
     ["a directory", (path) => mkdirSync(path)],
     ["a pipe", (path) => execFileSync("mkfifo", [path])],
     ["a device", (path) => symlinkSync("/dev/zero", path)],

@@ -42,7 +42,7 @@ function residentBytes(path: string): number {
   return own.reduce((sum, map) => sum + 1024 * Number(/^Rss:\s+(\d+) kB$/m.exec(map)?.[1]), 0);
 }
 
-describe.skipIf(process.platform === "win32")("experts in a cache file on cpu", () => {
+describe("experts in a cache file on cpu", () => {
   const device = openForTests("cpu");
   const simt = openForTests("simt");
   const counts = [40, 1, 1, 3, 1, 40, 2];

@@ -57,7 +57,7 @@ async function writeLargeModel(path: string): Promise<void> {
   await writeModel(path, { config, weights });
 }
 
-describe.skipIf(process.platform === "win32")("layers of cache files that share a budget on cpu", () => {
+describe("layers of cache files that share a budget on cpu", () => {
   const device = openForTests("cpu");
   const simt = openForTests("simt");
 

@@ -319,7 +319,7 @@ describe("reading a saved layer's file", () => {
   });
 });
 
-describe.skipIf(process.platform === "win32")("a layer over a cache", () => {
+describe("a layer over a cache", () => {
   test.each(["deepseek_v3", "gpt_oss", "qwen2_moe"])("of %s is saved as one whose weights were set", async (name) => {
     using directory = temporaryDirectory();
     using device = openDevice("cpu", { poison: true });

@@ -7,7 +7,7 @@ import { openForTests } from "../support/devices.js";
 import { modelDirectory, run } from "./support/cached_model.js";
 import { type Model, writeModel } from "./support/model_directory.js";
 
-describe.skipIf(process.platform === "win32")("a cache that does not fit", () => {
+describe("a cache that does not fit", () => {
   const device = openForTests("cpu");
 
   const changes: Record<string, (directory: { path: string; model: Model }) => unknown> = {

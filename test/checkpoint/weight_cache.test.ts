@@ -7,9 +7,7 @@ import { deviceNames, isas, openForTests, withIsa } from "../support/devices.js"
 import { expectRejection } from "../support/errors.js";
 import { modelDirectory, run } from "./support/cached_model.js";
 
-const windows = process.platform === "win32";
-
-describe.skipIf(windows)("the cache of packed weights", () => {
+describe("the cache of packed weights", () => {
   const device = openForTests("cpu");
 
   test.each(["mixtral_mid", "olmoe_mid", "qwen3_moe_norm_small"])("%s: the same bits as without", async (name) => {
@@ -168,7 +166,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
   });
 });
 
-describe.each(deviceNames.filter((name) => name !== "cpu" || windows))("a cache on %s", (name) => {
+describe.each(deviceNames.filter((name) => name !== "cpu"))("a cache on %s", (name) => {
   const device = openForTests(name);
 
   test("is not used, and the layer says so", async () => {

@@ -234,6 +234,20 @@ describe("weights", () => {
     expect(JSON.parse((await inspect(model, ["--json"])).stdout).groups[0].storage.missing).toEqual(missing);
   });
 
+  test("of the first complete layer say how many bytes are stored", async () => {
+    const model = await goldenModel("mixtral_small");
+    const [whole] = JSON.parse((await inspect(model, ["--json"])).stdout).groups;
+    for (const [name, tensor] of [...model.weights]) {
+      model.weights.set(name.replace("layers.0.", "layers.1."), tensor);
+      if (name.includes(".experts.")) model.weights.delete(name);
+    }
+    const config = { ...model.config, num_hidden_layers: 2 };
+    const { exitCode, stdout } = await inspect({ ...model, config }, ["--json"]);
+    expect(exitCode).toBe(1);
+    const { expertBytes, layerBytes } = whole.stored;
+    expect(JSON.parse(stdout).groups[0].stored).toMatchObject({ expertBytes, layerBytes });
+  });
+
   test("that are all missing are named in part", async () => {
     const { exitCode, stdout } = await inspect({ config: mixtral, weights: new Map() });
     expect(exitCode).toBe(1);

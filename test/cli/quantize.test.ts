@@ -14,7 +14,8 @@ const quantize = (...options: string[]) =>
 
 describe("moe-kernels quantize", () => {
   test("writes a model that inspect and run read, and prints a table of errors", async () => {
-    const { exitCode, stdout, stderr } = await quantize("--format", "int8");
+    // A layer that is named twice is written once.
+    const { exitCode, stdout, stderr } = await quantize("--format", "int8", "--layer", "3-3");
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "Quantising on cpu ...\n" });
     expect(stdout).toContain(`${out}: 36 matrices of experts in i8_channel_f32, scales by the largest element\n`);
     expect(stdout).toMatch(/KiB became .* KiB in 2 files\n/);
@@ -79,6 +80,7 @@ describe("moe-kernels quantize", () => {
       [["--format", "int9"], '--format: expected the name of a weight format such as "int4_g128"'],
       [["--format", "bf16"], "--format: expected a quantised format, got bf16"],
       [["--format", "int8", "--layer", "x"], '--layer: expected an integer >= 0, got "x"'],
+      [["--format", "int8", "--layer", "5-3"], '--layer: expected a range from low to high, got "5-3"'],
     ] as const) {
       const { exitCode, stderr } = await quantize(...options);
       expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringContaining(message) });

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { Device } from "../../lib/core/device.js";
 import type { MoeError } from "../../lib/core/errors.js";
 import { openDevice } from "../../lib/devices.js";
@@ -61,6 +61,20 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("call sites on
     using device = openDevice(name);
     callOfTheTest(device);
     expect((await failure(device)).cause).toBeUndefined();
+  });
+
+  test("MOE_KERNELS_CALL_SITES asks for it where a device is opened, unless an option says otherwise", async () => {
+    vi.stubEnv("MOE_KERNELS_CALL_SITES", "1");
+    try {
+      using device = openDevice(name);
+      callOfTheTest(device);
+      expect(stackOf(await failure(device))).toContain("callOfTheTest");
+      using other = openDevice(name, { callSites: false });
+      callOfTheTest(other);
+      expect((await failure(other)).cause).toBeUndefined();
+    } finally {
+      vi.unstubAllEnvs();
+    }
   });
 });
 

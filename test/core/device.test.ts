@@ -115,6 +115,7 @@ describe.each(deviceNames)("device %s", (name) => {
     expectError(() => opened.tensor([1]), "DISPOSED", /device .*: used after dispose/);
     expectError(() => opened.synchronizeSync(), "DISPOSED", /device/);
     expectError(() => opened.warnings, "DISPOSED", /device/);
+    expect(tensor.disposed).toBe(true);
     expectError(() => tensor.dataSync(), "DISPOSED", /device/);
     expectError(() => sort(tensor as never, { numExperts: 1 }), "DISPOSED", /device/);
     tensor.dispose();

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Tensor } from "../../lib/core/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { packExperts } from "../../lib/operators/experts/grouped_gemm.js";
+import { packExperts } from "../../lib/operators/experts/packed_experts.js";
 import { permute } from "../../lib/operators/experts/permute.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";

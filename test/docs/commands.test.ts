@@ -12,6 +12,7 @@ import {
 import { basename, extname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { packageRoot } from "../../lib/core/package_root.js";
+import { cases } from "../../lib/testing/table.js";
 import { run } from "../package/project.js";
 import { runScript } from "../support/run_script.js";
 import { codeBlocks, commandsIn, documents, userDocuments } from "./documents.js";
@@ -121,6 +122,20 @@ describe("npx moe-kernels", () => {
       expect(runCommand(command).stdout.trim()).toBe(shown[0]?.trim());
     },
   );
+});
+
+test("the sample of `verify` counts the cases that there are", () => {
+  const shown = userDocuments
+    .flatMap(codeBlocks)
+    .flatMap(({ code }) => (code.startsWith("$ npx moe-kernels verify --device cpu\n") ? [code] : []));
+  expect(shown).toHaveLength(1);
+  const [sample] = shown as [string];
+  const counts = [...sample.matchAll(/^(\w+) +\w+ +(\d+) /gm)].map(([, operator, count]) => [operator, Number(count)]);
+  expect(counts.length).toBeGreaterThan(1);
+  for (const [operator, count] of counts) {
+    expect([operator, cases.filter((one) => one.operator === operator).length]).toEqual([operator, count]);
+  }
+  expect(sample).toContain(`\ncpu: ${cases.length} cases in `);
 });
 
 describe("npm run", () => {

@@ -153,6 +153,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
   test("copies refuse tensors of other sizes", () => {
     const layer = layerOf(plain);
     const quantized = device.layer(describeLayer(config, storageIn("u4_g16_bf16")));
+    const smallest = device.layer(describeLayer({ hiddenSize: 1, intermediateSize: 1, numExperts: 1, topK: 1 }, "f32"));
     const copies = (role: "gate" | "down", expert: number, field: QuantizedField, dtype: DType, ...shape: Shape) =>
       quantized.copyField(role, expert, field, tensor({ dtype, shape }));
     const calls: Record<string, () => void> = {
@@ -171,6 +172,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
       "scales of whole groups": () => copies("gate", 0, "scales", "bf16", I, 1),
       "another matrix's zero points": () => copies("down", 0, "zeros", "u8", I, 2),
       "a longer input scale": () => copies("gate", 0, "inputScale", "f32", H + 1),
+      "a number for a matrix": () => smallest.copyWeight("up", 0, tensor({ dtype: "f32", shape: [] })),
       "an input order of f32": () => copies("gate", 0, "inputOrder", "f32", H),
     };
     expect(taken(calls)).toEqual([]);

@@ -25,6 +25,24 @@ describe.each(deviceNames)("%s", (name) => {
     expectError(() => device().empty(new Array(3e7), "f32"), "INVALID_ARGUMENT", /got array of length 30000000$/);
   });
 
+  test("views whose sizes overflow are refused by the memory itself", () => {
+    if (device().kind === "reference") return; // its memory is a typed array
+    using tensor = floats(4);
+    const { handle } = tensor;
+    for (const [shape, offset] of [
+      [[1099511630157, 6950278064134021], 0],
+      [[2 ** 32, 2 ** 32], 0],
+      [[2 ** 53, 2 ** 53, 2 ** 53, 2 ** 53], 0],
+      [[4], 1],
+      [[1], 2 ** 53],
+      [[1], -1],
+    ] as const) {
+      expect(() => handle.view(shape, offset)).toThrow();
+    }
+    handle.view([2, 1], 2).free();
+    handle.view([many, 0], 4).free();
+  });
+
   test("empty tensors are shown, and nested if they can be", async () => {
     expect(inspect(floats(many, 0))).toMatch(/^Tensor<f32> \[17592186044416, 0\] on \w+$/);
     await expectRejection(floats(many, 0).toArray(), "INVALID_ARGUMENT", /^toArray: expected at most 67108864 values/);

@@ -9,7 +9,7 @@ import { openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { exampleConfig, RandomLayer } from "../support/random_layer.js";
 
-describe.skipIf(process.platform === "win32")("a layer over stored parts", () => {
+describe("a layer over stored parts", () => {
   const device = openForTests("cpu");
 
   const problem = {

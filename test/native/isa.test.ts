@@ -1,8 +1,16 @@
+import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { loadNative, type NativeBinding } from "../../lib/core/native.js";
 import { listDevices, openDevice } from "../../lib/devices.js";
 import { isas, withIsa } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
+
+/** The names of features in /proc/cpuinfo. */
+const flags: Readonly<Record<string, string>> = {
+  ...{ AVX2: "avx2", BMI: "bmi1", FMA: "fma", F16C: "f16c" },
+  ...{ "AVX-512 F": "avx512f", "AVX-512 BW": "avx512bw", "AVX-512 DQ": "avx512dq", "AVX-512 VL": "avx512vl" },
+  ...{ "AVX-512 VNNI": "avx512_vnni", "AVX-512 BF16": "avx512_bf16" },
+};
 
 const cpu = () => listDevices().find(({ name }) => name === "cpu");
 
@@ -24,7 +32,18 @@ describe("MOE_CPU_ISA", () => {
       expect(missingIsas).toEqual([]);
     }
     for (const { isa, reason } of missingIsas) {
-      expect(reason).toMatch(isa === "amx" ? /^(the (CPU|kernel) |tile registers )/ : /^the CPU lacks AVX/);
+      expect(reason).toMatch(isa === "amx" ? /^(the (CPU|kernel) |tile registers )/ : /^the CPU lacks \w/);
+    }
+  });
+
+  test.runIf(existsSync("/proc/cpuinfo"))("what the CPU lacks is what it does not report", () => {
+    const reported = /^flags\s*: (.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.split(" ") ?? [];
+    for (const { reason } of loadNative().cpuInfo().missingIsas) {
+      const [, named = ""] = /^the CPU lacks (.*)$/.exec(reason) ?? [];
+      for (const feature of named.split(", ").filter((name) => name !== "")) {
+        expect(Object.keys(flags)).toContain(feature);
+        expect(reported).not.toContain(flags[feature]);
+      }
     }
   });
 

@@ -3,7 +3,9 @@ import type { Tensor } from "../../lib/core/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { combine } from "../../lib/operators/experts/combine.js";
-import { groupedGemm, packExperts } from "../../lib/operators/experts/grouped_gemm.js";
+import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
+import { linear } from "../../lib/operators/experts/linear.js";
+import { packExperts } from "../../lib/operators/experts/packed_experts.js";
 import { permute, unpermute } from "../../lib/operators/experts/permute.js";
 import { type GatingOptions, gating } from "../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../lib/operators/routing/router_projection.js";
@@ -74,6 +76,21 @@ describe.each(deviceNames)("bad arguments on %s", (name) => {
       "INVALID_ARGUMENT",
       /activation: expected "swiglu", which the weights were packed for, got "relu"/,
     );
+    const clamped = { activation: "swiglu_clamped", clamp: { limit: 2 } } as const;
+    using packedClamped = packExperts(weight, clamped);
+    groupedGemm(floats(1, 3), packedClamped, integers(3), clamped);
+    expectError(
+      () => groupedGemm(floats(1, 3), packedClamped, integers(3), { clamp: { limit: 3 } }),
+      "INVALID_ARGUMENT",
+      /clamp: expected { alpha: 1.702, limit: 2, offset: 1 }, which the weights were packed for, got { .*limit: 3/,
+    );
+    for (const call of [
+      () => packExperts(weight, { clamp: {} }),
+      () => groupedGemm(floats(1, 3), weight, integers(3), { clamp: {} }),
+      () => linear(floats(1, 3), floats(4, 3), { clamp: {} }),
+    ]) {
+      expectError(call, "INVALID_ARGUMENT", /^clamp requires activation$/);
+    }
   });
 
   test("ranks and shapes", () => {

@@ -86,10 +86,11 @@ describe("the tarball", () => {
   });
 
   test("names the platforms' packages, which the repository's manifest does not, and no package that it can do without", () => {
-    const { scripts, dependencies, optionalDependencies } = JSON.parse(
+    const { scripts, imports, dependencies, optionalDependencies } = JSON.parse(
       readFileSync(join(unpacked, "package.json"), "utf8"),
     );
     expect(scripts).toEqual({ install: packageJson.scripts.install });
+    expect(imports).toBeUndefined();
     expect(Object.keys(dependencies)).toEqual(["cli-progress", "cli-table3", "node-addon-api", "node-api-headers"]);
     const names = Object.keys(platforms).map((name) => [platformPackage(name), packageJson.version]);
     expect(optionalDependencies).toEqual(Object.fromEntries(names));

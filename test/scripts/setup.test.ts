@@ -140,6 +140,6 @@ test("setup installs an optional package that a lock file has got since, unless 
 });
 
 function npm(args: readonly string[], cwd: string): void {
-  const { status, stderr } = spawnSync("npm", args, { cwd, encoding: "utf8", shell: process.platform === "win32" });
+  const { status, stderr } = spawnSync("npm", args, { cwd, encoding: "utf8" });
   expect({ status, stderr }).toMatchObject({ status: 0 });
 }

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import type { Device } from "../../lib/core/device.js";
 import type { TokenFormat } from "../../lib/core/token_format.js";
 import type { WeightFormatName } from "../../lib/core/weight_format.js";
-import { groupedGemm, packExperts } from "../../lib/operators/experts/grouped_gemm.js";
+import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
+import { packExperts } from "../../lib/operators/experts/packed_experts.js";
 import { Random } from "../../lib/testing/random.js";
 import { inputChanges, randomExperts } from "../../lib/testing/random_quantized.js";
 

@@ -2,6 +2,8 @@ import { describe, expectTypeOf, test } from "vitest";
 import {
   combine,
   type Device,
+  type ForwardOptions,
+  type ForwardResult,
   gating,
   groupedGemm,
   isMoeError,
@@ -14,6 +16,7 @@ import {
   permute,
   type Routing,
   routerProjection,
+  type SavedForward,
   type SortedRows,
   sort,
   type Tensor,
@@ -87,6 +90,14 @@ describe("MoeLayer", () => {
     expectTypeOf(layer).toExtend<Disposable>();
     // @ts-expect-error the output has the dtype of the tokens
     layer.forward(bf16, { out: f32 });
+  });
+
+  test("returns what is asked for, and either of it for options that are known only at run time", () => {
+    const layer = MoeLayer.create({ ...options, experts: { gate: bf16, up: bf16, down: bf16 } });
+    expectTypeOf(layer.forward(bf16, { save: true })).toEqualTypeOf<SavedForward<"bf16">>();
+    expectTypeOf(layer.forward(bf16, { want: ["routing"] }).routing).toEqualTypeOf<Routing>();
+    const given: ForwardOptions<"bf16"> = {};
+    expectTypeOf(layer.forward(bf16, given)).toEqualTypeOf<Tensor<"bf16"> | ForwardResult<"bf16">>();
   });
 
   test("is loaded asynchronously", () => {

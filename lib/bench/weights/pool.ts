@@ -2,7 +2,7 @@ import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { describeLayer } from "../../layer/description/config.js";
-import { type PackedExperts, packExperts } from "../../operators/experts/grouped_gemm.js";
+import { type PackedExperts, packExperts } from "../../operators/experts/packed_experts.js";
 import { RandomWeights } from "../../testing/random_layer.js";
 import { uploadQuantized } from "../../testing/subject/arrays.js";
 import type { TestArray } from "../../testing/subject/subject.js";

@@ -24,8 +24,7 @@ export interface CacheStatus {
   /**
    * `mapped`: the weights are the file's, nothing was read or repacked. `copied`: they were read from the file. In all
    * other cases they come from the checkpoint. `written`: the file is there for the next time. `failed`: it could not be
-   * written. `unsupported`: the device cannot compute with packed weights from a file (all devices but `cpu`, and `cpu`
-   * on Windows).
+   * written. `unsupported`: the device cannot compute with packed weights from a file (all devices but `cpu`).
    */
   readonly state: "mapped" | "copied" | "written" | "failed" | "unsupported";
   /** The cache file; empty where unsupported. */

@@ -5,7 +5,7 @@ import { printable } from "../../core/printable.js";
 import { type DeviceName, openDevice } from "../../devices.js";
 import { quantizableFormat, scaleChoices } from "../../operators/formats/quantize.js";
 import { formatBytes, plural, significant } from "../../terminal/format.js";
-import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { choiceOption, integerListOption, integerOption, UsageError } from "../../terminal/option_values.js";
 import { startProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
@@ -33,7 +33,7 @@ export const quantizeModel = defineCommand({
       type: "string",
       multiple: true,
       value: "N",
-      help: "only the experts of these layers, repeated or comma-separated (all)",
+      help: "only the experts of these layers, repeated or as a list: 0,4-7 (all)",
     },
     resume: { type: "boolean", help: "go on where the same command was interrupted" },
     overwrite: { type: "boolean", help: "replace the weights and the configuration in the folder, or the file" },
@@ -55,7 +55,7 @@ export const quantizeModel = defineCommand({
     const name = (values.device ?? "auto") as DeviceName;
     checkDevices([name]);
     const threads = values.threads === undefined ? {} : { threads: integerOption("threads", values.threads, 1, 4096) };
-    const layers = values.layer && listOption(values.layer).map((layer) => integerOption("layer", layer, 0));
+    const layers = values.layer && integerListOption("layer", values.layer, 0);
     using device = openDevice(name, threads);
     const progress = startProgress(io.stderr, `Quantising on ${device.name}`, 1);
     let written: QuantizedCheckpoint;

@@ -6,7 +6,7 @@ import type { TensorHandle } from "../../core/tensor_handle.js";
 import { plainWeight, type WeightFormatName } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import type { WeightRole } from "../../core/weight_role.js";
-import { PackedExperts } from "../../operators/experts/grouped_gemm.js";
+import { PackedExperts } from "../../operators/experts/packed_experts.js";
 import type { DeviceLayer } from "../device_layer.js";
 import { copyAll } from "./copy_all.js";
 import type { ExpertMemory } from "./layer_tensors.js";
@@ -29,7 +29,8 @@ export class MatrixPair implements Disposable {
     const [all, each] = [roles.length * rows, rows];
     const packed = (n: number, k: number) => {
       const handle = device.backend.packedExperts(experts, n, k, dtype, "none", defaultClamp, "none");
-      return new PackedExperts(device, dtype, [experts, n, k], "none", "none", false, handle);
+      const packing = { activation: "none", clamp: defaultClamp, tokenFormat: "none", transposed: false } as const;
+      return new PackedExperts(device, handle, { format: dtype, shape: [experts, n, k], ...packing });
     };
     this.#rows = all;
     this.#columns = columns;

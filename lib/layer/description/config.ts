@@ -21,7 +21,7 @@ import { boolean, choice, type Fields, integer, object, optional, type Read } fr
 import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/routing_rule.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { expertCount } from "../../operators/check.js";
-import { clampOption } from "../../operators/experts/grouped_gemm.js";
+import { clampOption } from "../../operators/experts/activation_options.js";
 import {
   type Capacity,
   type CapacityAmount,

@@ -5,7 +5,7 @@ import { choice, type Fields, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkTensor, output } from "../check.js";
-import { clampOption } from "./grouped_gemm.js";
+import { clampOption } from "./activation_options.js";
 
 /** What is applied to rows between the two products of experts. */
 export interface InnerActivation {

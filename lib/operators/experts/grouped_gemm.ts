@@ -1,284 +1,23 @@
-import { inspect } from "node:util";
-import {
-  type Activation,
-  activations,
-  type Clamp,
-  defaultClamp,
-  isGated,
-  type PackedHandle,
-} from "../../core/backend.js";
-import type { Device } from "../../core/device.js";
-import type { DType, FloatDType } from "../../core/dtype.js";
-import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
-import { boolean, choice, type Fields, finite, object, optional, positive, type Read } from "../../core/options.js";
-import { checkOwnClass } from "../../core/own_class.js";
-import { type Shape, shapeText } from "../../core/shape.js";
+import { inspect, isDeepStrictEqual } from "node:util";
+import { isGated } from "../../core/backend.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import { type Fields, object, optional, type Read } from "../../core/options.js";
 import { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
-import { freeWeight, plainWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { checkOptional, checkPair, checkTensor, output } from "../check.js";
 import {
-  checkQuantized,
-  disposeQuantized,
-  isQuantized,
-  type QuantizedWeight,
-  quantizedMatrix,
-  quantizedWeight,
-  stackedQuantized,
-} from "./quantized_weight.js";
+  type ExpertStack,
+  floatStack,
+  PackedExperts,
+  type PackOptions,
+  pack,
+  packFields,
+  readStack,
+} from "./packed_experts.js";
+import { isQuantized, type QuantizedWeight } from "./quantized_weight.js";
 
-/**
- * Expert weights in the layout that the device's grouped GEMM reads fastest. Made by {@link packExperts}; `dispose()`
- * frees them.
- */
-export class PackedExperts implements Disposable {
-  readonly #device: Device;
-  readonly #format: WeightFormatName;
-  readonly #shape: Shape;
-  readonly #activation: Activation;
-  readonly #tokenFormat: TokenFormat;
-  readonly #transposed: boolean;
-  #handle: PackedHandle | undefined;
-
-  /** @internal Use {@link packExperts}. */
-  constructor(
-    device: Device,
-    format: WeightFormatName,
-    shape: Shape,
-    activation: Activation,
-    tokenFormat: TokenFormat,
-    transposed: boolean,
-    handle: PackedHandle,
-  ) {
-    checkOwnClass(new.target, PackedExperts);
-    this.#device = device;
-    this.#format = format;
-    this.#shape = Object.freeze([...shape]);
-    this.#activation = activation;
-    this.#tokenFormat = tokenFormat;
-    this.#transposed = transposed;
-    this.#handle = handle;
-    Object.freeze(this);
-  }
-
-  /** True only for objects that {@link packExperts} made. */
-  static [Symbol.hasInstance](value: unknown): value is PackedExperts {
-    return typeof value === "object" && value !== null && #handle in value;
-  }
-
-  /** Where the weights are. */
-  get device(): Device {
-    return this.#device;
-  }
-
-  /** The dtype of its elements; u8, that of the codes, if they are quantised. */
-  get dtype(): DType {
-    return isPlain(weightFormat(this.#format)) ? (this.#format as DType) : "u8";
-  }
-
-  /** The format of its elements: a dtype, or the name of a quantised format. */
-  get format(): WeightFormatName {
-    return this.#format;
-  }
-
-  /**
-   * [E, N, K] as given, or [E, K, N] if it was transposed; N = 2I rows (gate, then up) if the activation is gated. A
-   * frozen array.
-   */
-  get shape(): Shape {
-    return this.#shape;
-  }
-
-  /** What {@link groupedGemm} applies to the outputs. */
-  get activation(): Activation {
-    return this.#activation;
-  }
-
-  /** What {@link groupedGemm} rounds its rows to. */
-  get tokenFormat(): TokenFormat {
-    return this.#tokenFormat;
-  }
-
-  /** Whether they are the given matrices transposed. */
-  get transposed(): boolean {
-    return this.#transposed;
-  }
-
-  /** Bytes on the device. */
-  get byteLength(): number {
-    return this.handle.byteLength;
-  }
-
-  /** @internal */
-  get handle(): PackedHandle {
-    if (this.#handle === undefined) throw new MoeError("DISPOSED", "packed experts: used after dispose()");
-    void this.device.backend;
-    return this.#handle;
-  }
-
-  /** Frees the weights once no enqueued work needs them. Idempotent. */
-  dispose(): void {
-    this.#handle?.free();
-    this.#handle = undefined;
-  }
-
-  /** As {@link dispose}, for `using`. */
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
-
-  /** What `console.log` shows. */
-  [inspect.custom](): string {
-    const state = this.#handle === undefined || this.device.disposed ? " (disposed)" : "";
-    const tokens = this.tokenFormat === "none" ? "" : ` and ${this.tokenFormat} tokens`;
-    return `PackedExperts<${this.format}> ${shapeText(this.shape)} for ${this.activation}${tokens} on ${this.device.name}${state}`;
-  }
-}
-
-/** What is applied to the outputs of a product. */
-export interface ActivationOptions {
-  /** Default none. */
-  activation?: Activation;
-  /**
-   * Parameters of `swiglu_clamped`: g σ(alpha g) (u + offset) with g = min(gate, limit), u = clamp(up, ±limit).
-   * Defaults are those of gpt-oss.
-   */
-  clamp?: Partial<Clamp>;
-}
-
-const clampFields = {
-  alpha: optional(finite, defaultClamp.alpha),
-  limit: optional(positive, defaultClamp.limit),
-  offset: optional(finite, defaultClamp.offset),
-} satisfies Fields<Clamp>;
-
-export const clampOption = optional(object(clampFields, "{ limit: 7 }"), defaultClamp);
-
-export const activationFields = {
-  activation: optional(choice(activations)),
-  clamp: clampOption,
-} satisfies Fields<ActivationOptions>;
-
-/** Options of {@link packExperts}. */
-export interface PackOptions extends ActivationOptions {
-  /** Round rows to 8 bits, for quantised weights; see {@link TokenFormat}. Default none. */
-  tokenFormat?: TokenFormat;
-  /**
-   * Pack the transposes, [E, K, N]: then the product y = Wᵀ x, with rows of N and results of K columns, is what
-   * {@link groupedGemm} computes, which is the gradient of the other by its rows. Only float weights, without an
-   * activation; weights that were packed for a gated one, gate and up, are one matrix here. Default false.
-   */
-  transpose?: boolean;
-}
-
-const packFields = {
-  ...activationFields,
-  tokenFormat: optional(choice(tokenFormats)),
-  transpose: optional(boolean),
-} satisfies Fields<PackOptions>;
-const packOptions = object(packFields, '{ activation: "swiglu" }');
-
-/**
- * Repacks expert weights for repeated use by {@link groupedGemm}. `weight` can be disposed of right after.
- *
- * @param weight [E, N, K] f32, f16 or bf16, or quantised; rows are outputs (y = W x). If the activation is gated,
- * N = 2I: I gate rows, then I up rows. Quantised weights keep their format. With `transpose`, columns are outputs
- * (y = Wᵀ x).
- * @throws SHAPE_MISMATCH (also for an odd N with a gated activation), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED,
- * UNSUPPORTED_OPERATION (quantised, if I rows end within a group of rows), OUT_OF_MEMORY.
- */
-export function packExperts(weight: Tensor<FloatDType> | QuantizedWeight, options: PackOptions = {}): PackedExperts {
-  const read = packOptions(options, "options");
-  return pack(readStack(weight, read.transpose), read);
-}
-
-/** The matrices of all experts, checked. */
-interface ExpertStack {
-  readonly device: Device;
-  readonly format: WeightFormatName;
-  /** [E, N, K] */
-  readonly shape: readonly [number, number, number];
-  /** Some rows of one expert's matrix. Free its handles after use. */
-  rows(expert: number, first: number, count: number): WeightMatrix;
-}
-
-/** @param width K, if the weight does not say it. */
-function readStack(weight: unknown, transpose: boolean | undefined, width?: number): ExpertStack {
-  if (!isQuantized(weight)) {
-    return floatStack(checkTensor("weight", weight, "float", ["E", "N", "K"]) as Tensor<FloatDType>, transpose);
-  }
-  if (transpose) throw cannotCombine("transpose", "quantised weights");
-  const read = quantizedWeight(weight, "weight");
-  const { shape: codes, device } = checkTensor("weight.codes", read.codes, ["u8"], ["E", "N", "bytes"]);
-  const [experts, rows, bytes] = codes as [number, number, number];
-  const columns = read.columns ?? width ?? Math.floor((bytes * 8) / weightFormat(read.format).bits);
-  if (read.part !== undefined) throw cannotCombine("weight.part", "packExperts");
-  checkQuantized("weight", read, [rows, columns], device, experts);
-  return {
-    device,
-    format: read.format,
-    shape: [experts, rows, columns],
-    rows: (expert, firstRow, count) => {
-      const one = stackedQuantized(read, expert);
-      try {
-        return quantizedMatrix("weight", one, [rows, columns], { firstRow, rows: count, firstColumn: 0, columns });
-      } finally {
-        disposeQuantized(one);
-      }
-    },
-  };
-}
-
-function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>, transpose = false): ExpertStack {
-  const [experts, rows, columns] = shape as [number, number, number];
-  const [size, step] = [rows * columns, transpose ? 1 : columns];
-  const [outputs, inputs] = transpose ? [columns, rows] : [rows, columns];
-  return {
-    device,
-    format: dtype,
-    shape: [experts, outputs, inputs],
-    rows: (expert, first, count) =>
-      plainWeight(dtype, {
-        handle: handle.view([size - first * step], expert * size + first * step),
-        rows: count,
-        columns: inputs,
-        rowStride: step,
-        columnStride: transpose ? columns : 1,
-      }),
-  };
-}
-
-/** {@link packExperts} with options that have been read. */
-function pack(
-  stack: ExpertStack,
-  { activation = "none", clamp, tokenFormat = "none", transpose = false }: Read<typeof packOptions>,
-): PackedExperts {
-  if (transpose && activation !== "none") throw cannotCombine("transpose", `activation ${activation}`);
-  const { device, format, shape } = stack;
-  const [experts, rows, columns] = shape;
-  const gated = isGated(activation);
-  if (gated && rows % 2 !== 0) {
-    throw new MoeError("SHAPE_MISMATCH", `weight: expected an even number of rows for ${activation}, got ${rows}`);
-  }
-  // E of an empty weight may be any number.
-  if (experts >= 2 ** 31 - 1) throw invalidArgument("weight", "fewer than 2^31 - 1 experts", experts);
-  if (tokenFormat !== "none" && isPlain(weightFormat(format))) {
-    throw invalidArgument("tokenFormat", `"none" with weights that are not quantised (${format})`, tokenFormat);
-  }
-  const handle = device.backend.packedExperts(experts, rows, columns, format, activation, clamp, tokenFormat);
-  const half = gated ? rows / 2 : rows;
-  for (let expert = 0; expert < experts && rows * columns > 0; expert++) {
-    const first = stack.rows(expert, 0, half);
-    const up = gated ? stack.rows(expert, half, half) : null;
-    handle.setExpert(expert, first, up);
-    freeWeight(first);
-    if (up !== null) freeWeight(up);
-  }
-  return new PackedExperts(device, format, shape, activation, tokenFormat, transpose, handle);
-}
-
+/** Options of {@link groupedGemm}. */
 export interface GroupedGemmOptions extends PackOptions {
   /** [R] i32: row r multiplies x[tokenOfRow[r]] instead of x[r], or zeros if that is -1. */
   tokenOfRow?: Tensor<"i32">;
@@ -370,11 +109,16 @@ function multiply(
       `x: expected shape [R, ${columns}] for these weights, got [${x.shape.join(", ")}]`,
     );
   }
-  const { activation } = weight;
+  const { activation, clamp, tokenFormat } = weight;
   if (options.activation !== undefined && options.activation !== activation) {
     throw invalidArgument("activation", `"${activation}", which the weights were packed for`, options.activation);
   }
-  const { tokenFormat } = weight;
+  if (options.clamp !== undefined && !isDeepStrictEqual(options.clamp, clamp)) {
+    throw new MoeError(
+      "INVALID_ARGUMENT",
+      `clamp: expected ${inspect(clamp)}, which the weights were packed for, got ${inspect(options.clamp)}`,
+    );
+  }
   if (options.tokenFormat !== undefined && options.tokenFormat !== tokenFormat) {
     throw invalidArgument("tokenFormat", `"${tokenFormat}", which the weights were packed for`, options.tokenFormat);
   }

@@ -4,7 +4,7 @@ import { type Fields, object, optional, results } from "../../core/options.js";
 import { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkApart, checkOptional, checkPair, checkTensor, output } from "../check.js";
-import { groupedGemm, PackedExperts } from "./grouped_gemm.js";
+import { groupedGemm } from "./grouped_gemm.js";
 import {
   type BiasedGroupedGemmWeightGradients,
   type GroupedGemmWeightBackwardOptions,
@@ -12,6 +12,7 @@ import {
   weightBackwardFields,
   weightGradients,
 } from "./grouped_gemm_weight_backward.js";
+import { PackedExperts } from "./packed_experts.js";
 
 /** The gradients of a grouped GEMM's inputs. */
 export interface GroupedGemmGradients<D extends FloatDType = FloatDType> extends GroupedGemmWeightGradients {

@@ -5,7 +5,9 @@ import { type Fields, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkTensor } from "../check.js";
-import { type ActivationOptions, activationFields, groupedGemm, PackedExperts } from "./grouped_gemm.js";
+import { type ActivationOptions, activationFields } from "./activation_options.js";
+import { groupedGemm } from "./grouped_gemm.js";
+import { PackedExperts } from "./packed_experts.js";
 
 /** Options of {@link linear}. */
 export interface LinearOptions extends ActivationOptions {
@@ -56,7 +58,8 @@ export function linear(
   return withOneExpert(weight, x, (matrix, offsets) => {
     using biases = bias?.reshape([1, bias.size]);
     return groupedGemm(x, matrix, offsets, {
-      ...(activation !== undefined && { activation, clamp }),
+      ...(activation !== undefined && { activation }),
+      ...(clamp && { clamp }),
       ...(biases && { bias: biases }),
       ...(out && { out }),
     });

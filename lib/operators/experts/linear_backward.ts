@@ -3,9 +3,9 @@ import { boolean, type Fields, object, optional, results } from "../../core/opti
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkTensor } from "../check.js";
-import type { PackedExperts } from "./grouped_gemm.js";
 import { groupedGemmBackward } from "./grouped_gemm_backward.js";
 import { withOneExpert } from "./linear.js";
+import type { PackedExperts } from "./packed_experts.js";
 
 /** The gradients of a dense layer. */
 export interface LinearGradients<D extends FloatDType = FloatDType> {

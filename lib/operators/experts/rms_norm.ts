@@ -20,6 +20,7 @@ export const rmsNormFields = {
   offset: optional(finite, 0),
 } satisfies Fields<RmsNormNumbers>;
 
+/** Options of {@link rmsNorm}. */
 export interface RmsNormOptions extends RmsNormNumbers {
   /** Where to write, [T, H] of any float dtype; default a new tensor of x's dtype. */
   out?: Tensor<FloatDType>;

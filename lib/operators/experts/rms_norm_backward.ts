@@ -13,6 +13,7 @@ export interface RmsNormGradients<D extends FloatDType = FloatDType> {
   readonly dWeight: Tensor<"f32">;
 }
 
+/** Options of {@link rmsNormBackward}. */
 export interface RmsNormBackwardOptions extends RmsNormNumbers {
   /** [T, H] f32, f16 or bf16, added to dx before it is rounded: the gradient that came past the norm. */
   residual?: Tensor<FloatDType>;

@@ -4,6 +4,7 @@ import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, checkTokenMask, output, type TokenMaskOption, tokenMaskField } from "../check.js";
 
+/** Options of {@link expertLoad}. */
 export interface ExpertLoadOptions extends TokenMaskOption {
   /** Experts that each token chooses; with `groups`, in each of its groups. */
   topK: number;

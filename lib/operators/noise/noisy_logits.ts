@@ -23,6 +23,7 @@ export interface NoiseSource {
   offset?: number;
 }
 
+/** Options of {@link noisyLogits}. */
 export interface NoisyLogitsOptions extends NoiseSource {
   /** Lower limit of the deviation; default 0.01. */
   epsilon?: number;

@@ -4,6 +4,7 @@ import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkTensor, output } from "../check.js";
 import { checkNoise, type NoiseSource, noiseFields, noiseFor } from "./noisy_logits.js";
 
+/** Options of {@link noisyLogitsBackward}. */
 export interface NoisyLogitsBackwardOptions extends NoiseSource {
   /** [T, E] f32, the gradient of the deviation, where a loss depends on it ({@link expertLoadBackward}); default 0. */
   dDeviation?: Tensor<"f32">;

@@ -32,6 +32,7 @@ export interface ExpertChoice extends Routing {
   readonly weights: Tensor<"f32">;
 }
 
+/** Options of {@link expertChoice}. */
 export interface ExpertChoiceOptions extends ExpertChoiceRule {
   /** Where to write; default new tensors. */
   out?: ExpertChoice;

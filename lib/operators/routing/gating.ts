@@ -13,6 +13,7 @@ export interface Routing {
   readonly weights: Tensor<"f32">;
 }
 
+/** Options of {@link gating}. */
 export interface GatingOptions extends GatingRuleOptions {
   /** [E], added to the keys by which experts are chosen, never to the weights. */
   selectionBias?: Tensor<FloatDType>;

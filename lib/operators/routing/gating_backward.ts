@@ -6,6 +6,7 @@ import { checkTensor, output, resultDType } from "../check.js";
 import type { Routing } from "./gating.js";
 import { checkGating, type GatingRuleOptions, gatingFields } from "./gating_options.js";
 
+/** Options of {@link gatingBackward}. */
 export interface GatingBackwardOptions extends GatingRuleOptions {
   /** Where to write, [T, E] f32; default a new tensor. */
   out?: Tensor<"f32">;

@@ -5,6 +5,7 @@ import { checkTensor, expertCount, output } from "../check.js";
 import { type Capacity, type CapacityRule, capacityFields, capacityOf, checkCapacity } from "./capacity.js";
 import { type Routing, routingRecord } from "./gating.js";
 
+/** Options of {@link limitCapacity}. */
 export interface LimitCapacityOptions extends Capacity {
   /** E. */
   numExperts: number;

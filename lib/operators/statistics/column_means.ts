@@ -11,6 +11,7 @@ import {
   tokenMaskField,
 } from "../check.js";
 
+/** Options of {@link columnMeans}. */
 export interface ColumnMeansOptions extends TokenMaskOption {
   /** S: the T rows are S sequences of equal length, one after another; default 1. */
   sequences?: number;

@@ -12,6 +12,7 @@ import {
 } from "../check.js";
 import { tokenCounts } from "./mean_scores.js";
 
+/** Options of {@link columnMeansBackward}. */
 export interface ColumnMeansBackwardOptions extends TokenMaskOption {
   /** Whether the squares of the values were averaged; default false. */
   square?: boolean;

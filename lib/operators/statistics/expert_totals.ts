@@ -28,6 +28,7 @@ export interface WeightedExpertTotals extends ExpertTotals {
   readonly weights: Tensor<"f32">;
 }
 
+/** Options of {@link expertTotals}. */
 export interface ExpertTotalsOptions extends TokenMaskOption {
   /** E. */
   numExperts: number;

@@ -13,6 +13,7 @@ import {
 } from "../check.js";
 import { checkChoices } from "./expert_totals.js";
 
+/** Options of {@link expertTotalsBackward}. */
 export interface ExpertTotalsBackwardOptions extends TokenMaskOption {
   /** Only this many of each token's choices were counted, the first ones; default k. */
   choices?: number;

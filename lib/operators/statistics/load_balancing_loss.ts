@@ -10,6 +10,7 @@ import { meanScores } from "./mean_scores.js";
 /** What an expert's count is divided by. */
 export type LoadNormalization = "choices" | "tokens";
 
+/** Options of {@link loadBalancingLoss}. */
 export interface LoadBalancingLossOptions extends TokenMaskOption {
   /** Scores to average: `softmax` (default), or `sigmoid` divided by their sum over all experts. */
   scoring?: ExpertScoring;

@@ -7,6 +7,7 @@ import { expertTotals } from "./expert_totals.js";
 import { checkLoss, type LoadBalancingLossOptions, lossFields } from "./load_balancing_loss.js";
 import { tokenCounts } from "./mean_scores.js";
 
+/** Options of {@link loadBalancingLossBackward}. */
 export interface LoadBalancingLossBackwardOptions extends LoadBalancingLossOptions {
   /** The gradient of the whole loss by this one, such as its coefficient; default 1. */
   factor?: number;

@@ -14,6 +14,7 @@ export interface RouterStatistics extends ExpertTotals {
   readonly maximumViolation: Tensor<"f32">;
 }
 
+/** Options of {@link routerStatistics}. */
 export interface RouterStatisticsOptions extends TokenMaskOption {
   /** S: the T tokens are S sequences of equal length, one after another; default 1. */
   sequences?: number;

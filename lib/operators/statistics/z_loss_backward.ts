@@ -5,6 +5,7 @@ import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, checkTokenMask, output, resultDType, type TokenMaskOption, tokenMaskField } from "../check.js";
 import { tokenCounts } from "./mean_scores.js";
 
+/** Options of {@link zLossBackward}. */
 export interface ZLossBackwardOptions extends TokenMaskOption {
   /** The gradient of the whole loss by this one, such as its coefficient; default 1. */
   factor?: number;

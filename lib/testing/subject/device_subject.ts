@@ -3,7 +3,7 @@ import { type DType, dtypes } from "../../core/dtype.js";
 import type { Fields } from "../../core/operators/field.js";
 import { type OperatorName, operators } from "../../core/operators/table.js";
 import type { Tensor } from "../../core/tensor.js";
-import { packExperts } from "../../operators/experts/grouped_gemm.js";
+import { packExperts } from "../../operators/experts/packed_experts.js";
 import { isTestArray, toFloat32, upload, uploadQuantized } from "./arrays.js";
 import { computeLayer } from "./layer_problem.js";
 import type { Subject, SubjectInputs, SubjectOperator, TestArray } from "./subject.js";

@@ -66,7 +66,8 @@ Status check_expert(const LayerDescription& layer, int64_t expert, const ExpertV
 Status check_copied_weight(const LayerDescription& layer, WeightRole role, int64_t expert, const TensorView& target) {
   const WeightSize size = size_of_weight(layer, role);
   return expect_sizes(expert >= 0 && expert < layer.all_experts() && size.rows > 0 && is_float(target.dtype) &&
-                          target.size() == size.rows * size.columns && target.shape[target.rank - 1] == size.columns,
+                          target.rank > 0 && target.size() == size.rows * size.columns &&
+                          target.shape[target.rank - 1] == size.columns,
                       "copyWeight: expected a weight that the layer has, and a float tensor of its size");
 }
 

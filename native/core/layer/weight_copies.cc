@@ -28,7 +28,7 @@ Status check_copied_field(const LayerDescription& layer, WeightRole role, int64_
     const WeightSize size = size_of_weight(layer, role);
     expected = size_of_field(*format, field, size.rows, size.columns);
   }
-  return expect_sizes(expected.rows > 0 && target.dtype == expected.dtype &&
+  return expect_sizes(expected.rows > 0 && target.dtype == expected.dtype && target.rank > 0 &&
                           target.size() == expected.rows * expected.columns &&
                           target.shape[target.rank - 1] == expected.columns,
                       "copyField: expected a field of a quantised matrix that the layer has, and a tensor of its size");

@@ -24,12 +24,10 @@ void add(OffloadCounts& sum, const OffloadCounts& counts) {
   sum.calls += counts.calls;
   sum.hits += counts.hits;
   sum.misses += counts.misses;
-  sum.left += counts.left;
+  sum.on_cpu += counts.on_cpu;
   sum.prefetched += counts.prefetched;
   sum.evictions += counts.evictions;
 }
-
-int64_t loads(const OffloadCounts& counts) { return counts.misses - counts.left + counts.prefetched; }
 
 }  // namespace
 
@@ -38,7 +36,7 @@ BudgetStats OffloadBudget::stats() const {
   BudgetStats stats{.counts = counts_, .expert_bytes = expert_bytes_, .loaded_bytes = loaded_bytes_};
   for (const OffloadShare* share : shares_) {
     add(stats.counts, share->counts_);
-    stats.loaded_bytes += loads(share->counts_) * expert_bytes_;
+    stats.loaded_bytes += share->counts_.loads() * expert_bytes_;
   }
   stats.layers = std::ssize(shares_);
   if (!residency_) return stats;
@@ -149,7 +147,7 @@ OffloadShare::~OffloadShare() {
   const std::lock_guard lock(budget_->mutex_);
   budget_->settle();
   add(budget_->counts_, counts_);
-  budget_->loaded_bytes_ += loads(counts_) * budget_->expert_bytes_;
+  budget_->loaded_bytes_ += counts_.loads() * budget_->expert_bytes_;
   std::erase(budget_->shares_, this);
   residency().remove(first_, experts_);
   budget_->close();
@@ -170,7 +168,7 @@ auto OffloadShare::counted(Decide&& decide) {
   counts_.calls += after.calls - before.calls;
   counts_.hits += after.hits - before.hits;
   counts_.misses += after.misses - before.misses;
-  counts_.left += after.left - before.left;
+  counts_.on_cpu += after.on_cpu - before.on_cpu;
   counts_.prefetched += after.prefetched - before.prefetched;
   return decided;
 }
@@ -274,15 +272,7 @@ int64_t OffloadShare::expert_bytes() const {
 
 OffloadStats OffloadShare::stats() const {
   const std::lock_guard lock(budget_->mutex_);
-  OffloadStats stats{.counts = counts_,
-                     .slots = std::min(experts_, residency().slots()),
-                     .expert_bytes = budget_->expert_bytes_,
-                     .loaded_bytes = loads(counts_) * budget_->expert_bytes_,
-                     .resident = {}};
-  for (int32_t expert = 0; expert < experts_; ++expert) {
-    if (residency().slot_of(static_cast<int32_t>(first_) + expert) >= 0) stats.resident.push_back(expert);
-  }
-  return stats;
+  return residency().stats(counts_, first_, experts_, budget_->expert_bytes_);
 }
 
 }  // namespace moe

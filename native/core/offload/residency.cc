@@ -104,7 +104,7 @@ std::vector<int32_t> Residency::leave(const std::vector<ExpertRows>& needed, int
   }
   use(left_, counts_.calls + 1);
   counts_.misses += static_cast<int64_t>(left_.size());
-  counts_.left += static_cast<int64_t>(left_.size());
+  counts_.on_cpu += static_cast<int64_t>(left_.size());
   return left_;
 }
 
@@ -186,14 +186,14 @@ void Residency::clear(int32_t expert) noexcept {
   slot = -1;
 }
 
-OffloadStats Residency::stats(int64_t expert_bytes) const {
-  OffloadStats stats{.counts = counts_,
-                     .slots = slots(),
+OffloadStats Residency::stats(const OffloadCounts& counts, int64_t first, int64_t count, int64_t expert_bytes) const {
+  OffloadStats stats{.counts = counts,
+                     .slots = std::min(count, slots()),
                      .expert_bytes = expert_bytes,
-                     .loaded_bytes = (counts_.misses - counts_.left + counts_.prefetched) * expert_bytes,
+                     .loaded_bytes = counts.loads() * expert_bytes,
                      .resident = {}};
-  for (int32_t expert = 0; expert < end(); ++expert) {
-    if (slot_of(expert) >= 0) stats.resident.push_back(expert);
+  for (int32_t expert = 0; expert < count; ++expert) {
+    if (slot_of(static_cast<int32_t>(first) + expert) >= 0) stats.resident.push_back(expert);
   }
   return stats;
 }

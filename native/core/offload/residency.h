@@ -26,9 +26,12 @@ struct OffloadCounts {
   int64_t calls = 0;
   int64_t hits = 0;        // experts that a call needed and that were resident
   int64_t misses = 0;      // and that were not
-  int64_t left = 0;        // of the misses: to another device, not loaded
+  int64_t on_cpu = 0;      // of the misses: left to the CPU, not loaded
   int64_t prefetched = 0;  // loaded before a call needed them
   int64_t evictions = 0;
+
+  // Experts that were loaded.
+  int64_t loads() const { return misses - on_cpu + prefetched; }
 };
 
 struct SlotLoad {
@@ -95,8 +98,10 @@ class Residency {
   // Whether there is a slot for every expert. Expert e then is loaded into slot e, if that is empty.
   bool holds_all() const { return slots() >= end(); }
   const OffloadCounts& counts() const { return counts_; }
-  // With experts of this size.
-  OffloadStats stats(int64_t expert_bytes) const;
+  // Those of experts first .. first + count - 1, of this size, with these counts.
+  OffloadStats stats(const OffloadCounts& counts, int64_t first, int64_t count, int64_t expert_bytes) const;
+  // Those of all experts.
+  OffloadStats stats(int64_t expert_bytes) const { return stats(counts_, 0, end(), expert_bytes); }
 
  private:
   struct Expert {

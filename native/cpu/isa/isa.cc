@@ -1,6 +1,7 @@
 #include "cpu/isa/isa.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <string_view>
 
@@ -108,10 +109,45 @@ const Kernels& amx_model_kernels(bool has_avx512) {
 }
 #endif
 
+#if defined(MOE_X86)
+// What instruction sets need beyond x86-64, in the order in which each needs all before.
+struct Feature {
+  const char* name;
+  bool present;
+};
+
+enum FeatureCount { kForAvx2 = 4, kForAvx512 = 8, kForVnni, kForBf16 };
+
+std::array<Feature, kForBf16> features() {
+  __builtin_cpu_init();
+  return {{{"AVX2", __builtin_cpu_supports("avx2") != 0},
+           {"BMI", __builtin_cpu_supports("bmi") != 0},
+           {"FMA", __builtin_cpu_supports("fma") != 0},
+           {"F16C", __builtin_cpu_supports("f16c") != 0},
+           {"AVX-512 F", __builtin_cpu_supports("avx512f") != 0},
+           {"AVX-512 BW", __builtin_cpu_supports("avx512bw") != 0},
+           {"AVX-512 DQ", __builtin_cpu_supports("avx512dq") != 0},
+           {"AVX-512 VL", __builtin_cpu_supports("avx512vl") != 0},
+           {"AVX-512 VNNI", __builtin_cpu_supports("avx512vnni") != 0},
+           {"AVX-512 BF16", __builtin_cpu_supports("avx512bf16") != 0}}};
+}
+
+// Which of the first so many the CPU lacks, in words; empty: none.
+std::string lacking(FeatureCount count) {
+  const auto all = features();
+  std::string names;
+  for (int i = 0; i < count; ++i) {
+    if (!all[i].present) names += (names.empty() ? "the CPU lacks " : ", ") + std::string(all[i].name);
+  }
+  return names;
+}
+#endif
+
 struct InstructionSet {
   const Kernels* kernels;
-  bool available;
-  std::string reason = {};  // why it is not, if more can be said than what the CPU must have
+  std::string missing = {};  // why it is not available, in words; empty: it is
+
+  bool available() const { return missing.empty(); }
 };
 
 // Fastest first, by what the CPU is, not by measurements: so bits and the names of cached weights are the same on every
@@ -121,25 +157,20 @@ std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets;
   [[maybe_unused]] bool has_avx512 = false;
 #if defined(MOE_X86)
-  __builtin_cpu_init();
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-                        __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  const bool has_vnni = has_avx512 && __builtin_cpu_supports("avx512vnni");
-  const InstructionSet bf16{&avx512_bf16_kernels(), has_vnni && __builtin_cpu_supports("avx512bf16")};
+  has_avx512 = lacking(kForAvx512).empty();
+  const InstructionSet bf16{&avx512_bf16_kernels(), lacking(kForBf16)};
   const bool bf16_is_slow = __builtin_cpu_is("intel");
   const TilePermission& tiles = tile_permission();
-  sets.push_back({&amx_kernels(), has_vnni && tiles.granted, tiles.reason});
+  sets.push_back({&amx_kernels(), tiles.granted ? lacking(kForVnni) : tiles.reason});
   if (!bf16_is_slow) sets.push_back(bf16);
-  sets.push_back({&avx512_vnni_kernels(), has_vnni});
+  sets.push_back({&avx512_vnni_kernels(), lacking(kForVnni)});
   if (bf16_is_slow) sets.push_back(bf16);
-  sets.push_back({&avx512_kernels(), has_avx512});
-  sets.push_back({&avx2::kKernels, has_avx2});
+  sets.push_back({&avx512_kernels(), lacking(kForAvx512)});
+  sets.push_back({&avx2::kKernels, lacking(kForAvx2)});
 #endif
-  sets.push_back({&portable::kKernels, true});
+  sets.push_back({&portable::kKernels});
 #if defined(MOE_EXTENSION)
-  sets.push_back({&amx_model_kernels(has_avx512), true});
+  sets.push_back({&amx_model_kernels(has_avx512)});
 #endif
   return sets;
 }
@@ -186,7 +217,7 @@ std::vector<const Kernels*> all_kernels() {
 std::vector<const Kernels*> available_kernels() {
   std::vector<const Kernels*> kernels;
   for (const InstructionSet& set : instruction_sets()) {
-    if (set.available) kernels.push_back(set.kernels);
+    if (set.available()) kernels.push_back(set.kernels);
   }
   return kernels;
 }
@@ -194,9 +225,7 @@ std::vector<const Kernels*> available_kernels() {
 std::vector<MissingKernels> missing_kernels() {
   std::vector<MissingKernels> missing;
   for (const InstructionSet& set : instruction_sets()) {
-    if (set.available) continue;
-    const bool explained = !set.reason.empty();
-    missing.push_back({set.kernels, explained ? set.reason : std::string("the CPU lacks ") + set.kernels->needs});
+    if (!set.available()) missing.push_back({set.kernels, set.missing});
   }
   return missing;
 }

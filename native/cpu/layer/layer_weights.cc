@@ -241,19 +241,18 @@ Status LayerWeights::set_expert(int64_t expert, const ExpertViews& weights) {
   if (gated) MOE_TRY(keep_bias(gate_up_bias, weights.gate_bias, expert * rows));
   MOE_TRY(keep_bias(gate_up_bias, weights.up_bias, (expert + 1) * rows - d.intermediate));
   MOE_TRY(keep_bias(down_bias, weights.down_bias, expert * d.hidden));
-  const auto group =
-      std::find_if(groups.begin(), groups.end(), [&](const Group& each) { return each.experts.contains(expert); });
+  const Group& group = group_of(expert);
   const auto set = [&](CpuPackedExperts& packed, const WeightView& weight, const WeightView& up) {
     const size_t before = packed.bytes();
-    Status status = packed.set_expert(expert - group->experts.first, weight, up);
+    Status status = packed.set_expert(expert - group.experts.first, weight, up);
     bytes_ += packed.bytes() - before;
     return status;
   };
-  const bool joined = group->gate_up->weights().gated();
-  if (group->gate != nullptr) MOE_TRY(set(*group->gate, weights.gate, {}));
-  MOE_TRY(joined ? set(*group->gate_up, weights.gate, weights.up) : set(*group->gate_up, weights.up, {}));
-  if (d.multiplier) MOE_TRY(set(*group->multiplier, weights.multiplier, {}));
-  return set(*group->down, weights.down, {});
+  const bool joined = group.gate_up->weights().gated();
+  if (group.gate != nullptr) MOE_TRY(set(*group.gate, weights.gate, {}));
+  MOE_TRY(joined ? set(*group.gate_up, weights.gate, weights.up) : set(*group.gate_up, weights.up, {}));
+  if (d.multiplier) MOE_TRY(set(*group.multiplier, weights.multiplier, {}));
+  return set(*group.down, weights.down, {});
 }
 
 Status LayerWeights::copy(WeightRole role, int64_t expert, const TensorView& target) const {
@@ -267,7 +266,10 @@ Status LayerWeights::copy(WeightRole role, int64_t expert, const TensorView& tar
     case WeightRole::gateBias: return copy_values(gate_up_bias, expert * rows, target);
     case WeightRole::upBias: return copy_values(gate_up_bias, (expert + 1) * rows - d.intermediate, target);
     case WeightRole::downBias: return copy_values(down_bias, expert * d.hidden, target);
-    default: return copy_matrix(role, expert, target);
+    default: {
+      const Matrix of = matrix(role, expert);
+      return of.packed.copy_expert(of.expert, of.up, target);
+    }
   }
 }
 
@@ -281,16 +283,19 @@ Status LayerWeights::copy_values(const Buffer& values, int64_t at, const TensorV
   return {};
 }
 
-Status LayerWeights::copy_matrix(WeightRole role, int64_t expert, const TensorView& target) const {
-  const auto group =
-      std::find_if(groups.begin(), groups.end(), [&](const Group& each) { return each.experts.contains(expert); });
-  const int64_t index = expert - group->experts.first;
-  const bool joined = group->gate_up->weights().gated();
+const LayerWeights::Group& LayerWeights::group_of(int64_t expert) const {
+  return *std::find_if(groups.begin(), groups.end(), [&](const Group& each) { return each.experts.contains(expert); });
+}
+
+LayerWeights::Matrix LayerWeights::matrix(WeightRole role, int64_t expert) const {
+  const Group& group = group_of(expert);
+  const int64_t index = expert - group.experts.first;
+  const bool joined = group.gate_up->weights().gated();
   switch (role) {
-    case WeightRole::gate: return (joined ? group->gate_up : group->gate)->copy_expert(index, false, target);
-    case WeightRole::up: return group->gate_up->copy_expert(index, joined, target);
-    case WeightRole::multiplier: return group->multiplier->copy_expert(index, false, target);
-    default: return group->down->copy_expert(index, false, target);
+    case WeightRole::gate: return {joined ? *group.gate_up : *group.gate, index, false};
+    case WeightRole::up: return {*group.gate_up, index, joined};
+    case WeightRole::multiplier: return {*group.multiplier, index, false};
+    default: return {*group.down, index, false};
   }
 }
 

@@ -36,6 +36,13 @@ class LayerWeights {
 
   // Those of the bank's experts, in the order of their products.
   std::vector<const CpuPackedExperts*> bank_matrices() const;
+  // One expert's matrix within the experts of a product; of a gated product, the gate's or, if `up`, the other half's.
+  struct Matrix {
+    const CpuPackedExperts& packed;
+    int64_t expert;
+    bool up;
+  };
+  Matrix matrix(WeightRole role, int64_t expert) const;
   // Null if the weights are not in a file with checksums.
   const MappedFile* file() const { return file_; }
 
@@ -73,13 +80,13 @@ class LayerWeights {
   };
 
   void add_group(const ExpertGroup& group, Group& weights);
+  const Group& group_of(int64_t expert) const;
   void add_inputs();
   size_t checksum_count() const;
   // Has all parts that are there checked against `sums`.
   Status check_against(const WeightPart& sums);
   Status check_settable() const;
   Status copy_values(const Buffer& values, int64_t at, const TensorView& target) const;
-  Status copy_matrix(WeightRole role, int64_t expert, const TensorView& target) const;
   Status keep_bias(Buffer& values, const MatrixView& bias, int64_t at);
 
   LayerDescription description_;

@@ -17,17 +17,8 @@ Status copy_selection_bias(const LayerWeights& weights, const Kernels& kernels, 
 
 Status copy_field(const LayerWeights& weights, const Team& team, WeightRole role, int64_t expert, QuantizedField field,
                   const TensorView& target) {
-  const auto group = std::find_if(weights.groups.begin(), weights.groups.end(),
-                                  [&](const LayerWeights::Group& each) { return each.experts.contains(expert); });
-  const int64_t index = expert - group->experts.first;
-  const bool joined = group->gate_up->weights().gated();
-  switch (role) {
-    case WeightRole::gate:
-      return unpack_field(joined ? *group->gate_up : *group->gate, index, false, field, team, target);
-    case WeightRole::up: return unpack_field(*group->gate_up, index, joined, field, team, target);
-    case WeightRole::multiplier: return unpack_field(*group->multiplier, index, false, field, team, target);
-    default: return unpack_field(*group->down, index, false, field, team, target);
-  }
+  const LayerWeights::Matrix of = weights.matrix(role, expert);
+  return unpack_field(of.packed, of.expert, of.up, field, team, target);
 }
 
 }  // namespace moe::cpu

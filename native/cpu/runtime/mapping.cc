@@ -1,34 +1,16 @@
 #include "cpu/runtime/mapping.h"
 
-#include <algorithm>
-#include <utility>
-
-#if !defined(_WIN32)
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#endif
+#include <utility>
 
 namespace moe::cpu {
-
-#if defined(_WIN32)
-
-Status Mapping::open(int, std::string, size_t, std::shared_ptr<MappedFile>*) {
-  return {Code::unsupported_operation, "weights cannot be mapped from a file on Windows"};
-}
-
-Mapping::~Mapping() = default;
-Status Mapping::check(bool*) { return {}; }
-Status Mapping::check_read() const { return {}; }
-void Mapping::ask(const void*, size_t) const {}
-void Mapping::drop(const void*, size_t) const {}
-Status Mapping::damaged(const std::string&) const { return {}; }
-
-#else
 
 namespace {
 
@@ -132,7 +114,5 @@ Status Mapping::damaged(const std::string& what) const {
           path_ + ": the packed weights " + what +
               " do not match their checksum; the file has been removed: load the layer again to write a new one"};
 }
-
-#endif
 
 }  // namespace moe::cpu

@@ -12,13 +12,6 @@
 
 namespace moe::cpu {
 
-// Not on Windows: a mapping there prevents the file from being replaced or deleted while a layer is in use.
-#if defined(_WIN32)
-constexpr bool kMapsFiles = false;
-#else
-constexpr bool kMapsFiles = true;
-#endif
-
 class Mapping final : public MappedFile {
  public:
   // Maps the first `bytes` of an open file, read-only. The caller may close the descriptor, and the file may be deleted

@@ -1,6 +1,5 @@
 #include "cpu/runtime/mapping_guard.h"
 
-#if !defined(_WIN32)
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -9,17 +8,8 @@
 #include <cerrno>
 #include <cstdint>
 #include <mutex>
-#endif
 
 namespace moe::cpu {
-
-#if defined(_WIN32)
-
-MappingGuard::MappingGuard(void*, size_t) : range_(nullptr) {}
-MappingGuard::~MappingGuard() = default;
-bool MappingGuard::torn() const { return false; }
-
-#else
 
 // The handler reads the list of ranges at any moment, so that ranges are never removed from it, only used again.
 struct MappingGuard::Range {
@@ -53,6 +43,11 @@ struct FaultHandler {
 
   // With the lock held.
   static void install() {
+    const struct sigaction current = installed();
+    if (is_ours(current)) return;
+    // Ours is behind it still. Another time in front, each of the two would hand faults to the other for ever.
+    if (behind_another && has_function(current)) return;
+    behind_another = false;
     page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
     struct sigaction action = {};
     action.sa_sigaction = handle;
@@ -61,17 +56,30 @@ struct FaultHandler {
     sigaction(SIGBUS, &action, &previous);
   }
 
-  // The code may be unloaded after the last guard. If another handler has been installed meanwhile, that one stays.
+  // The code may be unloaded after the last guard. If another handler has been installed meanwhile, that one stays, and
+  // hands faults on to ours.
   static void uninstall() {
-    struct sigaction current = {};
-    sigaction(SIGBUS, nullptr, &current);
-    if ((current.sa_flags & SA_SIGINFO) != 0 && current.sa_sigaction == handle) sigaction(SIGBUS, &previous, nullptr);
+    behind_another = !is_ours(installed());
+    if (!behind_another) sigaction(SIGBUS, &previous, nullptr);
+  }
+
+  static struct sigaction installed() {
+    struct sigaction action = {};
+    sigaction(SIGBUS, nullptr, &action);
+    return action;
+  }
+  static bool is_ours(const struct sigaction& action) {
+    return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == handle;
+  }
+  static bool has_function(const struct sigaction& action) {
+    return (action.sa_flags & SA_SIGINFO) != 0 || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
   }
 
   static inline std::mutex lock;
   static inline int64_t guards = 0;
   static inline std::atomic<MappingGuard::Range*> ranges{nullptr};
   static inline struct sigaction previous = {};
+  static inline bool behind_another = false;  // since the last guard
   static inline uintptr_t page = 1;
 };
 
@@ -99,7 +107,5 @@ MappingGuard::~MappingGuard() {
 }
 
 bool MappingGuard::torn() const { return range_->torn.load(); }
-
-#endif
 
 }  // namespace moe::cpu

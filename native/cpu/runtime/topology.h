@@ -13,7 +13,7 @@ int usable_cpus();
 int cpus_of_groups(const std::string& root = "");
 // Bytes of a last-level cache of the processor; 0 if the system does not tell.
 int64_t last_level_cache_bytes();
-// The processor's name as it reports it.
-std::string cpu_model();
+// The processor's name as it reports it, or "unknown". `root` is where proc is, for tests.
+std::string cpu_model(const std::string& root = "");
 
 }  // namespace moe::cpu

@@ -13,7 +13,7 @@ import {
 } from "../../../lib/index.js";
 import type { BackwardOptions } from "../../../lib/layer/backward/layer_backward.js";
 import type { LayerParameters } from "../../../lib/layer/backward/layer_parameters.js";
-import type { ForwardOptions } from "../../../lib/moe_layer.js";
+import type { ForwardOptions } from "../../../lib/layer/forward_options.js";
 import { Random } from "../../../lib/testing/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { dot } from "../../support/central_differences.js";

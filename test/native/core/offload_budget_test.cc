@@ -248,6 +248,6 @@ MOE_TEST(experts_that_are_left_count_for_their_own_layer) {
   MOE_CHECK(second->leave({{.expert = 1, .rows = 3}, {.expert = 2, .rows = 10}}) == std::vector<int32_t>{1});
   second->plan({2});
   MOE_CHECK_EQUAL(second->preferred(), 1);
-  MOE_CHECK_EQUAL(second->stats().counts.left, 1);
-  MOE_CHECK_EQUAL(first->stats().counts.left, 0);
+  MOE_CHECK_EQUAL(second->stats().counts.on_cpu, 1);
+  MOE_CHECK_EQUAL(first->stats().counts.on_cpu, 0);
 }

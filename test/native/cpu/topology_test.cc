@@ -7,6 +7,7 @@
 
 namespace {
 
+using moe::cpu::cpu_model;
 using moe::cpu::cpus_of_groups;
 using moe::test::SystemRoot;
 
@@ -53,4 +54,15 @@ MOE_TEST(processors_are_limited_by_groups_of_version_1) {
   MOE_CHECK_EQUAL(cpus_of_groups(root.path()), INT_MAX);
   group("/jobs", "400000\n");
   MOE_CHECK_EQUAL(cpus_of_groups(root.path()), 4);
+}
+
+MOE_TEST(the_processors_name_is_what_follows_the_colon) {
+  SystemRoot root;
+  MOE_CHECK_EQUAL(cpu_model(root.path()), "unknown");
+  for (const char* nothing : {"model name\t:\n", "model name\t: \n", "model name\n", ""}) {
+    root.write("proc/cpuinfo", nothing);
+    MOE_CHECK_EQUAL(cpu_model(root.path()), "unknown");
+  }
+  root.write("proc/cpuinfo", "processor\t: 0\nmodel name\t: Some CPU: 64 cores\nmodel name\t: another\n");
+  MOE_CHECK_EQUAL(cpu_model(root.path()), "Some CPU: 64 cores");
 }

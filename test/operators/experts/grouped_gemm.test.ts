@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { groupedGemm, packExperts } from "../../../lib/operators/experts/grouped_gemm.js";
+import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
+import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { Random } from "../../../lib/testing/random.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Device } from "../../../lib/core/device.js";
-import { groupedGemm, packExperts } from "../../../lib/operators/experts/grouped_gemm.js";
+import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
+import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { Random } from "../../../lib/testing/random.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 

@@ -4,7 +4,7 @@ import { fromE4M3 } from "../../../lib/core/dtype.js";
 import type { Tensor } from "../../../lib/core/tensor.js";
 import { weightFormat } from "../../../lib/core/weight_formats.js";
 import { openDevice } from "../../../lib/devices.js";
-import { packExperts } from "../../../lib/operators/experts/grouped_gemm.js";
+import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { type QuantizedWeight, tensorsOf } from "../../../lib/operators/experts/quantized_weight.js";
 import { dequantize, quantizationError } from "../../../lib/operators/formats/dequantize.js";
 import { quantize, scaleChoices } from "../../../lib/operators/formats/quantize.js";

@@ -1,0 +1,91 @@
+import { abortSignal } from "../core/cancellation.js";
+import type { FloatDType } from "../core/dtype.js";
+import { boolean, choice, type Fields, list, object, optional } from "../core/options.js";
+import type { Tensor } from "../core/tensor.js";
+import { tensor } from "../core/tensor_option.js";
+import { type Routing, routingRecord } from "../operators/routing/gating.js";
+import type { LayerState } from "./backward/layer_state.js";
+import { type NormOption, normOption, residualOption } from "./block.js";
+import { type Training, trainingOption } from "./router/training.js";
+
+/** Options of {@link MoeLayer.forward}. */
+export interface ForwardOptions<D extends FloatDType = FloatDType> {
+  /** Ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing. */
+  routing?: Routing;
+  /**
+   * Route with the layer's noise (`noisy` or `routerJitter`), drawn from a seed, or given as noise [T or B * S, E] (with
+   * `hierarchy`, also groupNoise [T or B * S, G]); default without noise.
+   */
+  training?: Training;
+  /** Keep what {@link MoeLayer.backward} needs, and return `{ y, state }`; default false. */
+  save?: boolean;
+  /** With `save`: keep only x and the routing, and compute the rest again in the backward pass; default false. */
+  recompute?: boolean;
+  /**
+   * With `save`: where the device has memory of its own, keep the state in the host's, and copy it back for the backward
+   * pass; default false.
+   */
+  offload?: boolean;
+  /** Normalise x first: everything in the layer, router included, then gets RMSNorm(x), rounded to x's dtype. */
+  norm?: NormOption;
+  /**
+   * What is added to y before it is rounded: true for x as it was given (before `norm`), or a tensor [T, H] or [B, S, H];
+   * default nothing. Of a layer's banks only one must add it.
+   */
+  residual?: boolean | Tensor<FloatDType>;
+  /**
+   * Cancels the work that has not begun when it is aborted: reading y, or what else the forward was to write, is then
+   * ABORTED. The layer and the device go on. Default none.
+   */
+  signal?: AbortSignal;
+  /** What else to return, in an object `{ y, routing, logits }`; default nothing. */
+  want?: readonly ForwardResultName[];
+  /** Where to write y; default a new tensor. */
+  out?: Tensor<NoInfer<D>>;
+}
+
+const forwardResultNames = ["routing", "logits"] as const;
+/**
+ * Results of a forward besides y: the `routing` that it used (ids and weights [T, k], as {@link MoeLayer.route} gives them),
+ * and the router's `logits` [T, E], without noise.
+ *
+ * @useDeclaredType
+ */
+export type ForwardResultName = (typeof forwardResultNames)[number];
+
+/** What {@link MoeLayer.forward} returns with `save` or `want`. */
+export interface ForwardResult<D extends FloatDType = FloatDType> {
+  /** Of the shape and dtype of x. */
+  readonly y: Tensor<D>;
+  /** With `save`. */
+  readonly state?: LayerState;
+  /** These two if they are wanted. */
+  readonly routing?: Routing;
+  /** [T, E] f32, without noise, if they are wanted. */
+  readonly logits?: Tensor<"f32">;
+}
+
+/** What {@link MoeLayer.forward} returns with `want`: y, and what is wanted. */
+export type WantedForward<D extends FloatDType, Wanted extends ForwardResultName> = Pick<ForwardResult<D>, "y"> &
+  Required<Pick<ForwardResult<D>, Wanted>>;
+
+/** What {@link MoeLayer.forward} returns with `save`. */
+export interface SavedForward<D extends FloatDType = FloatDType> extends ForwardResult<D> {
+  readonly state: LayerState;
+}
+
+export const forwardOptions = object(
+  {
+    routing: optional(routingRecord),
+    training: optional(trainingOption),
+    save: optional(boolean, false),
+    recompute: optional(boolean, false),
+    offload: optional(boolean, false),
+    norm: optional(normOption),
+    residual: optional(residualOption),
+    signal: optional(abortSignal),
+    want: optional(list(choice(forwardResultNames))),
+    out: optional(tensor()),
+  } satisfies Fields<ForwardOptions>,
+  "{ out }",
+);
