@@ -1,10 +1,10 @@
 import { parseArgs } from "node:util";
+import { measureCeilings } from "#lib/bench/ceilings.js";
 import { describeMachine } from "#lib/bench/machine.js";
 import { summarize } from "#lib/bench/measure.js";
 import { type NamedShape, shapeNames, shapeOptions } from "#lib/bench/shape_option.js";
 import type { CacheOptions } from "#lib/checkpoint/cache/cache_option.js";
 import type { Device } from "#lib/core/device.js";
-import { loadNative } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
 import { MoeLayer } from "#lib/moe_layer.js";
 import { formatBytes, formatMicroseconds, significant } from "#lib/terminal/format.js";
@@ -73,7 +73,7 @@ async function measure({ name, config }: NamedShape, tokens: number, rounds: num
   for (let done = 0; done < rounds; done++) {
     for (const [, cache, times] of sources) times.push(await round(directory, device, tokens, cache));
   }
-  const { readGBs } = await loadNative().ceilings(threads);
+  const { readGBs } = await measureCeilings({ threads });
   process.stdout.write(
     `${name} bf16, ${formatBytes(bytes)} of weights, T = ${tokens}, ${threads} threads, ` +
       `${significant(readGBs)} GB/s read; medians of ${rounds} rounds\n`,

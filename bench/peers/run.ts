@@ -1,5 +1,5 @@
 import { writeFileSync } from "node:fs";
-import { betterOf, ceilingsText, kernelText } from "#lib/bench/ceilings.js";
+import { betterOf, ceilingsBeside, ceilingsText, kernelText } from "#lib/bench/ceilings.js";
 import { describeMachine } from "#lib/bench/machine.js";
 import type { NamedShape } from "#lib/bench/shape_option.js";
 import type { Device } from "#lib/core/device.js";
@@ -154,9 +154,9 @@ async function measureCell(
   for (const contender of contenders) kept.push(training ? await contender.kept?.(tokens) : undefined);
   const progress = startProgress(process.stderr, `${title}: timing`, rounds * contenders.length);
   try {
-    const before = await loadNative().ceilings(threads);
+    const before = await ceilingsBeside(rounds * seconds, threads);
     const medians = await timeInTurns(contenders, tokens, rounds, seconds, progress.update);
-    const ceilings = betterOf(before, await loadNative().ceilings(threads));
+    const ceilings = betterOf(before, await ceilingsBeside(rounds * seconds, threads));
     const turns = contenders.map(({ name }, index) => ({
       name,
       medians: medians[index] as number[],

@@ -1,5 +1,5 @@
 import { type Ceilings, loadNative, type ProductKernel } from "../core/native.js";
-import { type Fields, integer, object, optional } from "../core/options.js";
+import { type Fields, integer, object, optional, positive } from "../core/options.js";
 import { significant } from "../terminal/format.js";
 import type { BenchCase } from "./bench_case.js";
 
@@ -7,10 +7,16 @@ import type { BenchCase } from "./bench_case.js";
 export interface CeilingOptions {
   /** Default: the CPUs that this process may use. */
   threads?: number;
+  /** Approximate time for each ceiling; default 0.3, below which clocks may not have settled. */
+  seconds?: number;
 }
 
+const longEnough = 0.3;
 const ceilingOptions = object(
-  { threads: optional(integer(1, 4096)) } satisfies Fields<CeilingOptions>,
+  {
+    threads: optional(integer(1, 4096)),
+    seconds: optional(positive, longEnough),
+  } satisfies Fields<CeilingOptions>,
   "{ threads: 2 }",
 );
 
@@ -20,9 +26,14 @@ const ceilingOptions = object(
  * @throws INVALID_ARGUMENT, NOT_BUILT.
  */
 export async function measureCeilings(options: CeilingOptions = {}): Promise<Ceilings> {
-  const { threads } = ceilingOptions(options, "options");
+  const { threads, seconds } = ceilingOptions(options, "options");
   const native = loadNative();
-  return await native.ceilings(threads ?? native.cpuInfo().usableCpus);
+  return await native.ceilings(threads ?? native.cpuInfo().usableCpus, seconds);
+}
+
+/** Measures the ceilings for as long as the cases beside them, if that is not longer than they need. */
+export async function ceilingsBeside(seconds: number, threads: number): Promise<Ceilings> {
+  return await measureCeilings({ threads, seconds: Math.min(seconds, longEnough) });
 }
 
 /**

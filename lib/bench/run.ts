@@ -9,7 +9,7 @@ import { formatBytes } from "../terminal/format.js";
 import { checkSubject } from "../testing/subject/run_cases.js";
 import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase, CaseOptions } from "./bench_case.js";
-import { betterOf, floorSeconds, measureCeilings } from "./ceilings.js";
+import { betterOf, ceilingsBeside, floorSeconds } from "./ceilings.js";
 import { layerCases } from "./layer_cases.js";
 import { bytesBeyondCaches, describeMachine } from "./machine.js";
 import { operatorBenchCases } from "./operator_cases.js";
@@ -44,11 +44,11 @@ export async function runBenchmark(options: BenchmarkOptions): Promise<BenchRepo
     for (const count of threads) {
       using device = openDevice(read.device as DeviceName, { threads: count });
       description = device.description;
-      let before = await ceilingsOf(device, count);
+      let before = await ceilingsOf(device, count, read.seconds);
       for (const shape of Object.keys(read.shapes)) {
         const own = keys.filter((key) => key.shape === shape).map((key) => ({ ...key, threads: count }));
         const measured = await measureGroups(device, own, read, contenders);
-        const after = await ceilingsOf(device, count);
+        const after = await ceilingsOf(device, count, read.seconds);
         groups.push(...measured.map((group) => withCeilings(group, before && after && betterOf(before, after))));
         before = after;
       }
@@ -61,8 +61,8 @@ export async function runBenchmark(options: BenchmarkOptions): Promise<BenchRepo
   return { kind: "moe-kernels bench", machine, device, description, rounds, calls, groups };
 }
 
-async function ceilingsOf({ kind }: Device, threads: number): Promise<Ceilings | null> {
-  return kind === "cpu" ? await measureCeilings({ threads }) : null;
+async function ceilingsOf({ kind }: Device, threads: number, seconds: number): Promise<Ceilings | null> {
+  return kind === "cpu" ? await ceilingsBeside(seconds, threads) : null;
 }
 
 /** Before the ceilings are known. */

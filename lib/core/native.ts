@@ -151,8 +151,8 @@ export interface NativeBinding {
   cpuInfo(): CpuInfo;
   /** @param weights name of a weight format. */
   productKernel(tokens: FloatDType, tokenFormat: TokenFormat, weights: string): ProductKernel;
-  /** Measures with this many threads; takes about a second. */
-  ceilings(threads: number): Promise<Ceilings>;
+  /** Measures with this many threads, each ceiling for about so many seconds. */
+  ceilings(threads: number, seconds: number): Promise<Ceilings>;
 }
 
 let loaded: NativeBinding | undefined;

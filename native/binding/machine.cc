@@ -18,14 +18,17 @@ namespace {
 // Measures on a worker thread, so that JavaScript keeps running.
 class CeilingsWorker : public Napi::AsyncWorker {
  public:
-  CeilingsWorker(Napi::Env env, int threads)
-      : AsyncWorker(env, "moe-kernels ceilings"), deferred_(Napi::Promise::Deferred::New(env)), threads_(threads) {}
+  CeilingsWorker(Napi::Env env, int threads, double time)
+      : AsyncWorker(env, "moe-kernels ceilings"),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        threads_(threads),
+        time_(time) {}
 
   Napi::Promise promise() const { return deferred_.Promise(); }
 
  protected:
   void Execute() override {
-    status_ = guarded([this] { return cpu::measure_ceilings(threads_, &ceilings_); });
+    status_ = guarded([this] { return cpu::measure_ceilings(threads_, time_, &ceilings_); });
   }
   void OnOK() override {
     // Fails only if the environment is ending.
@@ -48,6 +51,7 @@ class CeilingsWorker : public Napi::AsyncWorker {
 
   Napi::Promise::Deferred deferred_;
   int threads_;
+  double time_;
   cpu::Ceilings ceilings_;
   Status status_;
 };
@@ -141,7 +145,9 @@ Napi::Value ceilings(const Napi::CallbackInfo& info) {
   const int64_t threads = integer(info.Env(), info[0], "threads");
   if (threads < 1 || threads > 4096)
     throw_error(info.Env(), {Code::invalid_argument, "threads: expected from 1 to 4096"});
-  auto worker = std::make_unique<CeilingsWorker>(info.Env(), static_cast<int>(threads));
+  const double time = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : 0;
+  if (!(time > 0)) throw_error(info.Env(), {Code::invalid_argument, "seconds: expected a number > 0"});
+  auto worker = std::make_unique<CeilingsWorker>(info.Env(), static_cast<int>(threads), time);
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   (void)worker.release();  // it destroys itself

@@ -41,6 +41,8 @@ test("measureCeilings measures, and refuses other options", async () => {
   const measured = await measureCeilings({ threads: 1 });
   for (const name of ["fmaGflops", "int8Gops", "readGBs"] as const) expect(measured[name]).toBeGreaterThan(0);
   expect(measured.bf16Gflops).toBeGreaterThanOrEqual(0);
+  expect((await measureCeilings({ threads: 1, seconds: 0.001 })).readGBs).toBeGreaterThan(0);
+  await expect(measureCeilings({ seconds: 0 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   await expect(measureCeilings({ threads: 0 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   await expect(measureCeilings({ thread: 1 } as never)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
 });

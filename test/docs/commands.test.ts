@@ -28,7 +28,7 @@ const startingWith = (start: string) => commands.filter((command) => `${command}
 const elsewhere: readonly (readonly [command: RegExp, file: string, text: string])[] = [
   [/^(?:npm install|pnpm add) moe-kernels$/, "test/package/package.test.ts", 'manager.install("moe-kernels"'],
   [/^npm install \.\/moe-kernels-\S+\.tgz \.\/moe-kernels-\S+\.tgz$/, "test/package/package.test.ts", ".tgz"],
-  [/^npm install vega@6 vega-lite@6$/, "test/statistics/router_report.test.ts", "npm install vega@6 vega-lite@6"],
+  [/^npm install vega@6 vega-lite@6$/, "test/statistics/router_report.alone.test.ts", "npm install vega@6 vega-lite@6"],
   [/^npm install --foreground-scripts$/, "test/package/package.test.ts", "--foreground-scripts"],
   [/^node \S+\/scripts\/install\.mjs --source$/, "test/package/package.test.ts", '"--source"'],
   [/^node --permission /, "test/package/package.test.ts", "--permission"],

@@ -113,7 +113,7 @@ test("a product that the device has no kernel for", () => {
 });
 
 test("ceilings of the instruction set in use", async () => {
-  const ceilings = await loadNative().ceilings(1);
+  const ceilings = await loadNative().ceilings(1, 0.01);
   const { peak } = loadNative().productKernel("bf16", "none", "bf16");
   for (const rate of [ceilings.fmaGflops, ceilings.int8Gops, ceilings.readGBs]) expect(rate).toBeGreaterThan(0);
   if (peak === "bf16") expect(ceilings.bf16Gflops).toBeGreaterThan(0);

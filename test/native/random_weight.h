@@ -35,9 +35,21 @@ class RandomWeight {
   }
 
   const WeightView& view() const { return view_; }
-  float at(int64_t row, int64_t column) const { return dequantize(*view_.format, view_, row, column); }
+  float at(int64_t row, int64_t column) const {
+    if (values_.empty()) dequantize_all();
+    return values_[static_cast<size_t>(row * view_.columns + column)];
+  }
 
  private:
+  // Once: tests read a value for every row of tokens that it is multiplied with.
+  void dequantize_all() const {
+    for (int64_t row = 0; row < view_.rows; ++row) {
+      for (int64_t column = 0; column < view_.columns; ++column) {
+        values_.push_back(dequantize(*view_.format, view_, row, column));
+      }
+    }
+  }
+
   std::vector<uint8_t> bytes(int64_t count) {
     std::vector<uint8_t> values(static_cast<size_t>(count));
     for (uint8_t& byte : values) byte = static_cast<uint8_t>(random_.below(256));
@@ -96,6 +108,7 @@ class RandomWeight {
   Random& random_;
   std::vector<uint8_t> codes_, scales_, super_scales_, zeros_, super_zeros_;
   WeightView view_;
+  mutable std::vector<float> values_;
 };
 
 }  // namespace moe::test

@@ -13,10 +13,6 @@ namespace moe::cpu {
 namespace {
 
 constexpr int kRepeats = 5;
-// Of a repeat: long beside the start of threads, and for clocks and power to settle.
-constexpr double kRepeatSeconds = 0.06;
-// That a thread reads in a repeat, for the same reason.
-constexpr int64_t kReadBytes = int64_t{512} << 20;
 // Four times what the threads' caches hold, also where the system does not tell, and where parts of the processor have
 // a last-level cache each.
 int64_t read_bytes_per_thread(int threads) {
@@ -38,30 +34,33 @@ double seconds_of(int threads, const auto& body) {
   return seconds() - start;
 }
 
-double best_rate(int threads, double work, const auto& body) {
+// The best rate of repeats that share the time; body(index, iterations) does `work` in each iteration.
+double best_rate(int threads, double time, double work, int64_t iterations, const auto& body) {
+  const auto run = [&](int index) { body(index, iterations); };
+  const double repeat = time / kRepeats;
+  double taken = seconds_of(threads, run);
+  for (; taken < repeat / 10; taken = seconds_of(threads, run)) iterations *= 4;
+  if (taken < repeat) iterations = static_cast<int64_t>(static_cast<double>(iterations) * repeat / taken);
   double best = 0;
-  for (int i = 0; i < kRepeats; ++i) best = std::max(best, work * threads / seconds_of(threads, body));
+  for (int i = 0; i < kRepeats; ++i) {
+    best = std::max(best, work * static_cast<double>(iterations) * threads / seconds_of(threads, run));
+  }
   return best;
 }
 
-double peak_rate(int threads, const PeakLoop& loop) {
+double peak_rate(int threads, double time, const PeakLoop& loop) {
   if (loop.run == nullptr) return 0;
-  int64_t iterations = 1000;
-  const auto body = [&](int) { loop.run(iterations); };
-  double taken = seconds_of(threads, body);
-  for (; taken < kRepeatSeconds / 10; taken = seconds_of(threads, body)) iterations *= 4;
-  if (taken < kRepeatSeconds) iterations = static_cast<int64_t>(iterations * kRepeatSeconds / taken);
-  return best_rate(threads, loop.flops_per_iteration * iterations, body);
+  return best_rate(threads, time, loop.flops_per_iteration, 1000, [&](int, int64_t count) { loop.run(count); });
 }
 
 }  // namespace
 
-Status measure_ceilings(int threads, Ceilings* ceilings) {
+Status measure_ceilings(int threads, double time, Ceilings* ceilings) {
   const Kernels* kernels = nullptr;
   MOE_TRY(select_kernels(&kernels));
-  ceilings->f32_flops = peak_rate(threads, kernels->f32_peak);
-  ceilings->bf16_flops = peak_rate(threads, kernels->bf16_peak);
-  ceilings->int8_ops = peak_rate(threads, kernels->int8_peak);
+  ceilings->f32_flops = peak_rate(threads, time, kernels->f32_peak);
+  ceilings->bf16_flops = peak_rate(threads, time, kernels->bf16_peak);
+  ceilings->int8_ops = peak_rate(threads, time, kernels->int8_peak);
 
   Buffer memory;
   const int64_t own_bytes = read_bytes_per_thread(threads);
@@ -71,8 +70,7 @@ Status measure_ceilings(int threads, Ceilings* ceilings) {
     char* own = bytes + index * own_bytes;
     std::fill(own, own + own_bytes, 1);
   });
-  const int64_t passes = std::max<int64_t>(1, kReadBytes / own_bytes);
-  ceilings->read_bytes = best_rate(threads, static_cast<double>(passes * own_bytes), [&](int index) {
+  ceilings->read_bytes = best_rate(threads, time, static_cast<double>(own_bytes), 1, [&](int index, int64_t passes) {
     for (int64_t i = 0; i < passes; ++i) kernels->read_streams(bytes + index * own_bytes, own_bytes);
   });
   return {};
