@@ -87,7 +87,13 @@ describe.each(isas)("the kernel of a product with %s", (isa) => {
     expect(f32).toMatchObject(tiles ? { peak: "bf16", products: 3 } : { peak: "fma", products: 1 });
     for (const format of ["i4_g32_bf16", "i8_channel_f32"]) {
       expect(kernelOf("f32", "int8", format)).toMatchObject({ peak: "int8", products: 1 });
-      expect(kernelOf("f32", "none", format)).toMatchObject({ peak: tiles ? "bf16" : "fma", products: tiles ? 3 : 1 });
+      const floats = tiles ? { peak: "bf16", products: 3 } : { peak: "fma", products: 1 };
+      const digits = { peak: "int8", products: 3 };
+      expect(kernelOf("f32", "none", format)).toMatchObject(isa === "avx512_vnni" ? digits : floats);
+    }
+    // Digits of tokens need long groups.
+    for (const format of ["i8_g32_f16", "q6_k", "nvfp4", "e4m3_b128_f32"]) {
+      expect(kernelOf("f32", "none", format).peak).not.toBe("int8");
     }
     // Plain weights multiply tokens as they are; e4m3 has no products of bytes.
     expect(kernelOf("f32", "int8", "f32")).toEqual(kernelOf("f32", "none", "f32"));

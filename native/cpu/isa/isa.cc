@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdlib>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "core/formats/find_format.h"
 #include "cpu/isa/tiles/permission.h"
@@ -12,9 +14,12 @@ namespace moe::cpu {
 
 namespace {
 
-// These rows, then the others whose names they do not have. Never freed: threads compute while the process exits.
-std::span<const GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<const GemmKernel> others) {
-  auto& all = *new std::vector<GemmKernel>(rows.begin(), rows.end());
+// Never freed: threads compute while the process exits.
+std::span<const GemmKernel> kept(std::vector<GemmKernel> rows) { return *new std::vector<GemmKernel>(std::move(rows)); }
+
+// These rows, then the others whose names they do not have.
+std::vector<GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<const GemmKernel> others) {
+  std::vector<GemmKernel> all(rows.begin(), rows.end());
   for (const GemmKernel& row : others) {
     const auto has_its_name = [&](const GemmKernel& other) { return std::string_view(other.name) == row.name; };
     if (std::ranges::none_of(rows, has_its_name)) all.push_back(row);
@@ -26,7 +31,7 @@ std::span<const GemmKernel> followed_by(std::span<const GemmKernel> rows, std::s
 Kernels extended(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> rows) {
   all.name = name;
   all.needs = needs;
-  all.gemm = followed_by(rows, all.gemm);
+  all.gemm = kept(followed_by(rows, all.gemm));
   return all;
 }
 
@@ -50,11 +55,11 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
 Kernels fitted(Kernels all) {
   constexpr int64_t kLongestK = 512;
   if (!__builtin_cpu_is("intel")) return all;
-  auto& rows = *new std::vector<GemmKernel>(all.gemm.begin(), all.gemm.end());  // as in followed_by()
+  std::vector<GemmKernel> rows(all.gemm.begin(), all.gemm.end());
   for (GemmKernel& row : rows) {
     if (row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
   }
-  all.gemm = rows;
+  all.gemm = kept(std::move(rows));
   return all;
 }
 
@@ -76,9 +81,10 @@ const Kernels& avx512_vnni_kernels() {
 }
 
 const Kernels& amx_kernels() {
+  static const Kernels vnni = with_vnni("", "", {});
   static const Kernels kernels =
-      with_tiles(with_vnni("", "", {}), "amx", "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8",
-                 amx::kGemm, amx::kBf16Peak, amx::kInt8Peak);
+      with_tiles(vnni, "amx", "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8", amx::kGemm,
+                 amx::kBf16Peak, amx::kInt8Peak);
   return kernels;
 }
 

@@ -283,7 +283,7 @@ inline Vector Words::number() const {
   return values;
 }
 inline Words Words::integers(const Vector& values) {
-  return map([&](int i) { return static_cast<uint32_t>(static_cast<int32_t>(values.v[i])); });
+  return map([&](int i) { return static_cast<uint32_t>(std::lrint(values.v[i])); });
 }
 inline Vector Words::as_float() const {
   return Vector::map([&](int i) { return static_cast<float>(static_cast<int32_t>(v[i])); });

@@ -1,4 +1,4 @@
-// Rows of x as digits, see Arithmetic::i8_digits, for products of integers that are as exact as float32's. See
+// Rows of x as digits, see Arithmetic::i8_digits, for products of integers in place of products of float32. See
 // kernels.h here.
 //
 // Element k of a row is unit * (high + middle / 2^8 + low / 2^16), to within 1.2e-7 of the row's largest magnitude.

@@ -328,7 +328,7 @@ constexpr GemmKernel digit_kernel(const char* name, bool (*takes)(const WeightFo
   return row;
 }
 
-// Faster than products of float32, but where groups are short: then sums are scaled too often, three for each row.
+// Faster than products of float32 unless groups are short: each group scales its sums, for only four rows at once.
 template <class Products>
 constexpr std::array kDigitKernels = {
     digit_kernel<Products, FieldQuads<2>>("i2_digits", takes_in_groups<takes_integers<2>, 32>,
