@@ -15,8 +15,11 @@ namespace moe::cpu {
 inline int64_t packed_row_k(const GemmKernel& gemm, const PanelLayout& layout) {
   return round_up(layout.padded_k, k_group(gemm.arithmetic));
 }
+inline int64_t packed_row_bytes(const GemmKernel& gemm, int64_t packed_k) {
+  return packed_k * element_bytes(gemm.arithmetic) + unit_bytes(gemm.arithmetic);
+}
 inline int64_t packed_row_bytes(const GemmKernel& gemm, const PanelLayout& layout) {
-  return packed_row_k(gemm, layout) * element_bytes(gemm.arithmetic) + unit_bytes(gemm.arithmetic);
+  return packed_row_bytes(gemm, packed_row_k(gemm, layout));
 }
 // Multiplies the results of a tile of rows, whose packed rows have so many k, by the rows' units, if they have some.
 inline void apply_units(const Kernels& kernels, const GemmKernel& gemm, const char* x, int64_t packed_k, int rows,

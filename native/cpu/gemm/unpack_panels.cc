@@ -62,9 +62,10 @@ class Identity {
     std::vector<float> row(static_cast<size_t>(block_));
     for (int64_t first = 0; first < block_; first += gemm.max_rows) {
       const int rows = static_cast<int>(std::min<int64_t>(gemm.max_rows, block_ - first));
-      const int64_t row_bytes = block_ * element_bytes(gemm.arithmetic) + unit_bytes(gemm.arithmetic);
-      Tile tile{
-          .first = first, .rows = rows, .x = std::vector<char>(static_cast<size_t>(rows * row_bytes)), .sums = {}};
+      Tile tile{.first = first,
+                .rows = rows,
+                .x = std::vector<char>(static_cast<size_t>(rows * packed_row_bytes(gemm, block_))),
+                .sums = {}};
       for (int r = 0; r < rows; ++r) {
         row[first + r] = 1.0f;
         kernels.pack_row(gemm.arithmetic, DType::f32, row.data(), block_, block_, tile.x.data(), r, rows);

@@ -58,7 +58,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
                             int64_t k_block, Way way) {
   const PanelLayout& layout = operands.packed->layout();
   const int64_t k = layout.padded_k, x_k = round_up(k, k_group(gemm.arithmetic));
-  std::vector<char> x(static_cast<size_t>(rows * (x_k * element_bytes(gemm.arithmetic) + unit_bytes(gemm.arithmetic))));
+  std::vector<char> x(static_cast<size_t>(rows * packed_row_bytes(gemm, x_k)));
   for (int r = 0; r < rows; ++r) {
     kernels.pack_row(gemm.arithmetic, DType::f32, operands.x.data() + r * operands.k, operands.k, x_k, x.data(), r,
                      rows);
