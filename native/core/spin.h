@@ -1,6 +1,9 @@
 // Waiting for another thread without yielding the CPU: a sleeping thread takes tens of microseconds to wake up.
 #pragma once
 
+#include <chrono>
+#include <thread>
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -16,14 +19,21 @@ inline void pause_cpu() {
 }
 
 // Spins until ready(), or for about 50 microseconds: longer than the gap between two layers of a busy model, but short
-// enough not to hog the CPU. Returns whether it became ready.
+// enough not to hog the CPU. Returns whether it became ready. Lets other threads run meanwhile: with fewer CPUs than
+// threads, the one that is waited for may need this one.
 template <class Ready>
 bool spin_until(Ready&& ready) {
-  constexpr int kSpins = 1500;
-  for (int spin = 0; spin < kSpins; ++spin) {
-    if (ready()) return true;
-    pause_cpu();
-  }
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::microseconds kLongest(50);
+  constexpr int kSpins = 4;
+  const Clock::time_point begin = Clock::now();
+  do {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (ready()) return true;
+      pause_cpu();
+    }
+    std::this_thread::yield();
+  } while (Clock::now() - begin < kLongest);
   return false;
 }
 

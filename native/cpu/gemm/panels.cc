@@ -19,6 +19,7 @@ PanelLayout::PanelLayout(const ExpertProduct& weights, const PanelFormat& format
       step_bytes(columns * format.column_bytes),
       group(format.group) {
   if (format.scales_apart) scales = PanelScales(*weights.format, columns, padded_k);
+  panel_bytes = place_of(padded_k);
 }
 
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer) {
@@ -112,7 +113,7 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
                     .panel_columns = layout_.panel_columns,
                     .padded_k = layout_.padded_k,
                     .scales = &layout_.scales},
-                   target + panel * layout_.panel_bytes());
+                   target + panel * layout_.panel_bytes);
     }
   });
   return {};

@@ -28,14 +28,14 @@ struct PanelLayout {
   int64_t step_bytes = 0;  // in this many bytes of a panel
   int64_t group = 1;       // consecutive k of a column that lie next to each other
   PanelScales scales;      // if the panel format keeps them apart: before the first k
+  int64_t panel_bytes = 0;
 
   PanelLayout() = default;
   PanelLayout(const ExpertProduct& weights, const PanelFormat& format, int64_t panel_columns);
 
   // Where k, a multiple of the step, is in a panel.
   int64_t place_of(int64_t k) const { return scales.bytes + k / step * step_bytes; }
-  int64_t panel_bytes() const { return place_of(padded_k); }
-  int64_t expert_bytes() const { return panels * panel_bytes(); }
+  int64_t expert_bytes() const { return panels * panel_bytes; }
 };
 
 // Makes `buffer` refer to a stored part, which must have exactly `bytes` bytes.

@@ -50,7 +50,7 @@ struct Product {
       panels += item.panels;
       for (int64_t t = 0; t < item.tiles; ++t) row_panels += item.panels * (*tiles)[item.first_tile + t].rows;
     }
-    return {.bytes = static_cast<double>(panels * layout().panel_bytes()),
+    return {.bytes = static_cast<double>(panels * layout().panel_bytes),
             .operations = 2.0 * static_cast<double>(row_panels * layout().panel_columns * layout().padded_k)};
   }
   // With several blocks of k, sums are kept between blocks. With one, a tile's sums are stored as soon as they are
@@ -69,7 +69,9 @@ struct Product {
     return round_up((codes + 2 * segments) * layout().panel_columns, 16);
   }
   int64_t scratch_size() const { return round_up(unpacked_floats() + result_sums(), 16); }
-  int64_t x_segments() const { return layout().scales.segment == 0 ? 0 : layout().padded_k / layout().scales.segment; }
+  int64_t x_segments() const {
+    return layout().scales.segment == 0 ? 0 : layout().scales.segments_in(layout().padded_k);
+  }
   int64_t x_sums_per_row() const { return x_segments() * digits_of(gemm->arithmetic); }
   bool sums_x(const RowTile& tile) const { return gemm->sums_x(layout().scales, tile.rows); }
 };
@@ -96,9 +98,10 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
   const TokenScheme& tokens = product.weights->inputs().tokens();
   const int64_t row_scales = product.weights->inputs().scales_per_row();
   const bool scales_groups = product.row_scales != nullptr && !tokens.scales_rows();
+  const int64_t x_scale_segments = scales_groups ? layout.scales.segments_in(tokens.columns) : 0;
   const int64_t x_bytes = element_bytes(product.gemm->arithmetic);
   const int64_t packed_k = packed_row_k(*product.gemm, layout);
-  const int64_t sums = product.tile_sums();
+  const int64_t sums = product.tile_sums(), x_sums_per_row = product.x_sums_per_row();
   char* unpacked = reinterpret_cast<char*>(scratch);
   scratch += product.unpacked_floats();
   alignas(64) float bias[64];
@@ -118,30 +121,40 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
       };
       const auto x_sums_of = [&](const RowTile& tile) -> const float* {
         if (product.x_sums == nullptr) return nullptr;
-        const int64_t segment = k / layout.scales.segment;
-        return product.x_sums + tile.first_row * product.x_sums_per_row() +
-               segment * tile.rows * digits_of(product.gemm->arithmetic);
+        return product.x_sums + tile.first_row * x_sums_per_row +
+               layout.scales.segments_in(k) * tile.rows * digits_of(product.gemm->arithmetic);
       };
+      // Where this block is in a panel. No divisions for single tiles: these take as long as a part of a short one.
+      const int64_t begin = k == 0 ? 0 : layout.place_of(k), first_code = k == 0 ? layout.scales.bytes : begin;
+      const int64_t end = last ? layout.panel_bytes : layout.place_of(k + k_count);
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
         const int64_t panel = item.first_panel + p;
         panels = p + wide.panels <= item.panels ? wide.panels : 1;
-        const char* base = weights + panel * layout.panel_bytes();
-        const int64_t begin = k == 0 ? 0 : layout.place_of(k);
+        const char* base = weights + panel * layout.panel_bytes;
         // Tiles that share a panel each prefetch a share of the same part of the next panel, and so does unpacking. A
         // single tile reads its panels from memory in order: codes prefetch those a little further, and the scales, a
         // second stream, those of the next panel. Plain weights are a single stream, which the hardware prefetcher
         // foresees: more requests would only get in its way.
-        const int64_t end = shared ? layout.place_of(k + k_count) : layout.scales.bytes;
-        const int64_t lines = (end - begin) / 64;
+        const int64_t lines = ((shared ? end : layout.scales.bytes) - begin) / 64;
         // After the last panel of a block of k, the first one is read again for the next block.
         const bool restarts = shared && !last && p + 1 == item.panels && item.panels > 1;
-        const char* ahead = restarts ? weights + item.first_panel * layout.panel_bytes() + layout.place_of(k + k_count)
-                                     : base + layout.panel_bytes() + begin;
-        const char* codes = base + layout.place_of(k);
-        const char* next = shared ? nullptr : codes + layout.panel_bytes();
+        const char* ahead =
+            restarts ? weights + item.first_panel * layout.panel_bytes + end : base + layout.panel_bytes + begin;
+        const char* codes = base + first_code;
+        const char* next = shared ? nullptr : codes + layout.panel_bytes;
         const int64_t shares = item.tiles + (unpacks ? 1 : 0);
-        const auto share = [&](int64_t i) { return lines * i / shares; };
+        int64_t shares_taken = 0, lines_taken = 0;
+        struct Share {
+          const char* first;
+          int64_t lines;
+        };
+        const auto next_share = [&]() -> Share {
+          const int64_t first = lines_taken;
+          lines_taken = ++shares_taken == shares ? lines : lines * shares_taken / shares;
+          return {ahead + first * 64, lines_taken - first};
+        };
         if (unpacks) {
+          const Share share = next_share();
           product.gemm->unpack({.first_k = k,
                                 .k = k_count,
                                 .rows = 0,
@@ -149,8 +162,8 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                                 .w = codes,
                                 .c = nullptr,
                                 .accumulate = false,
-                                .prefetch = ahead,
-                                .prefetch_lines = share(1),
+                                .prefetch = share.first,
+                                .prefetch_lines = share.lines,
                                 .next = next,
                                 .scales = &layout.scales,
                                 .panel = base,
@@ -160,7 +173,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
-          const int64_t first_line = share(t + shares - item.tiles), end_line = share(t + 1 + shares - item.tiles);
+          const Share share = next_share();
           const auto& functions = unpacks ? product.gemm->unpacked_tile : product.gemm->tile;
           const TileFunction multiply = panels > 1 ? wide.function : functions[tile.rows];
           multiply({.first_k = k,
@@ -171,16 +184,16 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                     .w = unpacks ? unpacked : codes,
                     .c = c,
                     .accumulate = k > 0,
-                    .panel_bytes = layout.panel_bytes(),
-                    .prefetch = ahead + first_line * 64,
-                    .prefetch_lines = end_line - first_line,
+                    .panel_bytes = layout.panel_bytes,
+                    .prefetch = share.first,
+                    .prefetch_lines = share.lines,
                     .next = next,
                     .scales = &layout.scales,
                     .panel = base,
                     .x_sums = x_sums_of(tile),
                     .x_scales = scales_groups ? product.row_scales + tile.first_row * row_scales : nullptr,
                     .x_scale_stride = row_scales,
-                    .x_scale_segments = scales_groups ? tokens.columns / layout.scales.segment : 0});
+                    .x_scale_segments = x_scale_segments});
           if (!last) continue;
           for (int64_t i = 0; i < panels; ++i, c += tile.rows * layout.panel_columns) {
             apply_units(*product.kernels, *product.gemm, product.x + tile.first_row * product.x_row_bytes, packed_k,

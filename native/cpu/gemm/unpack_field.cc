@@ -69,7 +69,7 @@ struct Source {
 
   const PanelLayout& layout() const { return packed.layout(); }
   const ExpertProduct& product() const { return packed.weights(); }
-  const char* panel_of(int64_t row) const { return data + row / layout().outputs_per_panel * layout().panel_bytes(); }
+  const char* panel_of(int64_t row) const { return data + row / layout().outputs_per_panel * layout().panel_bytes; }
   int64_t column_of(int64_t row) const { return first_column + row % layout().outputs_per_panel; }
 };
 

@@ -37,7 +37,7 @@ Status CpuPackedExperts::copy_plain(int64_t expert, bool up, const TensorView& t
     char* line = lines.data() + thread * columns * size;
     float* row_values = values.data() + thread * columns;
     for (int64_t row = begin; row < end; ++row) {
-      const char* panel = source + row / layout_.outputs_per_panel * layout_.panel_bytes();
+      const char* panel = source + row / layout_.outputs_per_panel * layout_.panel_bytes;
       const int64_t column = row % layout_.outputs_per_panel + (up ? layout_.outputs_per_panel : 0);
       size == 4 ? copy_column<uint32_t>(layout_, panel, column, columns, line)
                 : copy_column<uint16_t>(layout_, panel, column, columns, line);
@@ -148,7 +148,7 @@ Status CpuPackedExperts::copy_coded(int64_t expert, bool up, const TensorView& t
   team_.for_pieces(layout_.panels, 1, [&](int thread, int64_t panel, int64_t) {
     float* rows = scratch.data() + thread * size;
     std::fill_n(rows, rows_size, 0.0f);
-    identity.multiply(source + panel * layout_.panel_bytes(), rows + rows_size, [&](int64_t k, const float* numbers) {
+    identity.multiply(source + panel * layout_.panel_bytes, rows + rows_size, [&](int64_t k, const float* numbers) {
       if (k >= columns || inputs[k] < 0 || inputs[k] >= columns) return;
       for (int64_t row = 0; row < layout_.outputs_per_panel; ++row) {
         rows[row * columns + inputs[k]] += numbers[first_column + row] * scales[k];

@@ -129,7 +129,8 @@ void ItemQueue::reset(int64_t total) {
 int64_t ItemQueue::next(int worker) {
   const int threads = static_cast<int>(ranges_.size());
   for (int i = 0; i < threads; ++i) {
-    Range& range = ranges_[(worker + i) % threads];
+    const int other = worker + i;
+    Range& range = ranges_[other < threads ? other : other - threads];
     if (range.next.load(std::memory_order_relaxed) >= range.end) continue;
     const int64_t item = range.next.fetch_add(1, std::memory_order_relaxed);
     if (item < range.end) return item;
