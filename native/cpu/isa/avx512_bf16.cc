@@ -59,8 +59,8 @@ struct PairProducts {
   template <class Codes, int rows, int k>
   static void multiply(const Codes& codes, const typename Codes::Bits (&bits)[kPanelVectors], const Value* x,
                        Sums<rows>& sums) {
-    const __m512bh w[kPanelVectors] = {(__m512bh)codes.template pair<k>(bits[0]).v,
-                                       (__m512bh)codes.template pair<k>(bits[1]).v};
+    const __m512bh w[kPanelVectors] = {(__m512bh)__m512i(codes.template pair<k>(bits[0]).v),
+                                       (__m512bh)__m512i(codes.template pair<k>(bits[1]).v)};
     multiply_pairs<rows>(x, w, sums);
   }
 };

@@ -2,9 +2,20 @@
 
 struct Vector;
 
+// What words are kept as. Of __m256i, whose lanes have 64 bits, GCC copies sums from register to register in every
+// round of a loop.
+struct WordLanes {
+  WordLanes() = default;
+  WordLanes(__m256i bits) : lanes(reinterpret_cast<Lanes>(bits)) {}
+  operator __m256i() const { return reinterpret_cast<__m256i>(lanes); }
+
+  using Lanes = int32_t __attribute__((vector_size(32)));
+  Lanes lanes;
+};
+
 // 8 words of bits.
 struct Words {
-  __m256i v;
+  WordLanes v;
 
   static Words load(const char* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
   void store(char* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }

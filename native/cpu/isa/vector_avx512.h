@@ -2,9 +2,20 @@
 
 struct Vector;
 
+// What words are kept as. Of __m512i, whose lanes have 64 bits, GCC copies sums from register to register in every
+// round of a loop.
+struct WordLanes {
+  WordLanes() = default;
+  WordLanes(__m512i bits) : lanes(reinterpret_cast<Lanes>(bits)) {}
+  operator __m512i() const { return reinterpret_cast<__m512i>(lanes); }
+
+  using Lanes = int32_t __attribute__((vector_size(64)));
+  Lanes lanes;
+};
+
 // 16 words of bits.
 struct Words {
-  __m512i v;
+  WordLanes v;
 
   static Words load(const char* p) { return {_mm512_loadu_si512(p)}; }
   void store(char* p) const { _mm512_storeu_si512(p, v); }
@@ -71,7 +82,7 @@ struct Words {
   // Both halves shifted to the right.
   template <int n>
   Words halves_shifted() const {
-    return {n == 0 ? v : _mm512_srli_epi16(v, n)};
+    return n == 0 ? *this : Words{_mm512_srli_epi16(v, n)};
   }
   // For each byte, which is below 16, that byte of a table.
   Words bytes_of(const uint8_t* table) const {

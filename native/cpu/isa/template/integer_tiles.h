@@ -88,15 +88,10 @@ inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, 
                                 factors...);
 }
 
-// Has the numbers that were stored here broadcast from memory. Compilers would take them out of the vectors that were
-// stored, with instructions of the ports that products need. For few rows that is as well: they wait for each other.
-template <int rows>
-inline void keep_in_memory(const void* values) {
-  if constexpr (rows > 6) asm volatile("" : : "r"(values) : "memory");
-}
-
-// The sums of x over a run of segments.
-template <int rows>
+// The sums of x over a run of segments, and times the codes' bias, which sums of products have to lose. Tiles of several
+// rows lose it at the end of a run, as they would wait for it at the beginning. Few rows begin with it, and so do digits,
+// which have three sums for each result.
+template <int rows, int digits, int bias>
 class RowTotals {
  public:
   RowTotals(const float* x_sums, const SegmentRuns& run) {
@@ -107,29 +102,31 @@ class RowTotals {
         total = total + Vector::load_first(x_sums + s * rows + first, rows - first, Vector::zero());
       }
       total.store(totals_ + first);
+      if constexpr (bias == 0) continue;
+      Words::integers(total * Vector::broadcast(-bias)).store(reinterpret_cast<char*>(biases_ + first));
     }
-    keep_in_memory<rows>(totals_);
+    // Has them broadcast from memory. Compilers would take them out of the vectors that were stored, with instructions
+    // of the ports that products need. For few rows that is as well: they wait for each other.
+    if constexpr (at_end || rows > 6) asm volatile("" : : "r"(totals_), "r"(biases_) : "memory");
   }
   float operator[](int row) const { return totals_[row]; }
-  // What sums of products begin with if codes have a bias.
-  template <int bias, int chains>
+  template <int chains>
   void begin(Words (&sums)[chains][rows][kPanelVectors]) const {
     clear(sums);
-    if constexpr (bias == 0) return;
-    alignas(64) int32_t begins[kPlaces];
-#pragma GCC unroll 4
-    for (int first = 0; first < rows; first += kWidth) {
-      Words::integers(Vector::load(totals_ + first) * Vector::broadcast(-bias))
-          .store(reinterpret_cast<char*>(begins + first));
-    }
-    keep_in_memory<rows>(begins);
+    if constexpr (bias == 0 || at_end) return;
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Words::broadcast(begins[r]);
+    for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Words::broadcast(biases_[r]);
+  }
+  template <int row>
+  Words end(Words sum) const {
+    return bias == 0 || !at_end ? sum : sum.plus(Words::broadcast(biases_[row]));
   }
 
  private:
+  static constexpr bool at_end = digits == 1 && rows > 2;
   static constexpr int kPlaces = (rows + kWidth - 1) / kWidth * kWidth;
   alignas(64) float totals_[kPlaces];
+  alignas(64) int32_t biases_[kPlaces];
 };
 
 // The number that has three digits.
@@ -138,22 +135,24 @@ inline Vector of_digits(Vector high, Vector middle, Vector low) {
   return Vector::fma(Vector::fma(low, part, middle), part, high);
 }
 
-template <int row, int chains, int rows>
-inline Vector sum_of(const Words (&sums)[chains][rows][kPanelVectors], int j) {
-  if constexpr (chains == 1) return sums[0][row][j].as_float();
-  return sums[0][row][j].plus(sums[chains - 1][row][j]).as_float();
+template <int row, int chains, int rows, class Totals>
+inline Vector sum_of(const Words (&sums)[chains][rows][kPanelVectors], const Totals& totals, int j) {
+  Words sum = sums[0][row][j];
+  if constexpr (chains == 2) sum = sum.plus(sums[1][row][j]);
+  return totals.template end<row>(sum).as_float();
 }
 
 // Adds the scaled sums of a run to row `r` of c, which has `digits` rows of sums.
-template <bool has_offset, int digits, int r, int chains, int sum_rows>
-[[gnu::always_inline]] inline void add_row(const Words (&sums)[chains][sum_rows][kPanelVectors],
-                                           const RowTotals<sum_rows>& totals, const Vector (&scales)[kPanelVectors],
-                                           const float* offset, float* c) {
+template <bool has_offset, int digits, int r, int chains, int sum_rows, class Totals>
+[[gnu::always_inline]] inline void add_row(const Words (&sums)[chains][sum_rows][kPanelVectors], const Totals& totals,
+                                           const Vector (&scales)[kPanelVectors], const float* offset, float* c) {
   constexpr int first = r * digits;
 #pragma GCC unroll 2
   for (int j = 0; j < kPanelVectors; ++j) {
-    Vector sum = sum_of<first>(sums, j);
-    if constexpr (digits == 3) sum = of_digits(sum, sum_of<first + 1>(sums, j), sum_of<first + 2>(sums, j));
+    Vector sum = sum_of<first>(sums, totals, j);
+    if constexpr (digits == 3) {
+      sum = of_digits(sum, sum_of<first + 1>(sums, totals, j), sum_of<first + 2>(sums, totals, j));
+    }
     float* place = c + r * kPanelColumns + j * kWidth;
     Vector total = Vector::fma(scales[j], sum, Vector::load(place));
     if constexpr (has_offset) {
@@ -165,13 +164,15 @@ template <bool has_offset, int digits, int r, int chains, int sum_rows>
     }
     total.store(place);
   }
+  // Row after row: sorted by kind of instruction, more of them would wait than a core looks ahead.
+  asm volatile("" : : : "memory");
 }
 
 // The same to all rows. One by one: in a loop, compilers keep the sums in memory.
-template <bool has_offset, int digits, int chains, int sum_rows, int... r>
-[[gnu::always_inline]] inline void add_run(const Words (&sums)[chains][sum_rows][kPanelVectors],
-                                           const RowTotals<sum_rows>& totals, const float* scale, const float* offset,
-                                           float* c, std::integer_sequence<int, r...>) {
+template <bool has_offset, int digits, int chains, int sum_rows, class Totals, int... r>
+[[gnu::always_inline]] inline void add_run(const Words (&sums)[chains][sum_rows][kPanelVectors], const Totals& totals,
+                                           const float* scale, const float* offset, float* c,
+                                           std::integer_sequence<int, r...>) {
   const Vector scales[kPanelVectors] = {Vector::load(scale), Vector::load(scale + kWidth)};
   (add_row<has_offset, digits, r>(sums, totals, scales, offset, c), ...);
 }
@@ -191,18 +192,19 @@ void integer_tile(const TileArguments& t) {
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
   int64_t k = 0;
+  const int64_t prefetch_mask = kSegmentsAtOnce * t.scales->segment - 1;  // a power of two less one
   if (!t.accumulate) std::fill_n(t.c, x_rows * kPanelColumns, 0.0f);
   for (SegmentRuns run(t, t.scales->scales.segments); run.next();) {
-    const RowTotals<rows> totals(t.x_sums, run);
+    const RowTotals<rows, digits, Quads::bias> totals(t.x_sums, run);
     IntegerSums<Products, Quads, rows> sums;
-    totals.template begin<Quads::bias>(sums);
-    for (int64_t s = run.begin; s < run.end; ++s) {
-      if (s % kSegmentsAtOnce == 0) prefetches.round();
-      const int64_t ahead = stream.ahead(unit - t.w);
-      for (int u = 0; u < units; ++u, unit += unit_bytes, k += kUnit) {
-        multiply_quads<Products, Rows<rows>>(codes, unit, ahead, Rows<rows>::unit(x, k), sums);
-      }
-    }
+    totals.begin(sums);
+    const char* end = unit + (run.end - run.begin) * units * unit_bytes;
+    do {
+      if ((k & prefetch_mask) == 0) prefetches.round();
+      multiply_quads<Products, Rows<rows>>(codes, unit, stream.ahead(unit - t.w), Rows<rows>::unit(x, k), sums);
+      unit += unit_bytes;
+      k += kUnit;
+    } while (unit != end);
     const float* scale = scales.scales(run.end - 1);
     const float* offset = scales.offsets(run.end - 1);
     constexpr auto all_rows = std::make_integer_sequence<int, x_rows>();
