@@ -1,5 +1,5 @@
 import type { Device } from "../core/device.js";
-import { invalidArgument, MoeError } from "../core/errors.js";
+import { invalidArgument, MoeError, unexpected } from "../core/errors.js";
 import { attempt, typedArray } from "../core/foreign.js";
 import { type Fields, finite, integer, nonNegative, object, optional, positive, unchecked } from "../core/options.js";
 import { shapeText } from "../core/shape.js";
@@ -98,7 +98,7 @@ export class Optimizer implements Disposable {
       return { source, name, value, copy, changed };
     });
     const [first] = this.#parameters;
-    if (first === undefined) throw invalidArgument("parameters", "at least one parameter", "none");
+    if (first === undefined) throw unexpected("parameters", "at least one parameter", "none");
     for (const { name, value } of this.#parameters) {
       checkTensor(`the value of ${name}`, value, [first.value.dtype], value.shape, first.value.device);
     }
@@ -137,7 +137,7 @@ export class Optimizer implements Disposable {
     const given = this.#parameters
       .map((parameter) => ({ parameter, gradient: attempt(parameter.name, () => parameter.source.gradient) }))
       .filter(({ gradient }) => gradient !== undefined && !isUnwritten(gradient));
-    if (given.length === 0) throw invalidArgument("step", "a parameter with a gradient; call backward first", "none");
+    if (given.length === 0) throw unexpected("step", "a parameter with a gradient; call backward first", "none");
     const gradients = given.map(({ parameter: { name, value }, gradient }) =>
       checkTensor(`the gradient of ${name}`, gradient, [value.dtype], value.shape, this.#device),
     ) as Tensor<"f32">[];

@@ -1,6 +1,6 @@
 import { type Activation, type ExpertFormats, isGated, type LayerFormats } from "../../core/backend.js";
 import { checkFloatDType, dtypeNames, type FloatDType } from "../../core/dtype.js";
-import { invalidArgument } from "../../core/errors.js";
+import { invalidArgument, unexpected } from "../../core/errors.js";
 import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import { findFormat, isPlain, weightFormat } from "../../core/weight_formats.js";
@@ -129,7 +129,7 @@ export function weightStorage(dtype: WeightFormatName | WeightDTypes | undefined
   const all = [...Object.values(formats), ...Object.values(shared ?? {}), storage.biasDType];
   const plain = all.filter((name) => isPlain(weightFormat(name)));
   if (plain.includes("f64") && plain.some((one) => one !== "f64")) {
-    throw invalidArgument("dtype", "f64 for all roles or for none", plain.join(", "));
+    throw unexpected("dtype", "f64 for all roles or for none", plain.join(", "));
   }
   return storage;
 }
