@@ -12,8 +12,8 @@ import type { TensorHandle } from "./tensor_handle.js";
 import { type TensorSource, upload } from "./tensor_source.js";
 import { markWritten } from "./unwritten.js";
 
-/** `util.inspect` omits the values of tensors with more elements than this. */
-const inspectLimit = 65_536;
+/** `util.inspect` omits the values of tensors with more elements than this: a record of many tensors stays readable. */
+const inspectLimit = 1000;
 
 /**
  * A typed array in the memory of one device: row-major, contiguous, at most four dimensions.

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { TokenFormat } from "../../lib/core/token_format.js";
@@ -110,6 +111,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
     using expected = whole.forward(pair.whole.x);
     expect(y.rawSync()).toEqual(expected.rawSync());
     expect((await layer.offload?.stats())?.resident).toContain(4);
+    expect(inspect(layer.offload)).toBe(`ExpertOffload of 4 experts on ${device().name}`);
     const refused = () => MoeLayer.create({ ...bank, offload: { slots: 2, pinned: [1] } });
     expectError(refused, "INVALID_ARGUMENT", /^offload\.pinned\[0\]: expected an expert from 2 to 5, got 1$/);
   });
