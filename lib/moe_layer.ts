@@ -145,6 +145,10 @@ export class MoeLayer implements Disposable {
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
    * `save`, UNSUPPORTED_OPERATION for offload, and OUT_OF_MEMORY; the reason of a signal that is aborted already.
    */
+  forward<D extends FloatDType, const Wanted extends readonly ForwardResultName[]>(
+    x: Tensor<D>,
+    options: ForwardOptions<D> & { save: true; want: Wanted },
+  ): SavedForward<D> & WantedForward<D, Wanted[number]>;
   forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> & { save: true }): SavedForward<D>;
   forward<D extends FloatDType, const Wanted extends readonly ForwardResultName[]>(
     x: Tensor<D>,
