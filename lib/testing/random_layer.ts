@@ -67,9 +67,10 @@ export class RandomWeights {
     const key = `${dtype} ${deviation}`;
     const known = this.#encodedTables.get(key);
     if (known !== undefined) return known;
-    const made = new dtypes[dtype].raw(this.#table.map((value) => encoders[dtype](value * deviation)));
-    this.#encodedTables.set(key, made as RawArrayOf<FloatDType>);
-    return made as RawArrayOf<FloatDType>;
+    const values = this.#table.map((value) => encoders[dtype](value * deviation));
+    const made = new dtypes[dtype].raw(values) as RawArrayOf<FloatDType>;
+    this.#encodedTables.set(key, made);
+    return made;
   }
 
   /** A tensor of random bytes, for the codes of quantised weights. */
