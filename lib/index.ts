@@ -66,7 +66,7 @@ export type { StageName, StageTimes } from "./core/stages.js";
 export { Tensor } from "./core/tensor.js";
 export type { TensorSource } from "./core/tensor_source.js";
 export type { TokenFormat } from "./core/token_format.js";
-export type { WeightFormatName } from "./core/weight_format.js";
+export type { CommonFormat, WeightFormatName } from "./core/weight_format.js";
 export { type DeviceName, listDevices, openDevice } from "./devices.js";
 export type { BackwardOptions, LayerBackward } from "./layer/backward/layer_backward.js";
 export { LayerParameters } from "./layer/backward/layer_parameters.js";

@@ -5,7 +5,7 @@ import { type SaveOptions, saveLayer } from "./checkpoint/save.js";
 import { withSignal } from "./core/cancellation.js";
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
-import { cannotCombine, checkInteger, invalidArgument, requires } from "./core/errors.js";
+import { cannotCombine, checkInteger, requires, unexpected } from "./core/errors.js";
 import { boolean, type Fields, floatDType, object, optional, type Read } from "./core/options.js";
 import type { StageTimes } from "./core/stages.js";
 import type { Tensor } from "./core/tensor.js";
@@ -145,6 +145,10 @@ export class MoeLayer implements Disposable {
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
    * `save`, UNSUPPORTED_OPERATION for offload, and OUT_OF_MEMORY; the reason of a signal that is aborted already.
    */
+  forward<D extends FloatDType, const Wanted extends readonly ForwardResultName[]>(
+    x: Tensor<D>,
+    options: ForwardOptions<D> & { save: true; want: Wanted },
+  ): SavedForward<D> & WantedForward<D, Wanted[number]>;
   forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> & { save: true }): SavedForward<D>;
   forward<D extends FloatDType, const Wanted extends readonly ForwardResultName[]>(
     x: Tensor<D>,
@@ -328,7 +332,7 @@ export class MoeLayer implements Disposable {
   #checkRouting({ ids, weights }: Routing, tokens: number, dtype: FloatDType): void {
     checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], this.#parts.device);
     checkTensor("routing.weights", weights, dtype === "f64" ? ["f32", "f64"] : ["f32"], ids.shape, this.#parts.device);
-    if (ids.shape[1] === 0) throw invalidArgument("routing", "at least one choice per token", "k = 0");
+    if (ids.shape[1] === 0) throw unexpected("routing", "at least one choice per token", "k = 0");
   }
 
   /** Frees the layer's weights, once enqueued work no longer needs them. Idempotent. */

@@ -14,7 +14,7 @@ import { openModelFiles } from "./checkpoint/opened/open_model_files.js";
 import { describeSource } from "./checkpoint/weights.js";
 import type { ExpertRange } from "./core/backend.js";
 import { abortSignal } from "./core/cancellation.js";
-import { invalidArgument, MoeError } from "./core/errors.js";
+import { invalidArgument, MoeError, unexpected } from "./core/errors.js";
 import { bankOption } from "./core/expert_range.js";
 import { callback, type Fields, integer, list, object, optional, unchecked } from "./core/options.js";
 import type { WeightFormatName } from "./core/weight_format.js";
@@ -174,7 +174,7 @@ export class MoeModel implements AsyncDisposable {
     const { formula } = this.#open;
     const layers = (given ?? this.#layersWithExperts).map((layer) => formula.checkLayer(layer));
     const twice = layers.find((layer, index) => layers.indexOf(layer) !== index);
-    if (twice !== undefined) throw invalidArgument("layers", "each layer once", `${twice} twice`);
+    if (twice !== undefined) throw unexpected("layers", "each layer once", `${twice} twice`);
     return await loadLayers({
       layers,
       concurrency,

@@ -1,5 +1,5 @@
 import type { Device } from "../core/device.js";
-import { cannotCombine, invalidArgument } from "../core/errors.js";
+import { cannotCombine, invalidArgument, unexpected } from "../core/errors.js";
 import { type Ceilings, loadNative } from "../core/native.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
@@ -82,7 +82,7 @@ function keysOf({ shapes, dtypes, formats, tokenFormats: rounded }: ReadOptions)
     ),
   );
   if (keys.length === 0) {
-    throw invalidArgument("tokenFormats", "none among them where weights are not quantised", rounded.join(", "));
+    throw unexpected("tokenFormats", "none among them where weights are not quantised", rounded.join(", "));
   }
   return keys;
 }

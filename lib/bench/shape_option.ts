@@ -2,7 +2,7 @@ import type { MoeLayerConfig } from "../layer/description/config.js";
 import { choiceOption, integerOption, UsageError } from "../terminal/option_values.js";
 import { shapes } from "../testing/shapes.js";
 
-/** A layer to time, and the name for its results. */
+/** What a layer computes, and the name for its results. */
 export interface NamedShape {
   readonly name: string;
   readonly config: MoeLayerConfig;

@@ -1,7 +1,7 @@
 import type { ExpertRange } from "../core/backend.js";
 import { abortSignal } from "../core/cancellation.js";
 import { type Device, openedDevice } from "../core/device.js";
-import { cannotCombine, invalidArgument, MoeError, requires } from "../core/errors.js";
+import { cannotCombine, invalidArgument, MoeError, requires, unexpected } from "../core/errors.js";
 import { bankOption, checkBank } from "../core/expert_range.js";
 import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
 import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
@@ -142,7 +142,7 @@ export function layerSource(
 function checkHeld(bank: ExpertRange, { first, count }: ExpertRange): void {
   if (bank.first >= first && bank.first + bank.count <= first + count) return;
   const expected = `experts within ${first} to ${first + count - 1}, which the file has`;
-  throw invalidArgument("bank", expected, `${bank.first} to ${bank.first + bank.count - 1}`);
+  throw unexpected("bank", expected, `${bank.first} to ${bank.first + bank.count - 1}`);
 }
 
 function givenLayer(config: MoeLayerConfig | undefined, tensors: LayerTensors | undefined): GivenLayer | undefined {

@@ -1,4 +1,5 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
+import { nearestName } from "../core/nearest_name.js";
 import { UsageError } from "../terminal/option_values.js";
 import type { Io } from "./io.js";
 
@@ -73,8 +74,15 @@ function parse(
     if (!allowPositionals || length === 1 || (several && length > 1)) return parsed;
     throw new Error(`expected ${several ? "at least " : ""}one ${argument}, got ${length}`);
   } catch (error) {
-    throw new UsageError((error as Error).message.replace(/\. To specify a positional.*/s, ""));
+    throw new UsageError(withHint((error as Error).message.replace(/\. To specify a positional.*/s, ""), options));
   }
+}
+
+/** The message of `parseArgs` about an unknown option, with the option that it may misspell. */
+function withHint(message: string, options: Options): string {
+  const [, given] = /^Unknown option '--([^']+)'$/.exec(message) ?? [];
+  const nearest = given === undefined ? undefined : nearestName(given, Object.keys(options));
+  return nearest === undefined ? message : `${message}; did you mean --${nearest}?`;
 }
 
 /** Adds an empty value to options whose optional value was left out. */

@@ -1,5 +1,5 @@
 import { type DType, dtypeNames } from "./dtype.js";
-import { invalidArgument, MoeError } from "./errors.js";
+import { invalidArgument, MoeError, unexpected } from "./errors.js";
 import { type Fields, integer, list, optional, type Reader, results, unsigned64 } from "./options.js";
 import { readShape, type Shape, shapeSize } from "./shape.js";
 
@@ -98,12 +98,12 @@ export function readDLTensor(name: string, value: unknown, device: DLDevice): Fo
   const dtype = dtypeNames.find((name) => codes[name][0] === code && codes[name][1] === bits);
   if (dtype === undefined || lanes !== 1) {
     const known = dtypeNames.map((name) => `${name} (${codes[name].join(", ")})`).join(", ");
-    throw invalidArgument(`${name}.dtype`, `the code and bits of ${known} in 1 lane`, `(${code}, ${bits}) in ${lanes}`);
+    throw unexpected(`${name}.dtype`, `the code and bits of ${known} in 1 lane`, `(${code}, ${bits}) in ${lanes}`);
   }
   const { shape, strides } = given;
   if (strides !== undefined && !isCompact(shape, strides)) {
     const expected = `[${compactStrides(shape).join(", ")}], elements row after row`;
-    throw invalidArgument(`${name}.strides`, `${expected}; copy the tensor first`, `[${strides.join(", ")}]`);
+    throw unexpected(`${name}.strides`, `${expected}; copy the tensor first`, `[${strides.join(", ")}]`);
   }
   return { address: given.data + BigInt(given.byteOffset), dtype, shape };
 }

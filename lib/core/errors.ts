@@ -89,7 +89,12 @@ function short(text: unknown): string {
 
 /** An INVALID_ARGUMENT error that names the parameter, what was expected and what was given. */
 export function invalidArgument(parameter: string, expected: string, actual: unknown): MoeError {
-  return new MoeError("INVALID_ARGUMENT", `${parameter}: expected ${expected}, got ${describe(actual)}`);
+  return unexpected(parameter, expected, describe(actual));
+}
+
+/** As {@link invalidArgument}, where words say what was given: "none", "2 experts". */
+export function unexpected(parameter: string, expected: string, given: string): MoeError {
+  return new MoeError("INVALID_ARGUMENT", `${parameter}: expected ${expected}, got ${given}`);
 }
 
 /** An INVALID_ARGUMENT error for two arguments that exclude each other: "jitter cannot be combined with noisy". */

@@ -1,4 +1,4 @@
-import { invalidArgument } from "./errors.js";
+import { unexpected } from "./errors.js";
 import { type Fields, integer, object } from "./options.js";
 
 /** Experts first .. first + count - 1. */
@@ -19,5 +19,5 @@ export function checkBank(bank: ExpertRange | undefined, numExperts: number): Ex
   if (bank === undefined) return { first: 0, count: numExperts };
   const { first, count } = bank;
   if (first + count <= numExperts) return { first, count };
-  throw invalidArgument("bank", `experts within 0 to ${numExperts - 1}`, `${first} to ${first + count - 1}`);
+  throw unexpected("bank", `experts within 0 to ${numExperts - 1}`, `${first} to ${first + count - 1}`);
 }

@@ -1,5 +1,5 @@
 import { types } from "node:util";
-import { describe, invalidArgument, isMoeError, MoeError } from "./errors.js";
+import { describe, invalidArgument, isMoeError, MoeError, unexpected } from "./errors.js";
 
 // Values that users pass may be proxies, have properties that hide those of their class, or come from another realm. What
 // is read here is what such a value is, not what it says; and what it throws when it is looked at is an error about the
@@ -69,7 +69,7 @@ export function typedArray<const K extends ArrayKind>(
   const buffer = bufferOf?.(value) as ArrayBuffer;
   if (types.isSharedArrayBuffer(buffer) ? growable?.(buffer) : resizable?.(buffer)) {
     const fixed = "an array over a buffer of fixed length; pass a copy (array.slice())";
-    throw invalidArgument(parameter, fixed, "a resizable buffer");
+    throw unexpected(parameter, fixed, "a resizable buffer");
   }
   try {
     return new arrays[kind](buffer, byteOffsetOf?.(value), lengthOf?.(value)) as ArrayOfKind<K>;

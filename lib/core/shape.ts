@@ -1,4 +1,4 @@
-import { describe, invalidArgument, MoeError } from "./errors.js";
+import { describe, invalidArgument, MoeError, unexpected } from "./errors.js";
 import { attempt, isArray } from "./foreign.js";
 
 /** A tensor's sizes, outermost first; row-major and contiguous. */
@@ -29,10 +29,10 @@ export function readShape(parameter: string, value: unknown): Shape {
   const rank = attempt(parameter, () => value.length);
   if (!isSize(rank) || rank > maximumRank) throw invalidArgument(parameter, expected, value);
   const sizes = attempt(parameter, () => Array.from({ length: rank }, (_, index) => value[index]));
-  if (!sizes.every(isSize)) throw invalidArgument(parameter, expected, `[${sizes.map(describe).join(", ")}]`);
+  if (!sizes.every(isSize)) throw unexpected(parameter, expected, `[${sizes.map(describe).join(", ")}]`);
   // Without its sizes of 0, so that no product of some of an empty tensor's sizes overflows either.
   if (!Number.isSafeInteger(shapeSize(sizes.map((size) => Math.max(size, 1))))) {
-    throw invalidArgument(parameter, "fewer than 2^53 elements, sizes of 0 aside", shapeText(sizes));
+    throw unexpected(parameter, "fewer than 2^53 elements, sizes of 0 aside", shapeText(sizes));
   }
   return Object.freeze(sizes);
 }

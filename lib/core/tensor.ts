@@ -3,7 +3,7 @@ import { type InspectOptions, inspect, types } from "node:util";
 import type { Device } from "./device.js";
 import { type DLTensor, dlDevice, dlTensorOf } from "./dlpack.js";
 import { type ArrayOf, type DType, dtypes, type RawArrayOf } from "./dtype.js";
-import { checkInteger, invalidArgument, MoeError } from "./errors.js";
+import { checkInteger, MoeError, unexpected } from "./errors.js";
 import { type ArrayKind, typedArray } from "./foreign.js";
 import { checkNests, type NestedArray, nest, nestedArrays } from "./nested.js";
 import { checkOwnClass } from "./own_class.js";
@@ -12,8 +12,8 @@ import type { TensorHandle } from "./tensor_handle.js";
 import { type TensorSource, upload } from "./tensor_source.js";
 import { markWritten } from "./unwritten.js";
 
-/** `util.inspect` omits the values of tensors with more elements than this. */
-const inspectLimit = 65_536;
+/** `util.inspect` omits the values of tensors with more elements than this: a record of many tensors stays readable. */
+const inspectLimit = 1000;
 
 /**
  * A typed array in the memory of one device: row-major, contiguous, at most four dimensions.
@@ -120,7 +120,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const { bytes, converts } = this.#target(target);
     const handle = this.#readable("readInto");
     if (await handle.readInto(bytes, converts, types.isSharedArrayBuffer(bytes.buffer))) return;
-    throw invalidArgument("target", "an array that keeps its buffer", "one whose buffer was transferred");
+    throw unexpected("target", "an array that keeps its buffer", "one whose buffer was transferred");
   }
 
   /** As {@link readInto}, but blocks the calling thread; the fastest way to read. */
@@ -286,7 +286,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const kinds = [...new Set([values.name, raw.name])] as ArrayKind[];
     const expected = `a ${kinds.join(" or ")} of the tensor's ${this.size} values`;
     const array = typedArray("target", target, kinds, expected);
-    if (array.length !== this.size) throw invalidArgument("target", expected, `${array.length}`);
+    if (array.length !== this.size) throw unexpected("target", expected, `${array.length}`);
     const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
     return { bytes, converts: !(array instanceof raw) };
   }

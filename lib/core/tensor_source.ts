@@ -1,6 +1,6 @@
 import { allocated } from "./allocated.js";
 import { type DType, dtypes } from "./dtype.js";
-import { describe, invalidArgument, MoeError } from "./errors.js";
+import { describe, invalidArgument, MoeError, unexpected } from "./errors.js";
 import { type ArrayOfKind, attempt, isArray, typedArray } from "./foreign.js";
 import { checkNests, type NestedArray } from "./nested.js";
 import { maximumRank, readShape, type Shape, shapeSize, shapeText } from "./shape.js";
@@ -52,7 +52,7 @@ function outline(source: unknown): { sizes: number[]; innermost: unknown } {
   let innermost = source;
   for (; isArray(innermost); innermost = innermost[0]) {
     // Arrays can hold themselves.
-    if (sizes.length === maximumRank) throw invalidArgument("data", `at most ${maximumRank} levels of arrays`, "more");
+    if (sizes.length === maximumRank) throw unexpected("data", `at most ${maximumRank} levels of arrays`, "more");
     sizes.push(innermost.length);
   }
   return { sizes, innermost };

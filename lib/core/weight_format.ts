@@ -42,6 +42,18 @@ export interface WeightFormat {
   readonly offset?: "zero_point" | "minimum" | "scale_offset";
 }
 
+/** Formats that weights are often quantised to: editors propose these names, and errors the one that is nearest. */
+export const commonFormats = [
+  ...["int8", "int4_g128", "int4_g32", "uint4_g128", "fp8", "fp8_b128", "mxfp8", "mxfp4", "nvfp4", "nf4", "fp4"],
+  ...["q2_k", "q3_k", "q4_0", "q4_1", "q4_k", "q5_0", "q5_1", "q5_k", "q6_k", "q8_0", "iq4_nl", "iq4_xs"],
+] as const;
+/**
+ * The names that editors propose for a weight format.
+ *
+ * @useDeclaredType
+ */
+export type CommonFormat = (typeof commonFormats)[number];
+
 /**
  * A format's name. For a plain format, its dtype. Some quantised formats have names of their own: `mxfp4`, `nvfp4`, the
  * block formats of GGUF `q4_1`, `q5_1`, `q2_k`, `q3_k`, `q4_k`, `q5_k`, `q6_k`, `iq4_xs`, and those of bitsandbytes with
@@ -58,7 +70,7 @@ export interface WeightFormat {
  * `fp8_b128` `e4m3_b128_f32`. Also, `mxfp8` is `e4m3_g32_e8m0`, and GGUF's `q4_0`, `q5_0`, `q8_0` and `iq4_nl` are
  * `i4_g32_f16`, `i5_g32_f16`, `i8_g32_f16` and `iq4_g32_f16`.
  */
-export type WeightFormatName = FloatDType | (string & {});
+export type WeightFormatName = FloatDType | CommonFormat | (string & {});
 
 /** A weight matrix in a device's memory, in any format. */
 export interface WeightMatrix {

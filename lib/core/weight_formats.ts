@@ -1,5 +1,12 @@
 import { describe, MoeError } from "./errors.js";
-import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "./weight_format.js";
+import { nearestName } from "./nearest_name.js";
+import {
+  commonFormats,
+  type ScaleLevel,
+  type ScaleType,
+  type WeightFormat,
+  type WeightFormatName,
+} from "./weight_format.js";
 
 // The weight formats by name; native/core/formats has the same.
 
@@ -114,8 +121,14 @@ export function weightFormat(name: WeightFormatName, parameter = "format"): Weig
   if (format !== undefined) return format;
   throw new MoeError(
     "UNSUPPORTED_DTYPE",
-    `${parameter}: expected the name of a weight format such as "int4_g128", "mxfp4" or "q4_k", got ${describe(name)}`,
+    `${parameter}: expected the name of a weight format such as "int4_g128", "mxfp4" or "q4_k", got ${misspelt(name)}`,
   );
+}
+
+/** Describes what is no format's name for an error, with the common format that it may stand for. */
+export function misspelt(name: unknown): string {
+  const nearest = typeof name === "string" ? nearestName(name, commonFormats) : undefined;
+  return nearest === undefined ? describe(name) : `${describe(name)}; did you mean "${nearest}"?`;
 }
 
 const name =

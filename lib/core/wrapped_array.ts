@@ -1,6 +1,6 @@
 import { types } from "node:util";
 import { checkDType, type DType, dtypes } from "./dtype.js";
-import { invalidArgument, MoeError } from "./errors.js";
+import { invalidArgument, MoeError, unexpected } from "./errors.js";
 import { typedArray } from "./foreign.js";
 import { readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 
@@ -24,7 +24,7 @@ export function wrappedArray(source: unknown, shape: Shape | undefined, given: D
   const array = typedArray("source", source, kinds, `a ${kinds.join(", ")}`);
   if (!types.isSharedArrayBuffer(array.buffer)) {
     const expected = "an array over a SharedArrayBuffer (other buffers can be moved; device.tensor() copies them)";
-    throw invalidArgument("source", expected, "one over an ArrayBuffer");
+    throw unexpected("source", expected, "one over an ArrayBuffer");
   }
   const kind = kinds.find((name) => array instanceof globalThis[name]) as string;
   const dtype = given ?? defaults.get(kind);

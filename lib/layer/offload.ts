@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import type { ExpertRange, OffloadPolicy, OffloadRule, OffloadStats } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import { cannotCombine, invalidArgument, MoeError } from "../core/errors.js";
@@ -145,6 +146,12 @@ export class ExpertOffload {
     const stats = await handle.offloadStats();
     const { first } = description.bank;
     return { ...stats, resident: stats.resident.map((expert) => expert + first) };
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    const { device, description, disposed } = this.#layer;
+    return `ExpertOffload of ${description.bank.count} experts on ${device.name}${disposed ? " (disposed)" : ""}`;
   }
 
   /** @internal Enqueues loads of the pinned experts, once all weights have been set. */

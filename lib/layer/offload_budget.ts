@@ -6,7 +6,7 @@ import {
   offloadPolicies,
 } from "../core/backend.js";
 import { type Device, openedDevice } from "../core/device.js";
-import { invalidArgument, MoeError } from "../core/errors.js";
+import { invalidArgument, MoeError, unexpected } from "../core/errors.js";
 import { choice, type Fields, integer, object, optional, type Read, type Reader } from "../core/options.js";
 import { checkOwnClass } from "../core/own_class.js";
 
@@ -31,7 +31,7 @@ const budgetOptions = object(budgetFields, "{ bytes: 8 * 2 ** 30 }");
 /** @param name what errors call the object. */
 export function budgetRule({ slots, bytes, policy }: Read<typeof budgetOptions>, name: string) {
   if ((slots === undefined) === (bytes === undefined)) {
-    throw invalidArgument(name, "either slots or bytes", slots === undefined ? "neither" : "both");
+    throw unexpected(name, "either slots or bytes", slots === undefined ? "neither" : "both");
   }
   return { slots: slots ?? 0, bytes: bytes ?? 0, policy: policy ?? "lfru" };
 }

@@ -1,4 +1,4 @@
-import { invalidArgument } from "../core/errors.js";
+import { unexpected } from "../core/errors.js";
 import { Tensor } from "../core/tensor.js";
 import { checkTensor, resultDType } from "../operators/check.js";
 import { listed } from "./listed.js";
@@ -13,7 +13,7 @@ import { listed } from "./listed.js";
  */
 export function squaredNorm(tensors: Iterable<Tensor<"f32">>): Tensor<"f32"> {
   const list = listed<Tensor<"f32">>("tensors", tensors);
-  if (list.length === 0) throw invalidArgument("tensors", "at least one tensor", "none");
+  if (list.length === 0) throw unexpected("tensors", "at least one tensor", "none");
   const [first] = list as [Tensor<"f32">, ...Tensor<"f32">[]];
   checkTensor("tensors[0]", first, "float32", first instanceof Tensor ? first.shape : []);
   list.forEach((tensor, index) => {

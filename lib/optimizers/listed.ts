@@ -1,4 +1,4 @@
-import { invalidArgument } from "../core/errors.js";
+import { invalidArgument, unexpected } from "../core/errors.js";
 import { attempt, longestList } from "../core/foreign.js";
 
 /** What an iterable gives, read once; at most `longestList` values. */
@@ -10,7 +10,7 @@ export function listed<T>(parameter: string, values: unknown): T[] {
     }
     const list: T[] = [];
     for (const value of values as Iterable<T>) {
-      if (list.length === longestList) throw invalidArgument(parameter, "at most 2^20 values", "more");
+      if (list.length === longestList) throw unexpected(parameter, "at most 2^20 values", "more");
       list.push(value);
     }
     return list;

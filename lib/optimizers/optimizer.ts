@@ -1,5 +1,5 @@
 import type { Device } from "../core/device.js";
-import { invalidArgument, MoeError } from "../core/errors.js";
+import { invalidArgument, MoeError, unexpected } from "../core/errors.js";
 import { attempt, typedArray } from "../core/foreign.js";
 import { type Fields, finite, integer, nonNegative, object, optional, positive, unchecked } from "../core/options.js";
 import { shapeText } from "../core/shape.js";
@@ -98,7 +98,7 @@ export class Optimizer implements Disposable {
       return { source, name, value, copy, changed };
     });
     const [first] = this.#parameters;
-    if (first === undefined) throw invalidArgument("parameters", "at least one parameter", "none");
+    if (first === undefined) throw unexpected("parameters", "at least one parameter", "none");
     for (const { name, value } of this.#parameters) {
       checkTensor(`the value of ${name}`, value, [first.value.dtype], value.shape, first.value.device);
     }
@@ -137,23 +137,26 @@ export class Optimizer implements Disposable {
     const given = this.#parameters
       .map((parameter) => ({ parameter, gradient: attempt(parameter.name, () => parameter.source.gradient) }))
       .filter(({ gradient }) => gradient !== undefined && !isUnwritten(gradient));
-    if (given.length === 0) throw invalidArgument("step", "a parameter with a gradient; call backward first", "none");
+    if (given.length === 0) throw unexpected("step", "a parameter with a gradient; call backward first", "none");
     const gradients = given.map(({ parameter: { name, value }, gradient }) =>
       checkTensor(`the gradient of ${name}`, gradient, [value.dtype], value.shape, this.#device),
     ) as Tensor<"f32">[];
     const norm = this.#maxNorm === undefined ? undefined : squaredNorm(gradients);
+    // Of all parameters first, so that one that was disposed of leaves the others as they are.
+    const handles = given.map(({ parameter }, index) => this.#handlesOf(parameter, gradients[index] as Tensor, norm));
     this.#steps++;
-    given.forEach(({ parameter }, index) => {
-      this.#stepOf(parameter, gradients[index] as Tensor<"f32">, norm);
-    });
+    for (const each of handles) {
+      this.#enqueue(this.#device, each, this.#steps);
+      for (const handle of [each.parameter, each.gradient, each.copy, ...Object.values(each.kept)]) handle?.free();
+    }
     for (const changed of new Set(given.map(({ parameter }) => parameter.changed))) changed?.();
     return norm;
   }
 
-  #stepOf({ name, value, copy }: Owned, gradient: Tensor, norm: Tensor | undefined): void {
+  #handlesOf({ name, value, copy }: Owned, gradient: Tensor, norm: Tensor | undefined): StepHandles {
     const flat = (tensor: Tensor) => tensor.handle.view([tensor.size], 0);
     const kept = this.#keptNames.map((each) => [each, flat(this.#kept.get(`${name}.${each}`) as Tensor)] as const);
-    const handles = {
+    return {
       parameter: flat(value),
       gradient: flat(gradient),
       squaredNorm: norm?.handle,
@@ -163,10 +166,6 @@ export class Optimizer implements Disposable {
       maxNorm: this.#maxNorm ?? 0,
       kept: Object.fromEntries(kept),
     };
-    this.#enqueue(this.#device, handles, this.#steps);
-    for (const handle of [handles.parameter, handles.gradient, handles.copy, ...Object.values(handles.kept)]) {
-      handle?.free();
-    }
   }
 
   /** What {@link load} takes: views of the tensors that are kept, in memory that later steps change. */

@@ -1,4 +1,4 @@
-import { invalidArgument } from "../core/errors.js";
+import { invalidArgument, unexpected } from "../core/errors.js";
 import { type Fields, integer, list, number, type Reader, results } from "../core/options.js";
 
 /** What a router did over some calls. */
@@ -48,7 +48,7 @@ const recordedHistory = results({
 export const historyArgument: Reader<RouterHistory> = (value, name) => {
   const history = recordedHistory(value, name);
   const experts = history.tokensPerExpert.length;
-  if (experts === 0) throw invalidArgument(`${name}.tokensPerExpert`, "at least one expert", "none");
+  if (experts === 0) throw unexpected(`${name}.tokensPerExpert`, "at least one expert", "none");
   history.windows.forEach(({ tokensPerExpert }, index) => {
     if (tokensPerExpert.length === experts) return;
     const place = `${name}.windows[${index}].tokensPerExpert`;

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { type Device, openedDevice } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
 import { invalidArgument, MoeError } from "../core/errors.js";
@@ -124,6 +125,13 @@ export class RouterStats implements Disposable {
   /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    const calls = this.#windows.reduce((sum, count) => sum + count, 0);
+    const state = this.#memory === undefined || this.#device.disposed ? " (disposed)" : "";
+    return `RouterStats of ${this.#numExperts} experts, calls: ${calls}, on ${this.#device.name}${state}`;
   }
 
   #live(): WindowTotals {

@@ -31,6 +31,7 @@ const blockSize = 2 ** 20;
  */
 export class RandomWeights {
   readonly #table: Float32Array;
+  readonly #encodedTables = new Map<string, RawArrayOf<FloatDType>>();
   #state: number;
 
   constructor(seed: number | string) {
@@ -61,8 +62,15 @@ export class RandomWeights {
     return array as RawArrayOf<D>;
   }
 
-  #encoded(dtype: FloatDType, deviation: number) {
-    return new dtypes[dtype].raw(this.#table.map((value) => encoders[dtype](value * deviation)));
+  /** The table as a dtype stores it, made once for all matrices of a deviation: small ones have fewer values than it. */
+  #encoded(dtype: FloatDType, deviation: number): RawArrayOf<FloatDType> {
+    const key = `${dtype} ${deviation}`;
+    const known = this.#encodedTables.get(key);
+    if (known !== undefined) return known;
+    const values = this.#table.map((value) => encoders[dtype](value * deviation));
+    const made = new dtypes[dtype].raw(values) as RawArrayOf<FloatDType>;
+    this.#encodedTables.set(key, made);
+    return made;
   }
 
   /** A tensor of random bytes, for the codes of quantised weights. */

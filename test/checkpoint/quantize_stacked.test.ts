@@ -227,7 +227,7 @@ describe("what is refused", () => {
       await expectRejection(
         run(path, out, format, [1]),
         "INVALID_ARGUMENT",
-        /^layers: expected all layers with experts \(0, 1\), .* got "1"$/,
+        /^layers: expected all layers with experts \(0, 1\), .* got 1$/,
       );
       expect(existsSync(out)).toBe(false);
     }

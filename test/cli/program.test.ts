@@ -56,6 +56,8 @@ describe("a wrong command line gets a short help and exit code 2", () => {
       ["frobnicate"],
       /unknown command "frobnicate"\nCommands: info, inspect, run, quantize, verify, bench, bench compare, offload-trace, demo/,
     ],
+    [["inpsect"], /unknown command "inpsect"; did you mean "inspect"\?\n/],
+    [["info", "--jsn"], /Unknown option '--jsn'; did you mean --json\?\n/],
     [["--frobnicate"], /unknown option "--frobnicate"/],
     [["info", "--frobnicate"], /Unknown option '--frobnicate'\nUsage: moe-kernels info/],
     [["info", "extra"], /'extra'.*\nUsage: moe-kernels info/],

@@ -111,6 +111,13 @@ describe("run --shape", () => {
     expect(await counts("--seed", "1", "--tokens", "64")).not.toEqual(await counts("--tokens", "64"));
   });
 
+  test("takes sizes too", async () => {
+    const { stdout } = await runCli(["run", "--shape", "64,32,8,2", "--device", "cpu", "--tokens", "5", "--json"]);
+    const { title, runs } = JSON.parse(stdout);
+    expect(title).toBe("64x32x8x2, random weights of seed 0");
+    expect(runs[0].description).toMatchObject({ hiddenSize: 64, intermediateSize: 32, numExperts: 8, topK: 2 });
+  });
+
   test("works without tokens", async () => {
     const { exitCode, stdout } = await runCli([...base.slice(0, -1), "--tokens", "0"]);
     expect(exitCode).toBe(0);

@@ -5,6 +5,7 @@ import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { packExperts } from "../../lib/operators/experts/packed_experts.js";
 import { permute } from "../../lib/operators/experts/permute.js";
+import { RouterStats } from "../../lib/statistics/router_stats.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 
@@ -41,6 +42,8 @@ describe.each(deviceNames)("util.inspect on %s", (name) => {
     expect(inspect(rows)).toBe(`${head} [ [ 1, 2 ] ]`);
     expect(inspect(device().tensor([0.5, Number.NaN], [2], "f16"))).toMatch(/\[ 0\.5, NaN \]$/);
     expect(inspect(device().empty([0, 3], "f16"))).toMatch(/\[\]$/);
+    expect(inspect(device().tensor(new Float32Array(1000)))).toMatch(/\]$/);
+    expect(inspect(device().tensor(new Float32Array(1001)))).toBe(`Tensor<f32> [1001] on ${device().name}`);
   });
 
   test("says what is disposed", () => {
@@ -65,6 +68,15 @@ describe.each(deviceNames)("util.inspect on %s", (name) => {
     layer.dispose();
     expect(inspect(layer)).toBe(`${text} (disposed)`);
     expect(inspect(captured)).toBe(`CapturedForward<f32> [3, 4] on ${device().name} (disposed)`);
+  });
+
+  test("of router stats is one line", () => {
+    const stats = new RouterStats(device(), { numExperts: 4 });
+    stats.record(floats(2, 4), { ids: device().zeros([2, 1], "i32") });
+    const text = `RouterStats of 4 experts, calls: 1, on ${device().name}`;
+    expect(inspect({ stats })).toBe(`{ stats: ${text} }`);
+    stats.dispose();
+    expect(inspect(stats)).toBe(`${text} (disposed)`);
   });
 
   test("read-only fields cannot be assigned", () => {

@@ -1,6 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { loadNative } from "../../lib/core/native.js";
+import { commonFormats } from "../../lib/core/weight_format.js";
 import { bitsPerWeight, findFormat, namedFormats, weightFormat } from "../../lib/core/weight_formats.js";
+import { storageFormat } from "../../lib/layer/description/storage.js";
+import { quantizableFormat } from "../../lib/operators/formats/quantize.js";
 import { expectError } from "../support/errors.js";
 
 const codes = ["i", "u"].flatMap((sign) => [2, 3, 4, 5, 6, 8].map((bits) => `${sign}${bits}`));
@@ -50,6 +53,14 @@ describe("weight formats", () => {
     expect(findFormat(name)).toBeUndefined();
     expect(native.weightFormat(name)).toBeNull();
     expectError(() => weightFormat(name), "UNSUPPORTED_DTYPE", /format: expected the name of a weight format/);
+  });
+
+  test("the names that editors propose are formats to quantise to, and errors suggest them", () => {
+    for (const name of commonFormats) expect(quantizableFormat(name, "format").name).toBe(findFormat(name)?.name);
+    const message = /got "q4k"; did you mean "q4_k"\?$/;
+    expectError(() => weightFormat("q4k"), "UNSUPPORTED_DTYPE", message);
+    expectError(() => storageFormat("q4k", "dtype"), "INVALID_ARGUMENT", message);
+    expectError(() => weightFormat("frobnicate"), "UNSUPPORTED_DTYPE", /got "frobnicate"$/);
   });
 
   test.each([

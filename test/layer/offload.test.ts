@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { TokenFormat } from "../../lib/core/token_format.js";
@@ -110,6 +111,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
     using expected = whole.forward(pair.whole.x);
     expect(y.rawSync()).toEqual(expected.rawSync());
     expect((await layer.offload?.stats())?.resident).toContain(4);
+    expect(inspect(layer.offload)).toBe(`ExpertOffload of 4 experts on ${device().name}`);
     const refused = () => MoeLayer.create({ ...bank, offload: { slots: 2, pinned: [1] } });
     expectError(refused, "INVALID_ARGUMENT", /^offload\.pinned\[0\]: expected an expert from 2 to 5, got 1$/);
   });
@@ -253,8 +255,8 @@ describe("offload is refused", () => {
   };
 
   test.each([
-    [{}, /^offload: expected either slots or bytes, got "neither"$/],
-    [{ slots: 2, bytes: 5 }, /^offload: expected either slots or bytes, got "both"$/],
+    [{}, /^offload: expected either slots or bytes, got neither$/],
+    [{ slots: 2, bytes: 5 }, /^offload: expected either slots or bytes, got both$/],
     [{ slots: 0 }, /^offload\.slots: expected an integer >= 1, got 0$/],
     [{ bytes: 1.5 }, /^offload\.bytes: expected an integer >= 1, got 1.5$/],
     [{ slots: 2, policy: "fifo" }, /^offload\.policy: expected one of "lfru", "lru", "lfu", got "fifo"$/],

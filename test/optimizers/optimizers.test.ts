@@ -191,6 +191,15 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
     expectError(() => squaredNorm([]), "INVALID_ARGUMENT", /tensors: expected at least one/);
   });
 
+  test("a step with a parameter that was disposed of changes no other", () => {
+    const parameters = ["a", "b"].map((each) => new TestParameter(device(), each, [1], [0.5]));
+    using optimizer = new SGD(parameters, { learningRate: 1 });
+    parameters[1]?.value.dispose();
+    expectError(() => optimizer.step(), "DISPOSED", /used after dispose/);
+    expect(optimizer.steps).toBe(0);
+    expect(parameterValues(parameters[0])).toEqual(Float32Array.of(1));
+  });
+
   test("a layer learns what another layer computes, and goes on the same after a break", () => {
     const config = { ...exampleConfig, sharedExpert: { intermediateSize: 20, gate: "sigmoid" as const } };
     using teacher = new RandomLayer(device(), { config, tokens: 60, dtype: "f32", seed: 3, biases: true });

@@ -7,6 +7,7 @@ import {
   gating,
   groupedGemm,
   isMoeError,
+  type LayerState,
   MoeError,
   type MoeErrorCode,
   MoeLayer,
@@ -95,6 +96,10 @@ describe("MoeLayer", () => {
   test("returns what is asked for, and either of it for options that are known only at run time", () => {
     const layer = MoeLayer.create({ ...options, experts: { gate: bf16, up: bf16, down: bf16 } });
     expectTypeOf(layer.forward(bf16, { save: true })).toEqualTypeOf<SavedForward<"bf16">>();
+    const both = layer.forward(bf16, { save: true, want: ["routing"] });
+    expectTypeOf(both.state).toEqualTypeOf<LayerState>();
+    expectTypeOf(both.routing).toEqualTypeOf<Routing>();
+    expectTypeOf(both.logits).toEqualTypeOf<Tensor<"f32"> | undefined>();
     expectTypeOf(layer.forward(bf16, { want: ["routing"] }).routing).toEqualTypeOf<Routing>();
     const given: ForwardOptions<"bf16"> = {};
     expectTypeOf(layer.forward(bf16, given)).toEqualTypeOf<Tensor<"bf16"> | ForwardResult<"bf16">>();

@@ -66,7 +66,6 @@ export class Mixture implements Disposable {
     if (!save) return this.layer.forward(x);
     const training = this.config.balance === "noisy" ? { training: { seed } } : {};
     const { y, state, routing } = this.layer.forward(x, { save: true, want: ["routing"], ...training });
-    if (routing === undefined) throw new Error("forward: expected the routing that was wanted, got none");
     this.#state = state;
     this.#tokens?.dispose();
     const { tokens, dropped } = expertTotals(routing.ids, { numExperts: this.config.experts });

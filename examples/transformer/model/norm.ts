@@ -55,8 +55,8 @@ function emptyResult(length: number, size: number): Normalised {
 }
 
 /**
- * RMSNorm, y = gain · x / √(mean x² + ε), or LayerNorm, which first takes the mean off x and adds a shift. The package has
- * no operator for it; both passes are loops over typed arrays.
+ * RMSNorm, y = gain · x / √(mean x² + ε), or LayerNorm, which first takes the mean off x and adds a shift. The residual
+ * stream is a typed array, so both passes are loops; on the device, the package has `rmsNorm`, but no LayerNorm.
  */
 export class Norm {
   readonly host: Host;

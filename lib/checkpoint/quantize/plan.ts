@@ -1,4 +1,4 @@
-import { invalidArgument, MoeError } from "../../core/errors.js";
+import { MoeError, unexpected } from "../../core/errors.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type LayerTensors, mapWeights, type NamedWeight } from "../locate.js";
@@ -59,11 +59,7 @@ export async function planFiles(
   const all = model.layersWithExperts();
   if (planned.some(({ rearranged }) => rearranged) && !all.every((layer) => layers.includes(layer))) {
     // Readers expect the same storage in every layer.
-    throw invalidArgument(
-      "layers",
-      `all layers with experts (${all.join(", ")}), which are stacked`,
-      layers.join(", "),
-    );
+    throw unexpected("layers", `all layers with experts (${all.join(", ")}), which are stacked`, layers.join(", "));
   }
   for (const matrix of matrices) checkColumns(matrix, layout);
   const quantized = new Set(matrices.map(({ source }) => source.name));

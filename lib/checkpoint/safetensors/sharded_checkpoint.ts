@@ -13,6 +13,10 @@ import { isRecord, type JsonObject, readJsonObject } from "./strict_json.js";
 /**
  * The tensors of a Hugging Face model directory, in one `model.safetensors` or in the shards that
  * `model.safetensors.index.json` lists. A shard is opened once, when one of its tensors is first requested.
+ *
+ *     await using checkpoint = await ShardedCheckpoint.open("Qwen3-30B-A3B");
+ *     const file = await checkpoint.fileOf("lm_head.weight");
+ *     const { dtype, shape, data } = await file.read("lm_head.weight");
  */
 export class ShardedCheckpoint implements AsyncDisposable {
   /** The folder of the files. */

@@ -1,8 +1,7 @@
 import { join } from "node:path";
+import { shapeOption } from "../../bench/shape_option.js";
 import { packageRoot } from "../../core/package_root.js";
 import { type DeviceName, listDevices } from "../../devices.js";
-import type { MoeLayerConfig } from "../../layer/description/config.js";
-import { shapes } from "../../testing/shapes.js";
 import { defineCommand } from "../command.js";
 import { allPassed, runOnDevices } from "../run_on_devices.js";
 import { layerFile } from "../workloads/layer_file.js";
@@ -29,7 +28,7 @@ export const demo = defineCommand({
       io.stderr.write(`No device here is fast enough for ${shape}; see moe-kernels info.\n`);
       return 1;
     }
-    const large = namedShape(shape, shapes[shape] as MoeLayerConfig, 0, seededTokens(256, 0));
+    const large = namedShape(shapeOption(shape), 0, seededTokens(256, 0));
     await runOnDevices(large, { devices: fast, dtype: "bf16", repeat: 3 }, io);
     return allPassed(golden) ? 0 : 1;
   },

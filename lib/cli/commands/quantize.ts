@@ -26,7 +26,7 @@ export const quantizeModel = defineCommand({
     out: {
       type: "string",
       value: "PATH",
-      help: "the folder to write, which must not be there or be empty, or a GGUF file: weights and configuration, no tokenizer",
+      help: "the folder to write, which must be new or empty, or a GGUF file: weights and configuration, no tokenizer",
     },
     scale: { type: "string", value: "HOW", help: `how scales are chosen: ${scaleChoices.join(" or ")} (largest)` },
     layer: {

@@ -1,3 +1,4 @@
+import { shapeNames } from "../../bench/shape_option.js";
 import { type LoadedTokenFormat, loadedTokenFormats } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import type { DeviceName } from "../../devices.js";
 import { checkRouterReport } from "../../statistics/router_report.js";
@@ -10,7 +11,7 @@ import { printHeatMap } from "../layer_report.js";
 import type { LayerRun } from "../layer_run.js";
 import { allPassed, runOnDevices } from "../run_on_devices.js";
 import { isRecorded, type RecordedRun, writeRunReport } from "../run_report.js";
-import { checkWorkloadOptions, openWorkloads, shapeNames } from "../workloads/open_workloads.js";
+import { checkWorkloadOptions, openWorkloads } from "../workloads/open_workloads.js";
 
 /** `run`: layers on some tokens, with the time of every stage. */
 export const runLayer = defineCommand({
@@ -29,7 +30,7 @@ export const runLayer = defineCommand({
       help: "map the model's packed weights from a file, written if missing (in DIR/.moe-kernels)",
     },
     file: { type: "string", value: "FILE", help: "a layer file: weights, tokens and expected results in one" },
-    shape: { type: "string", value: "NAME", help: `random weights in a known shape: ${shapeNames.join(", ")}` },
+    shape: { type: "string", value: "NAME", help: `random weights in a shape: ${shapeNames}` },
     seed: { type: "string", value: "N", help: "seed of random weights and tokens (0)" },
     tokens: { type: "string", value: "N", help: "number of random tokens (256)" },
     input: {

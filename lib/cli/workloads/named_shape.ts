@@ -1,10 +1,10 @@
-import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { NamedShape } from "../../bench/shape_option.js";
 import { randomLayer } from "../../testing/random_layer.js";
 import type { TokenSource } from "./tokens.js";
 import type { Workload } from "./workload.js";
 
-/** A layer of a known shape with random weights, bf16 unless another dtype is asked for. */
-export function namedShape(name: string, config: MoeLayerConfig, seed: number, tokens: TokenSource): Workload {
+/** A layer of a shape with random weights, bf16 unless another dtype is asked for. */
+export function namedShape({ name, config }: NamedShape, seed: number, tokens: TokenSource): Workload {
   return {
     title: `${name}, random weights of seed ${seed}`,
     layer: "layer",

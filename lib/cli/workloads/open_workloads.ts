@@ -1,16 +1,13 @@
+import { shapeOption } from "../../bench/shape_option.js";
 import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
 import { type LayerDetails, layerDetails } from "../../checkpoint/inspect_model.js";
 import { openModelFiles } from "../../checkpoint/opened/open_model_files.js";
-import { choiceOption, integerListOption, integerOption, UsageError } from "../../terminal/option_values.js";
-import { shapes } from "../../testing/shapes.js";
+import { integerListOption, integerOption, UsageError } from "../../terminal/option_values.js";
 import { layerFile } from "./layer_file.js";
 import { modelDirectory } from "./model_directory.js";
 import { namedShape } from "./named_shape.js";
 import { seededTokens, tokensOfFile } from "./tokens.js";
 import type { Workload } from "./workload.js";
-
-/** The names that `--shape` takes. */
-export const shapeNames = Object.keys(shapes);
 
 /** The options of `run` that say what to run. */
 export interface WorkloadOptions {
@@ -65,9 +62,9 @@ export async function openWorkloads(options: WorkloadOptions): Promise<Workloads
   const seed = integerOption("seed", options.seed ?? "0", 0);
   const count = integerOption("tokens", options.tokens ?? "256", 0);
   const named = integerListOption("layer", options.layer, 0);
-  const name = shape === undefined ? undefined : choiceOption("shape", shape, shapeNames);
+  const known = shape === undefined ? undefined : shapeOption(shape);
   const tokens = input === undefined ? seededTokens(count, seed) : await tokensOfFile(input);
-  if (name !== undefined) return alone(namedShape(name, shapes[name] as (typeof shapes)[string], seed, tokens));
+  if (known !== undefined) return alone(namedShape(known, seed, tokens));
   const directory = model as string;
   const layers = await layersToRun(directory, named);
   if (layers.length > 1 && tokens.expectation !== undefined) {

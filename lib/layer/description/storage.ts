@@ -1,9 +1,9 @@
 import { type Activation, type ExpertFormats, isGated, type LayerFormats } from "../../core/backend.js";
 import { checkFloatDType, dtypeNames, type FloatDType } from "../../core/dtype.js";
-import { invalidArgument } from "../../core/errors.js";
+import { unexpected } from "../../core/errors.js";
 import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
-import { findFormat, isPlain, weightFormat } from "../../core/weight_formats.js";
+import { findFormat, isPlain, misspelt, weightFormat } from "../../core/weight_formats.js";
 import { quantizableFormat } from "../../operators/formats/quantize.js";
 
 /**
@@ -78,7 +78,7 @@ export const storageFormat: Reader<WeightFormatName> = (value, name) => {
   const format = typeof value === "string" ? findFormat(value) : undefined;
   if (format !== undefined) return isPlain(format) ? format.name : quantizableFormat(format.name, name).name;
   if ((dtypeNames as readonly unknown[]).includes(value)) checkFloatDType(name, value);
-  throw invalidArgument(name, 'f32, f16, bf16 or a weight format such as "int4_g128" or "mxfp4"', value);
+  throw unexpected(name, 'f32, f16, bf16 or a weight format such as "int4_g128" or "mxfp4"', misspelt(value));
 };
 
 const roleDTypes = {
@@ -129,7 +129,7 @@ export function weightStorage(dtype: WeightFormatName | WeightDTypes | undefined
   const all = [...Object.values(formats), ...Object.values(shared ?? {}), storage.biasDType];
   const plain = all.filter((name) => isPlain(weightFormat(name)));
   if (plain.includes("f64") && plain.some((one) => one !== "f64")) {
-    throw invalidArgument("dtype", "f64 for all roles or for none", plain.join(", "));
+    throw unexpected("dtype", "f64 for all roles or for none", plain.join(", "));
   }
   return storage;
 }

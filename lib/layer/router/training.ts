@@ -1,4 +1,4 @@
-import { invalidArgument, requires } from "../../core/errors.js";
+import { invalidArgument, requires, unexpected } from "../../core/errors.js";
 import { type Fields, object, optional, type Read } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
@@ -62,7 +62,7 @@ export function checkTraining({ device, description }: DeviceLayer, training: No
   }
   const { seed, noise, groupNoise } = training;
   if ((seed === undefined) === (noise === undefined)) {
-    throw invalidArgument("training", "exactly one of seed and noise", seed === undefined ? "neither" : "both");
+    throw unexpected("training", "exactly one of seed and noise", seed === undefined ? "neither" : "both");
   }
   if (groupNoise !== undefined && (hierarchy === undefined || noise === undefined)) {
     throw requires("training.groupNoise", "training.noise and a layer with hierarchy");

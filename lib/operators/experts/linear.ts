@@ -1,6 +1,6 @@
 import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
-import { invalidArgument } from "../../core/errors.js";
+import { invalidArgument, unexpected } from "../../core/errors.js";
 import { type Fields, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
@@ -77,7 +77,7 @@ export function withOneExpert<T>(
   if (rows >= 2 ** 31) throw invalidArgument("x", "fewer than 2^31 rows", rows);
   if (weight instanceof PackedExperts) {
     const [experts] = weight.shape;
-    if (experts !== 1) throw invalidArgument("weight", "the packed weight of one expert", `${experts} experts`);
+    if (experts !== 1) throw unexpected("weight", "the packed weight of one expert", `${experts} experts`);
     using offsets = allRows(device, rows);
     return use(weight, offsets);
   }

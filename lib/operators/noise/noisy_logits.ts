@@ -1,4 +1,4 @@
-import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { cannotCombine, unexpected } from "../../core/errors.js";
 import { type Fields, nonNegative, object, optional, results, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
@@ -89,7 +89,7 @@ interface GivenNoise {
 /** Checks where the noise for logits comes from. */
 export function checkNoise({ device, shape, dtype }: Tensor<"f32">, { noise, seed, offset }: GivenNoise): void {
   if ((noise === undefined) === (seed === undefined)) {
-    throw invalidArgument("options", "exactly one of noise and seed", noise === undefined ? "neither" : "both");
+    throw unexpected("options", "exactly one of noise and seed", noise === undefined ? "neither" : "both");
   }
   if (noise !== undefined && offset !== undefined) throw cannotCombine("offset", "noise");
   if (noise !== undefined) checkTensor("noise", noise, [dtype], shape, device);

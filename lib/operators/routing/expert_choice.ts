@@ -1,5 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { invalidArgument, MoeError } from "../../core/errors.js";
+import { MoeError, unexpected } from "../../core/errors.js";
 import { choice, type Fields, object, optional, results } from "../../core/options.js";
 import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
@@ -83,7 +83,7 @@ export function chooseTokens(
 ): ExpertChoice {
   const { device, shape, size } = logits;
   const [numTokens, numExperts] = shape as [number, number];
-  if (numExperts < 1) throw invalidArgument("logits", "at least one expert", `shape [${shape.join(", ")}]`);
+  if (numExperts < 1) throw unexpected("logits", "at least one expert", `shape [${shape.join(", ")}]`);
   if (size >= 2 ** 31) {
     throw new MoeError("INVALID_ARGUMENT", `logits: expected fewer than 2^31 (token, expert) pairs, got ${size}`);
   }

@@ -1,5 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { invalidArgument, MoeError } from "../../core/errors.js";
+import { MoeError, unexpected } from "../../core/errors.js";
 import { type Fields, object, optional } from "../../core/options.js";
 import type { Gating } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
@@ -85,7 +85,7 @@ export function chooseByGroups(
   const { device } = groupLogits;
   const [tokens, numGroups] = groupLogits.shape as [number, number];
   if (tokens * Math.max(numGroups, groups.topK * experts.topK) >= 2 ** 31) {
-    throw invalidArgument("groupLogits", "fewer than 2^31 (token, group) pairs and slots", `${tokens} tokens`);
+    throw unexpected("groupLogits", "fewer than 2^31 (token, group) pairs and slots", `${tokens} tokens`);
   }
   const shape = [tokens, groups.topK * experts.topK];
   const inputs = [groupLogits, logits];

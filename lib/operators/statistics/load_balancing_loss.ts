@@ -1,5 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { invalidArgument } from "../../core/errors.js";
+import { unexpected } from "../../core/errors.js";
 import { choice, type Fields, object, optional, type Read, unchecked } from "../../core/options.js";
 import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
@@ -91,7 +91,7 @@ export function checkLoss<O extends Read<typeof lossOptions>>(
   const { sequences } = given;
   checkSequences(sequences, tokens);
   const topK = ids.shape[1] as number;
-  if (topK === 0) throw invalidArgument("ids", "at least one choice per token", "k = 0");
+  if (topK === 0) throw unexpected("ids", "at least one choice per token", "k = 0");
   const counted = given.choices === "first" ? 1 : topK;
   const scale = numExperts / (given.normalization === "choices" ? counted : 1);
   return { ...given, sequences, numExperts, counted, scale };

@@ -1,7 +1,7 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createInterface, type Interface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { invalidArgument } from "../../core/errors.js";
+import { invalidArgument, unexpected } from "../../core/errors.js";
 import { type Fields, list, object, optional, positive, type Read, record, text } from "../../core/options.js";
 import { checkSubject } from "./run_cases.js";
 import type { Subject, SubjectInputs, SubjectOperator } from "./subject.js";
@@ -45,7 +45,7 @@ const processOptions = object(
  */
 export async function processSubject(command: string, options: ProcessSubjectOptions = {}): Promise<Subject> {
   const given = processOptions(options, "options");
-  if (text(command, "command") === "") throw invalidArgument("command", "the name of a program", "an empty string");
+  if (text(command, "command") === "") throw unexpected("command", "the name of a program", "an empty string");
   const peer = new Peer(command, given);
   try {
     const { name, operators } = readGreeting(await peer.line());

@@ -1,5 +1,5 @@
 import { type DType, dtypes } from "../../core/dtype.js";
-import { invalidArgument } from "../../core/errors.js";
+import { invalidArgument, unexpected } from "../../core/errors.js";
 import { printable } from "../../core/printable.js";
 import { shapeSize } from "../../core/shape.js";
 import { isTestArray } from "./arrays.js";
@@ -73,7 +73,6 @@ function decodedOutput(name: string, text: string, output: OutputArray | undefin
   const { raw, bytes: elementBytes } = dtypes[dtype as DType];
   const bytes = Buffer.from(text, "base64");
   const size = shapeSize(shape) * elementBytes;
-  if (bytes.length !== size)
-    throw invalidArgument(name, `base64 of ${size} bytes of ${dtype}`, `${bytes.length} bytes`);
+  if (bytes.length !== size) throw unexpected(name, `base64 of ${size} bytes of ${dtype}`, `${bytes.length} bytes`);
   return new raw(Uint8Array.from(bytes).buffer);
 }

@@ -1,6 +1,6 @@
 import { basename, resolve } from "node:path";
 import type { FloatDType } from "../../../core/dtype.js";
-import { invalidArgument } from "../../../core/errors.js";
+import { unexpected } from "../../../core/errors.js";
 import { decodeHalves } from "../../../core/half_arrays.js";
 import type { Tensor } from "../../../core/tensor.js";
 import { packageVersion } from "../../../core/version.js";
@@ -44,7 +44,7 @@ export async function quantizeToGguf(
   checkFloats(model);
   await using checkpoint = await ShardedCheckpoint.open(directory);
   const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
-  if (layers.length === 0) throw invalidArgument("layers", "layers with experts", "none");
+  if (layers.length === 0) throw unexpected("layers", "layers with experts", "none");
   const plan = await planGguf(model, checkpoint, type, layers, basename(resolve(directory)));
   const layout = layOutGguf(plan.metadata, plan.tensors);
   const state = { package: packageVersion, format: format.name, scale, layers, source: await sourceOf(checkpoint) };
