@@ -19,21 +19,35 @@ struct HalfBits<bf16> {
   static constexpr uint32_t kOne = 0x3f80, kMinusOne = 0xbf80;
   // A number whose lowest digits count ones: an integer of fewer bits can be put there by an or.
   static constexpr uint32_t kCounting = 0x4300;
-  static constexpr int kCountingValue = 128, kCountingBits = 7;
-  // How far E4M3's bits are shifted so that exponent and mantissa are in place, and the factor that they then lack.
-  static constexpr int kE4M3Shift = 4;
-  static constexpr uint32_t kE4M3Factor = 0x7b80;  // 2^120
+  static constexpr int kCountingValue = 128, kCountingBits = 7;  // as many as the mantissa has
+  static constexpr int kBias = 127;
 };
 template <>
 struct HalfBits<f16> {
   static constexpr uint32_t kOne = 0x3c00, kMinusOne = 0xbc00;
   static constexpr uint32_t kCounting = 0x6400;
   static constexpr int kCountingValue = 1024, kCountingBits = 10;
-  static constexpr int kE4M3Shift = 7;
-  static constexpr uint32_t kE4M3Factor = 0x5c00;  // 2^8
+  static constexpr int kBias = 15;
 };
 
+// Codes that are small floats: sign, exponent, mantissa.
+struct SmallFloat {
+  int mantissa_bits, bias;
+};
+__device__ __forceinline__ constexpr SmallFloat small_float(Codes codes) {
+  return codes == Codes::e4m3 ? SmallFloat{3, 7} : SmallFloat{1, 1};
+}
+
 __device__ __forceinline__ constexpr uint32_t both(uint32_t half) { return half | half << 16; }
+
+// (a & b) | c
+__device__ __forceinline__ uint32_t and_or(uint32_t a, uint32_t b, uint32_t c) {
+  return ptx::lop3<(0xf0 & 0xcc) | 0xaa>(a, b, c);
+}
+// Bits of `a` where the mask has ones, of `b` elsewhere.
+__device__ __forceinline__ uint32_t select(uint32_t mask, uint32_t a, uint32_t b) {
+  return ptx::lop3<(0xf0 & 0xcc) | (~0xf0 & 0xaa)>(mask, a, b);
+}
 
 __device__ __forceinline__ uint32_t fma_pairs(uint32_t a, uint32_t b, uint32_t c, bf16) {
   return ptx::fma_rn_bf16x2(a, b, c);
@@ -49,26 +63,33 @@ struct FragmentCodes {
   using Half = HalfBits<T>;
   static constexpr uint32_t kOnes = both(Half::kOne);
   static constexpr uint32_t kCounting = both(Half::kCounting);
+  static constexpr int kValueBits = kCodes == Codes::table ? 8 : kBits;
   // What fills a byte is put into T's digits in two parts.
-  static constexpr bool kInParts = (kCodes == Codes::table ? 8 : kBits) > Half::kCountingBits;
+  static constexpr bool kInParts = kValueBits > Half::kCountingBits;
 
   // What convert() adds to the codes for this zero point.
   __device__ static uint32_t offset(int zero) {
     return both(from_float<T>(static_cast<float>((kInParts ? 128 : -Half::kCountingValue) - zero)).bits);
   }
 
-  // Two codes in the lower bits of the halves, less the zero point of `offset`.
+  // The codes in the lower bits of the halves, less the zero point of `offset`.
   __device__ static uint32_t convert(uint32_t codes, uint32_t offset) {
-    if constexpr (kCodes == Codes::e4m3) {
-      const uint32_t sign = (codes & both(0x80)) << 8, magnitude = (codes & both(0x7f)) << Half::kE4M3Shift;
-      return fma_pairs(sign | magnitude, both(Half::kE4M3Factor), 0, T{});
+    if constexpr (kCodes == Codes::e4m3 || kCodes == Codes::e2m1) {
+      // Exponent and mantissa are put in their places, and the product makes up for the bias that they lack.
+      constexpr SmallFloat kFloat = small_float(kCodes);
+      constexpr uint32_t kSign = 1u << (kBits - 1), kFactor = 2 * Half::kBias - kFloat.bias;
+      const uint32_t sign = (codes & both(kSign)) << (16 - kBits);
+      const uint32_t magnitude = (codes & both(kSign - 1)) << (Half::kCountingBits - kFloat.mantissa_bits);
+      return fma_pairs(sign | magnitude, both(kFactor << Half::kCountingBits), 0, T{});
     } else if constexpr (kInParts) {
       // With a code of 128 or more: 128 + (code - 128), less 128. With others: 128 + code, less 256.
-      const uint32_t lower = (codes & both(0x7f)) | kCounting, upper = (~codes & both(0x80)) | kCounting;
+      const uint32_t lower = and_or(codes, both(0x7f), kCounting);
+      const uint32_t upper = ptx::lop3<(~0xf0 & 0xcc) | 0xaa>(codes, both(0x80), kCounting);
       const uint32_t number = fma_pairs(upper, both(Half::kMinusOne), lower, T{});
       return kCodes == Codes::table ? number : fma_pairs(number, both(Half::kOne), offset, T{});
     } else {
-      return fma_pairs(codes | kCounting, both(Half::kOne), offset, T{});
+      const uint32_t number = and_or(codes, both((1u << kValueBits) - 1u), kCounting);
+      return fma_pairs(number, both(Half::kOne), offset, T{});
     }
   }
 };
@@ -83,12 +104,13 @@ struct FragmentCodes<int8_t, kCodes, kBits> {
   // What is to be subtracted from converted codes for this zero point.
   __device__ static uint32_t offset(int zero) { return static_cast<uint32_t>(zero - (kBits == 8 ? 128 : 0)); }
 
-  // Four codes, less `zero` if they are of fewer than 8 bits.
+  // The codes in the lower bits of the bytes, less `zero` if they are of fewer than 8 bits.
   __device__ static uint32_t convert(uint32_t codes, int zero) {
     if constexpr (kCodes == Codes::table) return codes;
     if constexpr (kBits == 8) return codes ^ kSigns;
     // The sign bits keep bytes from borrowing.
-    return ((codes | kSigns) - static_cast<uint32_t>(zero) * kOnes) ^ kSigns;
+    const uint32_t numbers = and_or(codes, ((1u << kBits) - 1u) * kOnes, kSigns);
+    return (numbers - static_cast<uint32_t>(zero) * kOnes) ^ kSigns;
   }
 };
 
@@ -138,26 +160,30 @@ class CodeWord {
     }
   }
 
-  // The two codes of a chunk that is loaded, in the lower bits of the halves.
-  __device__ uint32_t pair(int chunk) const {
+  // The two codes of a chunk that is loaded, from bit `first` of the halves on. Other bits are those of other codes.
+  __device__ uint32_t pair(int chunk, int first = 0) const {
     const int place = chunk % kPairs;
     if constexpr (kCodes == Codes::table) {
-      return ptx::prmt(low_[0], low_[1], static_cast<uint32_t>(0x0400 + 0x0101 * place)) & both(0xff);
+      return ptx::prmt(low_[0], low_[1], static_cast<uint32_t>(0x0400 + 0x0101 * place));
     }
-    const uint32_t low = low_[0] >> kLow * place & both((1u << kLow) - 1u);
-    return kHigh == 0 ? low : low | (high_ >> kHigh * chunk & both((1u << kHigh) - 1u)) << kLow;
+    const uint32_t low = shifted(low_[0], kLow * place - first);
+    if constexpr (kHigh == 0) return low;
+    return select(both(((1u << kLow) - 1u) << first), low, shifted(high_, kHigh * chunk - kLow - first));
   }
 
-  // The four codes of a chunk that is loaded and the next one, in bytes: even columns first.
+  // The four codes of a chunk that is loaded and the next one, in the lower bits of bytes: even columns first.
   __device__ uint32_t quad(int chunk) const {
     if constexpr (kCodes == Codes::table) return ptx::prmt(low_[0], low_[1], chunk % kPairs == 0 ? 0x5410u : 0x7632u);
-    return pair(chunk) | pair(chunk + 1) << 8;
+    if constexpr (kBits == 8) return low_[0];
+    return select(both(0xff), pair(chunk), pair(chunk + 1, 8));
   }
 
  private:
   static constexpr int kLow = gpu::low_bits(kBits), kHigh = gpu::high_bits(kBits);
   static constexpr int kPairs = 16 / kLow;  // in a word
 
+  // To the right, or to the left.
+  __device__ static uint32_t shifted(uint32_t word, int bits) { return bits < 0 ? word << -bits : word >> bits; }
   uint32_t low_[kCodes == Codes::table ? 2 : 1];
   uint32_t high_;
 };

@@ -80,47 +80,69 @@ MOE_KERNEL(gather_inputs_kernel, (gpu::kRowThreads), const Arguments a) {
 // Codes as numbers of a type, or as bytes.
 template <class To>
 struct CodeElement {
-  // Where column k stands.
-  __device__ static int place(int k) { return k; }
-  // Where `columns` end, with padding.
-  __device__ static int padded(int columns) { return columns; }
+  // Codes that a thread rounds and stores at once. More would spill.
+  static constexpr int kRun = 2;
+  // Runs of so many columns, with padding.
+  __device__ static int runs(int columns) { return (columns + kRun - 1) / kRun; }
+  // Column i of a run.
+  __device__ static int column(int run, int i) { return run * kRun + i; }
   __device__ static To of(float code) { return from_float<To>(code); }
 };
-struct PlaceOfByte {
-  // Columns 2t, 2t + 8, 2t + 1 and 2t + 9 of every 16 are those of part t of two chunks of packed codes.
-  __device__ static int place(int k) { return (k & ~15) | (k & 7) << 1 | (k >> 3 & 1); }
-  __device__ static int padded(int columns) { return (columns + 15) & ~15; }
+struct RunsOfBytes {
+  static constexpr int kRun = 4;
+  __device__ static int runs(int columns) { return (columns + 15) / 16 * 4; }
+  // A run is part t of two chunks of packed codes, which has columns 2t, 2t + 8, 2t + 1 and 2t + 9 of 16.
+  __device__ static int column(int run, int i) { return run / 4 * 16 + run % 4 * 2 + i / 2 + i % 2 * 8; }
 };
 template <>
-struct CodeElement<int8_t> : PlaceOfByte {
+struct CodeElement<int8_t> : RunsOfBytes {
   __device__ static int8_t of(float code) { return static_cast<int8_t>(code); }
 };
 template <>
-struct CodeElement<fp8> : PlaceOfByte {
+struct CodeElement<fp8> : RunsOfBytes {
   __device__ static fp8 of(float code) { return {static_cast<uint8_t>(to_e4m3(code))}; }
 };
 
 // Columns begin .. end - 1 of a row as codes with one scale, which is returned: by a warp, or by a block of so many
-// threads.
+// threads. What is behind them in the last run becomes zeros.
 template <int kThreads, class From, class To>
 __device__ __forceinline__ float round_columns(TokenFormat format, const SourceRow<From>& source, int begin, int end,
                                                To* to) {
-  const int thread = static_cast<int>(threadIdx.x) % kThreads;
+  using Element = CodeElement<To>;
+  constexpr int kRun = Element::kRun;
+  const int thread = static_cast<int>(threadIdx.x) % kThreads, runs = Element::runs(end - begin);
+  const auto load = [&](int run, float(&values)[kRun]) {
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      const int k = begin + Element::column(run, i);
+      // Loads that nothing depends on are on their way together.
+      const float value = source.at(k < end ? k : end - 1);
+      values[i] = k < end ? value : 0.0f;
+    }
+  };
   uint32_t largest = 0;
   // Unrolled, these loops would spill what outlives a division's call.
 #pragma unroll 1
-  for (int k = begin + thread; k < end; k += kThreads) largest = Max()(largest, magnitude_bits(source.at(k)));
+  for (int run = thread; run < runs; run += kThreads) {
+    float values[kRun];
+    load(run, values);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) largest = Max()(largest, magnitude_bits(values[i]));
+  }
   if constexpr (kThreads == 32) {
     largest = warp_reduce(largest, Max());
   } else {
     largest = block_reduce(largest, Max());
   }
   const float scale = token_scale(format, largest);
-  const int padding = end + thread;
-  if (padding < CodeElement<To>::padded(end)) to[CodeElement<To>::place(padding)] = CodeElement<To>::of(0.0f);
 #pragma unroll 1
-  for (int k = begin + thread; k < end; k += kThreads) {
-    to[CodeElement<To>::place(k)] = CodeElement<To>::of(token_code(format, source.at(k), scale));
+  for (int run = thread; run < runs; run += kThreads) {
+    float values[kRun];
+    load(run, values);
+    Vector<To, kRun> codes;
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) codes.elements[i] = Element::of(token_code(format, values[i], scale));
+    store_elements(to + begin + run * kRun, codes);
   }
   return scale;
 }

@@ -1,5 +1,6 @@
 #include "gpu/gemm/mma_quantized.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/formats/named.h"
@@ -63,6 +64,10 @@ ByteTable byte_table(const WeightFormat& format) {
   return integers.unit != 0 ? integers : bytes_of(format, 0.5f);
 }
 
+bool is_e2m1(const WeightFormat& format) {
+  return format.code == CodeType::table && std::ranges::equal(format.table, kE2M1Table);
+}
+
 bool has_exact_codes(const WeightFormat& format) {
   if (!is_quantized(format)) return false;
   // A group's scale must be one number.
@@ -70,6 +75,8 @@ bool has_exact_codes(const WeightFormat& format) {
   if (super_group != 0 && (group == 0 || super_group % group != 0)) return false;
   if (format.offset == Offset::minimum && !may_have_minima(format.bits)) return false;
   if (format.offset == Offset::scale_offset) return false;
+  // Such scales take a division.
+  if (format.scales.type == ScaleType::dynamic8 || format.super_scales.type == ScaleType::dynamic8) return false;
   return format.code != CodeType::table || byte_table(format).unit != 0;
 }
 

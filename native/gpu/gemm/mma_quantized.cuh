@@ -36,7 +36,8 @@ __device__ __forceinline__ void load_fragment(uint32_t (&registers)[2], const ch
   ptx::ldmatrix_x2(registers, row);
 }
 
-template <class T, Codes kCodes, int kBits, int kTileIndex>
+// kSumsX: whether minima, or what bytes of codes lack, multiply the sums of x.
+template <class T, Codes kCodes, int kBits, bool kSumsX, int kTileIndex>
 class Tile {
  public:
   static constexpr GemmTile kTile = gpu::kMmaQuantizedTiles[kTileIndex];
@@ -57,6 +58,7 @@ class Tile {
       first_row_ = static_cast<int64_t>(column_tile) * kTile.columns;
       const int64_t left = gemm.packed.padded_rows - first_row_;
       packed_rows_ = left < kTile.columns ? static_cast<int>(left) : kTile.columns;
+      find_codes();
       multiply_all();
     }
     float* staged = reinterpret_cast<float*>(shared_);
@@ -75,7 +77,12 @@ class Tile {
   static constexpr int kWarpColumns = kTile.columns / kTile.warps_columns;
   static constexpr int kMmaRows = kWarpRows / 16;
   static constexpr int kMmaColumns = kWarpColumns / 8;
-  static constexpr int kLowQuads = gpu::low_quads(kBits), kHigh = gpu::high_bits(kBits);
+  // Pieces of 16 bytes that a stage has of codes, and how many of them a thread copies.
+  static constexpr int kQuads = gpu::stage_bytes(kBits) / kQuadBytes;
+  static constexpr int kCodeChunks = gpu::stage_bytes(kBits) * kTile.columns / kQuadBytes;
+  static constexpr int kCodeCopies = (kCodeChunks + kThreads - 1) / kThreads;
+  // Neighbouring columns whose groups a thread converts.
+  static constexpr int kGroupRun = 4;
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   __device__ static int warp_row() { return thread() / 32 / kTile.warps_columns; }
@@ -90,16 +97,14 @@ class Tile {
   __device__ uint32_t* offsets_at(int k) const { return reinterpret_cast<uint32_t*>(scales_at(k)) + values_in_stage(); }
   __device__ int values_in_stage() const { return a_.scales.staged.groups * kTile.columns; }
 
+  // Where bytes have zero points, these multiply the sums of x.
   __device__ bool has_zero_points() const {
-    return kCodes == Codes::integers && a_.gemm.format.offset == Offset::zero_point;
+    return !kIntegers && !kSumsX && kCodes == Codes::integers && a_.gemm.format.offset == Offset::zero_point;
   }
   __device__ bool has_minima() const {
-    return kCodes == Codes::integers && gpu::may_have_minima(kBits) && a_.gemm.format.offset == Offset::minimum;
+    return kSumsX && gpu::may_have_minima(kBits) && (!kIntegers || a_.gemm.format.offset == Offset::minimum);
   }
-  // Whether what bytes of codes lack multiplies the sum of x: zero points would not leave bytes of codes of 8 bits.
-  __device__ bool corrects_bytes() const {
-    return kIntegers && kCodes == Codes::integers && a_.gemm.format.code == CodeType::unsigned_integer && !has_minima();
-  }
+  __device__ bool corrects_bytes() const { return kIntegers && kSumsX && !has_minima(); }
   // Rows of codes with scales for groups are e4m3, perhaps as bfloat16, and so are their weights.
   __device__ bool has_x_scales() const {
     constexpr bool kMayHaveScales = std::is_same_v<T, fp8> || std::is_same_v<T, bf16>;
@@ -110,7 +115,7 @@ class Tile {
   __device__ void load_stage(int k) {
     char* stage = stage_at(k);
     x_.load(a_.gemm, k, stage);
-    load_codes(k, stage + a_.stage.codes);
+    load_codes(stage + a_.stage.codes);
     load_level(a_.scales, k, stage);
     load_level(a_.super_scales, k, stage);
     load_level(a_.zeros, k, stage);
@@ -127,89 +132,96 @@ class Tile {
     }
   }
 
-  __device__ void load_codes(int k, char* codes) const {
-    constexpr int kQuads = kLowQuads + kHigh / 2;
-    constexpr int kChunks = kQuads * kTile.columns + kHigh % 2 * kTile.columns / 2;
-    const gpu::PackedMatrix& packed = a_.gemm.packed;
-    const char* source = packed_ + k * packed.pitch;
+  // Where this thread's copies of codes come from. Columns behind the last, which nobody stores, have codes of others.
+  __device__ void find_codes() {
+    const int64_t quads_bytes = a_.gemm.packed.padded_rows * kQuadBytes;
 #pragma unroll
-    for (int i = 0; i < (kChunks + kThreads - 1) / kThreads; ++i) {
+    for (int i = 0; i < kCodeCopies; ++i) {
       const int chunk = i * kThreads + thread();
-      const int piece = chunk / kTile.columns, place = chunk % kTile.columns;
-      const bool halves = piece == kQuads;
-      const int row_bytes = halves ? kQuadBytes / 2 : kQuadBytes;
-      const bool exists = place * kQuadBytes < packed_rows_ * row_bytes;
-      const int64_t offset = piece * packed.padded_rows * kQuadBytes + first_row_ * row_bytes + place * kQuadBytes;
-      if (kChunks % kThreads != 0 && chunk >= kChunks) break;
-      ptx::cp_async_16_zfill(codes + chunk * kQuadBytes, exists ? source + offset : source, exists ? kQuadBytes : 0);
+      const int piece = chunk / kTile.columns, place = chunk % kTile.columns * kQuadBytes;
+      const int row_bytes = piece == kQuads ? kQuadBytes / 2 : kQuadBytes;
+      const int last = packed_rows_ * row_bytes - kQuadBytes;
+      codes_[i] = packed_ + piece * quads_bytes + first_row_ * row_bytes + (place < last ? place : last);
+    }
+  }
+
+  // Stages are loaded in order.
+  __device__ void load_codes(char* codes) {
+#pragma unroll
+    for (int i = 0; i < kCodeCopies; ++i) {
+      const int chunk = i * kThreads + thread();
+      if (kCodeChunks % kThreads == 0 || chunk < kCodeChunks) ptx::cp_async_16(codes + chunk * kQuadBytes, codes_[i]);
+      codes_[i] += a_.gemm.packed.pitch;
     }
   }
 
   __device__ void load_level(const Level& level, int k, char* stage) const {
-    // Copies of 16 bytes in a group: 8, 16 or 32.
-    const int bytes = level.staged.bytes, shift = 3 + bytes / 2;
-    static_assert(kTile.columns == 8 * kQuadBytes);
-    const int first_group = level.steps.at(k * kStageSteps);
-    for (int chunk = thread(); chunk < level.staged.groups << shift; chunk += kThreads) {
-      const int group = first_group + (chunk >> shift), place = (chunk & ((1 << shift) - 1)) * kQuadBytes;
-      const bool exists = group < level.groups && place < packed_rows_ * bytes;
+    for (int chunk = thread(); chunk < level.chunks; chunk += kThreads) {
+      const int group = level.steps.at(k * kStageSteps) + (chunk >> level.shift);
+      const int place = (chunk & ((1 << level.shift) - 1)) * kQuadBytes;
+      const bool exists = group < level.groups && place < packed_rows_ * level.staged.bytes;
       const char* source = packed_ + level.first;
-      if (exists) source += (group * a_.gemm.packed.padded_rows + first_row_) * bytes + place;
+      if (exists) source += group * level.pitch + first_row_ * level.staged.bytes + place;
       ptx::cp_async_16_zfill(stage + level.staged.place + chunk * kQuadBytes, source, exists ? kQuadBytes : 0);
     }
   }
 
   // Converts the values of stage `k`'s groups.
   __device__ void convert_groups(int k) const {
+    constexpr int kRuns = kTile.columns / kGroupRun;
     const char* stage = stage_at(k);
-    const WeightFormat& format = a_.gemm.format;
-    float* scales = scales_at(k);
-    uint32_t* offsets = offsets_at(k);
     const int first_step = k * kStageSteps;
-    const int first_group = a_.scales.steps.at(first_step), first_super = a_.super_scales.steps.at(first_step);
-    for (int i = thread(); i < values_in_stage(); i += kThreads) {
-      const int group = i / kTile.columns, column = i % kTile.columns;
+    for (int run = thread(); run < a_.scales.staged.groups * kRuns; run += kThreads) {
+      const int group = run / kRuns, column = run % kRuns * kGroupRun;
       // A step of the group in this stage.
-      int step = (first_group + group) * a_.group_steps;
+      int step = (a_.scales.steps.at(first_step) + group) * a_.group_steps;
       step = step < first_step ? first_step : step < first_step + kStageSteps ? step : first_step;
-      const int super_group = a_.super_scales.steps.at(step) - first_super;
-      const auto value = [&](const Level& level, int index) {
-        return level.staged.groups == 0 ? 0u : load_value(stage + level.staged.place, level.staged.bytes, index);
+      const int super_group = a_.super_scales.steps.at(step) - a_.super_scales.steps.at(first_step);
+      const auto load = [&](const Level& level, int level_group, uint32_t(&values)[kGroupRun]) {
+        if (level.staged.groups == 0) return;
+        load_values(stage + level.staged.place, level.staged.bytes, level_group * kTile.columns + column, values);
       };
-      const int super_index = super_group * kTile.columns + column;
-      const GroupValues values{.scale = value(a_.scales, i),
-                               .super_scale = value(a_.super_scales, super_index),
-                               .zero = value(a_.zeros, i),
-                               .super_zero = value(a_.super_zeros, super_index)};
-      const GroupScale converted = scale_of_group(format, values);
-      scales[i] = converted.scale * a_.unit;
-      if (has_zero_points() || corrects_bytes()) offsets[i] = Converter::offset(static_cast<int>(values.zero));
-      if (has_minima()) offsets[i] = float_bits(converted.minimum);
+      GroupValues<kGroupRun> values = {};
+      load(a_.scales, group, values.scale);
+      load(a_.super_scales, super_group, values.super_scale);
+      load(a_.zeros, group, values.zero);
+      load(a_.super_zeros, super_group, values.super_zero);
+      const GroupScale<kGroupRun> converted = scale_of_group(a_.gemm.format, values);
+      const int place = group * kTile.columns + column;
+      uint32_t bits[kGroupRun];
+#pragma unroll
+      for (int i = 0; i < kGroupRun; ++i) bits[i] = float_bits(converted.scale[i] * a_.unit);
+      ptx::st_shared_128(scales_at(k) + place, to_quad(bits));
+      if (!has_zero_points() && !kSumsX) continue;
+#pragma unroll
+      for (int i = 0; i < kGroupRun; ++i) {
+        bits[i] = has_minima() ? float_bits(converted.minimum[i]) : Converter::offset(static_cast<int>(values.zero[i]));
+      }
+      ptx::st_shared_128(offsets_at(k) + place, to_quad(bits));
     }
   }
 
+  __device__ static uint4 to_quad(const uint32_t (&bits)[kGroupRun]) { return {bits[0], bits[1], bits[2], bits[3]}; }
+
   __device__ void multiply_all() {
     const int stages = stages_of<T, kXRowBytes>(a_.gemm.columns);
-#pragma unroll 1
-    for (int k = 0; k < kTile.stages - 1; ++k) {
-      if (k < stages) load_stage(k);
-      ptx::cp_async_commit();
-    }
-    ptx::cp_async_wait<kTile.stages - 2>();
-    __syncthreads();
-    if (stages > 0) convert_groups(0);
     begin_group();
     steps_left_ = a_.group_steps;
 #pragma unroll
     for (int n = 0; n < kMmaColumns; ++n) offsets_[n] = fixed_offset();
-    for (int k = 0; k < stages; ++k) {
-      ptx::cp_async_wait<kTile.stages - 3>();
-      // Stages k and k + 1 have arrived for all threads, the groups of k are converted, and all are done with stage
-      // k - 1, which the next copies and conversions overwrite.
-      __syncthreads();
+#pragma unroll 1
+    for (int k = 1 - kTile.stages; k < stages; ++k) {
+      if (k >= -1) {
+        ptx::cp_async_wait<kTile.stages - 3>();
+        // Stages k and k + 1 have arrived for all threads, the groups of k are converted, and all are done with stage
+        // k - 1, which the next copies and conversions overwrite.
+        __syncthreads();
+      }
       if (k + kTile.stages - 1 < stages) load_stage(k + kTile.stages - 1);
       ptx::cp_async_commit();
+      if (k < -1) continue;
       if (k + 1 < stages) convert_groups(k + 1);
+      if (k < 0) continue;
       if constexpr (kBytes) {
         if (a_.group_steps % 2 == 0) {
           multiply_stage<2 * kGroupStep>(k, k + 1 == stages);
@@ -251,7 +263,7 @@ class Tile {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       uint32_t b[kMmaColumns][kRegisters];
-      if (!kBytes && has_zero_points() && fresh_) {
+      if (has_zero_points() && fresh_) {
 #pragma unroll
         for (int n = 0; n < kMmaColumns; ++n) offsets_[n] = offsets_at(k)[group * kTile.columns + column + n * 8];
       }
@@ -272,7 +284,7 @@ class Tile {
         load_fragment(a, x + swizzled_offset<kXRowBytes>(x_row + m * 16, step * kRegisters + x_chunk));
 #pragma unroll
         for (int n = 0; n < kMmaColumns; ++n) multiply(group_sums_[m][n], a, b[n], T{});
-        if (has_minima() || corrects_bytes()) {
+        if constexpr (kSumsX) {
           uint32_t ones[kRegisters];
 #pragma unroll
           for (int r = 0; r < kRegisters; ++r) ones[r] = Converter::kOnes;
@@ -303,9 +315,7 @@ class Tile {
       const uint2 bits = ptx::ld_shared_64(scales_at(k) + first + n * 8);
       const float scales[2] = {float_from_bits(bits.x), float_from_bits(bits.y)};
       uint2 offsets = {};
-      if (has_minima() || corrects_bytes()) {
-        offsets = ptx::ld_shared_64(offsets_at(k) + first + n * 8);
-      }
+      if constexpr (kSumsX) offsets = ptx::ld_shared_64(offsets_at(k) + first + n * 8);
 #pragma unroll
       for (int m = 0; m < kMmaRows; ++m) {
 #pragma unroll
@@ -352,6 +362,7 @@ class Tile {
   const char* packed_;
   int64_t first_row_;
   int packed_rows_;
+  const char* codes_[kCodeCopies];
   // Of the current group: whether it has no product yet, the steps that are left, and what is added to codes.
   bool fresh_;
   int steps_left_;
@@ -362,20 +373,32 @@ class Tile {
 };
 
 // The tile is passed by index: nvcc's host code cannot name a kernel with a template argument of class type.
-template <class T, Codes kCodes, int kBits, int kTileIndex>
+template <class T, Codes kCodes, int kBits, bool kSumsX, int kTileIndex>
 MOE_KERNEL(gemm_mma_quantized_kernel,
            (gpu::kMmaQuantizedTiles[kTileIndex].threads(), gpu::kMmaQuantizedTiles[kTileIndex].blocks),
            const Arguments a) {
-  Tile<T, kCodes, kBits, kTileIndex> tile(a);
+  Tile<T, kCodes, kBits, kSumsX, kTileIndex> tile(a);
   for_each_tile(a.gemm, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }
 
-template <class T, Codes kCodes, int kBits>
+template <class T, Codes kCodes, int kBits, bool kSumsX = false>
 Status launch_codes(const GemmArguments& gemm, const gpu::GemmPlan& plan, Stream stream) {
   return with_tile_index<std::size(gpu::kMmaQuantizedTiles)>(plan, [&](auto index) {
-    return launch_gemm(gemm_mma_quantized_kernel<T, kCodes, kBits, decltype(index)::value>, arguments_of(gemm, plan),
-                       plan, stream);
+    return launch_gemm(gemm_mma_quantized_kernel<T, kCodes, kBits, kSumsX, decltype(index)::value>,
+                       arguments_of(gemm, plan), plan, stream);
   });
+}
+
+template <class T, int kBits>
+Status launch_integers(const GemmArguments& gemm, const gpu::GemmPlan& plan, Stream stream) {
+  constexpr bool kBytes = std::is_same_v<T, int8_t>;
+  if constexpr (kBytes || gpu::may_have_minima(kBits)) {
+    // Unsigned bytes lack their zero points, which would not leave them bytes.
+    const WeightFormat& format = gemm.format;
+    const bool sums_x = format.offset == Offset::minimum || (kBytes && format.code == CodeType::unsigned_integer);
+    if (sums_x) return launch_codes<T, Codes::integers, kBits, true>(gemm, plan, stream);
+  }
+  return launch_codes<T, Codes::integers, kBits>(gemm, plan, stream);
 }
 
 }  // namespace mma_quantized
@@ -386,17 +409,18 @@ Status launch_mma_quantized(const GemmArguments& a, const gpu::GemmPlan& plan, S
   if constexpr (std::is_same_v<T, fp8>) {
     return launch_codes<T, Codes::e4m3, 8>(a, plan, stream);
   } else {
-    if (a.format.code == CodeType::table) return launch_codes<T, Codes::table, 4>(a, plan, stream);
     if constexpr (!std::is_same_v<T, int8_t>) {
+      if (gpu::is_e2m1(a.format)) return launch_codes<T, Codes::e2m1, 4>(a, plan, stream);
       if (a.format.code == CodeType::e4m3) return launch_codes<T, Codes::e4m3, 8>(a, plan, stream);
     }
+    if (a.format.code == CodeType::table) return launch_codes<T, Codes::table, 4>(a, plan, stream);
     switch (a.format.bits) {
-      case 2: return launch_codes<T, Codes::integers, 2>(a, plan, stream);
-      case 3: return launch_codes<T, Codes::integers, 3>(a, plan, stream);
-      case 4: return launch_codes<T, Codes::integers, 4>(a, plan, stream);
-      case 5: return launch_codes<T, Codes::integers, 5>(a, plan, stream);
-      case 6: return launch_codes<T, Codes::integers, 6>(a, plan, stream);
-      default: return launch_codes<T, Codes::integers, 8>(a, plan, stream);
+      case 2: return launch_integers<T, 2>(a, plan, stream);
+      case 3: return launch_integers<T, 3>(a, plan, stream);
+      case 4: return launch_integers<T, 4>(a, plan, stream);
+      case 5: return launch_integers<T, 5>(a, plan, stream);
+      case 6: return launch_integers<T, 6>(a, plan, stream);
+      default: return launch_integers<T, 8>(a, plan, stream);
     }
   }
 }

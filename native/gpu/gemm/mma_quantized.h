@@ -21,6 +21,8 @@ struct ByteTable {
   float unit = 0;  // 0: the values are no such bytes
 };
 ByteTable byte_table(const WeightFormat& format);
+// Whether the table is that of e2m1, whose bits are those of a float: 16-bit numbers need no table.
+bool is_e2m1(const WeightFormat& format);
 
 // Codes of these bits may have minima. Other instances of the kernel have no registers for the sums that minima take.
 MOE_HOST_DEVICE constexpr bool may_have_minima(int bits) { return bits == 2 || bits == 4 || bits == 5; }

@@ -1,6 +1,7 @@
 // The arguments of the tensor-core kernel of quantised formats: what it would otherwise compute from the format.
 #pragma once
 
+#include <bit>
 #include <cstring>
 
 #include "gpu/gemm/gemm_arguments.cuh"
@@ -13,8 +14,11 @@ namespace moe::MOE_GPU_NAMESPACE::mma_quantized {
 struct Level {
   int64_t first;  // in an expert's packed matrix
   int groups;     // of all columns
+  int64_t pitch;  // from one group to the next
   gpu::GroupSteps steps;
   gpu::StagedLevel staged;
+  // Copies of 16 bytes for a stage, 2^shift of them for a group.
+  int chunks, shift;
 };
 
 struct Arguments {
@@ -27,9 +31,16 @@ struct Arguments {
   float unit;         // multiplies every code
 };
 
-inline Level level_of(const ScaleLevel& level, int64_t first, int columns, const gpu::StagedLevel& staged) {
-  const int groups = level.columns == 0 ? 1 : (columns + level.columns - 1) / level.columns;
-  return {.first = first, .groups = groups, .steps = gpu::GroupSteps(level), .staged = staged};
+inline Level level_of(const ScaleLevel& level, int64_t first, const GemmArguments& gemm, const gpu::GemmTile& tile,
+                      const gpu::StagedLevel& staged) {
+  const int chunks = tile.columns * staged.bytes / gpu::kQuadBytes;
+  return {.first = first,
+          .groups = level.columns == 0 ? 1 : (gemm.columns + level.columns - 1) / level.columns,
+          .pitch = gemm.packed.padded_rows * staged.bytes,
+          .steps = gpu::GroupSteps(level),
+          .staged = staged,
+          .chunks = staged.groups * chunks,
+          .shift = std::countr_zero(static_cast<unsigned>(chunks))};
 }
 
 inline Arguments arguments_of(const GemmArguments& gemm, const gpu::GemmPlan& plan) {
@@ -39,13 +50,17 @@ inline Arguments arguments_of(const GemmArguments& gemm, const gpu::GemmPlan& pl
   const gpu::QuantizedStage stage = gpu::quantized_stage(plan.tile, format, plan.x_dtype());
   const TokenFormat codes = plan.kernel->codes;
   const bool integers = codes == TokenFormat::int8;
-  const gpu::ByteTable table = format.code == CodeType::table ? gpu::byte_table(format) : gpu::ByteTable{.unit = 1.0f};
+  const bool looks_up = format.code == CodeType::table && (integers || !gpu::is_e2m1(format));
+  const gpu::ByteTable table = looks_up ? gpu::byte_table(format) : gpu::ByteTable{.unit = 1.0f};
+  const auto level = [&](const ScaleLevel& groups, int64_t first, const gpu::StagedLevel& staged) {
+    return level_of(groups, first, gemm, plan.tile, staged);
+  };
   Arguments arguments{.gemm = gemm,
                       .stage = stage,
-                      .scales = level_of(scales, packed.scales, gemm.columns, stage.scales),
-                      .super_scales = level_of(super_scales, packed.super_scales, gemm.columns, stage.super_scales),
-                      .zeros = level_of(scales, packed.zeros, gemm.columns, stage.zeros),
-                      .super_zeros = level_of(super_scales, packed.super_zeros, gemm.columns, stage.super_zeros),
+                      .scales = level(scales, packed.scales, stage.scales),
+                      .super_scales = level(super_scales, packed.super_scales, stage.super_scales),
+                      .zeros = level(scales, packed.zeros, stage.zeros),
+                      .super_zeros = level(super_scales, packed.super_zeros, stage.super_zeros),
                       // A group of all columns ends with them.
                       .group_steps = gpu::summed_columns(codes, scales) / gpu::kGroupStep,
                       .counting = integers && scales.columns != 0 && scales.columns <= gpu::kMostCountedColumns,

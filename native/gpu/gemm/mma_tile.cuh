@@ -69,33 +69,37 @@ template <class T, int kRows, int kThreads, int kRowBytes = kTileRowBytes>
 class TileRows {
  public:
   __device__ void find(const GemmArguments& a, const RowTile& rows) {
+    exist_ = 0;
 #pragma unroll
     for (int i = 0; i < Load::kChunks; ++i) {
       const int row = Load::row(i);
       const T* source = row < rows.rows ? source_row<T>(a, rows.first_row + row) : nullptr;
-      rows_[i] = reinterpret_cast<const char*>(source);
+      if (source != nullptr) exist_ |= 1u << i;
+      rows_[i] = static_cast<const char*>(source != nullptr ? source : a.weight);
     }
   }
 
   // Enqueues the copies of stage `k` of K. What lies outside x becomes zeros.
   __device__ void load(const GemmArguments& a, int k, char* stage) const {
     if (!Load::loads()) return;
+    constexpr int kSize = static_cast<int>(sizeof(T)), kChunkElements = kChunkBytes / kSize;
     const int64_t offset = static_cast<int64_t>(k) * kRowBytes + Load::chunk() * kChunkBytes;
-    // Bytes are codes in an order of their own, padded with zeros.
-    const int64_t columns = sizeof(T) == 1 ? a.x_pitch : a.columns;
-    const int64_t left = columns * static_cast<int64_t>(sizeof(T)) - offset;
-    const int bytes = left >= kChunkBytes ? kChunkBytes : left > 0 ? static_cast<int>(left) : 0;
+    const int left = a.columns - k * (kRowBytes / kSize) - Load::chunk() * kChunkElements;
+    // Bytes are codes in an order of their own, padded with zeros to whole chunks.
+    const int whole = kSize == 1 ? 1 : kChunkElements;
+    const int bytes = left >= whole ? kChunkBytes : left > 0 ? left * kSize : 0;
 #pragma unroll
     for (int i = 0; i < Load::kChunks; ++i) {
-      const bool exists = rows_[i] != nullptr && bytes > 0;
-      ptx::cp_async_16_zfill(stage + swizzled_offset<kRowBytes>(Load::row(i), Load::chunk()),
-                             exists ? rows_[i] + offset : static_cast<const char*>(a.input.x), exists ? bytes : 0);
+      ptx::cp_async_16_zfill(stage + swizzled_offset<kRowBytes>(Load::row(i), Load::chunk()), rows_[i] + offset,
+                             (exist_ >> i & 1) != 0 ? bytes : 0);
     }
   }
 
  private:
   using Load = StageLoad<kRows, kThreads, kRowBytes>;
 
+  // Of those that do not exist, nothing is read.
+  uint32_t exist_;
   const char* rows_[Load::kChunks];
 };
 

@@ -22,7 +22,7 @@ struct QuantizedWeights {
   struct Run {
     Vector<uint32_t, gpu::kCodeParts> low, high;
     int chunk;  // of its stage
-    GroupValues group;
+    GroupValues<1> group;
   };
   struct Table {
     float values[16];
@@ -60,19 +60,20 @@ struct QuantizedWeights {
 
   __device__ static void convert(const Row& row, const Run& run, float (&values)[kFmaRun]) {
     const WeightFormat& format = row.arguments->format;
-    GroupScale group = scale_of_group(format, run.group);
+    const GroupScale<1> group = scale_of_group(format, run.group);
+    float scale = group.scale[0];
     // Only here, as tensor cores take no such format.
-    if (format.offset == Offset::scale_offset) group.scale += float_from_bits(run.group.super_zero);
-    const int zero = format.offset == Offset::zero_point ? static_cast<int>(run.group.zero) : zero_of_codes(format);
+    if (format.offset == Offset::scale_offset) scale += float_from_bits(run.group.super_zero[0]);
+    const int zero = format.offset == Offset::zero_point ? static_cast<int>(run.group.zero[0]) : zero_of_codes(format);
 #pragma unroll
     for (int i = 0; i < kFmaRun; ++i) {
       const uint32_t bits = code(run, i / 2, i % 2);
       if constexpr (kCodes == Codes::integers) {
-        values[i] = static_cast<float>(static_cast<int>(bits) - zero) * group.scale - group.minimum;
+        values[i] = static_cast<float>(static_cast<int>(bits) - zero) * scale - group.minimum[0];
       } else if constexpr (kCodes == Codes::table) {
-        values[i] = ptx::shared<Table>().values[bits] * group.scale;
+        values[i] = ptx::shared<Table>().values[bits] * scale;
       } else {
-        values[i] = value_of_e4m3(bits) * group.scale;
+        values[i] = value_of_e4m3(bits) * scale;
       }
     }
   }
@@ -89,7 +90,7 @@ struct QuantizedWeights {
     return bits;
   }
 
-  __device__ static void load_group(const Row& row, int step, GroupValues& group) {
+  __device__ static void load_group(const Row& row, int step, GroupValues<1>& group) {
     const gpu::PackedMatrix& packed = row.arguments->packed;
     const WeightFormat& format = row.arguments->format;
     const auto value = [&](int64_t first, int bytes, const ScaleLevel& level) {
@@ -98,14 +99,15 @@ struct QuantizedWeights {
     };
     const ScaleLevel &scales = format.scales, &super_scales = format.super_scales;
     group = {};
-    group.scale = value(packed.scales, scale_bytes(scales.type), scales);
+    group.scale[0] = value(packed.scales, scale_bytes(scales.type), scales);
     if (!super_scales.absent())
-      group.super_scale = value(packed.super_scales, scale_bytes(super_scales.type), super_scales);
+      group.super_scale[0] = value(packed.super_scales, scale_bytes(super_scales.type), super_scales);
     if (format.offset == Offset::none) return;
     const ScaleLevel zeros = format.zeros(), super_zeros = format.super_zeros();
-    if (!zeros.absent() && !gpu::shares_byte(format)) group.zero = value(packed.zeros, scale_bytes(zeros.type), zeros);
+    if (!zeros.absent() && !gpu::shares_byte(format))
+      group.zero[0] = value(packed.zeros, scale_bytes(zeros.type), zeros);
     if (!super_zeros.absent()) {
-      group.super_zero = value(packed.super_zeros, scale_bytes(super_zeros.type), super_zeros);
+      group.super_zero[0] = value(packed.super_zeros, scale_bytes(super_zeros.type), super_zeros);
     }
   }
 };

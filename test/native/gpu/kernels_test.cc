@@ -177,6 +177,8 @@ MOE_TEST(tables_of_four_bits_are_multiples_of_one_or_a_half) {
     MOE_CHECK_EQUAL(static_cast<float>(iq4.bytes[code] - 128) * iq4.unit, kIQ4_XSFormat.table[code]);
   }
   MOE_CHECK_EQUAL(byte_table(*find_format("nf4_g64_f32")).unit, 0.0f);
+  MOE_CHECK(is_e2m1(kMXFP4Format) && is_e2m1(kNVFP4Format));
+  MOE_CHECK(!is_e2m1(kIQ4_XSFormat) && !is_e2m1(*find_format("e4m3_g32_e8m0")));
 }
 
 MOE_TEST(a_stage_has_room_for_every_group_that_it_touches) {

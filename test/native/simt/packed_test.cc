@@ -17,6 +17,16 @@ MOE_TEST(prmt_picks_bytes_of_two_registers) {
   MOE_CHECK_EQUAL(ptx::prmt(0x33221100, 0x77665544, 0xffff0627), 0x00662277u);
 }
 
+MOE_TEST(lop3_is_any_function_of_three_bits) {
+  constexpr uint32_t a = 0xf0f0aa55, b = 0xcccc0ff0, c = 0xaaaa3c3c;
+  MOE_CHECK_EQUAL(ptx::lop3<0xf0>(a, b, c), a);
+  MOE_CHECK_EQUAL(ptx::lop3<0xcc>(a, b, c), b);
+  MOE_CHECK_EQUAL(ptx::lop3<0xaa>(a, b, c), c);
+  MOE_CHECK_EQUAL(ptx::lop3<0xea>(a, b, c), (a & b) | c);
+  MOE_CHECK_EQUAL(ptx::lop3<0xca>(a, b, c), (a & b) | (~a & c));
+  MOE_CHECK_EQUAL(ptx::lop3<0x96>(a, b, c), a ^ b ^ c);
+}
+
 // Of finite 16-bit numbers: the product is exact in float64, and long double holds the sum of what is drawn here.
 template <class T>
 void check_fma(uint32_t (*fma)(uint32_t, uint32_t, uint32_t), uint32_t seed) {

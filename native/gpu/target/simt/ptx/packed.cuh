@@ -55,6 +55,17 @@ inline uint32_t prmt(uint32_t low, uint32_t high, uint32_t selector) {
   return result;
 }
 
+// Any function of three bits: the bit of the table that they name, the first of them the highest.
+template <int kTable>
+inline uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t result = 0;
+  for (int bits = 0; bits < 8; ++bits) {
+    if ((kTable >> bits & 1) != 0)
+      result |= ((bits & 4) != 0 ? a : ~a) & ((bits & 2) != 0 ? b : ~b) & ((bits & 1) != 0 ? c : ~c);
+  }
+  return result;
+}
+
 // a * b + c in both halves, rounded once to nearest even. Subnormal numbers are kept.
 inline uint32_t fma_rn_bf16x2(uint32_t a, uint32_t b, uint32_t c) { return machine::fma_halves<bf16>(a, b, c); }
 inline uint32_t fma_rn_f16x2(uint32_t a, uint32_t b, uint32_t c) { return machine::fma_halves<f16>(a, b, c); }
