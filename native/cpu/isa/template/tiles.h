@@ -111,10 +111,10 @@ constexpr TileFunctions tiles_of(std::integer_sequence<int, row...>) {
   return {nullptr, &tile<Step, row + 1, 1>...};
 }
 
-// Panels that tiles of so many rows take at once: with AVX2, as many as leave most of their sums in registers.
+// Panels that tiles of so many rows take at once: as many as leave most of their sums in registers.
 constexpr int panels_at_once(int rows) {
-  if (kWidth != 8 || rows < 1 || rows > 3) return 1;
-  return rows < 3 ? 4 : 2;
+  if (kWidth < 8 || rows < 1 || rows > 3) return 1;
+  return rows < 3 || kWidth == 16 ? 4 : 2;
 }
 
 template <class Step, int rows, int panels = panels_at_once(rows)>
