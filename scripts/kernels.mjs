@@ -36,10 +36,10 @@ for (const name of wanted) {
     wrongOption(usage, `expected ${Object.keys(architectures).join(" or ")}, got ${name}`);
   }
 }
+let sharedOfGemms;
 const work = mkdtempSync(join(tmpdir(), "moe-kernels-"));
 try {
-  const dynamicShared = readDynamicShared();
-  const rows = kernelSources().flatMap((source) => compile(source, dynamicShared));
+  const rows = kernelSources().flatMap(compile);
   rows.sort((a, b) => a.kernel.localeCompare(b.kernel) || a.architecture.localeCompare(b.architecture));
   if (values.json) console.log(JSON.stringify(rows, null, 2));
   else print(rows);
@@ -60,7 +60,7 @@ function kernelSources() {
  * The kernels of one source. It is compiled to an object, not only to PTX, because some errors show only in the host
  * code that nvcc generates around the kernels.
  */
-function compile(source, dynamicShared) {
+function compile(source) {
   const folder = mkdtempSync(join(work, "source-"));
   const include = [native, join(native, "gpu", "target", "cuda"), join(root, "test", "native")].map(
     (path) => `-I${path}`,
@@ -92,7 +92,7 @@ function compile(source, dynamicShared) {
       const number = (pattern) => Number(text.match(pattern)?.[1] ?? 0);
       const kernel = readable(symbol);
       const registers = number(/Used (\d+) registers/);
-      const dynamic = kernel.startsWith("gemm_") ? dynamicShared[tileOf(kernel)] : 0;
+      const dynamic = kernel.startsWith("gemm_") ? dynamicShared()[tileOf(kernel)] : 0;
       if (dynamic === undefined) fail(`${kernel} has no tile of the plans' tables`);
       const shared = number(/(\d+) bytes smem/) + dynamic;
       const bounds = new RegExp(`\\.entry ${symbol}\\([^{]*?\\.maxntid (\\d+)`);
@@ -123,6 +123,12 @@ function occupancy(limits, threads, registers, shared) {
     Math.floor(limits.shared / (shared + reservedShared)),
   );
   return { blocks, occupancy: (blocks * warps) / limits.warps };
+}
+
+/** What {@link readDynamicShared} returns; its program is compiled only where there is such a kernel. */
+function dynamicShared() {
+  sharedOfGemms ??= readDynamicShared();
+  return sharedOfGemms;
 }
 
 /** Dynamic shared memory of the GEMM kernels, by family, codes and tile, as the plans compute it. */

@@ -48,7 +48,8 @@ std::byte* static_shared(const Call& call, const void* tag, size_t bytes, size_t
 }
 
 void check_aligned(const Call& call, const void* address, size_t alignment) {
-  const uintptr_t past = reinterpret_cast<uintptr_t>(address) % alignment;
+  // Alignments are powers of two. A division took a fifteenth of a small layer's time.
+  const uintptr_t past = reinterpret_cast<uintptr_t>(address) & (alignment - 1);
   if (past != 0) {
     fail(call, "the address must be a multiple of " + std::to_string(alignment) + " bytes, it is " +
                    std::to_string(past) + " past one");

@@ -26,7 +26,7 @@ const plans = {
   /** Every step on the smallest cases, to test the script. */
   quick: {
     filter: "T9 ",
-    golden: "_t1",
+    golden: "norm_t1",
     shapes: { tiny: { hiddenSize: 64, intermediateSize: 32, numExperts: 8, topK: 2, normalize: true } },
     tokens: [1, 8],
     samples: 1,

@@ -18,7 +18,11 @@ test("goes through every step on simt", () => {
   expect(machine.device).toBe("simt");
   const [verify, f32, bf16, benchmarks, hopper] = steps as { name: string; output: string }[];
   expect(verify?.output).toMatch(/simt: \d+ cases in .*✔ passed/);
-  for (const golden of [f32, bf16]) expect(golden?.output).toMatch(/^pass mixtral\/mixtral_t1\.safetensors$/m);
+  for (const golden of [f32, bf16]) {
+    for (const name of ["norm", "nonorm"]) {
+      expect(golden?.output).toMatch(new RegExp(`^pass qwen3_moe_${name}/qwen3_moe_${name}_t1\\.safetensors$`, "m"));
+    }
+  }
   for (const name of ["layer", "gating", "groupedGemm down", "combine"]) {
     for (const step of [benchmarks, hopper]) expect(step?.output).toMatch(new RegExp(`^${name} +8 +\\d`, "m"));
   }

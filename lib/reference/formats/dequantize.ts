@@ -21,20 +21,18 @@ export function dequantize(weight: WeightMatrix): Matrix {
   const zero = level(levels.zeros, weight.zeros, columns, 0);
   const superZero = level(levels.superZeros, weight.superZeros, columns);
   const scaleOffset = format.offset === "scale_offset" ? superZero : () => 0;
+  const hasMinimum = format.offset === "minimum";
+  const scalar = weight.scalar ?? 1;
   const inputScale = (weight.inputScale as ReferenceTensor | undefined)?.values();
   const inputOrder = (weight.inputOrder as ReferenceTensor | undefined)?.integers();
   const result = zeros(rows, columns);
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       const code = codeOf(row, column);
-      const scaled = (zeroPoint: number) =>
-        (code - zeroPoint) *
-        (scale(row, column) * superScale(row, column) + scaleOffset(row, column)) *
-        (weight.scalar ?? 1);
-      const value =
-        format.offset === "minimum"
-          ? scaled(0) - zero(row, column) * superZero(row, column)
-          : scaled(zero(row, column));
+      const factor = scale(row, column) * superScale(row, column) + scaleOffset(row, column);
+      const value = hasMinimum
+        ? code * factor * scalar - zero(row, column) * superZero(row, column)
+        : (code - zero(row, column)) * factor * scalar;
       const input = inputOrder?.[column] ?? column;
       if (input < 0 || input >= columns) continue;
       result.values[row * columns + input] = value * (inputScale?.[column] ?? 1);
@@ -90,12 +88,10 @@ function level(
   absent = 1,
 ): (row: number, column: number) => number {
   if (shape === undefined || matrix === undefined) return () => absent;
-  const values = readMatrix(matrix, matrix.rows, matrix.columns);
+  const stored = readMatrix(matrix, matrix.rows, matrix.columns);
+  const values = stored.values.map((value) => scaleValue(shape, value));
   const width = shape.columns === 0 ? columns : shape.columns;
-  return (row, column) => {
-    const stored = values.values[Math.floor(row / shape.rows) * values.columns + Math.floor(column / width)] as number;
-    return scaleValue(shape, stored);
-  };
+  return (row, column) => values[Math.floor(row / shape.rows) * stored.columns + Math.floor(column / width)] as number;
 }
 
 /** The value of a stored scale; types that are not dtypes are stored as bytes. */
@@ -113,16 +109,16 @@ function plainCodes(codes: StridedMatrix): (row: number, column: number) => numb
 }
 
 function packedCodes(format: WeightFormat, codes: StridedMatrix): (row: number, column: number) => number {
+  const { bits } = format;
   const bytes = (codes.handle as ReferenceTensor).map();
+  const values = Float64Array.from({ length: 1 << bits }, (_, raw) => codeValue(format, raw));
   return (row, column) => {
-    const first = column * format.bits;
-    let raw = 0;
-    for (let bit = 0; bit < format.bits; bit++) {
-      const place = first + bit;
-      const byte = bytes[row * codes.rowStride + (place >> 3) * codes.columnStride] as number;
-      raw |= ((byte >> (place & 7)) & 1) << bit;
-    }
-    return codeValue(format, raw);
+    const place = column * bits;
+    const shift = place & 7;
+    const first = row * codes.rowStride + (place >> 3) * codes.columnStride;
+    const second = shift + bits > 8 ? (bytes[first + codes.columnStride] as number) : 0;
+    const raw = ((bytes[first] as number) | (second << 8)) >> shift;
+    return values[raw & (values.length - 1)] as number;
   };
 }
 

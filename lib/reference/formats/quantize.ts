@@ -79,6 +79,17 @@ interface EncodedGroup {
   readonly minimum: number;
 }
 
+/** The index of the entry that is nearest to a value; of two, the even one. */
+function nearestEntry(table: readonly number[], value: number): number {
+  let [nearest, least] = [0, Number.POSITIVE_INFINITY];
+  for (let index = 0; index < table.length; index++) {
+    const distance = Math.abs(f32(f32(table[index] as number) - value));
+    const evener = nearest % 2 === 1 && index % 2 === 0;
+    if (distance < least || (distance === least && evener)) [nearest, least] = [index, distance];
+  }
+  return nearest;
+}
+
 /** The definition for one format. */
 class Quantizer {
   readonly #format: WeightFormat;
@@ -95,10 +106,10 @@ class Quantizer {
   interval(elements: readonly number[]): Interval {
     const { type } = this.#scales;
     const signedMinimum = this.#format.offset === "minimum" && type !== "u4" && type !== "u6";
-    const all = signedMinimum ? elements : [0, ...elements];
+    const first = signedMinimum ? (elements[0] as number) : 0;
     return {
-      lowest: all.reduce((least, value) => Math.min(least, value)),
-      highest: all.reduce((most, value) => Math.max(most, value)),
+      lowest: elements.reduce((least, value) => Math.min(least, value), first),
+      highest: elements.reduce((most, value) => Math.max(most, value), first),
     };
   }
 
@@ -157,12 +168,7 @@ class Quantizer {
     if (table === undefined) {
       return roundToEven(clamped(value, this.#codes.lowest, this.#codes.highest)) & (2 ** bits - 1);
     }
-    const distances = table.map((entry) => Math.abs(f32(f32(entry) - value)));
-    return distances.reduce((nearest, distance, index) => {
-      const least = distances[nearest] as number;
-      const evener = nearest % 2 === 1 && index % 2 === 0;
-      return distance < least || (distance === least && evener) ? index : nearest;
-    }, 0);
+    return nearestEntry(table, value);
   }
 
   /** The sum of the squared errors of a group's elements, in their order. */
@@ -264,11 +270,12 @@ export const runQuantize: Implementation<"quantize"> = (operands) => {
     const [row, column] = [Math.floor(index / matrix.columns), index % matrix.columns];
     const group = Math.floor(row / grid.height) * grid.columns + Math.floor(column / grid.width);
     const code = quantizer.code(encoded[group] as EncodedGroup, element);
-    for (let bit = 0; bit < format.bits; bit++) {
-      const place = column * format.bits + bit;
-      const byte = row * rowOfCodes + (place >> 3);
-      bytes[byte] = (bytes[byte] as number) | (((code >> bit) & 1) << (place & 7));
-    }
+    // Its bits may continue in the next byte.
+    const place = column * format.bits;
+    const byte = row * rowOfCodes + (place >> 3);
+    const shifted = code << (place & 7);
+    bytes[byte] = (bytes[byte] as number) | (shifted & 0xff);
+    if (shifted > 0xff) bytes[byte + 1] = (bytes[byte + 1] as number) | (shifted >> 8);
   });
   (codes as ReferenceTensor).store(bytes);
 };

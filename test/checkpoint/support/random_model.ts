@@ -5,8 +5,10 @@ import { nameOf } from "../../../lib/checkpoint/locate_tensors.js";
 import { Model } from "../../../lib/checkpoint/model.js";
 import { type SafetensorsInput, writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
 import { encodeHalves } from "../../../lib/core/half_arrays.js";
+import { shapeSize } from "../../../lib/core/shape.js";
 import { stackedShape, storedShape } from "../../../lib/layer/weights/weight_layout.js";
 import { Random } from "../../../lib/testing/random.js";
+import { memoized } from "../../support/memoized.js";
 
 /** Shapes of tensors by name. */
 type Shapes = Readonly<Record<string, readonly number[]>>;
@@ -22,6 +24,11 @@ export interface RandomModel {
   readonly model?: Shapes;
 }
 
+/** The values of a tensor: the same in every model that has one of this name and shape. */
+const randomHalves = memoized((name: string, ...shape: number[]) =>
+  encodeHalves(new Random(name).normals(shapeSize(shape), (shape.at(-1) as number) ** -0.5), "bf16"),
+);
+
 /** Writes a model directory of a family: `config`, and random bfloat16 weights for all layers with experts. */
 export async function writeRandomModel(
   path: string,
@@ -31,13 +38,10 @@ export async function writeRandomModel(
   mkdirSync(path);
   writeFileSync(join(path, "config.json"), JSON.stringify(config));
   const model = await Model.read(path);
-  const random = new Random("model");
   const tensors = new Map<string, SafetensorsInput>();
   const add = (name: string, shape: readonly number[]) => {
     if (tensors.has(name)) return;
-    const count = shape.reduce((product, size) => product * size, 1);
-    const data = encodeHalves(random.normals(count, (shape.at(-1) as number) ** -0.5), "bf16");
-    tensors.set(name, { dtype: "BF16", shape, data });
+    tensors.set(name, { dtype: "BF16", shape, data: randomHalves(name, ...shape) });
   };
   for (const layer of model.layersWithExperts()) {
     const { family, fields } = model;
