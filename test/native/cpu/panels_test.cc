@@ -15,7 +15,7 @@ using namespace moe::cpu;
 float element(const CpuPackedExperts& packed, int64_t expert, int64_t panel, int64_t column, int64_t k) {
   const PanelLayout& layout = packed.layout();
   const int64_t group = layout.group;
-  const char* base = packed.data() + expert * layout.expert_bytes() + panel * layout.panel_bytes();
+  const char* base = packed.data() + expert * layout.expert_bytes() + panel * layout.panel_bytes;
   const int64_t index = (k / group * layout.panel_columns + column) * group + k % group;
   switch (plain_dtype(*packed.weights().format)) {
     case DType::f16: return static_cast<float>(reinterpret_cast<const f16*>(base)[index]);

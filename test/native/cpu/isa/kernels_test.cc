@@ -78,7 +78,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
   const int64_t step = way == Way::at_once ? k : k_block;
   for (int64_t panel = 0; panel < Operands::kPanels; panel += panels) {
     for (int64_t begin = 0; begin < k; begin += step) {
-      const char* first = operands.packed->data() + panel * layout.panel_bytes();
+      const char* first = operands.packed->data() + panel * layout.panel_bytes;
       const char* w = first + layout.place_of(begin);
       TileArguments t{.first_k = begin,
                       .k = std::min(step, k - begin),
@@ -88,7 +88,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
                       .w = w,
                       .c = c.data() + panel * tile,
                       .accumulate = begin > 0,
-                      .panel_bytes = layout.panel_bytes(),
+                      .panel_bytes = layout.panel_bytes,
                       .prefetch = w,
                       .prefetch_lines = 3,
                       .scales = &layout.scales,
