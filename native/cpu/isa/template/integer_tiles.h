@@ -88,9 +88,9 @@ inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, 
                                 factors...);
 }
 
-// The sums of x over a run of segments, and times the codes' bias, which sums of products have to lose. Tiles of several
-// rows lose it at the end of a run, as they would wait for it at the beginning. Few rows begin with it, and so do digits,
-// which have three sums for each result.
+// The sums of x over a run of segments, and times the codes' bias, which sums of products have to lose. Tiles of
+// several rows lose it at the end of a run, as they would wait for it at the beginning. Few rows begin with it, and so
+// do digits, which have three sums for each result.
 template <int rows, int digits, int bias>
 class RowTotals {
  public:
