@@ -124,7 +124,8 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         return product.x_sums + tile.first_row * x_sums_per_row +
                layout.scales.segments_in(k) * tile.rows * digits_of(product.gemm->arithmetic);
       };
-      // Where this block is in a panel. No divisions for single tiles: these take as long as a part of a short one.
+      // Where this block is in a panel. Without divisions for single tiles: one takes as long as a part of a short
+      // tile.
       const int64_t begin = k == 0 ? 0 : layout.place_of(k), first_code = k == 0 ? layout.scales.bytes : begin;
       const int64_t end = last ? layout.panel_bytes : layout.place_of(k + k_count);
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
