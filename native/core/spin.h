@@ -1,4 +1,4 @@
-// Waiting for another thread without yielding the CPU: a sleeping thread takes tens of microseconds to wake up.
+// Waiting for another thread without falling asleep: a sleeping thread takes tens of microseconds to wake up.
 #pragma once
 
 #include <chrono>

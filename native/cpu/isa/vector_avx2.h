@@ -2,16 +2,8 @@
 
 struct Vector;
 
-// What words are kept as. Of __m256i, whose lanes have 64 bits, GCC copies sums from register to register in every
-// round of a loop.
-struct WordLanes {
-  WordLanes() = default;
-  WordLanes(__m256i bits) : lanes(reinterpret_cast<Lanes>(bits)) {}
-  operator __m256i() const { return reinterpret_cast<__m256i>(lanes); }
-
-  using Lanes = int32_t __attribute__((vector_size(32)));
-  Lanes lanes;
-};
+using VectorBits = __m256i;
+#include "cpu/isa/word_lanes.h"
 
 // 8 words of bits.
 struct Words {

@@ -2,16 +2,8 @@
 
 struct Vector;
 
-// What words are kept as. Of __m512i, whose lanes have 64 bits, GCC copies sums from register to register in every
-// round of a loop.
-struct WordLanes {
-  WordLanes() = default;
-  WordLanes(__m512i bits) : lanes(reinterpret_cast<Lanes>(bits)) {}
-  operator __m512i() const { return reinterpret_cast<__m512i>(lanes); }
-
-  using Lanes = int32_t __attribute__((vector_size(64)));
-  Lanes lanes;
-};
+using VectorBits = __m512i;
+#include "cpu/isa/word_lanes.h"
 
 // 16 words of bits.
 struct Words {
