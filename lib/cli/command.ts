@@ -1,5 +1,5 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
-import { nearestName } from "../core/nearest_name.js";
+import { nearestHint } from "../core/nearest_name.js";
 import { UsageError } from "../terminal/option_values.js";
 import type { Io } from "./io.js";
 
@@ -81,8 +81,7 @@ function parse(
 /** The message of `parseArgs` about an unknown option, with the option that it may misspell. */
 function withHint(message: string, options: Options): string {
   const [, given] = /^Unknown option '--([^']+)'$/.exec(message) ?? [];
-  const nearest = given === undefined ? undefined : nearestName(given, Object.keys(options));
-  return nearest === undefined ? message : `${message}; did you mean --${nearest}?`;
+  return given === undefined ? message : message + nearestHint(given, Object.keys(options), (name) => `--${name}`);
 }
 
 /** Adds an empty value to options whose optional value was left out. */

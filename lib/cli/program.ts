@@ -1,6 +1,6 @@
 import { styleText } from "node:util";
 import { MoeError } from "../core/errors.js";
-import { nearestName } from "../core/nearest_name.js";
+import { nearestHint } from "../core/nearest_name.js";
 import { printable } from "../core/printable.js";
 import { packageVersion } from "../core/version.js";
 import { UsageError } from "../terminal/option_values.js";
@@ -28,9 +28,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   if (listed === undefined) {
     const kind = first.startsWith("-") ? "option" : "command";
     const names = commandList.map(({ name }) => name);
-    const nearest = nearestName(first, names);
-    const hint = nearest === undefined ? "" : `; did you mean "${nearest}"?`;
-    return fail(io, `unknown ${kind} "${first}"${hint}`, `Commands: ${names.join(", ")}. See moe-kernels --help.`, 2);
+    const unknown = `unknown ${kind} "${first}"${nearestHint(first, names)}`;
+    return fail(io, unknown, `Commands: ${names.join(", ")}. See moe-kernels --help.`, 2);
   }
   const rest = argv.slice(listed.name.split(" ").length);
   const command = await listed.load();

@@ -1,5 +1,5 @@
 /** The name that `given` most likely misspells, if one is close; case, "_" and "-" do not count. */
-export function nearestName(given: string, names: readonly string[]): string | undefined {
+function nearestName(given: string, names: readonly string[]): string | undefined {
   const plain = (name: string) => name.replace(/[_-]/g, "").toLowerCase();
   if (given.length > 40) return undefined;
   const ranked = names
@@ -7,6 +7,12 @@ export function nearestName(given: string, names: readonly string[]): string | u
     .filter(({ name, distance }) => distance <= Math.max(1, Math.floor(name.length / 3)))
     .sort((a, b) => a.distance - b.distance);
   return ranked[0]?.name;
+}
+
+/** What an error adds about a name that does not exist: "; did you mean ...?" if one is close, else nothing. */
+export function nearestHint(given: string, names: readonly string[], shown = (name: string) => `"${name}"`): string {
+  const nearest = nearestName(given, names);
+  return nearest === undefined ? "" : `; did you mean ${shown(nearest)}?`;
 }
 
 /** Levenshtein distance: the fewest letters to insert, delete or replace. */

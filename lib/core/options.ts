@@ -1,7 +1,7 @@
 import { checkFloatDType, type FloatDType } from "./dtype.js";
 import { checkChoice, checkInteger, describe, invalidArgument, MoeError } from "./errors.js";
 import { attempt, isArray, longestList } from "./foreign.js";
-import { nearestName } from "./nearest_name.js";
+import { nearestHint } from "./nearest_name.js";
 
 // Every options object that a user passes is described once, by a schema of the readers below. Reading it makes a new
 // object: each field is read exactly once (so a getter cannot return something else after its check), checked, and
@@ -200,7 +200,6 @@ function hasOptions(value: object, fields: readonly string[]): boolean {
 }
 
 function unknownOption(object: string, given: string, names: readonly string[]): MoeError {
-  const nearest = nearestName(given, names);
-  const hint = nearest === undefined ? `expected ${names.join(", ")}` : `did you mean "${nearest}"?`;
-  return new MoeError("INVALID_ARGUMENT", `${object}: there is no option ${describe(given)}; ${hint}`);
+  const hint = nearestHint(given, names) || `; expected ${names.join(", ")}`;
+  return new MoeError("INVALID_ARGUMENT", `${object}: there is no option ${describe(given)}${hint}`);
 }

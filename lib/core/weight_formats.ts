@@ -1,5 +1,5 @@
 import { describe, MoeError } from "./errors.js";
-import { nearestName } from "./nearest_name.js";
+import { nearestHint } from "./nearest_name.js";
 import {
   commonFormats,
   type ScaleLevel,
@@ -127,8 +127,7 @@ export function weightFormat(name: WeightFormatName, parameter = "format"): Weig
 
 /** Describes what is no format's name for an error, with the common format that it may stand for. */
 export function misspelt(name: unknown): string {
-  const nearest = typeof name === "string" ? nearestName(name, commonFormats) : undefined;
-  return nearest === undefined ? describe(name) : `${describe(name)}; did you mean "${nearest}"?`;
+  return describe(name) + (typeof name === "string" ? nearestHint(name, commonFormats) : "");
 }
 
 const name =
