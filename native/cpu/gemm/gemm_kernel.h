@@ -61,8 +61,6 @@ constexpr int parts_of(Arithmetic arithmetic) {
     default: return 1;
   }
 }
-// Those of them that are multiplied and summed as rows of their own.
-constexpr int digits_of(Arithmetic arithmetic) { return arithmetic == Arithmetic::i8_digits ? kDigits : 1; }
 constexpr int element_bytes(Arithmetic arithmetic) {
   switch (arithmetic) {
     case Arithmetic::f32: return 4;
@@ -111,7 +109,7 @@ struct TileArguments {
   // If the panel keeps its scales apart: how, and where it begins.
   const PanelScales* scales;
   const char* panel;
-  // If GemmKernel::sums_x(): [segment][row][digit], the sums of x from first_k on.
+  // If GemmKernel::sums_x(): what sum_segments() gave, from first_k on.
   const float* x_sums;
   // If x are codes with scales for groups of so many segments: the scales of the first row, from k = 0 on, and the
   // distance to those of the next.
@@ -131,8 +129,8 @@ struct WideTile {
 };
 using WideTiles = std::array<WideTile, kMaxTileRows + 1>;
 
-// Sums of x over each segment of k, [segments][rows][digits], of a packed tile. The order of each sum depends on the
-// segment alone.
+// Sums of x over each segment of k, [segments][rows][GemmKernel::row_sums], of a packed tile. The order of each sum
+// depends on the segment alone.
 using SumFunction = void (*)(const void* tile, int64_t segments, int segment, int rows, float* sums);
 
 // Writes t.k consecutive k of the panel t.w, padded with zeros to whole groups of k, as tiles of all rows then read
@@ -173,6 +171,7 @@ struct GemmKernel {
   TileFunctions tile = {};
   WideTiles wide_tile = {};
   SumFunction sum_segments = nullptr;  // for quantised weights
+  int row_sums = 1;                    // its sums for each row and segment: one, or one of each digit
   int biased_rows = 0;  // tiles of at most so many rows need the sums of x in any case: their codes have a bias
   // What tiles that share a panel read instead of it, with codes of so many bytes. Null: they read it.
   UnpackFunction unpack = nullptr;
@@ -197,6 +196,9 @@ inline constexpr const char* kDigitNumbers =
     "tokens as three digits of 8 bits, exact sums of codes times digits, scaled in float32, group by group";
 inline constexpr const char* kFactorNumbers =
     "exact sums of codes times codes times scales, scaled in float32 by the scales' scales, block by block";
+inline constexpr const char* kDigitFactorNumbers =
+    "tokens as three digits of 8 bits, exact sums of codes times digits, times scales in float32, scaled by the "
+    "scales' scales block by block";
 
 template <CodeType code>
 constexpr bool takes_code(const WeightFormat& format) {
@@ -212,7 +214,7 @@ template <CodeType code, int bits, ScaleType type>
 constexpr bool takes_factors(const WeightFormat& format) {
   constexpr Offset offset = code == CodeType::unsigned_integer ? Offset::minimum : Offset::none;
   return format.code == code && format.bits == bits && format.offset == offset && format.scales.type == type &&
-         format.scales.columns == segment_of(format) && !format.super_scales.absent() &&
+         format.scales.columns == segment_of(format) && format.super_scales.type == ScaleType::f16 &&
          format.super_scales.columns > 0 && format.super_scales.columns <= 256 &&
          (code != CodeType::table || takes_integer_table(format));
 }

@@ -36,7 +36,7 @@ struct Product {
   const char* x = nullptr;            // packed tiles: the one of rows r .. starts at x + r * x_row_bytes
   int64_t x_row_bytes = 0;            // at least packed_row_bytes()
   const float* row_scales = nullptr;  // of rows packed as codes: [rows, ExpertInputs::scales_per_row()], or null
-  const float* x_sums = nullptr;      // of tile rows r ..: at r * x_sums_per_row(), [segment][row][digit]
+  const float* x_sums = nullptr;      // of tile rows r ..: at r * x_sums_per_row(), [segment][row][row_sums]
   const float* bias = nullptr;        // the first expert's, or null
   int64_t bias_stride = 0;            // to the next expert's
   const std::vector<RowTile>* tiles = nullptr;
@@ -72,7 +72,7 @@ struct Product {
   int64_t x_segments() const {
     return layout().scales.segment == 0 ? 0 : layout().scales.segments_in(layout().padded_k);
   }
-  int64_t x_sums_per_row() const { return x_segments() * digits_of(gemm->arithmetic); }
+  int64_t x_sums_per_row() const { return x_segments() * gemm->row_sums; }
   bool sums_x(const RowTile& tile) const { return gemm->sums_x(layout().scales, tile.rows); }
 };
 
@@ -122,7 +122,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
       const auto x_sums_of = [&](const RowTile& tile) -> const float* {
         if (product.x_sums == nullptr) return nullptr;
         return product.x_sums + tile.first_row * x_sums_per_row +
-               layout.scales.segments_in(k) * tile.rows * digits_of(product.gemm->arithmetic);
+               layout.scales.segments_in(k) * tile.rows * product.gemm->row_sums;
       };
       // Where this block is in a panel. Without divisions for single tiles: one takes as long as a part of a short
       // tile.

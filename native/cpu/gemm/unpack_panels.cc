@@ -73,7 +73,7 @@ class Identity {
       }
       if (gemm.sums_x(layout.scales, rows)) {
         const int64_t segments = block_ / layout.scales.segment;
-        tile.sums.resize(static_cast<size_t>(segments * rows * digits_of(gemm.arithmetic)));
+        tile.sums.resize(static_cast<size_t>(segments * rows * gemm.row_sums));
         gemm.sum_segments(tile.x.data(), segments, layout.scales.segment, rows, tile.sums.data());
       }
       tiles_.push_back(std::move(tile));

@@ -29,7 +29,7 @@ constexpr int kTileRows = 14;
 
 constexpr auto kRows = joined(kExtensionGemm, kFactorGemm<ByteProducts>, kIntegerGemm<ByteProducts>);
 
-constexpr auto kDigitRows = kDigitKernels<ByteProducts>;
+constexpr auto kDigitRows = joined(kDigitFactorKernels<ByteProducts>, kDigitKernels<ByteProducts>);
 
 const std::span<const GemmKernel> kGemm = kRows;
 const std::span<const GemmKernel> kDigitGemm = kDigitRows;

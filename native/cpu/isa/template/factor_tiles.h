@@ -85,58 +85,74 @@ inline void unpack_factors(const TileArguments& t, char* unpacked) {
   }
 }
 
-// The upper scales of a run of segments.
+// The upper scales of a run of segments; see takes_factors() for their type.
 template <FactorOffset offset>
 class UpperScales {
  public:
-  UpperScales(const TileArguments& t, const SegmentRuns& run) {
-    load<Present::replaced_in_units>(t.scales->super_scales, t, run.group, scales_);
-    if constexpr (offset == FactorOffset::minimum) {
-      load<Present::replaced>(t.scales->super_zeros, t, run.group, minima_);
-    }
-  }
-  Vector scale(int j) const { return Vector::load(scales_ + j * kWidth); }
+  UpperScales(const TileArguments& t, const SegmentRuns& run)
+      : unit_(t.scales->code_unit),
+        scales_(first_of(t.scales->super_scales, t, run)),
+        minima_(offset == FactorOffset::minimum ? first_of(t.scales->super_zeros, t, run) : nullptr) {}
+  Vector scale(int j) const { return Vector::load(scales_ + j * kWidth) * Vector::broadcast(unit_); }
   Vector minimum(int j) const { return Vector::load(minima_ + j * kWidth); }
 
  private:
-  template <Present present>
-  static void load(PanelLevel level, const TileArguments& t, int64_t group, float* values) {
-    level.segments = 1;  // as segments are groups here
-    load_level<present>(level, t.panel, group, 1, values, t.scales->code_unit);
+  static const f16* first_of(const PanelLevel& level, const TileArguments& t, const SegmentRuns& run) {
+    return reinterpret_cast<const f16*>(t.panel + level.at) + run.group * kPanelColumns;
   }
 
-  alignas(64) float scales_[kPanelColumns], minima_[kPanelColumns];
+  float unit_;
+  const f16* scales_;
+  const f16* minima_;
 };
 
-// Adds the sums [row][column] of a run of segments to c, scaled by their upper scale: those of `rows` of the tile's
+// What a run's sums, times factors, are added up as: integers, or the numbers whose digits were multiplied.
+template <int digits>
+using FactorTotal = std::conditional_t<digits == 1, int32_t, float>;
+
+// A row's total, less what codes with a bias have added to it: `moved` are the sums of x times factors.
+template <int bias>
+inline Vector unbiased(const int32_t* total, Vector moved) {
+  Words words = Words::load(reinterpret_cast<const char*>(total));
+  // Integers below 2^24.
+  if constexpr (bias != 0) words = words.minus(Words::integers(moved).shifted<std::countr_zero(unsigned{bias})>());
+  return words.as_float();
+}
+template <int bias>
+inline Vector unbiased(const float* total, Vector moved) {
+  return bias == 0 ? Vector::load(total) : Vector::fma(moved, Vector::broadcast(-bias), Vector::load(total));
+}
+
+// Adds the totals [row][column] of a run of segments to c, scaled by their upper scale: those of `rows` of the tile's
 // rows.
-template <FactorOffset offset, int bias, int rows, class Factors>
-inline void add_factor_sums(const TileArguments& t, int first_row, const Factors& factors,
-                            const UpperScales<offset>& upper, const int32_t* sums, const SegmentRuns& run) {
+template <FactorOffset offset, int bias, int rows, class Factors, class Total>
+[[gnu::always_inline]] inline void add_factor_totals(const TileArguments& t, int first_row, const Factors& factors,
+                                                     const Total* totals, const SegmentRuns& run) {
+  const UpperScales<offset> upper(t, run);
+  Vector moved[rows][kPanelVectors];
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) moved[r][0] = moved[r][1] = Vector::zero();
+  if constexpr (offset != FactorOffset::none) {
+    const float* x_sums = t.x_sums + run.begin * t.rows + first_row;
+    for (int64_t s = run.begin; s < run.end; ++s, x_sums += t.rows) {
+      const Vector of_segment[kPanelVectors] = {factors.offset_of(s, 0), factors.offset_of(s, 1)};
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-  for (int j = 0; j < kPanelVectors; ++j) {
-    // Integers below 2^24.
-    Vector moved[rows];
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) moved[r] = Vector::zero();
-    if constexpr (offset != FactorOffset::none) {
-      const float* x_sums = t.x_sums + run.begin * t.rows + first_row;
-      for (int64_t s = run.begin; s < run.end; ++s, x_sums += t.rows) {
-        const Vector of_segment = factors.offset_of(s, j);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) moved[r] = Vector::fma(of_segment, Vector::broadcast(x_sums[r]), moved[r]);
+        for (int j = 0; j < kPanelVectors; ++j) moved[r][j] = Vector::fma(of_segment[j], Vector::broadcast(x_sums[r]), moved[r][j]);
       }
     }
+  }
+#pragma GCC unroll 2
+  for (int j = 0; j < kPanelVectors; ++j) {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       const int64_t column = (first_row + r) * kPanelColumns + j * kWidth;
-      Words sum = Words::load(reinterpret_cast<const char*>(sums + column));
-      if constexpr (offset == FactorOffset::bias) {
-        sum = sum.minus(Words::integers(moved[r]).template shifted<std::countr_zero(unsigned{bias})>());
-      }
-      Vector total = Vector::fma(upper.scale(j), sum.as_float(), Vector::load(t.c + column));
+      constexpr int taken_back = offset == FactorOffset::bias ? bias : 0;
+      const Vector sum = unbiased<taken_back>(totals + column, moved[r][j]);
+      Vector total = Vector::fma(upper.scale(j), sum, Vector::load(t.c + column));
       if constexpr (offset == FactorOffset::minimum) {
-        total = Vector::fma(upper.minimum(j), Vector::zero() - moved[r], total);
+        total = Vector::fma(upper.minimum(j), Vector::zero() - moved[r][j], total);
       }
       total.store(t.c + column);
     }
@@ -156,9 +172,26 @@ inline void add_products(const Words (&sums)[rows][kPanelVectors], const Words (
     }
   }
 }
+// The same of digits.
+template <int rows>
+inline void add_products(const Words (&sums)[rows][kPanelVectors], const Words (&factors)[kPanelVectors],
+                         float* totals) {
+  const Vector by[kPanelVectors] = {factors[0].as_float(), factors[1].as_float()};
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; r += kDigits, totals += kPanelColumns) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) {
+      const Vector sum = of_digits(sums[r][j].as_float(), sums[r + 1][j].as_float(), sums[r + 2][j].as_float());
+      Vector::fma(by[j], sum, Vector::load(totals + j * kWidth)).store(totals + j * kWidth);
+    }
+  }
+}
 
-template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int rows>
+// Rows of x are rows of codes, or several digits each.
+template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int x_rows,
+          int digits>
 void factor_tile(const TileArguments& t) {
+  constexpr int rows = x_rows * digits;
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
   const Quads codes(*t.scales);
   const Factors factors(t);
@@ -169,9 +202,9 @@ void factor_tile(const TileArguments& t) {
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
   int64_t k = 0;
-  if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
+  if (!t.accumulate) std::fill_n(t.c, x_rows * kPanelColumns, 0.0f);
   for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
-    alignas(64) int32_t totals[rows * kPanelColumns] = {};
+    alignas(64) FactorTotal<digits> totals[x_rows * kPanelColumns] = {};
     Words sums[1][rows][kPanelVectors];
     clear(sums);
     for (int64_t s = run.begin; s < run.end; ++s) {
@@ -192,6 +225,7 @@ void factor_tile(const TileArguments& t) {
       clear(sums);
     }
     if constexpr (Products::multiplies_pairs) {
+      static_assert(digits == 1);
 #pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
@@ -200,13 +234,14 @@ void factor_tile(const TileArguments& t) {
         }
       }
     }
-    add_factor_sums<offset, Quads::bias, rows>(t, 0, factors, UpperScales<offset>(t, run), totals, run);
+    add_factor_totals<offset, Quads::bias, x_rows>(t, 0, factors, totals, run);
   }
 }
 
-template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int... row>
+template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows,
+          int digits = 1, int... row>
 constexpr TileFunctions factor_tiles(std::integer_sequence<int, row...>) {
-  return {nullptr, &factor_tile<Products, Quads, Factors, offset, Rows, row + 1>...};
+  return {nullptr, &factor_tile<Products, Quads, Factors, offset, Rows, row + 1, digits>...};
 }
 
 // See UnpackFunction.
@@ -216,19 +251,41 @@ void unpack_bytes_and_factors(const TileArguments& t, char* unpacked) {
   unpack_factors<Factors>(t, unpacked);
 }
 
-// A row for integer codes of x, and weights with scales of this type.
-template <class Products, class Quads, CodeType code, ScaleType type>
+// Sums of rows of digits: of the numbers that they stand for.
+template <class Products>
+void sum_numbers(const void* tile, int64_t segments, int segment, int rows, float* sums) {
+  const int64_t segment_bytes = int64_t{segment} * rows * kDigits;
+  const char* from = static_cast<const char*>(tile);
+  float parts[kSegmentsAtOnce * kTileRows];
+  for (int64_t first = 0; first < segments; first += kSegmentsAtOnce, from += kSegmentsAtOnce * segment_bytes) {
+    const int64_t count = std::min<int64_t>(kSegmentsAtOnce, segments - first);
+    sum_quads<Products>(from, count, segment, rows * kDigits, parts);
+    for (const float* part = parts; part != parts + count * rows * kDigits; part += kDigits) {
+      *sums++ = of_digits(part[0], part[1], part[2]);
+    }
+  }
+}
+
+// A row for integer codes of x, or its digits, and weights with scales of this type.
+template <class Products, class Quads, CodeType code, ScaleType type, int digits = 1>
 constexpr GemmKernel factor_kernel(const char* name, const char* formats) {
-  constexpr auto all_rows = std::make_integer_sequence<int, kTileRows>();
+  constexpr auto all_rows = std::make_integer_sequence<int, kTileRows / digits>();
   constexpr FactorOffset offset = kFactorOffset<code, Quads::bias>;
+  constexpr auto takes = takes_factors<code, Quads::bits, type>;
   using InPanel = PanelFactors<type, Products::multiplies_pairs, offset>;
-  GemmKernel row = integer_kernel<Products, Quads>(name, takes_factors<code, Quads::bits, type>, formats);
+  GemmKernel row = digits == 1 ? integer_kernel<Products, Quads>(name, takes, formats)
+                               : digit_kernel<Products, Quads>(name, takes, formats);
   row.numbers = kFactorNumbers;
-  row.tile = factor_tiles<Products, Quads, InPanel, offset, QuadRows>(all_rows);
+  if constexpr (digits != 1) {
+    row.numbers = kDigitFactorNumbers;
+    row.sum_segments = sum_numbers<Products>;
+    row.row_sums = 1;
+  }
+  row.tile = factor_tiles<Products, Quads, InPanel, offset, QuadRows, digits>(all_rows);
   if constexpr (unpacks_once(std::is_same_v<Quads, FieldQuads<Quads::bits>>)) {
     using Plain = PlainQuads<Quads::largest, Quads::bias>;
     row.unpack = unpack_bytes_and_factors<Quads, InPanel>;
-    row.unpacked_tile = factor_tiles<Products, Plain, UnpackedFactors<>, offset, QuadRows>(all_rows);
+    row.unpacked_tile = factor_tiles<Products, Plain, UnpackedFactors<>, offset, QuadRows, digits>(all_rows);
   } else {
     row.unpack = nullptr;
   }
@@ -244,4 +301,15 @@ constexpr std::array kFactorGemm = {
     factor_kernel<Products, PlaneQuads<6>, CodeType::signed_integer, ScaleType::i8>("q6_k_int8", "q6_k"),
     factor_kernel<Products, WideTableQuads<Products::signed_bytes>, CodeType::table, ScaleType::i8>("iq4_xs_int8",
                                                                                                     "iq4_xs"),
+};
+
+template <class Products>
+constexpr std::array kDigitFactorKernels = {
+    factor_kernel<Products, FieldQuads<2>, CodeType::unsigned_integer, ScaleType::u4, kDigits>("q2_k_digits", "q2_k"),
+    factor_kernel<Products, PlaneQuads<3>, CodeType::signed_integer, ScaleType::i8, kDigits>("q3_k_digits", "q3_k"),
+    factor_kernel<Products, FieldQuads<4>, CodeType::unsigned_integer, ScaleType::u6, kDigits>("q4_k_digits", "q4_k"),
+    factor_kernel<Products, PlaneQuads<5>, CodeType::unsigned_integer, ScaleType::u6, kDigits>("q5_k_digits", "q5_k"),
+    factor_kernel<Products, PlaneQuads<6>, CodeType::signed_integer, ScaleType::i8, kDigits>("q6_k_digits", "q6_k"),
+    factor_kernel<Products, WideTableQuads<Products::signed_bytes>, CodeType::table, ScaleType::i8, kDigits>(
+        "iq4_xs_digits", "iq4_xs"),
 };

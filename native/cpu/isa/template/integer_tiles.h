@@ -134,6 +134,9 @@ inline Vector of_digits(Vector high, Vector middle, Vector low) {
   const Vector part = Vector::broadcast(0x1p-8f);
   return Vector::fma(Vector::fma(low, part, middle), part, high);
 }
+inline float of_digits(float high, float middle, float low) {
+  return std::fma(std::fma(low, 0x1p-8f, middle), 0x1p-8f, high);
+}
 
 template <int row, int chains, int rows, class Totals>
 inline Vector sum_of(const Words (&sums)[chains][rows][kPanelVectors], const Totals& totals, int j) {
@@ -326,6 +329,7 @@ constexpr GemmKernel digit_kernel(const char* name, bool (*takes)(const WeightFo
   row.max_rows = kTileRows / kDigits;
   row.tile = integer_tiles<Products, Quads, SegmentScales, QuadRows, kDigits>(all_rows);
   row.sum_segments = sum_digit_quads<Products>;
+  row.row_sums = kDigits;
   row.unpacked_tile = integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows, kDigits>(all_rows);
   return row;
 }

@@ -69,7 +69,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
   // Codes, then scales and offsets.
   std::vector<char> unpacked(
       static_cast<size_t>((x_k * gemm.unpacked_bytes + x_k / segment * 8) * kernels.panel_columns));
-  const int sums_of_segment = rows * digits_of(gemm.arithmetic);
+  const int sums_of_segment = rows * gemm.row_sums;
   std::vector<float> x_sums(static_cast<size_t>(k / segment * sums_of_segment), NAN);
   if (gemm.sums_x(layout.scales, rows)) gemm.sum_segments(x.data(), k / segment, segment, rows, x_sums.data());
   const bool unpacks = way == Way::unpacked_blocks;

@@ -44,8 +44,7 @@ void factor_group_tile(const TileArguments& t) {
         add_products(row, by, totals + i);
       }
     }
-    const UpperScales<offset> upper(t, run);
-    for (int r = 0; r < t.rows; ++r) add_factor_sums<offset, 0, 1>(t, r, columns, upper, totals, run);
+    for (int r = 0; r < t.rows; ++r) add_factor_totals<offset, 0, 1>(t, r, columns, totals, run);
   }
 }
 
