@@ -36,6 +36,10 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
       zeros = place(format.scales, format.scales.type);
     }
   }
+  of_groups = *this;
+  for (PanelLevel* level : {&of_groups.scales, &of_groups.super_scales, &of_groups.zeros, &of_groups.super_zeros}) {
+    if (!level->absent()) level->segments /= scales.segments;
+  }
   constexpr int64_t kLine = 64;
   bytes = (bytes + kLine - 1) / kLine * kLine;
   const int codes = format.bits <= 6 ? 1 << format.bits : 0;

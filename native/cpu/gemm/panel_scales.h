@@ -61,13 +61,17 @@ struct PanelLevel {
   bool absent() const { return at < 0; }
 };
 
-struct PanelScales {
+struct PanelLevels {
+  PanelLevel scales, super_scales, zeros, super_zeros;
+};
+
+struct PanelScales : PanelLevels {
   PanelScales() = default;
   // For panels of a quantised format with so many columns and k.
   PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k);
 
+  PanelLevels of_groups;  // the same levels, which count groups of `scales` in place of segments
   int segment = 0;
-  PanelLevel scales, super_scales, zeros, super_zeros;
   bool zeros_are_codes = false;  // zeros are subtracted before scaling
   bool offsets_scales = false;   // super zeros are added to scales times super scales
   float lowered = 0;             // see lowered_by()

@@ -139,7 +139,8 @@ template <FactorOffset offset, int bias, int rows, class Factors, class Total>
 #pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-        for (int j = 0; j < kPanelVectors; ++j) moved[r][j] = Vector::fma(of_segment[j], Vector::broadcast(x_sums[r]), moved[r][j]);
+        for (int j = 0; j < kPanelVectors; ++j)
+          moved[r][j] = Vector::fma(of_segment[j], Vector::broadcast(x_sums[r]), moved[r][j]);
       }
     }
   }
@@ -238,8 +239,8 @@ void factor_tile(const TileArguments& t) {
   }
 }
 
-template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows,
-          int digits = 1, int... row>
+template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int digits = 1,
+          int... row>
 constexpr TileFunctions factor_tiles(std::integer_sequence<int, row...>) {
   return {nullptr, &factor_tile<Products, Quads, Factors, offset, Rows, row + 1, digits>...};
 }

@@ -208,8 +208,8 @@ void integer_tile(const TileArguments& t) {
       unit += unit_bytes;
       k += kUnit;
     } while (unit != end);
-    const float* scale = scales.scales(run.end - 1);
-    const float* offset = scales.offsets(run.end - 1);
+    const float* scale = scales.scales(run);
+    const float* offset = scales.offsets(run);
     constexpr auto all_rows = std::make_integer_sequence<int, x_rows>();
     has_offset ? add_run<true, digits>(sums, totals, scale, offset, t.c, all_rows)
                : add_run<false, digits>(sums, totals, scale, nullptr, t.c, all_rows);
@@ -290,7 +290,7 @@ constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const Weight
           .panels = coded_panels,
           .numbers = kIntegerNumbers,
           .max_rows = kTileRows,
-          .tile = integer_tiles<Products, Quads, SegmentScales, QuadRows>(all_rows),
+          .tile = integer_tiles<Products, Quads, RunScales, QuadRows>(all_rows),
           .sum_segments = sum_quads<Products>,
           .biased_rows = kTileRows,
           .unpack = unpack_bytes<Quads>,
@@ -327,7 +327,7 @@ constexpr GemmKernel digit_kernel(const char* name, bool (*takes)(const WeightFo
   row.arithmetic = Arithmetic::i8_digits;
   row.numbers = kDigitNumbers;
   row.max_rows = kTileRows / kDigits;
-  row.tile = integer_tiles<Products, Quads, SegmentScales, QuadRows, kDigits>(all_rows);
+  row.tile = integer_tiles<Products, Quads, RunScales, QuadRows, kDigits>(all_rows);
   row.sum_segments = sum_digit_quads<Products>;
   row.row_sums = kDigits;
   row.unpacked_tile = integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows, kDigits>(all_rows);

@@ -124,52 +124,111 @@ inline void load_values(const PanelLevel& level, const char* panel, int64_t segm
   }
 }
 
+// Calls use.operator()<type>() for a type.
+template <class Use>
+[[gnu::always_inline]] inline void for_scale_type(ScaleType type, Use&& use) {
+  switch (type) {
+    case ScaleType::f32: return use.template operator()<ScaleType::f32>();
+    case ScaleType::f16: return use.template operator()<ScaleType::f16>();
+    case ScaleType::bf16: return use.template operator()<ScaleType::bf16>();
+    case ScaleType::e4m3: return use.template operator()<ScaleType::e4m3>();
+    case ScaleType::e8m0: return use.template operator()<ScaleType::e8m0>();
+    case ScaleType::u4: return use.template operator()<ScaleType::u4>();
+    case ScaleType::u6: return use.template operator()<ScaleType::u6>();
+    case ScaleType::i8: return use.template operator()<ScaleType::i8>();
+    case ScaleType::dynamic8: return use.template operator()<ScaleType::dynamic8>();
+  }
+}
+
 template <Present present = Present::replaced>
 void load_level(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values,
                 float unit = 1.0f) {
-  const auto load = [&]<ScaleType type>() { load_values<type, present>(level, panel, segment, count, unit, values); };
-  switch (level.type) {
-    case ScaleType::f32: return load.template operator()<ScaleType::f32>();
-    case ScaleType::f16: return load.template operator()<ScaleType::f16>();
-    case ScaleType::bf16: return load.template operator()<ScaleType::bf16>();
-    case ScaleType::e4m3: return load.template operator()<ScaleType::e4m3>();
-    case ScaleType::e8m0: return load.template operator()<ScaleType::e8m0>();
-    case ScaleType::u4: return load.template operator()<ScaleType::u4>();
-    case ScaleType::u6: return load.template operator()<ScaleType::u6>();
-    case ScaleType::i8: return load.template operator()<ScaleType::i8>();
-    case ScaleType::dynamic8: return load.template operator()<ScaleType::dynamic8>();
+  for_scale_type(level.type,
+                 [&]<ScaleType type>() { load_values<type, present>(level, panel, segment, count, unit, values); });
+}
+
+// See load_scales(): of segments below one upper scale, in one pass, which takes half as long as level after level.
+template <ScaleType type, bool minima>
+inline void load_lower_scales(const PanelScales& scales, const PanelLevels& levels, const char* panel, int64_t segment,
+                              int count, int64_t group, float* scale, float* offset) {
+  alignas(64) float upper[kPanelColumns], upper_minimum[kPanelColumns];
+  const auto load_upper = [&]<Present present>(PanelLevel level, float* values) {
+    level.segments = 1;  // as segments are groups here
+    load_level<present>(level, panel, group, 1, values, scales.code_unit);
+  };
+  load_upper.template operator()<Present::replaced_in_units>(levels.super_scales, upper);
+  if constexpr (minima) load_upper.template operator()<Present::replaced>(levels.super_zeros, upper_minimum);
+  constexpr int64_t bytes = scale_bytes(type), group_bytes = kPanelColumns * bytes;
+  const bool upper_half = levels.scales.upper, minimum_upper_half = levels.zeros.upper;
+  const bool has_offset = scales.have_offset();
+  const Vector lowered = Vector::broadcast(scales.lowered);
+#pragma GCC unroll 2
+  for (int j = 0; j < kPanelVectors; ++j) {
+    const int64_t first = segment * group_bytes + j * kWidth * bytes;
+    const char* p = panel + levels.scales.at + first;
+    const char* m = panel + levels.zeros.at + first;
+    const Vector by_upper = Vector::load(upper + j * kWidth);
+    const Vector by_minimum = minima ? Vector::load(upper_minimum + j * kWidth) : Vector::zero();
+    for (int i = j * kWidth; i < count * kPanelColumns; i += kPanelColumns, p += group_bytes, m += group_bytes) {
+      const Vector by = load_scale<type>(p, upper_half) * by_upper;
+      by.store(scale + i);
+      if constexpr (minima) {
+        const Vector minimum = load_scale<type>(m, minimum_upper_half) * by_minimum;
+        Vector::fma(lowered, by, Vector::zero() - minimum).store(offset + i);
+      } else if (has_offset) {
+        (lowered * by).store(offset + i);
+      }
+    }
+  }
+}
+
+// The same of any segments, where each has a scale below an upper one, and a minimum likewise or none.
+template <ScaleType type>
+[[gnu::noinline]] void load_two_levels(const PanelScales& scales, const PanelLevels& levels, const char* panel,
+                                       int64_t segment, int count, float* scale, float* offset) {
+  auto [group, passed] = GroupPlace(segment, levels.super_scales.segments);
+  for (int left = count; left > 0; ++group, passed = 0) {
+    const int of_group = static_cast<int>(std::min<int64_t>(left, levels.super_scales.segments - passed));
+    levels.super_zeros.absent()
+        ? load_lower_scales<type, false>(scales, levels, panel, segment, of_group, group, scale, offset)
+        : load_lower_scales<type, true>(scales, levels, panel, segment, of_group, group, scale, offset);
+    segment += of_group;
+    left -= of_group;
+    scale += of_group * kPanelColumns;
+    offset += of_group * kPanelColumns;
   }
 }
 
 // For `count` segments from `segment` on: what multiplies sums of codes and, if the format has an offset, sums of x.
-inline void load_scales(const PanelScales& scales, const char* panel, int64_t segment, int count, float* scale,
-                        float* offset) {
+inline void load_scales(const PanelScales& scales, const PanelLevels& levels, const char* panel, int64_t segment,
+                        int count, float* scale, float* offset) {
+  if (!levels.super_scales.absent() && levels.scales.segments == 1 && !scales.zeros_are_codes &&
+      !scales.offsets_scales) {
+    return for_scale_type(levels.scales.type, [&]<ScaleType type>() {
+      load_two_levels<type>(scales, levels, panel, segment, count, scale, offset);
+    });
+  }
   const int size = count * kPanelColumns;
   // Codes with offsets are in units of one.
-  const PanelLevel& upper = scales.super_scales.absent() ? scales.scales : scales.super_scales;
+  const PanelLevel& upper = levels.super_scales.absent() ? levels.scales : levels.super_scales;
   if (scales.code_unit == 1.0f) {
     load_level(upper, panel, segment, count, scale);
   } else {
     load_level<Present::replaced_in_units>(upper, panel, segment, count, scale, scales.code_unit);
   }
-  if (!scales.super_scales.absent()) {
-    load_level<Present::multiplied>(scales.scales, panel, segment, count, scale);
+  if (!levels.super_scales.absent()) {
+    load_level<Present::multiplied>(levels.scales, panel, segment, count, scale);
   }
   if (scales.offsets_scales) {
-    load_level<Present::added_to>(scales.super_zeros, panel, segment, count, scale);
+    load_level<Present::added_to>(levels.super_zeros, panel, segment, count, scale);
   }
   if (!scales.have_offset()) return;
   const Vector lowered = Vector::broadcast(scales.lowered);
-  if (scales.zeros.absent()) {
+  if (levels.zeros.absent()) {
     for (int i = 0; i < size; i += kWidth) (lowered * Vector::load(scale + i)).store(offset + i);
     return;
   }
-  if (scales.super_zeros.absent()) {
-    load_level(scales.zeros, panel, segment, count, offset);
-  } else {
-    load_level(scales.super_zeros, panel, segment, count, offset);
-    load_level<Present::multiplied>(scales.zeros, panel, segment, count, offset);
-  }
+  load_level(levels.zeros, panel, segment, count, offset);
   for (int i = 0; i < size; i += kWidth) {
     const Vector zero = Vector::load(offset + i), by = Vector::load(scale + i);
     (scales.zeros_are_codes ? (lowered - zero) * by : Vector::fma(lowered, by, Vector::zero() - zero))
@@ -177,31 +236,60 @@ inline void load_scales(const PanelScales& scales, const char* panel, int64_t se
   }
 }
 
-// The scales and offsets of the segments of a block of k: scales(s) and then offsets(s) are those of segment s.
+// The scales and offsets of the segments of a block of k: scales(s) and then offsets(s) are those of segment s. Of the
+// groups of runs: scales(run) and then offsets(run).
 
-// As the panel has them. They are read once and in order.
-class SegmentScales {
+// As the panel has them, some at once. They are read once and in order.
+class PanelValues {
  public:
-  explicit SegmentScales(const TileArguments& t) : t_(t) {}
+  PanelValues(const PanelScales& scales, const PanelLevels& levels, const char* panel, int64_t end)
+      : scales_(scales), levels_(levels), panel_(panel), end_(end) {}
 
-  [[gnu::always_inline]] const float* scales(int64_t segment) {
-    if (segment >= end_) load(segment);
-    return scale_ + (segment - first_) * kPanelColumns;
+  [[gnu::always_inline]] const float* scales(int64_t i) {
+    if (i >= loaded_) load(i);
+    return scale_ + (i - first_) * kPanelColumns;
   }
-  const float* offsets(int64_t segment) const { return offset_ + (segment - first_) * kPanelColumns; }
+  const float* offsets(int64_t i) const { return offset_ + (i - first_) * kPanelColumns; }
 
  private:
-  [[gnu::noinline]] void load(int64_t segment) {
-    const int64_t left = t_.scales->segments_in(t_.k) - segment;
-    load_scales(*t_.scales, t_.panel, t_.scales->segments_in(t_.first_k) + segment,
-                static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, left)), scale_, offset_);
-    first_ = segment;
-    end_ = segment + kSegmentsAtOnce;
+  [[gnu::noinline]] void load(int64_t i) {
+    load_scales(scales_, levels_, panel_, i, static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, end_ - i)), scale_,
+                offset_);
+    first_ = i;
+    loaded_ = i + kSegmentsAtOnce;
   }
 
-  const TileArguments& t_;
-  int64_t first_ = 0, end_ = 0;
+  const PanelScales& scales_;
+  const PanelLevels& levels_;
+  const char* panel_;
+  int64_t end_, first_ = 0, loaded_ = 0;
   alignas(64) SegmentValues scale_, offset_;
+};
+
+class SegmentScales {
+ public:
+  explicit SegmentScales(const TileArguments& t)
+      : begin_(t.scales->segments_in(t.first_k)),
+        values_(*t.scales, *t.scales, t.panel, begin_ + t.scales->segments_in(t.k)) {}
+
+  [[gnu::always_inline]] const float* scales(int64_t segment) { return values_.scales(begin_ + segment); }
+  const float* offsets(int64_t segment) const { return values_.offsets(begin_ + segment); }
+
+ private:
+  int64_t begin_;
+  PanelValues values_;
+};
+
+class RunScales {
+ public:
+  explicit RunScales(const TileArguments& t)
+      : values_(*t.scales, t.scales->of_groups, t.panel, t.scales->scales.groups) {}
+
+  [[gnu::always_inline]] const float* scales(const SegmentRuns& run) { return values_.scales(run.group); }
+  const float* offsets(const SegmentRuns& run) const { return values_.offsets(run.group); }
+
+ private:
+  PanelValues values_;
 };
 
 // As unpack_scales() leaves them for all tiles, behind unpacked codes of so many bytes, in whole groups of k:
@@ -222,6 +310,8 @@ class UnpackedScales {
         offsets_(reinterpret_cast<const float*>(t.w + offsets_at(t))) {}
   const float* scales(int64_t segment) const { return scales_ + segment * kPanelColumns; }
   const float* offsets(int64_t segment) const { return offsets_ + segment * kPanelColumns; }
+  const float* scales(const SegmentRuns& run) const { return scales(run.end - 1); }
+  const float* offsets(const SegmentRuns& run) const { return offsets(run.end - 1); }
 
  private:
   const float* scales_;
@@ -235,7 +325,8 @@ inline void unpack_scales(const TileArguments& t, char* unpacked) {
   auto* offset = reinterpret_cast<float*>(unpacked + Unpacked::offsets_at(t));
   for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
     const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
-    load_scales(*t.scales, t.panel, first + done, count, scale + done * kPanelColumns, offset + done * kPanelColumns);
+    load_scales(*t.scales, *t.scales, t.panel, first + done, count, scale + done * kPanelColumns,
+                offset + done * kPanelColumns);
   }
 }
 

@@ -51,7 +51,7 @@ template <class Tiles, class Products, class Quads, class Signed>
 constexpr TileFunctions register_integer_tiles() {
   auto functions = group_tiles<Tiles, PanelColumns<RegisterBytes<Signed>>, 1>();
   const auto few =
-      integer_tiles<Products, Quads, SegmentScales, RegisterRows>(std::make_integer_sequence<int, kVectorRows>());
+      integer_tiles<Products, Quads, RunScales, RegisterRows>(std::make_integer_sequence<int, kVectorRows>());
   for (int rows = 1; rows <= kVectorRows; ++rows) functions[rows] = few[rows];
   return functions;
 }
