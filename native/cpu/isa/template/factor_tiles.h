@@ -129,33 +129,41 @@ template <FactorOffset offset, int bias, int rows, class Factors, class Total>
 [[gnu::always_inline]] inline void add_factor_totals(const TileArguments& t, int first_row, const Factors& factors,
                                                      const Total* totals, const SegmentRuns& run) {
   const UpperScales<offset> upper(t, run);
-  Vector moved[rows][kPanelVectors];
+  constexpr int vectors = rows <= 6 ? kPanelVectors : 1;  // of columns at once, so that sums stay in registers
+#pragma GCC unroll 2
+  for (int begin = 0; begin < kPanelVectors; begin += vectors) {
+    Vector moved[rows][vectors];
 #pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r) moved[r][0] = moved[r][1] = Vector::zero();
-  if constexpr (offset != FactorOffset::none) {
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j) moved[r][j] = Vector::zero();
+    }
     const float* x_sums = t.x_sums + run.begin * t.rows + first_row;
-    for (int64_t s = run.begin; s < run.end; ++s, x_sums += t.rows) {
-      const Vector of_segment[kPanelVectors] = {factors.offset_of(s, 0), factors.offset_of(s, 1)};
+    for (int64_t s = run.begin; offset != FactorOffset::none && s < run.end; ++s, x_sums += t.rows) {
+      Vector of_segment[vectors];
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j) of_segment[j] = factors.offset_of(s, begin + j);
 #pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-        for (int j = 0; j < kPanelVectors; ++j)
+        for (int j = 0; j < vectors; ++j) {
           moved[r][j] = Vector::fma(of_segment[j], Vector::broadcast(x_sums[r]), moved[r][j]);
+        }
       }
     }
-  }
 #pragma GCC unroll 2
-  for (int j = 0; j < kPanelVectors; ++j) {
+    for (int j = 0; j < vectors; ++j) {
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      const int64_t column = (first_row + r) * kPanelColumns + j * kWidth;
-      constexpr int taken_back = offset == FactorOffset::bias ? bias : 0;
-      const Vector sum = unbiased<taken_back>(totals + column, moved[r][j]);
-      Vector total = Vector::fma(upper.scale(j), sum, Vector::load(t.c + column));
-      if constexpr (offset == FactorOffset::minimum) {
-        total = Vector::fma(upper.minimum(j), Vector::zero() - moved[r][j], total);
+      for (int r = 0; r < rows; ++r) {
+        const int64_t column = (first_row + r) * kPanelColumns + (begin + j) * kWidth;
+        constexpr int taken_back = offset == FactorOffset::bias ? bias : 0;
+        const Vector sum = unbiased<taken_back>(totals + column, moved[r][j]);
+        Vector total = Vector::fma(upper.scale(begin + j), sum, Vector::load(t.c + column));
+        if constexpr (offset == FactorOffset::minimum) {
+          total = Vector::fma(upper.minimum(begin + j), Vector::zero() - moved[r][j], total);
+        }
+        total.store(t.c + column);
       }
-      total.store(t.c + column);
     }
   }
 }
