@@ -66,7 +66,9 @@ export function expertChoiceCase(problem: Problem): Case {
     tolerances: { tokenWeights: 3e-6, weights: 3e-6 },
     run(inputs) {
       const logits =
-        kind === "normal" ? distinctRows(inputs.random, problem) : logitKinds[kind](inputs, tokens, experts);
+        kind === "normal"
+          ? inputs.drawn((random) => distinctRows(random, problem))
+          : logitKinds[kind](inputs, tokens, experts);
       return { ...expertChoice(inputs.floats(logits, [tokens, experts], dtype), rule) };
     },
   };

@@ -83,11 +83,14 @@ export function gatingCase(problem: GatingProblem): Case {
       const isSteadyRow = (row: Float32Array) =>
         exactRule === undefined ||
         isSteady(random, [round(row, dtype)], (logits: Matrix) => exactGating(logits, exactRule, exactBias));
-      const logits = new Float32Array(tokens * experts);
-      for (let token = 0; token < tokens; ) {
-        const row = logitKinds[kind](random, experts);
-        if (isSteadyRow(row)) logits.set(row, token++ * experts);
-      }
+      const logits = inputs.drawn(() => {
+        const rows = new Float32Array(tokens * experts);
+        for (let token = 0; token < tokens; ) {
+          const row = logitKinds[kind](random, experts);
+          if (isSteadyRow(row)) rows.set(row, token++ * experts);
+        }
+        return rows;
+      });
       const routing = gating(inputs.floats(logits, [tokens, experts], dtype), {
         ...rule,
         ...(bias && { selectionBias: inputs.floats(selectionBias, [experts], dtype) }),

@@ -7,6 +7,7 @@ import type { ForwardOptions } from "../layer/forward_options.js";
 import { MoeLayer } from "../moe_layer.js";
 import { type PackedExperts, type PackOptions, packExperts } from "../operators/experts/packed_experts.js";
 import { type QuantizedWeight, tensorsOf } from "../operators/experts/quantized_weight.js";
+import type { Draws } from "./draws.js";
 import { Random } from "./random.js";
 import { round } from "./rounding.js";
 
@@ -34,6 +35,8 @@ export class Inputs implements Disposable {
   readonly device: Device;
   /** Draws the same numbers in every run of the case. */
   readonly random: Random;
+  readonly #draws: Draws;
+  #drawn = 0;
   readonly #expects: boolean;
   readonly #kept: Disposable[] = [];
   readonly #given = new Map<MoeLayer, GivenLayer>();
@@ -42,15 +45,21 @@ export class Inputs implements Disposable {
   /** Weights by the handles of what {@link pack} made of them. */
   readonly packed = new Map<unknown, Tensor<FloatDType> | QuantizedWeight>();
 
-  constructor(device: Device, seed: string, expects: boolean) {
+  constructor(device: Device, draws: Draws, expects: boolean) {
     this.device = device;
-    this.random = new Random(seed);
+    this.random = new Random(draws.seed);
+    this.#draws = draws;
     this.#expects = expects;
   }
 
   /** The dtype that takes the place of `dtype` in this run. */
   dtype(dtype: FloatDType): FloatDType {
     return this.#expects ? "f64" : dtype;
+  }
+
+  /** What `draw` makes of random numbers: once for all runs of the case, so nobody may change it. */
+  drawn<T>(draw: (random: Random) => T): T {
+    return this.#draws.value(this.#drawn++, this.random, draw);
   }
 
   floats(values: Float32Array, shape: Shape, dtype: FloatDType): Tensor<FloatDType> {
@@ -60,7 +69,8 @@ export class Inputs implements Disposable {
 
   /** Normal values of mean 0. */
   normals(shape: Shape, dtype: FloatDType, deviation = 1): Tensor<FloatDType> {
-    return this.floats(this.random.normals(shapeSize(shape), deviation), shape, dtype);
+    const values = this.drawn((random) => random.normals(shapeSize(shape), deviation));
+    return this.floats(values, shape, dtype);
   }
 
   /** Normal values for an operator that takes f32 alone. */

@@ -134,15 +134,17 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
   const gate = projection(router, routerBias, numExperts);
   const { hierarchy } = rule;
   const exactBias = hasSelectionBias ? round(selectionBias, "f32") : undefined;
-  const steady = hierarchy
-    ? steadyTokens(
-        random,
-        tokens,
-        [projection(groupRouter, groupRouterBias, numGroups), gate],
-        (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
-        xDType,
-      )
-    : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), xDType);
+  const steady = inputs.drawn(() =>
+    hierarchy
+      ? steadyTokens(
+          random,
+          tokens,
+          [projection(groupRouter, groupRouterBias, numGroups), gate],
+          (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
+          xDType,
+        )
+      : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), xDType),
+  );
   const x = inputs.floats(steady, xShape, xDType);
   const training: { training?: Training } = config.noisy
     ? {

@@ -15,6 +15,19 @@ export class Random {
     });
   }
 
+  /**
+   * Four words, from which another generator goes on as this one does.
+   * @internal
+   */
+  get state(): Uint32Array {
+    return this.#state.slice();
+  }
+
+  /** @internal */
+  set state(words: Uint32Array) {
+    this.#state.set(words);
+  }
+
   /** Uniform in [0, 1). */
   uniform(): number {
     const state = this.#state as unknown as [number, number, number, number];

@@ -5,6 +5,7 @@ import { type Shape, sameShape, shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { openDevice } from "../devices.js";
 import type { Case } from "./case.js";
+import { drawsOf } from "./draws.js";
 import { Inputs } from "./inputs.js";
 
 /** One output of a case, compared with the expected one. */
@@ -30,7 +31,7 @@ export interface CaseResult {
  */
 export async function runCase(subject: Case<string>, device: Device): Promise<CaseResult> {
   const expected = await expectedOutputs(subject);
-  using inputs = new Inputs(device, seedOf(subject), false);
+  using inputs = new Inputs(device, drawsOf(subject, seedOf(subject)), false);
   const checks: Check[] = [];
   for (const [output, tensor] of Object.entries(outputs(subject, inputs))) {
     const tolerance = subject.tolerances[output] ?? 0;
@@ -62,7 +63,7 @@ async function expectedOutputs(subject: Case<string>): Promise<Readonly<Record<s
 
 async function computeExpected(subject: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
   using reference = openDevice("reference", { poison: true });
-  using inputs = new Inputs(reference, seedOf(subject), true);
+  using inputs = new Inputs(reference, drawsOf(subject, seedOf(subject)), true);
   const expected = outputs(subject, inputs);
   const least = await leastMagnitudes(subject, expected);
   const entries: [string, ExpectedOutput][] = [];

@@ -104,17 +104,19 @@ function wholeWeights(
   format: WeightFormatName,
   [count, rows, columns]: readonly [number, number, number],
 ) {
-  const { device, random } = inputs;
   const width = weightFormat(format).scales?.columns || columns;
-  const values = new Float32Array(count * rows * columns);
-  for (let expert = 0; expert < count; expert++) {
-    const codes = randomValues(random, rows, columns, width, codesOf(format));
-    values.set(
-      codes.map((code) => code * 2 ** ((expert % 3) - 9)),
-      expert * rows * columns,
-    );
-  }
-  return inputs.keep(device.tensor(values, [count, rows, columns]));
+  const values = inputs.drawn((random) => {
+    const experts = new Float32Array(count * rows * columns);
+    for (let expert = 0; expert < count; expert++) {
+      const codes = randomValues(random, rows, columns, width, codesOf(format));
+      experts.set(
+        codes.map((code) => code * 2 ** ((expert % 3) - 9)),
+        expert * rows * columns,
+      );
+    }
+    return experts;
+  });
+  return inputs.keep(inputs.device.tensor(values, [count, rows, columns]));
 }
 
 /**

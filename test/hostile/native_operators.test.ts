@@ -8,6 +8,7 @@ import type { Fields } from "../../lib/core/operators/field.js";
 import { type OperatorName, operators } from "../../lib/core/operators/table.js";
 import type { Shape } from "../../lib/core/shape.js";
 import type { TensorHandle } from "../../lib/core/tensor_handle.js";
+import { Draws } from "../../lib/testing/draws.js";
 import { Inputs } from "../../lib/testing/inputs.js";
 import { cases } from "../../lib/testing/table.js";
 import { changes, type Known } from "../support/changed_tensors.js";
@@ -107,7 +108,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     const attacker = new Attacker(name);
     for (const subject of cases) {
       if (attacker.attacked.size === Object.keys(operators).length) break;
-      using inputs = new Inputs(attacker.device, subject.name, false);
+      using inputs = new Inputs(attacker.device, new Draws(subject.name), false);
       for (const tensor of Object.values(subject.run(inputs))) inputs.keep(tensor);
       attacker.backend.synchronizeSync();
     }

@@ -3,11 +3,15 @@ import { runCase } from "../../lib/testing/run.js";
 import { cases } from "../../lib/testing/table.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
-describe.each(kernelPaths)("the case table on $label", (path) => {
-  const device = openForTests(path);
+// One case after another on all devices: its numbers are drawn and its results computed once for them.
+describe("the case table", () => {
+  const devices = kernelPaths.map((path) => ({ label: path.label, device: openForTests(path) }));
+  const rows = cases.flatMap((subject) =>
+    devices.map(({ label, device }) => [subject.operator, subject.name, label, subject, device] as const),
+  );
 
-  test.each(cases.map((subject) => [subject.operator, subject.name, subject] as const))("%s: %s", async (...row) => {
-    const { checks } = await runCase(row[2], device());
+  test.each(rows)("%s: %s on %s", async (_operator, _name, _label, subject, device) => {
+    const { checks } = await runCase(subject, device());
     expect(checks.length).toBeGreaterThan(0);
     expect(checks.filter((check) => !check.passed)).toEqual([]);
   });

@@ -7,6 +7,7 @@ import type { MoeLayerOptions } from "../../layer/create.js";
 import { MoeLayer } from "../../moe_layer.js";
 import type { ReferenceTensor } from "../../reference/core/tensor.js";
 import type { Case } from "../case.js";
+import { drawsOf } from "../draws.js";
 import { type GivenForward, type GivenLayer, Inputs, type LayerCall } from "../inputs.js";
 import { projectionNames } from "../layer_case.js";
 import { withArrays, withTensors } from "./arrays.js";
@@ -24,8 +25,8 @@ const weightNames = [
 export function layerProblemOf(source: Case<string>, seed: number): Problem {
   const text = `${source.operator} ${source.name}${seed === 0 ? "" : ` ${seed}`}`;
   using device = openDevice("reference", { poison: true });
-  using drawn = new Inputs(device, text, false);
-  using exact = new Inputs(device, text, true);
+  using drawn = new Inputs(device, drawsOf(source, text), false);
+  using exact = new Inputs(device, drawsOf(source, text), true);
   const { layer, given, x, options, y } = forwardOf(source, drawn);
   const { y: expected } = forwardOf(source, exact);
   const { weights, config } = partsOf(given);

@@ -10,6 +10,7 @@ import { openReference } from "../../reference/backend.js";
 import { ReferenceTensor } from "../../reference/core/tensor.js";
 import type { ReferencePackedExperts } from "../../reference/experts/packed_experts.js";
 import type { Case } from "../case.js";
+import { drawsOf } from "../draws.js";
 import { Inputs } from "../inputs.js";
 import { arrayOf, withArrays } from "./arrays.js";
 import type { OutputArray, Problem } from "./subject.js";
@@ -74,7 +75,7 @@ function record(operator: OperatorName, source: Case<string>, seed: string, exac
     return handle;
   };
   using device = new Device("reference", backend, "");
-  using inputs = new Inputs(device, seed, exact);
+  using inputs = new Inputs(device, drawsOf(source, seed), exact);
   const results = Object.entries(source.run(inputs));
   const returned = new Map(results.map(([output, tensor]) => [(tensor as Tensor).handle as unknown, output]));
   device.synchronizeSync();
