@@ -166,7 +166,7 @@ class Quantizer {
     const value = f32(scaled + zeroPoint);
     if (code === "e4m3") return toE4M3(value);
     if (table === undefined) {
-      return roundToEven(clamped(value, this.#codes.lowest, this.#codes.highest)) & (2 ** bits - 1);
+      return roundToEven(clamped(value, this.#codes.lowest, this.#codes.highest)) & ((1 << bits) - 1);
     }
     return nearestEntry(table, value);
   }
