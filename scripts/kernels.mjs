@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { renderTable } from "../dist/terminal/table.js";
+import { renderTable } from "#lib/terminal/table.js";
 import { root } from "./build_native.mjs";
 import { readOptions, wrongOption } from "./options.mjs";
 

@@ -15,7 +15,6 @@ import {
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
-import { buildSync } from "esbuild";
 import { addonFile, platformName, platformPackage, platforms } from "../dist/core/platforms.js";
 import { buildNative, root, strip } from "./build_native.mjs";
 import { readOptions, wrongOption } from "./options.mjs";
@@ -99,16 +98,14 @@ Devices: ${devices}. Needs: ${needs}.
   pack(folder, `${devices}; needs ${needs}`);
 }
 
-/** The files that npm would pack from the repository, with joined modules and the manifest that users need. */
+/** The files that npm would pack from the repository, with the manifest that users need. */
 function packMain({ devDependencies: _, imports: __, scripts, ...manifest }) {
   const folder = join(staging, "main");
   const [{ files }] = JSON.parse(npm(["pack", "--dry-run", "--json", "--ignore-scripts"], root));
   for (const { path } of files) {
-    if (/^dist\/.*\.js(\.map)?$/.test(path)) continue;
     mkdirSync(dirname(join(folder, path)), { recursive: true });
     cpSync(join(root, path), join(folder, path));
   }
-  joinModules(manifest, join(folder, "dist"));
   const names = Object.keys(platforms).map(platformPackage);
   writeManifest(folder, {
     ...manifest,
@@ -116,28 +113,6 @@ function packMain({ devDependencies: _, imports: __, scripts, ...manifest }) {
     optionalDependencies: Object.fromEntries(names.map((name) => [name, manifest.version])),
   });
   pack(folder, `takes its addon from ${names.join(", ")}`);
-}
-
-/** Joins the modules: Node takes most of a millisecond for each file that it imports, and there are hundreds. */
-function joinModules({ exports, bin }, outdir) {
-  const named = Object.values(exports).flatMap((target) => target.default ?? []);
-  const ofInstall = ["addon_files", "not_built", "platforms"].map((name) => `dist/core/${name}.js`); // scripts/install.mjs
-  buildSync({
-    absWorkingDir: root,
-    entryPoints: [...named, ...Object.values(bin), ...ofInstall],
-    outdir,
-    outbase: "dist",
-    chunkNames: "chunks/[name]-[hash]",
-    bundle: true,
-    splitting: true, // so that all entry points share one Tensor
-    format: "esm",
-    platform: "node",
-    target: "node20",
-    packages: "external",
-    keepNames: true,
-    sourcemap: true,
-    logLevel: "warning",
-  });
 }
 
 function writeManifest(folder, manifest) {

@@ -1,9 +1,10 @@
 // Brings a checkout up to date: dependencies, compiled TypeScript, native addon. Skips what is up to date already.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { buildNative, describeToolchain, root } from "./build_native.mjs";
+import { listFiles } from "./files.mjs";
 import { readOptions } from "./options.mjs";
 
 const usage = `Usage: npm run setup -- [--typescript] [--bench] [--examples] [--peers] [--docs]
@@ -20,8 +21,8 @@ process.chdir(root);
 
 updateDependencies("dependencies", ".");
 if (flags.peers) updateDependencies("peers", "bench/peers/programs");
-update("typescript", "tsc, lib to dist", {
-  inputs: ["lib", "tsconfig.json", "package-lock.json"],
+update("typescript", "tsc, lib to build/lib; esbuild, its modules joined to dist", {
+  inputs: ["lib", "package.json", "scripts/join_modules.mjs", "tsconfig.json", "package-lock.json"],
   output: "dist/index.js",
   make: compileLibrary,
 });
@@ -129,11 +130,13 @@ function compile(project) {
 function compileLibrary() {
   const failure = compile("tsconfig.json");
   if (failure) return failure;
-  // Outputs of deleted source files would be published with the rest.
-  for (const path of listFiles("dist")) {
-    const source = path.replace(/^dist/, "lib").replace(/(\.d\.ts|\.js)(\.map)?$/, ".ts");
+  // Types of deleted source files would be published with the rest.
+  for (const path of [...listFiles("build/lib"), ...listFiles("dist")]) {
+    const source = path.replace(/^(build\/lib|dist)/, "lib").replace(/(\.d\.ts|\.js(\.map)?)$/, ".ts");
     if (!existsSync(source)) rmSync(path);
   }
+  const unjoined = run(process.execPath, ["scripts/join_modules.mjs"]);
+  if (unjoined) return unjoined;
   chmodSync("dist/cli/main.js", 0o755);
   return undefined;
 }
@@ -142,14 +145,6 @@ function run(command, args, options = {}) {
   const { status, signal, error } = spawnSync(command, args, { stdio: "inherit", ...options });
   if (error) return `${command}: ${error.message}`;
   return status === 0 ? undefined : `${[command, ...args].join(" ")}: ${signal ?? `exit code ${status}`}`;
-}
-
-function listFiles(path) {
-  if (!statSync(path).isDirectory()) return [path];
-  return readdirSync(path)
-    .filter((name) => name !== "node_modules")
-    .sort()
-    .flatMap((name) => listFiles(`${path}/${name}`));
 }
 
 /** A hash of the contents of files and folders, and of `facts`. */

@@ -1,4 +1,4 @@
-import { shapes } from "../../dist/testing/shapes.js";
+import { shapes } from "#lib/testing/shapes.js";
 
 /**
  * What a run does. `filter`: which cases to verify. `golden`: how the names of the golden files to compare end. For the

@@ -5,6 +5,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -21,7 +22,7 @@ const project = mkdtempSync(join(tmpdir(), "moe setup "));
 
 const files = {
   "lib/index.ts": "export const answer: number = 42;\n",
-  "lib/cli/main.ts": 'console.log("main");\n',
+  "lib/cli/main.ts": 'import { answer } from "../index.js";\nconsole.log("main", answer);\n',
   "native/addon.c": `#include <node_api.h>
 NAPI_MODULE_INIT() { return exports; }
 `,
@@ -34,8 +35,14 @@ target_include_directories(moe_kernels PRIVATE \${MOE_NODE_HEADERS})
 `,
 };
 
+/** Modules that are published beside those of `files`. */
+const published = [
+  ...["checkpoint/safetensors/index", "checkpoint/gguf/index", "testing/index", "bench/index"],
+  ...["core/addon_files", "core/not_built", "core/platforms"],
+].map((name) => [`lib/${name}.ts`, "export {};\n"]);
+
 beforeAll(() => {
-  for (const [path, content] of Object.entries(files)) {
+  for (const [path, content] of [...Object.entries(files), ...published] as [string, string][]) {
     mkdirSync(dirname(join(project, path)), { recursive: true });
     writeFileSync(join(project, path), content);
   }
@@ -43,9 +50,7 @@ beforeAll(() => {
     "package.json",
     "package-lock.json",
     "tsconfig.json",
-    "scripts/setup.mjs",
-    "scripts/build_native.mjs",
-    "scripts/options.mjs",
+    ...["setup", "build_native", "files", "join_modules", "options"].map((name) => `scripts/${name}.mjs`),
   ];
   for (const path of copies) cpSync(join(root, path), join(project, path));
   symlinkSync(join(root, "node_modules"), join(project, "node_modules"));
@@ -74,7 +79,7 @@ describe("setup in a path with spaces", () => {
   test("builds the addon without a network", () => {
     expect(setup()).toMatchObject({ status: 0, done: ["native"] });
     expect(spawnSync(process.execPath, [join(project, "dist/cli/main.js")], { encoding: "utf8" }).stdout).toBe(
-      "main\n",
+      "main 42\n",
     );
   });
 
@@ -93,10 +98,23 @@ describe("setup in a path with spaces", () => {
   test("removes the outputs of a deleted source file", () => {
     writeFileSync(join(project, "lib/extra.ts"), "export {};\n");
     setup(["--typescript"]);
-    expect(existsSync(join(project, "dist/extra.js"))).toBe(true);
+    const outputs = ["build/lib/extra.js", "build/lib/extra.js.map", "dist/extra.d.ts"];
+    const present = () => outputs.filter((path) => existsSync(join(project, path)));
+    expect(present()).toEqual(outputs);
     rmSync(join(project, "lib/extra.ts"));
     setup(["--typescript"]);
-    expect(existsSync(join(project, "dist/extra.js"))).toBe(false);
+    expect(present()).toEqual([]);
+  });
+
+  test("joins modules, and leaves nothing of what was joined before", () => {
+    const scripts = () =>
+      readdirSync(join(project, "dist"), { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".js"));
+    const before = scripts();
+    expect(before.filter((path) => path.startsWith("chunks"))).toHaveLength(1);
+    appendFileSync(join(project, "lib/index.ts"), "export const another = 1;\n");
+    setup(["--typescript"]);
+    expect(scripts()).toHaveLength(before.length);
+    expect(scripts()).not.toEqual(before);
   });
 
   test("fails if the compiler reports an error, and tries again next time", () => {

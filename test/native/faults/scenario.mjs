@@ -20,7 +20,7 @@ import {
   permute,
   sort,
 } from "../../../dist/index.js";
-import { randomLayer } from "../../../dist/testing/random_layer.js";
+import { randomLayer } from "../../../dist/testing/index.js";
 
 const [, , modulePath, deviceName, phaseName, kind, how, every, ...known] = process.argv;
 const faults = createRequire(import.meta.url)(modulePath);
