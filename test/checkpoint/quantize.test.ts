@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import { Model } from "../../lib/checkpoint/model.js";
 import {
   type QuantizeCheckpointOptions,
@@ -166,7 +166,11 @@ describe("a quantised checkpoint", () => {
     rmSync(shard);
     await writeSafetensors(shard, tensors);
     const out = fresh();
+    using reads = vi.spyOn(SafetensorsFile.prototype, "readRange");
     const { errors, files } = await run(path, out, { format: "nvfp4" });
+    const read = reads.mock.calls.map(([name]) => name).filter((name) => name.includes("expert"));
+    expect(read, "each matrix is read once").toHaveLength(new Set(read).size);
+    expect(errors).toHaveLength(3 * (E + 1) * layers);
     expect(Math.max(...errors.map(({ error }) => error))).toBeLessThan(0.15);
     const written = await readTensors(join(out, `model-0000${files}-of-0000${files}.safetensors`));
     const scales = [...written].filter(([name]) => name.endsWith(".gate_proj.weight_global_scale"));

@@ -16,9 +16,10 @@ export interface PlannedMatrix extends PackedMatrix {
   readonly role: string;
   /** Its floats: a tensor, or an expert's part of one, which may hold another matrix too. */
   readonly source: LocatedWeight;
-  /** The matrix of the same size with which it shares the scale of its scales. */
-  readonly partner?: LocatedWeight;
 }
+
+/** Matrices of the same size that are quantised together and share the scale of their scales. Most are alone. */
+export type MatrixSet = readonly [PlannedMatrix, ...PlannedMatrix[]];
 
 /** A tensor to copy, perhaps under another name. */
 export interface CopiedTensor {
@@ -29,13 +30,13 @@ export interface CopiedTensor {
 /** A file to write: matrices to quantise, or tensors to copy. */
 export interface PlannedFile {
   readonly name: string;
-  readonly matrices: readonly PlannedMatrix[];
+  readonly sets: readonly MatrixSet[];
   readonly copied: readonly CopiedTensor[];
 }
 
 /** What becomes of a layer's tensors. */
 interface PlannedLayer {
-  readonly matrices: readonly PlannedMatrix[];
+  readonly sets: readonly MatrixSet[];
   /** New names of tensors that are copied. */
   readonly renamed: ReadonlyMap<string, string>;
   /** Whether its tensors get other names than they have. */
@@ -54,7 +55,7 @@ export async function planFiles(
 ): Promise<readonly PlannedFile[]> {
   const planned: PlannedLayer[] = [];
   for (const layer of layers) planned.push(await planLayer(model, checkpoint, layout, layer));
-  const matrices = planned.flatMap((layer) => layer.matrices);
+  const matrices = planned.flatMap((layer) => layer.sets.flat());
   if (matrices.length === 0) throw badCheckpoint(model.fields.path, "expected layers with experts, got none");
   const all = model.layersWithExperts();
   if (planned.some(({ rearranged }) => rearranged) && !all.every((layer) => layers.includes(layer))) {
@@ -68,13 +69,17 @@ export async function planFiles(
   const copies = others.map((name): CopiedTensor => ({ name, target: renamed.get(name) ?? name }));
   const groups: Omit<PlannedFile, "name">[] = [];
   for (const copied of await inFiles(copies, (copy) => bytesOfCopy(copy, checkpoint))) {
-    groups.push({ matrices: [], copied });
+    groups.push({ sets: [], copied });
   }
   for (const layer of planned) {
-    const bytesOf = async (tensor: readonly PlannedMatrix[]) =>
-      tensor.reduce((sum, one) => sum + bytesOfMatrix(one), 0);
-    for (const some of await inFiles(byTarget(layer.matrices), bytesOf)) {
-      groups.push({ matrices: some.flat(), copied: [] });
+    const bytesOf = async (tensor: readonly MatrixSet[]) =>
+      tensor.flat().reduce((sum, one) => sum + bytesOfMatrix(one), 0);
+    // A tensor, or those of a set, are in one file.
+    for (const some of await inFiles(
+      groupBy(layer.sets, ([{ target }]) => target),
+      bytesOf,
+    )) {
+      groups.push({ sets: some.flat(), copied: [] });
     }
   }
   const number = (index: number) => String(index).padStart(5, "0");
@@ -100,15 +105,16 @@ async function inFiles<T>(entries: readonly T[], bytesOf: (entry: T) => Promise<
   return files;
 }
 
-/** The matrices of each tensor that is written. */
-function byTarget(matrices: readonly PlannedMatrix[]): readonly (readonly PlannedMatrix[])[] {
-  const tensors = new Map<string, PlannedMatrix[]>();
-  for (const matrix of matrices) {
-    const own = tensors.get(matrix.target) ?? [];
-    tensors.set(matrix.target, own);
-    own.push(matrix);
+/** Entries of one key together, in the order of the first ones. */
+function groupBy<T>(entries: readonly T[], keyOf: (entry: T) => string): [T, ...T[]][] {
+  const groups = new Map<string, [T, ...T[]]>();
+  for (const entry of entries) {
+    const key = keyOf(entry);
+    const group = groups.get(key);
+    if (group) group.push(entry);
+    else groups.set(key, [entry]);
   }
-  return [...tensors.values()];
+  return [...groups.values()];
 }
 
 /** Bytes of the matrix's floats. */
@@ -167,18 +173,8 @@ async function planLayer(
       columns,
     });
   });
-  const paired = layout.pairsGateAndUp ? withPartners(matrices) : matrices;
-  return { matrices: paired, renamed, rearranged: written !== used || layout.stacked };
-}
-
-/** Gates with the up beside each, and the other way round. */
-function withPartners(matrices: readonly PlannedMatrix[]): readonly PlannedMatrix[] {
-  const sources = new Map(matrices.map(({ place, source }) => [place, source]));
-  return matrices.map((matrix) => {
-    const [, expert, kind] = /^(.*)\.(gate|up)$/.exec(matrix.place) ?? [];
-    const partner = kind && sources.get(`${expert}.${kind === "gate" ? "up" : "gate"}`);
-    return partner ? { ...matrix, partner } : matrix;
-  });
+  const setOf = ({ place }: PlannedMatrix) => (layout.pairsGateAndUp ? place.replace(/\.(gate|up)$/, "") : place);
+  return { sets: groupBy(matrices, setOf), renamed, rearranged: written !== used || layout.stacked };
 }
 
 /** The family's storage in which every matrix has a tensor of its own; the present one, if it is such. */

@@ -11,8 +11,8 @@ import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.j
 import { layoutOf } from "./layout_of.js";
 import { type Existing, OutputFolder } from "./output_folder.js";
 import { addMatrix, type PackedLayout } from "./packed_layout.js";
-import { bytesOfCopy, bytesOfMatrix, type PlannedFile, planFiles } from "./plan.js";
-import { type MatrixError, quantizeMatrix } from "./quantize_matrix.js";
+import { bytesOfCopy, bytesOfMatrix, type MatrixSet, type PlannedFile, type PlannedMatrix, planFiles } from "./plan.js";
+import { type MatrixError, quantizeMatrices, type SourceMatrix } from "./quantize_matrix.js";
 import { checkFloats, readSource, sourceOf } from "./source.js";
 import { StoredMatrices } from "./stored_matrices.js";
 
@@ -96,8 +96,8 @@ export async function quantizeCheckpoint(
 
 async function totalBytes(files: readonly PlannedFile[], checkpoint: ShardedCheckpoint): Promise<number> {
   let total = 0;
-  for (const { matrices, copied } of files) {
-    for (const matrix of matrices) total += bytesOfMatrix(matrix);
+  for (const { sets, copied } of files) {
+    for (const matrix of sets.flat()) total += bytesOfMatrix(matrix);
     for (const copy of copied) total += await bytesOfCopy(copy, checkpoint);
   }
   return total;
@@ -113,7 +113,7 @@ interface Work {
   readonly report: (bytes: number) => void;
 }
 
-async function writeFile(path: string, { matrices, copied }: PlannedFile, work: Work): Promise<void> {
+async function writeFile(path: string, { sets, copied }: PlannedFile, work: Work): Promise<void> {
   const tensors = new Map<string, SafetensorsInput>();
   const errors: MatrixError[] = [];
   for (const { name, target } of copied) {
@@ -122,18 +122,32 @@ async function writeFile(path: string, { matrices, copied }: PlannedFile, work: 
     work.report(tensor.data.byteLength);
   }
   using stored = new StoredMatrices(work.device);
-  for (const matrix of matrices) {
-    const { layer, place, role, source } = matrix;
-    const shape = [matrix.rows, matrix.columns];
-    using values = await stored.read(source, shape);
-    using partner = matrix.partner && (await stored.read(matrix.partner, shape));
-    const { bytes, error } = await quantizeMatrix(values, work.format, work.scale, placeOf(source), partner);
-    errors.push({ layer, place, role, error });
-    addMatrix(tensors, work.layout, matrix, bytes);
-    work.report(bytesOfMatrix(matrix));
+  for (const set of sets) {
+    for (const [index, { bytes, error }] of (await quantizeSet(set, stored, work)).entries()) {
+      const matrix = set[index] as PlannedMatrix;
+      const { layer, place, role } = matrix;
+      errors.push({ layer, place, role, error });
+      addMatrix(tensors, work.layout, matrix, bytes);
+      work.report(bytesOfMatrix(matrix));
+    }
   }
   const metadata = { format: "pt", ...(errors.length > 0 && { [errorsKey]: JSON.stringify(errors) }) };
   await writeSafetensors(path, tensors, { metadata });
+}
+
+async function quantizeSet(set: MatrixSet, stored: StoredMatrices, { format, scale }: Work) {
+  const [first, ...others] = set;
+  const read = async ({ source, rows, columns }: PlannedMatrix): Promise<SourceMatrix> => ({
+    values: await stored.read(source, [rows, columns]),
+    place: placeOf(source),
+  });
+  const matrices: [SourceMatrix, ...SourceMatrix[]] = [await read(first)];
+  try {
+    for (const matrix of others) matrices.push(await read(matrix));
+    return await quantizeMatrices(matrices, format, scale);
+  } finally {
+    for (const { values } of matrices) values.dispose();
+  }
 }
 
 function readErrors({ metadata, path }: SafetensorsFile): readonly MatrixError[] {

@@ -23,29 +23,45 @@ interface QuantizedMatrix {
   readonly error: number;
 }
 
+/** A matrix of floats, and where it comes from, for errors. */
+export interface SourceMatrix {
+  readonly values: Tensor<FloatDType>;
+  readonly place: string;
+}
+
 /**
  * Quantises a matrix on its device, and reads the result.
- * @param place where the matrix comes from, for errors.
- * @param partner a matrix of the same size, together with which it is quantised: both get one scale of their scales.
  * @throws BAD_CHECKPOINT if an element is not finite.
  */
 export async function quantizeMatrix(
-  values: Tensor<FloatDType>,
+  { values, place }: SourceMatrix,
   format: WeightFormat,
   scale: ScaleChoice,
-  place: string,
-  partner?: Tensor<FloatDType>,
 ): Promise<QuantizedMatrix> {
-  using both = partner && oneAboveOther(values, partner);
-  using whole = quantize(both ?? values, format.name, { scale });
-  if (both === undefined) return await readWeight(whole, values, place);
-  const [rows] = values.shape as [number, number];
-  const own = mapTensors(whole, (tensor) => tensor.rows(0, rows));
-  try {
-    return await readWeight(own, values, place);
-  } finally {
-    disposeQuantized(own);
+  using weight = quantize(values, format.name, { scale });
+  return await readWeight(weight, values, place);
+}
+
+/** The same with matrices of one size, which get one scale of their scales. */
+export async function quantizeMatrices(
+  matrices: readonly [SourceMatrix, ...SourceMatrix[]],
+  format: WeightFormat,
+  scale: ScaleChoice,
+): Promise<readonly QuantizedMatrix[]> {
+  if (matrices.length === 1) return [await quantizeMatrix(matrices[0], format, scale)];
+  using all = oneAboveOther(matrices);
+  using whole = quantize(all, format.name, { scale });
+  const [rows] = matrices[0].values.shape as [number, number];
+  const quantized: QuantizedMatrix[] = [];
+  for (const [index, { values, place }] of matrices.entries()) {
+    const own = mapTensors(whole, (tensor) => tensor.rows(index * rows, (index + 1) * rows));
+    try {
+      quantized.push(await readWeight(own, values, place));
+    } finally {
+      disposeQuantized(own);
+    }
   }
+  return quantized;
 }
 
 /** What a weight holds, and how it differs from the values that it was made of. */
@@ -75,17 +91,17 @@ async function readWeight(
   return { bytes, error };
 }
 
-/** Two matrices [N, K] as one [2 N, K] of float32, which holds all floats exactly. */
-function oneAboveOther(first: Tensor<FloatDType>, second: Tensor<FloatDType>): Tensor<"f32"> {
-  const { device } = first;
-  const [rows, columns] = first.shape as [number, number];
-  const both = device.empty([2 * rows, columns], "f32");
-  for (const [index, matrix] of [first, second].entries()) {
-    const source = denseMatrix(matrix, 0);
-    const target = both.handle.view([rows, columns], index * rows * columns);
+/** Matrices [N, K] as one of float32, which holds all floats exactly. */
+function oneAboveOther(matrices: readonly [SourceMatrix, ...SourceMatrix[]]): Tensor<"f32"> {
+  const { device, shape } = matrices[0].values;
+  const [rows, columns] = shape as [number, number];
+  const all = device.empty([matrices.length * rows, columns], "f32");
+  for (const [index, { values }] of matrices.entries()) {
+    const source = denseMatrix(values, 0);
+    const target = all.handle.view([rows, columns], index * rows * columns);
     device.backend.copyMatrix({ source, target });
     source.handle.free();
     target.free();
   }
-  return both;
+  return all;
 }

@@ -54,7 +54,7 @@ export async function quantizeToGguf(
   if (begun.tensors === 0) await file.write(layout.header, 0);
   using stored = new StoredMatrices(device);
   const data = new TensorData(checkpoint, stored, async (values, place) => {
-    const quantized = await quantizeMatrix(values, format, scale, place);
+    const quantized = await quantizeMatrix({ values, place }, format, scale);
     if (!hasSixBitScales(type)) return quantized;
     return withSixBitScales(format, Float32Array.from(await values.data()), quantized.bytes as BlockWeight);
   });
