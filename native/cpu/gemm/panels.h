@@ -33,8 +33,9 @@ struct PanelLayout {
   PanelLayout() = default;
   PanelLayout(const ExpertProduct& weights, const PanelFormat& format, int64_t panel_columns);
 
-  // Where k, a multiple of the step, is in a panel.
-  int64_t place_of(int64_t k) const { return scales.bytes + k / step * step_bytes; }
+  // Where k, a multiple of the step, is in a panel. A division takes as long as a part of a short tile, so that there
+  // is none for the beginning.
+  int64_t place_of(int64_t k) const { return scales.bytes + (k == 0 ? 0 : k / step * step_bytes); }
   int64_t expert_bytes() const { return panels * panel_bytes; }
 };
 

@@ -124,9 +124,8 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         return product.x_sums + tile.first_row * x_sums_per_row +
                layout.scales.segments_in(k) * tile.rows * product.gemm->row_sums;
       };
-      // Where this block is in a panel. Without divisions for single tiles: one takes as long as a part of a short
-      // tile.
-      const int64_t begin = k == 0 ? 0 : layout.place_of(k), first_code = k == 0 ? layout.scales.bytes : begin;
+      // Where this block is in a panel. The first one begins with the scales.
+      const int64_t first_code = layout.place_of(k), begin = k == 0 ? 0 : first_code;
       const int64_t end = last ? layout.panel_bytes : layout.place_of(k + k_count);
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
         const int64_t panel = item.first_panel + p;
