@@ -8,6 +8,7 @@
 #include "binding/errors.h"
 #include "binding/field_reader.h"
 #include "binding/layer.h"
+#include "binding/layer_description.h"
 #include "binding/offload_budget.h"
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"

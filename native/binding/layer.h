@@ -10,8 +10,6 @@
 
 namespace moe::binding {
 
-LayerDescription layer_description(Napi::Env env, Napi::Object given);
-
 class LayerObject : public Object<LayerObject> {
  public:
   static void define(Napi::Env env);

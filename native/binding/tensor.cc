@@ -6,6 +6,7 @@
 
 #include "binding/addon.h"
 #include "binding/arguments.h"
+#include "binding/arrays.h"
 #include "binding/errors.h"
 #include "core/convert.h"
 #include "core/host_memory.h"
@@ -13,19 +14,6 @@
 namespace moe::binding {
 
 namespace {
-
-// Calls JavaScript's constructor, which throws if there is no memory. napi_create_arraybuffer ends the process.
-Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
-  check(env, HostMemory::of_process().check(bytes));
-  try {
-    return Addon::of(env)
-        .array_buffer.New({Napi::Number::New(env, static_cast<double>(bytes))})
-        .As<Napi::ArrayBuffer>();
-  } catch (const Napi::Error&) {
-    throw_error(env, {Code::out_of_memory, "data: JavaScript has no memory for an array of " + std::to_string(bytes) +
-                                               " bytes; read the tensor in parts, with rows()"});
-  }
-}
 
 // Converting to bf16 takes no longer than copying. To f16 it takes several times as long, so that more values than
 // these are copied and converted by the stream.
@@ -47,20 +35,6 @@ Status write_halves(Backend& backend, const TensorView& target, const float* val
     MOE_TRY(backend.write(target.as<uint16_t>() + begin, halves, static_cast<size_t>(count) * sizeof *halves));
   }
   return {};
-}
-
-// The memory of a Uint8Array of so many bytes; null for any other, such as one whose buffer was transferred.
-void* bytes_of_array(Napi::Env env, Napi::Value array, size_t bytes) {
-  static char none;
-  napi_typedarray_type type = napi_int8_array;
-  size_t length = 0;
-  void* data = nullptr;
-  if (!array.IsTypedArray() ||
-      napi_get_typedarray_info(env, array, &type, &length, &data, nullptr, nullptr) != napi_ok) {
-    return nullptr;
-  }
-  if (type != napi_uint8_array || length != bytes) return nullptr;
-  return bytes == 0 ? &none : data;
 }
 
 [[noreturn]] void throw_target(Napi::Env env) {
