@@ -138,8 +138,9 @@ template <FactorOffset offset, int bias, int rows, class Factors, class Total>
 #pragma GCC unroll 2
       for (int j = 0; j < vectors; ++j) moved[r][j] = Vector::zero();
     }
-    const float* x_sums = t.x_sums + run.begin * t.rows + first_row;
-    for (int64_t s = run.begin; offset != FactorOffset::none && s < run.end; ++s, x_sums += t.rows) {
+    const int64_t segments = offset == FactorOffset::none ? 0 : run.end - run.begin;
+    const float* x_sums = segments == 0 ? nullptr : t.x_sums + run.begin * t.rows + first_row;
+    for (int64_t s = run.begin; s < run.begin + segments; ++s, x_sums += t.rows) {
       Vector of_segment[vectors];
 #pragma GCC unroll 2
       for (int j = 0; j < vectors; ++j) of_segment[j] = factors.offset_of(s, begin + j);
