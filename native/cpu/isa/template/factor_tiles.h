@@ -1,7 +1,8 @@
 // Tiles of products of 8-bit integer rows with weights whose scales are integers too, below a float scale for several
 // of them: the k-quants. See integer_tiles.h.
 //
-// A segment's scale is a factor of its products. Sums run on through all segments of an upper scale, exact in 32 bits.
+// A segment's scale is a factor of its products. Sums run on through all segments of an upper scale, exact in 32 bits,
+// or, of digits, as the floats that a segment's three sums stand for.
 // Where Products adds pairs of products by multiplying them by one, it multiplies by the factor instead, at no cost.
 
 // What multiplies the sums of x: the minima of unsigned codes, whose bias cancels what they were lowered by when they
