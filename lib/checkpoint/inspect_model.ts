@@ -1,5 +1,6 @@
 import { dtypes, type FloatDType } from "../core/dtype.js";
 import { isMoeError } from "../core/errors.js";
+import { groupBy } from "../core/group_by.js";
 import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
@@ -195,17 +196,12 @@ function checkExpertCount({ formula: { path } }: OpenedModel, members: readonly 
 
 /** The layers, grouped by equal configuration. */
 function equalLayers({ formula }: OpenedModel, layers: readonly number[]): readonly (readonly Member[])[] {
-  const groups = new Map<string, Member[]>();
-  for (const layer of layers) {
+  const members = layers.map((layer): Member => {
     const config = formula.config(layer);
     const tensors = formula.tensors(layer);
-    const details = layerDetails(config, tensors);
-    const key = JSON.stringify([config, details]);
-    const group = groups.get(key) ?? [];
-    groups.set(key, group);
-    group.push({ layer, config, tensors, details });
-  }
-  return [...groups.values()];
+    return { layer, config, tensors, details: layerDetails(config, tensors) };
+  });
+  return groupBy(members, ({ config, details }) => JSON.stringify([config, details]));
 }
 
 /** What the tensors of a layer tell of it. */

@@ -1,4 +1,5 @@
 import { MoeError, unexpected } from "../../core/errors.js";
+import { groupBy } from "../../core/group_by.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type LayerTensors, mapWeights, type NamedWeight } from "../locate.js";
@@ -103,18 +104,6 @@ async function inFiles<T>(entries: readonly T[], bytesOf: (entry: T) => Promise<
     bytes += own;
   }
   return files;
-}
-
-/** Entries of one key together, in the order of the first ones. */
-function groupBy<T>(entries: readonly T[], keyOf: (entry: T) => string): [T, ...T[]][] {
-  const groups = new Map<string, [T, ...T[]]>();
-  for (const entry of entries) {
-    const key = keyOf(entry);
-    const group = groups.get(key);
-    if (group) group.push(entry);
-    else groups.set(key, [entry]);
-  }
-  return [...groups.values()];
 }
 
 /** Bytes of the matrix's floats. */
