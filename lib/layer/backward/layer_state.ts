@@ -80,7 +80,8 @@ function moveEach<From extends Disposable, To extends Disposable>(
  * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x (not a copy: do not write to it before), the
  * rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's dtype), and ids and
  * weights of the routing; with `norm` also the normalised tokens. With `recompute: true` only x and the routing. With
- * `offload: true` all but the routing is in the host's memory until then. `backward` frees it, and so does `dispose()`.
+ * `offload: true` all but x as it was given and the routing is in the host's memory until then. `backward` frees it, and
+ * so does `dispose()`.
  */
 export class LayerState implements Disposable {
   #pass: KeptPass | undefined;
