@@ -32,7 +32,9 @@ export async function race(
     prepared.push(await prepareContenders(benchCase, contenders));
     await timeCalls(device, benchCase, 0, calls);
   }
-  const theirTurns = prepared.flatMap((one) => one.contenders.flatMap(({ turn }) => turn ?? []));
+  const theirTurns = prepared.flatMap((one) =>
+    one.contenders.flatMap(({ timed }) => (timed ? (time: number) => timed.turn(time) : [])),
+  );
   const ourTurns = cases.map((benchCase) => (time: number) => timeCalls(device, benchCase, time, calls));
   const turns = [...ourTurns, ...theirTurns].map((turn) => {
     const one = () => turn(seconds / rounds);
@@ -46,10 +48,11 @@ export async function race(
       ...resultOf(benchCase, own),
       timesFirst: index === 0 ? null : ratios(own.map(medianTotal), (times[0] as Rounds).map(medianTotal)),
       errors: prepared[index]?.ours ?? null,
-      contenders: (prepared[index] as Prepared).contenders.map(({ name, of, check, turn }): ContenderResult => {
-        const measured: Rounds | undefined = turn && theirs.next().value;
+      contenders: (prepared[index] as Prepared).contenders.map(({ name, of, check, timed }): ContenderResult => {
+        const taken: Rounds | undefined = timed && theirs.next().value;
+        const measured = timed?.end ? undefined : taken;
         return {
-          ...{ name, of, ...check },
+          ...{ name, of, ...check, ...timed?.end },
           total: measured ? summarize(measured.flat().map(({ total }) => total)) : null,
           timesOurs: measured ? ratios(measured.map(medianTotal), own.map(medianTotal)) : null,
         };

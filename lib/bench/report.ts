@@ -15,7 +15,7 @@ export interface ContenderResult {
   readonly errors: readonly OutputError[];
   /** What was compared, such as "12 of 1024 rows"; empty if it was everything. */
   readonly of: string;
-  /** Why it was not timed: it threw, or its results are wrong; else null. */
+  /** Why it is not ranked: it threw, at first or while it was timed, or its results are wrong; else null. */
   readonly failure: string | null;
   /** Why it was not asked, or said that it does not support the case; else null. */
   readonly leftOut: string | null;

@@ -70,6 +70,12 @@ export function describe(value: unknown): string {
   }
 }
 
+/** What was thrown by code that is not this package's, in words. */
+export function messageOf(thrown: unknown): string {
+  const message: unknown = types.isNativeError(thrown) ? thrown.message : thrown;
+  return typeof message === "string" && message !== "" ? message : describe(thrown);
+}
+
 function descriptionOf(value: unknown): string {
   if (typeof value === "string") return printable(JSON.stringify(short(value)));
   if (typeof value === "bigint") return BigInt.asIntN(129, value) === value ? `${value}n` : "a bigint of over 128 bits";

@@ -91,6 +91,8 @@ export default { name: "${name}", ${more} operators: { ${operators} } };`,
     write("wrong", right.replace("weights.data[slot] *", ""), "supports: (_, { rows }) => rows.dtype === 'f32',");
     write("thrown", 'async combine() { throw new Error("no device"); },');
     write("meddler", right.replace("return { y };", "rows.data[0] += 1; return { y };"));
+    const once = 'if (this.called) throw new Error("lost device"); this.called = true; return { y };';
+    write("quitter", right.replace("return { y };", once));
   });
 
   test("are checked, timed in turns and compared with us", async () => {
@@ -133,6 +135,21 @@ export default { name: "${name}", ${more} operators: { ${operators} } };`,
     for (const { total, timesOurs } of contenders)
       expect({ total, timesOurs }).toEqual({ total: null, timesOurs: null });
     expect(stdout).toMatch(/^ +thrown +3 +not ranked: no device$/m);
+  });
+
+  test("that fail while they are timed are not ranked, and everything is written", async () => {
+    const { exitCode, stdout, stderr } = await benchReference(
+      ...["--dtype", "f32", "--operator", "combine", "--json", file("quitter.json"), "--chart", file("quitter.html")],
+      ...["quitter", "right"].flatMap((name) => ["--contender", file(`${name}.mjs`)]),
+    );
+    expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: "Timing 64x32x8x2 f32, 2 threads ...\n" });
+    const [{ results }] = readReport("quitter.json").groups as [Group];
+    expect(results[0]?.contenders).toMatchObject([
+      { name: "quitter", failure: "in a timed call: lost device", total: null },
+      { name: "right", failure: null, timesOurs: { samples: 2 } },
+    ]);
+    expect(stdout).toMatch(/^ +quitter +3 .* not ranked: in a timed call: lost device$/m);
+    expect(readFileSync(file("quitter.html"), "utf8")).toContain("not ranked: in a timed call: lost device");
   });
 
   test("are left out where they do not support a case, and told why", async () => {

@@ -125,9 +125,11 @@ if (mistake === "no greeting") write("hello");
 else if (mistake === "unknown operator") write({ name: "peer", operators: ["frobnicate"] });
 else write({ name: "peer", operators: Object.keys(operators) });
 
+let calls = 0;
 for await (const line of createInterface({ input: process.stdin })) {
   const { operator, inputs } = JSON.parse(line);
-  if (mistake === "ends") process.exit(3);
+  calls += 1;
+  if (mistake === "ends" || (mistake === "ends at the second call" && calls === 2)) process.exit(3);
   else if (mistake === "garbage") write("no JSON");
   else if (mistake === "throws") write({ error: "out of registers" });
   else if (mistake === "short") write({ outputs: { rows: "AAAA" } });

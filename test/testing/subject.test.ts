@@ -56,6 +56,10 @@ describe("a case", () => {
   });
 });
 
+function fail(): never {
+  throw new Error("no such dtype");
+}
+
 /** A subject with one operator. */
 function permuting(permute: (inputs: SubjectInputs) => unknown): Subject {
   return { name: "mine <1>", operators: { permute: permute as never } };
@@ -110,9 +114,40 @@ describe("a subject", () => {
     expect(report).toMatchObject({ passed: true, results: [{ name: "T7 R33 H51 f32" }] });
     expect(report.skipped.map(({ name }) => name)).toEqual(["T7 R33 H51 f16", "T7 R33 H51 bf16"]);
     expect(formatReport(report, "table")).toContain("Skipped: 2 cases that the subject does not support");
+    const later = await runCases(
+      { ...permuting(rightPermute), supports: async (...of) => f32(...of) },
+      { filter: "R33" },
+    );
+    expect(later.skipped).toEqual(report.skipped);
     const none = await runCases({ ...permuting(rightPermute), supports: () => false }, { filter: "R33" });
     expect(none.passed).toBe(false);
     expect(formatReport(none, "table")).toContain("✘ nothing was tested");
+  });
+
+  test.each([
+    ["throws", () => fail()],
+    ["rejects", async () => fail()],
+  ])("whose supports() %s fails that case, and the next ones run", async (_, then) => {
+    const supports = (_: string, { x }: SubjectInputs) => x.dtype === "f32" || then();
+    const { passed, results } = await runCases({ ...permuting(rightPermute), supports }, { filter: "R33" });
+    expect(passed).toBe(false);
+    expect(results.map(({ name, failure }) => [name, failure])).toEqual([
+      ["T7 R33 H51 f32", null],
+      ["T7 R33 H51 f16", "supports: no such dtype"],
+      ["T7 R33 H51 bf16", "supports: no such dtype"],
+    ]);
+  });
+
+  test.each([
+    ["nothing to say", new RangeError(), "RangeError"],
+    ["a text", "out of registers", "out of registers"],
+    ["what has no text", Object.create(null), "object"],
+  ])("that throws %s fails too", async (_, thrown, failure) => {
+    const permute = () => {
+      throw thrown;
+    };
+    const { results } = await runCases(permuting(permute), { filter: "R33 H51 f32" });
+    expect(results).toMatchObject([{ failure }]);
   });
 
   test("is closed at the end, also after a failure", async () => {

@@ -1,4 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
+import { messageOf } from "../../core/errors.js";
 import { outputTolerance } from "../../testing/layer_case.js";
 import { unitRoundoff } from "../../testing/rounding.js";
 import { relativeError } from "../../testing/run.js";
@@ -64,7 +65,7 @@ export function compareOutputs(expected: Expected, outputs: unknown): OutputErro
 /** What a contender's first call gave. */
 export interface ContenderCheck {
   readonly errors: readonly OutputError[];
-  /** Why it is not timed: it threw, returned something else, or its results are wrong; else null. */
+  /** Why it is not ranked: it threw, returned something else, or its results are wrong; else null. */
   readonly failure: string | null;
   /** Why it was not asked or did not answer; else null. */
   readonly leftOut: string | null;
@@ -85,7 +86,7 @@ export async function checkContender({ operators }: Subject, expected: Expected)
     const failure = changed.length > 0 ? `it changed its input ${changed.join(", ")}` : failureOf(errors);
     return { errors, failure, leftOut: null };
   } catch (error) {
-    return { errors: [], failure: error instanceof Error ? error.message : String(error), leftOut: null };
+    return { errors: [], failure: messageOf(error), leftOut: null };
   }
 }
 

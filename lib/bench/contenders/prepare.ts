@@ -1,24 +1,28 @@
+import { messageOf } from "../../core/errors.js";
 import type { Subject, SubjectInputs, SubjectOperator } from "../../testing/subject/subject.js";
+import { isSupported } from "../../testing/subject/supports.js";
 import type { BenchCase } from "../bench_case.js";
-import type { CallTimes } from "../measure.js";
 import {
   type ContenderCheck,
+  type ContenderProblem,
   checkContender,
   compareOutputs,
+  type Expected,
   expectedOf,
   type OutputError,
   unsupported,
 } from "./check.js";
-import { contenderTurns } from "./time.js";
+import { TimedCalls } from "./time.js";
 
-/** A contender whose first call was checked. */
+/** A contender that was asked for a case. */
 export interface PreparedContender {
   readonly name: string;
   /** What was compared, in words; empty if it was everything. */
   readonly of: string;
+  /** Of its first call. */
   readonly check: ContenderCheck;
-  /** Makes calls for so many seconds; undefined unless it is to be timed. */
-  readonly turn: ((seconds: number) => Promise<CallTimes[]>) | undefined;
+  /** Undefined unless it is to be timed. */
+  readonly timed: TimedCalls | undefined;
 }
 
 /** All contenders of a case. */
@@ -33,26 +37,49 @@ export interface Prepared {
 export async function prepareContenders(benchCase: BenchCase, contenders: readonly Subject[]): Promise<Prepared> {
   const { operator, incomparable } = benchCase;
   const able = contenders.filter(({ operators }) => operators[operator] !== undefined);
-  const leftOut = ({ name }: Subject, why: string): PreparedContender => ({
-    ...{ name, of: "", turn: undefined },
-    check: { errors: [], failure: null, leftOut: why },
-  });
   if (able.length === 0) return { ours: null, contenders: [] };
-  if (incomparable !== null) return { ours: null, contenders: able.map((one) => leftOut(one, incomparable)) };
-  const calls = benchCase.contenderCalls();
-  const supports = (one: Subject) => one.supports?.(operator, calls[0] as SubjectInputs) !== false;
-  if (!able.some(supports)) return { ours: null, contenders: able.map((one) => leftOut(one, unsupported)) };
-  const expected = await expectedOf({ operator, calls });
+  if (incomparable !== null) return { ours: null, contenders: able.map((one) => notAsked(one, leftOut(incomparable))) };
+  const problem = { operator, calls: benchCase.contenderCalls() };
+  const asked: { contender: Subject; refusal: ContenderCheck | null }[] = [];
+  for (const contender of able) asked.push({ contender, refusal: await refusalOf(contender, problem) });
+  if (asked.every(({ refusal }) => refusal !== null)) {
+    const refused = asked.flatMap(({ contender, refusal }) => (refusal ? notAsked(contender, refusal) : []));
+    return { ours: null, contenders: refused };
+  }
+  const expected = await expectedOf(problem);
   const prepared: PreparedContender[] = [];
-  for (const contender of able) {
-    if (!supports(contender)) {
-      prepared.push(leftOut(contender, unsupported));
-      continue;
-    }
-    const check = await checkContender(contender, expected);
-    const isTimed = check.failure === null && check.leftOut === null;
-    const turn = isTimed ? contenderTurns(contender.operators[operator] as SubjectOperator, calls) : undefined;
-    prepared.push({ name: contender.name, of: expected.sample.text, check, turn });
+  for (const { contender, refusal } of asked) {
+    prepared.push(refusal ? notAsked(contender, refusal) : await prepare(contender, problem, expected));
   }
   return { ours: compareOutputs(expected, await benchCase.firstOutputs()), contenders: prepared };
+}
+
+/** Why a contender is not asked for a case; null if it is. */
+async function refusalOf(contender: Subject, { operator, calls }: ContenderProblem): Promise<ContenderCheck | null> {
+  try {
+    return (await isSupported(contender, operator, calls[0] as SubjectInputs)) ? null : leftOut(unsupported);
+  } catch (error) {
+    return { errors: [], failure: messageOf(error), leftOut: null };
+  }
+}
+
+async function prepare(
+  contender: Subject,
+  { operator, calls }: ContenderProblem,
+  expected: Expected,
+): Promise<PreparedContender> {
+  const { name, operators } = contender;
+  const check = await checkContender(contender, expected);
+  const isTimed = check.failure === null && check.leftOut === null;
+  const run = (operators[operator] as SubjectOperator).bind(operators);
+  const timed = isTimed ? new TimedCalls(run, calls) : undefined;
+  return { name, of: expected.sample.text, check, timed };
+}
+
+function leftOut(why: string): ContenderCheck {
+  return { errors: [], failure: null, leftOut: why };
+}
+
+function notAsked({ name }: Subject, check: ContenderCheck): PreparedContender {
+  return { name, of: "", check, timed: undefined };
 }

@@ -1,22 +1,58 @@
+import { describe, messageOf } from "../../core/errors.js";
 import type { SubjectInputs, SubjectOperator } from "../../testing/subject/subject.js";
 import { rotation } from "../bench_case.js";
 import type { CallTimes } from "../measure.js";
+import { type ContenderCheck, unsupported } from "./check.js";
 
-/** Returns what makes calls of a contender for a while, each on the next inputs: from the call until it has returned results. */
-export function contenderTurns(run: SubjectOperator, calls: readonly SubjectInputs[]) {
-  const next = rotation(calls);
-  return async (seconds: number): Promise<CallTimes[]> => {
+/** A contender's timed calls, each on the next inputs, until one of them fails. */
+export class TimedCalls {
+  readonly #run: SubjectOperator;
+  readonly #next: () => SubjectInputs;
+  #end: Pick<ContenderCheck, "failure" | "leftOut"> | null = null;
+
+  constructor(run: SubjectOperator, calls: readonly SubjectInputs[]) {
+    this.#run = run;
+    this.#next = rotation(calls);
+  }
+
+  /** Why there are no more calls; null while all have gone well. */
+  get end(): Pick<ContenderCheck, "failure" | "leftOut"> | null {
+    return this.#end;
+  }
+
+  /** Makes calls for so many seconds, at least one. */
+  async turn(seconds: number): Promise<CallTimes[]> {
     const times: CallTimes[] = [];
     const begin = performance.now();
-    do {
-      const inputs = next();
-      const start = performance.now();
-      const result = run(inputs);
-      const returned = performance.now();
-      if (result !== null && "then" in result) await result;
-      const end = performance.now();
-      times.push({ total: (end - start) / 1e3, call: (returned - start) / 1e3, device: null });
-    } while (performance.now() - begin < seconds * 1e3);
+    try {
+      while (this.#end === null) {
+        const one = await this.#call();
+        if (one === null) this.#end = { failure: null, leftOut: unsupported };
+        else times.push(one);
+        if (performance.now() - begin >= seconds * 1e3) break;
+      }
+    } catch (error) {
+      this.#end = { failure: `in a timed call: ${messageOf(error)}`, leftOut: null };
+    }
     return times;
-  };
+  }
+
+  /** From the call until it has returned results; null if it does not support the call. */
+  async #call(): Promise<CallTimes | null> {
+    const inputs = this.#next();
+    const run = this.#run;
+    const start = performance.now();
+    const result = run(inputs);
+    const returned = performance.now();
+    const outputs = isPromise(result) ? await result : result;
+    const end = performance.now();
+    if (outputs === null) return null;
+    if (typeof outputs !== "object") throw new Error(`expected an object with the outputs, got ${describe(outputs)}`);
+    return { total: (end - start) / 1e3, call: (returned - start) / 1e3, device: null };
+  }
+}
+
+/** To wait for what is there already would be timed too. */
+function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
+  return typeof (value as Promise<T> | null)?.then === "function";
 }

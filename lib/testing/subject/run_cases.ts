@@ -1,7 +1,8 @@
-import { invalidArgument } from "../../core/errors.js";
+import { invalidArgument, messageOf } from "../../core/errors.js";
 import { relativeError } from "../run.js";
 import { changedInputs, inputDigests, returnedValues } from "./returned.js";
 import type { OutputArray, Problem, Subject } from "./subject.js";
+import { isSupported } from "./supports.js";
 import { type TestCase, testCases, testedOperators } from "./test_cases.js";
 
 /** One output of a case, compared. */
@@ -94,9 +95,7 @@ async function runSelected(
   const skipped: { operator: string; name: string }[] = [];
   for (const one of selected) {
     const { operator, name } = one;
-    const problem = one.problem(seed);
-    const supported = subject.supports?.(operator, problem.inputs) !== false;
-    const result = supported ? await runOne(subject, one, problem) : null;
+    const result = await runOne(subject, one, one.problem(seed));
     if (result === null) {
       skipped.push({ operator, name });
       continue;
@@ -141,6 +140,7 @@ async function runOne(subject: Subject, one: TestCase, problem: Problem): Promis
     return { operator, name, checks, failure, passed, seconds: (performance.now() - begin) / 1e3 };
   };
   try {
+    if (!(await isSupported(subject, operator, problem.inputs))) return null;
     const before = inputDigests(problem.inputs);
     const outputs: unknown = await subject.operators[operator]?.(problem.inputs);
     if (outputs === null) return null;
@@ -148,7 +148,7 @@ async function runOne(subject: Subject, one: TestCase, problem: Problem): Promis
     const changed = changedInputs(before, problem.inputs);
     return finish(checks, changed.length > 0 ? `it changed its input ${changed.join(", ")}` : null);
   } catch (error) {
-    return finish([], error instanceof Error ? error.message : String(error));
+    return finish([], messageOf(error));
   }
 }
 

@@ -45,7 +45,7 @@ export interface Subject {
   /** The operators that it has, by their names. */
   readonly operators: Readonly<Partial<Record<SubjectOperatorName, SubjectOperator>>>;
   /** Whether it can compute a case of one of its operators; cases that it cannot are skipped and counted. Default: all. */
-  supports?(operator: SubjectOperatorName, inputs: SubjectInputs): boolean;
+  supports?(operator: SubjectOperatorName, inputs: SubjectInputs): boolean | Promise<boolean>;
   /** Called once at the end, to free what the subject holds. */
   close?(): void | Promise<void>;
 }

@@ -1,0 +1,18 @@
+import { MoeError, messageOf } from "../../core/errors.js";
+import type { Subject, SubjectInputs, SubjectOperatorName } from "./subject.js";
+
+/**
+ * Whether a subject says that it can compute a case.
+ * @throws INVALID_ARGUMENT if it fails to say.
+ */
+export async function isSupported(
+  subject: Subject,
+  operator: SubjectOperatorName,
+  inputs: SubjectInputs,
+): Promise<boolean> {
+  try {
+    return (await subject.supports?.(operator, inputs)) !== false;
+  } catch (cause) {
+    throw new MoeError("INVALID_ARGUMENT", `supports: ${messageOf(cause)}`, { cause });
+  }
+}

@@ -1,0 +1,91 @@
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { runBenchmark } from "../../lib/bench/index.js";
+import { openDevice } from "../../lib/devices.js";
+import { deviceSubject, processSubject, type Subject, type SubjectOperator } from "../../lib/testing/index.js";
+
+const reference = openDevice("reference");
+afterAll(() => reference.dispose());
+const { combine, sort } = deviceSubject(reference).operators as Record<"combine" | "sort", SubjectOperator>;
+
+/** What contenders did with each case of `operators`, by name. */
+async function timed(operators: readonly string[], ...contenders: Subject[]) {
+  const { groups } = await runBenchmark({
+    shapes: { tiny: { hiddenSize: 16, intermediateSize: 8, numExperts: 4, topK: 2 } },
+    device: "reference",
+    dtypes: ["f32"],
+    tokens: [3],
+    operators,
+    seconds: 0.001,
+    rounds: 3,
+    weightBytes: 0,
+    contenders,
+  });
+  const results = groups[0]?.results ?? [];
+  return Object.fromEntries(results.map(({ name, contenders: theirs }) => [name, theirs]));
+}
+
+const right: Subject = { name: "right", operators: { combine, sort } };
+const ranked = { failure: null, leftOut: null, timesOurs: { samples: 3 } };
+const notRanked = { total: null, timesOurs: null };
+
+/** Computes `combine` so many times; what it does then. */
+function until(calls: number, then: () => unknown): Subject {
+  let done = 0;
+  const run = (...[inputs]: Parameters<SubjectOperator>) => (done++ < calls ? combine(inputs) : then());
+  return { name: "until", operators: { combine: run as SubjectOperator, sort } };
+}
+
+function fail(): never {
+  throw new Error("out of memory");
+}
+
+describe("a contender that fails while it is timed", () => {
+  test.each([
+    ["at once", 1, fail],
+    ["in a later round", 3, fail],
+    ["in a promise", 2, async () => fail()],
+  ] as const)("%s is not ranked, and all others are", async (_, calls, then) => {
+    const { combine: cases, sort: next } = await timed(["combine", "sort"], until(calls, then), right);
+    expect(cases).toMatchObject([
+      { name: "until", failure: "in a timed call: out of memory", leftOut: null, ...notRanked },
+      { name: "right", ...ranked },
+    ]);
+    expect(cases?.[0]?.errors).toMatchObject([{ output: "y" }]);
+    expect(next).toMatchObject([ranked, ranked]);
+  });
+
+  test("by returning nothing is told so, and by null is left out", async () => {
+    const contenders = [() => undefined, () => null].map((then) => until(2, then));
+    const cases = await timed(["combine"], ...contenders);
+    expect(cases.combine).toMatchObject([
+      { failure: "in a timed call: expected an object with the outputs, got undefined", ...notRanked },
+      { failure: null, leftOut: "it does not support this case", ...notRanked },
+    ]);
+  });
+
+  test("because its process ends is not ranked in this case and the next ones", async () => {
+    const peer = await processSubject(process.execPath, {
+      args: [join("test", "testing", "peer.mjs"), "ends at the second call"],
+    });
+    const all = await timed(["permute", "sgd"], peer);
+    const ended = /expected a process that answers, got ".* it ended with code 3"/;
+    expect(all.permute).toMatchObject([{ failure: expect.stringMatching(`^in a timed call: .*${ended.source}`) }]);
+    expect(all.sgd).toMatchObject([{ failure: expect.stringMatching(ended) }]);
+  });
+});
+
+test("a contender whose supports() throws fails its cases, and all others are timed", async () => {
+  const picky: Subject = {
+    ...right,
+    name: "picky",
+    supports: (operator) => operator !== "combine" || fail(),
+  };
+  const { combine: cases, sort: next } = await timed(["combine", "sort"], picky, right);
+  expect(cases).toMatchObject([
+    { name: "picky", failure: "supports: out of memory", leftOut: null, ...notRanked },
+    { name: "right", ...ranked },
+  ]);
+  expect(next).toMatchObject([ranked, ranked]);
+  expect((await timed(["combine"], picky)).combine).toMatchObject([{ failure: "supports: out of memory" }]);
+});
