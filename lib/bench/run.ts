@@ -1,6 +1,7 @@
 import type { Device } from "../core/device.js";
 import { cannotCombine, invalidArgument, unexpected } from "../core/errors.js";
 import { type Ceilings, loadNative } from "../core/native.js";
+import { nothingRounds } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
 import { type DeviceName, openDevice } from "../devices.js";
@@ -31,30 +32,33 @@ export async function runBenchmark(options: BenchmarkOptions): Promise<BenchRepo
     checkSubject(contender);
     return contender;
   });
+  try {
+    return await measure(read, contenders);
+  } finally {
+    for (const contender of contenders) await contender.close?.();
+  }
+}
+
+async function measure(read: ReadOptions, contenders: readonly Subject[]): Promise<BenchReport> {
   if (contenders.length > 0 && read.calls > 1) throw cannotCombine("contenders", "calls");
   if (!caseNames.some(wantedCases(read.operators))) {
     throw invalidArgument("operators", `part of one of ${caseNames.join(", ")}`, read.operators.join(", "));
   }
   const groups: BenchGroup[] = [];
   let description = "";
-  let threads: readonly number[] = [];
-  try {
-    threads = read.threads ?? [loadNative().cpuInfo().usableCpus];
-    const keys = keysOf(read);
-    for (const count of threads) {
-      using device = openDevice(read.device as DeviceName, { threads: count });
-      description = device.description;
-      let before = await ceilingsOf(device, count, read.seconds);
-      for (const shape of Object.keys(read.shapes)) {
-        const own = keys.filter((key) => key.shape === shape).map((key) => ({ ...key, threads: count }));
-        const measured = await measureGroups(device, own, read, contenders);
-        const after = await ceilingsOf(device, count, read.seconds);
-        groups.push(...measured.map((group) => withCeilings(group, before && after && betterOf(before, after))));
-        before = after;
-      }
+  const threads = read.threads ?? [loadNative().cpuInfo().usableCpus];
+  const keys = keysOf(read);
+  for (const count of threads) {
+    using device = openDevice(read.device as DeviceName, { threads: count });
+    description = device.description;
+    let before = await ceilingsOf(device, count, read.seconds);
+    for (const shape of Object.keys(read.shapes)) {
+      const own = keys.filter((key) => key.shape === shape).map((key) => ({ ...key, threads: count }));
+      const measured = await measureGroups(device, own, read, contenders);
+      const after = await ceilingsOf(device, count, read.seconds);
+      groups.push(...measured.map((group) => withCeilings(group, before && after && betterOf(before, after))));
+      before = after;
     }
-  } finally {
-    for (const contender of contenders) await contender.close?.();
   }
   const { rounds, calls, device } = read;
   const machine = describeMachine(Math.max(...threads));
@@ -71,6 +75,9 @@ type MeasuredGroup = Omit<BenchGroup, "ceilings" | "results"> & { readonly resul
 
 /** All combinations. Tokens are rounded for quantised weights only. */
 function keysOf({ shapes, dtypes, formats, tokenFormats: rounded }: ReadOptions): Omit<GroupName, "threads">[] {
+  for (const [name, given] of Object.entries({ shapes: Object.keys(shapes), dtypes, formats, tokenFormats: rounded })) {
+    if (given?.length === 0) throw unexpected(name, "at least one", "none");
+  }
   const keys = Object.keys(shapes).flatMap((shape) =>
     dtypes.flatMap((dtype) =>
       (formats ?? [dtype]).flatMap((name) => {
@@ -81,9 +88,7 @@ function keysOf({ shapes, dtypes, formats, tokenFormats: rounded }: ReadOptions)
       }),
     ),
   );
-  if (keys.length === 0) {
-    throw unexpected("tokenFormats", "none among them where weights are not quantised", rounded.join(", "));
-  }
+  if (keys.length === 0) throw nothingRounds("tokenFormats", formats ?? dtypes, ...rounded);
   return keys;
 }
 

@@ -1,6 +1,7 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { nearestHint } from "../core/nearest_name.js";
 import { UsageError } from "../terminal/option_values.js";
+import { aboutOptions } from "./about_options.js";
 import type { Io } from "./io.js";
 
 type OptionConfig = NonNullable<ParseArgsConfig["options"]>[string];
@@ -41,22 +42,28 @@ const commonOptions = {
 
 /**
  * A command whose `run` gets parsed options and, if `argument` names one, its one argument, or with a name such as
- * `FILE...` one or more. An unknown option, or a stray or missing argument, is a {@link UsageError}.
+ * `FILE...` one or more. An unknown option, or a stray or missing argument, is a {@link UsageError}, and so is what a function
+ * finds wrong with one of the `parameters`: the option that each gets.
  */
 export function defineCommand<const O extends Options>(command: {
   synopsis: string;
   argument?: string;
   options: O;
+  parameters?: Readonly<Record<string, keyof O & string>>;
   run(values: Parsed<O>, io: Io, argument: string, ...others: string[]): Promise<number>;
 }): Command {
   const options = { ...command.options, ...commonOptions };
   return {
     ...command,
     options,
-    run: (args, io) => {
+    run: async (args, io) => {
       const { values, positionals } = parse(args, options, command.argument);
       const [argument = "", ...others] = positionals;
-      return command.run(values as Parsed<O>, io, argument, ...others);
+      try {
+        return await command.run(values as Parsed<O>, io, argument, ...others);
+      } catch (error) {
+        throw aboutOptions(error, command.parameters ?? {});
+      }
     },
   };
 }

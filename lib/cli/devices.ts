@@ -1,6 +1,5 @@
-import { isMoeError } from "../core/errors.js";
 import { type DeviceName, openDevice } from "../devices.js";
-import { UsageError } from "../terminal/option_values.js";
+import { aboutOptions } from "./about_options.js";
 
 /**
  * Opens and closes the named devices, so that a missing one is an error before any work on the others.
@@ -11,8 +10,7 @@ export function checkDevices(names: readonly DeviceName[]): void {
     try {
       openDevice(name).dispose();
     } catch (error) {
-      if (isMoeError(error, "INVALID_ARGUMENT")) throw new UsageError(error.message.replace(/^name:/, "--device:"));
-      throw error;
+      throw aboutOptions(error, { name: "device" });
     }
   }
 }

@@ -1,3 +1,4 @@
+import { describe, type MoeError, unexpected } from "./errors.js";
 import type { WeightFormat } from "./weight_format.js";
 import { isPlain } from "./weight_formats.js";
 
@@ -33,4 +34,13 @@ export function tokenScheme(format: TokenFormat, weights: WeightFormat): TokenSc
   if (format === "none" || isPlain(weights)) return undefined;
   const blocks = weights.code === "e4m3" && weights.scales?.columns === 128;
   return { format, columns: format !== "int8" && blocks ? 128 : 0 };
+}
+
+/** An INVALID_ARGUMENT error for rounded tokens without quantised weights, whose formats are these. */
+export function nothingRounds(parameter: string, formats: readonly string[], ...given: TokenFormat[]): MoeError {
+  return unexpected(
+    parameter,
+    `"none" with weights that are not quantised (${formats.join(", ")})`,
+    `${given.map(describe).join(", ")}; quantise the weights, for example to int4_g32`,
+  );
 }

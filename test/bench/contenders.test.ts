@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import { runBenchmark } from "../../lib/bench/index.js";
 import { openDevice } from "../../lib/devices.js";
 import { deviceSubject, processSubject, type Subject, type SubjectOperator } from "../../lib/testing/index.js";
@@ -8,10 +8,12 @@ const reference = openDevice("reference");
 afterAll(() => reference.dispose());
 const { combine, sort } = deviceSubject(reference).operators as Record<"combine" | "sort", SubjectOperator>;
 
+const shapes = { tiny: { hiddenSize: 16, intermediateSize: 8, numExperts: 4, topK: 2 } };
+
 /** What contenders did with each case of `operators`, by name. */
 async function timed(operators: readonly string[], ...contenders: Subject[]) {
   const { groups } = await runBenchmark({
-    shapes: { tiny: { hiddenSize: 16, intermediateSize: 8, numExperts: 4, topK: 2 } },
+    shapes,
     device: "reference",
     dtypes: ["f32"],
     tokens: [3],
@@ -88,4 +90,14 @@ test("a contender whose supports() throws fails its cases, and all others are ti
   ]);
   expect(next).toMatchObject([ranked, ranked]);
   expect((await timed(["combine"], picky)).combine).toMatchObject([{ failure: "supports: out of memory" }]);
+});
+
+test.each([
+  [{ calls: 2 }, "contenders cannot be combined with calls"],
+  [{ tokenFormats: ["int8"] }, /tokenFormats: expected "none"/],
+  [{ operators: ["frobnicate"] }, /operators: expected part of one of/],
+] as const)("contenders are closed where %j is refused", async (options, message) => {
+  const close = vi.fn();
+  await expect(runBenchmark({ shapes, ...options, contenders: [{ ...right, close }] })).rejects.toThrow(message);
+  expect(close).toHaveBeenCalledOnce();
 });

@@ -82,7 +82,12 @@ test.each([
   [{ shapes, dtypes: "f32" }, /dtypes/],
   [{ shapes, tokens: [0] }, /tokens.*got 0/],
   [{ shapes, operators: ["frobnicate"] }, /operators: expected part of one of layer, .*frobnicate/],
-  [{ shapes, tokenFormats: ["int8"] }, /tokenFormats: /],
+  [
+    { shapes, tokenFormats: ["int8"] },
+    /tokenFormats: expected "none" with weights that are not quantised \(bf16\), got "int8"/,
+  ],
+  [{ shapes, dtypes: [] }, /dtypes: expected at least one, got none/],
+  [{ shapes: {} }, /shapes: expected at least one, got none/],
   [{ shapes, memoryBytes: -1 }, /memoryBytes.*got -1/],
   [{ shapes, calls: 2, contenders: [{ name: "mine", operators: { sort: () => ({}) } }] }, /contenders.*calls/],
   [{ shapes, contenders: [{ name: "mine" }] }, /subject\.operators/],

@@ -113,7 +113,7 @@ describe('tokenFormat "checkpoint"', () => {
     await expectRejection(
       load("int8_channel", inputs(int8), { tokenFormat: "int8", dtype: "bf16" }),
       "INVALID_ARGUMENT",
-      /tokenFormat: expected "none" with experts that are not quantised \(bf16\), got "int8"/,
+      /tokenFormat: expected "none" with weights that are not quantised \(bf16\), got "int8"/,
     );
   });
 });

@@ -343,21 +343,23 @@ test.each([
   [["--shape", "Z"], /--shape: expected one of .*, got "Z"/],
   [["--shape", "64,32,8,9"], /--shape: expected an integer from 1 to 8, got "9"/],
   [["--format", "i99"], /--format: /],
+  [["--format", ","], /--format: expected at least one, got none/],
   [["--token-format", "int9"], /--token-format: expected one of none, int8, fp8, fp8_ue8m0, got "int9"/],
   [["--memory", "much"], /--memory: expected an integer/],
   [["--time", "0"], /--time: expected seconds > 0, got "0"/],
   [["--contender", "test/support/run_script.ts"], /--contender: expected .* to have a default export/],
+  [["--contender", "examples/benchmark/mine.mjs", "--calls", "2"], /--contender cannot be combined with --calls\n/],
+  [
+    ["--token-format", "int8,fp8", "--dtype", "f32,bf16"],
+    /--token-format: expected "none" with weights that are not quantised \(f32, bf16\), got "int8", "fp8"; quantise the weights, /,
+  ],
 ])("%j is a wrong command line", async (args, message) => {
   const { exitCode, stdout, stderr } = await runCli(["bench", ...args]);
   expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
   expect(stderr).toMatch(message);
 });
 
-test("int8 tokens need quantised weights, and charts a name of a kind", async () => {
-  expect(await bench("--token-format", "int8")).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringMatching(/tokenFormats: /),
-  });
+test("charts need a name of a kind", async () => {
   expect(await bench("--chart", file("x.png"))).toMatchObject({
     exitCode: 1,
     stderr: expect.stringMatching(/\.html or \.svg/),

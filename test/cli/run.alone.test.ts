@@ -380,7 +380,14 @@ describe("run --dtype with a quantised format", () => {
     expect(both.run).toMatchObject({ checks: [], description: { tokenFormat: "int8" } });
     expect(both.run.quantization.relativeError).toBeGreaterThan(weights.run.quantization.relativeError);
     expect(both.run.quantization.relativeError).toBeLessThan(0.03);
-    expect((await run(...file, "--token-format", "int8")).stderr).toMatch(/tokenFormat: expected "none"/);
+    for (const plain of [file, shape]) {
+      expect(await run(...plain, "--token-format", "int8")).toMatchObject({
+        exitCode: 2,
+        stderr: expect.stringMatching(
+          / --token-format: expected "none" with weights that are not quantised \(\w+\), got "int8"/,
+        ),
+      });
+    }
     expect(await run(...file, "--token-format", "checkpoint")).toMatchObject({
       exitCode: 2,
       stderr: expect.stringContaining("--token-format checkpoint requires --model DIR"),

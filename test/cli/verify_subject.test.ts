@@ -49,6 +49,7 @@ test("a subject that is wrong ends with 1, and reports say so", async () => {
 test.each([
   [["--subject", example, "--device", "cpu"], "--device cannot be combined with --subject"],
   [["--subject", example, "--report", "x.pdf"], '--report: expected a name in .json, .xml or .html, got "x.pdf"'],
+  [["--subject", example, "--filter", "frobnicate"], "--filter: expected text in a case of routerProjection, "],
   [["--seed", "3"], "--seed needs --subject"],
   [["--report", "x.xml"], "--report needs --subject"],
 ] as const)("%j is a wrong command line", async (args, message) => {

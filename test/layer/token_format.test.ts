@@ -171,7 +171,7 @@ describe("token formats of layers", () => {
     expectError(
       create,
       "INVALID_ARGUMENT",
-      /tokenFormat: expected "none" with experts that are not quantised \(bf16\), got "int8"/,
+      /tokenFormat: expected "none" with weights that are not quantised \(bf16\), got "int8"/,
     );
     create("int8").dispose();
   });

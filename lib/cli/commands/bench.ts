@@ -74,6 +74,7 @@ export const bench = defineCommand({
     json: { type: "string", value: "FILE", help: "write the results to FILE, for bench compare" },
     chart: { type: "string", value: "FILE", help: "draw them to FILE.html or FILE.svg; needs vega and vega-lite" },
   },
+  parameters: { contenders: "contender", calls: "calls", formats: "format", tokenFormats: "token-format" },
   async run(values, io) {
     const operators = listOption(values.operator);
     for (const part of operators) {

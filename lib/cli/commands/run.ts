@@ -64,6 +64,7 @@ export const runLayer = defineCommand({
     },
     json: { type: "boolean", help: "print JSON" },
   },
+  parameters: { tokenFormat: "token-format" },
   async run(values, io) {
     const devices = listOption(values.device) as DeviceName[];
     const options = {

@@ -43,6 +43,7 @@ export const verify = defineCommand({
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     json: { type: "boolean", help: "print JSON" },
   },
+  parameters: { filter: "filter" },
   async run(values, io) {
     if (values.subject !== undefined) return verifySubject({ ...values, subject: values.subject }, io);
     for (const option of ["seed", "report"] as const) {

@@ -1,6 +1,5 @@
 import type { LayerFormats } from "../../core/backend.js";
-import { invalidArgument } from "../../core/errors.js";
-import type { TokenFormat } from "../../core/token_format.js";
+import { nothingRounds, type TokenFormat } from "../../core/token_format.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import type { MoeLayerDescription } from "./config.js";
@@ -13,7 +12,7 @@ import { matrixRoles } from "./storage.js";
 export function withTokenFormat(description: MoeLayerDescription, tokenFormat: TokenFormat): MoeLayerDescription {
   const { formats } = description;
   if (tokenFormat === "none" || quantizedFormats(formats).length > 0) return { ...description, tokenFormat };
-  throw invalidArgument("tokenFormat", `"none" with experts that are not quantised (${formats.up})`, tokenFormat);
+  throw nothingRounds("tokenFormat", [formats.up], tokenFormat);
 }
 
 /** The formats of the experts' matrices that are quantised. */

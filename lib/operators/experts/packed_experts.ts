@@ -7,7 +7,7 @@ import { boolean, choice, type Fields, object, optional, type Read } from "../..
 import { checkOwnClass } from "../../core/own_class.js";
 import { type Shape, shapeText } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
-import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
+import { nothingRounds, type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import { freeWeight, plainWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { checkTensor } from "../check.js";
@@ -237,7 +237,7 @@ export function pack(
   // E of an empty weight may be any number.
   if (experts >= 2 ** 31 - 1) throw invalidArgument("weight", "fewer than 2^31 - 1 experts", experts);
   if (tokenFormat !== "none" && isPlain(weightFormat(format))) {
-    throw invalidArgument("tokenFormat", `"none" with weights that are not quantised (${format})`, tokenFormat);
+    throw nothingRounds("tokenFormat", [format], tokenFormat);
   }
   const handle = device.backend.packedExperts(experts, rows, columns, format, activation, clamp, tokenFormat);
   const half = gated ? rows / 2 : rows;
