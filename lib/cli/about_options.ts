@@ -10,5 +10,5 @@ export function aboutOptions(error: unknown, options: Readonly<Record<string, st
   if (!isMoeError(error, "INVALID_ARGUMENT")) return error;
   const named = (name: string) => (Object.hasOwn(options, name) ? `--${options[name]}` : name);
   const message = error.message.replace(/^\w+|(?<= cannot be combined with )\w+$/g, named);
-  return message.startsWith("--") ? new UsageError(message, { cause: error }) : error;
+  return message === error.message ? error : new UsageError(message, { cause: error });
 }

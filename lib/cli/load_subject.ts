@@ -1,13 +1,47 @@
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { isMoeError, MoeError, messageOf, unexpected } from "../core/errors.js";
 import { UsageError } from "../terminal/option_values.js";
+import { checkSubject } from "../testing/subject/run_cases.js";
 import type { Subject } from "../testing/subject/subject.js";
 
-/** The subject that a module exports, named by an option. */
+/**
+ * The subject that a module exports, named by an option.
+ * @throws INVALID_ARGUMENT if there is no such module or it fails; UsageError if it exports something else.
+ */
 export async function loadSubject(option: string, file: string): Promise<Subject> {
-  const loaded = (await import(pathToFileURL(resolve(file)).href)) as { default?: Subject };
-  if (typeof loaded.default !== "object" || loaded.default === null) {
+  const path = resolve(file);
+  if (!existsSync(path)) throw unexpected(`--${option}`, "the file of a module", `${file}, which does not exist`);
+  const { default: subject } = await load(option, file, pathToFileURL(path));
+  if (typeof subject !== "object" || subject === null) {
     throw new UsageError(`--${option}: expected ${file} to have a default export { name, operators }`);
   }
-  return loaded.default;
+  try {
+    checkSubject(subject);
+    return subject;
+  } catch (error) {
+    throw isMoeError(error) ? new UsageError(`--${option}: ${file}: ${error.message}`) : error;
+  }
+}
+
+/** The subjects of several modules. If one cannot be loaded, those before it are closed: a process would be waited for. */
+export async function loadSubjects(option: string, files: readonly string[]): Promise<Subject[]> {
+  const subjects: Subject[] = [];
+  try {
+    for (const file of files) subjects.push(await loadSubject(option, file));
+    return subjects;
+  } catch (error) {
+    for (const subject of subjects) await subject.close?.();
+    throw error;
+  }
+}
+
+async function load(option: string, file: string, url: URL): Promise<{ readonly default?: unknown }> {
+  try {
+    return await import(url.href);
+  } catch (cause) {
+    const [why] = messageOf(cause).split("\n");
+    throw new MoeError("INVALID_ARGUMENT", `--${option}: ${file} cannot be loaded: ${why}`, { cause });
+  }
 }

@@ -44,9 +44,16 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
       return fail(io, error.message, `${usageLine(listed.name, command)}\nSee moe-kernels ${listed.name} --help.`, 2);
     }
     const known = error instanceof MoeError;
-    const stack = !known || rest.includes("--verbose") ? (error as Error)?.stack : undefined;
+    const stack = !known || rest.includes("--verbose") ? stackOf(error) : undefined;
     return fail(io, known ? `${error.code}: ${error.message}` : String(error), stack, 1);
   }
+}
+
+/** The stacks of an error and of its causes. */
+function stackOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const cause = stackOf(error.cause);
+  return cause === undefined ? error.stack : `${error.stack}\nCaused by ${cause}`;
 }
 
 function fail(io: Io, message: string, detail: string | undefined, exitCode: number): number {

@@ -19,7 +19,7 @@ import { defineCommand } from "../command.js";
 import { checkDevices } from "../devices.js";
 import { formatOption } from "../format_option.js";
 import type { Io } from "../io.js";
-import { loadSubject } from "../load_subject.js";
+import { loadSubjects } from "../load_subject.js";
 
 const mebibyte = 2 ** 20;
 const list = { type: "string", multiple: true } as const;
@@ -101,7 +101,7 @@ export const bench = defineCommand({
     };
     if (values.chart !== undefined) await checkPage(values.chart);
     checkDevices([options.device]);
-    const contenders = await Promise.all(listOption(values.contender).map((file) => loadSubject("contender", file)));
+    const contenders = await loadSubjects("contender", listOption(values.contender));
     const progress = new GroupProgress(io);
     let report: BenchReport;
     try {
