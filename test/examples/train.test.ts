@@ -74,6 +74,39 @@ describe("npm run example:train", () => {
     }
   });
 
+  test("refuses options that contradict the checkpoint, and names them", () => {
+    using directory = temporaryDirectory();
+    const [mixture, dense] = ["mixture", "dense"].map((name) => join(directory.path, name)) as [string, string];
+    const run = ["--steps", "2", "--until", "1"];
+    expect(train(...run, "--checkpoint", mixture).status).toBe(0);
+    expect(train(...run, "--checkpoint", dense, "--dense").status).toBe(0);
+    const has = (name: string, kept: string, got: string, file = mixture) =>
+      `--${name}: expected ${kept} as in ${file}, got ${got}`;
+    for (const [args, wrong] of [
+      [
+        ["--resume", mixture, "--hidden", "32", "--steps", "9"],
+        [has("hidden", "16", "32"), has("steps", "2", "9")],
+      ],
+      [["--resume", mixture, "--balance", "loss"], [has("balance", "loss-free", "loss")]],
+      [["--resume", mixture, "--text", "x.txt"], [has("text", "none", "x.txt")]],
+      [["--resume", mixture, "--dense"], [has("dense", "a mixture of experts", "a dense model")]],
+      [["--resume", dense], [has("experts", "none", "4", dense)]],
+    ] as const) {
+      const { status, stdout, stderr } = train(...args);
+      expect({ status, stdout, stderr }).toEqual({
+        status: 1,
+        stdout: "",
+        stderr: `example:train: ${wrong.join("; ")}; leave out what the checkpoint keeps, or begin anew without --resume\n`,
+      });
+    }
+    for (const args of [
+      ["--resume", mixture, "--learning-rate", "3e-3", "--steps", "2"],
+      ["--resume", dense, "--dense", ...run],
+    ]) {
+      expect(train(...args)).toMatchObject({ status: 0, stderr: "" });
+    }
+  });
+
   test("tells the share of the kernels and writes a report", () => {
     using directory = temporaryDirectory();
     const report = join(directory.path, "report.html");
@@ -110,6 +143,7 @@ describe("npm run example:train", () => {
     [["--balance", "luck"], /^example:train: --balance: expected one of noisy, loss-free, loss, got "luck"\n$/],
     [["--heads", "3"], /^example:train: hiddenSize: expected a multiple of twice the 3 heads, got 16\n$/],
     [["--resume", "absent.safetensors"], /^example:train: absent.safetensors: .*\n$/],
+    [["--compare", "--resume", "half"], /^example:train: --resume cannot be combined with --compare\n$/],
     [["--frobnicate"], /^example:train: .*--frobnicate.*\n$/],
   ])("%j is a wrong command line", (args, message) => {
     const { status, stderr } = train(...args);

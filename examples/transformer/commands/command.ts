@@ -12,12 +12,19 @@ export type Defaults = Readonly<Record<string, string | undefined>>;
 
 /** The values of a command line. */
 export class Values {
-  readonly #texts: Readonly<Record<string, string | undefined>>;
+  readonly #given: Readonly<Record<string, string>>;
+  readonly #texts: Defaults;
   readonly #flags: ReadonlySet<string>;
 
-  constructor(texts: Readonly<Record<string, string | undefined>>, flags: ReadonlySet<string>) {
-    this.#texts = texts;
+  constructor(defaults: Defaults, given: Readonly<Record<string, string>>, flags: ReadonlySet<string>) {
+    this.#given = given;
+    this.#texts = { ...defaults, ...given };
     this.#flags = flags;
+  }
+
+  /** Whether an option has its value from the command line. */
+  given(name: string): boolean {
+    return Object.hasOwn(this.#given, name);
   }
 
   flag(name: string): boolean {
@@ -80,9 +87,8 @@ export async function runCommand({ name, help, options, flags, run }: Command): 
     }
     const given = Object.entries(values);
     const texts = Object.fromEntries(given.filter(([, value]) => typeof value === "string")) as Record<string, string>;
-    await run(
-      new Values({ ...options, ...texts }, new Set(given.filter(([, value]) => value === true).map(([key]) => key))),
-    );
+    const set = given.filter(([, value]) => value === true).map(([key]) => key);
+    await run(new Values(options, texts, new Set(set)));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const known = isMoeError(error) || error instanceof UsageError || error instanceof RangeError;

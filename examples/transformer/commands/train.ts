@@ -20,6 +20,7 @@ import {
   UsageError,
   type Values,
 } from "./command.js";
+import { checkResumed } from "./resumed.js";
 
 const help = `Usage: npm run example:train -- [options]
 
@@ -35,7 +36,7 @@ Trains a byte-level Transformer with mixtures of experts on the text of the King
   --text FILE            another text, Brotli if it ends with .br
   --checkpoint FILE      where to save what is needed to go on
   --save-every N         steps between saves (only at the end)
-  --resume FILE          go on from a checkpoint, with its options
+  --resume FILE          go on from a checkpoint, with its options; other values of these are refused
   --until N              stop after this step, to go on later
   --validate-every N     (100)
   --report FILE          write curves as a web page
@@ -76,6 +77,7 @@ function describeModel(config: ModelConfig, size: number): string {
 async function train(values: Values, device: Device): Promise<void> {
   const path = values.text("resume");
   const checkpoint = path === undefined ? undefined : await Checkpoint.read<TrainRun>(path);
+  if (checkpoint) checkResumed(values, checkpoint.record);
   const run = checkpoint?.record.run ?? newRun(values);
   const { steps, sequences, learningRate, seed, validateEvery, text, history } = run;
   const config = checkpoint?.record.model ?? givenModel(values, { vocabulary: 256, causal: true, norm: "rms" });
@@ -120,6 +122,7 @@ async function train(values: Values, device: Device): Promise<void> {
 }
 
 async function compareModels(values: Values, device: Device): Promise<void> {
+  if (values.given("resume")) throw new UsageError("--resume cannot be combined with --compare");
   const run = newRun(values);
   const seeds = (values.text("seeds") ?? "").split(",").map(Number);
   if (!seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0)) {
