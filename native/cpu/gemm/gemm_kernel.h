@@ -134,8 +134,16 @@ using WideTiles = std::array<WideTile, kMaxTileRows + 1>;
 using SumFunction = void (*)(const void* tile, int64_t segments, int segment, int rows, float* sums);
 
 // Writes t.k consecutive k of the panel t.w, padded with zeros to whole groups of k, as tiles of all rows then read
-// them: codes of unpacked_bytes, and behind them the scales and offsets of all segments, as float32.
+// them: codes of UnpackedTiles::code_bytes, and behind them the scales and offsets of all segments, as float32.
 using UnpackFunction = void (*)(const TileArguments& t, char* unpacked);
+
+// Tiles that share a panel read what is unpacked instead of it.
+struct UnpackedTiles {
+  UnpackFunction unpack = nullptr;  // null: they read the panel,
+  int at_least = 2;                 // as they do if fewer share it, which unpacking would cost more than it saves
+  int code_bytes = 0;
+  TileFunctions tile = {};
+};
 
 // Dtypes of tokens, one bit each.
 using TokenDTypes = uint8_t;
@@ -173,10 +181,8 @@ struct GemmKernel {
   SumFunction sum_segments = nullptr;  // for quantised weights
   int row_sums = 1;                    // its sums for each row and segment: one, or one of each digit
   int biased_rows = 0;  // tiles of at most so many rows need the sums of x in any case: their codes have a bias
-  // What tiles that share a panel read instead of it, with codes of so many bytes. Null: they read it.
-  UnpackFunction unpack = nullptr;
-  int unpacked_bytes = 0;
-  TileFunctions unpacked_tile = {};
+  UnpackedTiles unpacked = {};
+  UnpackedTiles in_parts = {};  // the same for CPUs whose stores are slow, see isa/template/row_parts.h
   int64_t longest_k = 4096;     // that a tile is multiplied by at once, see plan_product()
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 

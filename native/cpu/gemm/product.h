@@ -63,9 +63,10 @@ struct Product {
   }
   // The same for a panel's unpacked block of k, in whole cache lines: codes, scales and offsets.
   int64_t unpacked_floats() const {
-    if (gemm->unpack == nullptr) return 0;
+    if (gemm->unpacked.unpack == nullptr) return 0;
     const int64_t k = round_up(plan.k_block, k_group(gemm->arithmetic));
-    const int64_t codes = k * gemm->unpacked_bytes / int64_t{sizeof(float)}, segments = k / layout().scales.segment;
+    const int64_t codes = k * gemm->unpacked.code_bytes / int64_t{sizeof(float)},
+                  segments = k / layout().scales.segment;
     return round_up((codes + 2 * segments) * layout().panel_columns, 16);
   }
   int64_t scratch_size() const { return round_up(unpacked_floats() + result_sums(), 16); }
@@ -110,7 +111,9 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
     const RowTile* tiles = product.tiles->data() + item.first_tile;
     const char* weights = product.weights->data() + tiles[0].expert * layout.expert_bytes();
     // A tile that shares its panels with no other reads them from end to end.
-    const bool shared = item.tiles > 1, unpacks = shared && product.gemm->unpack != nullptr;
+    const bool shared = item.tiles > 1;
+    const UnpackedTiles& unpacked_tiles = product.gemm->unpacked;
+    const bool unpacks = unpacked_tiles.unpack != nullptr && item.tiles >= unpacked_tiles.at_least;
     const WideTile wide = shared ? WideTile{} : product.gemm->wide_tile[tiles[0].rows];
     const int64_t k_block = shared ? product.plan.k_block : std::max<int64_t>(1, layout.padded_k);
     for (int64_t k = 0; k < layout.padded_k || k == 0; k += k_block) {
@@ -155,26 +158,26 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         };
         if (unpacks) {
           const Share share = next_share();
-          product.gemm->unpack({.first_k = k,
-                                .k = k_count,
-                                .rows = 0,
-                                .x = nullptr,
-                                .w = codes,
-                                .c = nullptr,
-                                .accumulate = false,
-                                .prefetch = share.first,
-                                .prefetch_lines = share.lines,
-                                .next = next,
-                                .scales = &layout.scales,
-                                .panel = base,
-                                .x_sums = nullptr},
-                               unpacked);
+          unpacked_tiles.unpack({.first_k = k,
+                                 .k = k_count,
+                                 .rows = 0,
+                                 .x = nullptr,
+                                 .w = codes,
+                                 .c = nullptr,
+                                 .accumulate = false,
+                                 .prefetch = share.first,
+                                 .prefetch_lines = share.lines,
+                                 .next = next,
+                                 .scales = &layout.scales,
+                                 .panel = base,
+                                 .x_sums = nullptr},
+                                unpacked);
         }
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
           const Share share = next_share();
-          const auto& functions = unpacks ? product.gemm->unpacked_tile : product.gemm->tile;
+          const auto& functions = unpacks ? unpacked_tiles.tile : product.gemm->tile;
           const TileFunction multiply = panels > 1 ? wide.function : functions[tile.rows];
           multiply({.first_k = k,
                     .k = k_count,

@@ -63,13 +63,18 @@ struct PairProducts {
                                        (__m512bh)__m512i(codes.template pair<k>(bits[1]).v)};
     multiply_pairs<rows>(x, w, sums);
   }
+  template <class Codes, int k>
+  static void unpack(const Codes& codes, const typename Codes::Bits& bits, char* target) {
+    codes.template pair<k>(bits).store(target);
+  }
 };
 
 #include "cpu/isa/pairs_avx512.h"
 
-// A row for quantised weights, multiplied in pairs.
+// A row for quantised weights, multiplied in pairs. Codes of 2 and 4 bits are cheap to read.
 template <class Codes>
 constexpr GemmKernel coded_pair_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
+  using OfFewRows = typename CodesFor<Codes, 1>::type;
   return {.name = name,
           .tokens = tokens_of(DType::bf16),
           .arithmetic = Arithmetic::bf16_pairs,
@@ -79,7 +84,9 @@ constexpr GemmKernel coded_pair_kernel(const char* name, bool (*takes)(const Wei
           .numbers = "exact products with codes, two at a time summed in float32 and scaled, segment by segment",
           .max_rows = kTileRows,
           .tile = coded_tiles<PairProducts, Codes>(),
-          .sum_segments = sum_values<bf16, 2>};
+          .sum_segments = sum_values<bf16, 2>,
+          .unpacked = unpacked_values<PairProducts, OfFewRows>(OfFewRows::bits == 2 || OfFewRows::bits == 4,
+                                                               tiles_in_parts<CodedPart<PairProducts>>())};
 }
 
 constexpr std::array kPairGemm = {

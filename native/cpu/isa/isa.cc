@@ -50,14 +50,18 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
 }
 
 #if defined(MOE_X86)
-// Intel's processors multiply float32 numbers faster if x stays in the first-level cache, so k is cut into blocks of
-// which a tile's rows fit in there. It does not show in the bits.
+// What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
+// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, and a
+// core reads one stream faster than several.
 Kernels fitted(Kernels all) {
   constexpr int64_t kLongestK = 512;
-  if (!__builtin_cpu_is("intel")) return all;
+  const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
   std::vector<GemmKernel> rows(all.gemm.begin(), all.gemm.end());
   for (GemmKernel& row : rows) {
-    if (row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
+    if (intel && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
+    if (!amd) continue;
+    if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
+    row.wide_tile = {};
   }
   all.gemm = kept(std::move(rows));
   return all;
@@ -72,7 +76,7 @@ const Kernels& avx512_kernels() {
 Kernels with_vnni(const char* name, const char* needs, std::span<const GemmKernel> others) {
   Kernels all = extended(avx512_kernels(), name, needs, followed_by(avx512_vnni::kGemm, others));
   all.int8_peak = avx512_vnni::kPeak;
-  return all;
+  return fitted(all);
 }
 
 const Kernels& avx512_vnni_kernels() {
@@ -90,7 +94,9 @@ const Kernels& amx_kernels() {
 
 const Kernels& avx512_bf16_kernels() {
   static const Kernels kernels = [] {
-    Kernels all = with_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16", avx512_bf16::kGemm);
+    // Pairs of bfloat16 first: digits are for other tokens.
+    const std::vector<GemmKernel> floats = followed_by(avx512_bf16::kGemm, avx512_vnni::kDigitGemm);
+    Kernels all = with_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16", floats);
     all.bf16_peak = avx512_bf16::kPeak;
     return all;
   }();

@@ -42,7 +42,7 @@ MOE_TEST(every_instruction_set_has_a_row_for_all_tokens_and_formats_in_one_layou
         MOE_CHECK(row != nullptr && row->panels == first->panels);
         MOE_CHECK(row->max_rows >= 1 && row->max_rows <= kMaxTileRows && row->tile[row->max_rows] != nullptr);
         const int group = k_group(row->arithmetic);
-        MOE_CHECK(row->unpack != nullptr || row->panels(*format).step % group == 0);
+        MOE_CHECK(row->unpacked.unpack != nullptr || row->panels(*format).step % group == 0);
       }
     }
   }

@@ -15,6 +15,11 @@ struct FloatProducts {
     const Vector w[kPanelVectors] = {codes.template value<k>(bits[0]), codes.template value<k>(bits[1])};
     multiply_add<rows>(x, w, sums);
   }
+  // The numbers that are multiplied.
+  template <class Codes, int k>
+  static void unpack(const Codes& codes, const typename Codes::Bits& bits, char* target) {
+    codes.template value<k>(bits).store(reinterpret_cast<float*>(target));
+  }
 };
 
 // Asks for the part of a unit that elements first .. end - 1 take, `ahead` bytes further. Unpacked codes are in a
@@ -29,8 +34,8 @@ inline void prefetch_part(const char* unit, int64_t ahead) {
   }
 }
 
-// Elements first .. first + chunk - 1 of a unit.
-template <class Products, class Codes, int rows, int first, int... i>
+// Elements first .. first + chunk - 1 of a unit, by some rows of a tile of `x_rows`.
+template <class Products, class Codes, int first, int x_rows, int rows, int... i>
 [[gnu::always_inline]] inline void multiply_chunk(const Codes& codes, const char* unit, int64_t ahead,
                                                   const typename Products::Value* x, Sums<rows>& sums,
                                                   std::integer_sequence<int, i...>) {
@@ -38,28 +43,27 @@ template <class Products, class Codes, int rows, int first, int... i>
   typename Codes::Bits bits[kPanelVectors];
   codes.template load<first>(unit, bits);
   (Products::template multiply<Codes, rows, first + i * Products::group>(
-       codes, bits, x + (first + i * Products::group) * rows, sums),
+       codes, bits, x + (first + i * Products::group) * x_rows, sums),
    ...);
 }
 
 // The same of `side` segments, one after the other.
-template <class Products, class Codes, int rows, int side, int first>
+template <class Products, class Codes, int first, int x_rows, int rows, int side>
 [[gnu::always_inline]] inline void multiply_chunks(const Codes& codes, const char* unit, int64_t unit_stride,
                                                    int64_t ahead, const typename Products::Value* x, int64_t x_stride,
                                                    Sums<rows> (&sums)[side]) {
 #pragma GCC unroll 4
   for (int s = 0; s < side; ++s) {
-    multiply_chunk<Products, Codes, rows, first>(codes, unit + s * unit_stride, ahead, x + s * x_stride, sums[s],
-                                                 std::make_integer_sequence<int, Codes::chunk / Products::group>());
+    multiply_chunk<Products, Codes, first, x_rows>(codes, unit + s * unit_stride, ahead, x + s * x_stride, sums[s],
+                                                   std::make_integer_sequence<int, Codes::chunk / Products::group>());
   }
 }
 
-template <class Products, class Codes, int rows, int side, int... chunk>
+template <class Products, class Codes, int x_rows, int rows, int side, int... chunk>
 [[gnu::always_inline]] inline void multiply_unit(const Codes& codes, const char* unit, int64_t unit_stride,
                                                  int64_t ahead, const typename Products::Value* x, int64_t x_stride,
                                                  Sums<rows> (&sums)[side], std::integer_sequence<int, chunk...>) {
-  (multiply_chunks<Products, Codes, rows, side, chunk * Codes::chunk>(codes, unit, unit_stride, ahead, x, x_stride,
-                                                                      sums),
+  (multiply_chunks<Products, Codes, chunk * Codes::chunk, x_rows>(codes, unit, unit_stride, ahead, x, x_stride, sums),
    ...);
 }
 
@@ -97,8 +101,8 @@ inline void add_segments(const Codes& codes, const SegmentOperands<typename Prod
   const char* unit = from.codes;
   const auto* x = from.x;
   for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * rows) {
-    multiply_unit<Products, Codes, rows, side>(codes, unit, units * unit_bytes, from.ahead, x, segment * rows, sums,
-                                               std::make_integer_sequence<int, kUnit / Codes::chunk>());
+    multiply_unit<Products, Codes, rows>(codes, unit, units * unit_bytes, from.ahead, x, segment * rows, sums,
+                                         std::make_integer_sequence<int, kUnit / Codes::chunk>());
   }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
@@ -206,22 +210,29 @@ constexpr TileFunctions coded_tiles() {
   return coded_tiles_of<Products, Codes, Scales>(std::make_integer_sequence<int, kTileRows>());
 }
 
-template <class Codes, int first, int... i>
-[[gnu::always_inline]] inline void unpack_chunk(const Codes& codes, const char* unit, float* target,
+// Bytes of one unpacked code: products read words of 32 bits.
+template <class Products>
+constexpr int kUnpackedBytes = 4 / Products::group;
+
+template <class Products, class Codes, int first, int... i>
+[[gnu::always_inline]] inline void unpack_chunk(const Codes& codes, const char* unit, char* target,
                                                 std::integer_sequence<int, i...>) {
   typename Codes::Bits bits[kPanelVectors];
   codes.template load<first>(unit, bits);
 #pragma GCC unroll 2
   for (int j = 0; j < kPanelVectors; ++j) {
-    (codes.template value<first + i>(bits[j]).store(target + i * kPanelColumns + j * kWidth), ...);
+    (Products::template unpack<Codes, first + i * Products::group>(codes, bits[j],
+                                                                   target + 4 * (i * kPanelColumns + j * kWidth)),
+     ...);
   }
 }
 
-template <class Codes, int... chunk>
-[[gnu::always_inline]] inline void unpack_unit(const Codes& codes, const char* unit, float* target,
+template <class Products, class Codes, int... chunk>
+[[gnu::always_inline]] inline void unpack_unit(const Codes& codes, const char* unit, char* target,
                                                std::integer_sequence<int, chunk...>) {
-  (unpack_chunk<Codes, chunk * Codes::chunk>(codes, unit, target + chunk * Codes::chunk * kPanelColumns,
-                                             std::make_integer_sequence<int, Codes::chunk>()),
+  (unpack_chunk<Products, Codes, chunk * Codes::chunk>(
+       codes, unit, target + chunk * Codes::chunk * kUnpackedBytes<Products> * kPanelColumns,
+       std::make_integer_sequence<int, Codes::chunk / Products::group>()),
    ...);
 }
 
@@ -235,13 +246,38 @@ inline void unpack_steps(const TileArguments& t, int64_t step, char* target, Unp
   }
 }
 
-// See UnpackFunction: codes become the numbers that FloatProducts multiply, [k][column].
-template <class Codes>
-void unpack_floats(const TileArguments& t, char* unpacked) {
+// See UnpackFunction: codes become the numbers that are multiplied, [k / group][column][k % group].
+template <class Products, class Codes>
+void unpack_values(const TileArguments& t, char* unpacked) {
   const Codes codes(*t.scales);
-  unpack_steps<sizeof(float)>(t, kUnit, unpacked, [&](int64_t k, char* target) {
-    unpack_unit(codes, t.w + k / 8 * Codes::bits * kPanelColumns, reinterpret_cast<float*>(target),
-                std::make_integer_sequence<int, kUnit / Codes::chunk>());
+  unpack_steps<kUnpackedBytes<Products>>(t, kUnit, unpacked, [&](int64_t k, char* target) {
+    unpack_unit<Products>(codes, t.w + k / 8 * Codes::bits * kPanelColumns, target,
+                          std::make_integer_sequence<int, kUnit / Codes::chunk>());
   });
-  unpack_scales<UnpackedScales<sizeof(float)>>(t, unpacked);
+  unpack_scales<UnpackedScales<kUnpackedBytes<Products>>>(t, unpacked);
 }
+
+// What that leaves.
+template <class Products>
+struct UnpackedValues {
+  static constexpr bool unpacked = true;
+  static constexpr int bits = 8 * kUnpackedBytes<Products>;
+  static constexpr int chunk = 8;
+  using Bits = const char*;
+
+  explicit UnpackedValues(const PanelScales&) {}
+  template <int first>
+  void load(const char* unit, Bits (&words)[kPanelVectors]) const {
+    const char* from = unit + first / Products::group * 4 * kPanelColumns;
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) words[j] = from + 4 * j * kWidth;
+  }
+  template <int k>
+  Vector value(Bits words) const {
+    return Vector::load(reinterpret_cast<const float*>(words) + k % chunk * kPanelColumns);
+  }
+  template <int k>
+  Words pair(Bits words) const {
+    return Words::load(words + k % chunk / 2 * 4 * kPanelColumns);
+  }
+};

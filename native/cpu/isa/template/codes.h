@@ -170,11 +170,6 @@ struct WholeCodes {
 
 using ByteCodes = WholeCodes<int8_t, Vector::load>;
 using E4M3Codes = WholeCodes<uint8_t, Vector::load_e4m3>;
-// What unpack_floats() leaves of any codes.
-struct UnpackedCodes : WholeCodes<float, Vector::load> {
-  static constexpr bool unpacked = true;
-  using WholeCodes::WholeCodes;
-};
 
 // The values of two consecutive k, which bfloat16 holds, made one pair.
 template <class Codes>

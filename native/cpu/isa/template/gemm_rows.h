@@ -22,12 +22,23 @@ constexpr GemmKernel plain_kernel(const char* name, PanelFunction panels) {
 }
 
 // Whether codes are unpacked once for all tiles of an expert. Tiles of few rows would spend much of their time on it.
-// Taller ones gain only where unpacking takes longer than reading what it leaves, which has more bytes.
+// Taller ones gain only where unpacking takes longer than reading what it leaves, which has more bytes; or else where
+// results stay in registers, if more than two tiles share it.
 constexpr bool unpacks_once(bool cheap) { return kTileRows <= 8 || !cheap; }
+constexpr int unpacked_at_least(bool cheap) { return unpacks_once(cheap) ? 2 : 3; }
+
+template <class Products, class Codes>
+constexpr UnpackedTiles unpacked_values(bool cheap, const TileFunctions& tile) {
+  return {.unpack = unpack_values<Products, Codes>,
+          .at_least = unpacked_at_least(cheap),
+          .code_bytes = kUnpackedBytes<Products>,
+          .tile = tile};
+}
 
 // A row for quantised weights, multiplied as floats.
 template <class Codes>
 constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
+  constexpr bool cheap = std::is_same_v<Codes, ByteCodes>;
   GemmKernel row = {.name = name,
                     .tokens = kAllTokens,
                     .arithmetic = Arithmetic::f32,
@@ -38,10 +49,12 @@ constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFo
                     .max_rows = kTileRows,
                     .tile = coded_tiles<FloatProducts, Codes>(),
                     .sum_segments = sum_values<float, 1>};
-  if constexpr (unpacks_once(std::is_same_v<Codes, ByteCodes>)) {
-    row.unpack = unpack_floats<Codes>;
-    row.unpacked_bytes = sizeof(float);
-    row.unpacked_tile = coded_tiles<FloatProducts, UnpackedCodes, UnpackedScales<sizeof(float)>>();
+  if constexpr (unpacks_once(cheap)) {
+    row.unpacked = unpacked_values<FloatProducts, Codes>(
+        cheap, coded_tiles<FloatProducts, UnpackedValues<FloatProducts>, UnpackedScales<sizeof(float)>>());
+  }
+  if constexpr (kHasParts) {
+    row.in_parts = unpacked_values<FloatProducts, Codes>(cheap, tiles_in_parts<CodedPart<FloatProducts>>());
   }
   return row;
 }

@@ -88,10 +88,10 @@ inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, 
                                 factors...);
 }
 
-// The sums of x over a run of segments, and times the codes' bias, which sums of products have to lose. Tiles of
-// several rows lose it at the end of a run, as they would wait for it at the beginning. Few rows begin with it, and so
-// do digits, which have three sums for each result.
-template <int rows, int digits, int bias>
+// The sums of x over a run of segments, for some rows of a tile of x_rows, and times the codes' bias, which sums of
+// products have to lose. Tiles of several rows lose it at the end of a run, as they would wait for it at the beginning.
+// Few rows begin with it, and so do digits, which have three sums for each result.
+template <int rows, int digits, int bias, int x_rows = rows>
 class RowTotals {
  public:
   RowTotals(const float* x_sums, const SegmentRuns& run) {
@@ -99,7 +99,7 @@ class RowTotals {
     for (int first = 0; first < rows; first += kWidth) {
       Vector total = Vector::zero();
       for (int64_t s = run.begin; s < run.end; ++s) {
-        total = total + Vector::load_first(x_sums + s * rows + first, rows - first, Vector::zero());
+        total = total + Vector::load_first(x_sums + s * x_rows + first, rows - first, Vector::zero());
       }
       total.store(totals_ + first);
       if constexpr (bias == 0) continue;
@@ -277,83 +277,11 @@ void unpack_bytes(const TileArguments& t, char* unpacked) {
   unpack_scales<UnpackedScales<1>>(t, unpacked);
 }
 
-// A row for integer codes of x.
-template <class Products, class Quads>
-constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
-  constexpr auto all_rows = std::make_integer_sequence<int, kTileRows>();
-  using Plain = PlainQuads<Quads::largest, Quads::bias>;
-  return {.name = name,
-          .codes = TokenFormat::int8,
-          .arithmetic = Arithmetic::i8_quads,
-          .takes = takes,
-          .formats = formats,
-          .panels = coded_panels,
-          .numbers = kIntegerNumbers,
-          .max_rows = kTileRows,
-          .tile = integer_tiles<Products, Quads, RunScales, QuadRows>(all_rows),
-          .sum_segments = sum_quads<Products>,
-          .biased_rows = kTileRows,
-          .unpack = unpack_bytes<Quads>,
-          .unpacked_bytes = 1,
-          .unpacked_tile = integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows>(all_rows)};
-}
-
-template <class Products>
-constexpr std::array kIntegerGemm = {
-    integer_kernel<Products, FieldQuads<2>>("i2_int8", takes_integers<2>, "i2, u2"),
-    integer_kernel<Products, PlaneQuads<3>>("i3_int8", takes_integers<3>, "i3, u3"),
-    integer_kernel<Products, FieldQuads<4>>("i4_int8", takes_integers<4>, "i4, u4"),
-    integer_kernel<Products, PlaneQuads<5>>("i5_int8", takes_integers<5>, "i5, u5"),
-    integer_kernel<Products, PlaneQuads<6>>("i6_int8", takes_integers<6>, "i6, u6"),
-    integer_kernel<Products, ByteQuads<Products::signed_bytes>>("i8_int8", takes_integers<8>, "i8, u8"),
-    integer_kernel<Products, SmallTableQuads>("small_table_int8", takes_small_table, "e2m1"),
-    integer_kernel<Products, WideTableQuads<Products::signed_bytes>>("integer_table_int8", takes_integer_table, "iq4"),
-};
-
 // See SumFunction.
 template <class Products>
 void sum_digit_quads(const void* tile, int64_t segments, int segment, int rows, float* sums) {
   sum_quads<Products>(tile, segments, segment, rows * kDigits, sums);
 }
-
-// A row for the digits of x.
-template <class Products, class Quads>
-constexpr GemmKernel digit_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
-  constexpr auto all_rows = std::make_integer_sequence<int, kTileRows / kDigits>();
-  using Plain = PlainQuads<Quads::largest, Quads::bias>;
-  GemmKernel row = integer_kernel<Products, Quads>(name, takes, formats);
-  row.tokens = kAllTokens;
-  row.codes = TokenFormat::none;
-  row.arithmetic = Arithmetic::i8_digits;
-  row.numbers = kDigitNumbers;
-  row.max_rows = kTileRows / kDigits;
-  row.tile = integer_tiles<Products, Quads, RunScales, QuadRows, kDigits>(all_rows);
-  row.sum_segments = sum_digit_quads<Products>;
-  row.row_sums = kDigits;
-  row.unpacked_tile = integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows, kDigits>(all_rows);
-  return row;
-}
-
-// Faster than products of float32 unless groups are short: each group scales its sums, for only four rows at once.
-template <class Products>
-constexpr std::array kDigitKernels = {
-    digit_kernel<Products, FieldQuads<2>>("i2_digits", takes_in_groups<takes_integers<2>, 32>,
-                                          "i2, u2, groups from 32"),
-    digit_kernel<Products, PlaneQuads<3>>("i3_digits", takes_in_groups<takes_integers<3>, 32>,
-                                          "i3, u3, groups from 32"),
-    digit_kernel<Products, FieldQuads<4>>("i4_digits", takes_in_groups<takes_integers<4>, 32>,
-                                          "i4, u4, groups from 32"),
-    digit_kernel<Products, PlaneQuads<5>>("i5_digits", takes_in_groups<takes_integers<5>, 32>,
-                                          "i5, u5, groups from 32"),
-    digit_kernel<Products, PlaneQuads<6>>("i6_digits", takes_in_groups<takes_integers<6>, 32>,
-                                          "i6, u6, groups from 32"),
-    digit_kernel<Products, ByteQuads<Products::signed_bytes>>("i8_digits", takes_in_groups<takes_integers<8>, 64>,
-                                                              "i8, u8, groups from 64"),
-    digit_kernel<Products, SmallTableQuads>("small_table_digits", takes_in_groups<takes_small_table, 32>,
-                                            "e2m1, groups from 32"),
-    digit_kernel<Products, WideTableQuads<Products::signed_bytes>>(
-        "integer_table_digits", takes_in_groups<takes_integer_table, 32>, "iq4, groups from 32"),
-};
 
 // As peak() of ceilings.h, of codes of 4 bits: the fastest products of bytes.
 template <class Products, int rows>

@@ -11,11 +11,14 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 
 #include "cpu/isa/template/coded_tiles.h"
 
-#include "cpu/isa/template/ceilings.h"
-#include "cpu/isa/template/gemm_rows.h"
-
 #include "cpu/isa/template/quads.h"
 
 #include "cpu/isa/template/integer_tiles.h"
 
 #include "cpu/isa/template/factor_tiles.h"
+
+#include "cpu/isa/template/row_parts.h"
+
+#include "cpu/isa/template/ceilings.h"
+#include "cpu/isa/template/gemm_rows.h"
+#include "cpu/isa/template/integer_rows.h"

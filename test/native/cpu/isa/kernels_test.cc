@@ -51,7 +51,11 @@ struct Operands {
 };
 
 // How tiles are computed.
-enum class Way { at_once, in_blocks, unpacked_blocks, wide_blocks };
+enum class Way { at_once, in_blocks, unpacked_blocks, blocks_in_parts, wide_blocks };
+
+const UnpackedTiles& unpacked_tiles(const GemmKernel& gemm, Way way) {
+  return way == Way::blocks_in_parts ? gemm.in_parts : gemm.unpacked;
+}
 
 // The tiles of the first rows of x and each panel, [panel][row][column], computed by pack_row and the tile kernel.
 std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, const Operands& operands, int rows,
@@ -67,12 +71,12 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
   std::vector<float> c(static_cast<size_t>(Operands::kPanels * tile), NAN);
   const int segment = std::max(1, layout.scales.segment);
   // Codes, then scales and offsets.
-  std::vector<char> unpacked(
-      static_cast<size_t>((x_k * gemm.unpacked_bytes + x_k / segment * 8) * kernels.panel_columns));
+  const UnpackedTiles& tiles = unpacked_tiles(gemm, way);
+  std::vector<char> unpacked(static_cast<size_t>((x_k * tiles.code_bytes + x_k / segment * 8) * kernels.panel_columns));
   const int sums_of_segment = rows * gemm.row_sums;
   std::vector<float> x_sums(static_cast<size_t>(k / segment * sums_of_segment), NAN);
   if (gemm.sums_x(layout.scales, rows)) gemm.sum_segments(x.data(), k / segment, segment, rows, x_sums.data());
-  const bool unpacks = way == Way::unpacked_blocks;
+  const bool unpacks = way == Way::unpacked_blocks || way == Way::blocks_in_parts;
   const int64_t panels = way == Way::wide_blocks ? gemm.wide_tile[rows].panels : 1;
   MOE_CHECK_EQUAL(Operands::kPanels % panels, 0);
   const int64_t step = way == Way::at_once ? k : k_block;
@@ -95,10 +99,10 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
                       .panel = first,
                       .x_sums = x_sums.data() + begin / segment * sums_of_segment};
       if (unpacks) {
-        gemm.unpack(t, unpacked.data());
+        tiles.unpack(t, unpacked.data());
         t.w = unpacked.data();
       }
-      const TileFunction function = (unpacks ? gemm.unpacked_tile : gemm.tile)[rows];
+      const TileFunction function = (unpacks ? tiles.tile : gemm.tile)[rows];
       (panels > 1 ? gemm.wide_tile[rows].function : function)(t);
     }
     apply_units(kernels, gemm, x.data(), x_k, rows, c.data() + panel * tile);
@@ -133,8 +137,10 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFor
     // A row's bits depend neither on the rows and panels beside it nor on whether blocks of k are multiplied one by one
     // or unpacked.
     for (int rows = 1; rows <= gemm.max_rows; ++rows) {
-      for (const Way way : {Way::at_once, Way::in_blocks, Way::unpacked_blocks, Way::wide_blocks}) {
-        if (way == Way::unpacked_blocks && gemm.unpack == nullptr) continue;
+      for (const Way way :
+           {Way::at_once, Way::in_blocks, Way::unpacked_blocks, Way::blocks_in_parts, Way::wide_blocks}) {
+        const bool unpacks = way == Way::unpacked_blocks || way == Way::blocks_in_parts;
+        if (unpacks && unpacked_tiles(gemm, way).unpack == nullptr) continue;
         if (way == Way::wide_blocks && gemm.wide_tile[rows].function == nullptr) continue;
         const std::vector<float> few = multiply(kernels, gemm, operands, rows, block, way);
         for (int panel = 0; panel < Operands::kPanels; ++panel) {

@@ -76,7 +76,7 @@ constexpr GemmKernel unpacking_kernel(const char* name, DType tokens, bool (*tak
           .panels = coded_panels,
           .numbers = numbers,
           .max_rows = kMaxTileRows,
-          .unpacked_bytes = HalfElements::bytes,
+          .unpacked = {.code_bytes = HalfElements::bytes},
           .longest_k = 512,
           .release = release_tiles<Tiles>};
 }
@@ -90,8 +90,8 @@ constexpr GemmKernel code_tile_kernel(const char* name, DType tokens, bool (*tak
       "exact products with codes, 32 at a time summed in float32 and scaled, group by group");
   kernel.tile = group_tiles<Tiles, PanelColumns<HalfPairs<Codes>>, parts>();
   kernel.sum_segments = sum_register_halves<parts>;
-  kernel.unpack = unpack_codes<HalfPairs<Codes>>;
-  kernel.unpacked_tile = group_tiles<Tiles, UnpackedColumns<HalfElements>, parts>();
+  kernel.unpacked.unpack = unpack_codes<HalfPairs<Codes>>;
+  kernel.unpacked.tile = group_tiles<Tiles, UnpackedColumns<HalfElements>, parts>();
   return kernel;
 }
 

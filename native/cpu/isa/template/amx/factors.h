@@ -73,8 +73,8 @@ constexpr GemmKernel register_factor_kernel(const char* name, const char* format
   const auto few =
       factor_tiles<Products, Quads, Few, of_few, RegisterRows>(std::make_integer_sequence<int, kVectorRows>());
   for (int rows = 1; rows <= kVectorRows; ++rows) row.tile[rows] = few[rows];
-  row.unpack = unpack_register_bytes_and_factors<Bytes, Many>;
-  row.unpacked_tile = factor_group_tiles<Tiles, UnpackedFactorColumns, of_many>();
+  row.unpacked.unpack = unpack_register_bytes_and_factors<Bytes, Many>;
+  row.unpacked.tile = factor_group_tiles<Tiles, UnpackedFactorColumns, of_many>();
   return row;
 }
 

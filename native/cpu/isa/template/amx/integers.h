@@ -71,9 +71,9 @@ constexpr GemmKernel register_integer_kernel(const char* name, bool (*takes)(con
           .tile = register_integer_tiles<Tiles, Products, Quads, Signed>(),
           .sum_segments = sum_register_bytes,
           .biased_rows = kVectorRows,
-          .unpack = unpack_codes<RegisterBytes<Signed>>,
-          .unpacked_bytes = ByteElements::bytes,
-          .unpacked_tile = group_tiles<Tiles, UnpackedColumns<ByteElements>, 1>(),
+          .unpacked = {.unpack = unpack_codes<RegisterBytes<Signed>>,
+                       .code_bytes = ByteElements::bytes,
+                       .tile = group_tiles<Tiles, UnpackedColumns<ByteElements>, 1>()},
           .release = release_tiles<Tiles>};
 }
 

@@ -71,8 +71,8 @@ constexpr GemmKernel scaled_code_kernel(const char* name, DType tokens, bool (*t
       name, tokens, takes, formats, "exact products with scaled codes, 32 at a time added to float32 sums");
   kernel.tile =
       by_rows(scaled_code_tile<Tiles, Unpacking, parts, false>, scaled_code_tile<Tiles, Unpacking, parts, true>);
-  kernel.unpack = unpack_block<Unpacking>;
-  kernel.unpacked_tile = by_rows(float_tile<Tiles, parts, false>, float_tile<Tiles, parts, true>);
+  kernel.unpacked.unpack = unpack_block<Unpacking>;
+  kernel.unpacked.tile = by_rows(float_tile<Tiles, parts, false>, float_tile<Tiles, parts, true>);
   return kernel;
 }
 

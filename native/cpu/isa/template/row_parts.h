@@ -1,0 +1,203 @@
+// Tiles of unpacked codes, computed in parts of few enough rows that results stay in registers beside the sums that are
+// in the making. See kernels.h here.
+//
+// Tiles of all rows load and store their results wherever a sum is scaled. AMD's processors store 64 bytes in two
+// cycles, which takes up to a third of the time there; Intel's store them in one, and gain less than it costs them to
+// read codes for each part (bench/results/quantised.md). Every number is rounded as in the other tiles.
+
+// The most rows of a part: with 32 registers, two for columns and one for x are left.
+constexpr int kPartRows = 7;
+constexpr bool kHasParts = kTileRows == 2 * kPartRows;
+
+// Each kind of part computes rows first_row .. first_row + rows - 1 of a tile of x_rows.
+template <class Part, int x_rows>
+void tile_in_parts(const TileArguments& t) {
+  static_assert(kTileRows <= 2 * kPartRows);
+  constexpr int first = x_rows <= kPartRows ? x_rows : (x_rows + 1) / 2;
+  Part::template compute<first, x_rows>(t, 0);
+  if constexpr (first < x_rows) Part::template compute<x_rows - first, x_rows>(t, first);
+}
+template <class Part, int... row>
+constexpr TileFunctions tiles_in_parts_of(std::integer_sequence<int, row...>) {
+  return {nullptr, &tile_in_parts<Part, row + 1>...};
+}
+template <class Part>
+constexpr TileFunctions tiles_in_parts() {
+  return tiles_in_parts_of<Part>(std::make_integer_sequence<int, kTileRows>());
+}
+
+// Only the first part prefetches.
+inline PacedPrefetches prefetches_of_part(const TileArguments& t, int first_row, int64_t segments) {
+  TileArguments of_part = t;
+  if (first_row > 0) of_part.prefetch_lines = 0;
+  return {of_part, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce};
+}
+
+template <int rows>
+inline void load_results(const TileArguments& t, const float* c, Sums<rows>& results) {
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) {
+      results[r][j] = t.accumulate ? Vector::load(c + r * kPanelColumns + j * kWidth) : Vector::zero();
+    }
+  }
+}
+template <int rows>
+inline void store_results(const Sums<rows>& results, float* c) {
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) results[r][j].store(c + r * kPanelColumns + j * kWidth);
+  }
+}
+
+// Adds offsets [column] times the rows' sums of x.
+template <int rows, class XSums>
+[[gnu::always_inline]] inline void add_offsets(const float* offset, const XSums& x_sums, Sums<rows>& results) {
+  const Vector offsets[kPanelVectors] = {Vector::load(offset), Vector::load(offset + kWidth)};
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) {
+      results[r][j] = Vector::fma(offsets[j], Vector::broadcast(x_sums[r]), results[r][j]);
+    }
+  }
+}
+
+// See coded_tile().
+template <class Products>
+struct CodedPart {
+  template <int rows, int x_rows>
+  [[gnu::noinline]] static void compute(const TileArguments& t, int first_row) {
+    using Codes = UnpackedValues<Products>;
+    constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
+    const Codes codes(*t.scales);
+    const UnpackedScales<kUnpackedBytes<Products>> scales(t);
+    const int units = t.scales->segment / kUnit;
+    const int64_t first = t.scales->segments_in(t.first_k), segments = t.scales->segments_in(t.k);
+    const char* unit = t.w;
+    const auto* x = static_cast<const typename Products::Value*>(t.x) + first_row * Products::group;
+    const float* x_sums = t.x_sums + first_row;
+    float* c = t.c + first_row * kPanelColumns;
+    PacedPrefetches prefetches = prefetches_of_part(t, first_row, segments);
+    Sums<rows> results;
+    load_results<rows>(t, c, results);
+    for (int64_t s = 0; s < segments; ++s, x_sums += x_rows) {
+      if (s % kSegmentsAtOnce == 0) prefetches.round();
+      Sums<rows> sums[1];
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Vector::zero();
+      for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * x_rows) {
+        multiply_unit<Products, Codes, x_rows>(codes, unit, 0, 0, x, 0, sums,
+                                               std::make_integer_sequence<int, kUnit / Codes::chunk>());
+      }
+      const float* scale = scales.scales(s);
+      const Vector by[kPanelVectors] = {Vector::load(scale), Vector::load(scale + kWidth)};
+      const float* x_scales = nullptr;
+      if (t.x_scales != nullptr) {
+        x_scales = t.x_scales + first_row * t.x_scale_stride + (first + s) / t.x_scale_segments;
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (int j = 0; j < kPanelVectors; ++j) {
+          const Vector of_row = x_scales == nullptr ? by[j] : by[j] * Vector::broadcast(x_scales[r * t.x_scale_stride]);
+          results[r][j] = Vector::fma(of_row, sums[0][r][j], results[r][j]);
+        }
+      }
+      if (t.scales->have_offset()) add_offsets<rows>(scales.offsets(s), x_sums, results);
+    }
+    store_results<rows>(results, c);
+  }
+};
+
+// See integer_tile().
+template <class Products, class Quads>
+struct IntegerPart {
+  template <int rows, int x_rows>
+  [[gnu::noinline]] static void compute(const TileArguments& t, int first_row) {
+    using Rows = QuadRows<x_rows>;
+    constexpr int64_t unit_bytes = kUnit * kPanelColumns;
+    const Quads codes(*t.scales);
+    const UnpackedScales<1> scales(t);
+    const int units = t.scales->segment / kUnit;
+    const char* unit = t.w;
+    const char* x = static_cast<const char*>(t.x) + first_row * Rows::row_bytes;
+    float* c = t.c + first_row * kPanelColumns;
+    PacedPrefetches prefetches = prefetches_of_part(t, first_row, t.scales->segments_in(t.k));
+    Sums<rows> results;
+    load_results<rows>(t, c, results);
+    int64_t until_round = 0;
+    for (SegmentRuns run(t, t.scales->scales.segments); run.next();) {
+      const RowTotals<rows, 1, Quads::bias, x_rows> totals(t.x_sums + first_row, run);
+      Words sums[1][rows][kPanelVectors];
+      totals.begin(sums);
+      for (int64_t left = (run.end - run.begin) * units; left > 0; --left, unit += unit_bytes, x += kUnit * x_rows) {
+        if (--until_round < 0) {
+          prefetches.round();
+          until_round = kSegmentsAtOnce * units - 1;
+        }
+        multiply_quads<Products, Rows>(codes, unit, 0, x, sums);
+      }
+      add_run(sums, totals, scales.scales(run), results, std::make_integer_sequence<int, rows>());
+      if (t.scales->have_offset()) add_offsets<rows>(scales.offsets(run), totals, results);
+    }
+    store_results<rows>(results, c);
+  }
+
+ private:
+  template <int rows, class Totals, int... r>
+  [[gnu::always_inline]] static void add_run(const Words (&sums)[1][rows][kPanelVectors], const Totals& totals,
+                                             const float* scale, Sums<rows>& results,
+                                             std::integer_sequence<int, r...>) {
+    const Vector by[kPanelVectors] = {Vector::load(scale), Vector::load(scale + kWidth)};
+    ((results[r][0] = Vector::fma(by[0], sum_of<r>(sums, totals, 0), results[r][0]),
+      results[r][1] = Vector::fma(by[1], sum_of<r>(sums, totals, 1), results[r][1])),
+     ...);
+  }
+};
+
+// See factor_tile(): what stays in registers are the totals of an upper scale's segments.
+template <class Products, class Quads, class Factors, FactorOffset offset>
+struct FactorPart {
+  template <int rows, int x_rows>
+  [[gnu::noinline]] static void compute(const TileArguments& t, int first_row) {
+    using Rows = QuadRows<x_rows>;
+    constexpr int64_t unit_bytes = kUnit * kPanelColumns;
+    const Quads codes(*t.scales);
+    const Factors factors(t);
+    const int units = t.scales->segment / kUnit;
+    const char* unit = t.w;
+    const char* x = static_cast<const char*>(t.x) + first_row * Rows::row_bytes;
+    PacedPrefetches prefetches = prefetches_of_part(t, first_row, t.scales->segments_in(t.k));
+    if (!t.accumulate) std::fill_n(t.c + first_row * kPanelColumns, rows * kPanelColumns, 0.0f);
+    for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
+      Words totals[1][rows][kPanelVectors];
+      clear(totals);
+      for (int64_t s = run.begin; s < run.end; ++s) {
+        if (s % kSegmentsAtOnce == 0) prefetches.round();
+        Words sums[1][rows][kPanelVectors];
+        clear(sums);
+        for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * x_rows) {
+          multiply_quads<Products, Rows>(codes, unit, 0, x, sums);
+        }
+        Words by[kPanelVectors];
+        factors.load(s, by);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+          for (int j = 0; j < kPanelVectors; ++j) totals[0][r][j] = totals[0][r][j].plus(sums[0][r][j].times(by[j]));
+        }
+      }
+      alignas(64) int32_t stored[x_rows * kPanelColumns];
+      char* place = reinterpret_cast<char*>(stored + first_row * kPanelColumns);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (int j = 0; j < kPanelVectors; ++j) totals[0][r][j].store(place + 4 * (r * kPanelColumns + j * kWidth));
+      }
+      add_factor_totals<offset, Quads::bias, rows>(t, first_row, factors, stored, run);
+    }
+  }
+};
