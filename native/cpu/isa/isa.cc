@@ -27,11 +27,28 @@ std::vector<GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<
   return all;
 }
 
+// What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
+// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, and a
+// core reads one stream faster than several.
+std::vector<GemmKernel> fitted(std::vector<GemmKernel> rows) {
+#if defined(MOE_X86)
+  constexpr int64_t kLongestK = 512;
+  const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
+  for (GemmKernel& row : rows) {
+    if (intel && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
+    if (!amd) continue;
+    if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
+    row.wide_tile = {};
+  }
+#endif
+  return rows;
+}
+
 // An instruction set's kernels under another name, with rows of a further one before its own.
 Kernels extended(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> rows) {
   all.name = name;
   all.needs = needs;
-  all.gemm = kept(followed_by(rows, all.gemm));
+  all.gemm = kept(fitted(followed_by(rows, all.gemm)));
   return all;
 }
 
@@ -50,25 +67,8 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
 }
 
 #if defined(MOE_X86)
-// What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
-// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, and a
-// core reads one stream faster than several.
-Kernels fitted(Kernels all) {
-  constexpr int64_t kLongestK = 512;
-  const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
-  std::vector<GemmKernel> rows(all.gemm.begin(), all.gemm.end());
-  for (GemmKernel& row : rows) {
-    if (intel && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
-    if (!amd) continue;
-    if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
-    row.wide_tile = {};
-  }
-  all.gemm = kept(std::move(rows));
-  return all;
-}
-
 const Kernels& avx512_kernels() {
-  static const Kernels kernels = fitted(avx512::kKernels);
+  static const Kernels kernels = extended(avx512::kKernels, avx512::kKernels.name, avx512::kKernels.needs, {});
   return kernels;
 }
 
@@ -76,7 +76,7 @@ const Kernels& avx512_kernels() {
 Kernels with_vnni(const char* name, const char* needs, std::span<const GemmKernel> others) {
   Kernels all = extended(avx512_kernels(), name, needs, followed_by(avx512_vnni::kGemm, others));
   all.int8_peak = avx512_vnni::kPeak;
-  return fitted(all);
+  return all;
 }
 
 const Kernels& avx512_vnni_kernels() {

@@ -1,37 +1,35 @@
 // Rows of tables of matrix products by integers: codes of x, or its digits. See kernels.h here.
 
-// Nothing, if there are no tiles.
 constexpr UnpackedTiles unpacked_bytes(UnpackFunction unpack, const TileFunctions& tile, bool cheap = false) {
-  if (tile[1] == nullptr) return {};
   return {.unpack = unpack, .at_least = unpacked_at_least(cheap), .code_bytes = 1, .tile = tile};
 }
 
 // Products of pairs of bytes take more registers.
-template <class Products, class Part>
-constexpr TileFunctions in_parts() {
-  if constexpr (kHasParts && !Products::multiplies_pairs) return tiles_in_parts<Part>();
-  return {};
-}
+template <class Products>
+constexpr bool kHasIntegerParts = kHasParts && !Products::multiplies_pairs;
 
 // A row for integer codes of x.
 template <class Products, class Quads>
 constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
   constexpr auto all_rows = std::make_integer_sequence<int, kTileRows>();
   using Plain = PlainQuads<Quads::largest, Quads::bias>;
-  return {.name = name,
-          .codes = TokenFormat::int8,
-          .arithmetic = Arithmetic::i8_quads,
-          .takes = takes,
-          .formats = formats,
-          .panels = coded_panels,
-          .numbers = kIntegerNumbers,
-          .max_rows = kTileRows,
-          .tile = integer_tiles<Products, Quads, RunScales, QuadRows>(all_rows),
-          .sum_segments = sum_quads<Products>,
-          .biased_rows = kTileRows,
-          .unpacked = unpacked_bytes(unpack_bytes<Quads>,
-                                     integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows>(all_rows)),
-          .in_parts = unpacked_bytes(unpack_bytes<Quads>, in_parts<Products, IntegerPart<Products, Plain>>())};
+  constexpr UnpackFunction unpack = unpack_bytes<Quads>;
+  GemmKernel row = {.name = name,
+                    .codes = TokenFormat::int8,
+                    .arithmetic = Arithmetic::i8_quads,
+                    .takes = takes,
+                    .formats = formats,
+                    .panels = coded_panels,
+                    .numbers = kIntegerNumbers,
+                    .max_rows = kTileRows,
+                    .tile = integer_tiles<Products, Quads, RunScales, QuadRows>(all_rows),
+                    .sum_segments = sum_quads<Products>,
+                    .biased_rows = kTileRows};
+  row.unpacked = unpacked_bytes(unpack, integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows>(all_rows));
+  if constexpr (kHasIntegerParts<Products>) {
+    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<IntegerPart<Products, Plain>>());
+  }
+  return row;
 }
 
 // A row for the digits of x.
@@ -70,16 +68,16 @@ constexpr GemmKernel factor_kernel(const char* name, const char* formats) {
   }
   row.tile = factor_tiles<Products, Quads, InPanel, offset, QuadRows, digits>(all_rows);
   row.unpacked = row.in_parts = {};
-  constexpr auto unpack = unpack_bytes_and_factors<Quads, InPanel>;
+  constexpr UnpackFunction unpack = unpack_bytes_and_factors<Quads, InPanel>;
   constexpr bool cheap = std::is_same_v<Quads, FieldQuads<Quads::bits>>;
   using Plain = PlainQuads<Quads::largest, Quads::bias>;
   if constexpr (unpacks_once(cheap)) {
     row.unpacked =
         unpacked_bytes(unpack, factor_tiles<Products, Plain, UnpackedFactors<>, offset, QuadRows, digits>(all_rows));
   }
-  if constexpr (digits == 1) {
+  if constexpr (digits == 1 && kHasIntegerParts<Products>) {
     using Part = FactorPart<Products, Plain, UnpackedFactors<>, offset>;
-    row.in_parts = unpacked_bytes(unpack, in_parts<Products, Part>(), cheap);
+    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<Part>(), cheap);
   }
   return row;
 }
