@@ -174,9 +174,8 @@ template <bool has_offset, int digits, int r, int chains, int sum_rows, class To
 // The same to all rows. One by one: in a loop, compilers keep the sums in memory.
 template <bool has_offset, int digits, int chains, int sum_rows, class Totals, int... r>
 [[gnu::always_inline]] inline void add_run(const Words (&sums)[chains][sum_rows][kPanelVectors], const Totals& totals,
-                                           const float* scale, const float* offset, float* c,
+                                           const Vector (&scales)[kPanelVectors], const float* offset, float* c,
                                            std::integer_sequence<int, r...>) {
-  const Vector scales[kPanelVectors] = {Vector::load(scale), Vector::load(scale + kWidth)};
   (add_row<has_offset, digits, r>(sums, totals, scales, offset, c), ...);
 }
 
@@ -208,11 +207,11 @@ void integer_tile(const TileArguments& t) {
       unit += unit_bytes;
       k += kUnit;
     } while (unit != end);
-    const float* scale = scales.scales(run);
-    const float* offset = scales.offsets(run);
+    Vector by[kPanelVectors];
+    scales.load(run, by);
     constexpr auto all_rows = std::make_integer_sequence<int, x_rows>();
-    has_offset ? add_run<true, digits>(sums, totals, scale, offset, t.c, all_rows)
-               : add_run<false, digits>(sums, totals, scale, nullptr, t.c, all_rows);
+    has_offset ? add_run<true, digits>(sums, totals, by, scales.offsets(run), t.c, all_rows)
+               : add_run<false, digits>(sums, totals, by, nullptr, t.c, all_rows);
   }
 }
 

@@ -140,7 +140,9 @@ struct IntegerPart {
         }
         multiply_quads<Products, Rows>(codes, unit, 0, x, sums);
       }
-      add_run(sums, totals, scales.scales(run), results, std::make_integer_sequence<int, rows>());
+      Vector by[kPanelVectors];
+      scales.load(run, by);
+      add_run(sums, totals, by, results, std::make_integer_sequence<int, rows>());
       if (t.scales->have_offset()) add_offsets<rows>(scales.offsets(run), totals, results);
     }
     store_results<rows>(results, c);
@@ -149,9 +151,8 @@ struct IntegerPart {
  private:
   template <int rows, class Totals, int... r>
   [[gnu::always_inline]] static void add_run(const Words (&sums)[1][rows][kPanelVectors], const Totals& totals,
-                                             const float* scale, Sums<rows>& results,
+                                             const Vector (&by)[kPanelVectors], Sums<rows>& results,
                                              std::integer_sequence<int, r...>) {
-    const Vector by[kPanelVectors] = {Vector::load(scale), Vector::load(scale + kWidth)};
     ((results[r][0] = Vector::fma(by[0], sum_of<r>(sums, totals, 0), results[r][0]),
       results[r][1] = Vector::fma(by[1], sum_of<r>(sums, totals, 1), results[r][1])),
      ...);

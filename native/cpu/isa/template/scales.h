@@ -237,7 +237,7 @@ inline void load_scales(const PanelScales& scales, const PanelLevels& levels, co
 }
 
 // The scales and offsets of the segments of a block of k: scales(s) and then offsets(s) are those of segment s. Of the
-// groups of runs: scales(run) and then offsets(run).
+// groups of runs: load(run) and then offsets(run).
 
 // As the panel has them, some at once. They are read once and in order.
 class PanelValues {
@@ -283,12 +283,49 @@ class SegmentScales {
 class RunScales {
  public:
   explicit RunScales(const TileArguments& t)
-      : values_(*t.scales, t.scales->of_groups, t.panel, t.scales->scales.groups) {}
+      : scales_(*t.scales),
+        first_(t.panel + t.scales->of_groups.scales.at),
+        single_(is_single(*t.scales)),
+        values_(*t.scales, t.scales->of_groups, t.panel, t.scales->scales.groups) {}
 
-  [[gnu::always_inline]] const float* scales(const SegmentRuns& run) { return values_.scales(run.group); }
+  // What multiplies the sums of a run; its offsets() are loaded too.
+  [[gnu::always_inline]] void load(const SegmentRuns& run, Vector (&by)[kPanelVectors]) {
+    if (single_) return load_single(run.group, by);
+    const float* scale = values_.scales(run.group);
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) by[j] = Vector::load(scale + j * kWidth);
+  }
   const float* offsets(const SegmentRuns& run) const { return values_.offsets(run.group); }
 
  private:
+  // A single level in one of the usual types and no offsets: such scales are read where they are used, which takes
+  // fewer instructions than reading some at once.
+  static bool is_single(const PanelScales& scales) {
+    const ScaleType type = scales.scales.type;
+    const bool usual =
+        type == ScaleType::f32 || type == ScaleType::f16 || type == ScaleType::bf16 || type == ScaleType::e8m0;
+    return usual && scales.super_scales.absent() && !scales.offsets_scales && !scales.have_offset();
+  }
+  [[gnu::always_inline]] void load_single(int64_t group, Vector (&by)[kPanelVectors]) const {
+    const auto load = [&]<ScaleType type>() {
+      constexpr int64_t bytes = scale_bytes(type);
+      const char* p = first_ + group * kPanelColumns * bytes;
+#pragma GCC unroll 2
+      for (int j = 0; j < kPanelVectors; ++j) {
+        by[j] = load_scale<type>(p + j * kWidth * bytes, false) * Vector::broadcast(scales_.code_unit);
+      }
+    };
+    switch (scales_.scales.type) {
+      case ScaleType::f32: return load.template operator()<ScaleType::f32>();
+      case ScaleType::f16: return load.template operator()<ScaleType::f16>();
+      case ScaleType::bf16: return load.template operator()<ScaleType::bf16>();
+      default: return load.template operator()<ScaleType::e8m0>();
+    }
+  }
+
+  const PanelScales& scales_;
+  const char* first_;
+  bool single_;
   PanelValues values_;
 };
 
@@ -310,7 +347,11 @@ class UnpackedScales {
         offsets_(reinterpret_cast<const float*>(t.w + offsets_at(t))) {}
   const float* scales(int64_t segment) const { return scales_ + segment * kPanelColumns; }
   const float* offsets(int64_t segment) const { return offsets_ + segment * kPanelColumns; }
-  const float* scales(const SegmentRuns& run) const { return scales(run.end - 1); }
+  void load(const SegmentRuns& run, Vector (&by)[kPanelVectors]) const {
+    const float* scale = scales(run.end - 1);
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) by[j] = Vector::load(scale + j * kWidth);
+  }
   const float* offsets(const SegmentRuns& run) const { return offsets(run.end - 1); }
 
  private:
