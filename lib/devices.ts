@@ -1,5 +1,5 @@
 import { Device } from "./core/device.js";
-import { invalidArgument, MoeError } from "./core/errors.js";
+import { invalidArgument, MoeError, messageOf } from "./core/errors.js";
 import { type DeviceInfo, type DeviceOptions, loadNative } from "./core/native.js";
 import { boolean, type Fields, integer, object, optional, type Read, unsigned64 } from "./core/options.js";
 import { openReference } from "./reference/backend.js";
@@ -62,7 +62,7 @@ export function listDevices(): DeviceInfo[] {
   try {
     return [reference, ...loadNative().devices()];
   } catch (error) {
-    const detail = error instanceof Error ? (error.message.split("\n")[0] as string) : String(error);
+    const detail = messageOf(error).split("\n")[0] as string;
     const missing = (["cpu", "simt", "cuda"] as const).map((kind) => ({ name: kind, kind, available: false, detail }));
     return [reference, ...missing];
   }

@@ -1,4 +1,4 @@
-import { isMoeError, MoeError } from "../core/errors.js";
+import { isMoeError, MoeError, messageOf } from "../core/errors.js";
 import { printable } from "../core/printable.js";
 
 /** A BAD_CHECKPOINT error about `place`: a file, or a tensor or field of one. Both may quote text from files. */
@@ -17,5 +17,5 @@ export function checkedAt<T>(place: string, check: () => T): T {
 
 /** A BAD_CHECKPOINT error for a failed file system call, whose own message names reason and path. */
 export function fileSystemError(path: string, action: "read" | "written", cause: unknown): MoeError {
-  return badCheckpoint(path, `cannot be ${action}: ${cause instanceof Error ? cause.message : cause}`, cause);
+  return badCheckpoint(path, `cannot be ${action}: ${messageOf(cause)}`, cause);
 }
