@@ -27,6 +27,8 @@ import {
   type ForwardResult,
   type ForwardResultName,
   forwardOptions,
+  forwardResult,
+  noForwardOptions,
   type SavedForward,
   type WantedForward,
 } from "./layer/forward_options.js";
@@ -156,9 +158,9 @@ export class MoeLayer implements Disposable {
   ): WantedForward<D, Wanted[number]>;
   forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D> & { save?: false; want?: never }): Tensor<D>;
   forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D>): Tensor<D> | ForwardResult<D>;
-  forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> = {}): Tensor<D> | ForwardResult<D> {
+  forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D>): Tensor<D> | ForwardResult<D> {
     const tokens = checkTokens(this.#parts.onDevice, x);
-    const read = forwardOptions(options, "options");
+    const read = options === undefined ? noForwardOptions : forwardOptions(options, "options");
     return withSignal(this.#parts.device, read.signal, () => this.#forward(x, tokens, read));
   }
 
@@ -190,15 +192,11 @@ export class MoeLayer implements Disposable {
         ? router.emptyLogits(tokens)
         : withMatrix(source, (input) => router.weights.logits(input, tokens, "experts"));
     }
-    const result = (used: Routing | undefined, state?: LayerState): Tensor<D> | ForwardResult<D> => {
-      if (!save && want === undefined) return y;
-      return { y, ...(state && { state }), ...(used && { routing: used }), ...(logits && { logits }) };
-    };
     if (save) {
       const kept = { recompute, offload };
       const pass = { x: source, tokensGiven: x, norm, residual, y, tokens, routing, training, ...kept };
       const state = savedForward(this.#parts, pass);
-      return result(wantsRouting ? state.routing() : undefined, state);
+      return forwardResult(y, logits, wantsRouting ? state.routing() : undefined, state);
     }
     using added = residual?.reshape([tokens.count, this.description.hiddenSize]);
     const used = withMatrix(source, (input) =>
@@ -222,7 +220,7 @@ export class MoeLayer implements Disposable {
         return undefined;
       }),
     );
-    return result(used);
+    return want === undefined ? y : forwardResult(y, logits, used);
   }
 
   /**

@@ -156,8 +156,13 @@ export class Device implements Disposable, AsyncDisposable {
   empty<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const sizes = readShape("shape", shape);
     checkDType("dtype", dtype);
+    return this.allocate(sizes, dtype);
+  }
+
+  /** @internal As {@link empty}, for sizes and a dtype that need no check. */
+  allocate<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     this.#checkDType(dtype);
-    return new Tensor(this, dtype, sizes, this.backend.empty(dtype, sizes));
+    return new Tensor(this, dtype, shape, this.backend.empty(dtype, shape));
   }
 
   #checkDType(dtype: DType): void {

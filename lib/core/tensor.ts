@@ -35,7 +35,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     checkOwnClass(new.target, Tensor);
     this.#device = device;
     this.#dtype = dtype;
-    this.#shape = Object.freeze([...shape]);
+    this.#shape = Object.isFrozen(shape) ? shape : Object.freeze([...shape]);
     this.#handle = handle;
     this.#memory = memory;
     this.#offset = offset;

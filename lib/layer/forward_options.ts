@@ -89,3 +89,16 @@ export const forwardOptions = object(
   } satisfies Fields<ForwardOptions>,
   "{ out }",
 );
+
+/** Those of a forward without any, which most are. */
+export const noForwardOptions = forwardOptions({}, "options");
+
+/** What a forward with `save` or `want` returns. */
+export function forwardResult<D extends FloatDType>(
+  y: Tensor<D>,
+  logits: Tensor<"f32"> | undefined,
+  routing: Routing | undefined,
+  state?: LayerState,
+): ForwardResult<D> {
+  return { y, ...(state && { state }), ...(routing && { routing }), ...(logits && { logits }) };
+}

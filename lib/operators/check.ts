@@ -127,7 +127,7 @@ export function output<D extends DType>(
   dtype: D,
   inputs: readonly (Tensor | undefined)[],
 ): Tensor<D> {
-  if (out === undefined) return device.empty(shape, dtype);
+  if (out === undefined) return device.allocate(shape, dtype);
   checkTensor(parameter, out, [dtype], shape, device);
   checkApart(parameter, out, ...inputs);
   markWritten(out);

@@ -82,7 +82,7 @@ Napi::Object TensorObject::create(Napi::Object device, DType dtype, const std::v
   check(env, Storage::create(owner.backend(env), static_cast<size_t>(size), &storage));
   Napi::Object object = Addon::of(env).tensor.New({});
   TensorObject& tensor = *Unwrap(object);
-  tensor.adopt(Napi::Persistent(device), std::move(storage), 0, dtype, shape);
+  tensor.adopt(device, std::move(storage), 0, dtype, shape);
   tensor.report(env, static_cast<int64_t>(size));
   return object;
 }
@@ -95,13 +95,13 @@ Napi::Object TensorObject::over(Napi::Object device, std::shared_ptr<Storage> st
 Napi::Object TensorObject::over(Napi::Object device, std::shared_ptr<Storage> storage, DType dtype,
                                 const std::vector<int64_t>& shape) {
   Napi::Object object = Addon::of(device.Env()).tensor.New({});
-  Unwrap(object)->adopt(Napi::Persistent(device), std::move(storage), 0, dtype, shape);
+  Unwrap(object)->adopt(device, std::move(storage), 0, dtype, shape);
   return object;
 }
 
-void TensorObject::adopt(const Napi::ObjectReference& device, std::shared_ptr<Storage> storage, size_t offset,
-                         DType dtype, const std::vector<int64_t>& shape) {
-  device_ = Napi::Persistent(device.Value());
+void TensorObject::adopt(Napi::Object device, std::shared_ptr<Storage> storage, size_t offset, DType dtype,
+                         const std::vector<int64_t>& shape) {
+  device_ = Napi::Persistent(device);
   storage_ = std::move(storage);
   offset_ = offset;
   view_.dtype = dtype;
@@ -146,7 +146,7 @@ Napi::Value TensorObject::make_view(const Napi::CallbackInfo& info) {
   }
   Napi::Object object = Addon::of(env).tensor.New({});
   const size_t offset = offset_ + static_cast<size_t>(element_offset) * moe::info(view_.dtype).bytes;
-  Unwrap(object)->adopt(device_, storage_, offset, view_.dtype, sizes);
+  Unwrap(object)->adopt(device_.Value(), storage_, offset, view_.dtype, sizes);
   return object;
 }
 

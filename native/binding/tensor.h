@@ -29,7 +29,7 @@ class TensorObject : public Object<TensorObject> {
   const std::shared_ptr<Storage>& storage() const { return storage_; }
 
  private:
-  void adopt(const Napi::ObjectReference& device, std::shared_ptr<Storage> storage, size_t offset, DType dtype,
+  void adopt(Napi::Object device, std::shared_ptr<Storage> storage, size_t offset, DType dtype,
              const std::vector<int64_t>& shape);
   DeviceObject& device(Napi::Env env);
   void release(Napi::BasicEnv env);

@@ -89,6 +89,8 @@ constexpr Peak peak_of(Arithmetic arithmetic) {
 // c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], for `k` consecutive k from `first_k` on. Sums are formed in
 // the same order whatever the number of rows, so a row's result does not depend on the rows beside it.
 struct TileArguments {
+  static constexpr int64_t kDistance = 8192;
+
   int64_t first_k;  // both multiples of the panels' step
   int64_t k;
   int64_t block_k = int64_t{1} << 40;  // sums of groups end where a multiple of so many k does
@@ -104,8 +106,10 @@ struct TileArguments {
   // The first of the cache lines to prefetch during this call, spread over its work, and their number.
   const char* prefetch;
   int64_t prefetch_lines;
-  // The codes that are read after these, if they are read only once. Null: prefetches are listed above.
+  // What is read after these codes, if they are read only once, and how far ahead they are asked for: far enough for
+  // memory to answer, near enough to stay in the second-level cache. Null: all prefetches are listed above.
   const char* next = nullptr;
+  int64_t distance = kDistance;
   // If the panel keeps its scales apart: how, and where it begins.
   const PanelScales* scales;
   const char* panel;
@@ -180,6 +184,7 @@ struct GemmKernel {
   WideTiles wide_tile = {};
   SumFunction sum_segments = nullptr;  // for quantised weights
   int row_sums = 1;                    // its sums for each row and segment: one, or one of each digit
+  int in_order_rows = 0;               // tiles of at most so many rows read panels in order, see read_scales()
   int biased_rows = 0;  // tiles of at most so many rows need the sums of x in any case: their codes have a bias
   UnpackedTiles unpacked = {};
   UnpackedTiles in_parts = {};  // the same for CPUs whose stores are slow, see isa/template/row_parts.h

@@ -36,6 +36,9 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
       zeros = place(format.scales, format.scales.type);
     }
   }
+  const bool plain_type = scales.type == ScaleType::f32 || scales.type == ScaleType::f16 ||
+                          scales.type == ScaleType::bf16 || scales.type == ScaleType::e8m0;
+  one_level = plain_type && super_scales.absent() && !offsets_scales && !have_offset();
   of_groups = *this;
   for (PanelLevel* level : {&of_groups.scales, &of_groups.super_scales, &of_groups.zeros, &of_groups.super_zeros}) {
     if (!level->absent()) level->segments /= scales.segments;

@@ -74,6 +74,7 @@ struct PanelScales : PanelLevels {
   int segment = 0;
   bool zeros_are_codes = false;  // zeros are subtracted before scaling
   bool offsets_scales = false;   // super zeros are added to scales times super scales
+  bool one_level = false;        // one level of scales in a type of floating point or e8m0, and no offsets
   float lowered = 0;             // see lowered_by()
   float code_unit = 1;           // one, in the numbers that kernels read codes as
   float table[64] = {};          // what codes of at most six bits are read as

@@ -89,6 +89,16 @@ inline void load_panel_bias(const Product& product, int64_t expert, int64_t pane
   }
 }
 
+// Reads a panel's scales before its codes, so that the panel is a single stream in the order of memory. Hardware
+// foresees that, if it does not come too fast: each read waits for the one before, some ten cycles.
+inline void read_scales(const char* panel, const PanelScales& scales) {
+  uint32_t sum = 0;
+  for (const char *line = panel, *end = panel + scales.bytes; line < end; line += 64) {
+    sum = (sum * 3 + *reinterpret_cast<const volatile uint8_t*>(line)) * 5;
+  }
+  [[maybe_unused]] volatile uint32_t kept = sum;
+}
+
 // One thread's part: works through the items that `queue` hands to this worker. After the last k block of a tile and
 // panel it calls store(tile, panel, c): c has rows of panel_columns, whose first values are the results. Sums
 // of groups end at the same k for every row count, so a row's result does not depend on its tile.
@@ -112,6 +122,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
     const char* weights = product.weights->data() + tiles[0].expert * layout.expert_bytes();
     // A tile that shares its panels with no other reads them from end to end.
     const bool shared = item.tiles > 1;
+    const bool in_order = !shared && tiles[0].rows <= product.gemm->in_order_rows;
     const UnpackedTiles& unpacked_tiles = product.gemm->unpacked;
     const bool unpacks = unpacked_tiles.unpack != nullptr && item.tiles >= unpacked_tiles.at_least;
     const WideTile wide = shared ? WideTile{} : product.gemm->wide_tile[tiles[0].rows];
@@ -135,16 +146,19 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         panels = p + wide.panels <= item.panels ? wide.panels : 1;
         const char* base = weights + panel * layout.panel_bytes;
         // Tiles that share a panel each prefetch a share of the same part of the next panel, and so does unpacking. A
-        // single tile reads its panels from memory in order: codes prefetch those a little further, and the scales, a
-        // second stream, those of the next panel. Plain weights are a single stream, which the hardware prefetcher
-        // foresees: more requests would only get in its way.
-        const int64_t lines = ((shared ? end : layout.scales.bytes) - begin) / 64;
+        // single tile reads its panels from memory: codes prefetch those a little further, and the scales, a second
+        // stream, those of the next panel. Where the two are one stream, prefetches keep just ahead of it, for when the
+        // hardware does not. Plain weights it does foresee: more requests would only get in its way.
+        constexpr int64_t kJustAhead = 1024;
+        const int64_t lines = in_order ? 0 : ((shared ? end : layout.scales.bytes) - begin) / 64;
         // After the last panel of a block of k, the first one is read again for the next block.
         const bool restarts = shared && !last && p + 1 == item.panels && item.panels > 1;
         const char* ahead =
             restarts ? weights + item.first_panel * layout.panel_bytes + end : base + layout.panel_bytes + begin;
         const char* codes = base + first_code;
-        const char* next = shared ? nullptr : codes + layout.panel_bytes;
+        const char* next_panel = base + layout.panel_bytes;
+        const char* next = shared ? nullptr : in_order ? next_panel : next_panel + first_code;
+        if (in_order) read_scales(base, layout.scales);
         const int64_t shares = item.tiles + (unpacks ? 1 : 0);
         int64_t shares_taken = 0, lines_taken = 0;
         struct Share {
@@ -191,6 +205,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                     .prefetch = share.first,
                     .prefetch_lines = share.lines,
                     .next = next,
+                    .distance = in_order ? kJustAhead : TileArguments::kDistance,
                     .scales = &layout.scales,
                     .panel = base,
                     .x_sums = x_sums_of(tile),

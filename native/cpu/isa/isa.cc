@@ -28,17 +28,20 @@ std::vector<GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<
 }
 
 // What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
-// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, and a
-// core reads one stream faster than several.
-std::vector<GemmKernel> fitted(std::vector<GemmKernel> rows) {
+// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, read a
+// panel in the order of memory faster than codes beside scales, if its bytes take little time, and with vectors of 64
+// bytes one panel faster than several.
+std::vector<GemmKernel> fitted(std::vector<GemmKernel> rows, [[maybe_unused]] int panel_columns) {
 #if defined(MOE_X86)
   constexpr int64_t kLongestK = 512;
   const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
+  const bool avx512 = panel_columns == avx512::kKernels.panel_columns;
   for (GemmKernel& row : rows) {
-    if (intel && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
+    if (intel && avx512 && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
     if (!amd) continue;
+    if (avx512) row.wide_tile = {};
     if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
-    row.wide_tile = {};
+    if (row.arithmetic == Arithmetic::i8_quads) row.in_order_rows = 1;
   }
 #endif
   return rows;
@@ -48,7 +51,7 @@ std::vector<GemmKernel> fitted(std::vector<GemmKernel> rows) {
 Kernels extended(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> rows) {
   all.name = name;
   all.needs = needs;
-  all.gemm = kept(fitted(followed_by(rows, all.gemm)));
+  all.gemm = kept(fitted(followed_by(rows, all.gemm), all.panel_columns));
   return all;
 }
 
@@ -67,6 +70,11 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
 }
 
 #if defined(MOE_X86)
+const Kernels& avx2_kernels() {
+  static const Kernels kernels = extended(avx2::kKernels, avx2::kKernels.name, avx2::kKernels.needs, {});
+  return kernels;
+}
+
 const Kernels& avx512_kernels() {
   static const Kernels kernels = extended(avx512::kKernels, avx512::kKernels.name, avx512::kKernels.needs, {});
   return kernels;
@@ -178,7 +186,7 @@ std::vector<InstructionSet> instruction_sets() {
   sets.push_back({&avx512_vnni_kernels(), lacking(kForVnni)});
   if (bf16_is_slow) sets.push_back(bf16);
   sets.push_back({&avx512_kernels(), lacking(kForAvx512)});
-  sets.push_back({&avx2::kKernels, lacking(kForAvx2)});
+  sets.push_back({&avx2_kernels(), lacking(kForAvx2)});
 #endif
   sets.push_back({&portable::kKernels});
 #if defined(MOE_EXTENSION)

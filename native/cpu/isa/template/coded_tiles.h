@@ -67,10 +67,6 @@ template <class Products, class Codes, int x_rows, int rows, int side, int... ch
    ...);
 }
 
-// Bytes between the codes that are read and those that are asked for: far enough for memory to answer, near enough to
-// stay in the second-level cache.
-constexpr int64_t kPrefetchDistance = 8192;
-
 // Where the operands of some segments begin.
 template <class Value>
 struct SegmentOperands {
@@ -139,8 +135,8 @@ constexpr int side_by_side(int rows) {
 struct CodeStream {
   CodeStream(const TileArguments& t, int64_t bytes) : jump(t.next == nullptr ? 0 : t.next - (t.w + bytes)) {
     if (t.next == nullptr) return;
-    distance = kPrefetchDistance;
-    near_end = bytes - kPrefetchDistance;
+    distance = t.distance;
+    near_end = bytes - distance;
   }
   // From codes `at` bytes after the first.
   int64_t ahead(int64_t at) const { return at < near_end ? distance : distance + jump; }

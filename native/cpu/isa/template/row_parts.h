@@ -55,7 +55,8 @@ inline void store_results(const Sums<rows>& results, float* c) {
 // Adds offsets [column] times the rows' sums of x.
 template <int rows, class XSums>
 [[gnu::always_inline]] inline void add_offsets(const float* offset, const XSums& x_sums, Sums<rows>& results) {
-  const Vector offsets[kPanelVectors] = {Vector::load(offset), Vector::load(offset + kWidth)};
+  Vector offsets[kPanelVectors];
+  load_columns(offset, offsets);
 #pragma GCC unroll 8
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
@@ -92,8 +93,8 @@ struct CodedPart {
         multiply_unit<Products, Codes, x_rows>(codes, unit, 0, 0, x, 0, sums,
                                                std::make_integer_sequence<int, kUnit / Codes::chunk>());
       }
-      const float* scale = scales.scales(s);
-      const Vector by[kPanelVectors] = {Vector::load(scale), Vector::load(scale + kWidth)};
+      Vector by[kPanelVectors];
+      load_columns(scales.scales(s), by);
       const float* x_scales = nullptr;
       if (t.x_scales != nullptr) {
         x_scales = t.x_scales + first_row * t.x_scale_stride + (first + s) / t.x_scale_segments;

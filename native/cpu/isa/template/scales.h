@@ -285,28 +285,18 @@ class RunScales {
   explicit RunScales(const TileArguments& t)
       : scales_(*t.scales),
         first_(t.panel + t.scales->of_groups.scales.at),
-        single_(is_single(*t.scales)),
         values_(*t.scales, t.scales->of_groups, t.panel, t.scales->scales.groups) {}
 
   // What multiplies the sums of a run; its offsets() are loaded too.
   [[gnu::always_inline]] void load(const SegmentRuns& run, Vector (&by)[kPanelVectors]) {
-    if (single_) return load_single(run.group, by);
-    const float* scale = values_.scales(run.group);
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) by[j] = Vector::load(scale + j * kWidth);
+    if (scales_.one_level) return load_one_level(run.group, by);
+    load_columns(values_.scales(run.group), by);
   }
   const float* offsets(const SegmentRuns& run) const { return values_.offsets(run.group); }
 
  private:
-  // A single level in one of the usual types and no offsets: such scales are read where they are used, which takes
-  // fewer instructions than reading some at once.
-  static bool is_single(const PanelScales& scales) {
-    const ScaleType type = scales.scales.type;
-    const bool usual =
-        type == ScaleType::f32 || type == ScaleType::f16 || type == ScaleType::bf16 || type == ScaleType::e8m0;
-    return usual && scales.super_scales.absent() && !scales.offsets_scales && !scales.have_offset();
-  }
-  [[gnu::always_inline]] void load_single(int64_t group, Vector (&by)[kPanelVectors]) const {
+  // Read where they are used, which takes fewer instructions than reading some at once.
+  [[gnu::always_inline]] void load_one_level(int64_t group, Vector (&by)[kPanelVectors]) const {
     const auto load = [&]<ScaleType type>() {
       constexpr int64_t bytes = scale_bytes(type);
       const char* p = first_ + group * kPanelColumns * bytes;
@@ -325,7 +315,6 @@ class RunScales {
 
   const PanelScales& scales_;
   const char* first_;
-  bool single_;
   PanelValues values_;
 };
 
@@ -347,11 +336,7 @@ class UnpackedScales {
         offsets_(reinterpret_cast<const float*>(t.w + offsets_at(t))) {}
   const float* scales(int64_t segment) const { return scales_ + segment * kPanelColumns; }
   const float* offsets(int64_t segment) const { return offsets_ + segment * kPanelColumns; }
-  void load(const SegmentRuns& run, Vector (&by)[kPanelVectors]) const {
-    const float* scale = scales(run.end - 1);
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) by[j] = Vector::load(scale + j * kWidth);
-  }
+  void load(const SegmentRuns& run, Vector (&by)[kPanelVectors]) const { load_columns(scales(run.end - 1), by); }
   const float* offsets(const SegmentRuns& run) const { return offsets(run.end - 1); }
 
  private:

@@ -3,6 +3,13 @@
 template <int rows>
 using Sums = Vector[rows][kPanelVectors];
 
+// Of a panel's row of columns.
+template <class Stored>
+[[gnu::always_inline]] inline void load_columns(const Stored* from, Vector (&columns)[kPanelVectors]) {
+#pragma GCC unroll 2
+  for (int j = 0; j < kPanelVectors; ++j) columns[j] = Vector::load(from + j * kWidth);
+}
+
 template <int rows>
 inline void multiply_add(const float* x, const Vector (&w)[kPanelVectors], Sums<rows>& sums) {
 #pragma GCC unroll 16
@@ -22,8 +29,8 @@ struct PlainWeight {
 
   template <int rows>
   static void multiply(const Value* x, const char* panel, Sums<rows>& sums) {
-    const Stored* weight = reinterpret_cast<const Stored*>(panel);
-    const Vector w[kPanelVectors] = {Vector::load(weight), Vector::load(weight + kWidth)};
+    Vector w[kPanelVectors];
+    load_columns(reinterpret_cast<const Stored*>(panel), w);
     multiply_add<rows>(x, w, sums);
   }
 };
