@@ -143,7 +143,10 @@ describe("npm run example:train", () => {
     [["--balance", "luck"], /^example:train: --balance: expected one of noisy, loss-free, loss, got "luck"\n$/],
     [["--heads", "3"], /^example:train: hiddenSize: expected a multiple of twice the 3 heads, got 16\n$/],
     [["--resume", "absent.safetensors"], /^example:train: absent.safetensors: .*\n$/],
-    [["--compare", "--resume", "half"], /^example:train: --resume cannot be combined with --compare\n$/],
+    [["--compare", "--resume", "half"], /^example:train: --resume: cannot be combined with --compare\n$/],
+    [["--compare", "--until", "5"], /^example:train: --until: cannot be combined with --compare\n$/],
+    [["--seeds", "1,2"], /^example:train: --seeds: expected with --compare only\n$/],
+    [["--chart", "plot.svg"], /^example:train: --chart: expected with --compare only\n$/],
     [["--frobnicate"], /^example:train: .*--frobnicate.*\n$/],
   ])("%j is a wrong command line", (args, message) => {
     const { status, stderr } = train(...args);

@@ -74,7 +74,13 @@ function describeModel(config: ModelConfig, size: number): string {
   return `${layers} layers of ${hiddenSize}, ${kind}: ${millions(size)} weights, ${millions(multiplyAdds(config))} multiply-adds a token`;
 }
 
+/** Refuses options that would have no effect. */
+function refuse(values: Values, names: readonly string[], reason: string): void {
+  for (const name of names) if (values.given(name)) throw new UsageError(`--${name}: ${reason}`);
+}
+
 async function train(values: Values, device: Device): Promise<void> {
+  refuse(values, ["seeds", "chart"], "expected with --compare only");
   const path = values.text("resume");
   const checkpoint = path === undefined ? undefined : await Checkpoint.read<TrainRun>(path);
   if (checkpoint) checkResumed(values, checkpoint.record);
@@ -122,7 +128,8 @@ async function train(values: Values, device: Device): Promise<void> {
 }
 
 async function compareModels(values: Values, device: Device): Promise<void> {
-  if (values.given("resume")) throw new UsageError("--resume cannot be combined with --compare");
+  const ofOneRun = ["seed", "checkpoint", "save-every", "resume", "until"];
+  refuse(values, ofOneRun, "cannot be combined with --compare");
   const run = newRun(values);
   const seeds = (values.text("seeds") ?? "").split(",").map(Number);
   if (!seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0)) {
