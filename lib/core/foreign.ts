@@ -10,10 +10,15 @@ export function attempt<T>(parameter: string, read: () => T): T {
   try {
     return read();
   } catch (cause) {
-    if (isMoeError(cause)) throw cause;
-    const message = `${parameter}: expected a value that can be read, got one that throws (${describe(cause)})`;
-    throw new MoeError("INVALID_ARGUMENT", message, { cause });
+    throw unreadable(parameter, cause);
   }
+}
+
+/** The error about a value that a user passes, whose getters, traps or revoked proxy threw `cause`. */
+export function unreadable(parameter: string, cause: unknown): MoeError {
+  if (isMoeError(cause)) return cause;
+  const message = `${parameter}: expected a value that can be read, got one that throws (${describe(cause)})`;
+  return new MoeError("INVALID_ARGUMENT", message, { cause });
 }
 
 /** Most entries of a list that a user passes: a proxy can say that it has more than fit into memory, an iterable has no end. */

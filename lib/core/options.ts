@@ -1,6 +1,6 @@
 import { checkFloatDType, type FloatDType } from "./dtype.js";
 import { checkChoice, checkInteger, describe, invalidArgument, MoeError } from "./errors.js";
-import { attempt, isArray, longestList } from "./foreign.js";
+import { attempt, isArray, longestList, unreadable } from "./foreign.js";
 import { nearestHint } from "./nearest_name.js";
 
 // Every options object that a user passes is described once, by a schema of the readers below. Reading it makes a new
@@ -107,11 +107,16 @@ export function record<T>(entry: Reader<T>, expected: string): Reader<Readonly<R
   };
 }
 
+/** What options are that are left out, by their readers. */
+const fallbacks = new WeakMap<Reader<unknown>, { readonly value: unknown }>();
+
 /** An option that may be left out; it is then undefined or `fallback`. */
 export function optional<T>(reader: Reader<T>): Reader<T | undefined>;
 export function optional<T>(reader: Reader<T>, fallback: T): Reader<T>;
 export function optional<T>(reader: Reader<T>, fallback?: T): Reader<T | undefined> {
-  return (value, name) => (value === undefined ? fallback : reader(value, name));
+  const read: Reader<T | undefined> = (value, name) => (value === undefined ? fallback : reader(value, name));
+  fallbacks.set(read, { value: fallback });
+  return read;
 }
 
 /** A boolean, or an object that `reader` reads. `expected` replaces the reader's own description in the error. */
@@ -161,15 +166,26 @@ export function results<const F extends Readonly<Record<string, Reader<unknown>>
 function fieldsReader<F extends Readonly<Record<string, Reader<unknown>>>>(
   fields: F,
 ): (value: object, name: string) => ReadFields<F> {
-  const entries = Object.entries(fields);
+  const entries = Object.entries(fields).map(([field, reader]) => ({ field, reader, fallback: fallbacks.get(reader) }));
   return (value, name) => {
     const prefix = name === "options" ? "" : `${name}.`;
     const result: Record<string, unknown> = {};
-    for (const [field, reader] of entries) {
-      result[field] = readField(value, field, reader, prefix + field);
+    for (const { field, reader, fallback } of entries) {
+      const given = fieldOf(value, field, prefix);
+      // Most options are left out, and readers called for nothing would be most of the time that a call takes here.
+      result[field] = given === undefined && fallback ? fallback.value : reader(given, prefix + field);
     }
     return result as ReadFields<F>;
   };
+}
+
+/** A field of an object that a user passes. `prefix` and `field` name it in errors. */
+function fieldOf(object: object, field: string, prefix: string): unknown {
+  try {
+    return (object as Record<string, unknown>)[field];
+  } catch (cause) {
+    throw unreadable(prefix + field, cause);
+  }
 }
 
 /** Reads a field of an object that a user passes, once, and checks it. `place` names it in errors. */
