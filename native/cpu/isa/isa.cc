@@ -28,9 +28,9 @@ std::vector<GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<
 }
 
 // What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
-// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, read a
-// panel in the order of memory faster than codes beside scales, if its bytes take little time, and with vectors of 64
-// bytes one panel faster than several.
+// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores. With
+// vectors of 64 bytes they read one panel faster than several at once, and codes that a tile takes faster than memory
+// gives them faster in the order of memory.
 std::vector<GemmKernel> fitted(std::vector<GemmKernel> rows, [[maybe_unused]] int panel_columns) {
 #if defined(MOE_X86)
   constexpr int64_t kLongestK = 512;
