@@ -55,19 +55,23 @@ export function checkParts(
   return Math.max(...differences);
 }
 
+/** Turns' time that every contender runs before the first: JavaScript is compiled while it runs, ours and onnxruntime's. */
+const warmUpTurns = 6;
+
 /**
  * Times the contenders in turns, each for about `seconds` per round.
  * @returns for every contender, the median seconds of a call in each round.
  */
-export function timeInTurns(
+export async function timeInTurns(
   contenders: readonly Contender[],
   tokens: number,
   rounds: number,
   seconds: number,
   onTurn?: (turnsDone: number) => void,
 ): Promise<number[][]> {
+  for (const contender of contenders) await contender.time(tokens, warmUpTurns * seconds);
   const turns = contenders.map((contender) =>
     afterPause(async () => summarize(await contender.time(tokens, seconds)).median),
   );
-  return inTurns(turns, rounds, onTurn);
+  return await inTurns(turns, rounds, onTurn);
 }
