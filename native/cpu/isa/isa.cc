@@ -28,19 +28,18 @@ std::vector<GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<
 }
 
 // What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
-// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores. With
-// vectors of 64 bytes they read one panel faster than several at once, and codes that a tile takes faster than memory
-// gives them faster in the order of memory.
-std::vector<GemmKernel> fitted(std::vector<GemmKernel> rows, [[maybe_unused]] int panel_columns) {
+// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, read one
+// panel faster than several at once, and codes that a tile takes faster than memory gives them faster in the order of
+// memory.
+std::vector<GemmKernel> fitted(std::vector<GemmKernel> rows) {
 #if defined(MOE_X86)
   constexpr int64_t kLongestK = 512;
   const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
-  const bool avx512 = panel_columns == avx512::kKernels.panel_columns;
   for (GemmKernel& row : rows) {
-    if (intel && avx512 && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
+    if (intel && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
     if (!amd) continue;
-    if (avx512) row.wide_tile = {};
     if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
+    row.wide_tile = {};
     if (row.arithmetic == Arithmetic::i8_quads) row.in_order_rows = 1;
   }
 #endif
@@ -51,7 +50,7 @@ std::vector<GemmKernel> fitted(std::vector<GemmKernel> rows, [[maybe_unused]] in
 Kernels extended(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> rows) {
   all.name = name;
   all.needs = needs;
-  all.gemm = kept(fitted(followed_by(rows, all.gemm), all.panel_columns));
+  all.gemm = kept(fitted(followed_by(rows, all.gemm)));
   return all;
 }
 
@@ -70,11 +69,6 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
 }
 
 #if defined(MOE_X86)
-const Kernels& avx2_kernels() {
-  static const Kernels kernels = extended(avx2::kKernels, avx2::kKernels.name, avx2::kKernels.needs, {});
-  return kernels;
-}
-
 const Kernels& avx512_kernels() {
   static const Kernels kernels = extended(avx512::kKernels, avx512::kKernels.name, avx512::kKernels.needs, {});
   return kernels;
@@ -186,7 +180,7 @@ std::vector<InstructionSet> instruction_sets() {
   sets.push_back({&avx512_vnni_kernels(), lacking(kForVnni)});
   if (bf16_is_slow) sets.push_back(bf16);
   sets.push_back({&avx512_kernels(), lacking(kForAvx512)});
-  sets.push_back({&avx2_kernels(), lacking(kForAvx2)});
+  sets.push_back({&avx2::kKernels, lacking(kForAvx2)});
 #endif
   sets.push_back({&portable::kKernels});
 #if defined(MOE_EXTENSION)
