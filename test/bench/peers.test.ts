@@ -138,20 +138,21 @@ describe("outputs", () => {
   });
 });
 
-test("contenders take turns, every second round in reverse", async () => {
+test("contenders run for a while, then take turns, every second round in reverse", async () => {
   const log: string[] = [];
   const contender = (name: string, seconds: number): Contender => ({
     name,
     version: "1",
     outputs: () => Promise.reject(new Error("not asked for")),
-    async time(tokens) {
-      log.push(`${name}${tokens}`);
+    async time(tokens, limit) {
+      log.push(`${name}${tokens} ${limit.toFixed(1)}`);
       return [seconds, 3 * seconds, 2 * seconds];
     },
   });
   const turns: number[] = [];
   const medians = await timeInTurns([contender("a", 1), contender("b", 3)], 8, 3, 0.1, (done) => turns.push(done));
-  expect(log).toEqual(["a8", "b8", "b8", "a8", "a8", "b8"]);
+  const rounds = ["a8 0.1", "b8 0.1", "b8 0.1", "a8 0.1", "a8 0.1", "b8 0.1"];
+  expect(log).toEqual(["a8 0.6", "b8 0.6", ...rounds]);
   expect(turns).toEqual([1, 2, 3, 4, 5, 6]);
   expect(medians).toEqual([
     [2, 2, 2],
