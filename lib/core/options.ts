@@ -171,27 +171,27 @@ function fieldsReader<F extends Readonly<Record<string, Reader<unknown>>>>(
     const prefix = name === "options" ? "" : `${name}.`;
     const result: Record<string, unknown> = {};
     for (const { field, reader, fallback } of entries) {
-      const given = fieldOf(value, field, prefix);
+      const place = prefix + field;
+      const given = fieldOf(value, field, place);
       // Most options are left out, and readers called for nothing would be most of the time that a call takes here.
-      result[field] = given === undefined && fallback ? fallback.value : reader(given, prefix + field);
+      result[field] = given === undefined && fallback ? fallback.value : reader(given, place);
     }
     return result as ReadFields<F>;
   };
 }
 
-/** A field of an object that a user passes. `prefix` and `field` name it in errors. */
-function fieldOf(object: object, field: string, prefix: string): unknown {
+/** Reads a field of an object that a user passes, once. `place` names it in errors. */
+function fieldOf(object: object, field: string | number, place: string): unknown {
   try {
-    return (object as Record<string, unknown>)[field];
+    return (object as Record<string | number, unknown>)[field];
   } catch (cause) {
-    throw unreadable(prefix + field, cause);
+    throw unreadable(place, cause);
   }
 }
 
-/** Reads a field of an object that a user passes, once, and checks it. `place` names it in errors. */
+/** The same, and checks it. */
 function readField<T>(object: object, field: string | number, reader: Reader<T>, place: string): T {
-  const value = attempt(place, () => (object as Record<string | number, unknown>)[field]);
-  return reader(value, place);
+  return reader(fieldOf(object, field, place), place);
 }
 
 /** @param fields an object that can be disposed of is no tensor if it has any of these. */
