@@ -94,7 +94,7 @@ export class Device implements Disposable, AsyncDisposable {
   tensor(source: TensorSource, shape?: Shape, dtype?: DType): Tensor {
     if (dtype !== undefined) checkDType("dtype", dtype);
     const checked = upload(source, shape, dtype);
-    const tensor = this.empty(checked.shape, checked.dtype);
+    const tensor = this.allocate(checked.shape, checked.dtype);
     tensor.handle.write(checked.array, checked.converts);
     return tensor;
   }
@@ -159,7 +159,7 @@ export class Device implements Disposable, AsyncDisposable {
     return this.allocate(sizes, dtype);
   }
 
-  /** @internal As {@link empty}, for sizes and a dtype that need no check. */
+  /** @internal As {@link empty}, for sizes and a dtype that were checked before. */
   allocate<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     this.#checkDType(dtype);
     return new Tensor(this, dtype, shape, this.backend.empty(dtype, shape));

@@ -153,10 +153,9 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         const int64_t lines = in_order ? 0 : ((shared ? end : layout.scales.bytes) - begin) / 64;
         // After the last panel of a block of k, the first one is read again for the next block.
         const bool restarts = shared && !last && p + 1 == item.panels && item.panels > 1;
-        const char* ahead =
-            restarts ? weights + item.first_panel * layout.panel_bytes + end : base + layout.panel_bytes + begin;
-        const char* codes = base + first_code;
         const char* next_panel = base + layout.panel_bytes;
+        const char* ahead = restarts ? weights + item.first_panel * layout.panel_bytes + end : next_panel + begin;
+        const char* codes = base + first_code;
         const char* next = shared ? nullptr : in_order ? next_panel : next_panel + first_code;
         if (in_order) read_scales(base, layout.scales);
         const int64_t shares = item.tiles + (unpacks ? 1 : 0);
