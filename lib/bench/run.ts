@@ -7,6 +7,7 @@ import { isPlain, weightFormat } from "../core/weight_formats.js";
 import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { formatBytes } from "../terminal/format.js";
+import { closeSubjects } from "../testing/subject/close.js";
 import { checkSubject } from "../testing/subject/run_cases.js";
 import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase, CaseOptions } from "./bench_case.js";
@@ -35,7 +36,7 @@ export async function runBenchmark(options: BenchmarkOptions): Promise<BenchRepo
   try {
     return await measure(read, contenders);
   } finally {
-    for (const contender of contenders) await contender.close?.();
+    await closeSubjects(...contenders);
   }
 }
 

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { isMoeError, MoeError, messageOf, unexpected } from "../core/errors.js";
 import { UsageError } from "../terminal/option_values.js";
+import { closeSubjects } from "../testing/subject/close.js";
 import { checkSubject } from "../testing/subject/run_cases.js";
 import type { Subject } from "../testing/subject/subject.js";
 
@@ -32,7 +33,7 @@ export async function loadSubjects(option: string, files: readonly string[]): Pr
     for (const file of files) subjects.push(await loadSubject(option, file));
     return subjects;
   } catch (error) {
-    for (const subject of subjects) await subject.close?.();
+    await closeSubjects(...subjects);
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { BenchReport, Subject } from "../../lib/bench/index.js";
 import * as api from "../../lib/bench/index.js";
 import { openDevice } from "../../lib/devices.js";
@@ -118,6 +118,22 @@ test("contenders are closed, also after a failure", async () => {
   ]);
   await expect(api.runBenchmark({ ...options, device: "tpu" as never, contenders: [contender] })).rejects.toThrow();
   expect(closed).toBe(2);
+});
+
+test("a contender that fails to close costs neither the report nor another's end", async () => {
+  const warn = vi.spyOn(process, "emitWarning").mockImplementation(() => {});
+  const close = vi.fn();
+  const broken = () => {
+    throw new Error("no reply");
+  };
+  const contenders = [broken, close].map((one, index) => ({
+    ...{ name: `mine ${index}`, operators: { sort: () => ({}) }, close: one },
+  }));
+  const report = await api.runBenchmark({ ...options, contenders });
+  expect(report.groups[0]?.results[0]?.contenders).toHaveLength(2);
+  expect(close).toHaveBeenCalledOnce();
+  expect(warn).toHaveBeenCalledExactlyOnceWith("close() of mine 0 failed: no reply");
+  warn.mockRestore();
 });
 
 test.each([

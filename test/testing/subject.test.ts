@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import {
   formatReport,
   poisoned,
@@ -162,6 +162,15 @@ describe("a subject", () => {
       { filter: "R33" },
     );
     expect(closed).toBe(1);
+  });
+
+  test("that fails to close gives a warning, and its results", async () => {
+    const warn = vi.spyOn(process, "emitWarning").mockImplementation(() => {});
+    const close = () => Promise.reject(new Error("no reply"));
+    const { results } = await runCases({ ...permuting(() => undefined), close }, { filter: "R33" });
+    expect(results).not.toHaveLength(0);
+    expect(warn).toHaveBeenCalledExactlyOnceWith(expect.stringMatching(/^close\(\) of .* failed: no reply$/));
+    warn.mockRestore();
   });
 
   test.each([

@@ -1,5 +1,6 @@
 import { invalidArgument, messageOf } from "../../core/errors.js";
 import { relativeError } from "../run.js";
+import { closeSubjects } from "./close.js";
 import { changedInputs, inputDigests, returnedValues } from "./returned.js";
 import type { OutputArray, Problem, Subject } from "./subject.js";
 import { isSupported } from "./supports.js";
@@ -75,7 +76,7 @@ export async function runCases(subject: Subject, options: RunCasesOptions = {}):
   try {
     return await runSelected(subject, options);
   } finally {
-    await subject.close?.();
+    await closeSubjects(subject);
   }
 }
 

@@ -46,7 +46,7 @@ export interface Subject {
   readonly operators: Readonly<Partial<Record<SubjectOperatorName, SubjectOperator>>>;
   /** Whether it can compute a case of one of its operators; cases that it cannot are skipped and counted. Default: all. */
   supports?(operator: SubjectOperatorName, inputs: SubjectInputs): boolean | Promise<boolean>;
-  /** Called once at the end, to free what the subject holds. */
+  /** Called once at the end, to free what the subject holds. What it throws becomes a warning: the results are there. */
   close?(): void | Promise<void>;
 }
 
