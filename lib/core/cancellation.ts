@@ -13,18 +13,35 @@ export const abortSignal: Reader<AbortSignal> = (value, name) => {
   throw invalidArgument(name, "an AbortSignal", value);
 };
 
-/** What cancels the work of a signal, by device: a signal is listened to once, however much work it belongs to. */
-const cancellations = new WeakMap<Device, WeakMap<AbortSignal, CancellationHandle>>();
+/** What cancels a signal's work on a device, which it does not keep. */
+interface Cancellation {
+  readonly device: WeakRef<Device>;
+  readonly handle: CancellationHandle;
+}
+
+/** By signal. Each is listened to once, however much work and however many devices it belongs to. */
+const cancellations = new WeakMap<AbortSignal, Set<Cancellation>>();
 
 function cancellationOf(device: Device, signal: AbortSignal): CancellationHandle {
-  const ofDevice = cancellations.get(device) ?? new WeakMap<AbortSignal, CancellationHandle>();
-  cancellations.set(device, ofDevice);
-  const known = ofDevice.get(signal);
-  if (known !== undefined) return known;
-  const made = device.backend.cancellation();
-  attempt("signal", () => signal.addEventListener("abort", () => made.cancel(), { once: true }));
-  ofDevice.set(signal, made);
-  return made;
+  const all = cancellations.get(signal) ?? listened(signal);
+  for (const each of all) {
+    const other = each.device.deref();
+    if (other === device) return each.handle;
+    if (other === undefined || other.disposed) all.delete(each);
+  }
+  const made = { device: new WeakRef(device), handle: device.backend.cancellation() };
+  all.add(made);
+  return made.handle;
+}
+
+function listened(signal: AbortSignal): Set<Cancellation> {
+  const all = new Set<Cancellation>();
+  const cancel = () => {
+    for (const { handle } of all) handle.cancel();
+  };
+  attempt("signal", () => signal.addEventListener("abort", cancel, { once: true }));
+  cancellations.set(signal, all);
+  return all;
 }
 
 /**

@@ -5,7 +5,7 @@ import { checkDType, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { invalidArgument, MoeError } from "./errors.js";
 import { callback, type Fields, object, optional, type Reader, unsigned64 } from "./options.js";
 import { readShape, type Shape, shapeSize } from "./shape.js";
-import { Tensor } from "./tensor.js";
+import { PointedMemory, Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
 import { wrappedArray } from "./wrapped_array.js";
 
@@ -103,7 +103,8 @@ export class Device implements Disposable, AsyncDisposable {
    * A tensor over an array's own memory, without a copy; the array stays alive while anything uses the tensor. The array
    * must be over a SharedArrayBuffer of fixed length, as other buffers can be moved or resized under a native thread. Do not
    * write to it, or read what is computed into it, while enqueued work uses the tensor.
-   * @param source a Float32Array, Int32Array or Uint8Array; with a dtype of f16 or bf16, a Uint16Array of their bits.
+   * @param source a Float32Array, Int32Array or Uint8Array, or on `reference` a Float64Array; with a dtype of f16 or bf16, a
+   * Uint16Array of their bits.
    * @param shape default: the array's length.
    * @throws INVALID_ARGUMENT (another array, a growable buffer), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DISPOSED;
    * UNSUPPORTED_OPERATION on `cuda`.
@@ -111,6 +112,7 @@ export class Device implements Disposable, AsyncDisposable {
   wrap(source: Int32Array, shape?: Shape): Tensor<"i32">;
   wrap(source: Uint8Array, shape?: Shape): Tensor<"u8">;
   wrap(source: Float32Array, shape?: Shape): Tensor<"f32">;
+  wrap(source: Float64Array, shape?: Shape): Tensor<"f64">;
   wrap<D extends DType>(source: RawArrayOf<D>, shape: Shape | undefined, dtype: D): Tensor<D>;
   wrap(source: ArrayBufferView, shape?: Shape, dtype?: DType): Tensor {
     const wrapped = wrappedArray(source, shape, dtype);
@@ -136,7 +138,8 @@ export class Device implements Disposable, AsyncDisposable {
     checkDType("dtype", dtype);
     this.#checkDType(dtype);
     const { release } = wrapPointerOptions(options, "options");
-    return new Tensor(this, dtype, sizes, this.backend.wrapPointer(place, dtype, sizes, release ?? null));
+    const handle = this.backend.wrapPointer(place, dtype, sizes, release ?? null);
+    return new Tensor(this, dtype, sizes, handle, new PointedMemory());
   }
 
   /**

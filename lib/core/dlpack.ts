@@ -1,5 +1,5 @@
 import { type DType, dtypeNames } from "./dtype.js";
-import { invalidArgument, MoeError, unexpected } from "./errors.js";
+import { MoeError, unexpected } from "./errors.js";
 import { type Fields, integer, list, optional, type Reader, results, unsigned64 } from "./options.js";
 import { readShape, type Shape, shapeSize } from "./shape.js";
 
@@ -92,7 +92,7 @@ export function readDLTensor(name: string, value: unknown, device: DLDevice): Fo
   const { deviceType, deviceId } = given.device;
   if (deviceType !== device.deviceType || deviceId !== device.deviceId) {
     const text = (of: DLDevice) => `deviceType ${of.deviceType}, deviceId ${of.deviceId}`;
-    throw invalidArgument(`${name}.device`, `the memory of this device (${text(device)})`, text(given.device));
+    throw unexpected(`${name}.device`, `the memory of this device (${text(device)})`, text(given.device));
   }
   const { code, bits, lanes } = given.dtype;
   const dtype = dtypeNames.find((name) => codes[name][0] === code && codes[name][1] === bits);
@@ -105,7 +105,9 @@ export function readDLTensor(name: string, value: unknown, device: DLDevice): Fo
     const expected = `[${compactStrides(shape).join(", ")}], elements row after row`;
     throw unexpected(`${name}.strides`, `${expected}; copy the tensor first`, `[${strides.join(", ")}]`);
   }
-  return { address: given.data + BigInt(given.byteOffset), dtype, shape };
+  const address = given.data + BigInt(given.byteOffset);
+  if (address >= 1n << 64n) throw unexpected(`${name}.byteOffset`, "an address below 2^64 behind data", `${address}`);
+  return { address, dtype, shape };
 }
 
 function compactStrides(shape: Shape): number[] {

@@ -79,11 +79,11 @@ export function messageOf(thrown: unknown): string {
 function descriptionOf(value: unknown): string {
   if (typeof value === "string") return printable(JSON.stringify(short(value)));
   if (typeof value === "bigint") return BigInt.asIntN(129, value) === value ? `${value}n` : "a bigint of over 128 bits";
-  if (typeof value === "function") return `function ${short(value.name) || "(anonymous)"}`;
+  if (typeof value === "function") return `function ${printable(short(value.name)) || "(anonymous)"}`;
   if (Array.isArray(value)) return `array of length ${value.length}`;
   // Parsed JSON may have fields called constructor and name.
   if (typeof value === "object" && value !== null) {
-    return typeof value.constructor === "function" ? short(value.constructor.name) || "object" : "object";
+    return typeof value.constructor === "function" ? printable(short(value.constructor.name)) || "object" : "object";
   }
   return short(String(value));
 }

@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import { MoeError } from "./errors.js";
 
 // In a bundle, this module's own path does not lead to the package, and CommonJS bundles have no import.meta.url. The
-// package is then resolved as the application would resolve it: from the bundle's folder, the program's folder and the
-// working directory. Nothing here runs at import, so a bundle can always be imported.
+// package is then resolved as the application would resolve it: from the bundle's folder and the program's folder, never from the
+// working directory: a folder that somebody downloaded must not give a program native code. Nothing here runs at import, so a bundle can always be imported.
 
 const packageName = "moe-kernels";
 
@@ -45,9 +45,9 @@ function candidates(): string[] {
   ];
 }
 
-/** Files from which the program's packages are found: this module or the bundle, the program, the working directory. */
+/** Files from which the program's packages are found: this module or the bundle, and the program. */
 function programPlaces(): string[] {
-  return [thisFile(), process.argv[1], join(process.cwd(), "file.js")].filter((path) => path !== undefined);
+  return [thisFile(), process.argv[1]].filter((path) => path !== undefined);
 }
 
 function thisFile(): string | undefined {

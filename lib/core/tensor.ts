@@ -161,6 +161,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   #mapped(): RawArrayOf<D> {
+    markWritten(this); // by whoever gets the array
     const { raw } = dtypes[this.dtype];
     const memory = this.#memory;
     const arrayOver = (buffer: unknown, offset: number) =>
@@ -246,13 +247,21 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#offset * dtypes[this.dtype].bytes;
   }
 
+  /** @internal The allocation. */
+  get memory(): object {
+    return this.#memory;
+  }
+
   /** @internal Whether an element of this tensor is one of `other` too. */
   overlaps(other: Tensor): boolean {
-    if (this.#memory !== other.#memory) return false;
-    const [size, otherSize] = [this.size, other.size];
-    const [begin, otherBegin] = [this.#byteOffset, other.#byteOffset];
-    const apart = begin + this.byteLength <= otherBegin || otherBegin + other.byteLength <= begin;
-    return size > 0 && otherSize > 0 && !apart;
+    if (this.size === 0 || other.size === 0) return false;
+    if (this.#memory === other.#memory)
+      return meet(this.#byteOffset, this.byteLength, other.#byteOffset, other.byteLength);
+    // A thread gets shared memory as an object of its own, and an address may be given twice.
+    const addressed = this.device === other.device && this.device.kind !== "reference";
+    if (!addressed || !(isForeign(this.#memory) || isForeign(other.#memory))) return false;
+    const apart = Number(other.handle.address() - this.handle.address());
+    return meet(0, this.byteLength, apart, other.byteLength);
   }
 
   /** Frees the memory, unless a view or enqueued work still needs it. Idempotent. */
@@ -302,6 +311,18 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const most = `at most ${constants.MAX_LENGTH} elements, as many as a typed array can have`;
     throw new MoeError("INVALID_ARGUMENT", `${method}: expected ${most}, got ${this.size}; read rows(begin, end)`);
   }
+}
+
+/** Stands for the memory of a tensor over an address. */
+export class PointedMemory {}
+
+/** Whether other tensors may have this memory too, in the name of another object. */
+function isForeign(memory: object): boolean {
+  return types.isSharedArrayBuffer(memory) || memory instanceof PointedMemory;
+}
+
+function meet(begin: number, length: number, otherBegin: number, otherLength: number): boolean {
+  return begin < otherBegin + otherLength && otherBegin < begin + length;
 }
 
 /** Inspection must not fail, even if there is no memory for the copy. */

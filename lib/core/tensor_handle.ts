@@ -37,7 +37,7 @@ export interface TensorHandle {
   map(): Uint8Array | undefined;
   /** A copy in the host's memory, in order with the enqueued work. */
   toHost(): HostHandle;
-  /** The address of its first element in the memory of the device; absent on `reference`. */
+  /** The address of its first element in the memory of the device. @throws UNSUPPORTED_OPERATION on `reference`. */
   address(): bigint;
   free(): void;
 }

@@ -2,11 +2,11 @@ import { allocated } from "./allocated.js";
 import { type DType, dtypes } from "./dtype.js";
 import { describe, invalidArgument, MoeError, unexpected } from "./errors.js";
 import { type ArrayOfKind, attempt, isArray, typedArray } from "./foreign.js";
-import { checkNests, type NestedArray } from "./nested.js";
+import { checkNests, type NestedSource } from "./nested.js";
 import { maximumRank, readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 
 /** What a tensor can be made from. A Uint16Array holds the bits of f16 or bf16 values. */
-export type TensorSource = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array | NestedArray;
+export type TensorSource = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array | NestedSource;
 
 /** A source ready for upload: dtype, shape, and an array of raw bits or, if `converts`, of float32 values. */
 export interface Upload {

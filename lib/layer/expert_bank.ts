@@ -66,12 +66,12 @@ export class ExpertBank {
   /** Sets the shared expert's gate. */
   setSharedGate(weight: ExpertMatrix, bias?: Weight): void {
     const { device, description, handle, record } = this.#layer;
-    record.version++;
-    if (bias !== undefined) record.addBias("layer", "sharedGateBias");
     const rows = description.sharedGate === "softmax" ? 2 : 1;
     setLinear(device, "sharedGate", [rows, description.hiddenSize], weight, bias, (matrix, vector) => {
       handle.setSharedGate(matrix, vector);
     });
+    record.version++;
+    if (bias !== undefined) record.addBias("layer", "sharedGateBias");
   }
 
   /** Checks that exactly the weights that the shared expert needs are given. */
@@ -110,10 +110,6 @@ export class ExpertBank {
   #setShares(expert: number, weights: ExpertWeights, width: number): void {
     const { device, description, handle, record } = this.#layer;
     const set = expert < description.bank.count ? "experts" : "shared";
-    record.version++;
-    for (const role of ["gateBias", "upBias", "downBias"] as const) {
-      if (weights[role] !== undefined) record.addBias(set, role);
-    }
     withQuantizedWhole(device, description, weights, width, set, this.#quantizing, (given) => {
       withInnerOrder(given, description, width, (divisible) => {
         for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
@@ -121,11 +117,15 @@ export class ExpertBank {
             withQuantized(device, description, share, set, this.#quantizing, (matrices) => {
               recordInputs(record, description, set, matrices);
               handle.setExpert(index, matrices);
+              record.version++;
             });
           });
         }
       });
     });
+    for (const role of ["gateBias", "upBias", "downBias"] as const) {
+      if (weights[role] !== undefined) record.addBias(set, role);
+    }
   }
 }
 

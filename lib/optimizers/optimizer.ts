@@ -136,7 +136,7 @@ export class Optimizer implements Disposable {
     nonNegative(this.learningRate, "learningRate");
     const given = this.#parameters
       .map((parameter) => ({ parameter, gradient: attempt(parameter.name, () => parameter.source.gradient) }))
-      .filter(({ gradient }) => gradient !== undefined && !isUnwritten(gradient));
+      .filter(({ gradient }) => gradient !== undefined && !(gradient instanceof Tensor && isUnwritten(gradient)));
     if (given.length === 0) throw unexpected("step", "a parameter with a gradient; call backward first", "none");
     const gradients = given.map(({ parameter: { name, value }, gradient }) =>
       checkTensor(`the gradient of ${name}`, gradient, [value.dtype], value.shape, this.#device),
@@ -170,7 +170,8 @@ export class Optimizer implements Disposable {
 
   /** What {@link load} takes: views of the tensors that are kept, in memory that later steps change. */
   state(): OptimizerState {
-    return { steps: this.#steps, tensors: Object.fromEntries(this.#kept) };
+    const views = [...this.#kept].map(([name, tensor]) => [name, tensor.reshape(tensor.shape)]);
+    return { steps: this.#steps, tensors: Object.fromEntries(views) };
   }
 
   /**

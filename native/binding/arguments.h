@@ -27,7 +27,7 @@ TensorView tensor(Napi::Env env, Napi::Value value, Uses& uses, Access access = 
 // Like tensor(), but null and undefined give an absent view.
 TensorView optional_tensor(Napi::Env env, Napi::Value value, Uses& uses, Access access = Access::reads);
 
-// A StridedMatrix of lib/core/backend.ts, checked to lie within its tensor.
+// A StridedMatrix of lib/core/tensor_handle.ts, checked to lie within its tensor.
 MatrixView matrix(Napi::Env env, Napi::Value value, Uses& uses);
 MatrixView optional_matrix(Napi::Env env, Napi::Value value, Uses& uses);
 

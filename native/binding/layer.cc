@@ -138,7 +138,7 @@ void LayerObject::set_router(const Napi::CallbackInfo& info) {
   const MatrixView bias = optional_matrix(env, info[1], uses);
   const LayerDescription& description = layer(env)->description();
   check(env, check_router(description, projection, bias));
-  set(env, description.all_experts(), &Layer::set_router, std::move(uses), projection, bias);
+  set(env, "setRouter", description.all_experts(), &Layer::set_router, std::move(uses), projection, bias);
 }
 
 void LayerObject::set_selection_bias(const Napi::CallbackInfo& info) {
@@ -147,7 +147,7 @@ void LayerObject::set_selection_bias(const Napi::CallbackInfo& info) {
   const MatrixView bias = matrix(env, info[0], uses);
   const LayerDescription& description = layer(env)->description();
   check(env, check_selection_bias(description, bias));
-  set(env, description.all_experts() + 1, &Layer::set_selection_bias, std::move(uses), bias);
+  set(env, "setSelectionBias", description.all_experts() + 1, &Layer::set_selection_bias, std::move(uses), bias);
 }
 
 void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
@@ -157,7 +157,7 @@ void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
   const MatrixView bias = optional_matrix(env, info[1], uses);
   const LayerDescription& description = layer(env)->description();
   check(env, check_shared_gate(description, projection, bias));
-  set(env, description.all_experts() + 2, &Layer::set_shared_gate, std::move(uses), projection, bias);
+  set(env, "setSharedGate", description.all_experts() + 2, &Layer::set_shared_gate, std::move(uses), projection, bias);
 }
 
 void LayerObject::set_expert(const Napi::CallbackInfo& info) {
@@ -174,7 +174,7 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   weights.up_bias = optional_matrix(env, given.Get("upBias"), uses);
   weights.down_bias = optional_matrix(env, given.Get("downBias"), uses);
   check(env, check_expert(layer(env)->description(), expert, weights));
-  set(env, expert, &Layer::set_expert, std::move(uses), expert, weights);
+  set(env, "setExpert", expert, &Layer::set_expert, std::move(uses), expert, weights);
 }
 
 void LayerObject::copy_weight(const Napi::CallbackInfo& info) {
@@ -187,7 +187,7 @@ void LayerObject::copy_weight(const Napi::CallbackInfo& info) {
   check(env, check_copied_weight(source->description(), role, expert, target));
   uses.reads(source, kWhole);
   device().enqueue(
-      env, "a layer", [source, role, expert, target] { return source->copy_weight(role, expert, target); },
+      env, "copyWeight", [source, role, expert, target] { return source->copy_weight(role, expert, target); },
       std::move(uses));
 }
 
@@ -206,7 +206,7 @@ void LayerObject::copy_selection_bias(const Napi::CallbackInfo& info) {
   WeightCopies& copies = this->copies(env);
   uses.reads(source, kWhole);
   device().enqueue(
-      env, "a layer", [source, &copies, target] { return copies.copy_selection_bias(target); }, std::move(uses));
+      env, "copySelectionBias", [source, &copies, target] { return copies.copy_selection_bias(target); }, std::move(uses));
 }
 
 void LayerObject::copy_field(const Napi::CallbackInfo& info) {
@@ -221,7 +221,7 @@ void LayerObject::copy_field(const Napi::CallbackInfo& info) {
   WeightCopies& copies = this->copies(env);
   uses.reads(source, kWhole);
   device().enqueue(
-      env, "a layer",
+      env, "copyField",
       [source, &copies, role, expert, field, target] { return copies.copy_field(role, expert, field, target); },
       std::move(uses));
 }

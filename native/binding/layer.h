@@ -23,13 +23,15 @@ class LayerObject : public Object<LayerObject> {
   DeviceObject& device() const;
   // Enqueues a run of stages for the JavaScript function `name`. `uses` has the forward's tensors.
   void run(Napi::Env env, const char* name, std::vector<Stage> stages, const LayerForward& forward, Uses uses);
-  // Enqueues a call of the layer's member function `set`, which sets the weights at `place`, one of the layer's parts.
+  // Enqueues a call of the layer's member function `set`, which sets the weights at `place`, one of the layer's parts, for
+  // the JavaScript function `name`.
   template <class... Parameters, class... Arguments>
-  void set(Napi::Env env, int64_t place, Status (Layer::*set)(Parameters...), Uses uses, Arguments... arguments) {
+  void set(Napi::Env env, const char* name, int64_t place, Status (Layer::*set)(Parameters...), Uses uses,
+           Arguments... arguments) {
     const std::shared_ptr<Layer>& target = layer(env);
     uses.writes(target, {static_cast<size_t>(place), static_cast<size_t>(place) + 1});
     device().enqueue(
-        env, "a layer", [target, set, arguments...] { return (target.get()->*set)(arguments...); }, std::move(uses));
+        env, name, [target, set, arguments...] { return (target.get()->*set)(arguments...); }, std::move(uses));
   }
   void release(Napi::BasicEnv env);
   void set_router(const Napi::CallbackInfo& info);

@@ -322,6 +322,9 @@ Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {
   const size_t bytes = static_cast<size_t>(mapped.bytes());
   if (!owner.backend(env)->host_addressable() || storage_->is_foreign()) return env.Undefined();
   if (bytes == 0) return Napi::Uint8Array::New(env, 0);
+  const auto array = [&] { return Napi::Uint8Array::New(env, bytes, mapped_.Value(), 0); };
+  // free() must find the only one.
+  if (!mapped_.IsEmpty() && !mapped_.Value().IsEmpty() && !mapped_.Value().IsDetached()) return array();
   auto keep = std::make_unique<std::shared_ptr<Storage>>(storage_);
   napi_value buffer;
   const napi_status status = napi_create_external_arraybuffer(
@@ -331,7 +334,7 @@ Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {
   if (status != napi_ok) return env.Undefined();
   (void)keep.release();
   mapped_ = Napi::Weak(Napi::ArrayBuffer(env, buffer));
-  return Napi::Uint8Array::New(env, bytes, mapped_.Value(), 0);
+  return array();
 }
 
 Napi::Value TensorObject::address(const Napi::CallbackInfo& info) {

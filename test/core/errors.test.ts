@@ -29,6 +29,8 @@ test("values are described in one short line", () => {
   expect(describe(new Map())).toBe("Map");
   expect(describe(Object.create(null))).toBe("object");
   expect(describe(Math.max)).toBe("function max");
+  const named = { "\u001b[31mX\n": class {} }["\u001b[31mX\n"] as new () => object;
+  for (const value of [named, new named()]) expect(describe(value)).not.toMatch(/[\u001b\n]/);
   expect(describe(Symbol("s"))).toBe("Symbol(s)");
 });
 

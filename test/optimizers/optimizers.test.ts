@@ -9,6 +9,7 @@ import {
   type OptimizerState,
   openDevice,
   type Parameter,
+  random,
   SGD,
   squaredNorm,
   type Tensor,
@@ -274,6 +275,37 @@ test("a step before any backward of a layer is refused", () => {
   router?.write(new Float32Array(router.size).fill(1));
   own.step();
   expect(own.steps).toBe(1);
+});
+
+test.each<[string, (gradient: Tensor<"f32">, device: Device) => void | Promise<unknown>]>([
+  ["a view", (gradient) => gradient.reshape([gradient.size]).write(new Float32Array(gradient.size))],
+  ["an array over its memory", (gradient) => gradient.map().then((values) => values.fill(1))],
+  ["random()", (out, device) => void random(device, out.shape, { seed: 1, distribution: "normal", out })],
+])("a gradient that a program writes through %s counts", async (_, write) => {
+  using device = openDevice("cpu");
+  using made = new RandomLayer(device, { config: exampleConfig, tokens: 8, dtype: "f32", seed: 6 });
+  using parameters = made.layer.parameters();
+  using optimizer = new SGD(parameters, { learningRate: 1e-3 });
+  const { router, experts } = parameters.gradients;
+  await write(router as Tensor<"f32">, device);
+  optimizer.step();
+  expect(optimizer.steps).toBe(1);
+  // An expert's gradients are views of what the optimiser takes.
+  const before = parameters.weights.experts?.[1]?.down.dataSync();
+  const down = experts?.[1]?.down as Tensor<"f32">;
+  down.write(new Float32Array(down.size).fill(1));
+  optimizer.step();
+  expect(parameters.weights.experts?.[1]?.down.dataSync()).toEqual(before?.map((value) => value - Math.fround(1e-3)));
+});
+
+test("what state() gives may be disposed of", () => {
+  using device = openDevice("cpu");
+  const parameter = new TestParameter(device, "p", Float32Array.of(1, 2), Float32Array.of(3, 4));
+  using optimizer = new AdamW([parameter], { learningRate: 0.1 });
+  optimizer.step();
+  for (const tensor of Object.values(optimizer.state().tensors)) (tensor as Tensor).dispose();
+  optimizer.step();
+  expect(optimizer.steps).toBe(2);
 });
 
 test("a layer of bfloat16 keeps its weights in float32 for training", () => {

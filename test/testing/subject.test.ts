@@ -173,6 +173,21 @@ describe("a subject", () => {
     warn.mockRestore();
   });
 
+  test("options that do not exist, or are of another type, are refused, and the subject is closed", async () => {
+    const close = vi.fn();
+    const subject = { ...permuting(rightPermute), close };
+    const wrong = [
+      [{ sed: 5 }, /sed/],
+      [{ onResult: 5 }, /^onResult: /],
+      [{ seed: 0.5 }, /^seed: /],
+      [{ filter: 1 }, /^filter: /],
+    ];
+    for (const [options, message] of wrong) {
+      await expect(runCases(subject, options as never)).rejects.toThrow(message as RegExp);
+    }
+    expect(close).toHaveBeenCalledTimes(4);
+  });
+
   test.each([
     [null, /subject\.name: expected a string/],
     [{ name: "x" }, /subject\.operators: expected an object of functions/],

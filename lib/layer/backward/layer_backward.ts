@@ -96,8 +96,8 @@ export function layerBackward(
   options.gradients?.checkFor(onDevice, wanted);
   const pass = state.take(onDevice);
   try {
-    const result =
-      options.gradients ?? new LayerTensors(parts.onDevice, parts.router.weights, resultDType(pass.x), wanted);
+    const dtype = resultDType(pass.x);
+    const result = options.gradients ?? new LayerTensors(onDevice, parts.router.weights, dtype, wanted, "gradients");
     const results = passBackward(parts, pass, dy, result, { accumulate, gradLosses });
     result.mark(markWritten);
     return { ...results, gradients: result };

@@ -8,7 +8,7 @@ import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
 import type { ExtraRouterRole } from "../weights/extra_routers.js";
 import { copyAll } from "./copy_all.js";
-import { LayerTensors } from "./layer_tensors.js";
+import { LayerTensors, type TensorKind } from "./layer_tensors.js";
 import { checkCopied, quantizedFormat } from "./matrices.js";
 
 /**
@@ -38,8 +38,9 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     const which = { experts: quantizedFormat(parts.onDevice) === undefined, routers: true };
     if (which.experts) parts.backwardMatrices();
     this.#parts = parts;
-    this.weights = new LayerTensors(parts.onDevice, parts.router.weights, dtype, which);
-    this.gradients = new LayerTensors(parts.onDevice, parts.router.weights, dtype, which);
+    const tensors = (kind: TensorKind) => new LayerTensors(parts.onDevice, parts.router.weights, dtype, which, kind);
+    this.weights = tensors("weights");
+    this.gradients = tensors("gradients");
     this.gradients.mark(markUnwritten);
     copyWeights(parts, this.weights);
     Object.freeze(this);

@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
 import { isGated } from "../../core/backend.js";
-import { MoeError } from "../../core/errors.js";
+import { unexpected } from "../../core/errors.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
@@ -31,6 +31,9 @@ export interface TensorParts {
   readonly routers: boolean;
 }
 
+/** Which of them: backward writes to the latter alone. */
+export type TensorKind = "weights" | "gradients";
+
 /** The tensors of all experts A, shared ones included. */
 export interface ExpertMemory {
   /** [A, P, H] */
@@ -55,14 +58,16 @@ export class LayerTensors implements Disposable {
   readonly shared: ExpertTensors | undefined;
   readonly #layer: DeviceLayer;
   readonly #parts: TensorParts;
+  readonly #kind: TensorKind;
   readonly #memory: ExpertMemory | undefined;
   readonly #projections: Partial<Record<ProjectionRole, ProjectionTensors>> = {};
 
   /** @internal Use {@link MoeLayer.backward} or {@link MoeLayer.parameters}. All begin as zeros. */
-  constructor(layer: DeviceLayer, routers: RouterWeights, dtype: "f32", parts: TensorParts) {
+  constructor(layer: DeviceLayer, routers: RouterWeights, dtype: "f32", parts: TensorParts, kind: TensorKind) {
     checkOwnClass(new.target, LayerTensors);
     this.#layer = layer;
     this.#parts = parts;
+    this.#kind = kind;
     const { device, description, record } = layer;
     const { numExperts, hiddenSize, sharedGate, bank } = description;
     const projection = (role: ProjectionRole, rows: number, bias: boolean) => {
@@ -166,15 +171,13 @@ export class LayerTensors implements Disposable {
   /** @internal @throws INVALID_ARGUMENT unless these are gradients of these parts of this layer; DISPOSED. */
   checkFor(layer: DeviceLayer, parts: TensorParts): void {
     const sameParts = parts.experts === this.#parts.experts && parts.routers === this.#parts.routers;
-    if (layer === this.#layer && sameParts) {
+    if (layer === this.#layer && sameParts && this.#kind === "gradients") {
       for (const tensor of this.#tensors()) void tensor.handle;
       return;
     }
-    const got = layer === this.#layer ? "of other parts" : "of another layer";
-    throw new MoeError(
-      "INVALID_ARGUMENT",
-      `gradients: expected those of a like backward of this layer, got some ${got}`,
-    );
+    const ofThis = this.#kind === "weights" ? "weights" : "some of other parts";
+    const got = layer === this.#layer ? ofThis : "some of another layer";
+    throw unexpected("gradients", "those of a like backward of this layer", got);
   }
 
   /** @internal Copies the shared expert's tensors from the memory of all experts, if they do not lie there as given. */

@@ -40,40 +40,40 @@ export class RouterWeights {
   /** Sets the router's weight [E, H] and bias [E]. */
   set(weight: ExpertMatrix, bias?: Weight): void {
     const { device, description, handle, record } = this.#layer;
-    record.version++;
-    if (bias !== undefined) record.addBias("layer", "routerBias");
     setLinear(device, "router", [description.numExperts, description.hiddenSize], weight, bias, (matrix, vector) => {
       handle.setRouter(matrix, vector);
     });
+    record.version++;
+    if (bias !== undefined) record.addBias("layer", "routerBias");
   }
 
   /** Sets the selection bias [E]. */
   setSelectionBias(bias: Weight): void {
     const { device, description, handle, record } = this.#layer;
-    record.version++;
     const { numExperts, scoring, expertChoice, noisy, hierarchy } = description;
     for (const [name, other] of Object.entries({ expertChoice, noisy, hierarchy })) {
       if (other !== undefined) throw cannotCombine("selectionBias", name);
     }
     checkWeight("selectionBias", bias, [numExperts], device);
     checkSelectionBias(bias, scoring);
-    record.addBias("layer", "selectionBias");
     withMatrices({ bias: wholeMatrix(bias, [numExperts]) }, (matrices) => {
       handle.setSelectionBias(matrices.bias);
     });
+    record.version++;
+    record.addBias("layer", "selectionBias");
   }
 
   /** Sets the weight of an additional router. */
   setExtra(role: ExtraRouterRole, weight: Weight): void {
     const { device, description, record } = this.#layer;
-    record.version++;
     const shape = extraRouters(description).find((router) => router.role === role)?.shape as Shape;
     checkWeight(role, weight, shape, device);
-    const copy = device.empty(shape, description.formats.router as FloatDType);
+    const copy = this.#extra[role] ?? device.empty(shape, description.formats.router as FloatDType);
     this.#extra[role] = copy;
     withMatrices({ matrix: wholeMatrix(weight, shape) }, ({ matrix }) => {
       device.backend.copyMatrix({ source: matrix, target: copy.handle });
     });
+    record.version++;
   }
 
   /** A gate's logits for x: [T, E], or [T, G] for the groups. */

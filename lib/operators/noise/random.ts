@@ -5,7 +5,7 @@ import { choice, type Fields, object, optional, type Reader, unchecked } from ".
 import { readShape, type Shape, shapeSize } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkTensor } from "../check.js";
+import { output, resultDType } from "../check.js";
 
 /** Identifies a sequence of random numbers: an integer 0 .. 2^53 - 1, or a bigint 0 .. 2^64 - 1. */
 export type Seed = number | bigint;
@@ -61,8 +61,7 @@ export function random(device: Device, shape: Shape, options: RandomOptions): Te
   const sizes = readShape("shape", shape);
   const { seed, distribution, offset, out } = randomOptions(options, "options");
   checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER - shapeSize(sizes));
-  if (out !== undefined) checkTensor("out", out, "float32", sizes, device);
-  const values = out ?? device.empty(sizes, "f32");
+  const values = output("out", out, device, sizes, resultDType(out ?? { dtype: "f32" }), []);
   device.backend.random({ seed, offset, distribution, values: values.handle });
   return values;
 }

@@ -1,4 +1,5 @@
 import { invalidArgument, messageOf } from "../../core/errors.js";
+import { callback, type Fields, integer, object, optional, type Read, type Reader } from "../../core/options.js";
 import { relativeError } from "../run.js";
 import { closeSubjects } from "./close.js";
 import { changedInputs, inputDigests, returnedValues } from "./returned.js";
@@ -66,6 +67,21 @@ export interface RunCasesOptions {
   onResult?: (result: SubjectResult, done: number, total: number) => void;
 }
 
+const filter: Reader<NonNullable<RunCasesOptions["filter"]>> = (value, name) => {
+  if (typeof value === "string") return value;
+  if (typeof value === "function") return value as (testCase: TestCase) => boolean;
+  throw invalidArgument(name, "text or a function", value);
+};
+
+const runCasesOptions = object(
+  {
+    filter: optional(filter, ""),
+    seed: optional(integer(Number.MIN_SAFE_INTEGER), 0),
+    onResult: optional(callback<NonNullable<RunCasesOptions["onResult"]>>()),
+  } satisfies Fields<RunCasesOptions>,
+  '{ filter: "gating" }',
+);
+
 /**
  * Runs the cases of all operators that a subject has, one after another, and compares its outputs with those of `reference` in
  * float64. What the subject throws or returns wrongly is a failed case.
@@ -74,7 +90,7 @@ export interface RunCasesOptions {
 export async function runCases(subject: Subject, options: RunCasesOptions = {}): Promise<SubjectReport> {
   checkSubject(subject);
   try {
-    return await runSelected(subject, options);
+    return await runSelected(subject, runCasesOptions(options, "options"));
   } finally {
     await closeSubjects(subject);
   }
@@ -82,9 +98,8 @@ export async function runCases(subject: Subject, options: RunCasesOptions = {}):
 
 async function runSelected(
   subject: Subject,
-  { filter = "", seed = 0, onResult }: RunCasesOptions,
+  { filter, seed, onResult }: Read<typeof runCasesOptions>,
 ): Promise<SubjectReport> {
-  if (!Number.isSafeInteger(seed)) throw invalidArgument("seed", "an integer", seed);
   const wanted =
     typeof filter === "function" ? filter : (one: TestCase) => `${one.operator} ${one.name}`.includes(filter);
   const selected = testCases.filter((one) => subject.operators[one.operator] !== undefined && wanted(one));

@@ -362,12 +362,19 @@ describe.each(deviceNames)("backward on %s", (name) => {
       /of another layer/,
     );
     expectError(() => layer.backward(saved(), dy, { gradients, experts: false }), "INVALID_ARGUMENT", /of other parts/);
+    using parameters = layer.parameters();
+    const { weights } = parameters;
+    expectError(() => layer.backward(saved(), dy, { gradients: weights }), "INVALID_ARGUMENT", /, got weights$/);
     expectError(() => layer.forward(x, { recompute: true }), "INVALID_ARGUMENT", /recompute requires save/);
     expectError(() => layer.forward(x, { offload: true }), "INVALID_ARGUMENT", /offload requires save/);
     // A state outlives a backward that was refused.
     const kept = saved();
     expectError(() => layer.backward(kept, short), "SHAPE_MISMATCH", /dy/);
     layer.backward(kept, dy);
+    // And a set of weights that was refused.
+    const unchanged = saved();
+    expectError(() => layer.setSelectionBias(device().zeros([3], "f32")), "SHAPE_MISMATCH", /selectionBias/);
+    layer.backward(unchanged, dy);
     const stale = saved();
     layer.parameters().changed();
     expectError(() => layer.backward(stale, dy), "INVALID_ARGUMENT", /changed since/);
