@@ -49,7 +49,7 @@ export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export { decodeHalves, encodeHalves, type HalfDType } from "./core/half_arrays.js";
 export type { DeviceInfo, DeviceOptions } from "./core/native.js";
-export type { NestedArray } from "./core/nested.js";
+export type { NestedArray, NestedSource } from "./core/nested.js";
 export type { Distribution } from "./core/operators/noise.js";
 export type {
   Drop,
