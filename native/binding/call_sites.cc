@@ -5,11 +5,12 @@
 
 namespace moe::binding {
 
-void CallSites::remember(Napi::Env env, uint64_t call, const char* name) {
+void CallSites::remember(Napi::Env env, const char* name) {
   // V8 captures the stack when the error is made, and formats it only if somebody reads it.
   Napi::Object error = Napi::Error::New(env, std::string(name) + " was called here").Value();
+  if (!sites_.empty() && sites_.back().call == kUnnumbered) sites_.pop_back();  // its call was refused
   if (sites_.size() == kMost) sites_.pop_front();
-  sites_.push_back({call, Napi::Persistent(error)});
+  sites_.push_back({kUnnumbered, Napi::Persistent(error)});
 }
 
 Napi::Value CallSites::find(Napi::Env env, uint64_t call) const {

@@ -10,13 +10,16 @@ namespace moe::binding {
 
 class CallSites {
  public:
-  // Keeps the current stack for a stream's call. Only the newest stacks are kept.
-  void remember(Napi::Env env, uint64_t call, const char* name);
+  // Keeps the current stack for a stream's call, which comes next. Only the newest stacks are kept.
+  void remember(Napi::Env env, const char* name);
+  // The number of the call that came.
+  void number(uint64_t call) { sites_.back().call = call; }
   // An Error with the call's stack, or undefined if that is no longer kept.
   Napi::Value find(Napi::Env env, uint64_t call) const;
 
  private:
   static constexpr size_t kMost = 1024;
+  static constexpr uint64_t kUnnumbered = UINT64_MAX;
 
   struct Site {
     uint64_t call;

@@ -74,12 +74,12 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
   check(env, open_device(name, options, &backend));
   backend_ = std::move(backend);
   kind_ = device_kind(name);
-  // Before completions_, which would leak if the stream's thread did not start.
+  // Before completions_, which would leak if one of these failed.
   stream_ = std::make_unique<Stream>();
+  returns_ = std::make_shared<Returns>();
   // Unreferenced while nothing is pending, so that an open device does not keep the process alive.
   completions_ = Completions::New(env, "moe-kernels device", 0, 1, this);
   completions_.Unref(env);
-  returns_ = std::make_shared<Returns>();
   returns_->completions = completions_;
   // After completions_: hooks run last in, first out, so the stream has ended before completions_ closes.
   napi_add_env_cleanup_hook(env, end_device, this);
@@ -149,8 +149,10 @@ void DeviceObject::enqueue(Napi::Env env, const char* name, std::function<Status
       return {Code::aborted, std::string(name) + ": aborted by its signal before this work began"};
     };
   }
+  // Before the work is enqueued, which cannot be taken back.
+  if (keeps_call_sites_) call_sites_.remember(env, name);
   const uint64_t call = stream(env).enqueue(std::move(work), std::move(uses));
-  if (keeps_call_sites_) call_sites_.remember(env, call, name);
+  if (keeps_call_sites_) call_sites_.number(call);
 }
 
 void DeviceObject::run_and_wait(Napi::Env env, std::function<Status()> work, Uses uses) {
@@ -166,13 +168,6 @@ Napi::Value DeviceObject::error_of_wait(Napi::Env env, const Status& status) con
         "cause", site, static_cast<napi_property_attributes>(napi_writable | napi_configurable)));
   }
   return error;
-}
-
-Status host_memory(size_t bytes, std::shared_ptr<void>* memory) {
-  void* data = nullptr;
-  MOE_TRY(HostMemory::of_process().allocate(bytes, alignof(std::max_align_t), &data));
-  *memory = std::shared_ptr<void>(data, [](void* released) { HostMemory::of_process().release(released); });
-  return {};
 }
 
 std::shared_ptr<void> DeviceObject::staging(Napi::Env env, size_t bytes) {

@@ -16,9 +16,6 @@
 
 namespace moe::binding {
 
-// Memory of the host's, released with its last copy.
-Status host_memory(size_t bytes, std::shared_ptr<void>* memory);
-
 class DeviceObject : public Object<DeviceObject> {
  public:
   static void define(Napi::Env env);

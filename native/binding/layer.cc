@@ -4,6 +4,7 @@
 
 #include "binding/addon.h"
 #include "binding/arguments.h"
+#include "binding/arrays.h"
 #include "binding/captured_forward.h"
 #include "binding/layer_description.h"
 #include "binding/offload.h"
@@ -368,7 +369,8 @@ Napi::Value LayerObject::checksums(const Napi::CallbackInfo& info) {
     return Status();
   };
   return device().promise(info.Env(), work, std::move(uses), [sums](Napi::Env env) -> Napi::Value {
-    Napi::BigUint64Array result = Napi::BigUint64Array::New(env, sums->size());
+    const Napi::ArrayBuffer memory = new_array_buffer(env, sums->size() * sizeof(uint64_t));
+    Napi::BigUint64Array result = Napi::BigUint64Array::New(env, sums->size(), memory, 0);
     std::copy(sums->begin(), sums->end(), result.Data());
     return result;
   });

@@ -26,15 +26,44 @@ Status copy_of_source(const void* source, size_t bytes, std::shared_ptr<void>* c
   return {};
 }
 
-Status write_halves(Backend& backend, const TensorView& target, const float* values) {
-  constexpr int64_t kAtOnce = 4096;
-  uint16_t halves[kAtOnce];
-  for (int64_t begin = 0; begin < target.size(); begin += kAtOnce) {
-    const int64_t count = std::min(kAtOnce, target.size() - begin);
-    f32_to_halves(target.dtype, values + begin, count, halves);
-    MOE_TRY(backend.write(target.as<uint16_t>() + begin, halves, static_cast<size_t>(count) * sizeof *halves));
-  }
+// What passes through memory of the host on the way to or from a device's, a piece at a time: tensors may be larger than
+// what the host has.
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+
+// Calls piece(begin, count) for all `size` elements of so many bytes.
+template <class Piece>
+Status in_pieces(int64_t size, int64_t bytes, Piece&& piece) {
+  const int64_t at_once = kPieceBytes / bytes;
+  for (int64_t begin = 0; begin < size; begin += at_once) MOE_TRY(piece(begin, std::min(at_once, size - begin)));
   return {};
+}
+
+std::vector<uint16_t> halves_of_piece(const TensorView& view) {
+  return std::vector<uint16_t>(static_cast<size_t>(std::min(view.size(), kPieceBytes / int64_t{sizeof(uint16_t)})));
+}
+
+Status write_halves(Backend& backend, const TensorView& target, const float* values) {
+  std::vector<uint16_t> halves = halves_of_piece(target);
+  return in_pieces(target.size(), sizeof(uint16_t), [&](int64_t begin, int64_t count) {
+    f32_to_halves(target.dtype, values + begin, count, halves.data());
+    return backend.write(target.as<uint16_t>() + begin, halves.data(), static_cast<size_t>(count) * sizeof(uint16_t));
+  });
+}
+
+Status read_halves(Backend& backend, const TensorView& source, float* values) {
+  std::vector<uint16_t> halves = halves_of_piece(source);
+  return in_pieces(source.size(), sizeof(uint16_t), [&](int64_t begin, int64_t count) -> Status {
+    MOE_TRY(backend.read(halves.data(), source.as<uint16_t>() + begin, static_cast<size_t>(count) * sizeof(uint16_t)));
+    halves_to_f32(source.dtype, halves.data(), count, values + begin);
+    return {};
+  });
+}
+
+Status write_zeros(Backend& backend, const TensorView& target) {
+  static char zeros[kPieceBytes];
+  return in_pieces(target.bytes(), 1, [&](int64_t begin, int64_t count) {
+    return backend.write(target.as<char>() + begin, zeros, static_cast<size_t>(count));
+  });
 }
 
 [[noreturn]] void throw_target(Napi::Env env) {
@@ -208,10 +237,7 @@ void TensorObject::clear(const Napi::CallbackInfo& info) {
   uses.writes(storage_, part());
   owner.enqueue(
       env, "zeros",
-      [backend = owner.backend(env), target, bytes] {
-        return backend->write(target.data, std::vector<char>(bytes).data(), bytes);
-      },
-      std::move(uses));
+      [backend = owner.backend(env), target] { return write_zeros(*backend, target); }, std::move(uses));
 }
 
 size_t TensorObject::read_bytes(bool converts) const {
@@ -227,9 +253,7 @@ std::function<Status()> TensorObject::read_into(void* target, bool converts) con
     } else if (backend->host_addressable()) {
       halves_to_f32(source.dtype, source.data, source.size(), static_cast<float*>(target));
     } else {
-      std::vector<char> staged(static_cast<size_t>(source.bytes()));
-      MOE_TRY(backend->read(staged.data(), source.data, staged.size()));
-      halves_to_f32(source.dtype, staged.data(), source.size(), static_cast<float*>(target));
+      MOE_TRY(read_halves(*backend, source, static_cast<float*>(target)));
     }
     return backend->synchronize();
   };

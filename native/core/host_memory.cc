@@ -211,7 +211,7 @@ size_t HostMemory::promised_bytes() {
 void HostMemory::release(void* data) noexcept {
   if (data == nullptr) return;
   const Block block = forget(data);
-  if (!block.mapped() || !keep(static_cast<char*>(data), block)) give_back(data, block.length);
+  if (!keep(static_cast<char*>(data), block)) give_back(data, block.length);
 }
 
 HostMemory::Block HostMemory::forget(void* data) noexcept {
@@ -231,7 +231,7 @@ bool HostMemory::keep(char* data, const Block& block) noexcept {
     const std::lock_guard lock(mutex_);
     const KeptMemory::Time now = now_();
     old = kept_.take_old(now);
-    kept = now - block.granted <= KeptMemory::kTemporary &&
+    kept = block.mapped() && now - block.granted <= KeptMemory::kTemporary &&
            kept_.keep({data, block.length, block.filled, now}, most_kept_);
   } catch (const std::bad_alloc&) {
     // It is given back instead.
@@ -266,11 +266,18 @@ bool HostMemory::empty_pages(char* begin, size_t length) noexcept {
   const std::lock_guard lock(mutex_);
   const auto after = blocks_.upper_bound(begin);
   if (after == blocks_.begin()) return false;
-  Block& block = std::prev(after)->second;
-  if (!block.mapped() || !empty(begin, length)) return false;
+  auto& [start, block] = *std::prev(after);
+  if (!block.mapped() || begin + length > start + block.length || !empty(begin, length)) return false;
   if (block.filled) unfilled_ += block.bytes;
   block.filled = false;
   return true;
+}
+
+Status host_memory(size_t bytes, std::shared_ptr<void>* memory) {
+  void* data = nullptr;
+  MOE_TRY(HostMemory::of_process().allocate(bytes, alignof(std::max_align_t), &data));
+  *memory = std::shared_ptr<void>(data, [](void* released) { HostMemory::of_process().release(released); });
+  return {};
 }
 
 }  // namespace moe

@@ -66,4 +66,7 @@ class HostMemory {
   size_t most_kept_ = 0;
 };
 
+// Memory of the host's, released with its last copy.
+Status host_memory(size_t bytes, std::shared_ptr<void>* memory);
+
 }  // namespace moe

@@ -109,6 +109,49 @@ describe("a cache file that is damaged", () => {
     }
   });
 
+  test("is neither saved nor trained", async () => {
+    using model = await cachedModel("gpt_oss");
+    const { path, load } = model;
+    const good = readFileSync(path);
+    using directory = temporaryDirectory();
+    await using file = await SafetensorsFile.open(path);
+    const uses: [string, (layer: MoeLayer) => Promise<unknown>][] = [
+      ["down", (layer) => layer.save(`${directory.path}/saved.safetensors`)],
+      ["gate_up", async (layer) => layer.parameters().weights.experts?.[1]?.gate?.data()],
+      ["router", async (layer) => layer.parameters().weights.router?.data()],
+      [
+        "down",
+        async (layer) => {
+          using x = device().zeros([1, layer.description.hiddenSize], "f32");
+          return await layer.forward(x, { save: true }).y.data();
+        },
+      ],
+    ];
+    for (const [part, use] of uses) {
+      writeFileSync(path, good);
+      const { byteOffset, byteLength } = file.info(part);
+      flipBit(path, byteOffset + Math.floor(byteLength / 3), 5);
+      using layer = await load();
+      expect(layer.cacheStatus?.state).toBe("mapped");
+      await expectRejection(use(layer), "BAD_CHECKPOINT", damaged);
+      expect(existsSync(path)).toBe(false);
+    }
+  });
+
+  test("so that its parts are at odd addresses is replaced", async () => {
+    using model = await cachedModel("gpt_oss");
+    const { path, load, forward, expected } = model;
+    const good = readFileSync(path);
+    const length = good.readBigUInt64LE();
+    const header = good.subarray(8, 8 + Number(length));
+    const longer = Buffer.alloc(8);
+    longer.writeBigUInt64LE(length + 1n);
+    writeFileSync(path, Buffer.concat([longer, header, Buffer.from(" "), good.subarray(8 + Number(length))]));
+    using layer = await load();
+    expect(layer.cacheStatus?.state).toBe("written");
+    expect(await forward(layer)).toEqual(expected);
+  });
+
   test("after the weights were checked is found: the file has another time", async () => {
     using model = await cachedModel("gpt_oss");
     const { path, load, forward, expected } = model;
@@ -127,7 +170,7 @@ describe("a cache file that is damaged", () => {
     using layer = await load();
     renameSync(path, `${path}.old`);
     expect(await stateOf(load)).toBe("written");
-    await expectRejection(forward(layer), "BAD_CHECKPOINT", damaged);
+    await expectRejection(forward(layer), "BAD_CHECKPOINT", /checksum; another file has taken its place: load the/);
     expect(await stateOf(load)).toBe("mapped");
   });
 

@@ -1,10 +1,12 @@
 #include "core/offload/split_layer.h"
 
 #include <algorithm>
-#include <deque>
 #include <future>
+#include <memory>
+#include <vector>
 
 #include "core/device_memory.h"
+#include "core/host_memory.h"
 
 namespace moe {
 
@@ -45,14 +47,15 @@ class HostCopies {
  private:
   template <class T>
   Status copy(const T*& data, int64_t bytes) {
-    std::vector<char>& copied = memory_.emplace_back(static_cast<size_t>(bytes));
-    MOE_TRY(device_.read(copied.data(), data, copied.size()));
-    data = reinterpret_cast<const T*>(copied.data());
+    std::shared_ptr<void>& copied = memory_.emplace_back();
+    MOE_TRY(host_memory(static_cast<size_t>(bytes), &copied));
+    MOE_TRY(device_.read(copied.get(), data, static_cast<size_t>(bytes)));
+    data = static_cast<const T*>(copied.get());
     return {};
   }
 
   Backend& device_;
-  std::deque<std::vector<char>> memory_;
+  std::vector<std::shared_ptr<void>> memory_;
 };
 
 // Keeps the first error in data, for which outputs are still defined, and returns others.

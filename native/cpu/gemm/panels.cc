@@ -22,11 +22,19 @@ PanelLayout::PanelLayout(const ExpertProduct& weights, const PanelFormat& format
   panel_bytes = place_of(padded_k);
 }
 
+Status check_part(const WeightPart& part, int64_t bytes) {
+  const auto wrong = [&](const std::string& expected, size_t got) {
+    return Status{Code::invalid_argument,
+                  "stored weights: expected " + expected + " of " + part.name + ", got " + std::to_string(got)};
+  };
+  if (part.bytes != static_cast<size_t>(bytes)) return wrong(std::to_string(bytes) + " bytes", part.bytes);
+  const auto place = reinterpret_cast<uintptr_t>(part.data) % kAlignment;
+  if (place == 0) return {};
+  return wrong("a multiple of " + std::to_string(kAlignment) + " as the place", place);
+}
+
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer) {
-  if (part.bytes != static_cast<size_t>(bytes)) {
-    return {Code::invalid_argument, "stored weights: expected " + std::to_string(bytes) + " bytes of " + part.name +
-                                        ", got " + std::to_string(part.bytes)};
-  }
+  MOE_TRY(check_part(part, bytes));
   buffer.borrow(part.data, part.bytes);
   return {};
 }
@@ -57,13 +65,17 @@ Status CpuPackedExperts::over(const WeightPart& stored, const ExpertProduct& wei
   return borrow_part(stored, (*packed)->stored_bytes(), (*packed)->buffer_);
 }
 
+Status CpuPackedExperts::check(std::vector<int32_t> experts) const {
+  return checked_ == nullptr ? Status() : checked_->check(team_, std::move(experts));
+}
+
 Status CpuPackedExperts::check(const std::vector<RowTile>& tiles) const {
   if (checked_ == nullptr) return {};
   std::vector<int32_t> experts;
   for (const RowTile& tile : tiles) {
     if (experts.empty() || experts.back() != tile.expert) experts.push_back(tile.expert);
   }
-  return checked_->check(team_, std::move(experts));
+  return check(std::move(experts));
 }
 
 // Plain weights can be packed from any format. Others take their own format only: codes are never recomputed.

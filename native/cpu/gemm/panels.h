@@ -40,6 +40,8 @@ struct PanelLayout {
 };
 
 // Makes `buffer` refer to a stored part, which must have exactly `bytes` bytes.
+// Checks the bytes that a layer stored, and their place.
+Status check_part(const WeightPart& part, int64_t bytes);
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer);
 
 class CpuPackedExperts final : public PackedExperts {
@@ -55,7 +57,8 @@ class CpuPackedExperts final : public PackedExperts {
 
   // Checks weights that are read in place before they are first used; `part` must outlive this.
   void check_by(CheckedPart* part) { checked_ = part; }
-  // Before a product with these tiles: whether their experts' weights are intact.
+  // Whether the weights of these experts are intact; before a product, those of its tiles.
+  Status check(std::vector<int32_t> experts) const;
   Status check(const std::vector<RowTile>& tiles) const;
 
   const PanelLayout& layout() const { return layout_; }

@@ -128,6 +128,7 @@ Status unpack_field(const CpuPackedExperts& packed, int64_t expert, bool up, Qua
     return {Code::unsupported_operation, std::string("copyField: expected panels of codes and scales, got those of ") +
                                              packed.weights().format->name};
   }
+  MOE_TRY(packed.check(std::vector{static_cast<int32_t>(expert)}));
   const Source source{.packed = packed,
                       .data = packed.data() + expert * layout.expert_bytes(),
                       .first_column = up ? layout.outputs_per_panel : 0};

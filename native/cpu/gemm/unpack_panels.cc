@@ -22,6 +22,7 @@ void copy_column(const PanelLayout& layout, const char* panel, int64_t column, i
 }  // namespace
 
 Status CpuPackedExperts::copy_expert(int64_t expert, bool up, const TensorView& target) const {
+  MOE_TRY(check(std::vector{static_cast<int32_t>(expert)}));
   return weights().format->plain() ? copy_plain(expert, up, target) : copy_coded(expert, up, target);
 }
 

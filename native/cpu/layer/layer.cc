@@ -47,14 +47,22 @@ Status CpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bia
 
 Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return weights_.set_expert(expert, weights); }
 
+Status CpuLayer::copy_weight(WeightRole role, int64_t expert, const TensorView& target) {
+  MOE_TRY(weights_.check_file());
+  MOE_TRY(weights_.copy(role, expert, target));
+  return weights_.check_read();
+}
+
 Status CpuLayer::copy_selection_bias(const TensorView& target) {
   MOE_TRY(weights_.check_file());
-  return cpu::copy_selection_bias(weights_, context_.kernels, target);
+  MOE_TRY(cpu::copy_selection_bias(weights_, context_.kernels, target));
+  return weights_.check_read();
 }
 
 Status CpuLayer::copy_field(WeightRole role, int64_t expert, QuantizedField field, const TensorView& target) {
   MOE_TRY(weights_.check_file());
-  return cpu::copy_field(weights_, context_.team, role, expert, field, target);
+  MOE_TRY(cpu::copy_field(weights_, context_.team, role, expert, field, target));
+  return weights_.check_read();
 }
 
 std::unique_ptr<ForwardState> CpuLayer::new_state() { return std::make_unique<CpuForwardState>(); }

@@ -22,10 +22,7 @@ class CpuLayer final : public Layer, public WeightCopies {
   Status set_selection_bias(const MatrixView& bias) override;
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
-  Status copy_weight(WeightRole role, int64_t expert, const TensorView& target) override {
-    MOE_TRY(weights_.check_file());
-    return weights_.copy(role, expert, target);
-  }
+  Status copy_weight(WeightRole role, int64_t expert, const TensorView& target) override;
   Status copy_selection_bias(const TensorView& target) override;
   Status copy_field(WeightRole role, int64_t expert, QuantizedField field, const TensorView& target) override;
   std::unique_ptr<ForwardState> new_state() override;

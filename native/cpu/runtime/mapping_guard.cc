@@ -23,7 +23,12 @@ struct FaultHandler {
     const int kept = errno;
     const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
     for (MappingGuard::Range* range = ranges.load(); range != nullptr; range = range->next) {
-      const uintptr_t begin = range->begin.load(), end = range->end.load();
+      // Both of the same guard, although another may get the range meanwhile.
+      uintptr_t begin, end;
+      do {
+        begin = range->begin.load();
+        end = range->end.load();
+      } while (begin != range->begin.load());
       if (address < begin || address >= end) continue;
       range->torn.store(true);
       const uintptr_t first = address / page * page;

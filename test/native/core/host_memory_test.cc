@@ -143,6 +143,13 @@ MOE_TEST(only_temporary_memory_is_kept_and_not_for_long) {
   now += std::chrono::seconds(31);
   memory.release(weights);
   MOE_CHECK_EQUAL(memory.kept_bytes(), 0u);
+  void* again = grant(memory, 32 * kMiB);
+  void* small = grant(memory, 100);
+  memory.release(again);
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 32 * kMiB);
+  now += std::chrono::seconds(31);
+  memory.release(small);
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 0u);
 }
 
 MOE_TEST(kept_memory_makes_way) {
