@@ -19,7 +19,7 @@ Status run(Context& context, const Combine& p) {
     lines = arena.take<float>(hidden * context.team.threads);
     if (!p.residual.absent()) residuals = arena.take<float>(hidden * context.team.threads);
   }));
-  context.team.for_pieces(tokens, 1, [&](int thread, int64_t token, int64_t) {
+  context.team.for_items(tokens, top_k * row_bytes + y_bytes, [&](int thread, int64_t token) {
     const void** rows = slot_rows + thread * top_k;
     float* line = lines + thread * hidden;
     for (int64_t j = 0; j < top_k; ++j) {

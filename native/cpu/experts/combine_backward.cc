@@ -66,7 +66,8 @@ Status run(Context& context, const CombineBackward& p) {
       }
     });
   }
-  context.team.for_pieces(p.tokens(), 1, [&](int thread, int64_t token, int64_t) {
+  const int64_t token_bytes = (p.row_of_slot.shape[1] + 1) * row_bytes(p.d_y);
+  context.team.for_items(p.tokens(), token_bytes, [&](int thread, int64_t token) {
     run_token(context.kernels, p, token, first_slot, {lines.d_y + thread * hidden, lines.row + thread * hidden});
   });
   return check_indices("combineBackward: rowOfSlot", row_of_slot, slots, rows);

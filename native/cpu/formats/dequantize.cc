@@ -9,7 +9,7 @@ Status run(Context& context, const Dequantize& p) {
   const WeightReader reader(context.kernels, p.weight);
   const int64_t columns = p.weight.columns;
   const int64_t row_bytes = columns * static_cast<int64_t>(info(p.values.dtype).bytes);
-  context.team.for_pieces(p.weight.rows, 1, [&](int, int64_t row, int64_t) {
+  context.team.for_items(p.weight.rows, 2 * row_bytes, [&](int, int64_t row) {
     reader.read(p.values.dtype, row, 0, columns, p.values.as<char>() + row * row_bytes);
   });
   return {};
@@ -23,7 +23,7 @@ Status run(Context& context, const QuantizationError& p) {
     sums = arena.take<SquareSums>(rows);
     lines = arena.take<float>(columns * context.team.threads);
   }));
-  context.team.for_pieces(rows, 1, [&](int thread, int64_t row, int64_t) {
+  context.team.for_items(rows, 2 * columns * int64_t{sizeof(float)}, [&](int thread, int64_t row) {
     float* line = lines + thread * columns;
     read_row(context.kernels, p.values, row, 0, columns, line);
     sums[row] = {};

@@ -55,7 +55,18 @@ struct Team {
     });
   }
 
-  // The same with function(begin, end).
+  // Calls function(thread, item) for items 0 .. count - 1, which read and write so many bytes each, in pieces that are
+  // worth waking a thread for.
+  template <class Function>
+  void for_items(int64_t count, int64_t bytes_of_each, Function&& function) const {
+    constexpr int64_t kBytesAtOnce = int64_t{64} << 10;
+    const int64_t grain = std::max(int64_t{1}, kBytesAtOnce / std::max(int64_t{1}, bytes_of_each));
+    for_pieces(count, grain, [&](int thread, int64_t begin, int64_t end) {
+      for (int64_t item = begin; item < end; ++item) function(thread, item);
+    });
+  }
+
+  // As for_pieces(), with function(begin, end).
   template <class Function>
   void for_range(int64_t count, int64_t grain, Function&& function) const {
     for_pieces(count, grain, [&](int, int64_t begin, int64_t end) { function(begin, end); });
