@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
 import { configName, indexName, isPickled, quantizeStateName } from "../remedies.js";
-import { unfinishedFile, writeAtomically } from "../safetensors/atomic_file.js";
+import { unfinishedFile, writeTextAtomically } from "../safetensors/atomic_file.js";
 import { exists } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
 import { checkBegunState, nothingToResume } from "./begun_state.js";
@@ -67,7 +67,7 @@ export class OutputFolder {
   }
 
   async write(name: string, text: string): Promise<void> {
-    await writeAtomically(join(this.path, name), [Buffer.from(text)], {});
+    await writeTextAtomically(join(this.path, name), text);
   }
 
   /** Copies the files of `source` other than weights in any form and configuration, not its folders. */

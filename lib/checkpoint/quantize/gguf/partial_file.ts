@@ -3,7 +3,7 @@ import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { MoeError } from "../../../core/errors.js";
 import { fileSystemError } from "../../bad_checkpoint.js";
-import { unfinishedFile, writeAtomically } from "../../safetensors/atomic_file.js";
+import { unfinishedFile, writeTextAtomically } from "../../safetensors/atomic_file.js";
 import { exists } from "../../safetensors/regular_file.js";
 import { readJsonObject } from "../../safetensors/strict_json.js";
 import { checkBegunState, nothingToResume } from "../begun_state.js";
@@ -109,7 +109,7 @@ const partialOf = (path: string) => `${path}.partial`;
 const stateOf = (path: string) => `${path}.partial.json`;
 
 async function writeState(path: string, state: object, progress: unknown): Promise<void> {
-  await writeAtomically(stateOf(path), [Buffer.from(JSON.stringify({ ...state, progress }))], {});
+  await writeTextAtomically(stateOf(path), JSON.stringify({ ...state, progress }));
 }
 
 /** Removes what ends of the process left of the file while it was being written. */
