@@ -1,4 +1,4 @@
-import { constants } from "node:fs";
+import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { MoeError } from "../../core/errors.js";
 import { badCheckpoint, callFileSystem, fileSystemError } from "../bad_checkpoint.js";
@@ -97,11 +97,15 @@ function kindOf(stats: Awaited<ReturnType<FileHandle["stat"]>>): string {
 
 /** Whether there is anything of this path. @throws BAD_CHECKPOINT if that cannot be found out. */
 export async function exists(path: string): Promise<boolean> {
+  return (await statsOf(path)) !== undefined;
+}
+
+/** What there is of this path; undefined for nothing, or a link to nothing. @throws BAD_CHECKPOINT if that cannot be found out. */
+export async function statsOf(path: string): Promise<Stats | undefined> {
   try {
-    await stat(path);
-    return true;
+    return await stat(path);
   } catch (cause) {
-    if (["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException).code ?? "")) return false;
+    if (["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw fileSystemError(path, "read", cause);
   }
 }
