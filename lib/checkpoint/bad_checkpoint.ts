@@ -15,6 +15,15 @@ export function checkedAt<T>(place: string, check: () => T): T {
   }
 }
 
+/** Returns what a call of the file system does. Its error becomes BAD_CHECKPOINT, about `path`; a MoeError stays. */
+export async function callFileSystem<T>(path: string, action: "read" | "written", call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (cause) {
+    throw isMoeError(cause) ? cause : fileSystemError(path, action, cause);
+  }
+}
+
 /** A BAD_CHECKPOINT error for a failed file system call, whose own message names reason and path. */
 export function fileSystemError(path: string, action: "read" | "written", cause: unknown): MoeError {
   return badCheckpoint(path, `cannot be ${action}: ${messageOf(cause)}`, cause);

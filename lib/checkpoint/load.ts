@@ -168,7 +168,7 @@ async function loadCached(
   if (mapsExperts) checkMapping(choice);
   const cache =
     choice &&
-    (await openWeightCache(await cached(), source, description, {
+    (await openWeightCache(cached, source, description, {
       ...options,
       cache: choice,
       quantization: quantization.text,
@@ -183,7 +183,7 @@ async function loadCached(
   const written = cacheStatus.state === "written" ? await cache.load(signal, offload) : undefined;
   if (written !== undefined) return { parts: written.parts, cacheStatus };
   const reason = cacheStatus.state === "written" ? cache.whyNotUsed : cacheStatus.reason;
-  throw new MoeError("UNSUPPORTED_OPERATION", `offload: the cache file ${cacheStatus.path} cannot be used: ${reason}`);
+  throw new MoeError("UNSUPPORTED_OPERATION", `offload: the cache cannot be used: ${reason}`);
 }
 
 function checkMapping(cache: CacheChoice | undefined): void {

@@ -1,3 +1,4 @@
+import type { Stats } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -53,11 +54,17 @@ export function checkPointer(path: string, firstBytes: Uint8Array, format: strin
 }
 
 async function kindOf(path: string): Promise<"nothing" | "file" | "directory" | "other"> {
+  const stats = await statsIn(path);
+  if (stats === undefined) return "nothing";
+  return stats.isDirectory() ? "directory" : stats.isFile() ? "file" : "other";
+}
+
+/** What there is of a path; undefined for nothing, and if that cannot be found out. */
+async function statsIn(path: string): Promise<Stats | undefined> {
   try {
-    const stats = await stat(path);
-    return stats.isDirectory() ? "directory" : stats.isFile() ? "file" : "other";
+    return await stat(path);
   } catch {
-    return "nothing";
+    return undefined;
   }
 }
 
@@ -94,9 +101,9 @@ async function cachedSnapshot(owner: string, name: string): Promise<string | und
 async function newestSnapshot(repository: string): Promise<string | undefined> {
   const folder = join(repository, "snapshots");
   const dated = await Promise.all(
-    (await namesIn(folder)).map(async (name) => ({ name, time: (await stat(join(folder, name))).mtimeMs })),
+    (await namesIn(folder)).map(async (name) => ({ name, time: (await statsIn(join(folder, name)))?.mtimeMs })),
   );
-  const [newest] = dated.toSorted((a, b) => b.time - a.time);
+  const [newest] = dated.filter(({ time }) => time !== undefined).toSorted((a, b) => Number(b.time) - Number(a.time));
   return newest && join(folder, newest.name);
 }
 

@@ -4,7 +4,7 @@ import { boolean, callback, type Fields, object, optional } from "../core/option
 import type { LayerParts } from "../layer/layer_parts.js";
 import { type HeldTensor, heldTensors } from "../layer/weights/held_tensors.js";
 import { savedMetadata } from "./layer_file/saved_layer.js";
-import { type FilePart, writeAtomically } from "./safetensors/atomic_file.js";
+import { type PartBytes, writeAtomically } from "./safetensors/atomic_file.js";
 import { defaultAlignment } from "./safetensors/header.js";
 import { exists } from "./safetensors/regular_file.js";
 import { storedDTypes } from "./safetensors/stored_dtypes.js";
@@ -79,9 +79,8 @@ function fileExists(file: string): MoeError {
 function streamed(
   { name, dtype, shape }: HeldTensor,
   read: () => Promise<ArrayBufferView>,
-): readonly [string, CheckedInput<FilePart>] {
+): readonly [string, CheckedInput<PartBytes>] {
   const input = { dtype: storedDTypes[dtype], shape, data: undefined };
   const size = checkSize(name, input);
-  const bytes = { byteLength: size.byteLength, read: async () => checkData(name, input, await read()) };
-  return [name, { ...size, bytes }];
+  return [name, { ...size, bytes: async () => checkData(name, input, await read()) }];
 }

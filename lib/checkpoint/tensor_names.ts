@@ -1,6 +1,7 @@
 import { isGated } from "../core/backend.js";
 import { cannotCombine, invalidArgument } from "../core/errors.js";
 import { choice, type Fields, object, optional, type Reader, text } from "../core/options.js";
+import { withoutUndefined } from "../core/without_undefined.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { type ExpertWeights, mapExpert } from "../layer/weights/expert_weights.js";
 import { checkExtraRouters } from "../layer/weights/extra_routers.js";
@@ -32,7 +33,7 @@ const named = object(
 const tensorName: Reader<NamedWeight> = (value, name) => {
   const read = typeof value === "string" ? { name: value } : named(value, name);
   if (read.name === "") throw invalidArgument(name, "the name of a tensor", read.name);
-  return Object.fromEntries(Object.entries(read).filter(([, given]) => given !== undefined)) as unknown as NamedWeight;
+  return withoutUndefined(read);
 };
 
 const single: Reader<NamedWeight> = (value, name) => {
@@ -84,10 +85,7 @@ const readNames = object(
 );
 
 /** Reads the names of a layer's tensors; those that are absent are left out. */
-export const layerTensorNames: Reader<LayerTensors> = (value, name) => {
-  const given = Object.entries(readNames(value, name)).filter(([, tensor]) => tensor !== undefined);
-  return Object.fromEntries(given) as unknown as LayerTensors;
-};
+export const layerTensorNames: Reader<LayerTensors> = (value, name) => withoutUndefined(readNames(value, name));
 
 /** Checks that there are names for just the weights that a layer of this formula has. @throws INVALID_ARGUMENT */
 export function checkTensorNames(tensors: LayerTensors, config: MoeLayerConfig, place: string): void {

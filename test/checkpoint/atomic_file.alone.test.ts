@@ -2,24 +2,26 @@ import { readdirSync, readFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
-import { writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
+import { writeSafetensors, writeShardedSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
 /** What was done to the file system, in order, and what is to fail. */
-const calls = vi.hoisted(() => ({ log: [] as string[], failing: "" }));
+const calls = vi.hoisted(() => ({ log: [] as string[], failing: "", code: "EIO" }));
 
 vi.mock("node:fs/promises", async (importOriginal) => {
   const original = await importOriginal<typeof import("node:fs/promises")>();
   const record = (call: string) => {
     calls.log.push(call);
-    if (call === calls.failing) throw Object.assign(new Error("EIO: i/o error"), { code: "EIO", syscall: call });
+    if (call === calls.failing)
+      throw Object.assign(new Error(`${calls.code}: ${call}`), { code: calls.code, syscall: call });
   };
   return {
     ...original,
     open: async (path: string, ...rest: []) => {
-      const handle = await original.open(path, ...rest);
       const kind = path.endsWith(".tmp") ? "file" : "folder";
+      record(`open ${kind}`);
+      const handle = await original.open(path, ...rest);
       for (const method of ["sync", "close"] as const) {
         const call = handle[method].bind(handle);
         Object.assign(handle, {
@@ -29,7 +31,11 @@ vi.mock("node:fs/promises", async (importOriginal) => {
           },
         } satisfies Partial<FileHandle>);
       }
-      return handle;
+      const write = handle.write.bind(handle) as FileHandle["write"];
+      const nothing = async () => ({ bytesWritten: 0 });
+      const takes = (...given: Parameters<typeof write>) =>
+        calls.failing === "take bytes" ? nothing() : write(...given);
+      return Object.assign(handle, { write: takes } as Partial<FileHandle>);
     },
     rename: async (from: string, to: string) => {
       record("rename");
@@ -39,7 +45,7 @@ vi.mock("node:fs/promises", async (importOriginal) => {
 });
 
 beforeEach(() => {
-  Object.assign(calls, { log: [], failing: "" });
+  Object.assign(calls, { log: [], failing: "", code: "EIO" });
 });
 
 const tensors = { a: { dtype: "U8", shape: [1], data: Uint8Array.of(1) } } as const;
@@ -47,17 +53,47 @@ const tensors = { a: { dtype: "U8", shape: [1], data: Uint8Array.of(1) } } as co
 test("a file is on disk before it has its name, and the name before the call ends", async () => {
   using directory = temporaryDirectory();
   await writeSafetensors(join(directory.path, "a.safetensors"), tensors);
-  expect(calls.log).toEqual(["sync file", "close file", "rename", "sync folder", "close folder"]);
+  expect(calls.log).toEqual([
+    "open file",
+    "sync file",
+    "close file",
+    "open folder",
+    "rename",
+    "sync folder",
+    "close folder",
+  ]);
 });
 
-test.each(["sync file", "rename"])("a failing %s leaves the old file and nothing else", async (failing) => {
+test.each(["sync file", "close file", "open folder", "rename"])(
+  "a failing %s leaves the old file and nothing else",
+  async (failing) => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, "a.safetensors");
+    await writeSafetensors(path, tensors);
+    const before = readFileSync(path);
+    calls.failing = failing;
+    const other = { a: { ...tensors.a, data: Uint8Array.of(2) } };
+    await expectRejection(writeSafetensors(path, other), "BAD_CHECKPOINT", /cannot be written: EIO/);
+    expect(readdirSync(directory.path)).toEqual(["a.safetensors"]);
+    expect(readFileSync(path).equals(before)).toBe(true);
+  },
+);
+
+test("a folder that may be written but not read gets its files", async () => {
   using directory = temporaryDirectory();
-  const path = join(directory.path, "a.safetensors");
-  await writeSafetensors(path, tensors);
-  const before = readFileSync(path);
-  calls.failing = failing;
-  const other = { a: { ...tensors.a, data: Uint8Array.of(2) } };
-  await expectRejection(writeSafetensors(path, other), "BAD_CHECKPOINT", /cannot be written: EIO/);
-  expect(readdirSync(directory.path)).toEqual(["a.safetensors"]);
-  expect(readFileSync(path).equals(before)).toBe(true);
+  Object.assign(calls, { failing: "open folder", code: "EACCES" });
+  await writeShardedSafetensors(directory.path, { ...tensors, b: tensors.a }, { maximumShardBytes: 1 });
+  expect(readdirSync(directory.path).toSorted()).toEqual([
+    "model-00001-of-00002.safetensors",
+    "model-00002-of-00002.safetensors",
+    "model.safetensors.index.json",
+  ]);
+});
+
+test("a file system that takes no bytes is an error", async () => {
+  using directory = temporaryDirectory();
+  calls.failing = "take bytes";
+  const writing = writeSafetensors(join(directory.path, "a.safetensors"), tensors);
+  await expectRejection(writing, "BAD_CHECKPOINT", /cannot be written: none of \d+ bytes were taken$/);
+  expect(readdirSync(directory.path)).toEqual([]);
 });

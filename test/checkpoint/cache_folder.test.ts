@@ -1,7 +1,9 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { openModel } from "../../lib/index.js";
 import { openForTests } from "../support/devices.js";
+import { expectRejection } from "../support/errors.js";
 import { modelDirectory, run } from "./support/cached_model.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
@@ -57,6 +59,27 @@ describe("a cache", () => {
     const { status } = await asOrdinaryUser(() => run(path, model, device()));
     chmodSync(path, 0o755);
     expect(status).toMatchObject({ state: "failed", reason: expect.stringMatching(/cannot be written: EACCES/) });
+  });
+
+  test.each([0, 1])("of a model whose directory is renamed while it is open, after %i loads", async (loads) => {
+    using directory = await modelDirectory();
+    using elsewhere = temporaryDirectory();
+    const [path, cache] = [join(elsewhere.path, "model"), join(elsewhere.path, "caches")];
+    cpSync(directory.path, path, { recursive: true });
+    await using model = await openModel(path);
+    for (let load = 0; load < loads; load++) (await model.load(0, { device: device(), cache })).dispose();
+    renameSync(path, join(elsewhere.path, "moved"));
+    using layer = await model.load(0, { device: device(), cache });
+    expect(layer.cacheStatus).toEqual({
+      state: "failed",
+      path: "",
+      reason: expect.stringMatching(/cannot be read: ENOENT/),
+    });
+    await expectRejection(
+      model.load(0, { device: device(), cache, offload: { slots: 1 } }),
+      "UNSUPPORTED_OPERATION",
+      /^offload: the cache cannot be used: .*cannot be read: ENOENT/,
+    );
   });
 
   test("of several models share a folder", async () => {

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { Model } from "../../lib/checkpoint/model.js";
@@ -215,6 +215,17 @@ describe("a quantised checkpoint", () => {
     ).toEqual(["packed", "scale", "shape"].map((suffix) => `${packed}_${suffix}`));
   });
 
+  test("leaves out links that lead nowhere, as in a folder of huggingface_hub's cache", async () => {
+    const path = await writeModel("links");
+    symlinkSync(join(path, "none"), join(path, "special_tokens_map.json"));
+    symlinkSync(join(source, "tokenizer.json"), join(path, "vocab.json"));
+    const out = fresh();
+    await run(path, out);
+    expect(json(out, "vocab.json")).toEqual({ version: "1.0" });
+    expect(existsSync(join(out, "config.json"))).toBe(true);
+    expect(readdirSync(out)).not.toContain("special_tokens_map.json");
+  });
+
   test("tells the errors of its matrices, which are less by least squares", async () => {
     const largest = await run(source, fresh());
     const out = fresh();
@@ -306,7 +317,16 @@ describe("the folder", () => {
     for (const name of inFolder) writeFileSync(join(out, `${name}.${randomUUID()}.tmp`), "a crash left this");
     await expectRejection(run(source, out), "INVALID_ARGUMENT", /--resume goes on/);
     const other = run(source, out, { existing: "resume", format: "int8" });
-    await expectRejection(other, "BAD_CHECKPOINT", /it was begun with another format; --overwrite begins again/);
+    await expectRejection(
+      other,
+      "BAD_CHECKPOINT",
+      /it was begun with something else: expected format i8_channel_f32, got i4_g32_bf16; --overwrite begins again$/,
+    );
+    await expectRejection(
+      run(source, out, { existing: "resume", layers: [1] }),
+      "BAD_CHECKPOINT",
+      /expected layers \[1\], got \[0,1\]; --overwrite begins again$/,
+    );
     const resumed = await run(source, out, { existing: "resume" });
     expect(resumed.resumed).toBeGreaterThan(0);
     expect({ ...resumed, out: whole, resumed: 0 }).toEqual(expected);

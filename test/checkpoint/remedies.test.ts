@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { MoeLayer, openDevice, openModel } from "../../lib/index.js";
@@ -110,6 +110,13 @@ test.each(Object.entries(attempts))("%s", async (_, { files, path, message }) =>
     expect(text).toContain("BAD_CHECKPOINT");
     expect(text).toMatch(message);
   }
+});
+
+test("a folder of the hub's cache with links that lead nowhere", async () => {
+  using directory = temporaryDirectory();
+  write(directory.path, { "snapshots/0123abcd/config.json": config });
+  symlinkSync(join(directory.path, "none"), join(directory.path, "snapshots", "4567cdef"));
+  for (const text of await messages(directory.path)) expect(text).toMatch(/pass "[^"]*snapshots.0123abcd"$/);
 });
 
 describe("a directory with config.json and other weights can be opened, and says why it has none", () => {

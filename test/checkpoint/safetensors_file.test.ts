@@ -8,6 +8,7 @@ import {
   type SafetensorsInput,
   serializeSafetensors,
   writeSafetensors,
+  writeShardedSafetensors,
 } from "../../lib/checkpoint/safetensors/index.js";
 import { chunkBytes } from "../../lib/checkpoint/safetensors/regular_file.js";
 import { rawSafetensors } from "./support/raw_safetensors.js";
@@ -174,6 +175,57 @@ describe("the writer", () => {
     expect(parseSafetensors(readFileSync(path)).tensors.size).toBe(7);
   });
 
+  test("passes on what the caller's functions throw, even an error of the file system", async () => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, "a.safetensors");
+    const reason = Object.assign(new Error("EPIPE"), { code: "EPIPE", syscall: "write" });
+    const fails = () => {
+      throw reason;
+    };
+    await expect(writeSafetensors(path, tensors, { onProgress: fails })).rejects.toBe(reason);
+    await expect(writeSafetensors(path, tensors, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    const lazy = { a: { dtype: "U8", shape: [1], data: fails } } as const;
+    await expect(writeShardedSafetensors(directory.path, lazy)).rejects.toBe(reason);
+    expect(readdirSync(directory.path)).toEqual([]);
+  });
+
+  describe("refuses a buffer that is transferred before it is written:", () => {
+    const transferred = failure(
+      "INVALID_ARGUMENT",
+      'tensors["b"].data: expected a buffer that stays in place until it is written, got one that was transferred',
+    );
+    const transfer = ({ buffer }: Uint8Array) => void structuredClone(buffer, { transfer: [buffer as ArrayBuffer] });
+    const two = () => {
+      const b = new Uint8Array(chunkBytes + 1);
+      const a = new Uint8Array(2);
+      return { b, inputs: { a: { dtype: "U8", shape: [2], data: a }, b: { dtype: "U8", shape: [b.length], data: b } } };
+    };
+
+    test("at once, and between two chunks", async () => {
+      using directory = temporaryDirectory();
+      const path = join(directory.path, "a.safetensors");
+      const first = two();
+      const writing = writeSafetensors(path, first.inputs as never);
+      transfer(first.b);
+      await expect(writing).rejects.toEqual(transferred);
+      const second = two();
+      const onProgress = (done: number) => {
+        if (done > chunkBytes && second.b.length > 0) transfer(second.b);
+      };
+      await expect(writeSafetensors(path, second.inputs as never, { onProgress })).rejects.toEqual(transferred);
+      expect(readdirSync(directory.path)).toEqual([]);
+    });
+
+    test("in a later shard", async () => {
+      using directory = temporaryDirectory();
+      const { b, inputs } = two();
+      const writing = writeShardedSafetensors(directory.path, inputs as never, { maximumShardBytes: 2 });
+      transfer(b);
+      await expect(writing).rejects.toEqual(transferred);
+      expect(readdirSync(directory.path)).toEqual([]);
+    });
+  });
+
   test("names the path that cannot be written", async () => {
     using directory = temporaryDirectory();
     const missing = join(directory.path, "missing", "a.safetensors");
@@ -266,6 +318,16 @@ describe("the reader", () => {
     await expect(file.read("rows")).rejects.toEqual(
       badCheckpoint(/expected 12 bytes at \d+, got 4: the file was truncated after it was opened/),
     );
+  });
+
+  test("a file that is closed while it is read", async () => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, "a.safetensors");
+    const data = new Uint8Array(chunkBytes + 1);
+    await writeSafetensors(path, { a: { dtype: "U8", shape: [data.length], data } });
+    const file = await SafetensorsFile.open(path);
+    const reading = file.read("a", { onProgress: () => void file.close() });
+    await expect(reading).rejects.toEqual(failure("DISPOSED", "used after close()"));
   });
 
   test("a closed file", async () => {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { fileSystemError } from "../bad_checkpoint.js";
+import { callFileSystem } from "../bad_checkpoint.js";
 import { type FileIdentity, fileIdentities } from "../file_identity.js";
 import type { SplitGguf } from "../gguf/split.js";
 
@@ -39,16 +39,20 @@ export async function cachedGguf({ path, files }: SplitGguf): Promise<CachedMode
   };
 }
 
+/**
+ * The model with its caches in another folder, which may serve any number of models; `folder` undefined leaves it as it is.
+ * @throws BAD_CHECKPOINT if the model is no longer where it was.
+ */
+export async function cachedIn(model: CachedModel, folder: string | undefined): Promise<CachedModel> {
+  return folder === undefined ? model : { ...model, folder: join(folder, await nameOf(model)) };
+}
+
 /** A name for a model among others: its own, made unique by its whole path. */
-export async function modelName({ path }: CachedModel): Promise<string> {
-  const whole = await realpath(resolve(path));
+async function nameOf({ path }: CachedModel): Promise<string> {
+  const whole = await callFileSystem(path, "read", () => realpath(resolve(path)));
   return `${basename(whole)}-${createHash("sha256").update(whole).digest("hex").slice(0, 12)}`;
 }
 
 async function identities(directory: string, list: () => Promise<readonly string[]>): Promise<readonly FileIdentity[]> {
-  try {
-    return await fileIdentities(directory, await list());
-  } catch (cause) {
-    throw fileSystemError(directory, "read", cause);
-  }
+  return await callFileSystem(directory, "read", async () => await fileIdentities(directory, await list()));
 }

@@ -11,13 +11,14 @@ import type { MoeLayerDescription } from "../../layer/description/config.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import { LayerParts } from "../../layer/layer_parts.js";
 import type { QuantizeOptions } from "../../operators/formats/quantize.js";
-import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { badCheckpoint, callFileSystem } from "../bad_checkpoint.js";
+import { difference } from "../difference.js";
 import type { LayerSource } from "../locate.js";
 import { writeAtomically } from "../safetensors/atomic_file.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { layOut, type SafetensorsInput } from "../safetensors/writer.js";
 import type { CacheChoice } from "./cache_option.js";
-import { type CachedModel, modelName } from "./cached_model.js";
+import { type CachedModel, cachedIn } from "./cached_model.js";
 
 /** What became of the cache of a layer's packed weights. */
 export interface CacheStatus {
@@ -27,7 +28,7 @@ export interface CacheStatus {
    * written. `unsupported`: the device cannot compute with packed weights from a file (all devices but `cpu`).
    */
   readonly state: "mapped" | "copied" | "written" | "failed" | "unsupported";
-  /** The cache file; empty where unsupported. */
+  /** The cache file; empty where unsupported, and if its place is not known as the model's files are gone. */
   readonly path: string;
   /** Why the weights are not from the file, and why it could not be written; empty if they are. */
   readonly reason: string;
@@ -53,17 +54,32 @@ interface LayerOptions {
   readonly quantization: string;
 }
 
+/** What {@link openWeightCache} gives: a file, or the reason why there is none. */
+type WeightCache = Pick<CacheFile, "load" | "store" | "whyNotUsed">;
+
 /**
  * The cache of one layer for one device, bank and dtype: a safetensors file of the layer's parts, with metadata that
  * tell what they were made from.
+ * @param cached what the weights come from. Its BAD_CHECKPOINT does not prevent loading.
  */
 export async function openWeightCache(
-  model: CachedModel,
+  cached: () => Promise<CachedModel>,
   { config, tensors }: Pick<LayerSource, "config" | "tensors">,
   description: MoeLayerDescription,
   { layer, device, dtype, quantize, cache, quantization }: LayerOptions,
 ): Promise<WeightCache> {
+  let model: CachedModel;
+  try {
+    model = await cachedIn(await cached(), cache.folder);
+  } catch (error) {
+    if (!isMoeError(error, "BAD_CHECKPOINT")) throw error;
+    return noCache({ state: "failed", path: "", reason: error.message });
+  }
   const layout = device.backend.weightLayout(description);
+  if (layout === "") {
+    const reason = `device ${device.name} cannot compute with packed weights from a file`;
+    return noCache({ state: "unsupported", path: "", reason });
+  }
   const { bank, numExperts, formats, biasDType } = description;
   const origin = {
     package: `moe-kernels ${packageVersion}`,
@@ -77,11 +93,14 @@ export async function openWeightCache(
     quantization,
     checkpoint: JSON.stringify(model.files),
   };
-  const { folder: given, copy } = cache;
-  const folder = given === undefined ? model.folder : join(given, await modelName(model));
   const experts = bank.count === numExperts ? [] : [`experts-${origin.bank}`];
   const name = fileName([`layer-${layer}`, ...experts, origin.dtype, layout].join("-"));
-  return new WeightCache(device, description, join(folder, `${name}.safetensors`), origin, copy);
+  return new CacheFile(device, description, join(model.folder, `${name}.safetensors`), origin, cache.copy);
+}
+
+/** Every layer comes from the checkpoint, for the reason in the status. */
+function noCache(status: CacheStatus): WeightCache {
+  return { load: async () => undefined, store: async () => status, whyNotUsed: status.reason };
 }
 
 /** Longest name without the extensions that files get: file systems take 255 bytes, those that encrypt names fewer. */
@@ -102,7 +121,7 @@ function dtypeName(dtype: WeightFormatName | WeightDTypes | undefined, { scale }
   return ["by-role", ...roles.map(([name, role]) => `${name}-${role}`).sort(), ...how].join("-");
 }
 
-class WeightCache {
+class CacheFile {
   readonly #device: Device;
   readonly #description: MoeLayerDescription;
   readonly #path: string;
@@ -134,7 +153,6 @@ class WeightCache {
     signal: AbortSignal | undefined,
     offload?: OffloadRule,
   ): Promise<{ parts: LayerParts; cacheStatus: CacheStatus } | undefined> {
-    if (!this.#supported) return undefined;
     const cacheStatus = { state: this.#copies ? "copied" : "mapped", path: this.#path, reason: "" } as const;
     try {
       await using file = await this.#open(signal);
@@ -153,13 +171,6 @@ class WeightCache {
 
   /** Writes a layer's weights for the next time and tells what became of it. Disposes of the layer on failure. */
   async store(layer: LayerParts, signal: AbortSignal | undefined): Promise<CacheStatus> {
-    if (!this.#supported) {
-      return {
-        state: "unsupported",
-        path: "",
-        reason: `device ${layer.device.name} cannot compute with packed weights from a file`,
-      };
-    }
     try {
       return await this.#write(layer, signal);
     } catch (error) {
@@ -173,18 +184,14 @@ class WeightCache {
     return this.#whyNotUsed;
   }
 
-  get #supported(): boolean {
-    return this.#origin.layout !== "";
-  }
-
   async #open(signal: AbortSignal | undefined): Promise<SafetensorsFile> {
     const file = await SafetensorsFile.open(this.#path, { signal });
-    const other = Object.entries(this.#origin).find(([key, value]) => file.metadata[key] !== value);
+    const other = difference(file.metadata, this.#origin);
     if (other === undefined && file.tensors.has(checksumsName)) return file;
     await file.close();
     throw badCheckpoint(
       this.#path,
-      other === undefined ? "it has no checksums" : `it was made from another ${other[0]}`,
+      other === undefined ? "it has no checksums" : `it was made from something else: ${other}`,
     );
   }
 
@@ -238,7 +245,7 @@ class WeightCache {
     const { handle } = layer.onDevice;
     const parts = handle.parts();
     try {
-      await makeFolder(dirname(path));
+      await callFileSystem(path, "written", () => mkdir(dirname(path), { recursive: true }));
       const tensors = await readParts(parts);
       tensors.set(checksumsName, bytesTensor(bytesOfArray(await handle.checksums())));
       const file = layOut(tensors, { metadata: this.#origin, alignment: dataAlignment });
@@ -252,8 +259,6 @@ class WeightCache {
     }
   }
 }
-
-export type { WeightCache };
 
 async function readParts(parts: WeightParts): Promise<Map<string, SafetensorsInput>> {
   const tensors = new Map<string, SafetensorsInput>();
@@ -280,12 +285,4 @@ function bytesTensor(data: Uint8Array): SafetensorsInput {
 
 async function bytesOf(part: TensorHandle): Promise<Uint8Array> {
   return part.map() ?? new Uint8Array(await part.read(false));
-}
-
-async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true });
-  } catch (cause) {
-    throw fileSystemError(path, "written", cause);
-  }
 }

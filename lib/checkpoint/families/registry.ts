@@ -1,5 +1,6 @@
 import { invalidArgument } from "../../core/errors.js";
 import { callback, type Fields, list, object, optional, text } from "../../core/options.js";
+import { withoutUndefined } from "../../core/without_undefined.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
 import { bailingMoe, bailingMoeV2 } from "./bailing_moe.js";
@@ -122,11 +123,10 @@ export function registerFamily(family: ModelFamily): void {
   const read = familyOption(family, "family");
   const { modelType } = read;
   if (known.has(modelType)) throw invalidArgument("family.modelType", "one that is not known yet", modelType);
-  const given = Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined));
   const config: Family["config"] = (fields, layer) =>
     layerConfig(read.config(fields, layer), `config() of ${modelType}`) as MoeLayerConfig;
   known.set(modelType, {
-    ...(given as unknown as ModelFamily),
+    ...withoutUndefined(read),
     config,
     tensors: (prefix, fields, layer) => {
       const [formula, place] = [config(fields, layer), `tensors() of ${modelType}`];

@@ -1,10 +1,10 @@
-import { setImmediate } from "node:timers/promises";
 import { shapeText } from "../../core/shape.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { checkPointer } from "../remedies.js";
 import { tensorPlace } from "../safetensors/header.js";
+import { atOnce, inPieces, type Pieces } from "../safetensors/pieces.js";
 import type { TransferOptions } from "../safetensors/regular_file.js";
-import { HeaderCursor, type Steps } from "./header_cursor.js";
+import { HeaderCursor } from "./header_cursor.js";
 import { alignmentKey, type GgufValue, readEntry, readName } from "./metadata.js";
 import { type GgufType, ggufByteLength, ggufTypeNames, ggufTypeOf, ggufTypes, typeIdText } from "./types.js";
 
@@ -46,19 +46,8 @@ const defaultAlignment = 32;
  * @throws BAD_CHECKPOINT naming file and tensor.
  */
 export function parseHeader(path: string, file: Uint8Array): GgufHeader {
-  const cursor = new HeaderCursor(path, file.byteLength);
-  const steps = parse(cursor);
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done) return value;
-    if (value > 0) cursor.supply(file.subarray(cursor.position));
-  }
+  return atOnce(parse(new HeaderCursor(path, file.byteLength, file)));
 }
-
-/** Bytes that are read at once. */
-const windowBytes = 2 ** 20;
-/** How long the event loop is blocked at most. */
-const pauseMilliseconds = 5;
 
 /** Where a header's bytes come from. */
 interface Source {
@@ -73,24 +62,11 @@ interface Source {
  * @throws BAD_CHECKPOINT naming file and tensor; the signal's reason.
  */
 export async function readHeader(file: Source, signal: AbortSignal | undefined): Promise<GgufHeader> {
-  const cursor = new HeaderCursor(file.path, file.size);
-  const steps = parse(cursor);
-  for (let end = performance.now() + pauseMilliseconds; ; ) {
-    const { done, value } = steps.next();
-    if (done) return value;
-    if (value > 0) {
-      const window = new Uint8Array(Math.min(Math.max(value, windowBytes), file.size - cursor.position));
-      await file.read(window, cursor.position, { signal });
-      cursor.supply(window);
-    } else if (performance.now() >= end) {
-      await setImmediate();
-      signal?.throwIfAborted();
-      end = performance.now() + pauseMilliseconds;
-    }
-  }
+  const read = (target: Uint8Array, position: number) => file.read(target, position, { signal });
+  return await inPieces(parse(new HeaderCursor(file.path, file.size, read)), signal);
 }
 
-function* parse(cursor: HeaderCursor): Steps<GgufHeader> {
+function* parse(cursor: HeaderCursor): Pieces<GgufHeader> {
   const { path } = cursor;
   const version = yield* readVersion(cursor);
   const tensorCount = yield* cursor.count(maximumTensors, leastTensorBytes, "number of tensors");
@@ -115,7 +91,7 @@ function* parse(cursor: HeaderCursor): Steps<GgufHeader> {
   return { version, metadata, tensors: place(cursor, tensors, align, end) };
 }
 
-function* readVersion(cursor: HeaderCursor): Steps<number> {
+function* readVersion(cursor: HeaderCursor): Pieces<number> {
   const { path } = cursor;
   const first = yield* cursor.u32(magicText);
   if (first !== magic) {
@@ -138,7 +114,7 @@ function aligner(path: string, value: GgufValue = defaultAlignment): (offset: nu
 }
 
 /** Reads a tensor's entry; `expected` is where its data must begin, counted from the data's beginning. */
-function* readInfo(cursor: HeaderCursor, name: string, expected: number): Steps<GgufInfo> {
+function* readInfo(cursor: HeaderCursor, name: string, expected: number): Pieces<GgufInfo> {
   const place = tensorPlace(cursor.path, name);
   const fail = (problem: string) => badCheckpoint(place, problem);
   const what = `tensor ${JSON.stringify(name)}`;

@@ -1,10 +1,11 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
+import type { Pieces } from "../safetensors/pieces.js";
 
-/**
- * Reading in steps: each asks for as many of the next bytes to be in memory, or with 0 for a pause in which the event
- * loop may run. The header of a GGUF file does not say how long it is, so bytes are asked for as they are needed.
- */
-export type Steps<T> = Generator<number, T>;
+/** Fills `target` with the file's bytes from `position`. */
+type Read = (target: Uint8Array, position: number) => Promise<void>;
+
+/** Bytes that are read at once. */
+const windowBytes = 2 ** 20;
 
 /** Largest header: far above any model, whose tokenizer takes about 10 MB. */
 const maximumHeaderBytes = 2 ** 27;
@@ -14,7 +15,10 @@ const pauseEvery = 1024;
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** A place in the header of a file, and those of its bytes around it that are in memory. */
+/**
+ * A place in the header of a file, and those of its bytes around it that are in memory. The header does not say how long
+ * it is, so bytes are read as they are needed.
+ */
 export class HeaderCursor {
   readonly path: string;
   readonly fileBytes: number;
@@ -25,28 +29,25 @@ export class HeaderCursor {
   #begin = 0;
   #position = 0;
   #taken = 0;
+  readonly #read: Read | undefined;
 
-  constructor(path: string, fileBytes: number) {
+  /** @param source the whole file, or how to read from it. */
+  constructor(path: string, fileBytes: number, source: Uint8Array | Read) {
     this.path = path;
     this.fileBytes = fileBytes;
+    if (typeof source === "function") this.#read = source;
+    else this.#hold(source);
   }
 
   get position(): number {
     return this.#position;
   }
 
-  /** Replaces the bytes in memory by those that begin at the present position. */
-  supply(bytes: Uint8Array): void {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#begin = this.#position;
-  }
-
   /**
    * Moves over the next `count` bytes; returns their place in {@link view}, which is another one then.
    * @throws BAD_CHECKPOINT at the file's end.
    */
-  *take(count: number, place: string): Steps<number> {
+  *take(count: number, place: string): Pieces<number> {
     const end = this.#position + count;
     if (end > this.fileBytes) {
       throw badCheckpoint(
@@ -57,25 +58,25 @@ export class HeaderCursor {
     if (end > maximumHeaderBytes) {
       throw badCheckpoint(this.path, `${place}: expected a header of at most ${maximumHeaderBytes} bytes, got more`);
     }
-    if (end > this.#begin + this.#bytes.byteLength) yield count;
-    if (++this.#taken % pauseEvery === 0) yield 0;
+    if (end > this.#begin + this.#bytes.byteLength) yield this.#readOn(count);
+    if (++this.#taken % pauseEvery === 0) yield;
     const at = this.#position - this.#begin;
     this.#position = end;
     return at;
   }
 
-  *u32(place: string): Steps<number> {
+  *u32(place: string): Pieces<number> {
     const at = yield* this.take(4, place);
     return this.view.getUint32(at, true);
   }
 
-  *u64(place: string): Steps<bigint> {
+  *u64(place: string): Pieces<bigint> {
     const at = yield* this.take(8, place);
     return this.view.getBigUint64(at, true);
   }
 
   /** A u64 that counts things of at least `bytes` bytes each, all of which follow in the header. @throws BAD_CHECKPOINT */
-  *count(most: number, bytes: number, place: string): Steps<number> {
+  *count(most: number, bytes: number, place: string): Pieces<number> {
     const count = yield* this.u64(place);
     if (count > most) throw badCheckpoint(this.path, `${place}: expected at most ${most}, got ${count}`);
     const left = this.fileBytes - this.#position;
@@ -102,5 +103,19 @@ export class HeaderCursor {
     } catch {
       return undefined;
     }
+  }
+
+  /** Reads at least the next `count` bytes. */
+  async #readOn(count: number): Promise<void> {
+    const window = new Uint8Array(Math.min(Math.max(count, windowBytes), this.fileBytes - this.#position));
+    await this.#read?.(window, this.#position);
+    this.#hold(window);
+  }
+
+  /** Replaces the bytes in memory by those that begin at the present position. */
+  #hold(bytes: Uint8Array): void {
+    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#begin = this.#position;
   }
 }

@@ -1,5 +1,6 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
-import type { HeaderCursor, Steps } from "./header_cursor.js";
+import type { Pieces } from "../safetensors/pieces.js";
+import type { HeaderCursor } from "./header_cursor.js";
 
 /** Typed arrays that hold a file's arrays of numbers. */
 export type GgufArray =
@@ -64,7 +65,7 @@ const arrayType = 9;
 export const alignmentKey = "general.alignment";
 
 /** Reads one key and its value. */
-export function* readEntry(cursor: HeaderCursor): Steps<readonly [string, GgufValue]> {
+export function* readEntry(cursor: HeaderCursor): Pieces<readonly [string, GgufValue]> {
   const key = yield* readName(cursor, "metadata: key");
   const place = `metadata: ${JSON.stringify(key)}`;
   const type = yield* cursor.u32(place);
@@ -74,7 +75,7 @@ export function* readEntry(cursor: HeaderCursor): Steps<readonly [string, GgufVa
   return [key, yield* readValue(cursor, type, place)];
 }
 
-function* readValue(cursor: HeaderCursor, type: number, place: string): Steps<GgufValue> {
+function* readValue(cursor: HeaderCursor, type: number, place: string): Pieces<GgufValue> {
   const numbers = numberTypes.get(type);
   if (numbers !== undefined) {
     const at = yield* cursor.take(numbers.bytes, place);
@@ -86,7 +87,7 @@ function* readValue(cursor: HeaderCursor, type: number, place: string): Steps<Gg
   throw badCheckpoint(cursor.path, `${place}: expected a value type from 0 to 12, got ${type}`);
 }
 
-function* readArray(cursor: HeaderCursor, place: string): Steps<GgufValue> {
+function* readArray(cursor: HeaderCursor, place: string): Pieces<GgufValue> {
   const type = yield* cursor.u32(place);
   const numbers = numberTypes.get(type);
   // A string has at least its length.
@@ -106,20 +107,20 @@ function* readArray(cursor: HeaderCursor, place: string): Steps<GgufValue> {
   return values as boolean[] | string[];
 }
 
-function* readBoolean(cursor: HeaderCursor, place: string): Steps<boolean> {
+function* readBoolean(cursor: HeaderCursor, place: string): Pieces<boolean> {
   const at = yield* cursor.take(1, place);
   const value = cursor.view.getUint8(at);
   if (value <= 1) return value === 1;
   throw badCheckpoint(cursor.path, `${place}: expected a boolean, 0 or 1, got ${value}`);
 }
 
-function* readString(cursor: HeaderCursor, place: string): Steps<string> {
+function* readString(cursor: HeaderCursor, place: string): Pieces<string> {
   const length = yield* cursor.count(maximumStringBytes, 1, `${place}: bytes of a string`);
   return cursor.text(yield* cursor.take(length, place), length);
 }
 
 /** Reads the name of a key or tensor: UTF-8, and not empty. */
-export function* readName(cursor: HeaderCursor, place: string): Steps<string> {
+export function* readName(cursor: HeaderCursor, place: string): Pieces<string> {
   const length = yield* cursor.count(maximumNameBytes, 1, `${place}: bytes of a name`);
   const name = cursor.strictText(yield* cursor.take(length, place), length);
   if (name !== undefined && name !== "") return name;

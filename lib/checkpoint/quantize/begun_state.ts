@@ -1,5 +1,6 @@
 import { MoeError } from "../../core/errors.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
+import { difference } from "../difference.js";
 
 /** What is thrown where there is nothing to resume. @param got what is there instead of the file at `path`. */
 export function nothingToResume(path: string, got: string): MoeError {
@@ -16,7 +17,7 @@ export function nothingToResume(path: string, got: string): MoeError {
  * @throws BAD_CHECKPOINT
  */
 export function checkBegunState(path: string, stored: Readonly<Record<string, unknown>>, state: object): void {
-  const expected: Readonly<Record<string, unknown>> = JSON.parse(JSON.stringify(state));
-  const other = Object.keys(expected).find((key) => JSON.stringify(stored[key]) !== JSON.stringify(expected[key]));
-  if (other !== undefined) throw badCheckpoint(path, `it was begun with another ${other}; --overwrite begins again`);
+  const other = difference(stored, JSON.parse(JSON.stringify(state)));
+  if (other === undefined) return;
+  throw badCheckpoint(path, `it was begun with something else: ${other}; --overwrite begins again`);
 }

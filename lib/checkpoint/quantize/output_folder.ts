@@ -1,10 +1,10 @@
-import { copyFile, lstat, mkdir, readdir, realpath, rm, stat } from "node:fs/promises";
+import { copyFile, lstat, mkdir, readdir, realpath, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { badCheckpoint, callFileSystem, fileSystemError } from "../bad_checkpoint.js";
 import { configName, indexName, isPickled, quantizeStateName } from "../remedies.js";
-import { unfinishedFile, writeAtomically } from "../safetensors/atomic_file.js";
-import { exists } from "../safetensors/regular_file.js";
+import { unfinishedFile, writeTextAtomically } from "../safetensors/atomic_file.js";
+import { exists, statsOf } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
 import { checkBegunState, nothingToResume } from "./begun_state.js";
 
@@ -67,16 +67,19 @@ export class OutputFolder {
   }
 
   async write(name: string, text: string): Promise<void> {
-    await writeAtomically(join(this.path, name), [Buffer.from(text)], {});
+    await writeTextAtomically(join(this.path, name), text);
   }
 
-  /** Copies the files of `source` other than weights in any form and configuration, not its folders. */
+  /**
+   * Copies the files of `source` other than weights in any form and configuration, not its folders. A folder of
+   * huggingface_hub's cache consists of links, some of which lead nowhere once others are removed: these are left out.
+   */
   async copyFrom(source: string): Promise<void> {
-    const names = await readdir(source);
+    const names = await callFileSystem(source, "read", () => readdir(source));
     const others = names.filter((name) => !isWritten(name) && !hasOtherWeights(name));
     for (const name of others) {
       const path = join(source, name);
-      if ((await stat(path)).isFile()) await this.#write(() => copyFile(path, join(this.path, name)));
+      if ((await statsOf(path))?.isFile()) await this.#write(() => copyFile(path, join(this.path, name)));
     }
   }
 
@@ -118,10 +121,6 @@ export class OutputFolder {
   }
 
   async #write(change: () => Promise<unknown>): Promise<void> {
-    try {
-      await change();
-    } catch (cause) {
-      throw fileSystemError(this.path, "written", cause);
-    }
+    await callFileSystem(this.path, "written", change);
   }
 }

@@ -1,11 +1,20 @@
 import { randomUUID } from "node:crypto";
 import { type FileHandle, link, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { fileSystemError } from "../bad_checkpoint.js";
+import { MoeError } from "../../core/errors.js";
+import { badCheckpoint, callFileSystem } from "../bad_checkpoint.js";
 import { chunkBytes, exists, type TransferOptions } from "./regular_file.js";
 
-/** Bytes of a file: these, or so many that are made when it is their turn. */
-export type FilePart = Uint8Array | { readonly byteLength: number; readonly read: () => Promise<Uint8Array> };
+/** Bytes of a file, or a function that makes them when it is their turn. */
+export type PartBytes = Uint8Array | (() => Promise<Uint8Array>);
+
+/** A part of a file: so many bytes. */
+export interface FilePart<Bytes = PartBytes> {
+  /** What errors call it. */
+  readonly place: string;
+  readonly byteLength: number;
+  readonly bytes: Bytes;
+}
 
 export interface AtomicFileOptions extends TransferOptions {
   /** Permissions of the file, less those that the umask takes; default 0o666. */
@@ -17,7 +26,8 @@ export interface AtomicFileOptions extends TransferOptions {
 /**
  * Writes a file that appears under its name only once it is complete and on disk, so that neither a failure nor a crash
  * of the machine leaves a part of it; an existing file is kept until then.
- * @throws BAD_CHECKPOINT if it cannot be written; the signal's reason.
+ * @throws BAD_CHECKPOINT if it cannot be written; INVALID_ARGUMENT if a part's buffer is transferred meanwhile; the signal's
+ * reason; what the functions of the parts and `onProgress` throw.
  */
 export async function writeAtomically(
   path: string,
@@ -25,28 +35,32 @@ export async function writeAtomically(
   { mode = 0o666, existing, ...transfer }: AtomicFileOptions,
 ): Promise<void> {
   const temporary = `${path}.${randomUUID()}.tmp`;
-  let handle: FileHandle;
-  try {
-    handle = await open(temporary, "wx", mode);
-  } catch (cause) {
-    throw fileSystemError(path, "written", cause);
-  }
+  // Only these calls: errors of the caller's functions stay as they are.
+  const call = <T>(work: () => Promise<T>) => callFileSystem(path, "written", work);
+  const handle = await call(() => open(temporary, "wx", mode));
   try {
     try {
-      await writeParts(handle, parts, transfer);
-      await handle.sync();
+      await writeParts(path, handle, parts, transfer);
+      await call(() => handle.sync());
     } finally {
-      await handle.close();
+      await call(() => handle.close());
     }
-    if (existing === undefined) await rename(temporary, path);
-    else await renameToFree(temporary, path, existing);
-    await syncFolder(dirname(path));
+    await call(() =>
+      renamed(dirname(path), () =>
+        existing === undefined ? rename(temporary, path) : renameToFree(temporary, path, existing),
+      ),
+    );
   } catch (error) {
-    await rm(temporary, { force: true });
-    throw (error as NodeJS.ErrnoException | null)?.syscall === undefined
-      ? error
-      : fileSystemError(path, "written", error);
+    // The first error says more than that of removing what is left.
+    await rm(temporary, { force: true }).catch(() => {});
+    throw error;
   }
+}
+
+/** As {@link writeAtomically}, for a file of text. */
+export async function writeTextAtomically(path: string, text: string): Promise<void> {
+  const bytes = Buffer.from(text);
+  await writeAtomically(path, [{ place: path, byteLength: bytes.byteLength, bytes }], {});
 }
 
 /** The file of which `name` is a part that {@link writeAtomically} left when the process ended; undefined for others. */
@@ -67,36 +81,71 @@ async function renameToFree(from: string, to: string, existing: () => Error): Pr
   }
 }
 
-/** Makes a new name in a folder survive a crash. Windows cannot, and some file systems know no such call. */
-async function syncFolder(path: string): Promise<void> {
-  if (process.platform === "win32") return;
-  const folder = await open(path, "r");
+/**
+ * Renames a file so that its name in `folder` survives a crash. The folder is opened first: once the file has its name,
+ * little can fail.
+ */
+async function renamed(folder: string, rename: () => Promise<void>): Promise<void> {
+  const handle = await openToSync(folder);
+  try {
+    await rename();
+    if (handle !== undefined) await syncNames(handle);
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** A folder; undefined on Windows, which cannot open it, and for one that may be written but not read. */
+async function openToSync(folder: string): Promise<FileHandle | undefined> {
+  if (process.platform === "win32") return undefined;
+  try {
+    return await open(folder, "r");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EACCES") return undefined;
+    throw error;
+  }
+}
+
+/** Some file systems know no such call. */
+async function syncNames(folder: FileHandle): Promise<void> {
   try {
     await folder.sync();
   } catch (error) {
     if (!["EINVAL", "ENOTSUP", "EBADF"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
-  } finally {
-    await folder.close();
   }
 }
 
 async function writeParts(
+  path: string,
   handle: FileHandle,
   parts: readonly FilePart[],
   { onProgress, signal }: TransferOptions,
 ): Promise<void> {
   const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
   let done = 0;
-  for (const given of parts) {
+  for (const part of parts) {
     signal?.throwIfAborted();
-    const part = "read" in given ? await given.read() : given;
+    const bytes = typeof part.bytes === "function" ? await part.bytes() : part.bytes;
     for (let offset = 0; offset < part.byteLength; ) {
       signal?.throwIfAborted();
+      checkInPlace(part, bytes);
       const length = Math.min(chunkBytes, part.byteLength - offset);
-      const { bytesWritten } = await handle.write(part, offset, length, done);
+      const write = () => handle.write(bytes, offset, length, done);
+      const { bytesWritten } = await callFileSystem(path, "written", write);
+      checkInPlace(part, bytes);
+      if (bytesWritten === 0) throw badCheckpoint(path, `cannot be written: none of ${length} bytes were taken`);
       offset += bytesWritten;
       done += bytesWritten;
       onProgress?.(done, total);
     }
   }
+}
+
+/** The caller has the data too, and may transfer their buffer in any wait, which leaves an array of no bytes. */
+function checkInPlace({ place, byteLength }: FilePart, bytes: Uint8Array): void {
+  if (bytes.byteLength === byteLength) return;
+  throw new MoeError(
+    "INVALID_ARGUMENT",
+    `${place}: expected a buffer that stays in place until it is written, got one that was transferred; transfer it afterwards`,
+  );
 }

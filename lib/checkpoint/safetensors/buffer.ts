@@ -13,7 +13,7 @@ export function serializeSafetensors(tensors: SafetensorsInputs, options: Serial
   const parts = layOut(tensors, serializeOptions(options, "options"));
   const message = "tensors: no memory for the file's bytes; write it with writeSafetensors";
   const bytes = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  return allocated(bytes, message, () => Buffer.concat(parts));
+  return allocated(bytes, message, () => Buffer.concat(parts.map((part) => part.bytes)));
 }
 
 /**

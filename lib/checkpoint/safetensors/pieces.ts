@@ -1,12 +1,15 @@
 import { setImmediate } from "node:timers/promises";
 
-/** Work that yields about once a millisecond, so that no file, however large, blocks the event loop. */
-export type Pieces<T> = Generator<void, T>;
+/**
+ * Work that yields about once a millisecond, so that no file, however large, blocks the event loop. It may yield a promise,
+ * such as that of a file's next bytes, and goes on when that is fulfilled.
+ */
+export type Pieces<T> = Generator<Promise<void> | undefined, T>;
 
 /** How long the event loop is blocked at most. */
 const pauseMilliseconds = 5;
 
-/** Does the work without pauses. */
+/** Does work that yields no promises, without pauses. */
 export function atOnce<T>(pieces: Pieces<T>): T {
   for (;;) {
     const { done, value } = pieces.next();
@@ -19,6 +22,7 @@ export async function inPieces<T>(pieces: Pieces<T>, signal: AbortSignal | undef
   for (let end = performance.now() + pauseMilliseconds; ; ) {
     const { done, value } = pieces.next();
     if (done) return value;
+    if (value !== undefined) await value;
     if (performance.now() < end) continue;
     await setImmediate();
     signal?.throwIfAborted();

@@ -1,7 +1,7 @@
-import { constants } from "node:fs";
+import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { MoeError } from "../../core/errors.js";
-import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { badCheckpoint, callFileSystem, fileSystemError } from "../bad_checkpoint.js";
 
 /** Bytes per file system call; progress is reported and the abort signal checked between calls. */
 export const chunkBytes = 8 * 2 ** 20;
@@ -55,16 +55,13 @@ export class RegularFile implements AsyncDisposable {
    * @throws BAD_CHECKPOINT if it ends before or cannot be read; DISPOSED; the signal's reason.
    */
   async read(target: Uint8Array, position: number, { onProgress, signal }: TransferOptions = {}): Promise<void> {
-    const handle = this.#opened;
+    void this.#opened;
     const total = target.byteLength;
     for (let done = 0; done < total; ) {
       signal?.throwIfAborted();
-      let bytesRead: number;
-      try {
-        ({ bytesRead } = await handle.read(target, done, Math.min(chunkBytes, total - done), position + done));
-      } catch (cause) {
-        throw fileSystemError(this.path, "read", cause);
-      }
+      // It may have been closed since the last chunk.
+      const read = () => this.#opened.read(target, done, Math.min(chunkBytes, total - done), position + done);
+      const { bytesRead } = await callFileSystem(this.path, "read", read);
       if (bytesRead === 0) {
         const problem = `expected ${total} bytes at ${position}, got ${done}`;
         throw badCheckpoint(this.path, `${problem}: the file was truncated after it was opened`);
@@ -100,11 +97,15 @@ function kindOf(stats: Awaited<ReturnType<FileHandle["stat"]>>): string {
 
 /** Whether there is anything of this path. @throws BAD_CHECKPOINT if that cannot be found out. */
 export async function exists(path: string): Promise<boolean> {
+  return (await statsOf(path)) !== undefined;
+}
+
+/** What there is of this path; undefined for nothing, or a link to nothing. @throws BAD_CHECKPOINT if that cannot be found out. */
+export async function statsOf(path: string): Promise<Stats | undefined> {
   try {
-    await stat(path);
-    return true;
+    return await stat(path);
   } catch (cause) {
-    if (["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException).code ?? "")) return false;
+    if (["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw fileSystemError(path, "read", cause);
   }
 }

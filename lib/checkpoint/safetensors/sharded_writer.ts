@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { object, optional, positive, text } from "../../core/options.js";
 import { indexName, singleName } from "../remedies.js";
-import { type FilePart, writeAtomically } from "./atomic_file.js";
+import { type PartBytes, writeAtomically, writeTextAtomically } from "./atomic_file.js";
 import { transferFields } from "./file_options.js";
 import { exists, type TransferOptions } from "./regular_file.js";
 import {
@@ -59,8 +59,8 @@ export async function writeShardedSafetensors(
   const written: string[] = [];
   try {
     for (const [index, shard] of shards.entries()) {
-      const parts: readonly FilePart[] = fileOf<FilePart>(shard, serialize);
-      const header = (parts[0] as Uint8Array).byteLength;
+      const parts = fileOf(shard, serialize);
+      const header = parts[0]?.byteLength ?? 0;
       const report = (done: number) => onProgress?.(bytesBefore + Math.max(0, done - header), bytesTotal);
       const path = join(directory, names[index] as string);
       await writeAtomically(path, parts, { signal, onProgress: report });
@@ -75,14 +75,13 @@ export async function writeShardedSafetensors(
   }
 }
 
-type Checked = readonly [name: string, CheckedInput<FilePart>];
+type Checked = readonly [name: string, CheckedInput<PartBytes>];
 
 function checkStreamed([name, input]: readonly [string, Input]): Checked {
   const size = checkSize(name, input);
   const { data } = input;
   if (typeof data !== "function") return [name, { ...size, bytes: checkData(name, input, data) }];
-  const read = async () => checkData(name, input, await data());
-  return [name, { ...size, bytes: { byteLength: size.byteLength, read } }];
+  return [name, { ...size, bytes: async () => checkData(name, input, await data()) }];
 }
 
 /** Runs of tensors of at most so many bytes; one run without tensors if there are none. */
@@ -125,5 +124,5 @@ async function writeIndex(
 ): Promise<void> {
   const entries = shards.flatMap((shard, index) => shard.map(([name]) => [name, names[index]] as const));
   const index = { metadata: { total_size: bytes }, weight_map: Object.fromEntries(entries) };
-  await writeAtomically(join(directory, indexName), [Buffer.from(`${JSON.stringify(index, null, 2)}\n`)], {});
+  await writeTextAtomically(join(directory, indexName), `${JSON.stringify(index, null, 2)}\n`);
 }

@@ -15,7 +15,7 @@ import {
   unchecked,
 } from "../../core/options.js";
 import { shapeText } from "../../core/shape.js";
-import { writeAtomically } from "./atomic_file.js";
+import { type FilePart, writeAtomically } from "./atomic_file.js";
 import { type SafetensorsDType, safetensorsByteLength, safetensorsDTypeNames, safetensorsDTypes } from "./dtype.js";
 import { transferFields } from "./file_options.js";
 import { checkTensorName, defaultAlignment, formatHeader, isWellFormed } from "./header.js";
@@ -73,8 +73,8 @@ const writeOptions = object({ ...serializeFields, ...transferFields }, "{ metada
 /**
  * Writes a file of `tensors`, sorted by falling dtype size and then by name, which keeps every tensor aligned to its
  * elements. The file appears under its name only once it is complete and on disk; on failure an existing file is kept.
- * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected; BAD_CHECKPOINT if the file cannot
- * be written.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected, also INVALID_ARGUMENT if its buffer is
+ * transferred before it is written; BAD_CHECKPOINT if the file cannot be written; the signal's reason.
  */
 export async function writeSafetensors(
   path: string,
@@ -86,7 +86,7 @@ export async function writeSafetensors(
 }
 
 /** A file's parts, checked and in order: its header, then every tensor's bytes. */
-export function layOut(tensors: SafetensorsInputs, options: Read<typeof serializeOptions>): Uint8Array[] {
+export function layOut(tensors: SafetensorsInputs, options: Read<typeof serializeOptions>): FilePart<Uint8Array>[] {
   const checked = readInputs(tensors).map(([name, tensor]) => [name, checkInput(name, tensor)] as const);
   return fileOf(checked, options);
 }
@@ -103,7 +103,7 @@ export interface CheckedInput<Bytes = Uint8Array> {
 export function fileOf<Bytes>(
   tensors: readonly (readonly [string, CheckedInput<Bytes>])[],
   { metadata, alignment }: Read<typeof serializeOptions>,
-): (Bytes | Uint8Array)[] {
+): FilePart<Bytes | Uint8Array>[] {
   if (alignment % defaultAlignment !== 0) throw invalidArgument("alignment", "a multiple of 8", alignment);
   const checked = [...tensors];
   checked.sort(
@@ -112,7 +112,10 @@ export function fileOf<Bytes>(
       Buffer.compare(Buffer.from(nameA), Buffer.from(nameB)),
   );
   const header = formatHeader(new Map(checked), metadata, alignment);
-  return [header, ...checked.map(([, { bytes }]) => bytes)];
+  return [
+    { place: "header", byteLength: header.byteLength, bytes: header },
+    ...checked.map(([name, { byteLength, bytes }]) => ({ place: `${placeOf(name)}.data`, byteLength, bytes })),
+  ];
 }
 
 export type Input = Read<typeof input>;

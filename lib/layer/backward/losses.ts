@@ -1,5 +1,6 @@
 import { type Fields, finite, object, optional, type Read, type Reader } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { withoutUndefined } from "../../core/without_undefined.js";
 import { type TokenMaskOption, tokenMaskField } from "../../operators/check.js";
 import { type LoadBalancingLossOptions, lossFields } from "../../operators/statistics/load_balancing_loss.js";
 import { loadBalancingLossBackward } from "../../operators/statistics/load_balancing_loss_backward.js";
@@ -46,17 +47,11 @@ export function addLosses(
 ): void {
   if (losses?.loadBalancingLoss) {
     using out = next();
-    const { sequences, ...options } = given(losses.loadBalancingLoss);
+    const { sequences, ...options } = withoutUndefined(losses.loadBalancingLoss);
     loadBalancingLossBackward(logits, ids, { ...options, sequences: sequences as number, out });
   }
   if (losses?.zLoss) {
     using out = next();
-    zLossBackward(logits, { ...given(losses.zLoss), out });
+    zLossBackward(logits, { ...withoutUndefined(losses.zLoss), out });
   }
-}
-
-/** Without options that were left out. */
-function given<T extends object>(options: T): { [Name in keyof T]: Exclude<T[Name], undefined> } {
-  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as { [Name in keyof T]: Exclude<T[Name], undefined> };
 }

@@ -1,4 +1,5 @@
 import type { Gating } from "../../core/routing_rule.js";
+import { withoutUndefined } from "../../core/without_undefined.js";
 import type { Capacity, CapacityRule } from "../../operators/routing/capacity.js";
 import type { GatingRuleOptions, Normalize } from "../../operators/routing/gating_options.js";
 import type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./config.js";
@@ -25,7 +26,7 @@ export function configOf(description: MoeLayerDescription, sharedWidth?: number)
     ...(sharedExpert && { sharedExpert }),
     ...(hierarchy && { hierarchy: { numGroups: hierarchy.numGroups, ...ruleOf(hierarchy.groups) } }),
     ...(capacity && { capacity: capacityOf(capacity) }),
-    ...(expertChoice && { expertChoice: given(expertChoice) }),
+    ...(expertChoice && { expertChoice: withoutUndefined(expertChoice) }),
     ...(noisy && { noisy }),
     ...(routerJitter !== undefined && { routerJitter }),
   };
@@ -67,11 +68,5 @@ function normalizeOf({ normalization: by, epsilon, power }: Gating): boolean | N
 }
 
 function capacityOf({ divisor, scale, ...rule }: CapacityRule): Capacity {
-  return { ...given(rule), renormalize: divisor === "none" ? false : { by: divisor, scale } };
-}
-
-/** Without the options that were left out. */
-function given<T extends object>(options: T): { [Name in keyof T]: Exclude<T[Name], undefined> } {
-  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as { [Name in keyof T]: Exclude<T[Name], undefined> };
+  return { ...withoutUndefined(rule), renormalize: divisor === "none" ? false : { by: divisor, scale } };
 }

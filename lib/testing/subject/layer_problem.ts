@@ -2,6 +2,7 @@ import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
+import { withoutUndefined } from "../../core/without_undefined.js";
 import { openDevice } from "../../devices.js";
 import type { MoeLayerOptions } from "../../layer/create.js";
 import { MoeLayer } from "../../moe_layer.js";
@@ -70,8 +71,7 @@ export async function computeLayer(device: Device, inputs: SubjectInputs) {
     } = tensors as { x: Tensor<FloatDType>; weights: object } & GivenForward;
     const layer = MoeLayer.create({ ...config, ...own, device } as MoeLayerOptions);
     made.push(layer);
-    const given = Object.fromEntries(Object.entries(forward).filter(([, value]) => value !== undefined));
-    const y = layer.forward(tokens, given as GivenForward);
+    const y = layer.forward(tokens, withoutUndefined(forward));
     made.push(y);
     return { y: await y.data() };
   } finally {

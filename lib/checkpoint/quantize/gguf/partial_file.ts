@@ -2,8 +2,8 @@ import { constants } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { MoeError } from "../../../core/errors.js";
-import { fileSystemError } from "../../bad_checkpoint.js";
-import { unfinishedFile, writeAtomically } from "../../safetensors/atomic_file.js";
+import { callFileSystem } from "../../bad_checkpoint.js";
+import { unfinishedFile, writeTextAtomically } from "../../safetensors/atomic_file.js";
 import { exists } from "../../safetensors/regular_file.js";
 import { readJsonObject } from "../../safetensors/strict_json.js";
 import { checkBegunState, nothingToResume } from "../begun_state.js";
@@ -54,54 +54,42 @@ export class PartialFile<Progress> implements AsyncDisposable {
     // What is there of another file must not pass for this one's, so the state comes first.
     if (!resumes) await writeState(path, state, first);
     await removeUnfinished(stateOf(path));
-    try {
-      const flags = resumes ? constants.O_RDWR | constants.O_CREAT : "w";
-      return new PartialFile(path, state, await open(partialOf(path), flags), begun);
-    } catch (cause) {
-      throw fileSystemError(path, "written", cause);
-    }
+    const flags = resumes ? constants.O_RDWR | constants.O_CREAT : "w";
+    const handle = await callFileSystem(path, "written", () => open(partialOf(path), flags));
+    return new PartialFile(path, state, handle, begun);
   }
 
   async write(bytes: Uint8Array, position: number): Promise<void> {
     for (let done = 0; done < bytes.byteLength; ) {
-      try {
-        const { bytesWritten } = await this.#handle.write(bytes, done, bytes.byteLength - done, position + done);
-        done += bytesWritten;
-      } catch (cause) {
-        throw fileSystemError(this.#path, "written", cause);
-      }
+      const write = () => this.#handle.write(bytes, done, bytes.byteLength - done, position + done);
+      const { bytesWritten } = await this.#call(write);
+      done += bytesWritten;
     }
   }
 
   /** Notes how far the file is, once its bytes are on disk. */
   async note(progress: Progress): Promise<void> {
-    await this.#sync();
+    await this.#call(() => this.#handle.sync());
     await writeState(this.#path, this.#state, progress);
   }
 
   /** Gives the file its name. @param byteLength of the whole file. */
   async complete(byteLength: number): Promise<void> {
-    await this.#handle.truncate(byteLength);
-    await this.#sync();
-    await this.#handle.close();
-    try {
+    await this.#call(async () => {
+      await this.#handle.truncate(byteLength);
+      await this.#handle.sync();
+      await this.#handle.close();
       await rename(partialOf(this.#path), this.#path);
       await rm(stateOf(this.#path), { force: true });
-    } catch (cause) {
-      throw fileSystemError(this.#path, "written", cause);
-    }
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#handle.close();
   }
 
-  async #sync(): Promise<void> {
-    try {
-      await this.#handle.sync();
-    } catch (cause) {
-      throw fileSystemError(this.#path, "written", cause);
-    }
+  async #call<T>(call: () => Promise<T>): Promise<T> {
+    return await callFileSystem(this.#path, "written", call);
   }
 }
 
@@ -109,15 +97,16 @@ const partialOf = (path: string) => `${path}.partial`;
 const stateOf = (path: string) => `${path}.partial.json`;
 
 async function writeState(path: string, state: object, progress: unknown): Promise<void> {
-  await writeAtomically(stateOf(path), [Buffer.from(JSON.stringify({ ...state, progress }))], {});
+  await writeTextAtomically(stateOf(path), JSON.stringify({ ...state, progress }));
 }
 
 /** Removes what ends of the process left of the file while it was being written. */
 async function removeUnfinished(path: string): Promise<void> {
   const folder = dirname(path);
-  const names = await readdir(folder);
-  const left = names.filter((name) => unfinishedFile(name) === basename(path));
-  for (const name of left) await rm(join(folder, name), { force: true });
+  await callFileSystem(path, "written", async () => {
+    const left = (await readdir(folder)).filter((name) => unfinishedFile(name) === basename(path));
+    for (const name of left) await rm(join(folder, name), { force: true });
+  });
 }
 
 async function readProgress<Progress>(path: string, state: object, first: Progress): Promise<Progress> {
