@@ -69,7 +69,7 @@ export type { TokenFormat } from "./core/token_format.js";
 export type { CommonFormat, WeightFormatName } from "./core/weight_format.js";
 export { type DeviceName, listDevices, openDevice } from "./devices.js";
 export type { BackwardOptions, LayerBackward } from "./layer/backward/layer_backward.js";
-export { LayerParameters } from "./layer/backward/layer_parameters.js";
+export { LayerParameters, type ParametersOptions } from "./layer/backward/layer_parameters.js";
 export { LayerState } from "./layer/backward/layer_state.js";
 export { type ExpertTensors, LayerTensors } from "./layer/backward/layer_tensors.js";
 export type { GradLosses, LossFactor } from "./layer/backward/losses.js";

@@ -15,7 +15,7 @@ import {
   type LayerBackward,
   layerBackward,
 } from "./layer/backward/layer_backward.js";
-import { LayerParameters } from "./layer/backward/layer_parameters.js";
+import { LayerParameters, type ParametersOptions, parametersOptions } from "./layer/backward/layer_parameters.js";
 import type { LayerState } from "./layer/backward/layer_state.js";
 import { savedForward } from "./layer/backward/saved_forward.js";
 import { checkNorm, normalised, normOption, residualOf } from "./layer/block.js";
@@ -249,11 +249,12 @@ export class MoeLayer implements Disposable {
   /**
    * The layer's weights in float32, to be trained, and memory for their gradients; see {@link LayerParameters}. Each call
    * makes new ones from the layer's present weights.
-   * @throws UNSUPPORTED_OPERATION for offload, OUT_OF_MEMORY, DISPOSED.
+   * @throws UNSUPPORTED_OPERATION for offload, or if quantised experts are asked for; OUT_OF_MEMORY, DISPOSED.
    */
-  parameters(): LayerParameters {
+  parameters(options: ParametersOptions = {}): LayerParameters {
     const { weightDType } = this.#parts.description;
-    return new LayerParameters(this.#parts, weightDType === "f64" ? ("f64" as "f32") : "f32");
+    const read = parametersOptions(options, "options");
+    return new LayerParameters(this.#parts, weightDType === "f64" ? ("f64" as "f32") : "f32", read);
   }
 
   /**

@@ -1,7 +1,8 @@
-import { type Activation, activations, isGated } from "../core/activation.js";
+import { type Activation, activations, defaultClamp, isGated } from "../core/activation.js";
 import type { FloatDType } from "../core/dtype.js";
 import { activate } from "../operators/experts/activate.js";
 import { activationBackward } from "../operators/experts/activation_backward.js";
+import { activationOf } from "../operators/experts/activation_options.js";
 import type { Case } from "./case.js";
 import type { Inputs } from "./inputs.js";
 import { unitRoundoff } from "./rounding.js";
@@ -17,7 +18,7 @@ interface Problem {
 
 /** Values on both sides of the limits of swiglu_clamped. */
 const deviation = 3;
-const clamp = { limit: 4 };
+const clamp = { ...defaultClamp, limit: 4 };
 
 function named({ activation, rows, outputs, dtypes: [pre, dInner, out] = ["f32", "f32", "f32"], multiplier }: Problem) {
   const extra = multiplier ? `, multiplier ${multiplier}` : "";
@@ -42,7 +43,13 @@ export function activateCase(problem: Problem): Case {
     magnitudes: { inner: 1 },
     run(inputs) {
       const { pre, rest } = drawn(problem, inputs);
-      return { inner: activate(pre, { activation, clamp, ...rest, out: inputs.empty([rows, outputs], out) }) };
+      return {
+        inner: activate(pre, {
+          ...activationOf({ activation, clamp }),
+          ...rest,
+          out: inputs.empty([rows, outputs], out),
+        }),
+      };
     },
   };
 }
@@ -60,8 +67,7 @@ export function activationBackwardCase(problem: Problem, options: { inner?: bool
       const dInner = inputs.normals([rows, outputs], gradient);
       const one = [rows, outputs];
       const results = activationBackward(pre, dInner, {
-        activation,
-        clamp,
+        ...activationOf({ activation, clamp }),
         ...rest,
         ...options,
         out: {

@@ -63,6 +63,15 @@ describe.each(deviceNames)("bad arguments of layers on %s", (name) => {
       /experts\[1\]\.down: expected a Tensor/,
     );
     expectError(create({ router: device().zeros([2, 4], "i32") }), "UNSUPPORTED_DTYPE", /router: expected dtype f32/);
+    expectError(
+      create({ router: new Float32Array(8) }),
+      "INVALID_ARGUMENT",
+      /^router: expected a Tensor, as device\.tensor\(values, shape\) makes, or { .*, got Float32Array$/,
+    );
+    expectError(create({ clamp: { limit: 1 } }), "INVALID_ARGUMENT", /^clamp requires the activation swiglu_clamped$/);
+    if (name !== "reference") {
+      expectError(create({ dtype: "f64" }), "UNSUPPORTED_DTYPE", /^dtype: .* got f64, which only reference has$/);
+    }
     using other = openDevice(name);
     expectError(create({ router: other.zeros([2, 4], "f32") }), "DEVICE_MISMATCH", /router/);
   });

@@ -2,7 +2,9 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
+import { decodeHalves, encodeHalves } from "../../lib/core/half_arrays.js";
 import type { Tensor } from "../../lib/core/tensor.js";
+import { openDevice } from "../../lib/devices.js";
 import { expertShapes } from "../../lib/layer/weights/expert_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { combine } from "../../lib/operators/experts/combine.js";
@@ -11,7 +13,7 @@ import { gating } from "../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../lib/operators/routing/router_projection.js";
 import { sort } from "../../lib/operators/routing/sort.js";
 import { relativeError } from "../../lib/testing/run.js";
-import { kernelPaths, openForTests } from "../support/devices.js";
+import { deviceNames, kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { anyLayer, anyPlainLayer, exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 import { errorWithin, roundingBounds } from "../support/rounding_bounds.js";
@@ -206,6 +208,30 @@ describe.each(kernelPaths)("a layer on $label", (path) => {
     for (const time of Object.values(times)) expect(time).toBeGreaterThanOrEqual(0);
     expect(times.gateUp + times.down).toBeGreaterThan(0);
   });
+});
+
+test("biases are rounded to the layer's dtype on every device", () => {
+  const value = 1.001;
+  for (const dtype of ["bf16", "f16"] as const) {
+    const outputs = deviceNames.map((name) => {
+      using device = openDevice(name);
+      const zeros = (...shape: number[]) => device.zeros(shape, "f32");
+      using layer = MoeLayer.create({
+        ...{ device, dtype, hiddenSize: 4, intermediateSize: 3, numExperts: 2, topK: 1 },
+        ...{ router: zeros(2, 4), routerBias: device.tensor([value, 1]) },
+        experts: Array.from({ length: 2 }, () => ({
+          ...{ gate: zeros(3, 4), up: zeros(3, 4), down: zeros(4, 3), downBias: device.tensor([value, 1, -value, 3]) },
+        })),
+      });
+      const { y, logits } = layer.forward(zeros(1, 4), { want: ["logits"] });
+      return [...logits.dataSync(), ...y.dataSync()];
+    });
+    const rounded = decodeHalves(encodeHalves(Float32Array.of(value), dtype), dtype)[0];
+    for (const output of outputs) {
+      expect(output.slice(0, 2)).toEqual([rounded, 1]);
+      expect(output).toEqual(outputs[0]);
+    }
+  }
 });
 
 describe("a layer on cpu, which works through 32768 rows at once,", () => {

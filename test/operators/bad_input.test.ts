@@ -2,6 +2,8 @@ import { describe, expect, test } from "vitest";
 import type { Tensor } from "../../lib/core/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
+import { activate } from "../../lib/operators/experts/activate.js";
+import { activationBackward } from "../../lib/operators/experts/activation_backward.js";
 import { combine } from "../../lib/operators/experts/combine.js";
 import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { linear } from "../../lib/operators/experts/linear.js";
@@ -88,8 +90,12 @@ describe.each(deviceNames)("bad arguments on %s", (name) => {
       () => packExperts(weight, { clamp: {} }),
       () => groupedGemm(floats(1, 3), weight, integers(3), { clamp: {} }),
       () => linear(floats(1, 3), floats(4, 3), { clamp: {} }),
+      () => linear(floats(1, 3), floats(4, 3), { activation: "swiglu", clamp: {} }),
+      () => packExperts(weight, { activation: "swiglu", clamp: { limit: 7 } }),
+      () => activate(floats(1, 4), { activation: "swiglu", clamp: { limit: 1 } }),
+      () => activationBackward(floats(1, 4), floats(1, 2), { activation: "geglu", clamp: { limit: 1 } }),
     ]) {
-      expectError(call, "INVALID_ARGUMENT", /^clamp requires activation$/);
+      expectError(call, "INVALID_ARGUMENT", /^clamp requires the activation swiglu_clamped$/);
     }
   });
 

@@ -1,6 +1,7 @@
 import { isGated } from "../../core/backend.js";
 import { activate } from "../../operators/experts/activate.js";
 import { activationBackward } from "../../operators/experts/activation_backward.js";
+import { activationOf } from "../../operators/experts/activation_options.js";
 import { combine } from "../../operators/experts/combine.js";
 import { combineBackward } from "../../operators/experts/combine_backward.js";
 import { permute, unpermute } from "../../operators/experts/permute.js";
@@ -62,9 +63,9 @@ export const expertsCases: readonly OperatorCase[] = [
     inputs: activations,
     outputs: ({ rows, intermediateSize, dtype }) => ({ inner: { shape: [rows, intermediateSize], dtype } }),
     call:
-      ({ description: { activation, clamp } }) =>
+      ({ description }) =>
       ({ pre }, { inner }) =>
-        void activate(pre, { activation, clamp, out: inner }),
+        void activate(pre, { ...activationOf(description), out: inner }),
   },
   {
     operator: "activationBackward",
@@ -78,9 +79,9 @@ export const expertsCases: readonly OperatorCase[] = [
       return { dPre: { shape: [rows, columns], dtype }, inner: { shape: [rows, intermediateSize], dtype } };
     },
     call:
-      ({ description: { activation, clamp } }) =>
+      ({ description }) =>
       ({ pre, dInner }, { dPre, inner }) =>
-        void activationBackward(pre, dInner, { activation, clamp, inner: true, out: { dPre, inner } }),
+        void activationBackward(pre, dInner, { ...activationOf(description), inner: true, out: { dPre, inner } }),
   },
   {
     operator: "combine",

@@ -1,6 +1,7 @@
 import type { FloatDType } from "../../core/dtype.js";
 import type { Tensor } from "../../core/tensor.js";
 import { activationBackward } from "../../operators/experts/activation_backward.js";
+import { activationOf } from "../../operators/experts/activation_options.js";
 import { combine } from "../../operators/experts/combine.js";
 import { combineBackward } from "../../operators/experts/combine_backward.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
@@ -51,13 +52,12 @@ export function dxTerms({ description }: DeviceLayer): number {
 export function expertsBackward(pass: ExpertPass, target: ExpertTarget): Tensor<"f32"> {
   using temporaries = new Temporaries();
   const { layer, saved, rows } = pass;
-  const { activation, clamp, weightOn } = layer.description;
+  const { weightOn } = layer.description;
   const inner = temporaries.keep(activatedRows(layer, saved));
   const { dInner, dWeights } = outputsBackward(pass, inner, target, temporaries);
   const { pre, multiplied } = saved;
   const gradients = activationBackward(pre, dInner, {
-    activation,
-    clamp,
+    ...activationOf(layer.description),
     ...(multiplied && { multiplier: multiplied }),
   });
   const dPre = temporaries.keep(gradients.dPre);

@@ -12,7 +12,7 @@ import { dxTerms, expertsBackward } from "./experts_backward.js";
 import { freePass, LayerState, type SavedPass } from "./layer_state.js";
 import { LayerTensors } from "./layer_tensors.js";
 import { type GradLosses, gradLossesOption } from "./losses.js";
-import { type BackwardMatrices, copiedProjection, quantizedFormat } from "./matrices.js";
+import { type BackwardMatrices, copiedProjection, trainsExperts } from "./matrices.js";
 import { projectionBackward } from "./projection.js";
 import { routingBackward } from "./routing_backward.js";
 import { hasOwnSlots, innerRows, type PassRows, passRows } from "./rows.js";
@@ -77,15 +77,7 @@ export function layerBackward(
     throw new MoeError("UNSUPPORTED_DTYPE", `dy: expected f32, f16 or bf16 as the tokens, got ${dy.dtype}`);
   }
   const { accumulate, gradLosses } = options;
-  const quantized = quantizedFormat(onDevice);
-  const { experts = quantized === undefined } = options;
-  if (experts && quantized !== undefined) {
-    const remedy = 'load it with dtype: "bf16", or leave the option out for dx and the routers\' gradients';
-    throw new MoeError(
-      "UNSUPPORTED_OPERATION",
-      `experts: expected f32, f16 or bf16 experts, got ${quantized}; ${remedy}`,
-    );
-  }
+  const experts = trainsExperts(onDevice, options.experts);
   if (accumulate && options.gradients === undefined) throw requires("accumulate", "gradients to add to");
   const given = state.routingGiven;
   if (gradLosses !== undefined && given) throw requires("gradLosses", "a forward with the layer's own routing");

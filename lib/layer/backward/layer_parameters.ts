@@ -1,4 +1,5 @@
 import { inspect } from "node:util";
+import { boolean, type Fields, object, optional, type Read } from "../../core/options.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Tensor } from "../../core/tensor.js";
 import { markUnwritten } from "../../core/unwritten.js";
@@ -9,13 +10,27 @@ import type { LayerParts } from "../layer_parts.js";
 import type { ExtraRouterRole } from "../weights/extra_routers.js";
 import { copyAll } from "./copy_all.js";
 import { LayerTensors, type TensorKind } from "./layer_tensors.js";
-import { checkCopied, quantizedFormat } from "./matrices.js";
+import { checkCopied, trainsExperts } from "./matrices.js";
+
+/** Options of {@link MoeLayer.parameters}. */
+export interface ParametersOptions {
+  /**
+   * False: the experts are frozen, and only the routers are among the parameters. Give `backward` the same option. Default
+   * true, but false for a layer with quantised experts.
+   */
+  experts?: boolean | undefined;
+}
+
+export const parametersOptions = object(
+  { experts: optional(boolean) } satisfies Fields<ParametersOptions>,
+  "{ experts: false }",
+);
 
 /**
  * The weights of a layer as training changes them: in float32, whatever the dtype in which the layer stores them, and
  * their gradients. An optimiser takes them as they are; after its step, the layer and the layouts of its backward pass
- * are packed again from the float32 weights. Quantised experts stay as they are: only the routers are among the
- * parameters.
+ * are packed again from the float32 weights. Quantised experts stay as they are, and others with `experts: false`: then
+ * only the routers are among the parameters.
  *
  *     const parameters = layer.parameters();
  *     const optimizer = new AdamW(parameters, { learningRate: 1e-3 });
@@ -31,11 +46,11 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   readonly #parts: LayerParts;
 
   /** @internal Use {@link MoeLayer.parameters}. */
-  constructor(parts: LayerParts, dtype: "f32") {
+  constructor(parts: LayerParts, dtype: "f32", options: Read<typeof parametersOptions>) {
     checkOwnClass(new.target, LayerParameters);
     // Checks, before memory is taken, that the layer's weights can be copied.
     checkCopied(parts.onDevice);
-    const which = { experts: quantizedFormat(parts.onDevice) === undefined, routers: true };
+    const which = { experts: trainsExperts(parts.onDevice, options.experts), routers: true };
     if (which.experts) parts.backwardMatrices();
     this.#parts = parts;
     const tensors = (kind: TensorKind) => new LayerTensors(parts.onDevice, parts.router.weights, dtype, which, kind);

@@ -145,12 +145,21 @@ export function checkCopied({ offloaded }: DeviceLayer): void {
   );
 }
 
-/** The format of an expert's matrix that is quantised, or undefined: then the experts can be trained. */
-export function quantizedFormat({ description: { formats } }: DeviceLayer): string | undefined {
+/**
+ * Whether the experts get gradients: what is asked for, or by default if none of their matrices is quantised.
+ * @throws UNSUPPORTED_OPERATION if gradients of quantised ones are asked for.
+ */
+export function trainsExperts({ description: { formats } }: DeviceLayer, wanted: boolean | undefined): boolean {
   const all = [formats, ...(formats.shared ? [formats.shared] : [])];
-  return all
+  const quantized = all
     .flatMap(({ gate, up, multiplier, down }) => [gate, up, multiplier, down])
     .find((format) => !isPlain(weightFormat(format)));
+  if (!wanted || quantized === undefined) return wanted ?? quantized === undefined;
+  const remedy = 'load it with dtype: "bf16", or leave the option out for dx and the routers\' gradients';
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `experts: expected f32, f16 or bf16 experts, got ${quantized}; ${remedy}`,
+  );
 }
 
 /** [A, roles * columns] of all experts, the roles' biases one after another. */

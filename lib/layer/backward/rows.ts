@@ -2,6 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import type { Tensor } from "../../core/tensor.js";
 import { resultDType } from "../../operators/check.js";
 import { activate } from "../../operators/experts/activate.js";
+import { activationOf } from "../../operators/experts/activation_options.js";
 import { combineBackward } from "../../operators/experts/combine_backward.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import type { Routing } from "../../operators/routing/gating.js";
@@ -89,8 +90,7 @@ export function innerRows(
 
 /** [R, I], the activation of all rows. */
 export function activatedRows({ description }: DeviceLayer, { pre, multiplied }: InnerRows): Tensor<FloatDType> {
-  const { activation, clamp } = description;
-  return activate(pre, { activation, clamp, ...(multiplied && { multiplier: multiplied }) });
+  return activate(pre, { ...activationOf(description), ...(multiplied && { multiplier: multiplied }) });
 }
 
 /** [R, H] f32: what the experts give for every row, before the activation of the output. */

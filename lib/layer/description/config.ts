@@ -21,7 +21,7 @@ import { boolean, choice, type Fields, integer, object, optional, type Read } fr
 import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/routing_rule.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { expertCount } from "../../operators/check.js";
-import { clampOption } from "../../operators/experts/activation_options.js";
+import { activationFields, clampOf } from "../../operators/experts/activation_options.js";
 import {
   type Capacity,
   type CapacityAmount,
@@ -117,7 +117,7 @@ export const configFields = {
   intermediateSize: integer(1),
   numExperts: expertCount,
   activation: optional(choice(activations), "swiglu"),
-  clamp: clampOption,
+  clamp: activationFields.clamp,
   multiplier: optional(boolean, false),
   outputActivation: optional(choice(outputActivations), "none"),
   weightOn: optional(choice(weightPlaces), "output"),
@@ -167,7 +167,7 @@ export function describeConfig(
     numExperts,
     ...shared,
     activation,
-    clamp,
+    clamp: clampOf(activation, clamp),
     multiplier,
     outputActivation,
     weightOn,

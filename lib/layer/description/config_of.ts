@@ -19,7 +19,7 @@ export function configOf(description: MoeLayerDescription, sharedWidth?: number)
     numExperts,
     ...ruleOf(description),
     activation,
-    clamp,
+    ...(activation === "swiglu_clamped" && { clamp }),
     multiplier,
     outputActivation,
     weightOn,

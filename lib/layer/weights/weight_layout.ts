@@ -49,8 +49,13 @@ const storedWeightOption = object(storedFields, "{ tensor, orient, part, stacked
 /** Reads a weight; {@link checkWeight} checks its tensor. */
 export const weight: Reader<Weight> = (value, name) => {
   if (value instanceof Tensor) return value as Tensor<FloatDType>;
-  if (typeof value === "object" && value !== null) return storedWeightOption(value, name) as StoredWeight;
-  throw invalidArgument(name, "a Tensor or { tensor, orient, part, stacked }", value);
+  const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
+  if (typeof value === "object" && value !== null && !isArray) return storedWeightOption(value, name) as StoredWeight;
+  throw invalidArgument(
+    name,
+    "a Tensor, as device.tensor(values, shape) makes, or { tensor, orient, part, stacked }",
+    value,
+  );
 };
 
 /** Where a matrix lies among a tensor's elements; a bias is a matrix of one row. */

@@ -5,7 +5,7 @@ import { choice, type Fields, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkTensor, output } from "../check.js";
-import { clampOption } from "./activation_options.js";
+import { activationFields, clampOf } from "./activation_options.js";
 
 /** What is applied to rows between the two products of experts. */
 export interface InnerActivation {
@@ -19,7 +19,7 @@ export interface InnerActivation {
 
 export const innerActivationFields = {
   activation: choice(activations),
-  clamp: clampOption,
+  clamp: activationFields.clamp,
   multiplier: optional(tensor<FloatDType>()),
 } satisfies Fields<InnerActivation>;
 
@@ -79,7 +79,7 @@ export function activate(pre: Tensor<FloatDType>, options: ActivateOptions): Ten
     multiplier: multiplier?.handle,
     inner: inner.handle,
     activation,
-    clamp,
+    clamp: clampOf(activation, clamp),
   });
   return inner;
 }

@@ -4,6 +4,7 @@ import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkResult, checkTensor, output } from "../check.js";
 import { activatedShape, type InnerActivation, innerActivationFields } from "./activate.js";
+import { clampOf } from "./activation_options.js";
 
 /** The gradients of an activation's inputs. */
 export interface ActivationGradients<D extends FloatDType = FloatDType> {
@@ -99,7 +100,7 @@ export function activationBackward(
     dMultiplier: dMultiplier?.handle,
     inner: inner?.handle,
     activation,
-    clamp,
+    clamp: clampOf(activation, clamp),
   });
   return { dPre, ...(dMultiplier && { dMultiplier }), ...(inner && { inner }) };
 }

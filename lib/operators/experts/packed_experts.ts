@@ -1,8 +1,8 @@
 import { inspect } from "node:util";
-import { type Activation, type Clamp, defaultClamp, isGated, type PackedHandle } from "../../core/backend.js";
+import { type Activation, type Clamp, isGated, type PackedHandle } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
-import { cannotCombine, invalidArgument, MoeError, requires } from "../../core/errors.js";
+import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
 import { boolean, choice, type Fields, object, optional, type Read } from "../../core/options.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import { type Shape, shapeText } from "../../core/shape.js";
@@ -11,7 +11,7 @@ import { nothingRounds, type TokenFormat, tokenFormats } from "../../core/token_
 import { freeWeight, plainWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { checkTensor } from "../check.js";
-import { type ActivationOptions, activationFields } from "./activation_options.js";
+import { type ActivationOptions, activationFields, clampOf } from "./activation_options.js";
 import {
   checkQuantized,
   disposeQuantized,
@@ -224,9 +224,8 @@ export function pack(
   stack: ExpertStack,
   { clamp: givenClamp, tokenFormat = "none", transpose = false, ...given }: Read<typeof packOptions>,
 ): PackedExperts {
-  if (givenClamp !== undefined && given.activation === undefined) throw requires("clamp", "activation");
   const { activation = "none" } = given;
-  const clamp = givenClamp ?? defaultClamp;
+  const clamp = clampOf(given.activation, givenClamp);
   if (transpose && activation !== "none") throw cannotCombine("transpose", `activation ${activation}`);
   const { device, format, shape } = stack;
   const [experts, rows, columns] = shape;

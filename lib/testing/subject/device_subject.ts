@@ -3,6 +3,7 @@ import { type DType, dtypes } from "../../core/dtype.js";
 import type { Fields } from "../../core/operators/field.js";
 import { type OperatorName, operators } from "../../core/operators/table.js";
 import type { Tensor } from "../../core/tensor.js";
+import { activationOf } from "../../operators/experts/activation_options.js";
 import { packExperts } from "../../operators/experts/packed_experts.js";
 import { isTestArray, toFloat32, upload, uploadQuantized } from "./arrays.js";
 import { computeLayer } from "./layer_problem.js";
@@ -39,7 +40,7 @@ export async function computeOperator(device: Device, name: OperatorName, inputs
       const { [field]: given } = inputs;
       const output = inputs.outputs[field];
       if (kind === "packed_experts") {
-        const options = { activation: inputs.activation, clamp: inputs.clamp };
+        const options = activationOf({ activation: inputs.activation, clamp: inputs.clamp });
         const weight = isTestArray(given) ? keep(upload(device, given, exact)) : uploadQuantized(device, given, keep);
         operands[field] = keep(packExperts(weight as Tensor<"f32">, options)).handle;
       } else if (output !== undefined) {

@@ -199,6 +199,17 @@ Status LayerWeights::check_settable() const {
   return {Code::unsupported_operation, "layer: the weights are stored elsewhere and cannot be set"};
 }
 
+// Rounds values to what a dtype can hold, as on devices that store biases in it.
+static void round_to(const Kernels& kernels, DType dtype, float* values, int64_t count) {
+  constexpr int64_t kAtOnce = 1024;
+  float rounded[kAtOnce];
+  for (int64_t begin = 0; begin < count; begin += kAtOnce) {
+    const int64_t more = std::min(kAtOnce, count - begin);
+    kernels.from_f32(dtype, values + begin, more, rounded);
+    kernels.to_f32(dtype, rounded, more, values + begin);
+  }
+}
+
 // Copies a bias into its part, from index `at` on. The first bias creates the part, filled with zeros.
 Status LayerWeights::keep_bias(Buffer& values, const MatrixView& bias, int64_t at) {
   if (bias.absent()) return {};
@@ -209,7 +220,9 @@ Status LayerWeights::keep_bias(Buffer& values, const MatrixView& bias, int64_t a
     bytes_ += static_cast<size_t>(part->bytes());
     std::fill_n(values.data(), part->bytes(), 0);
   }
-  read_row(context_.kernels, bias, 0, 0, bias.columns, reinterpret_cast<float*>(values.data()) + at);
+  float* const kept = reinterpret_cast<float*>(values.data()) + at;
+  read_row(context_.kernels, bias, 0, 0, bias.columns, kept);
+  if (&values != &selection_bias) round_to(context_.kernels, description_.bias_dtype, kept, bias.columns);
   return {};
 }
 

@@ -8,6 +8,7 @@ import {
   loadBalancingLoss,
   MoeLayer,
   openDevice,
+  SGD,
   type Tensor,
   zLoss,
 } from "../../../lib/index.js";
@@ -243,6 +244,22 @@ describe.each(deviceNames)("backward on %s", (name) => {
     expect(some.gradients.router?.rawSync()).toEqual(all.gradients.router?.rawSync());
     expect(some.gradients.experts).toBeUndefined();
     expect(some.gradients.shared).toBeUndefined();
+    // An optimiser of the routers alone.
+    using parameters = made.layer.parameters({ experts: false });
+    expect([...parameters].every(({ name: parameter }) => !parameter.startsWith("experts"))).toBe(true);
+    const { state } = made.layer.forward(made.x, { save: true });
+    const { gradients } = parameters;
+    made.layer.backward(state, dy as Tensor<FloatDType>, { experts: false, gradients });
+    expect(gradients.router?.rawSync()).toEqual(all.gradients.router?.rawSync());
+    const [before, y] = [
+      made.layer.routerLogits(made.x).rawSync(),
+      made.layer.forward(made.x, { routing: made.layer.route(made.x) }),
+    ];
+    using optimizer = new SGD(parameters, { learningRate: 0.1 });
+    const routing = made.layer.route(made.x);
+    optimizer.step();
+    expect(made.layer.routerLogits(made.x).rawSync()).not.toEqual(before);
+    expect(made.layer.forward(made.x, { routing }).rawSync()).toEqual(y.rawSync());
   });
 
   test("NaN in a row of dy stays in its token and its experts", () => {
