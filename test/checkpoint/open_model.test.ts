@@ -97,6 +97,16 @@ describe("a model directory", () => {
     await expectRejection(model.loadAll({ device: device() }), "DISPOSED", /used after close/);
   });
 
+  test("opens shards also after the signal with which it was opened is aborted", async () => {
+    const controller = new AbortController();
+    const path = familyModelPath("mixtral_sharded_bf16");
+    await using model = await openModel(path, { signal: controller.signal });
+    controller.abort();
+    const { layer } = await readFamilyResults("mixtral_sharded_bf16");
+    using loaded = await model.load(layer, { device: device() });
+    expect(loaded.description).toMatchObject({ weightDType: "bf16" });
+  });
+
   test("takes shards, and names what is missing", async () => {
     await using model = await openModel(familyModelPath("mixtral_sharded_bf16"));
     const { layer } = await readFamilyResults("mixtral_sharded_bf16");
