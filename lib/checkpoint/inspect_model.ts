@@ -3,7 +3,7 @@ import { isMoeError } from "../core/errors.js";
 import { groupBy } from "../core/group_by.js";
 import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
-import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
+import { countWeights, type ExpectedWork, expectedWork, expertSize, totalWeights } from "../layer/work.js";
 import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
 import { layerSource } from "./load.js";
 import type { LayerTensors } from "./locate.js";
@@ -224,7 +224,7 @@ async function inspectGroup(
   const { path, method, dtype: configDType } = model.formula;
   const hasWeights = model.files.whyNoWeights === "";
   const describe = (dtype: FloatDType) => checkedAt(path, () => describeLayer(config, dtype));
-  const parameters = layerParameters(describe("bf16"), details.sharedWidth);
+  const parameters = countWeights(describe("bf16"), details.sharedWidth);
   const counts = countParameters(config, path);
   const memoryAs = (dtype: FloatDType): WeightMemory => {
     const { bytes } = dtypes[dtype];
@@ -270,11 +270,11 @@ const hasScales = (name: string) => findFormat(name)?.scales !== undefined;
 /** @param path of the configuration, for errors. @throws BAD_CHECKPOINT for one that makes no sense. */
 export function countParameters(config: MoeLayerConfig, path: string): ParameterCounts {
   const description = checkedAt(path, () => describeLayer(config, "bf16"));
-  const parameters = layerParameters(description, config.sharedExpert?.intermediateSize);
+  const parameters = countWeights(description, config.sharedExpert?.intermediateSize);
   return {
     expert: expertSize(parameters.expert),
-    layer: totalParameters(parameters, config.numExperts),
-    active: totalParameters(parameters, config.topK),
+    layer: totalWeights(parameters, config.numExperts),
+    active: totalWeights(parameters, config.topK),
   };
 }
 
