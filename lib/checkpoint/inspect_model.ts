@@ -15,7 +15,7 @@ import { describeSource } from "./weights.js";
 /** A model and its MoE layers: what `moe-kernels inspect` shows. */
 export interface ModelInspection {
   /** The model's directory or file. */
-  readonly directory: string;
+  readonly path: string;
   /** `model_type` of config.json. */
   readonly family: string;
   /** All layers, dense ones too. */
@@ -26,7 +26,7 @@ export interface ModelInspection {
   readonly quantization: string | null;
   /** What its configuration rounds the experts' inputs to, in words; null if that is nothing, or weights are floats. */
   readonly tokens: string | null;
-  /** Whether the directory has weights, not only config.json. */
+  /** Whether there are weights, not only a config.json. */
   readonly hasWeights: boolean;
   /** Why it has none, and what to do; empty if there are weights. */
   readonly whyNoWeights: string;
@@ -138,7 +138,7 @@ export async function inspectModel(
   }
   const quantization = groups.every(hasFloats) ? null : (formula.method ?? quantizedBy(groups));
   return {
-    directory: files.path,
+    path: files.path,
     family: formula.family(layersWithExperts[0] as number),
     layerCount: formula.layerCount,
     layersWithExperts,

@@ -9,7 +9,7 @@ import { openForTests } from "../support/devices.js";
 import { goldenFile } from "../support/golden.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
-const golden = goldenFile("mixtral_small") as `${string}.safetensors`;
+const golden = goldenFile("mixtral_small");
 
 interface Contents {
   readonly tensors: Map<string, SafetensorsInput>;
