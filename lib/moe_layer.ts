@@ -93,7 +93,7 @@ export class MoeLayer implements Disposable {
    * With a `cache`, BAD_CHECKPOINT can also surface at a wait after a forward; see {@link LoadOptions}.
    */
   static load(path: string, options: LoadOptions): Promise<MoeLayer>;
-  static load(file: `${string}.safetensors`, options: LoadFileOptions): Promise<MoeLayer>;
+  static load(path: string, options: LoadFileOptions): Promise<MoeLayer>;
   static load(path: string, options: LoadGivenOptions): Promise<MoeLayer>;
   static async load(path: string, options: LoadOptions | LoadFileOptions | LoadGivenOptions): Promise<MoeLayer> {
     const { parts, cacheStatus } = await loadLayer(path, options);

@@ -125,7 +125,12 @@ export class MoeModel implements AsyncDisposable {
     const { formula } = this.#opened;
     const checked = formula.checkLayer(layer);
     const config = formula.config(checked);
-    return { layer, family: formula.family(checked), config, parameters: countParameters(config, formula.path) };
+    return {
+      layer: checked,
+      family: formula.family(checked),
+      config,
+      parameters: countParameters(config, formula.path),
+    };
   }
 
   /**

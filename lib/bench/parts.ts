@@ -1,6 +1,6 @@
 import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
 import { describeLayer } from "../layer/description/config.js";
-import { layerParameters, totalParameters } from "../layer/work.js";
+import { countWeights, totalWeights } from "../layer/work.js";
 import type { CaseOptions } from "./bench_case.js";
 import type { OperatorCase } from "./operators/operator_case.js";
 import { sizesOf } from "./operators/sizes.js";
@@ -13,7 +13,7 @@ export function heldBytes(operatorCase: OperatorCase | undefined, options: CaseO
   const { config, format, weightBytes } = options;
   const one = (weights: number, columns: number) => (weights * bitsPerWeight(weightFormat(format), columns)) / 8;
   if (operatorCase === undefined) {
-    const layer = totalParameters(layerParameters(describeLayer(config, "f32")), config.numExperts);
+    const layer = totalWeights(countWeights(describeLayer(config, "f32")), config.numExperts);
     return copies(one(layer, config.intermediateSize), weightBytes);
   }
   const weights = operatorCase.weights?.(sizesOf(options, 1));

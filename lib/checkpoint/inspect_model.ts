@@ -3,7 +3,7 @@ import { isMoeError } from "../core/errors.js";
 import { groupBy } from "../core/group_by.js";
 import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
-import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
+import { countWeights, type ExpectedWork, expectedWork, expertSize, totalWeights } from "../layer/work.js";
 import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
 import { layerSource } from "./load.js";
 import type { LayerTensors } from "./locate.js";
@@ -15,7 +15,7 @@ import { describeSource } from "./weights.js";
 /** A model and its MoE layers: what `moe-kernels inspect` shows. */
 export interface ModelInspection {
   /** The model's directory or file. */
-  readonly directory: string;
+  readonly path: string;
   /** `model_type` of config.json. */
   readonly family: string;
   /** All layers, dense ones too. */
@@ -26,7 +26,7 @@ export interface ModelInspection {
   readonly quantization: string | null;
   /** What its configuration rounds the experts' inputs to, in words; null if that is nothing, or weights are floats. */
   readonly tokens: string | null;
-  /** Whether the directory has weights, not only config.json. */
+  /** Whether there are weights, not only a config.json. */
   readonly hasWeights: boolean;
   /** Why it has none, and what to do; empty if there are weights. */
   readonly whyNoWeights: string;
@@ -138,7 +138,7 @@ export async function inspectModel(
   }
   const quantization = groups.every(hasFloats) ? null : (formula.method ?? quantizedBy(groups));
   return {
-    directory: files.path,
+    path: files.path,
     family: formula.family(layersWithExperts[0] as number),
     layerCount: formula.layerCount,
     layersWithExperts,
@@ -224,7 +224,7 @@ async function inspectGroup(
   const { path, method, dtype: configDType } = model.formula;
   const hasWeights = model.files.whyNoWeights === "";
   const describe = (dtype: FloatDType) => checkedAt(path, () => describeLayer(config, dtype));
-  const parameters = layerParameters(describe("bf16"), details.sharedWidth);
+  const parameters = countWeights(describe("bf16"), details.sharedWidth);
   const counts = countParameters(config, path);
   const memoryAs = (dtype: FloatDType): WeightMemory => {
     const { bytes } = dtypes[dtype];
@@ -270,11 +270,11 @@ const hasScales = (name: string) => findFormat(name)?.scales !== undefined;
 /** @param path of the configuration, for errors. @throws BAD_CHECKPOINT for one that makes no sense. */
 export function countParameters(config: MoeLayerConfig, path: string): ParameterCounts {
   const description = checkedAt(path, () => describeLayer(config, "bf16"));
-  const parameters = layerParameters(description, config.sharedExpert?.intermediateSize);
+  const parameters = countWeights(description, config.sharedExpert?.intermediateSize);
   return {
     expert: expertSize(parameters.expert),
-    layer: totalParameters(parameters, config.numExperts),
-    active: totalParameters(parameters, config.topK),
+    layer: totalWeights(parameters, config.numExperts),
+    active: totalWeights(parameters, config.topK),
   };
 }
 

@@ -4,7 +4,7 @@ import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import { formatsOf, matrixRoles } from "../layer/description/storage.js";
 import { type LayerSource, mapWeights } from "./locate.js";
-import type { LocatedWeight } from "./located_weight.js";
+import { RangeCount } from "./located_weight.js";
 
 /** What a layer takes once it is loaded, and to load it; in bytes. */
 export interface LayerMemory {
@@ -42,18 +42,12 @@ function formatOf({ formats, biasDType }: MoeLayerDescription, role: string): We
   return known === undefined ? formats.router : formatsOf(formats, set === "shared" ? "shared" : "experts")[known];
 }
 
-/** Bytes that loading reads: each once, where gate and up, or all experts, are parts of one tensor. */
+/** Bytes that loading reads, each once. */
 export async function bytesInFiles(source: LayerSource): Promise<number> {
-  const counted = new Set<string>();
+  const counted = new RangeCount();
   let bytes = 0;
-  const count = ({ ranges }: LocatedWeight) => {
-    for (const { name, byteOffset, byteLength } of ranges) {
-      const key = `${byteOffset} ${name}`;
-      if (counted.has(key)) continue;
-      counted.add(key);
-      bytes += byteLength;
-    }
-  };
-  await mapWeights(source, async (wanted) => count(await source.locate(wanted)));
+  await mapWeights(source, async (wanted) => {
+    for (const { byteLength } of counted.add(await source.locate(wanted))) bytes += byteLength;
+  });
   return bytes;
 }

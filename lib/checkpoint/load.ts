@@ -42,7 +42,7 @@ export interface LoadOptions extends WeightOptions {
   cache?: boolean | string | CacheOptions;
 }
 
-/** Options for loading a layer file, which holds a single layer. */
+/** Options for loading a layer file, NAME.safetensors, which holds a single layer. */
 export interface LoadFileOptions extends WeightOptions {
   /** Where the weights go. */
   device: Device;
@@ -106,7 +106,7 @@ export async function loadLayer(
   path: string,
   options: LoadOptions | LoadFileOptions | LoadGivenOptions,
 ): Promise<LoadedLayer> {
-  if (typeof path !== "string") throw invalidArgument("directory", "a path", path);
+  if (typeof path !== "string") throw invalidArgument("path", "a path", path);
   const { config, tensors, ...read } = loadOptions(options, "options");
   await using opened = await openModelFiles(path, read.signal, givenLayer(config, tensors));
   return await loadFromOpened(opened, read);

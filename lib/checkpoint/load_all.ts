@@ -33,6 +33,7 @@ export async function loadLayers<Layer extends Disposable>(
   const signals = signal === undefined ? [stop.signal] : [signal, stop.signal];
   const report = await reporter(loading);
   const loaded = new Map<number, Layer>();
+  const errors: unknown[] = [];
   const waiting = [...layers];
   const work = async () => {
     for (let layer = waiting.shift(); layer !== undefined; layer = waiting.shift()) {
@@ -46,17 +47,16 @@ export async function loadLayers<Layer extends Disposable>(
     try {
       await work();
     } catch (error) {
+      errors.push(error);
       waiting.length = 0;
-      stop.abort(error);
-      throw error;
+      stop.abort();
     }
   });
-  const results = await Promise.allSettled(workers);
-  if (!stop.signal.aborted) return new Map(layers.map((layer) => [layer, loaded.get(layer) as Layer]));
+  await Promise.all(workers);
+  if (errors.length === 0) return new Map(layers.map((layer) => [layer, loaded.get(layer) as Layer]));
   for (const layer of loaded.values()) layer[Symbol.dispose]();
-  // The others were stopped, and may say so before the one that failed.
-  const failed = results.find((result) => result.status === "rejected");
-  throw stop.signal.reason ?? (failed as PromiseRejectedResult).reason;
+  // The later ones may only say that loading was stopped.
+  throw errors[0];
 }
 
 /** Adds up what layers report. A layer that came from its cache has read nothing, and counts as read when it is there. */

@@ -14,6 +14,11 @@ export interface NamedWeight extends WeightLayout {
   name: string;
 }
 
+/** The name of an expert's tensor. */
+export function nameOf({ name }: NamedWeight, expert: number): string {
+  return name.replaceAll("{e}", String(expert));
+}
+
 /** Where a layer's weights are, by the same roles as in MoeLayer.create. */
 export type LayerTensors = LayerWeights<NamedWeight>;
 

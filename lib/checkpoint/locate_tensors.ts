@@ -2,7 +2,7 @@ import type { FloatDType } from "../core/dtype.js";
 import { type Shape, sameShape, shapeText } from "../core/shape.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
-import type { Locator, NamedWeight } from "./locate.js";
+import { type Locator, type NamedWeight, nameOf } from "./locate.js";
 import type { LocatedWeight } from "./located_weight.js";
 import type { SafetensorsDType } from "./safetensors/dtype.js";
 import type { SafetensorsFile } from "./safetensors/file.js";
@@ -45,11 +45,6 @@ export function tensorLocator(source: TensorSource): Locator {
     }
     return await locateQuantized(source, weight, shape, expert, piece, tensors);
   };
-}
-
-/** The name of an expert's weight. */
-export function nameOf({ name }: NamedWeight, expert: number): string {
-  return name.replace("{e}", String(expert));
 }
 
 async function findTensor({ fileOf }: TensorSource, name: string): Promise<FoundTensor> {

@@ -55,6 +55,21 @@ export function bytesOf({ ranges }: LocatedWeight): number {
   return ranges.reduce((total, { byteLength }) => total + byteLength, 0);
 }
 
+/** Counts each byte once: stacked experts, and gate and up, may be parts of the same tensors. */
+export class RangeCount {
+  readonly #counted = new Set<string>();
+
+  /** The ranges of a weight that were not counted yet. */
+  add({ ranges }: LocatedWeight): readonly TensorRange[] {
+    return ranges.filter(({ name, byteOffset }) => {
+      const key = `${byteOffset} ${name}`;
+      const isNew = !this.#counted.has(key);
+      this.#counted.add(key);
+      return isNew;
+    });
+  }
+}
+
 /** The file and tensor of a weight, for errors. */
 export function placeOf({ ranges: [range] }: LocatedWeight): string {
   const { file, name } = range as TensorRange;

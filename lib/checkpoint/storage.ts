@@ -1,9 +1,9 @@
 import { isMoeError } from "../core/errors.js";
 import { type Shape, shapeSize } from "../core/shape.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
-import { type LayerSource, mapWeights, type NamedWeight } from "./locate.js";
-import { nameOf, type TensorSource, tensorLocator } from "./locate_tensors.js";
-import { bytesOf, type LocatedWeight } from "./located_weight.js";
+import { type LayerSource, mapWeights, type NamedWeight, nameOf } from "./locate.js";
+import { type TensorSource, tensorLocator } from "./locate_tensors.js";
+import { bytesOf, type LocatedWeight, RangeCount } from "./located_weight.js";
 import type { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
 import { hasMatrix } from "./schemes/stored_matrix.js";
 
@@ -78,13 +78,9 @@ export async function inspectStorage(
     const formats = format === undefined || known.formats.includes(format) ? known.formats : [...known.formats, format];
     roles.set(role, { ...known, formats, bits: known.bits ?? bits });
   };
-  /** Counts each byte once: of stacked experts, and of gate and up in one tensor. */
-  const counted = new Set<string>();
-  const count = ({ ranges }: LocatedWeight, ofExperts: boolean) => {
-    for (const { name, byteOffset, byteLength } of ranges) {
-      const key = `${byteOffset} ${name}`;
-      if (counted.has(key)) continue;
-      counted.add(key);
+  const counted = new RangeCount();
+  const count = (weight: LocatedWeight, ofExperts: boolean) => {
+    for (const { name, byteLength } of counted.add(weight)) {
       const tensor = found.get(name) ?? { bytes: 0, ofExperts };
       tensor.bytes += byteLength;
       found.set(name, tensor);

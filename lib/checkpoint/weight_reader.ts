@@ -1,8 +1,8 @@
-import type { Device } from "../core/device.js";
 import { type DType, dtypes, type FloatDType } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { type InputField, isPlain, weightFormat } from "../core/weight_formats.js";
+import type { DeviceLayer } from "../layer/device_layer.js";
 import { disposeExpertMatrix, type ExpertMatrix } from "../layer/weights/expert_weights.js";
 import { quantizedTensors } from "../operators/experts/quantized_weight.js";
 import { bytesOf, type LocatedWeight, type QuantizedBytes, type TensorRange } from "./located_weight.js";
@@ -23,20 +23,20 @@ export interface ReadWeightOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Reads weights from files into device memory and counts the bytes. */
+/** Reads a layer's weights from files into device memory and counts the bytes. */
 export class WeightReader {
-  readonly #device: Device;
+  readonly #layer: DeviceLayer;
   readonly #options: ReadWeightOptions;
   readonly #bytesTotal: number;
   #bytesRead = 0;
 
-  constructor(device: Device, bytesTotal: number, options: ReadWeightOptions) {
-    this.#device = device;
+  constructor(layer: DeviceLayer, bytesTotal: number, options: ReadWeightOptions) {
+    this.#layer = layer;
     this.#options = options;
     this.#bytesTotal = bytesTotal;
   }
 
-  /** Reads weights, passes them to `set`, and frees them. They are on the device at the same time. */
+  /** Reads weights, passes them to `set`, which sets the layer's, and frees them. They are on the device at the same time. */
   async run<Role extends string>(
     weights: Readonly<Record<Role, LocatedWeight>>,
     set: (weights: Readonly<Record<Role, ExpertMatrix>>) => void,
@@ -52,7 +52,7 @@ export class WeightReader {
       for (const weight of read.values()) disposeExpertMatrix(weight);
     }
     // Without this wait the bytes of all experts would be in memory at once.
-    await this.#device.synchronize();
+    await this.#layer.handle.weightsSet();
   }
 
   async #read(weight: LocatedWeight): Promise<ExpertMatrix> {
@@ -64,7 +64,7 @@ export class WeightReader {
   }
 
   async #readFloats(range: TensorRange, shape: Shape, dtype: FloatDType): Promise<ExpertMatrix> {
-    const tensor = this.#device.empty(shape, dtype);
+    const tensor = this.#layer.device.empty(shape, dtype);
     try {
       const mapped = tensor.handle.map();
       const bytes = await this.#readRange(range, mapped ?? new Uint8Array(range.byteLength));
@@ -102,7 +102,7 @@ export class WeightReader {
   }
 
   #tensor(data: ArrayBufferView, shape: Shape, dtype: DType): Tensor {
-    const tensor = this.#device.empty(shape, dtype);
+    const tensor = this.#layer.device.empty(shape, dtype);
     write(tensor, data);
     return tensor;
   }

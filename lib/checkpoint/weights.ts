@@ -142,8 +142,8 @@ export async function loadWeights(
   checkFormats(located, description, dtype, ({ format }) => format);
   const steps = loadingSteps(source, located);
   const bytesTotal = steps.reduce((total, { weights }) => total + bytesOfAll(weights), 0);
-  const reader = new WeightReader(device, bytesTotal, options);
   const layer = new LayerParts(device, description, { quantizing: asked, offload });
+  const reader = new WeightReader(layer.onDevice, bytesTotal, options);
   try {
     for (const { weights, set } of steps) await reader.run(weights, (read) => set(layer, read));
     return layer;

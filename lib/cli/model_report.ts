@@ -15,8 +15,8 @@ const shown = 8;
 
 /** Prints a model's MoE layers. */
 export function printModelInspection(model: ModelInspection, { stdout }: Io): void {
-  const { directory, family, layerCount, layersWithExperts, quantization, tokens, whyNoWeights, groups } = model;
-  stdout.write(`${printable(directory)}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
+  const { path, family, layerCount, layersWithExperts, quantization, tokens, whyNoWeights, groups } = model;
+  stdout.write(`${printable(path)}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
   if (quantization !== null) stdout.write(`weights are quantised by ${printable(quantization)}\n`);
   if (tokens !== null) stdout.write(`tokens of its experts, with tokenFormat "checkpoint": ${printable(tokens)}\n`);
   if (whyNoWeights !== "") {

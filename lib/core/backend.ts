@@ -264,8 +264,13 @@ export interface LayerHandle {
   /** Bytes of the weights that have been set, as stored. */
   readonly byteLength: number;
   /**
+   * Resolves when all work enqueued so far is done; rejects if work that sets the weights has failed. Errors of other work
+   * are left to the next wait.
+   */
+  weightsSet(): Promise<void>;
+  /**
    * Checksums of the weights as stored, once the work that sets them is done: what a part called `checksums` must hold.
-   * A layer over the parts of a file checks weights against it before it first uses them.
+   * A layer over the parts of a file checks weights against it before it first uses them. Rejects as {@link weightsSet}.
    */
   checksums(): Promise<BigUint64Array>;
   /** The weights as stored, in the layout that `weightLayout` names; valid once the work that sets them is done. */

@@ -43,6 +43,11 @@ export class DeviceLayer {
     return this.#handle;
   }
 
+  /** The width of the shared expert: as it was given or, if that is not known, filled up with zeros as it is stored. */
+  get sharedWidth(): number {
+    return this.record.sharedWidth ?? this.description.sharedExperts * this.description.intermediateSize;
+  }
+
   /** Enqueues y = layer(x) + residual, with the device's own routing. */
   forward(x: TensorHandle, y: TensorHandle, residual?: TensorHandle): void {
     this.handle.forward(x, y, null, null, -1, undefined, undefined, residual);

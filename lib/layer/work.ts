@@ -31,18 +31,18 @@ export interface RoutedRows {
 }
 
 /** Numbers of weights in a layer, without biases. */
-export interface LayerParameters {
+export interface WeightCounts {
   readonly router: number;
-  readonly expert: ExpertParameters;
+  readonly expert: ExpertWeightCounts;
   /** Of the shared expert; zeros if there is none. */
-  readonly shared: ExpertParameters;
+  readonly shared: ExpertWeightCounts;
   readonly sharedGate: number;
 }
 
 /** The matrices of the first products. */
 const firstRoles = ["gate", "up", "multiplier"] as const;
 
-export interface ExpertParameters {
+export interface ExpertWeightCounts {
   /** Of the first products. */
   readonly gateUp: number;
   readonly down: number;
@@ -52,12 +52,12 @@ export interface ExpertParameters {
  * Counts a layer's weights.
  * @param sharedWidth width of the shared expert; default the description's, which is rounded up to a multiple of I.
  */
-export function layerParameters(
+export function countWeights(
   description: LayerDescription,
   sharedWidth = description.sharedExperts * description.intermediateSize,
-): LayerParameters {
+): WeightCounts {
   const { hiddenSize, intermediateSize, numExperts, sharedGate } = description;
-  const expert = (width: number): ExpertParameters => ({
+  const expert = (width: number): ExpertWeightCounts => ({
     gateUp: presentRoles(firstRoles, description).length * width * hiddenSize,
     down: width * hiddenSize,
   });
@@ -70,12 +70,12 @@ export function layerParameters(
 }
 
 /** Weights of a layer, counting `experts` of its experts: E for all, k for those that one token uses. */
-export function totalParameters({ router, expert, shared, sharedGate }: LayerParameters, experts: number): number {
+export function totalWeights({ router, expert, shared, sharedGate }: WeightCounts, experts: number): number {
   return router + sharedGate + experts * expertSize(expert) + expertSize(shared);
 }
 
 /** Weights of one expert. */
-export function expertSize({ gateUp, down }: ExpertParameters): number {
+export function expertSize({ gateUp, down }: ExpertWeightCounts): number {
   return gateUp + down;
 }
 
@@ -106,10 +106,10 @@ export function layerWork(
   description: LayerDescription,
   { tokens, rows, touchedExperts }: RoutedRows,
   dtype: DType,
-  parameters: LayerParameters = layerParameters(description),
+  counts: WeightCounts = countWeights(description),
 ): LayerWork {
   const { hiddenSize, intermediateSize, sharedExperts, formats } = description;
-  const { router, expert, shared, sharedGate } = parameters;
+  const { router, expert, shared, sharedGate } = counts;
   const none: Work = { operations: 0, weightBytes: 0 };
   const forAll = (size: number, bytes: number): Work => ({ operations: 2 * tokens * size, weightBytes: size * bytes });
   const forChosen = (size: number, bytes: number): Work => ({
@@ -164,10 +164,10 @@ export function expectedWork(
   description: LayerDescription,
   tokens: number,
   dtype: DType,
-  parameters?: LayerParameters,
+  counts?: WeightCounts,
 ): ExpectedWork {
   const load = expectedRows(description, tokens);
-  const { operations, weightBytes, activationBytes } = layerWork(description, load, dtype, parameters);
+  const { operations, weightBytes, activationBytes } = layerWork(description, load, dtype, counts);
   const bytes = weightBytes + activationBytes;
   return {
     tokens,

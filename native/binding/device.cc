@@ -183,10 +183,10 @@ std::shared_ptr<void> DeviceObject::staging(Napi::Env env, size_t bytes) {
 }
 
 Napi::Value DeviceObject::promise(Napi::Env env, std::function<Status()> work, Uses uses,
-                                  std::function<Napi::Value(Napi::Env)> result) {
+                                  std::function<Napi::Value(Napi::Env)> result, Told told) {
   const Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env);
   await(env, std::unique_ptr<Completion>(new Completion{deferred, std::move(result)}),
-        [&](Stream::Done done) { stream(env).enqueue(std::move(work), std::move(uses), std::move(done)); });
+        [&](Stream::Done done) { stream(env).enqueue(std::move(work), std::move(uses), std::move(done), told); });
   return deferred.Promise();
 }
 

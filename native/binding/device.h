@@ -38,9 +38,10 @@ class DeviceObject : public Object<DeviceObject> {
   // Memory that results pass through on their way into an array of JavaScript's. It is used again once nobody else has
   // it, because fresh memory would cost more than the copy: the system clears it page by page.
   std::shared_ptr<void> staging(Napi::Env env, size_t bytes);
-  // Enqueues `work`. The promise resolves to result(env) once it and all earlier work are done.
+  // Enqueues `work`. The promise resolves to result(env) once it and all earlier work are done, or rejects with the
+  // failure that it is told.
   Napi::Value promise(Napi::Env env, std::function<Status()> work, Uses uses,
-                      std::function<Napi::Value(Napi::Env)> result);
+                      std::function<Napi::Value(Napi::Env)> result, Told told = Told::first);
 
  private:
   struct Completion;

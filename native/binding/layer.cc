@@ -36,6 +36,7 @@ void LayerObject::define(Napi::Env env) {
                                        InstanceAccessor<&LayerObject::byte_length>("byteLength"),
                                        InstanceMethod<&LayerObject::parts>("parts"),
                                        InstanceMethod<&LayerObject::checksums>("checksums"),
+                                       InstanceMethod<&LayerObject::weights_set>("weightsSet"),
                                        InstanceMethod<&LayerObject::free>("free"),
                                    }));
 }
@@ -368,12 +369,26 @@ Napi::Value LayerObject::checksums(const Napi::CallbackInfo& info) {
     *sums = target->checksums();
     return Status();
   };
-  return device().promise(info.Env(), work, std::move(uses), [sums](Napi::Env env) -> Napi::Value {
+  const auto result = [sums](Napi::Env env) -> Napi::Value {
     const Napi::ArrayBuffer memory = new_array_buffer(env, sums->size() * sizeof(uint64_t));
     Napi::BigUint64Array result = Napi::BigUint64Array::New(env, sums->size(), memory, 0);
     std::copy(sums->begin(), sums->end(), result.Data());
     return result;
-  });
+  };
+  return device().promise(info.Env(), work, std::move(uses), result, Told::own);
+}
+
+Napi::Value LayerObject::weights_set(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Uses uses;
+  uses.reads(layer(env), kWhole);
+  // Unlike synchronize(), this leaves what other work found in its data to the next wait.
+  const auto work = [backend = device().backend(env)] {
+    backend->settle();
+    return Status();
+  };
+  return device().promise(
+      env, work, std::move(uses), [](Napi::Env e) { return e.Undefined(); }, Told::own);
 }
 
 void LayerObject::free(const Napi::CallbackInfo& info) { release(info.Env()); }

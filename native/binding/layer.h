@@ -53,6 +53,7 @@ class LayerObject : public Object<LayerObject> {
   Napi::Value byte_length(const Napi::CallbackInfo& info);
   Napi::Value parts(const Napi::CallbackInfo& info);
   Napi::Value checksums(const Napi::CallbackInfo& info);
+  Napi::Value weights_set(const Napi::CallbackInfo& info);
   void free(const Napi::CallbackInfo& info);
 
   Napi::ObjectReference device_;

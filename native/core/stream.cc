@@ -66,8 +66,8 @@ uint64_t Stream::enqueue(std::function<Status()> work, Uses uses) {
   return push({std::move(work), std::move(uses), nullptr});
 }
 
-void Stream::enqueue(std::function<Status()> work, Uses uses, Done done) {
-  push({std::move(work), std::move(uses), std::move(done)});
+void Stream::enqueue(std::function<Status()> work, Uses uses, Done done, Told told) {
+  push({std::move(work), std::move(uses), std::move(done), told});
 }
 
 Status Stream::run(std::function<Status()> work, Uses uses) {
@@ -131,14 +131,24 @@ void Stream::run_item(Item& item) noexcept {
   Status status = item.uses.run(item.work, item.call);
   const std::chrono::nanoseconds taken = std::chrono::steady_clock::now() - begin;
   busy_nanoseconds_.store(busy_nanoseconds_.load(std::memory_order_relaxed) + taken.count(), std::memory_order_release);
-  // Whoever aborted work knows it, and who reads its results is told.
-  const bool kept = status.code != Code::aborted || item.done;
-  if (failure_.ok() && kept) failure_ = std::move(status);
+  Status told = keep(std::move(status), item);
   // Release what the work kept alive before anybody learns that it is done.
   item.work = nullptr;
   item.uses = {};
   unfinished_.fetch_sub(1, std::memory_order_release);
-  if (item.done) item.done(std::exchange(failure_, Status()));
+  if (item.done) item.done(std::move(told));
+}
+
+Status Stream::keep(Status status, const Item& item) noexcept {
+  if (item.told == Told::own) {
+    // No failure is told twice.
+    if (!status.ok() && status.call == failure_.call) failure_ = Status();
+    return status;
+  }
+  // Whoever aborted work knows it, and who reads its results is told.
+  const bool kept = status.code != Code::aborted || item.done;
+  if (failure_.ok() && kept) failure_ = std::move(status);
+  return item.done ? std::exchange(failure_, Status()) : Status();
 }
 
 }  // namespace moe

@@ -14,12 +14,18 @@
 
 namespace moe {
 
+// Which failures a wait is told, and takes from the next wait.
+enum class Told {
+  first,  // the first since the last wait, whatever it is of
+  own,    // that of its own work, such as of what it reads
+};
+
 // The number of the call whose work this thread is running; 0 outside stream threads.
 uint64_t current_call();
 
 class Stream {
  public:
-  // Runs on the stream's thread after the work, with the failure that was kept for a wait. Must not throw.
+  // Runs on the stream's thread after the work, with the failure that the wait is told. Must not throw.
   using Done = std::function<void(Status)>;
 
   // Throws if the system does not start the thread.
@@ -33,7 +39,7 @@ class Stream {
   // counted from 1. If this throws, nothing is enqueued.
   uint64_t enqueue(std::function<Status()> work, Uses uses = {});
   // Also enqueues a wait, which calls `done`. Enqueues both or, if it throws, neither.
-  void enqueue(std::function<Status()> work, Uses uses, Done done);
+  void enqueue(std::function<Status()> work, Uses uses, Done done, Told told = Told::first);
   // Runs `work` after all earlier work and blocks until it is done; returns the kept failure and clears it.
   Status run(std::function<Status()> work, Uses uses = {});
   // Blocks until all work enqueued so far is done; returns the kept failure and clears it.
@@ -56,6 +62,7 @@ class Stream {
     std::function<Status()> work;
     Uses uses;
     Done done;  // empty if nobody waits
+    Told told = Told::first;
     uint64_t call = 0;
     bool last = false;
     bool dropped = false;
@@ -64,6 +71,8 @@ class Stream {
   uint64_t push(Item item);
   void run_items() noexcept;
   void run_item(Item& item) noexcept;
+  // Keeps a failure for the next wait, and returns what the wait for this work is told, if there is one.
+  Status keep(Status status, const Item& item) noexcept;
 
   std::mutex mutex_;
   std::condition_variable wake_;

@@ -78,6 +78,24 @@ describe("MoeLayer.load with config and tensors", () => {
     });
   });
 
+  test("every {e} in a name stands for the expert's number", async () => {
+    using directory = temporaryDirectory();
+    const { config, weights, formula } = await inventedModel();
+    const { layer } = await readFamilyResults("mixtral");
+    const twice = (name: string) => name.replace(/experts\.(\d+)\.(w\d)/, "experts.$1.$2_$1");
+    await writeModel(directory.path, {
+      config,
+      weights: new Map([...weights].map(([name, tensor]) => [twice(name), tensor])),
+    });
+    const tensors = {
+      router: names.router,
+      experts: { gate: `${expert}.w1_{e}.weight`, up: `${expert}.w3_{e}.weight`, down: `${expert}.w2_{e}.weight` },
+    };
+    const given = { layer, device: device(), dtype: "f32", config: formula, tensors } as const;
+    using loaded = await MoeLayer.load(directory.path, given);
+    await expectResults(loaded);
+  });
+
   test("needs no config.json, and no directory", async () => {
     using directory = temporaryDirectory();
     const { weights, formula } = await inventedModel();
@@ -252,6 +270,25 @@ describe("registerFamily", () => {
     ] as const) {
       await writeModel(directory.path, { config: { ...config, model_type: modelType }, weights });
       await expectRejection(MoeLayer.load(directory.path, { layer: 0, device: device() }), "INVALID_ARGUMENT", message);
+    }
+    const layerCounts = [Number.POSITIVE_INFINITY, undefined, -1, 0, 2.5, 4097];
+    layerCounts.forEach((count, index) => {
+      broken(`count_${index}`, { layerCount: () => count as number });
+    });
+    broken("no_text", { prefix: () => 5 as never });
+    broken("no_boolean", { hasExperts: () => "yes" as never });
+    broken("no_names", { tensors: () => [] });
+    for (const [modelType, message] of [
+      ...layerCounts.map(
+        (_, index) => [`count_${index}`, /layerCount\(\) of count_\d: expected an integer from 1 to 4096/] as const,
+      ),
+      ["no_text", /prefix\(\) of no_text: expected a string, got 5/],
+      ["no_boolean", /hasExperts\(\) of no_boolean: expected a boolean, got "yes"/],
+      ["no_names", /tensors\(\) of no_names: expected the names of a layer's tensors, got an empty list/],
+    ] as const) {
+      writeFileSync(join(directory.path, "config.json"), JSON.stringify({ ...config, model_type: modelType }));
+      const opened = openModel(directory.path).then((model) => model.load(0, { device: device() }));
+      await expectRejection(opened, "INVALID_ARGUMENT", message);
     }
     expectError(() => broken("x", { config: 3 as never }), "INVALID_ARGUMENT", /family\.config: expected a function/);
     expectError(

@@ -9,7 +9,7 @@ import { openForTests } from "../support/devices.js";
 import { goldenFile } from "../support/golden.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
-const golden = goldenFile("mixtral_small") as `${string}.safetensors`;
+const golden = goldenFile("mixtral_small");
 
 interface Contents {
   readonly tensors: Map<string, SafetensorsInput>;
@@ -135,6 +135,7 @@ describe("a formula that layers cannot compute is UNSUPPORTED_OPERATION", () => 
     ["activation", set("config", "activation", "sine"), /config\.activation: expected one of .*"swiglu"/],
     ["normalisation", set("config", "norm_kind", "max"), /config\.norm_kind: expected one of "sum", .*, got "max"/],
     ["a field it does not know", set("config", "depth", 2), /config\.depth: expected no such field, got 2/],
+    ["a field that all objects have", set("config", "constructor", "x"), /config\.constructor: expected no such field/],
     [
       "a role it does not know",
       set("tensors", "attention", { name: "b" }),

@@ -2,11 +2,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { toBF16 } from "../../lib/core/dtype.js";
-import { type Device, type LoadOptions, MoeLayer, openDevice, type Tensor } from "../../lib/index.js";
+import { combine, type Device, type LoadOptions, MoeLayer, openDevice, type Tensor } from "../../lib/index.js";
 import { describeLayer } from "../../lib/layer/description/config.js";
 import { LayerParts } from "../../lib/layer/layer_parts.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
+import { expectRejection } from "../support/errors.js";
 import { readFamilyModel, stackExperts } from "./support/family_model.js";
 import { goldenModel, type Model, writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
@@ -42,6 +43,20 @@ describe.each(deviceNames)("a model directory on %s", (deviceName) => {
       3e-6,
     );
     expect(relativeError(await outputOf(layer, model), expected?.outputF64 as Float64Array)).toBeLessThanOrEqual(1e-5);
+  });
+
+  test("leaves errors of other work to who waits for it", async () => {
+    using rows = device().tensor([1, 2], [1, 2]);
+    using rowOfSlot = device().tensor(Int32Array.of(7), [1, 1]);
+    using weights = device().tensor([1], [1, 1]);
+    const model = await goldenModel("mixtral_t1");
+    for (const options of [{}, { dtype: "int8" }] as const) {
+      combine(rows, rowOfSlot, weights).dispose();
+      using layer = await load(model, device(), options);
+      expect(layer.description.numExperts).toBe(model.layerFile.config.numExperts);
+      await expectRejection(device().synchronize(), "ID_OUT_OF_RANGE", /^combine: rowOfSlot/);
+      await device().synchronize();
+    }
   });
 
   test("shards, and names without the base model's prefix, give the same bits", async () => {
@@ -327,9 +342,7 @@ describe("what is missing or wrong is named", () => {
     await expect(MoeLayer.load(directory.path, undefined as never)).rejects.toEqual(
       failure("INVALID_ARGUMENT", /^options: expected an object such as \{ layer: 0, device \}, got undefined$/),
     );
-    await expect(loadIt(7 as never)).rejects.toEqual(
-      failure("INVALID_ARGUMENT", /^directory: expected a path, got 7$/),
-    );
+    await expect(loadIt(7 as never)).rejects.toEqual(failure("INVALID_ARGUMENT", /^path: expected a path, got 7$/));
     const config = join(directory.path, "config.json");
     for (const text of ["", "{", "[]", "null", '{"a":1,"a":2}']) {
       writeFileSync(config, text);

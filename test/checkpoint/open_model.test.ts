@@ -97,6 +97,16 @@ describe("a model directory", () => {
     await expectRejection(model.loadAll({ device: device() }), "DISPOSED", /used after close/);
   });
 
+  test("opens shards also after the signal with which it was opened is aborted", async () => {
+    const controller = new AbortController();
+    const path = familyModelPath("mixtral_sharded_bf16");
+    await using model = await openModel(path, { signal: controller.signal });
+    controller.abort();
+    const { layer } = await readFamilyResults("mixtral_sharded_bf16");
+    using loaded = await model.load(layer, { device: device() });
+    expect(loaded.description).toMatchObject({ weightDType: "bf16" });
+  });
+
   test("takes shards, and names what is missing", async () => {
     await using model = await openModel(familyModelPath("mixtral_sharded_bf16"));
     const { layer } = await readFamilyResults("mixtral_sharded_bf16");
@@ -178,6 +188,18 @@ describe("loadAll", () => {
     await expectRejection(loading, "BAD_CHECKPOINT", /model\.layers\.6/);
   });
 
+  test("throws whatever was thrown", async () => {
+    await using model = await openModel(goldenFile("mixtral_small"));
+    const onProgress = () => {
+      throw undefined;
+    };
+    const thrown = await model.loadAll({ device: device(), onProgress }).then(
+      () => "nothing",
+      (error: unknown) => [error],
+    );
+    expect(thrown).toEqual([undefined]);
+  });
+
   test("packed weights say which files they were made from, even if others take their place", async () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, "model");
@@ -223,6 +245,7 @@ describe("other models", () => {
     await using model = await openModel(goldenFile("mixtral_small"));
     expect(model).toMatchObject({ layerCount: 1, layersWithExperts: [0] });
     expect(model.layer(0).family).toBe("mixtral");
+    expect(model.layer(undefined as never).layer).toBe(0);
     const layers = await model.loadAll({ device: device() });
     expect(layers.size).toBe(1);
     layers.get(0)?.dispose();

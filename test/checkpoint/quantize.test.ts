@@ -7,7 +7,12 @@ import {
   type QuantizeCheckpointOptions,
   quantizeCheckpoint,
 } from "../../lib/checkpoint/quantize/quantize_checkpoint.js";
-import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
+import {
+  SafetensorsFile,
+  type SafetensorsInput,
+  ShardedCheckpoint,
+  writeSafetensors,
+} from "../../lib/checkpoint/safetensors/index.js";
 import { declaredTokens } from "../../lib/checkpoint/schemes/checkpoint_tokens.js";
 import { toBF16 } from "../../lib/core/dtype.js";
 import { openDevice } from "../../lib/devices.js";
@@ -224,6 +229,21 @@ describe("a quantised checkpoint", () => {
     expect(json(out, "vocab.json")).toEqual({ version: "1.0" });
     expect(existsSync(join(out, "config.json"))).toBe(true);
     expect(readdirSync(out)).not.toContain("special_tokens_map.json");
+  });
+
+  test("lists tensors of any name", async () => {
+    const model = await writeModel("named");
+    const index = json(model, "model.safetensors.index.json");
+    const extra: SafetensorsInput = { dtype: "BF16", shape: [2], data: Uint16Array.of(1, 2) };
+    await writeSafetensors(join(model, "extra.safetensors"), new Map([["__proto__", extra]]));
+    const shards = [...Object.entries(index.weight_map), ["__proto__", "extra.safetensors"]];
+    const weightMap = Object.fromEntries(shards);
+    writeFileSync(join(model, "model.safetensors.index.json"), JSON.stringify({ weight_map: weightMap }));
+    const out = fresh();
+    await run(model, out);
+    await using written = await ShardedCheckpoint.open(out);
+    const file = await written.fileOf("__proto__");
+    expect(await file.read("__proto__")).toEqual(extra);
   });
 
   test("tells the errors of its matrices, which are less by least squares", async () => {

@@ -41,13 +41,12 @@ beforeEach(() => {
   Object.assign(failing, { write: false, link: false });
 });
 
-type Path = `${string}.safetensors`;
 const config = { ...exampleConfig, hiddenSize: 8, intermediateSize: 4, numExperts: 2, topK: 1 };
 
 /** A folder, and the path of a layer's file in it. */
 function folder() {
   const directory = temporaryDirectory();
-  const path = join(directory.path, "layer.safetensors") as Path;
+  const path = join(directory.path, "layer.safetensors");
   return {
     path,
     names: () => readdirSync(directory.path).toSorted(),
@@ -328,7 +327,7 @@ describe("a layer over a cache", () => {
     (await load()).dispose();
     using layer = await load();
     expect(layer.cacheStatus?.state).toBe("mapped");
-    const path = join(directory.path, "layer.safetensors") as Path;
+    const path = join(directory.path, "layer.safetensors");
     await layer.save(path);
     using loaded = await MoeLayer.load(path, { device });
     using x = device.tensor(tokens, shape);

@@ -35,6 +35,8 @@ describe("a directory of shards", () => {
     const [first, second] = await Promise.all([checkpoint.fileOf("a"), checkpoint.fileOf("b")]);
     expect(first).toBe(second);
     await expect(checkpoint.fileOf("d")).rejects.toEqual(badCheckpoint(/3\.safetensors: /));
+    await writeSafetensors(join(directory.path, "3.safetensors"), { d: scalar(4) });
+    expect(await scalarOf(checkpoint, "d")).toBe(4);
     await expect(checkpoint.fileOf("e")).rejects.toEqual(
       badCheckpoint(/index\.json: expected a tensor "e", got none of that name \(tensors: 4\)/),
     );

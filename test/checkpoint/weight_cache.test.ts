@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import { MoeLayer, openDevice } from "../../lib/index.js";
+import { combine, MoeLayer, openDevice } from "../../lib/index.js";
 import { deviceNames, isas, openForTests, withIsa } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { modelDirectory, run } from "./support/cached_model.js";
@@ -27,6 +27,22 @@ describe("the cache of packed weights", () => {
       expect(result).toEqual(first.result);
     }
     expect(readdirSync(join(path, ".moe-kernels"))).toHaveLength(3);
+  });
+
+  test("leaves errors of other work to who waits for it", async () => {
+    using directory = await modelDirectory("olmoe_small");
+    using rows = device().tensor([1, 2], [1, 2]);
+    using rowOfSlot = device().tensor(Int32Array.of(7), [1, 1]);
+    using weights = device().tensor([1], [1, 1]);
+    for (const [cache, state] of [
+      [true, "written"],
+      [{ copy: true }, "copied"],
+    ] as const) {
+      combine(rows, rowOfSlot, weights).dispose();
+      using layer = await MoeLayer.load(directory.path, { layer: 0, device: device(), cache });
+      expect(layer.cacheStatus).toMatchObject({ state });
+      await expectRejection(device().synchronize(), "ID_OUT_OF_RANGE", /^combine: rowOfSlot/);
+    }
   });
 
   test("reads nothing from the checkpoint the second time", async () => {

@@ -77,7 +77,7 @@ function damageFile(draw: Draw, path: string): string {
 }
 
 async function load({ path, layer }: FoundModel, device: Device, cache = false): Promise<MoeLayer> {
-  if (layer === undefined) return await MoeLayer.load(path as `${string}.safetensors`, { device });
+  if (layer === undefined) return await MoeLayer.load(path, { device });
   return await MoeLayer.load(path, { layer, device, cache });
 }
 

@@ -54,7 +54,7 @@ function givenRouting(device: Device, { config, expected }: Golden): Routing & D
 
 /** The layer of a file on a device. */
 function load(name: string, device: Device, dtype?: FloatDType): Promise<MoeLayer> {
-  return MoeLayer.load(join(directory, name) as `${string}.safetensors`, { device, ...(dtype && { dtype }) });
+  return MoeLayer.load(join(directory, name), { device, ...(dtype && { dtype }) });
 }
 
 /** The gating rule in a layer's configuration. */

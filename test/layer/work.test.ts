@@ -2,11 +2,11 @@ import { describe, expect, test } from "vitest";
 import { describeLayer, type MoeLayerConfig } from "../../lib/layer/description/config.js";
 import {
   countedRows,
+  countWeights,
   expectedRows,
   expectedWork,
-  layerParameters,
   layerWork,
-  totalParameters,
+  totalWeights,
 } from "../../lib/layer/work.js";
 import { Random } from "../../lib/testing/random.js";
 
@@ -22,16 +22,16 @@ describe("parameters", () => {
     [{ sharedExpert: { intermediateSize: 2 * I } }, E * H + E * 3 * I * H + 3 * 2 * I * H],
     [{ sharedExpert: { intermediateSize: I, gate: "sigmoid" } }, E * H + (E + 1) * 3 * I * H + H],
     [{ sharedExpert: { intermediateSize: I, gate: "softmax" } }, E * H + (E + 1) * 3 * I * H + 2 * H],
-  ])("%j", (more, count) => expect(totalParameters(layerParameters(described(more)), E)).toBe(count));
+  ])("%j", (more, count) => expect(totalWeights(countWeights(described(more)), E)).toBe(count));
 
   test("a shared expert of its own width", () => {
     const description = described({ sharedExpert: { intermediateSize: I + 1 } });
-    expect(layerParameters(description, I + 1).shared).toEqual({ gateUp: 2 * (I + 1) * H, down: (I + 1) * H });
-    expect(layerParameters(description).shared).toEqual({ gateUp: 2 * 2 * I * H, down: 2 * I * H });
+    expect(countWeights(description, I + 1).shared).toEqual({ gateUp: 2 * (I + 1) * H, down: (I + 1) * H });
+    expect(countWeights(description).shared).toEqual({ gateUp: 2 * 2 * I * H, down: 2 * I * H });
   });
 
   test("parameters that one token uses", () => {
-    expect(totalParameters(layerParameters(described()), k)).toBe(E * H + k * 3 * I * H);
+    expect(totalWeights(countWeights(described()), k)).toBe(E * H + k * 3 * I * H);
   });
 
   test.each([
@@ -39,7 +39,7 @@ describe("parameters", () => {
     [{ hiddenSize: 4096, intermediateSize: 14336, numExperts: 8, topK: 2 }, 32, 45.1e9],
     [{ hiddenSize: 7168, intermediateSize: 2048, numExperts: 256, topK: 8 }, 58, 653.9e9],
   ])("published models %j", (sizes, layers, count) => {
-    const total = layers * totalParameters(layerParameters(describeLayer(sizes, "bf16")), sizes.numExperts);
+    const total = layers * totalWeights(countWeights(describeLayer(sizes, "bf16")), sizes.numExperts);
     expect(Math.abs(total / count - 1)).toBeLessThan(2e-3);
   });
 });

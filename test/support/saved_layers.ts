@@ -42,7 +42,7 @@ export function layerOf(device: Device, given: LayerOptions, biases = true): Moe
 /** Saves a layer and loads it again on its device. */
 export async function saved(layer: MoeLayer): Promise<MoeLayer> {
   using directory = temporaryDirectory();
-  const path = join(directory.path, "layer.safetensors") as `${string}.safetensors`;
+  const path = join(directory.path, "layer.safetensors");
   await layer.save(path);
   return await MoeLayer.load(path, { device: layer.device });
 }

@@ -107,9 +107,11 @@ describe("MoeLayer", () => {
 
   test("is loaded asynchronously", () => {
     expectTypeOf(MoeLayer.load("model", { layer: 0, device, dtype: "bf16" })).resolves.toEqualTypeOf<MoeLayer>();
-    // @ts-expect-error which layer is required
-    MoeLayer.load("model", { device });
     expectTypeOf(MoeLayer.load("layer.safetensors", { device, dtype: "bf16" })).resolves.toEqualTypeOf<MoeLayer>();
+    const folder: string = "saved";
+    expectTypeOf(MoeLayer.load(`${folder}/layer.safetensors`, { device })).resolves.toEqualTypeOf<MoeLayer>();
+    // @ts-expect-error a layer file has no cache
+    MoeLayer.load("layer.safetensors", { device, cache: true });
   });
 
   test("needs every expert's up and down projections", () => {

@@ -14,7 +14,7 @@ export interface ModelFamily {
   readonly architecture?: string;
   /** Whether a config.json without a `model_type` is the family's; absent if there are none. */
   recognizes?(fields: ConfigFields): boolean;
-  /** The number of layers, dense ones included. */
+  /** The number of layers, dense ones included; at most 4096. */
   layerCount(fields: ConfigFields): number;
   /** How layers are numbered, for errors; absent for plain decoders. */
   readonly numbering?: string;

@@ -1,5 +1,5 @@
-import { invalidArgument } from "../../core/errors.js";
-import { callback, type Fields, list, object, optional, text } from "../../core/options.js";
+import { invalidArgument, unexpected } from "../../core/errors.js";
+import { boolean, callback, type Fields, integer, list, object, optional, text } from "../../core/options.js";
 import { withoutUndefined } from "../../core/without_undefined.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
@@ -8,7 +8,7 @@ import { dbrx } from "./dbrx.js";
 import { deepseek, deepseekV2 } from "./deepseek_v2.js";
 import { deepseekV3, deepseekV32, dots1, glm4Moe, glm4MoeLite, glm4vMoe, glmMoeDsa, kimiK2 } from "./deepseek_v3.js";
 import { ernie45Moe } from "./ernie4_5_moe.js";
-import type { Family, ModelFamily } from "./family.js";
+import { type Family, type ModelFamily, maximumLayers } from "./family.js";
 import { gptOss } from "./gpt_oss.js";
 import { graniteMoe, graniteMoeHybrid, graniteMoeShared } from "./granitemoe.js";
 import { hunyuan } from "./hunyuan.js";
@@ -123,14 +123,27 @@ export function registerFamily(family: ModelFamily): void {
   const read = familyOption(family, "family");
   const { modelType } = read;
   if (known.has(modelType)) throw invalidArgument("family.modelType", "one that is not known yet", modelType);
+  const resultOf = (method: keyof ModelFamily) => `${method}() of ${modelType}`;
   const config: Family["config"] = (fields, layer) =>
-    layerConfig(read.config(fields, layer), `config() of ${modelType}`) as MoeLayerConfig;
+    layerConfig(read.config(fields, layer), resultOf("config")) as MoeLayerConfig;
   known.set(modelType, {
     ...withoutUndefined(read),
+    ...(read.recognizes && {
+      recognizes: (fields) => boolean(read.recognizes?.(fields), resultOf("recognizes")),
+    }),
+    layerCount: (fields) => integer(1, maximumLayers)(read.layerCount(fields), resultOf("layerCount")),
+    ...(read.hasExperts && {
+      hasExperts: (fields, layer) => boolean(read.hasExperts?.(fields, layer), resultOf("hasExperts")),
+    }),
     config,
+    ...(read.prefix && {
+      prefix: (fields, layer) => text(read.prefix?.(fields, layer), resultOf("prefix")),
+    }),
     tensors: (prefix, fields, layer) => {
-      const [formula, place] = [config(fields, layer), `tensors() of ${modelType}`];
-      return list(layerTensorNames)(read.tensors(prefix, fields, layer), place).map((tensors, index) => {
+      const [formula, place] = [config(fields, layer), resultOf("tensors")];
+      const schemes = list(layerTensorNames)(read.tensors(prefix, fields, layer), place);
+      if (schemes.length === 0) throw unexpected(place, "the names of a layer's tensors", "an empty list");
+      return schemes.map((tensors, index) => {
         checkTensorNames(tensors, formula, `${place}[${index}]`);
         return tensors;
       });

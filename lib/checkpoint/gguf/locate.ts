@@ -4,7 +4,7 @@ import { weightFormat } from "../../core/weight_formats.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import type { Locator, NamedWeight } from "../locate.js";
+import { type Locator, type NamedWeight, nameOf } from "../locate.js";
 import type { QuantizedBytes, TensorRange } from "../located_weight.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { blockTypes, convertBlocks } from "./blocks/convert.js";
@@ -33,7 +33,7 @@ interface Source {
  */
 export function ggufLocator({ files, config }: Source): Locator {
   return async ({ weight, shape, expert, piece }) => {
-    const name = weight.name.replace("{e}", String(expert));
+    const name = nameOf(weight, expert);
     const file = files.fileOf(name);
     const place = tensorPlace(file.path, name);
     const { type, byteLength: allBytes } = file.info(name);
@@ -93,7 +93,7 @@ function scaleRange(
   expert: number,
   count: number,
 ): TensorRange | undefined {
-  const name = weight.name.replace("{e}", String(expert)).replace(/\.weight$/, ".scale");
+  const name = nameOf(weight, expert).replace(/\.weight$/, ".scale");
   if (!files.has(name)) return undefined;
   const file = files.fileOf(name);
   const place = tensorPlace(file.path, name);

@@ -5,7 +5,7 @@ import { badCheckpoint } from "../bad_checkpoint.js";
 import { ConfigFields } from "../config_fields.js";
 import { type Family, maximumLayers } from "../families/family.js";
 import { checkLayer, layersWithExperts } from "../layers_with_experts.js";
-import type { LayerTensors, NamedWeight } from "../locate.js";
+import { type LayerTensors, type NamedWeight, nameOf } from "../locate.js";
 import { architectureOf, type FamilyFields } from "./architectures.js";
 import { GgufFields } from "./fields.js";
 import type { SplitGguf } from "./split.js";
@@ -116,6 +116,6 @@ function experts(block: string, has: (name: string) => boolean): ExpertWeights<N
     };
   }
   const single = (matrix: string) => ({ name: `${block}.ffn_${matrix}.{e}.weight` });
-  const isSingle = !has(whole.up.name) && has(single("up").name.replace("{e}", "0"));
+  const isSingle = !has(whole.up.name) && has(nameOf(single("up"), 0));
   return isSingle ? { gate: single("gate"), up: single("up"), down: single("down") } : whole;
 }

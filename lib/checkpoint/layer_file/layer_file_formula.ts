@@ -110,7 +110,7 @@ export function unsupported(path: string, problem: string): MoeError {
 
 function checkKnown(path: string, json: JsonObject): void {
   for (const [field, value] of Object.entries(json)) {
-    const names = (choices as Record<string, ReadonlyMap<string, unknown>>)[field];
+    const names = Object.hasOwn(choices, field) ? choices[field as keyof typeof choices] : undefined;
     if (names === undefined ? otherFields.includes(field) : typeof value !== "string" || names.has(value)) continue;
     const expected = names
       ? `one of ${[...names.keys()].map((name) => JSON.stringify(name)).join(", ")}`

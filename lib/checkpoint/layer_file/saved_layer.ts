@@ -8,7 +8,6 @@ import { layerConfig, type MoeLayerConfig } from "../../layer/description/config
 import { configOf } from "../../layer/description/config_of.js";
 import type { WeightStorage } from "../../layer/description/storage.js";
 import type { LayerParts } from "../../layer/layer_parts.js";
-import { sharedWidth } from "../../layer/weights/held_tensors.js";
 import { badCheckpoint, checkedAt } from "../bad_checkpoint.js";
 import type { SafetensorsFile } from "../safetensors/file.js";
 import { type JsonObject, parseJsonObject } from "../safetensors/strict_json.js";
@@ -34,7 +33,7 @@ const version = "2";
 export function savedMetadata(parts: LayerParts): Readonly<Record<string, string>> {
   const { description } = parts;
   const { formats, biasDType, separateGate, tokenFormat, bank, sharedExperts } = description;
-  const config = configOf(description, sharedExperts > 0 ? sharedWidth(parts) : undefined);
+  const config = configOf(description, sharedExperts > 0 ? parts.onDevice.sharedWidth : undefined);
   return {
     layer_version: version,
     config: JSON.stringify(config),

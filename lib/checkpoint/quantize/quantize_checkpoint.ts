@@ -69,7 +69,7 @@ export async function quantizeCheckpoint(
   const folder = await OutputFolder.open(directory, out, state, existing);
   const bytesBefore = await totalBytes(files, checkpoint);
   const errors: MatrixError[] = [];
-  const weightMap: Record<string, string> = {};
+  const weightMap = new Map<string, string>();
   let [bytesDone, bytesAfter, resumed] = [0, 0, 0];
   const report = (bytes: number) => {
     bytesDone += bytes;
@@ -83,14 +83,15 @@ export async function quantizeCheckpoint(
     } else await writeFile(path, file, { checkpoint, device: options.device, format, layout, scale, report });
     await using written = await SafetensorsFile.open(path);
     for (const [name, { byteLength }] of written.tensors) {
-      weightMap[name] = file.name;
+      weightMap.set(name, file.name);
       bytesAfter += byteLength;
     }
     errors.push(...readErrors(written));
   }
   await folder.copyFrom(directory);
   const config = { ...model.all, quantization_config: layout.configuration(await ignoredModules(files, checkpoint)) };
-  await folder.complete({ metadata: { total_size: bytesAfter }, weight_map: weightMap }, config);
+  const index = { metadata: { total_size: bytesAfter }, weight_map: Object.fromEntries(weightMap) };
+  await folder.complete(index, config);
   return { out, format: format.name, scale, files: files.length, resumed, bytesBefore, bytesAfter, errors };
 }
 

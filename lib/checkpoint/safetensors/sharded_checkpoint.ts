@@ -25,22 +25,20 @@ export class ShardedCheckpoint implements AsyncDisposable {
   readonly path: string;
   /** The shard of every tensor, relative to the directory. */
   readonly shards: ReadonlyMap<string, string>;
-  readonly #options: OpenOptions;
   readonly #open = new Map<string, Promise<SafetensorsFile>>();
   #closed = false;
 
-  private constructor(directory: string, path: string, shards: ReadonlyMap<string, string>, options: OpenOptions) {
+  private constructor(directory: string, path: string, shards: ReadonlyMap<string, string>) {
     this.directory = directory;
     this.path = path;
     this.shards = shards;
-    this.#options = options;
   }
 
   /**
    * Opens a directory. If it has both a single file and an index, the single file is used, as in Transformers.
    * @throws BAD_CHECKPOINT if there is neither, or if the index is malformed or lists files that do not exist or lie
    * outside the directory.
-   * @param options.signal stops the reading of the index and of headers, including those of shards opened later.
+   * @param options.signal stops the reading of the index or of the single file's header.
    */
   static async open(directory: string, options: OpenOptions = {}): Promise<ShardedCheckpoint> {
     const checkpoint = await ShardedCheckpoint.find(directory, options);
@@ -55,13 +53,13 @@ export class ShardedCheckpoint implements AsyncDisposable {
     if (await exists(single)) {
       const file = await SafetensorsFile.open(single, read);
       const shards = new Map(Array.from(file.tensors.keys(), (name) => [name, singleName]));
-      const checkpoint = new ShardedCheckpoint(directory, single, shards, read);
+      const checkpoint = new ShardedCheckpoint(directory, single, shards);
       checkpoint.#open.set(singleName, Promise.resolve(file));
       return checkpoint;
     }
     const index = join(directory, indexName);
     if (!(await exists(index))) return undefined;
-    return new ShardedCheckpoint(directory, index, await readIndex(directory, index, read.signal), read);
+    return new ShardedCheckpoint(directory, index, await readIndex(directory, index, read.signal));
   }
 
   /** Whether one of the files has a tensor of this name. */
@@ -83,8 +81,12 @@ export class ShardedCheckpoint implements AsyncDisposable {
         `expected a tensor ${JSON.stringify(name)}, got none of that name (tensors: ${this.shards.size})`,
       );
     }
-    const opened = this.#open.get(shard) ?? this.#openShard(shard);
+    const open = this.#open.get(shard);
+    if (open !== undefined) return open;
+    const opened = this.#openShard(shard);
     this.#open.set(shard, opened);
+    // What was in the way may be gone when the shard is next asked for.
+    opened.catch(() => this.#open.delete(shard));
     return opened;
   }
 
@@ -101,7 +103,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
   }
 
   async #openShard(shard: string): Promise<SafetensorsFile> {
-    const file = await SafetensorsFile.open(join(this.directory, shard), this.#options);
+    const file = await SafetensorsFile.open(join(this.directory, shard));
     for (const [name, shardOfName] of this.shards) {
       if (shardOfName === shard && !file.tensors.has(name)) {
         await file.close();

@@ -22,7 +22,7 @@ export async function layerFile(path: string): Promise<Workload> {
     }),
     load: async (device, { dtype, tokenFormat = "none" }, onProgress) => {
       const report = ({ bytesRead, bytesTotal }: Progress) => onProgress(bytesRead / bytesTotal);
-      return await MoeLayer.load(path as `${string}.safetensors`, {
+      return await MoeLayer.load(path, {
         device,
         tokenFormat,
         onProgress: report,

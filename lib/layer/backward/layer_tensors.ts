@@ -255,14 +255,10 @@ function views(layer: DeviceLayer, memory: ExpertMemory, owner: "experts" | "sha
   };
 }
 
-function sharedWidth({ description, record }: DeviceLayer): number {
-  return record.sharedWidth ?? description.sharedExperts * description.intermediateSize;
-}
-
 /** Whether the shared expert is one of the experts as it is. */
 function isOneExpert(layer: DeviceLayer): boolean {
   const { sharedExperts, intermediateSize } = layer.description;
-  return sharedExperts === 1 && sharedWidth(layer) === intermediateSize;
+  return sharedExperts === 1 && layer.sharedWidth === intermediateSize;
 }
 
 function sharedGradients(layer: DeviceLayer, memory: ExpertMemory): ExpertTensors | undefined {
@@ -270,7 +266,7 @@ function sharedGradients(layer: DeviceLayer, memory: ExpertMemory): ExpertTensor
   if (sharedExperts === 0) return undefined;
   if (isOneExpert(layer)) return views(layer, memory, "shared", bank.count);
   const first = views(layer, memory, "shared", bank.count);
-  const width = sharedWidth(layer);
+  const width = layer.sharedWidth;
   const shapes: Readonly<Record<string, Shape>> = {
     down: [hiddenSize, width],
     gateBias: [width],
@@ -298,7 +294,7 @@ function gatherShared(layer: DeviceLayer, memory: ExpertMemory, shared: ExpertTe
     using zeros = device.zeros(repeated.shape, repeated.dtype);
     copyAll(zeros, repeated);
   }
-  const width = sharedWidth(layer);
+  const width = layer.sharedWidth;
   for (let index = 0; index < sharedExperts; index++) {
     const first = index * intermediateSize;
     const count = Math.min(intermediateSize, width - first);

@@ -62,6 +62,9 @@ export function formatsOf({ shared, ...experts }: LayerFormats, set: ExpertSet):
 /** The roles of experts' matrices. */
 export const matrixRoles = ["gate", "up", "multiplier", "down"] as const satisfies readonly (keyof ExpertFormats)[];
 
+/** One of them. */
+export type MatrixRole = (typeof matrixRoles)[number];
+
 /** The roles of experts' biases. */
 export const biasRoles = ["gateBias", "upBias", "downBias"] as const;
 

@@ -7,11 +7,18 @@ import type { WeightFormatName } from "../../core/weight_format.js";
 import { type InputField, isPlain, weightFormat } from "../../core/weight_formats.js";
 import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
 import { quantizedTensors } from "../../operators/experts/quantized_weight.js";
-import { biasRoles, type ExpertSet, formatsOf, matrixRoles, presentRoles } from "../description/storage.js";
+import {
+  biasRoles,
+  type ExpertSet,
+  formatsOf,
+  type MatrixRole,
+  matrixRoles,
+  presentRoles,
+} from "../description/storage.js";
 import type { LayerParts } from "../layer_parts.js";
 import { expertShapes } from "./expert_weights.js";
 import { extraRouters } from "./extra_routers.js";
-import { divides, type MatrixRole } from "./quantizing.js";
+import { divides } from "./quantizing.js";
 
 /** A tensor of a layer's weights as the layer holds it. */
 export interface HeldTensor {
@@ -68,11 +75,6 @@ export function heldTensors(parts: LayerParts): readonly HeldTensor[] {
   return held;
 }
 
-/** The width of the shared expert: as it was given or, if that is not known, filled up with zeros as it is stored. */
-export function sharedWidth({ description, onDevice: { record } }: LayerParts): number {
-  return record.sharedWidth ?? description.sharedExperts * description.intermediateSize;
-}
-
 /** The tensors of an expert that is stored as several, side by side: columns of `down`, rows of the others. */
 function expertTensors(
   parts: LayerParts,
@@ -82,8 +84,8 @@ function expertTensors(
   biasDType: FloatDType,
 ): readonly HeldTensor[] {
   const { hiddenSize, intermediateSize, formats } = parts.description;
-  const { record } = parts.onDevice;
-  const shapes = expertShapes(hiddenSize, set === "shared" ? sharedWidth(parts) : intermediateSize);
+  const { record, sharedWidth } = parts.onDevice;
+  const shapes = expertShapes(hiddenSize, set === "shared" ? sharedWidth : intermediateSize);
   const storedShapes = expertShapes(hiddenSize, intermediateSize);
   const joined = (place: string, dtype: DType, part: Shape, whole: Shape, axis: number, copy: CopyOf): HeldTensor => ({
     name: `${name}.${place}`,

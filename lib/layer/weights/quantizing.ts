@@ -9,14 +9,12 @@ import {
   type ExpertSet,
   formatsOf,
   isUniform,
+  type MatrixRole,
   matrixRoles,
   type WeightDTypes,
 } from "../description/storage.js";
 import { type ExpertWeights, expertShare } from "./expert_weights.js";
 import { withMatrices } from "./linear.js";
-
-/** The roles of an expert's matrices. */
-export type MatrixRole = keyof ExpertFormats;
 
 /** Which matrices of a layer are quantised when they are set, and how. */
 export interface Quantizing extends QuantizeOptions {

@@ -1,13 +1,12 @@
-import type { ExpertFormats, WeightParts } from "../../core/backend.js";
+import type { WeightParts } from "../../core/backend.js";
 import type { InputField } from "../../core/weight_formats.js";
 import type { WeightRole } from "../../core/weight_role.js";
-import type { ExpertSet } from "../description/storage.js";
+import type { ExpertSet, MatrixRole } from "../description/storage.js";
 
 /** Which experts a bias belongs to, or `layer` for the router's and the shared gate's. */
 export type BiasOwner = "layer" | "experts" | "shared";
 
 type BiasRole = WeightRole | "selectionBias";
-type MatrixRole = keyof ExpertFormats;
 
 /** What a layer's description does not tell of the weights that it was given. */
 export class WeightRecord {

@@ -55,6 +55,9 @@ export class ReferenceLayer implements LayerHandle {
     return {};
   }
 
+  /** Weights are set within the calls. */
+  async weightsSet(): Promise<void> {}
+
   async checksums(): Promise<BigUint64Array> {
     return new BigUint64Array(0);
   }

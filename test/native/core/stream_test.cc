@@ -61,6 +61,38 @@ MOE_TEST(a_stream_hands_the_first_failure_to_one_wait) {
   MOE_CHECK(stream.wait().ok());
 }
 
+MOE_TEST(a_wait_for_content_is_told_of_it_alone) {
+  struct Memory : moe::Content {};
+  const auto memory = std::make_shared<Memory>();
+  std::atomic<int> told{0};
+  Code codes[2] = {};
+  const auto wait_for_memory = [&](Stream& stream, Code* code) {
+    moe::Uses uses;
+    uses.reads(memory, moe::kWhole);
+    stream.enqueue([] { return Status(); }, std::move(uses),
+                   [&told, code](Status status) {
+                     *code = status.code;
+                     ++told;
+                   },
+                   moe::Told::own);
+  };
+  const auto write_memory = [&](Stream& stream) {
+    moe::Uses uses;
+    uses.writes(memory, moe::kWhole);
+    stream.enqueue([] { return Status(Code::out_of_memory, "of the content"); }, std::move(uses));
+  };
+  Stream stream;
+  stream.enqueue([] { return Status(Code::id_out_of_range, "of other work"); });
+  wait_for_memory(stream, &codes[0]);
+  MOE_CHECK_EQUAL(stream.wait().message, "of other work");
+  write_memory(stream);
+  wait_for_memory(stream, &codes[1]);
+  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK_EQUAL(told.load(), 2);
+  MOE_CHECK(codes[0] == Code::ok);
+  MOE_CHECK(codes[1] == Code::out_of_memory);
+}
+
 MOE_TEST(a_stream_survives_work_that_throws) {
   Stream stream;
   stream.enqueue([]() -> Status { throw std::bad_alloc(); });
