@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "cpu/gemm/unpack_field.h"
 #include "cpu/layer/forward_state.h"
 #include "cpu/layer/pass.h"
-#include "cpu/layer/weight_copies.h"
 
 namespace moe::cpu {
 
@@ -49,12 +49,13 @@ Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return
 
 Status CpuLayer::copy_selection_bias(const TensorView& target) {
   MOE_TRY(weights_.check_file());
-  return cpu::copy_selection_bias(weights_, context_.kernels, target);
+  return weights_.copy_selection_bias(target);
 }
 
 Status CpuLayer::copy_field(WeightRole role, int64_t expert, QuantizedField field, const TensorView& target) {
   MOE_TRY(weights_.check_file());
-  return cpu::copy_field(weights_, context_.team, role, expert, field, target);
+  const LayerWeights::Matrix of = weights_.matrix(role, expert);
+  return unpack_field(of.packed, of.expert, of.up, field, context_.team, target);
 }
 
 std::unique_ptr<ForwardState> CpuLayer::new_state() { return std::make_unique<CpuForwardState>(); }
