@@ -27,13 +27,17 @@ TensorView optional_tensor(Napi::Env env, Napi::Value value, Uses& uses, Access 
   return tensor(env, value, uses, access);
 }
 
-int64_t integer(Napi::Env env, Napi::Value value, const char* name) {
-  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+std::optional<int64_t> find_integer(Napi::Value value) {
+  double number = NAN;
+  napi_get_value_double(value.Env(), value, &number);
   // Beyond 2^53 a double cannot tell neighbouring integers apart.
-  if (!(std::trunc(number) == number && std::abs(number) <= 0x1p53)) {
-    throw_error(env, {Code::invalid_argument, std::string(name) + ": expected an integer, got " + text_of(value)});
-  }
+  if (!(std::trunc(number) == number && std::abs(number) <= 0x1p53)) return std::nullopt;
   return static_cast<int64_t>(number);
+}
+
+int64_t integer(Napi::Env env, Napi::Value value, const char* name) {
+  if (const std::optional<int64_t> number = find_integer(value)) return *number;
+  throw_error(env, {Code::invalid_argument, std::string(name) + ": expected an integer, got " + text_of(value)});
 }
 
 std::string text_of(Napi::Value value) {

@@ -36,6 +36,9 @@ WeightView weight(Napi::Env env, Napi::Value value, Uses& uses);
 WeightView optional_weight(Napi::Env env, Napi::Value value, Uses& uses);
 const WeightFormat* weight_format(Napi::Env env, Napi::Value value);
 
+// The integer that a number is, if it is one.
+std::optional<int64_t> find_integer(Napi::Value value);
+// Like find_integer(), but throws if there is none.
 int64_t integer(Napi::Env env, Napi::Value value, const char* name);
 // A bigint that is an address other than null.
 void* address(Napi::Env env, Napi::Value value, const char* name);

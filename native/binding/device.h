@@ -54,7 +54,8 @@ class DeviceObject : public Object<DeviceObject> {
   void await(Napi::Env env, std::unique_ptr<Completion> made, const std::function<void(Stream::Done)>& enqueue);
   // Makes the device unusable for new calls. `closed`, if there is one, settles when all work is done.
   void end_stream(Napi::Env env, std::optional<Napi::Promise::Deferred> closed);
-  // Tensors, layers and work that still hold the backend, or memory that results pass through, keep it alive.
+  // Gives up the backends and the memory that results pass through. Tensors, layers and work that still hold them keep
+  // them alive.
   void let_go();
   static void complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion) noexcept;
   using Completions = Napi::TypedThreadSafeFunction<DeviceObject, Completion, &DeviceObject::complete>;

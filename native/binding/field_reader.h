@@ -1,10 +1,9 @@
 // Reads a description of core/operators from a JavaScript object that has its fields under the same names.
 #pragma once
 
-#include <cmath>
-#include <limits>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "binding/arguments.h"
 #include "binding/packed_experts.h"
@@ -63,12 +62,9 @@ class FieldReader {
       const napi_status status = napi_get_value_bigint_uint64(env_, value, &target, &lossless);
       if (status != napi_ok || !lossless) fail(place(name), "a bigint from 0 to 2^64 - 1", value);
     } else if constexpr (std::is_integral_v<Value>) {
-      double number = NAN;
-      napi_get_value_double(env_, value, &number);
-      // Beyond 2^53 a double cannot tell neighbouring integers apart.
-      constexpr double kLargest = sizeof(Value) < 8 ? static_cast<double>(std::numeric_limits<Value>::max()) : 0x1p53;
-      if (!(std::trunc(number) == number && std::abs(number) <= kLargest)) fail(place(name), "an integer", value);
-      target = static_cast<Value>(number);
+      const std::optional<int64_t> number = find_integer(value);
+      if (!number || !std::in_range<Value>(*number)) fail(place(name), "an integer", value);
+      target = static_cast<Value>(*number);
     } else if constexpr (std::is_floating_point_v<Value>) {
       double number = 0;
       if (napi_get_value_double(env_, value, &number) != napi_ok) fail(place(name), "a number", value);

@@ -113,8 +113,7 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   result.layer_ = std::shared_ptr<Layer>(
       layer.release(), [backend = owner.backend(env), host, stored = std::move(stored)](Layer* l) { delete l; });
   if (budget != nullptr) budget->report(env);
-  result.reported_ = static_cast<int64_t>(result.layer_->bytes() + result.layer_->host_bytes());
-  Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
+  result.report(env);
   return object;
 }
 
@@ -122,8 +121,11 @@ void LayerObject::Finalize(Napi::BasicEnv env) { release(env); }
 
 void LayerObject::release(Napi::BasicEnv env) {
   layer_.reset();
-  if (reported_ != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
-  reported_ = 0;
+  reported_.set(env, 0);
+}
+
+void LayerObject::report(Napi::BasicEnv env) {
+  reported_.set(env, static_cast<int64_t>(layer_->bytes() + layer_->host_bytes()));
 }
 
 const std::shared_ptr<Layer>& LayerObject::layer(Napi::Env env) const {
@@ -208,7 +210,8 @@ void LayerObject::copy_selection_bias(const Napi::CallbackInfo& info) {
   WeightCopies& copies = this->copies(env);
   uses.reads(source, kWhole);
   device().enqueue(
-      env, "copySelectionBias", [source, &copies, target] { return copies.copy_selection_bias(target); }, std::move(uses));
+      env, "copySelectionBias", [source, &copies, target] { return copies.copy_selection_bias(target); },
+      std::move(uses));
 }
 
 void LayerObject::copy_field(const Napi::CallbackInfo& info) {
@@ -348,7 +351,10 @@ Napi::Value LayerObject::stage_times(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value LayerObject::byte_length(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(layer(info.Env())->bytes()));
+  const Napi::Env env = info.Env();
+  const size_t bytes = layer(env)->bytes();
+  report(env);
+  return Napi::Number::New(env, static_cast<double>(bytes));
 }
 
 Napi::Value LayerObject::parts(const Napi::CallbackInfo& info) {

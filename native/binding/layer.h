@@ -6,6 +6,7 @@
 
 #include "binding/device.h"
 #include "binding/napi_setup.h"
+#include "binding/reported_bytes.h"
 #include "core/layer/weight_copies.h"
 
 namespace moe::binding {
@@ -23,8 +24,8 @@ class LayerObject : public Object<LayerObject> {
   DeviceObject& device() const;
   // Enqueues a run of stages for the JavaScript function `name`. `uses` has the forward's tensors.
   void run(Napi::Env env, const char* name, std::vector<Stage> stages, const LayerForward& forward, Uses uses);
-  // Enqueues a call of the layer's member function `set`, which sets the weights at `place`, one of the layer's parts, for
-  // the JavaScript function `name`.
+  // Enqueues a call of the layer's member function `set`, which sets the weights at `place`, one of the layer's parts,
+  // for the JavaScript function `name`.
   template <class... Parameters, class... Arguments>
   void set(Napi::Env env, const char* name, int64_t place, Status (Layer::*set)(Parameters...), Uses uses,
            Arguments... arguments) {
@@ -34,6 +35,8 @@ class LayerObject : public Object<LayerObject> {
         env, name, [target, set, arguments...] { return (target.get()->*set)(arguments...); }, std::move(uses));
   }
   void release(Napi::BasicEnv env);
+  // Setting weights allocates memory for biases, input scales and orders.
+  void report(Napi::BasicEnv env);
   void set_router(const Napi::CallbackInfo& info);
   void set_selection_bias(const Napi::CallbackInfo& info);
   void set_shared_gate(const Napi::CallbackInfo& info);
@@ -58,7 +61,7 @@ class LayerObject : public Object<LayerObject> {
 
   Napi::ObjectReference device_;
   std::shared_ptr<Layer> layer_;
-  int64_t reported_ = 0;
+  ReportedBytes reported_;
 };
 
 }  // namespace moe::binding

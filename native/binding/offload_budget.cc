@@ -53,11 +53,7 @@ const std::shared_ptr<OffloadBudget>& OffloadBudgetObject::of(Napi::Env env, con
   throw_error(env, {Code::device_mismatch, "offload.budget: expected a budget of the layer's device"});
 }
 
-void OffloadBudgetObject::report(Napi::BasicEnv env) {
-  const int64_t bytes = budget_ == nullptr ? 0 : budget_->bytes();
-  if (bytes != reported_) Napi::MemoryManagement::AdjustExternalMemory(env, bytes - reported_);
-  reported_ = bytes;
-}
+void OffloadBudgetObject::report(Napi::BasicEnv env) { reported_.set(env, budget_ == nullptr ? 0 : budget_->bytes()); }
 
 void OffloadBudgetObject::Finalize(Napi::BasicEnv env) { release(env); }
 

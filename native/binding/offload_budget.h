@@ -5,6 +5,7 @@
 
 #include "binding/device.h"
 #include "binding/napi_setup.h"
+#include "binding/reported_bytes.h"
 
 namespace moe::binding {
 
@@ -33,7 +34,7 @@ class OffloadBudgetObject : public Object<OffloadBudgetObject> {
   Napi::ObjectReference device_;
   std::shared_ptr<Backend> backend_;
   std::shared_ptr<OffloadBudget> budget_;
-  int64_t reported_ = 0;
+  ReportedBytes reported_;
 };
 
 }  // namespace moe::binding

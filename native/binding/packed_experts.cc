@@ -43,8 +43,7 @@ Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owne
   // The memory is the backend's, so the backend must outlive it.
   result.packed_ =
       std::shared_ptr<PackedExperts>(packed.release(), [backend = owner.backend(env)](PackedExperts* p) { delete p; });
-  result.reported_ = static_cast<int64_t>(result.packed_->bytes());
-  Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
+  result.reported_.set(env, static_cast<int64_t>(result.packed_->bytes()));
   return object;
 }
 
@@ -52,8 +51,7 @@ void PackedExpertsObject::Finalize(Napi::BasicEnv env) { release(env); }
 
 void PackedExpertsObject::release(Napi::BasicEnv env) {
   packed_.reset();
-  if (reported_ != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
-  reported_ = 0;
+  reported_.set(env, 0);
 }
 
 const std::shared_ptr<PackedExperts>& PackedExpertsObject::packed(Napi::Env env) const {
@@ -89,7 +87,11 @@ Napi::Value PackedExpertsObject::failed(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value PackedExpertsObject::byte_length(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(packed(info.Env())->bytes()));
+  const Napi::Env env = info.Env();
+  const size_t bytes = packed(env)->bytes();
+  // Setting experts allocates memory for input scales and orders.
+  reported_.set(env, static_cast<int64_t>(bytes));
+  return Napi::Number::New(env, static_cast<double>(bytes));
 }
 
 void PackedExpertsObject::free(const Napi::CallbackInfo& info) { release(info.Env()); }

@@ -5,6 +5,7 @@
 
 #include "binding/device.h"
 #include "binding/napi_setup.h"
+#include "binding/reported_bytes.h"
 
 namespace moe::binding {
 
@@ -30,7 +31,7 @@ class PackedExpertsObject : public Object<PackedExpertsObject> {
 
   Napi::ObjectReference device_;
   std::shared_ptr<PackedExperts> packed_;
-  int64_t reported_ = 0;
+  ReportedBytes reported_;
 };
 
 }  // namespace moe::binding

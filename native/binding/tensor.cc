@@ -112,7 +112,7 @@ Napi::Object TensorObject::create(Napi::Object device, DType dtype, const std::v
   Napi::Object object = Addon::of(env).tensor.New({});
   TensorObject& tensor = *Unwrap(object);
   tensor.adopt(device, std::move(storage), 0, dtype, shape);
-  tensor.report(env, static_cast<int64_t>(size));
+  tensor.reported_.set(env, static_cast<int64_t>(size));
   return object;
 }
 
@@ -142,12 +142,7 @@ void TensorObject::Finalize(Napi::BasicEnv env) { release(env); }
 
 void TensorObject::release(Napi::BasicEnv env) {
   storage_.reset();
-  report(env, 0);
-}
-
-void TensorObject::report(Napi::BasicEnv env, int64_t bytes) {
-  if (bytes != reported_) Napi::MemoryManagement::AdjustExternalMemory(env, bytes - reported_);
-  reported_ = bytes;
+  reported_.set(env, 0);
 }
 
 DeviceObject& TensorObject::device(Napi::Env env) {
@@ -385,7 +380,7 @@ Napi::Value TensorObject::to_host(const Napi::CallbackInfo& info) {
       std::move(uses));
   Napi::Object object =
       over(device_.Value(), std::move(copy), source.dtype, {source.shape, source.shape + source.rank});
-  Unwrap(object)->report(env, static_cast<int64_t>(bytes));
+  Unwrap(object)->reported_.set(env, static_cast<int64_t>(bytes));
   return object;
 }
 

@@ -5,6 +5,7 @@
 
 #include "binding/device.h"
 #include "binding/napi_setup.h"
+#include "binding/reported_bytes.h"
 #include "core/tensor_view.h"
 
 namespace moe::binding {
@@ -33,8 +34,6 @@ class TensorObject : public Object<TensorObject> {
              const std::vector<int64_t>& shape);
   DeviceObject& device(Napi::Env env);
   void release(Napi::BasicEnv env);
-  // Tells V8 how much memory it would free with this object.
-  void report(Napi::BasicEnv env, int64_t bytes);
   // What read() returns: the raw bytes or, if `converts`, float32 values.
   size_t read_bytes(bool converts) const;
   std::function<Status()> read_into(void* target, bool converts) const;
@@ -66,8 +65,7 @@ class TensorObject : public Object<TensorObject> {
   TensorView view_;  // data is unset: see view()
   // The array that map() returned, while it exists. free() detaches it.
   Napi::Reference<Napi::ArrayBuffer> mapped_;
-  // Bytes reported to V8 as external memory, by the handle that allocated them.
-  int64_t reported_ = 0;
+  ReportedBytes reported_;  // by the handle that allocated them
 };
 
 }  // namespace moe::binding

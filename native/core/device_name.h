@@ -1,10 +1,11 @@
 // Names of devices: a kind and, where a machine may have several, a number: "cpu", "cuda:1".
 #pragma once
 
-#include <charconv>
 #include <string>
+#include <string_view>
 
 #include "core/status.h"
+#include "core/whole_number.h"
 
 namespace moe {
 
@@ -15,9 +16,7 @@ inline Status device_index(const std::string& name, int* index) {
   *index = 0;
   const size_t colon = name.find(':');
   if (colon == std::string::npos) return {};
-  const char* const end = name.data() + name.size();
-  const auto [rest, error] = std::from_chars(name.data() + colon + 1, end, *index);
-  if (error == std::errc() && rest == end && *index >= 0) return {};
+  if (read_whole_number(std::string_view(name).substr(colon + 1), index) && *index >= 0) return {};
   return {Code::device_unavailable, name + ": no device has this number; listDevices() tells which devices there are"};
 }
 

@@ -9,10 +9,10 @@
 #include <utility>
 
 #include "core/memory_limits.h"
+#include "core/pages.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
-#include <unistd.h>
 #endif
 
 namespace moe {
@@ -26,27 +26,6 @@ constexpr size_t kUnasked = size_t{64} << 20;
 constexpr size_t kMapped = size_t{8} << 20;
 // The part of the available memory that is kept at most.
 constexpr size_t kKeptPart = 8;
-
-size_t page_size() {
-#if defined(__linux__)
-  static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  return size;
-#else
-  return 4096;
-#endif
-}
-
-// The whole pages within some memory.
-struct Pages {
-  Pages(void* data, size_t bytes) {
-    const uintptr_t address = reinterpret_cast<uintptr_t>(data), size = page_size();
-    const uintptr_t first = (address + size - 1) / size * size, last = (address + bytes) / size * size;
-    begin = reinterpret_cast<char*>(first);
-    length = last > first ? last - first : 0;
-  }
-  char* begin;
-  size_t length;
-};
 
 #if defined(__linux__)
 
@@ -71,7 +50,7 @@ bool empty(char* begin, size_t length) { return madvise(begin, length, MADV_DONT
 size_t unfilled_bytes(void* data, size_t bytes) {
   constexpr size_t kAtOnce = 4096;
   unsigned char resident[kAtOnce];
-  const Pages pages(data, bytes);
+  const Pages pages = pages_within(data, bytes);
   size_t missing = 0;
   for (size_t offset = 0; offset < pages.length; offset += kAtOnce * page_size()) {
     const size_t length = std::min(pages.length - offset, kAtOnce * page_size());
@@ -95,7 +74,7 @@ size_t unfilled_bytes(void*, size_t bytes) { return bytes; }
 // Whole pages for `bytes` if memory of that size is mapped, else 0.
 size_t mapped_length(size_t bytes) {
   if (!kMaps || bytes < kMapped || bytes > SIZE_MAX / 2) return 0;
-  return (bytes + page_size() - 1) / page_size() * page_size();
+  return up_to_page(bytes);
 }
 
 void* get_memory(size_t bytes, size_t alignment, [[maybe_unused]] size_t length) {
@@ -252,7 +231,7 @@ size_t HostMemory::kept_bytes() {
 
 void HostMemory::zero(void* data, size_t bytes) noexcept {
   char* const begin = static_cast<char*>(data);
-  const Pages pages(data, bytes);
+  const Pages pages = pages_within(data, bytes);
   if (bytes < kMapped || !empty_pages(pages.begin, pages.length)) {
     std::memset(begin, 0, bytes);
     return;

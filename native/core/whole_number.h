@@ -1,4 +1,4 @@
-// Whole numbers in environment variables.
+// Whole numbers in text, such as names and environment variables.
 #pragma once
 
 #include <charconv>

@@ -1,12 +1,12 @@
 #include "core/formats/find_format.h"
 
-#include <charconv>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <string_view>
 
 #include "core/formats/named.h"
+#include "core/whole_number.h"
 
 namespace moe {
 
@@ -16,8 +16,7 @@ constexpr int kLargestGroup = 1024;
 
 std::optional<int> number(std::string_view digits) {
   int value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  const bool whole = error == std::errc{} && end == digits.data() + digits.size();
+  const bool whole = read_whole_number(digits, &value);
   return whole && !digits.starts_with('0') ? std::optional(value) : std::nullopt;
 }
 

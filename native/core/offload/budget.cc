@@ -1,6 +1,7 @@
 #include "core/offload/budget.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 #include <string>
 
@@ -20,13 +21,19 @@ std::string sizes(const std::vector<int64_t>& bytes) {
   return text + " bytes";
 }
 
-void add(OffloadCounts& sum, const OffloadCounts& counts) {
-  sum.calls += counts.calls;
-  sum.hits += counts.hits;
-  sum.misses += counts.misses;
-  sum.on_cpu += counts.on_cpu;
-  sum.prefetched += counts.prefetched;
-  sum.evictions += counts.evictions;
+constexpr int64_t OffloadCounts::*kCounts[] = {&OffloadCounts::calls,      &OffloadCounts::hits,
+                                               &OffloadCounts::misses,     &OffloadCounts::on_cpu,
+                                               &OffloadCounts::prefetched, &OffloadCounts::evictions};
+static_assert(sizeof(OffloadCounts) == std::size(kCounts) * sizeof(int64_t), "a count is missing");
+
+OffloadCounts& operator+=(OffloadCounts& sum, const OffloadCounts& counts) {
+  for (int64_t OffloadCounts::*count : kCounts) sum.*count += counts.*count;
+  return sum;
+}
+
+OffloadCounts operator-(OffloadCounts counts, const OffloadCounts& others) {
+  for (int64_t OffloadCounts::*count : kCounts) counts.*count -= others.*count;
+  return counts;
 }
 
 }  // namespace
@@ -35,7 +42,7 @@ BudgetStats OffloadBudget::stats() const {
   const std::lock_guard lock(mutex_);
   BudgetStats stats{.counts = counts_, .expert_bytes = expert_bytes_, .loaded_bytes = loaded_bytes_};
   for (const OffloadShare* share : shares_) {
-    add(stats.counts, share->counts_);
+    stats.counts += share->counts_;
     stats.loaded_bytes += share->counts_.loads() * expert_bytes_;
   }
   stats.layers = std::ssize(shares_);
@@ -146,7 +153,7 @@ OffloadShare::~OffloadShare() {
   if (first_ < 0) return;
   const std::lock_guard lock(budget_->mutex_);
   budget_->settle();
-  add(budget_->counts_, counts_);
+  budget_->counts_ += counts_;
   budget_->loaded_bytes_ += counts_.loads() * budget_->expert_bytes_;
   std::erase(budget_->shares_, this);
   residency().remove(first_, experts_);
@@ -164,12 +171,9 @@ template <class Decide>
 auto OffloadShare::counted(Decide&& decide) {
   const OffloadCounts before = residency().counts();
   auto decided = decide(residency());
-  const OffloadCounts& after = residency().counts();
-  counts_.calls += after.calls - before.calls;
-  counts_.hits += after.hits - before.hits;
-  counts_.misses += after.misses - before.misses;
-  counts_.on_cpu += after.on_cpu - before.on_cpu;
-  counts_.prefetched += after.prefetched - before.prefetched;
+  OffloadCounts made = residency().counts() - before;
+  made.evictions = 0;  // take() counts each for the layer whose expert it was
+  counts_ += made;
   return decided;
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/divide.h"
 #include "cpu/operators.h"
 
 namespace moe::cpu {
@@ -14,7 +15,7 @@ struct Piece {
 template <class Function>
 void for_each_piece(const Context& context, int64_t rows, int64_t outputs, Function&& function) {
   constexpr int64_t kPiecesAtOnce = 16;
-  const int64_t pieces = (outputs + ActivationColumns::kMost - 1) / ActivationColumns::kMost;
+  const int64_t pieces = ceil_divide(outputs, ActivationColumns::kMost);
   context.team.for_range(rows * pieces, kPiecesAtOnce, [&](int64_t begin, int64_t end) {
     ActivationColumns columns;
     // What an activation without a gate, or without a multiplier, is multiplied by.

@@ -1,5 +1,5 @@
 #include "cpu/operators.h"
-#include "cpu/runtime/rows.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 

@@ -3,7 +3,7 @@
 
 #include "core/operators/experts_gradients.h"
 #include "cpu/operators.h"
-#include "cpu/runtime/rows.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu/gemm/panels.h"
+#include "core/divide.h"
 
 namespace moe::cpu {
 

@@ -9,7 +9,7 @@
 
 #include "cpu/gemm/product.h"
 #include "cpu/operators.h"
-#include "cpu/runtime/rows.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 namespace {
@@ -139,7 +139,7 @@ class WeightGradient {
            piece.first_column + column;
   }
 
-  // The rows of x and dy that row `row` of the product has; null if it has no token.
+  // The row of x that row `row` of dy belongs to; -1 if it has no token.
   int64_t token(int64_t row) const {
     return p_.token_of_row.absent() ? row : index_or_none(p_.token_of_row.as<const int32_t>()[row], p_.x.shape[0]);
   }

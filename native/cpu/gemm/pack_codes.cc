@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "core/divide.h"
 #include "core/formats/weight_view.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/gemm/panel_format.h"
@@ -124,7 +125,7 @@ void pack_codes(const PanelSource& source, char* panel) {
       const bool is_unsigned = weight.format->code == CodeType::unsigned_integer;
       const int64_t row_bytes = weight.format->row_bytes(weight.columns);
       const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride;
-      const int64_t end = std::min({units, begin + kUnitsAtOnce, (row_bytes + unit_bytes - 1) / unit_bytes});
+      const int64_t end = std::min({units, begin + kUnitsAtOnce, ceil_divide(row_bytes, unit_bytes)});
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t present = row_bytes - unit * unit_bytes;
         const char* from = codes + unit * unit_bytes;

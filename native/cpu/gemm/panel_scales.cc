@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/divide.h"
+
 namespace moe::cpu {
 
 PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k)
@@ -16,7 +18,7 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
   const auto place = [&](const ScaleLevel& level, ScaleType type) {
     if (level.absent()) return PanelLevel{};
     const int64_t of_each = level.columns == 0 ? segments : level.columns / segment;
-    PanelLevel placed{.type = type, .at = bytes, .groups = (segments + of_each - 1) / of_each, .segments = of_each};
+    PanelLevel placed{.type = type, .at = bytes, .groups = ceil_divide(segments, of_each), .segments = of_each};
     bytes += placed.groups * panel_columns * scale_bytes(type);
     return placed;
   };
@@ -44,7 +46,7 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
     if (!level->absent()) level->segments /= scales.segments;
   }
   constexpr int64_t kLine = 64;
-  bytes = (bytes + kLine - 1) / kLine * kLine;
+  bytes = round_up(bytes, kLine);
   const int codes = format.bits <= 6 ? 1 << format.bits : 0;
   for (int code = 0; code < codes; ++code) {
     table[code] = format.code == CodeType::table ? format.table[code] * static_cast<float>(unit)

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/backend.h"
+#include "core/divide.h"
 #include "cpu/gemm/expert_inputs.h"
 #include "cpu/gemm/plan.h"
 #include "cpu/isa/kernels.h"
@@ -12,9 +13,6 @@
 #include "cpu/runtime/team.h"
 
 namespace moe::cpu {
-
-constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-constexpr int64_t ceil_divide(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
 
 // One expert's weight [rows, columns] (outputs x k) is cut into panels of panel_columns outputs. A gated panel holds
 // panel_columns / 2 gate columns, then the up columns of the same outputs. The last panel's missing columns and the

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/divide.h"
+
 namespace moe::cpu {
 
 namespace {
@@ -28,7 +30,7 @@ std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max
   std::vector<RowTile> tiles;
   for (int64_t expert = 0; expert < experts; ++expert) {
     const int64_t rows = int64_t{offsets[expert + 1]} - offsets[expert];
-    const int64_t count = (rows + max_rows - 1) / max_rows;
+    const int64_t count = ceil_divide(rows, max_rows);
     int64_t row = offsets[expert];
     for (int64_t i = 0; i < count; ++i) {
       const int64_t size = rows / count + (i < rows % count ? 1 : 0);
@@ -41,12 +43,12 @@ std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max
 
 ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes) {
   ProductPlan plan;
-  const int64_t blocks_of_k = (sizes.padded_k + sizes.longest_k - 1) / sizes.longest_k;
+  const int64_t blocks_of_k = ceil_divide(sizes.padded_k, sizes.longest_k);
   // Blocks of equal size, in whole steps: the same whatever the instruction set, as the sums of whole groups are
   // scaled.
   const int64_t unit = std::lcm<int64_t>(64, sizes.step);
-  const int64_t even = (sizes.padded_k + blocks_of_k - 1) / std::max<int64_t>(1, blocks_of_k);
-  plan.k_block = std::max(unit, (even + unit - 1) / unit * unit);
+  const int64_t even = ceil_divide(sizes.padded_k, std::max<int64_t>(1, blocks_of_k));
+  plan.k_block = std::max(unit, round_up(even, unit));
   const int64_t block_rows = std::max<int64_t>(1, kBlockBytes / std::max<int64_t>(1, plan.k_block * sizes.x_bytes));
 
   struct Block {

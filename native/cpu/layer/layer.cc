@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "cpu/gemm/unpack_field.h"
 #include "cpu/layer/forward_state.h"
 #include "cpu/layer/pass.h"
-#include "cpu/layer/weight_copies.h"
 
 namespace moe::cpu {
 
@@ -55,13 +55,14 @@ Status CpuLayer::copy_weight(WeightRole role, int64_t expert, const TensorView& 
 
 Status CpuLayer::copy_selection_bias(const TensorView& target) {
   MOE_TRY(weights_.check_file());
-  MOE_TRY(cpu::copy_selection_bias(weights_, context_.kernels, target));
+  MOE_TRY(weights_.copy_selection_bias(target));
   return weights_.check_read();
 }
 
 Status CpuLayer::copy_field(WeightRole role, int64_t expert, QuantizedField field, const TensorView& target) {
   MOE_TRY(weights_.check_file());
-  MOE_TRY(cpu::copy_field(weights_, context_.team, role, expert, field, target));
+  const LayerWeights::Matrix of = weights_.matrix(role, expert);
+  MOE_TRY(unpack_field(of.packed, of.expert, of.up, field, context_.team, target));
   return weights_.check_read();
 }
 

@@ -33,6 +33,8 @@ class LayerWeights {
 
   // See Layer::copy_weight().
   Status copy(WeightRole role, int64_t expert, const TensorView& target) const;
+  // See WeightCopies.
+  Status copy_selection_bias(const TensorView& target) const { return copy_values(selection_bias, 0, target); }
 
   // Those of the bank's experts, in the order of their products.
   std::vector<const CpuPackedExperts*> bank_matrices() const;

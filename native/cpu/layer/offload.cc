@@ -52,10 +52,12 @@ Status OffloadedPass::begin(const int32_t* offsets) {
       round_of_[each.expert] = static_cast<int64_t>(round);
     }
   }
-  return schedule_->issue([&](int64_t matrix, int64_t round) {
-    offload_.load(matrix, schedule_->rounds()[round].loads);
-    return Status();
-  });
+  return schedule_->issue([this](int64_t matrix, int64_t round) { return load(matrix, round); });
+}
+
+Status OffloadedPass::load(int64_t matrix, int64_t round) const {
+  offload_.load(matrix, schedule_->rounds()[round].loads);
+  return {};
 }
 
 bool OffloadedPass::includes(const CpuPackedExperts& weights) const {
@@ -64,11 +66,8 @@ bool OffloadedPass::includes(const CpuPackedExperts& weights) const {
 
 Status OffloadedPass::run_rounds(const std::vector<RowTile>& tiles,
                                  const std::function<Status(const std::vector<RowTile>&)>& multiply) {
-  const auto load = [&](int64_t matrix, int64_t round) {
-    offload_.load(matrix, schedule_->rounds()[round].loads);
-    return Status();
-  };
-  return schedule_->run(load, [&](int64_t round) -> Status {
+  const auto load_round = [this](int64_t matrix, int64_t round) { return load(matrix, round); };
+  return schedule_->run(load_round, [&](int64_t round) -> Status {
     std::vector<RowTile> some;
     for (const RowTile& tile : tiles) {
       if (round_of_[tile.expert] == round) some.push_back(tile);

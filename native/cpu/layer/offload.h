@@ -59,6 +59,9 @@ class OffloadedPass {
                     const std::function<Status(const std::vector<RowTile>&)>& multiply);
 
  private:
+  // Asks for what a round of the product with a matrix needs.
+  Status load(int64_t matrix, int64_t round) const;
+
   Offload& offload_;
   std::optional<OffloadSchedule> schedule_;
   std::vector<int64_t> round_of_;  // of every expert

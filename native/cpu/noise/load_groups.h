@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/operators/noise.h"
-#include "cpu/runtime/rows.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 
@@ -25,7 +25,7 @@ struct LoadGroups {
 
   // Reports ids that are out of range.
   Status check(const char* name) const {
-    return ids.absent() ? Status{} : check_choices(name, ids, ids.shape[1], mask, count, "a group");
+    return ids.absent() ? Status{} : check_ids(name, ids, ids.shape[1], mask, count, "a group");
   }
 
   TokenMask mask;

@@ -1,3 +1,4 @@
+#include "core/divide.h"
 #include "cpu/noise/load_groups.h"
 #include "cpu/operators.h"
 
@@ -41,7 +42,7 @@ Status run(Context& context, const ExpertLoad& p) {
   const int64_t rows = p.clean.shape[0];
   const int64_t experts = p.clean.shape[1];
   const LoadGroups groups(p);
-  const int64_t blocks = (rows + kLoadBlock - 1) / kLoadBlock;
+  const int64_t blocks = ceil_divide(rows, kLoadBlock);
   double* sums = nullptr;
   int64_t* tokens = nullptr;
   int32_t* scratch = nullptr;

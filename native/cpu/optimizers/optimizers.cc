@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/divide.h"
 #include "cpu/operators.h"
 
 namespace moe::cpu {
@@ -32,7 +33,7 @@ void for_blocks(Context& context, const TensorView& parameter, const TensorView&
 
 Status run(Context& context, const SumOfSquares& p) {
   const float* values = p.values.as<const float>();
-  const int64_t count = p.values.shape[0], blocks = (count + kSquaresBlock - 1) / kSquaresBlock;
+  const int64_t count = p.values.shape[0], blocks = ceil_divide(count, kSquaresBlock);
   double* sums = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) { sums = arena.take<double>(blocks); }));
   context.team.for_range(blocks, 4, [&](int64_t begin, int64_t end) {

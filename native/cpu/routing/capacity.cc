@@ -9,16 +9,17 @@ namespace {
 constexpr int64_t kTokensAtOnce = 256;
 constexpr int64_t kGroupsAtOnce = 4;
 
-// One token's choices and their places in the order in which experts serve them.
-class Choices {
+// A token's slots, and the order in which experts serve them.
+class ServedSlots {
  public:
-  explicit Choices(const LimitCapacity& p)
+  explicit ServedSlots(const LimitCapacity& p)
       : ids_(p.ids.as<const int32_t>()),
         weights_(p.weights.as<const float>()),
         experts_(p.experts),
         order_{p.drop, p.ids.shape[0], p.ids.shape[1]} {}
 
-  // Calls use(index of the slot among all, expert, number) for the token's slots that have an expert.
+  // Calls use(slot, expert, number) for the token's slots that have an expert; slots are counted from the first
+  // token's.
   template <class Use>
   void for_each(int64_t token, Use&& use) const {
     const int64_t first = token * order_.top_k;
@@ -75,11 +76,11 @@ Status run(Context& context, const LimitCapacity& p) {
                                    .experts = p.experts},
                                   sorted);
 
-  const Choices choices(p);
+  const ServedSlots served(p);
   context.team.for_range(tokens, kTokensAtOnce, [&](int64_t begin, int64_t end) {
     for (int64_t token = begin; token < end; ++token) {
-      choices.for_each(token,
-                       [&](int64_t slot, int32_t, uint64_t number) { numbers[sorted.row_of_slot[slot]] = number; });
+      served.for_each(token,
+                      [&](int64_t slot, int32_t, uint64_t number) { numbers[sorted.row_of_slot[slot]] = number; });
     }
   });
   // An expert's rows are in token order, so those of one sequence are contiguous.
@@ -103,7 +104,7 @@ Status run(Context& context, const LimitCapacity& p) {
     for (int64_t token = begin; token < end; ++token) {
       const uint64_t* of_sequence = limits + token / p.sequence_length * p.experts;
       float chosen = 0.0f, kept = 0.0f;
-      choices.for_each(token, [&](int64_t slot, int32_t expert, uint64_t number) {
+      served.for_each(token, [&](int64_t slot, int32_t expert, uint64_t number) {
         const float weight = p.weights.as<const float>()[slot];
         chosen += weight;
         if (number >= of_sequence[expert]) return;
@@ -119,24 +120,24 @@ Status run(Context& context, const LimitCapacity& p) {
 }
 
 Status run(Context& context, const ExpertSlots& p) {
-  const int64_t tokens = p.tokens(), top_k = p.ids.shape[1], pairs = p.ids.size();
+  const int64_t tokens = p.tokens(), top_k = p.ids.shape[1], slots = p.ids.size();
   const int64_t experts = p.slots.shape[0], capacity = p.slots.shape[1];
   SortedRows sorted{};
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
     sorted.offsets = arena.take<int32_t>(experts + 1);
-    sorted.token_of_row = arena.take<int32_t>(pairs);
-    sorted.row_of_slot = arena.take<int32_t>(pairs);
+    sorted.token_of_row = arena.take<int32_t>(slots);
+    sorted.row_of_slot = arena.take<int32_t>(slots);
   }));
   const int32_t* ids = p.ids.as<const int32_t>();
   const Status status =
       sort_rows({.name = "expertSlots: ids", .ids = ids, .tokens = tokens, .top_k = top_k, .experts = experts}, sorted);
-  int32_t* slots = p.slots.as<int32_t>();
-  std::fill(slots, slots + experts * capacity, -1);
-  for (int64_t pair = 0; pair < pairs; ++pair) {
-    const int32_t row = sorted.row_of_slot[pair];
+  int32_t* places = p.slots.as<int32_t>();
+  std::fill(places, places + experts * capacity, -1);
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    const int32_t row = sorted.row_of_slot[slot];
     if (row < 0) continue;
-    const int64_t place = row - sorted.offsets[ids[pair]];
-    if (place < capacity) slots[ids[pair] * capacity + place] = static_cast<int32_t>(pair);
+    const int64_t place = row - sorted.offsets[ids[slot]];
+    if (place < capacity) places[ids[slot] * capacity + place] = static_cast<int32_t>(slot);
   }
   return status;
 }

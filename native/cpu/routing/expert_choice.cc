@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "core/divide.h"
 #include "cpu/operators.h"
 
 namespace moe::cpu {
@@ -72,7 +73,7 @@ Status run(Context& context, const ExpertChoice& p) {
   const int64_t tokens = p.logits.shape[0], experts = p.logits.shape[1];
   const int64_t row_bytes = experts * static_cast<int64_t>(info(p.logits.dtype).bytes);
   const int64_t threads = context.team.threads;
-  const int64_t at_once = std::clamp((experts + threads - 1) / threads, int64_t{1}, kMostExpertsAtOnce);
+  const int64_t at_once = std::clamp(ceil_divide(experts, threads), int64_t{1}, kMostExpertsAtOnce);
   uint64_t* orders = nullptr;
   uint32_t* keys = nullptr;
   float* lines = nullptr;

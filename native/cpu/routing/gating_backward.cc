@@ -1,6 +1,6 @@
 #include "cpu/operators.h"
 #include "cpu/routing/gating_gradient.h"
-#include "cpu/runtime/rows.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 
@@ -29,7 +29,7 @@ Status run(Context& context, const GatingBackward& p) {
       });
     }
   });
-  return check_choices("gatingBackward: routing.ids", p.ids, top_k, TokenMask({}), experts, "an expert");
+  return check_ids("gatingBackward: routing.ids", p.ids, top_k, TokenMask({}), experts, "an expert");
 }
 
 }  // namespace moe::cpu

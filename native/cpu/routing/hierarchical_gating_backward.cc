@@ -2,7 +2,7 @@
 
 #include "cpu/operators.h"
 #include "cpu/routing/gating_gradient.h"
-#include "cpu/runtime/rows.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 namespace {
@@ -90,7 +90,7 @@ Status run(Context& context, const HierarchicalGatingBackward& p) {
     own.weights = own.group_weights + p.groups.top_k;
     for (int64_t token = begin; token < end; ++token) run_token(context.kernels, p, token, own);
   });
-  return check_choices("hierarchicalGatingBackward: routing.ids", p.ids, slots, TokenMask({}), experts, "an expert");
+  return check_ids("hierarchicalGatingBackward: routing.ids", p.ids, slots, TokenMask({}), experts, "an expert");
 }
 
 }  // namespace moe::cpu

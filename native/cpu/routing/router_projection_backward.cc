@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/divide.h"
 #include "cpu/operators.h"
 
 namespace moe::cpu {
@@ -65,8 +66,8 @@ Status run(Context& context, const RouterProjectionBackward& p) {
   context.team.for_pieces(p.x.shape[0], kTokensAtOnce, [&](int thread, int64_t begin, int64_t end) {
     add_up_experts(context.kernels, p, begin, end, rows + thread * experts);
   });
-  const int64_t ranges = (hidden + kColumns - 1) / kColumns;
-  const int64_t groups = (experts + kExpertsAtOnce - 1) / kExpertsAtOnce;
+  const int64_t ranges = ceil_divide(hidden, kColumns);
+  const int64_t groups = ceil_divide(experts, kExpertsAtOnce);
   context.team.for_range(ranges * groups, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t first_expert = item / ranges * kExpertsAtOnce, column = item % ranges * kColumns;

@@ -1,7 +1,7 @@
 #include "core/operators/shared_slots.h"
 
 #include "cpu/operators.h"
-#include "cpu/runtime/rows.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 
@@ -31,7 +31,7 @@ Status run(Context& context, const SharedSlots& p) {
       }
     }
   });
-  return check_choices("sharedSlots: ids", p.ids, choices, TokenMask({}), p.experts, "an expert");
+  return check_ids("sharedSlots: ids", p.ids, choices, TokenMask({}), p.experts, "an expert");
 }
 
 Status run(Context& context, const SharedSlotsBackward& p) {

@@ -9,7 +9,7 @@
 namespace moe::cpu {
 
 Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
-  const int64_t pairs = c.tokens * c.top_k;
+  const int64_t slots = c.tokens * c.top_k;
   const int64_t held = c.held();
   const int64_t all_experts = held + c.shared;
   Status status;
@@ -17,13 +17,13 @@ Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
   std::fill(sorted.offsets, sorted.offsets + all_experts + 1, 0);
   // The expert's number within the bank, or -1.
   const auto expert_of = [&](int32_t id) { return place_in_bank(id, c.bank_first, held); };
-  for (int64_t pair = 0; pair < pairs; ++pair) {
-    const int32_t id = c.ids[pair];
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    const int32_t id = c.ids[slot];
     if (const int32_t expert = expert_of(id); expert >= 0) {
       ++next[expert];
     } else if ((id < -1 || id >= c.experts) && status.ok()) {
-      status = {Code::id_out_of_range, std::string(c.name) + "[" + std::to_string(c.first_token + pair / c.top_k) +
-                                           ", " + std::to_string(pair % c.top_k) +
+      status = {Code::id_out_of_range, std::string(c.name) + "[" + std::to_string(c.first_token + slot / c.top_k) +
+                                           ", " + std::to_string(slot % c.top_k) +
                                            "]: expected -1 or an expert from 0 to " + std::to_string(c.experts - 1) +
                                            ", got " + std::to_string(id)};
     }

@@ -1,4 +1,4 @@
-// Sorting (token, slot) pairs by expert.
+// Sorting slots by expert.
 #pragma once
 
 #include <cstdint>

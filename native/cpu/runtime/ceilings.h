@@ -12,8 +12,8 @@ struct Ceilings {
   double read_bytes = 0;  // bytes per second, streamed from memory
 };
 
-// Measures all `threads` at once, each ceiling for about `time` seconds. 0.3 are long beside the start of threads, and
-// enough for clocks and power to settle.
+// Measures all `threads` at once, each ceiling for about `time` seconds. 0.3 seconds are much longer than it takes to
+// start threads, and enough for clocks and power to settle.
 Status measure_ceilings(int threads, double time, Ceilings* ceilings);
 
 }  // namespace moe::cpu

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "core/divide.h"
+
 namespace moe::cpu {
 
 namespace {
@@ -44,7 +46,7 @@ uint64_t checksum(const void* data, size_t bytes) {
 
 std::vector<uint64_t> unit_checksums(const Team& team, const char* data, size_t unit_bytes,
                                      const std::vector<int32_t>& units) {
-  const int64_t blocks = static_cast<int64_t>((unit_bytes + kBlock - 1) / kBlock);
+  const int64_t blocks = ceil_divide(static_cast<int64_t>(unit_bytes), kBlock);
   const int64_t count = std::ssize(units);
   std::vector<uint64_t> sums(units.size()), of_blocks(static_cast<size_t>(count * blocks));
   team.for_range(count * blocks, 1, [&](int64_t begin, int64_t end) {

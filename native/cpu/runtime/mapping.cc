@@ -10,6 +10,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/pages.h"
+
 namespace moe::cpu {
 
 namespace {
@@ -24,19 +26,7 @@ int64_t modified(const struct stat& file) {
 }
 
 // Linux reads ahead no more than this at a time where a disk does not say otherwise.
-constexpr uintptr_t kReadAhead = 128 * 1024;
-
-// The whole pages that some bytes touch.
-struct Pages {
-  uintptr_t begin, end;
-
-  Pages(const void* data, size_t bytes) {
-    static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-    const auto first = reinterpret_cast<uintptr_t>(data);
-    begin = first / page * page;
-    end = (first + bytes + page - 1) / page * page;
-  }
-};
+constexpr size_t kReadAhead = 128 * 1024;
 
 Status cannot_map(size_t bytes) {
   return {Code::out_of_memory, "cannot map " + std::to_string(bytes) + " bytes of a file: " + std::strerror(errno)};
@@ -92,16 +82,16 @@ Status Mapping::check_read() const {
 }
 
 void Mapping::ask(const void* data, size_t bytes) const {
-  const Pages pages(data, bytes);
-  for (uintptr_t at = pages.begin; at < pages.end; at += kReadAhead) {
-    madvise(reinterpret_cast<void*>(at), std::min(kReadAhead, pages.end - at), MADV_WILLNEED);
+  const Pages pages = pages_around(data, bytes);
+  for (size_t offset = 0; offset < pages.length; offset += kReadAhead) {
+    madvise(pages.begin + offset, std::min(kReadAhead, pages.length - offset), MADV_WILLNEED);
   }
 }
 
 // Pages on the edges may hold bytes of others, which are read again where they are needed.
 void Mapping::drop(const void* data, size_t bytes) const {
-  const Pages pages(data, bytes);
-  madvise(reinterpret_cast<void*>(pages.begin), pages.end - pages.begin, MADV_DONTNEED);
+  const Pages pages = pages_around(data, bytes);
+  madvise(pages.begin, pages.length, MADV_DONTNEED);
 }
 
 Status Mapping::damaged(const std::string& what) const {

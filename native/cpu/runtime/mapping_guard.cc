@@ -2,12 +2,13 @@
 
 #include <signal.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <mutex>
+
+#include "core/pages.h"
 
 namespace moe::cpu {
 
@@ -53,7 +54,7 @@ struct FaultHandler {
     // Ours is behind it still. Another time in front, each of the two would hand faults to the other for ever.
     if (behind_another && has_function(current)) return;
     behind_another = false;
-    page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    page = page_size();
     struct sigaction action = {};
     action.sa_sigaction = handle;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -85,7 +86,7 @@ struct FaultHandler {
   static inline std::atomic<MappingGuard::Range*> ranges{nullptr};
   static inline struct sigaction previous = {};
   static inline bool behind_another = false;  // since the last guard
-  static inline uintptr_t page = 1;
+  static inline uintptr_t page = 1;           // its size, which a signal handler must not ask for
 };
 
 MappingGuard::MappingGuard(void* data, size_t bytes) {

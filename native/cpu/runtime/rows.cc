@@ -1,60 +1,10 @@
 #include "cpu/runtime/rows.h"
 
 #include <cstring>
-#include <string>
+
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
-
-static bool in_range(int32_t index, int64_t limit) { return index == -1 || index_or_none(index, limit) >= 0; }
-
-static Status out_of_range(const std::string& place, const char* what, int64_t limit, int32_t index) {
-  const std::string range =
-      limit > 0 ? std::string("-1 or ") + what + " from 0 to " + std::to_string(limit - 1) : "-1, the only valid value";
-  return {Code::id_out_of_range, place + ": expected " + range + ", got " + std::to_string(index)};
-}
-
-Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows, const char* what) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (in_range(indices[i], rows)) continue;
-    return out_of_range(std::string(name) + "[" + std::to_string(i) + "]", what, rows, indices[i]);
-  }
-  return {};
-}
-
-Status check_choices(const char* name, const TensorView& ids, int64_t choices, const TokenMask& mask, int64_t limit,
-                     const char* what) {
-  if (choices == 0) return {};  // T may be any number, with no memory behind it
-  for (int64_t token = 0; token < ids.shape[0]; ++token) {
-    if (!mask.counts(token)) continue;
-    for (int64_t j = 0; j < choices; ++j) {
-      const int32_t id = ids.as<const int32_t>()[token * ids.shape[1] + j];
-      if (in_range(id, limit)) continue;
-      const std::string place = std::string(name) + "[" + std::to_string(token) + ", " + std::to_string(j) + "]";
-      return out_of_range(place, what, limit, id);
-    }
-  }
-  return {};
-}
-
-Status check_offsets(const char* name, const TensorView& offsets, int64_t rows, std::vector<int32_t>* checked) {
-  const int32_t* given = offsets.as<const int32_t>();
-  checked->assign(given, given + offsets.size());
-  Status status;
-  int32_t lowest = 0;
-  for (int64_t i = 0; i < offsets.size(); ++i) {
-    int32_t& offset = (*checked)[static_cast<size_t>(i)];
-    if (offset < lowest || offset > rows) {
-      if (status.ok()) {
-        status = {Code::id_out_of_range, std::string(name) + "[" + std::to_string(i) + "]: expected from " +
-                                             std::to_string(lowest) + " to " + std::to_string(rows) + ", got " +
-                                             std::to_string(offset)};
-      }
-      offset = lowest;
-    }
-    lowest = offset;
-  }
-  return status;
-}
 
 Status gather_rows(const Team& team, const char* name, const TensorView& source, const int32_t* indices, int64_t count,
                    char* target) {

@@ -1,31 +1,14 @@
-// Operators that move whole rows by an index map.
+// Moves whole rows by an index map.
 #pragma once
-
-#include <vector>
 
 #include "core/status.h"
 #include "core/tensor_view.h"
-#include "core/token_mask.h"
 #include "cpu/runtime/team.h"
 
 namespace moe::cpu {
 
-// Checks that every index is -1 or 0 .. rows - 1; ID_OUT_OF_RANGE names the first that is not. In messages, `name` is
-// the operator and argument, `what` the thing that is indexed.
-Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows, const char* what = "a row");
-
-// The same for the first `choices` ids of every token in `ids` [T, k] that counts: each is -1 or 0 .. limit - 1.
-Status check_choices(const char* name, const TensorView& ids, int64_t choices, const TokenMask& mask, int64_t limit,
-                     const char* what);
-
-// Copies the offsets [experts + 1] of the experts' rows. One that descends or is outside 0 .. rows becomes the one
-// before it, so that its expert gets no rows; ID_OUT_OF_RANGE names the first that does.
-Status check_offsets(const char* name, const TensorView& offsets, int64_t rows, std::vector<int32_t>* checked);
-
-// An index outside its range counts as -1.
-constexpr int64_t index_or_none(int32_t index, int64_t rows) { return index >= 0 && index < rows ? index : -1; }
-
-// Row i of target is row indices[i] of source, or zeros if that is -1.
+// Row i of target is row indices[i] of source, or zeros if that is -1. For indices that are neither, see
+// check_indices().
 Status gather_rows(const Team& team, const char* name, const TensorView& source, const int32_t* indices, int64_t count,
                    char* target);
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/divide.h"
 #include "cpu/runtime/thread_pool.h"
 
 namespace moe::cpu {
@@ -46,7 +47,7 @@ struct Team {
       if (count > 0) function(0, int64_t{0}, count);
       return;
     }
-    const int64_t pieces = (count + grain - 1) / grain;
+    const int64_t pieces = ceil_divide(count, grain);
     std::atomic<int64_t> next{0};
     pool->share(static_cast<int>(std::min<int64_t>(threads, pieces)), [&](const Worker& worker) {
       for (int64_t piece; (piece = next.fetch_add(1, std::memory_order_relaxed)) < pieces;) {

@@ -1,5 +1,5 @@
 #include "cpu/operators.h"
-#include "cpu/runtime/rows.h"
+#include "cpu/runtime/indices.h"
 #include "cpu/statistics/row_units.h"
 
 namespace moe::cpu {
@@ -40,7 +40,7 @@ Status run(Context& context, const ExpertTotals& p) {
     }
     p.dropped.as<int32_t>()[s] = sum_of_units(counts, units, s, columns, experts);
   }
-  return check_choices("expertTotals: ids", p.ids, p.choices, mask, experts, "an expert");
+  return check_ids("expertTotals: ids", p.ids, p.choices, mask, experts, "an expert");
 }
 
 }  // namespace moe::cpu

@@ -1,5 +1,5 @@
 #include "cpu/operators.h"
-#include "cpu/runtime/rows.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 
@@ -19,7 +19,7 @@ Status run(Context& context, const ExpertTotalsBackward& p) {
       }
     }
   });
-  return check_choices("expertTotalsBackward: ids", p.ids, p.choices, mask, experts, "an expert");
+  return check_ids("expertTotalsBackward: ids", p.ids, p.choices, mask, experts, "an expert");
 }
 
 }  // namespace moe::cpu

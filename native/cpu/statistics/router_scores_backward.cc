@@ -9,13 +9,13 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 32;
 
-// A token's gradients; null if there are none.
+// A token's gradients. Those that are not given are null, or 0.
 struct Gradients {
   const float* scores;
   float log_sum_exp, entropy;
 };
 
-// One row, in a line of logits that becomes the result. `scores` has room for a number per expert.
+// One row's gradient by its logits. `scores` has room for a number per expert.
 void add_up(const Kernels& kernels, const RouterScoresBackward& p, const Gradients& given, const float* logits,
             float* scores, float* gradient) {
   const int64_t experts = p.logits.shape[1];
