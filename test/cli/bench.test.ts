@@ -324,7 +324,9 @@ describe("bench compare", () => {
   });
 
   test.each([
-    [["before.json"], 2, /expected two files that bench --json wrote, got 1/],
+    [[], 2, /expected BEFORE\.json and AFTER\.json, got 0\nUsage: /],
+    [["before.json"], 2, /expected BEFORE\.json and AFTER\.json, got 1\nUsage: /],
+    [["before.json", "before.json", "before.json"], 2, /expected BEFORE\.json and AFTER\.json, got 3\nUsage: /],
     [["before.json", "no such file"], 1, /expected a file that bench --json wrote, got .*no such file: ENOENT/],
     [["right.mjs", "before.json"], 1, /expected a file that bench --json wrote, got .*right\.mjs/],
     [["array.json", "before.json"], 1, /before: expected a report of moe-kernels bench/],
@@ -359,11 +361,14 @@ test.each([
   expect(stderr).toMatch(message);
 });
 
-test("charts need a name of a kind", async () => {
-  expect(await bench("--chart", file("x.png"))).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringMatching(/\.html or \.svg/),
-  });
+test.each([
+  ["--chart", "x.png", 2, '--chart: expected a name in .html, .htm or .svg, got "'],
+  ["--chart", "none/x.svg", 1, "INVALID_ARGUMENT: --chart: expected a writable file, got "],
+  ["--json", "none/x.json", 1, "INVALID_ARGUMENT: --json: expected a writable file, got "],
+])("%s %s is refused before anything is timed", async (option, name, code, message) => {
+  const { exitCode, stdout, stderr } = await bench(option, file(name));
+  expect({ exitCode, stdout }).toEqual({ exitCode: code, stdout: "" });
+  expect(stderr).toMatch(`moe-kernels: ${message}`);
 });
 
 test("npm run bench and bench:quantised are this command, with options that it takes", async () => {

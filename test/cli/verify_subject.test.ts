@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
@@ -56,6 +56,15 @@ test.each([
   const { exitCode, stderr } = await runCli(["verify", ...args]);
   expect(exitCode).toBe(2);
   expect(stderr).toContain(message);
+});
+
+test("a report that cannot be written is refused before anything is run", async () => {
+  const { exitCode, stderr } = await runCli(["verify", "--subject", example, "--report", "x.html,none/x.html"]);
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(
+    /^moe-kernels: INVALID_ARGUMENT: --report: expected a writable file, got none\/x\.html: ENOENT/,
+  );
+  expect(existsSync("x.html")).toBe(false);
 });
 
 test("a module without a subject is a wrong command line", async () => {
