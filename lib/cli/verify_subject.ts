@@ -35,9 +35,9 @@ export async function verifySubject(values: Values, io: Io): Promise<number> {
   const progress = startProgress(io.stderr, `Verifying ${printable(String(subject.name))}`, selected.length);
   try {
     const report = await runCases(subject, { filter, seed, onResult: (_result, done) => progress.update(done) });
-    for (const file of files) await file.write(formatReport(report, formats[file.extension] as ReportFormat));
     progress.stop();
     io.stdout.write(formatReport(report, values.json ? "json" : "table"));
+    for (const file of files) await file.write(formatReport(report, formats[file.extension] as ReportFormat));
     return report.passed ? 0 : 1;
   } finally {
     progress.stop();

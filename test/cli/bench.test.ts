@@ -214,6 +214,21 @@ export default { name: "${name}", ${more} operators: { ${operators} } };`,
     }
   });
 
+  test("whose promises nothing can settle are told so, in the first call and in timed ones", () => {
+    write("first", "sort: () => new Promise(() => {}),");
+    const never = "if (this.called) await new Promise(() => {}); this.called = true; return { y };";
+    write("timed", `async ${right.replace("return { y };", never)}`);
+    const { status } = runScript("dist/cli/main.js", [
+      ...["bench", ...tiny, "--device", "reference", "--operator", "sort,combine", "--json", file("never.json")],
+      ...["--contender", `${file("first.mjs")},${file("timed.mjs")}`],
+    ]);
+    expect(status).toBe(1);
+    const [{ results }] = readReport("never.json").groups as [Group];
+    const unsettled = "a promise is awaited that nothing can settle any more";
+    const failures = results.flatMap(({ name, contenders }) => contenders.map((one) => `${name}: ${one.failure}`));
+    expect(failures).toEqual([`sort: ${unsettled}`, `combine: in a timed call: ${unsettled}`]);
+  });
+
   test("take steps of optimisers as new arrays", async () => {
     write(
       "sgd",
