@@ -1,4 +1,3 @@
-import { writeFileSync } from "node:fs";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import { describeMachine } from "#lib/bench/machine.js";
@@ -11,6 +10,7 @@ import { openDevice } from "#lib/devices.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { MoeLayer } from "#lib/moe_layer.js";
 import { integerOption } from "#lib/terminal/option_values.js";
+import { outputOption } from "#lib/terminal/output_file.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
 import { writeMixtral } from "./mixtral.js";
@@ -180,6 +180,7 @@ function parseOptions(): Options | undefined {
 }
 
 async function run(options: Options): Promise<void> {
+  const json = await outputOption("json", options.json);
   using temporary = new TemporaryFolder("moe-event-loop-");
   const folder = temporary.path;
   await writeMixtral(folder, options.config);
@@ -197,10 +198,8 @@ async function run(options: Options): Promise<void> {
     results.push({ activity: activity.name, median: summarize(delays).median, worst: Math.max(...delays) });
   }
   process.stdout.write(`${delayTable(results)}\n`);
-  if (options.json !== undefined) {
-    const machine = describeMachine(options.threads);
-    writeFileSync(options.json, `${JSON.stringify({ machine, options, results }, null, 2)}\n`);
-  }
+  const machine = describeMachine(options.threads);
+  await json?.write(`${JSON.stringify({ machine, options, results }, null, 2)}\n`);
 }
 
 function delayTable(results: readonly Delay[]): string {

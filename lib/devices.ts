@@ -31,9 +31,16 @@ type ReadDeviceOptions = Read<typeof deviceOptions> & { readonly callSites: bool
  */
 export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {}): Device {
   if (typeof name !== "string") throw invalidArgument("name", "a device name", name);
-  const { callSites = process.env.MOE_KERNELS_CALL_SITES === "1", ...given } = deviceOptions(options, "options");
+  const { callSites = wantsCallSites(), ...given } = deviceOptions(options, "options");
   const read = { ...given, callSites };
   return name === "auto" ? openAuto(read) : openNamed("name", name, read);
+}
+
+/** What MOE_KERNELS_CALL_SITES says. */
+function wantsCallSites(): boolean {
+  const { MOE_KERNELS_CALL_SITES: text = "" } = process.env;
+  if (!["", "0", "1"].includes(text)) throw invalidArgument("MOE_KERNELS_CALL_SITES", '"0" or "1"', text);
+  return text === "1";
 }
 
 /** Opens a device by name; `source` says in errors where the name came from. */

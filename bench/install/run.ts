@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { describeMachine } from "#lib/bench/machine.js";
 import { summarize } from "#lib/bench/measure.js";
 import { integerOption } from "#lib/terminal/option_values.js";
+import { outputOption } from "#lib/terminal/output_file.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { runProgram } from "../program.js";
 import { TemporaryFolder } from "../temporary_folder.js";
@@ -112,6 +113,7 @@ async function measureManager(manager: Manager, registry: string, folder: string
 type Times = Awaited<ReturnType<typeof installOnce>>;
 
 async function run({ rounds, addon, json }: Options): Promise<void> {
+  const written = await outputOption("json", json);
   using temporary = new TemporaryFolder("moe-install-");
   const folder = temporary.path;
   const packages = join(folder, "packages");
@@ -121,9 +123,7 @@ async function run({ rounds, addon, json }: Options): Promise<void> {
   for (const manager of managers) results.push(...(await measureManager(manager, url, folder, rounds)));
   server.close();
   process.stdout.write(`${table(results)}\n`);
-  if (json !== undefined) {
-    writeFileSync(json, `${JSON.stringify({ machine: describeMachine(1), rounds, results }, null, 2)}\n`);
-  }
+  await written?.write(`${JSON.stringify({ machine: describeMachine(1), rounds, results }, null, 2)}\n`);
 }
 
 function table(results: readonly Result[]): string {

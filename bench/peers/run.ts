@@ -1,4 +1,3 @@
-import { writeFileSync } from "node:fs";
 import { betterOf, ceilingsBeside, ceilingsText, kernelText } from "#lib/bench/ceilings.js";
 import { describeMachine } from "#lib/bench/machine.js";
 import type { NamedShape } from "#lib/bench/shape_option.js";
@@ -6,9 +5,10 @@ import type { Device } from "#lib/core/device.js";
 import { loadNative, type ProductKernel } from "#lib/core/native.js";
 import { weightFormat } from "#lib/core/weight_formats.js";
 import { openDevice } from "#lib/devices.js";
-import { drawChart } from "#lib/statistics/draw_chart.js";
+import { drawChart, loadVega } from "#lib/statistics/draw_chart.js";
 import { formatBytes, plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
+import { outputOption } from "#lib/terminal/output_file.js";
 import { startProgress } from "#lib/terminal/progress.js";
 import { runProgram } from "../program.js";
 import { TemporaryFolder } from "../temporary_folder.js";
@@ -34,7 +34,13 @@ interface Runnable {
 /** Versions of all contenders, by name. */
 type Versions = Record<string, string>;
 
+/** What needs the packages that draw, for errors. */
+const drawing = "bench:peers --chart";
+
 async function run(options: Options): Promise<void> {
+  const json = await outputOption("json", options.json);
+  const chart = await outputOption("chart", options.chart, [".svg"]);
+  if (chart !== undefined) await loadVega(drawing);
   const machine = describeMachine(options.threads);
   const runnable = findPeers(options.peers);
   const versions: Versions = {};
@@ -44,13 +50,11 @@ async function run(options: Options): Promise<void> {
     for (const format of options.formats)
       groups.push(await compare(device, shape, format, runnable, options, versions));
   }
-  const { rounds, threads, json, chart } = options;
-  if (json !== undefined) {
-    writeFileSync(json, `${JSON.stringify({ machine, versions, rounds, groups }, null, 2)}\n`);
-  }
+  const { rounds, threads } = options;
+  await json?.write(`${JSON.stringify({ machine, versions, rounds, groups }, null, 2)}\n`);
   if (chart !== undefined) {
     const subtitle = `${loadNative().cpuInfo().model}, ${plural(threads, "thread")}, median of ${plural(rounds, "round")}`;
-    writeFileSync(chart, await drawChart(chartSpecification(groups, subtitle), "bench:peers"));
+    await chart.write(await drawChart(chartSpecification(groups, subtitle), drawing));
   }
 }
 

@@ -41,8 +41,8 @@ const commonOptions = {
 } as const satisfies Options;
 
 /**
- * A command whose `run` gets parsed options and, if `argument` names one, its one argument, or with a name such as
- * `FILE...` one or more. An unknown option, or a stray or missing argument, is a {@link UsageError}, and so is what a function
+ * A command whose `run` gets parsed options and the arguments that `argument` names: one, several with a space between their
+ * names, or with a name such as `FILE...` one or more. An unknown option, or a stray or missing argument, is a {@link UsageError}, and so is what a function
  * finds wrong with one of the `parameters`: the option that each gets.
  */
 export function defineCommand<const O extends Options>(command: {
@@ -78,8 +78,10 @@ function parse(
     const parsed = parseArgs({ args: emptyValues(args, options), options, strict: true, allowPositionals });
     const { length } = parsed.positionals;
     const several = argument?.endsWith("...") ?? false;
-    if (!allowPositionals || length === 1 || (several && length > 1)) return parsed;
-    throw new Error(`expected ${several ? "at least " : ""}one ${argument}, got ${length}`);
+    const names = argument?.split(" ") ?? [];
+    if (several ? length > 0 : length === names.length) return parsed;
+    const wanted = names.length === 1 ? `${several ? "at least " : ""}one ${argument}` : names.join(" and ");
+    throw new Error(`expected ${wanted}, got ${length}`);
   } catch (error) {
     throw new UsageError(withHint((error as Error).message.replace(/\. To specify a positional.*/s, ""), options));
   }

@@ -5,6 +5,7 @@ import { isMoeError, MoeError, messageOf, unexpected } from "../core/errors.js";
 import { UsageError } from "../terminal/option_values.js";
 import { closeSubjects } from "../testing/subject/close.js";
 import { checkSubject } from "../testing/subject/run_cases.js";
+import { settled } from "../testing/subject/settled.js";
 import type { Subject } from "../testing/subject/subject.js";
 
 /**
@@ -40,7 +41,7 @@ export async function loadSubjects(option: string, files: readonly string[]): Pr
 
 async function load(option: string, file: string, url: URL): Promise<{ readonly default?: unknown }> {
   try {
-    return await import(url.href);
+    return await settled(import(url.href));
   } catch (cause) {
     const [why] = messageOf(cause).split("\n");
     throw new MoeError("INVALID_ARGUMENT", `--${option}: ${file} cannot be loaded: ${why}`, { cause });

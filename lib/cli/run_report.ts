@@ -1,6 +1,7 @@
 import type { RouterHistory } from "../statistics/router_history.js";
-import { writeRouterReport } from "../statistics/router_report.js";
+import { routerReport } from "../statistics/router_report.js";
 import { plural } from "../terminal/format.js";
+import type { OutputFile } from "../terminal/output_file.js";
 import { storageInWords } from "./layer_in_words.js";
 import type { LayerRun } from "./layer_run.js";
 
@@ -12,7 +13,7 @@ export function isRecorded(run: LayerRun): run is RecordedRun {
 }
 
 /** Writes what the routers of some layers, at least one, did with the same tokens on one device. */
-export async function writeRunReport(path: string, title: string, runs: readonly RecordedRun[]): Promise<void> {
+export async function writeRunReport(file: OutputFile, title: string, runs: readonly RecordedRun[]): Promise<void> {
   const { device, tokens, history } = runs[0] as RecordedRun;
   const given = `${plural(tokens.count, "token")} (${tokens.origin})`;
   const layers =
@@ -25,5 +26,5 @@ export async function writeRunReport(path: string, title: string, runs: readonly
     history: run.history,
     dtype: storageInWords(run.description),
   }));
-  await writeRouterReport(routers, path, { title, device, about });
+  await file.write(await routerReport(routers, file.extension, { title, device, about }));
 }

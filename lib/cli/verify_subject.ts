@@ -1,7 +1,6 @@
-import { writeFileSync } from "node:fs";
-import { extname } from "node:path";
 import { printable } from "../core/printable.js";
 import { integerOption, listOption, UsageError } from "../terminal/option_values.js";
+import { outputListOption } from "../terminal/output_file.js";
 import { startProgress } from "../terminal/progress.js";
 import { formatReport, type ReportFormat } from "../testing/reports/report.js";
 import { runCases } from "../testing/subject/run_cases.js";
@@ -27,12 +26,7 @@ export async function verifySubject(values: Values, io: Io): Promise<number> {
     if (values[option] !== undefined) throw new UsageError(`--${option} cannot be combined with --subject`);
   }
   const seed = values.seed === undefined ? 0 : integerOption("seed", values.seed, 0);
-  const files = listOption(values.report === undefined ? undefined : [...values.report]);
-  for (const file of files) {
-    if (!Object.hasOwn(formats, extname(file))) {
-      throw new UsageError(`--report: expected a name in .json, .xml or .html, got "${file}"`);
-    }
-  }
+  const files = await outputListOption("report", listOption(values.report), Object.keys(formats));
   const subject = await loadSubject("subject", values.subject);
   const { filter = "" } = values;
   const selected = testCases.filter(
@@ -41,9 +35,9 @@ export async function verifySubject(values: Values, io: Io): Promise<number> {
   const progress = startProgress(io.stderr, `Verifying ${printable(String(subject.name))}`, selected.length);
   try {
     const report = await runCases(subject, { filter, seed, onResult: (_result, done) => progress.update(done) });
-    for (const file of files) writeFileSync(file, formatReport(report, formats[extname(file)] as ReportFormat));
     progress.stop();
     io.stdout.write(formatReport(report, values.json ? "json" : "table"));
+    for (const file of files) await file.write(formatReport(report, formats[file.extension] as ReportFormat));
     return report.passed ? 0 : 1;
   } finally {
     progress.stop();

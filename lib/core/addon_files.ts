@@ -19,16 +19,21 @@ export interface Addons {
  * somebody wanted it or the platform's package does not load. MOE_KERNELS_BINARY names the only candidate.
  */
 export function findAddons(): Addons {
-  const override = process.env.MOE_KERNELS_BINARY;
-  if (override) {
-    const file = resolve(override);
-    return existsSync(file) ? { files: [file], missing: [] } : { files: [], missing: [`${file} not found`] };
+  const named = namedAddon();
+  if (named !== undefined) {
+    return existsSync(named) ? { files: [named], missing: [] } : { files: [], missing: [`${named} not found`] };
   }
   const found = [ownBuild(), platformAddon()];
   return {
     files: found.flatMap((file) => ("file" in file ? [file.file] : [])),
     missing: found.flatMap((file) => ("missing" in file ? [file.missing] : [])),
   };
+}
+
+/** The file that MOE_KERNELS_BINARY names; undefined if it names none. */
+export function namedAddon(): string | undefined {
+  const { MOE_KERNELS_BINARY } = process.env;
+  return MOE_KERNELS_BINARY ? resolve(MOE_KERNELS_BINARY) : undefined;
 }
 
 type Found = { readonly file: string } | { readonly missing: string };

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { namedAddon } from "./addon_files.js";
 import { MoeError } from "./errors.js";
 import { findPackage } from "./package_root.js";
 import { platformName, platforms } from "./platforms.js";
@@ -10,28 +11,37 @@ export const installLog = join("build", "install.log");
 /** The error of a missing addon: why it cannot be loaded, how the build at install ended, and what to do. */
 export function notBuilt(reasons: readonly string[], cause?: unknown): MoeError {
   const root = findPackage();
-  const platform = platformName();
-  const log = root === undefined ? undefined : join(root, installLog);
+  const named = namedAddon();
+  const binary = `a moe_kernels.node built for ${platformName()} and Node-API 9`;
   const remedies = [
     ...permissionRemedy(root),
-    ...(root === undefined ? ["npm install moe-kernels in the folder of the program"] : []),
-    ...(Object.hasOwn(platforms, platform)
-      ? ["install the binary for this platform: npm install moe-kernels --include=optional"]
-      : []),
-    ...(root === undefined ? [] : [buildRemedy(root)]),
-    `set MOE_KERNELS_BINARY to a moe_kernels.node built for ${platform} and Node-API 9`,
+    ...(named === undefined
+      ? [...installRemedies(root), `set MOE_KERNELS_BINARY to ${binary}`]
+      : [`unset MOE_KERNELS_BINARY, so that the package's own is looked for, or set it to ${binary}`]),
     'use openDevice("reference"), which is slow but needs no addon',
   ];
   const message = [
-    `the native addon cannot be loaded: ${reasons.join("; ")}`,
-    ...(log !== undefined && existsSync(log) ? endOf(log) : []),
+    `the native addon ${named === undefined ? "" : "that MOE_KERNELS_BINARY names "}cannot be loaded: ${reasons.join("; ")}`,
+    ...(named === undefined && root !== undefined ? endOf(join(root, installLog)) : []),
     "Do one of the following:",
     ...remedies.map((remedy) => `  - ${remedy}`),
   ].join("\n");
   return new MoeError("NOT_BUILT", message, cause === undefined ? undefined : { cause });
 }
 
+/** What makes the package's own addon, which is not looked for where MOE_KERNELS_BINARY names another. */
+function installRemedies(root: string | undefined): string[] {
+  return [
+    ...(root === undefined ? ["npm install moe-kernels in the folder of the program"] : []),
+    ...(Object.hasOwn(platforms, platformName())
+      ? ["install the binary for this platform: npm install moe-kernels --include=optional"]
+      : []),
+    ...(root === undefined ? [] : [buildRemedy(root)]),
+  ];
+}
+
 function endOf(log: string): string[] {
+  if (!existsSync(log)) return [];
   const lines = readFileSync(log, "utf8").trim().split("\n").slice(-12);
   return [`The build at install failed. The end of ${log}:`, ...lines.map((line) => `  ${line}`)];
 }

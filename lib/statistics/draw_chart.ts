@@ -1,6 +1,3 @@
-import { constants, existsSync } from "node:fs";
-import { access, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
 import { MoeError } from "../core/errors.js";
 
 // Charts as SVG, by packages that are not installed with this one: npm install vega@6 vega-lite@6.
@@ -45,27 +42,4 @@ async function load<Module>(name: string, user: string): Promise<Module> {
       "run npm install vega@6 vega-lite@6";
     throw new MoeError("UNSUPPORTED_OPERATION", message, { cause });
   }
-}
-
-/** Checks in advance that {@link writeChart} can write to `path`; throws INVALID_ARGUMENT. */
-export async function checkWritable(path: string): Promise<void> {
-  try {
-    await access(existsSync(path) ? path : dirname(path), constants.W_OK);
-  } catch (cause) {
-    throw notWritable(path, cause);
-  }
-}
-
-/** @throws INVALID_ARGUMENT if the file cannot be written. */
-export async function writeChart(path: string, text: string): Promise<void> {
-  try {
-    await writeFile(path, text);
-  } catch (cause) {
-    throw notWritable(path, cause);
-  }
-}
-
-function notWritable(path: string, cause: unknown): MoeError {
-  const message = `path: expected a writable file, got ${path}: ${(cause as Error).message}`;
-  return new MoeError("INVALID_ARGUMENT", message, { cause });
 }

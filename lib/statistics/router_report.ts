@@ -2,8 +2,9 @@ import { extname } from "node:path";
 import { invalidArgument } from "../core/errors.js";
 import { isArray } from "../core/foreign.js";
 import { type Fields, list, object, optional, type Reader, text } from "../core/options.js";
-import { checkWritable, drawChart, loadVega, writeChart } from "./draw_chart.js";
-import { routerPage } from "./report_page/page.js";
+import { writeOutput } from "../core/output_file.js";
+import { drawChart, loadVega } from "./draw_chart.js";
+import { type PageHead, routerPage } from "./report_page/page.js";
 import type { ReportedRouter } from "./report_page/summaries.js";
 import { routerChart } from "./router_chart.js";
 import { historyArgument, type RouterHistory } from "./router_history.js";
@@ -19,6 +20,9 @@ export interface RouterReportOptions {
   /** A paragraph below the heading: which tokens these were, for example. */
   about?: string;
 }
+
+/** Of the names of reports. */
+export const reportExtensions: readonly string[] = [".html", ".htm", ".svg"];
 
 /** What needs the packages, for errors. */
 const drawing = "writeRouterReport to .svg";
@@ -66,34 +70,40 @@ export async function writeRouterReport(
   options: RouterReportOptions = {},
 ): Promise<void> {
   const extension = checkExtension(path);
-  const { title, date = now(), device, about } = reportOptions(options, "options");
+  const read = reportOptions(options, "options");
   const reported = routersArgument(routers, "routers");
-  checkCount(path, reported.length);
-  const file =
-    extension === ".svg"
-      ? await drawChart(routerChart((reported[0] as ReportedRouter).history), drawing)
-      : routerPage({ title, date, device, about }, reported);
-  await writeChart(path, file);
+  checkCount(path, extension, reported.length);
+  await writeOutput(path, await routerReport(reported, extension, read), "path");
+}
+
+/** The text of a file that {@link writeRouterReport} writes. @param extension of its name. */
+export async function routerReport(
+  routers: readonly ReportedRouter[],
+  extension: string,
+  { date = now(), ...head }: Omit<PageHead, "date"> & { readonly date?: string | undefined },
+): Promise<string> {
+  if (extension !== ".svg") return routerPage({ ...head, date }, routers);
+  return await drawChart(routerChart((routers[0] as ReportedRouter).history), drawing);
 }
 
 /**
- * Checks in advance that {@link writeRouterReport} can write this many routers to `path`.
- * @throws the errors of {@link writeRouterReport}.
+ * Checks in advance that {@link routerReport} can have this many routers in a file with such a name.
+ * @throws INVALID_ARGUMENT; UNSUPPORTED_OPERATION for .svg without vega and vega-lite.
  */
 export async function checkRouterReport(path: string, routers: number): Promise<void> {
-  if (checkExtension(path) === ".svg") await loadVega(drawing);
-  checkCount(path, routers);
-  await checkWritable(path);
+  const extension = checkExtension(path);
+  if (extension === ".svg") await loadVega(drawing);
+  checkCount(path, extension, routers);
 }
 
 function checkExtension(path: unknown): string {
   const extension = typeof path === "string" ? extname(path).toLowerCase() : "";
-  if (![".html", ".htm", ".svg"].includes(extension)) throw invalidArgument("path", "a name in .html or .svg", path);
+  if (!reportExtensions.includes(extension)) throw invalidArgument("path", "a name in .html or .svg", path);
   return extension;
 }
 
-function checkCount(path: string, routers: number): void {
-  if (routers === 1 || checkExtension(path) !== ".svg") return;
+function checkCount(path: string, extension: string, routers: number): void {
+  if (routers === 1 || extension !== ".svg") return;
   throw invalidArgument(
     "path",
     `a name in .html, since .svg has the charts of one router and there are ${routers}`,

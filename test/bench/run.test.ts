@@ -95,6 +95,17 @@ describe("every benchmark", () => {
     expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
     expect(stderr).toMatch(new RegExp(`^${name}: .*\\n$`));
   });
+
+  test.each([
+    ["bench:event-loop", "event_loop.js", "--json"],
+    ["bench:install", "install/run.js", "--json"],
+    ["bench:peers", "peers/run.js", "--json"],
+    ["bench:peers", "peers/run.js", "--chart"],
+  ])("%s refuses a file that cannot be written before it measures: %s %s", (name, file, option) => {
+    const { status, stdout, stderr } = runScript(`build/bench/${file}`, [option, "none/x.svg"]);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect(stderr).toMatch(new RegExp(`^${name}: ${option}: expected a writable file, got none/x\\.svg: .*\\n$`));
+  });
 });
 
 test("npm run bench:peers runs without peers and draws the chart", () => {

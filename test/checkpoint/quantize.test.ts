@@ -314,6 +314,30 @@ describe("the folder", () => {
     expect(await outputs(out)).toEqual(await outputs(source, { dtype: "int4_g32" }));
   });
 
+  test.each(["refuse", "resume", "overwrite"] as const)(
+    "with nothing but unfinished files is taken as an empty one: %s",
+    async (existing) => {
+      const out = fresh();
+      mkdirSync(out);
+      for (const name of ["moe-kernels-quantize.json", "model.safetensors"])
+        writeFileSync(join(out, `${name}.${randomUUID()}.tmp`), "a crash left this");
+      expect(await run(source, out, { existing })).toMatchObject({ resumed: 0 });
+      expect(readdirSync(out).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+    },
+  );
+
+  test("with an unfinished file of something else is not empty", async () => {
+    const out = fresh();
+    mkdirSync(out);
+    writeFileSync(join(out, `notes.txt.${randomUUID()}.tmp`), "mine");
+    await expectRejection(run(source, out), "INVALID_ARGUMENT", /^out: expected a folder that is not there or empty/);
+    await expectRejection(
+      run(source, out, { existing: "resume" }),
+      "INVALID_ARGUMENT",
+      /^resume: expected .*, got none/,
+    );
+  });
+
   test("is never that of the model", async () => {
     for (const existing of ["refuse", "resume", "overwrite"] as const) {
       await expectRejection(run(source, source, { existing }), "INVALID_ARGUMENT", /^out: expected another folder/);

@@ -327,6 +327,15 @@ describe("a process that ends while a file is begun", () => {
     expect(anew.begun).toEqual({ tensors: 0 });
   });
 
+  test.each(["refuse", "resume", "overwrite"] as const)("can have begun nothing of it yet: %s", async (existing) => {
+    const out = fresh(".gguf");
+    const left = `${out}.partial.json.${randomUUID()}.tmp`;
+    writeFileSync(left, "{");
+    await using file = await open(out, existing);
+    expect(file.begun).toEqual({ tensors: 0 });
+    expect([`${out}.partial`, `${out}.partial.json`, left].map(existsSync)).toEqual([true, true, false]);
+  });
+
   test("can have completed it already", async () => {
     const out = fresh(".gguf");
     await using file = await open(out, "refuse");

@@ -214,6 +214,21 @@ export default { name: "${name}", ${more} operators: { ${operators} } };`,
     }
   });
 
+  test("whose promises nothing can settle are told so, in the first call and in timed ones", () => {
+    write("first", "sort: () => new Promise(() => {}),");
+    const never = "if (this.called) await new Promise(() => {}); this.called = true; return { y };";
+    write("timed", `async ${right.replace("return { y };", never)}`);
+    const { status } = runScript("dist/cli/main.js", [
+      ...["bench", ...tiny, "--device", "reference", "--operator", "sort,combine", "--json", file("never.json")],
+      ...["--contender", `${file("first.mjs")},${file("timed.mjs")}`],
+    ]);
+    expect(status).toBe(1);
+    const [{ results }] = readReport("never.json").groups as [Group];
+    const unsettled = "a promise is awaited that nothing can settle any more";
+    const failures = results.flatMap(({ name, contenders }) => contenders.map((one) => `${name}: ${one.failure}`));
+    expect(failures).toEqual([`sort: ${unsettled}`, `combine: in a timed call: ${unsettled}`]);
+  });
+
   test("take steps of optimisers as new arrays", async () => {
     write(
       "sgd",
@@ -324,7 +339,9 @@ describe("bench compare", () => {
   });
 
   test.each([
-    [["before.json"], 2, /expected two files that bench --json wrote, got 1/],
+    [[], 2, /expected BEFORE\.json and AFTER\.json, got 0\nUsage: /],
+    [["before.json"], 2, /expected BEFORE\.json and AFTER\.json, got 1\nUsage: /],
+    [["before.json", "before.json", "before.json"], 2, /expected BEFORE\.json and AFTER\.json, got 3\nUsage: /],
     [["before.json", "no such file"], 1, /expected a file that bench --json wrote, got .*no such file: ENOENT/],
     [["right.mjs", "before.json"], 1, /expected a file that bench --json wrote, got .*right\.mjs/],
     [["array.json", "before.json"], 1, /before: expected a report of moe-kernels bench/],
@@ -359,11 +376,14 @@ test.each([
   expect(stderr).toMatch(message);
 });
 
-test("charts need a name of a kind", async () => {
-  expect(await bench("--chart", file("x.png"))).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringMatching(/\.html or \.svg/),
-  });
+test.each([
+  ["--chart", "x.png", 2, '--chart: expected a name in .html, .htm or .svg, got "'],
+  ["--chart", "none/x.svg", 1, "INVALID_ARGUMENT: --chart: expected a writable file, got "],
+  ["--json", "none/x.json", 1, "INVALID_ARGUMENT: --json: expected a writable file, got "],
+])("%s %s is refused before anything is timed", async (option, name, code, message) => {
+  const { exitCode, stdout, stderr } = await bench(option, file(name));
+  expect({ exitCode, stdout }).toEqual({ exitCode: code, stdout: "" });
+  expect(stderr).toMatch(`moe-kernels: ${message}`);
 });
 
 test("npm run bench and bench:quantised are this command, with options that it takes", async () => {

@@ -1,6 +1,10 @@
+import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { loadNative } from "../../lib/core/native.js";
+import { packageRoot } from "../../lib/core/package_root.js";
+import { platformName } from "../../lib/core/platforms.js";
 import { listDevices } from "../../lib/devices.js";
+import { runScript } from "../support/run_script.js";
 import { runCli } from "./support/run_cli.js";
 
 test("info lists every device and why it is or is not available", async () => {
@@ -75,4 +79,21 @@ test("info --kernels lists the kernel tables and marks what this machine uses", 
     expect(line?.includes("✔")).toBe(chosen !== "");
   }
   expect(JSON.parse((await runCli(["info", "--kernels", "--json"])).stdout)).toEqual(kernels);
+});
+
+test.each([
+  [join("no", "such.node"), "not found"],
+  ["package.json", "does not load: "],
+])("info names a MOE_KERNELS_BINARY that is wrong, and what helps then: %s", (name, why) => {
+  const { status, stdout } = runScript("dist/cli/main.js", ["info", "--json"], { MOE_KERNELS_BINARY: name });
+  expect(status).toBe(0);
+  const [first, ...others] = (JSON.parse(stdout) as { problem: string }).problem.split("\n");
+  const file = join(packageRoot(), name);
+  expect(first).toContain(`the native addon that MOE_KERNELS_BINARY names cannot be loaded: ${file} ${why}`);
+  const built = `a moe_kernels.node built for ${platformName()} and Node-API 9`;
+  expect(others).toEqual([
+    "Do one of the following:",
+    `  - unset MOE_KERNELS_BINARY, so that the package's own is looked for, or set it to ${built}`,
+    '  - use openDevice("reference"), which is slow but needs no addon',
+  ]);
 });

@@ -101,7 +101,7 @@ describe("offload-trace", () => {
     [["--slots", "0"], 2, /--slots: expected an integer >= 1, got "0"/],
     [["--experts", "3"], 1, /expected ids below 3, got 7/],
     [["--chart", "rates.png"], 2, /--chart: expected a name in \.svg, got "rates\.png"/],
-    [["--chart", "/none/rates.svg"], 1, /path: expected a writable file, got \/none\/rates\.svg/],
+    [["--chart", "/none/rates.svg"], 1, /--chart: expected a writable file, got \/none\/rates\.svg/],
   ])("refuses %j", async (options, code, message) => {
     const { exitCode, stderr } = await replay(lines, options);
     expect(exitCode).toBe(code);

@@ -249,16 +249,21 @@ describe("run --model with several layers", () => {
       "Each layer by itself was given the same 6 tokens (random, seed 0), not the output of the layer",
     );
     const svg = await run("--report", join(directory.path, "report.svg"));
-    expect(svg).toMatchObject({ exitCode: 1, stdout: "" });
+    expect(svg).toMatchObject({ exitCode: 2, stdout: "" });
     expect(svg.stderr).toContain(
-      "path: expected a name in .html, since .svg has the charts of one router and there are 3",
+      "--report: expected a name in .html, since .svg has the charts of one router and there are 3",
     );
   });
 
   test("refuses a layer that is not there before it runs any, and an expected output for several", async () => {
     const missing = await run("--layer", "0,7");
-    expect(missing).toMatchObject({ exitCode: 1, stdout: "" });
-    expect(missing.stderr).toMatch(/INVALID_ARGUMENT: layer: .*7/);
+    expect(missing).toMatchObject({ exitCode: 2, stdout: "" });
+    expect(missing.stderr).toMatch(/^moe-kernels: --layer: .*7\n/);
+    using other = temporaryDirectory();
+    await writeModel(other.path, await goldenModel("olmoe_small"));
+    const toCompare = await run("--layer", "0,2", "--compare", other.path);
+    expect(toCompare).toMatchObject({ exitCode: 2, stdout: "" });
+    expect(toCompare.stderr).toContain(`--compare: ${other.path}: layer: expected an integer from 0 to 0, got 2\n`);
     const input = join(directory.path, "tokens.safetensors");
     const x = { dtype: "F32", shape: [1, 46], data: new Float32Array(46) } as const;
     await writeSafetensors(input, { x, output: x });
@@ -324,7 +329,7 @@ describe.each(deviceNames)("run with the router's history on %s", (device) => {
     const { history, tokensPerExpert } = JSON.parse(stdout).runs[0];
     expect(history).toMatchObject({ calls: 40, tokens: 80, choices: 160, dropped: 0, tokensPerExpert });
     const wrong = await runCli([...base, "--report", "report.pdf"]);
-    expect(wrong).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("path: expected a name in .html") });
+    expect(wrong).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("--report: expected a name in .html") });
   });
 });
 
@@ -332,13 +337,12 @@ describe("what would fail after the run is reported before it", () => {
   const run = (...args: string[]) => runCli(["run", "--file", goldenFile("mixtral_t1"), ...args]);
 
   test.each([
-    [["--report", "report.pdf"], "path: expected a name in .html or .svg"],
-    [["--report", join("missing", "report.svg")], "path: expected a writable file, got missing"],
-  ])("%j", async (args, message) => {
-    const { exitCode, stdout, stderr } = await run("--device", "reference", ...args);
-    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
-    expect(stderr).toMatch(/^moe-kernels: INVALID_ARGUMENT: /);
-    expect(stderr).toContain(message);
+    ["report.pdf", 2, '--report: expected a name in .html, .htm or .svg, got "report.pdf"\n'],
+    [join("missing", "report.svg"), 1, "INVALID_ARGUMENT: --report: expected a writable file, got missing"],
+  ])("--report %s", async (path, code, message) => {
+    const { exitCode, stdout, stderr } = await run("--device", "reference", "--report", path);
+    expect({ exitCode, stdout }).toEqual({ exitCode: code, stdout: "" });
+    expect(stderr).toContain(`moe-kernels: ${message}`);
   });
 
   test("--report without vega", async () => {

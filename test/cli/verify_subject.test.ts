@@ -1,8 +1,10 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import type { SubjectReport } from "../../lib/testing/index.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { runScript } from "../support/run_script.js";
 import { runCli } from "./support/run_cli.js";
 
 const example = join("examples", "verify_your_kernel", "plain_subject.mjs");
@@ -46,6 +48,38 @@ test("a subject that is wrong ends with 1, and reports say so", async () => {
   expect(JSON.parse(json.stdout)).toMatchObject({ passed: false, results: [{ failure: "no kernel" }] });
 });
 
+const unsettled = "a promise is awaited that nothing can settle any more";
+
+test("promises that nothing can settle are failed cases, and a warning at the end", () => {
+  using directory = temporaryDirectory();
+  const at = (name: string) => join(directory.path, name);
+  const never = "new Promise(() => {})";
+  const late = "new Promise((resolve) => setTimeout(resolve, 5, null))";
+  const operators = `sort: () => ${never}, combine: () => ${late}`;
+  const supports = `supports: (operator) => operator === "unpermute" ? ${never} : true`;
+  const code = `export default { name: "never", ${supports}, close: () => ${never}, operators: { ${operators}, unpermute() {} } };`;
+  writeFileSync(at("subject.mjs"), code);
+  const args = ["verify", "--subject", at("subject.mjs"), "--filter", "T13", "--report", at("report.json")];
+  const { status, stderr } = runScript("dist/cli/main.js", args);
+  expect(status).toBe(1);
+  expect(stderr).toContain(`Warning: close() of never failed: ${unsettled}\n`);
+  const { results, skipped } = JSON.parse(readFileSync(at("report.json"), "utf8")) as SubjectReport;
+  const failures = results.map(({ operator, failure }) => `${operator}: ${failure}`);
+  expect(new Set(failures)).toEqual(new Set([`sort: ${unsettled}`, `unpermute: supports: ${unsettled}`]));
+  expect(new Set(skipped.map(({ operator }) => operator))).toEqual(new Set(["combine"]));
+});
+
+test("a module that waits for what nothing can settle cannot be loaded", () => {
+  using directory = temporaryDirectory();
+  const file = join(directory.path, "subject.mjs");
+  writeFileSync(file, "await new Promise(() => {}); export default {};");
+  const { status, stderr } = runScript("dist/cli/main.js", ["verify", "--subject", file]);
+  expect({ status, stderr }).toEqual({
+    status: 1,
+    stderr: `moe-kernels: INVALID_ARGUMENT: --subject: ${file} cannot be loaded: ${unsettled}\n`,
+  });
+});
+
 test.each([
   [["--subject", example, "--device", "cpu"], "--device cannot be combined with --subject"],
   [["--subject", example, "--report", "x.pdf"], '--report: expected a name in .json, .xml or .html, got "x.pdf"'],
@@ -56,6 +90,15 @@ test.each([
   const { exitCode, stderr } = await runCli(["verify", ...args]);
   expect(exitCode).toBe(2);
   expect(stderr).toContain(message);
+});
+
+test("a report that cannot be written is refused before anything is run", async () => {
+  const { exitCode, stderr } = await runCli(["verify", "--subject", example, "--report", "x.html,none/x.html"]);
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(
+    /^moe-kernels: INVALID_ARGUMENT: --report: expected a writable file, got none\/x\.html: ENOENT/,
+  );
+  expect(existsSync("x.html")).toBe(false);
 });
 
 test("a module without a subject is a wrong command line", async () => {

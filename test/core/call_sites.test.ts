@@ -4,6 +4,7 @@ import type { MoeError } from "../../lib/core/errors.js";
 import { openDevice } from "../../lib/devices.js";
 import { sort } from "../../lib/operators/routing/sort.js";
 import { deviceNames } from "../support/devices.js";
+import { expectError } from "../support/errors.js";
 
 function sortIds(device: Device, ...ids: number[]): void {
   using tensor = device.tensor(Int32Array.from(ids), [1, ids.length]);
@@ -76,6 +77,21 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("call sites on
       vi.unstubAllEnvs();
     }
   });
+});
+
+test.each([
+  ["", true],
+  ["0", true],
+  ["yes", false],
+])("MOE_KERNELS_CALL_SITES=%s is accepted: %s", (value, accepted) => {
+  vi.stubEnv("MOE_KERNELS_CALL_SITES", value);
+  try {
+    const open = () => openDevice("reference").dispose();
+    if (accepted) open();
+    else expectError(open, "INVALID_ARGUMENT", /^MOE_KERNELS_CALL_SITES: expected "0" or "1", got "yes"$/);
+  } finally {
+    vi.unstubAllEnvs();
+  }
 });
 
 test("reference finds errors during the call", async () => {

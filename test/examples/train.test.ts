@@ -146,6 +146,10 @@ describe("npm run example:train", () => {
     [["--compare", "--resume", "half"], /^example:train: --resume: cannot be combined with --compare\n$/],
     [["--compare", "--until", "5"], /^example:train: --until: cannot be combined with --compare\n$/],
     [["--seeds", "1,2"], /^example:train: --seeds: expected with --compare only\n$/],
+    [
+      ["--report", "none/report.html"],
+      /^example:train: --report: expected a file in a folder that is there and writable, got "none\/report\.html"\n$/,
+    ],
     [["--chart", "plot.svg"], /^example:train: --chart: expected with --compare only\n$/],
     [["--frobnicate"], /^example:train: .*--frobnicate.*\n$/],
   ])("%j is a wrong command line", (args, message) => {

@@ -1,3 +1,5 @@
+import { accessSync, constants } from "node:fs";
+import { dirname } from "node:path";
 import { parseArgs } from "node:util";
 import { isMoeError, openDevice } from "moe-kernels";
 import { balances, type ModelConfig } from "../model/config.js";
@@ -40,6 +42,19 @@ export class Values {
     const text = this.#texts[name];
     if (text !== undefined) return text;
     throw new UsageError(`--${name}: expected ${hint}, got none`);
+  }
+
+  /** The path of a file to write, if one is given; refused before the work if its folder is not there. */
+  output(name: string): string | undefined {
+    const path = this.#texts[name];
+    if (path === undefined) return undefined;
+    try {
+      accessSync(dirname(path), constants.W_OK);
+      return path;
+    } catch (cause) {
+      const message = `--${name}: expected a file in a folder that is there and writable, got "${path}"`;
+      throw new UsageError(message, { cause });
+    }
   }
 
   integer(name: string, minimum = 1): number {

@@ -56,6 +56,7 @@ await runCommand({
   },
   flags: ["dense"],
   async run(values) {
+    const report = values.output("report");
     const [steps, sequences, seed] = [values.integer("steps"), values.integer("sequences"), values.integer("seed", 0)];
     const config = givenModel(values, { vocabulary: maskId + 1, causal: false, norm: "layer" });
     const { context } = config;
@@ -81,7 +82,6 @@ await runCommand({
       describeTimes(times),
     ];
     for (const fact of facts) console.log(fact);
-    const report = values.text("report");
     if (report === undefined) return;
     await writeReport(report, {
       title: "An encoder with mixtures of experts",

@@ -81,6 +81,7 @@ function refuse(values: Values, names: readonly string[], reason: string): void 
 
 async function train(values: Values, device: Device): Promise<void> {
   refuse(values, ["seeds", "chart"], "expected with --compare only");
+  const [saved, report] = [values.output("checkpoint"), values.output("report")];
   const path = values.text("resume");
   const checkpoint = path === undefined ? undefined : await Checkpoint.read<TrainRun>(path);
   if (checkpoint) checkResumed(values, checkpoint.record);
@@ -100,7 +101,6 @@ async function train(values: Values, device: Device): Promise<void> {
   const until = values.text("until") === undefined ? steps : values.integer("until");
   if (until > steps) throw new UsageError(`--until: expected at most the ${steps} steps, got ${until}`);
   console.log(`${device.description}\n${describeModel(config, model.size)}`);
-  const saved = values.text("checkpoint");
   const times = await runTraining(trainer, {
     steps,
     until,
@@ -118,7 +118,6 @@ async function train(values: Values, device: Device): Promise<void> {
     describeTimes(times),
   ];
   for (const fact of facts.slice(1)) console.log(fact);
-  const report = values.text("report");
   if (report === undefined) return;
   await writeReport(report, {
     title: "A Transformer with mixtures of experts",
@@ -130,6 +129,7 @@ async function train(values: Values, device: Device): Promise<void> {
 async function compareModels(values: Values, device: Device): Promise<void> {
   const ofOneRun = ["seed", "checkpoint", "save-every", "resume", "until"];
   refuse(values, ofOneRun, "cannot be combined with --compare");
+  const [report, chart] = [values.output("report"), values.output("chart")];
   const run = newRun(values);
   const seeds = (values.text("seeds") ?? "").split(",").map(Number);
   if (!seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0)) {
@@ -146,7 +146,6 @@ async function compareModels(values: Values, device: Device): Promise<void> {
     seeds,
     run,
   });
-  const [report, chart] = [values.text("report"), values.text("chart")];
   if (report !== undefined) await writeReport(report, { title: "Mixtures of experts and dense layers", facts, charts });
   if (chart !== undefined) await writeFile(chart, charts[0]);
 }

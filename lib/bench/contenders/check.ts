@@ -4,6 +4,7 @@ import { outputTolerance } from "../../testing/layer_case.js";
 import { unitRoundoff } from "../../testing/rounding.js";
 import { relativeError } from "../../testing/run.js";
 import { changedInputs, inputDigests, returnedValues } from "../../testing/subject/returned.js";
+import { settled } from "../../testing/subject/settled.js";
 import type { OutputArray, Subject, SubjectInputs, SubjectOperatorName } from "../../testing/subject/subject.js";
 import { reason } from "../../testing/subject/test_cases.js";
 import type { Sample } from "./rows.js";
@@ -79,7 +80,7 @@ export async function checkContender({ operators }: Subject, expected: Expected)
   const { operator, inputs } = expected;
   try {
     const before = inputDigests(inputs);
-    const outputs = await operators[operator]?.(inputs);
+    const outputs = await settled(operators[operator]?.(inputs));
     if (outputs === null) return { errors: [], failure: null, leftOut: unsupported };
     const errors = compareOutputs(expected, outputs);
     const changed = changedInputs(before, inputs);

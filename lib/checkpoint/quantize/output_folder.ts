@@ -30,7 +30,7 @@ export class OutputFolder {
   }
 
   /**
-   * Makes the folder, or takes up an existing one as `existing` says; an empty one is always taken.
+   * Makes the folder, or takes up an existing one as `existing` says; one that is empty, but for unfinished files, is always taken.
    * @param state what the result depends on; a folder is only resumed for an equal one.
    * @throws INVALID_ARGUMENT, without a change, if the folder is there and must not be used; BAD_CHECKPOINT if it cannot be
    * written.
@@ -41,7 +41,7 @@ export class OutputFolder {
     if (names !== undefined && (await realpath(path)) === (await realpath(resolve(source)))) {
       throw invalidArgument("out", "another folder than that of the checkpoint", path);
     }
-    if (names !== undefined && names.length > 0) {
+    if (names?.some((name) => !isUnfinished(name))) {
       if (existing === "refuse") {
         throw new MoeError(
           "INVALID_ARGUMENT",
@@ -54,8 +54,8 @@ export class OutputFolder {
         await folder.#clear(
           [configName, quantizeStateName, ...names.filter(isWeights)].filter((name) => names.includes(name)),
         );
-      await folder.#clear(names.filter(isUnfinished));
     }
+    await folder.#clear(names?.filter(isUnfinished) ?? []);
     await folder.#write(() => mkdir(path, { recursive: true }));
     await folder.write(quantizeStateName, `${JSON.stringify(state, null, 2)}\n`);
     return folder;

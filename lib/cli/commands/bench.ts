@@ -1,4 +1,3 @@
-import { writeFileSync } from "node:fs";
 import { ceilingsText, kernelText } from "../../bench/ceilings.js";
 import { failureOf } from "../../bench/contenders/check.js";
 import { caseNames, wantedCases } from "../../bench/operators/table.js";
@@ -7,12 +6,13 @@ import { type BenchGroup, type BenchReport, groupsInTurns, groupsText, groupText
 import { reportChart } from "../../bench/reports/charts.js";
 import { reportPage } from "../../bench/reports/page.js";
 import { contenderTable, formatTable, resultTable } from "../../bench/reports/tables.js";
-import { checkPage, writePage } from "../../bench/reports/write.js";
+import { chartOption, writePage } from "../../bench/reports/write.js";
 import { runBenchmark } from "../../bench/run.js";
 import { shapeNames, shapeOptions } from "../../bench/shape_option.js";
 import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import type { DeviceName } from "../../devices.js";
 import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { outputOption } from "../../terminal/output_file.js";
 import { type Progress, startProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
@@ -99,7 +99,8 @@ export const bench = defineCommand({
       ...(values.weights !== undefined && { weightBytes: integerOption("weights", values.weights, 0) * mebibyte }),
       ...(values.memory !== undefined && { memoryBytes: integerOption("memory", values.memory, 0) * mebibyte }),
     };
-    if (values.chart !== undefined) await checkPage(values.chart);
+    const json = await outputOption("json", values.json);
+    const chart = await chartOption(values.chart);
     checkDevices([options.device]);
     const contenders = await loadSubjects("contender", listOption(values.contender));
     const progress = new GroupProgress(io);
@@ -110,9 +111,8 @@ export const bench = defineCommand({
       progress.stop();
     }
     for (const groups of groupsInTurns(report.groups)) printGroups(groups, io);
-    if (values.json !== undefined) writeFileSync(values.json, reportJson(report));
-    if (values.chart !== undefined)
-      await writePage(values.chart, reportChart(report), (svg) => reportPage(report, svg));
+    await json?.write(reportJson(report));
+    if (chart !== undefined) await writePage(chart, reportChart(report), (svg) => reportPage(report, svg));
     return report.groups.some(({ results }) => results.some(failed)) ? 1 : 0;
   },
 });

@@ -5,10 +5,9 @@ import type { BenchReport } from "../../bench/report.js";
 import { comparisonChart } from "../../bench/reports/charts.js";
 import { comparisonPage } from "../../bench/reports/page.js";
 import { comparisonTable } from "../../bench/reports/tables.js";
-import { checkPage, writePage } from "../../bench/reports/write.js";
+import { chartOption, writePage } from "../../bench/reports/write.js";
 import { MoeError } from "../../core/errors.js";
 import { plural } from "../../terminal/format.js";
-import { UsageError } from "../../terminal/option_values.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
 import { type Io, writeJson } from "../io.js";
@@ -16,7 +15,7 @@ import { type Io, writeJson } from "../io.js";
 /** `bench compare`: two result files, case by case. */
 export const benchCompare = defineCommand({
   synopsis: "BEFORE.json AFTER.json [options]",
-  argument: "FILE...",
+  argument: "BEFORE.json AFTER.json",
   options: {
     chart: {
       type: "string",
@@ -25,18 +24,12 @@ export const benchCompare = defineCommand({
     },
     json: { type: "boolean", help: "print JSON" },
   },
-  async run(values, io, ...files) {
-    const [before, after, ...others] = files as [string, string?, ...string[]];
-    if (after === undefined || others.length > 0) {
-      throw new UsageError(`expected two files that bench --json wrote, got ${files.length}`);
-    }
-    if (values.chart !== undefined) await checkPage(values.chart);
+  async run(values, io, before, after) {
+    const chart = await chartOption(values.chart);
     const comparison = compareReports(readReport(before), readReport(after));
     const names = { before: basename(before), after: basename(after) };
-    if (values.chart !== undefined) {
-      await writePage(values.chart, comparisonChart(comparison, names), (svg) =>
-        comparisonPage(comparison, names, svg),
-      );
+    if (chart !== undefined) {
+      await writePage(chart, comparisonChart(comparison, names), (svg) => comparisonPage(comparison, names, svg));
     }
     if (values.json) writeJson(io.stdout, comparison);
     else print(comparison, io);

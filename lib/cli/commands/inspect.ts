@@ -19,6 +19,7 @@ export const inspect = defineCommand({
     },
     json: { type: "boolean", help: "print JSON" },
   },
+  parameters: { layer: "layer" },
   async run(values, io, directory) {
     const tokens = listOption(values.tokens ?? defaultTokens.map(String)).map((text) =>
       integerOption("tokens", text, 1),

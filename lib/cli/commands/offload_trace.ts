@@ -1,8 +1,9 @@
 import { basename } from "node:path";
 import { offloadPolicies } from "../../core/backend.js";
-import { checkWritable, drawChart, loadVega, writeChart } from "../../statistics/draw_chart.js";
+import { drawChart, loadVega } from "../../statistics/draw_chart.js";
 import { plural } from "../../terminal/format.js";
 import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { outputOption } from "../../terminal/output_file.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
 import { writeJson } from "../io.js";
@@ -25,7 +26,8 @@ export const offloadTrace = defineCommand({
   async run(values, io, ...paths) {
     const experts = values.experts === undefined ? undefined : integerOption("experts", values.experts, 1, 2 ** 20);
     const chosen = listOption(values.slots).map((text) => integerOption("slots", text, 1));
-    if (values.chart !== undefined) await checkChart(values.chart);
+    const chart = await outputOption("chart", values.chart, [".svg"]);
+    if (chart !== undefined) await loadVega(drawing);
     const traces: RoutingTrace[] = [];
     for (const path of paths) traces.push(await readTrace(path, experts));
     const trace = traceOfLayers(traces);
@@ -37,19 +39,12 @@ export const offloadTrace = defineCommand({
     const results = replayTrace(trace, slotCounts);
     const name = paths.length > 1 ? `${paths.length} layers` : basename(paths[0] as string);
     const title = `${name}: ${plural(trace.ends.length, "call")} of ${plural(trace.numExperts, "expert")}`;
-    if (values.chart !== undefined)
-      await writeChart(values.chart, await drawChart(hitRateChart(results, title), drawing));
+    await chart?.write(await drawChart(hitRateChart(results, title), drawing));
     if (values.json) writeJson(io.stdout, { experts: trace.numExperts, calls: trace.ends.length, results });
     else io.stdout.write(`${title}\n\n${hitRateTable(trace, results)}`);
     return 0;
   },
 });
-
-async function checkChart(path: string): Promise<void> {
-  if (!path.endsWith(".svg")) throw new UsageError(`--chart: expected a name in .svg, got "${path}"`);
-  await loadVega(drawing);
-  await checkWritable(path);
-}
 
 /** One to eight eighths of the experts. */
 function eighths(experts: number): number[] {

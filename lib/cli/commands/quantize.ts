@@ -41,6 +41,7 @@ export const quantizeModel = defineCommand({
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     json: { type: "boolean", help: "print JSON" },
   },
+  parameters: { layer: "layer" },
   async run(values, io, directory) {
     const { out } = values;
     if (values.format === undefined || out === undefined)

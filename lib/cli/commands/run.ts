@@ -1,8 +1,9 @@
 import { shapeNames } from "../../bench/shape_option.js";
 import { type LoadedTokenFormat, loadedTokenFormats } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import type { DeviceName } from "../../devices.js";
-import { checkRouterReport } from "../../statistics/router_report.js";
+import { checkRouterReport, reportExtensions } from "../../statistics/router_report.js";
 import { choiceOption, integerOption, listOption } from "../../terminal/option_values.js";
+import { outputOption } from "../../terminal/output_file.js";
 import { defineCommand } from "../command.js";
 import { checkDevices } from "../devices.js";
 import { formatOption } from "../format_option.js";
@@ -64,7 +65,7 @@ export const runLayer = defineCommand({
     },
     json: { type: "boolean", help: "print JSON" },
   },
-  parameters: { tokenFormat: "token-format" },
+  parameters: { tokenFormat: "token-format", layer: "layer", path: "report" },
   async run(values, io) {
     const devices = listOption(values.device) as DeviceName[];
     const options = {
@@ -78,8 +79,9 @@ export const runLayer = defineCommand({
     };
     checkWorkloadOptions(values);
     checkDevices(options.devices);
+    const report = await outputOption("report", values.report, reportExtensions);
     const { title, workloads } = await openWorkloads(values);
-    if (values.report !== undefined) await checkRouterReport(values.report, workloads.length);
+    if (report !== undefined) await checkRouterReport(report.path, workloads.length);
     const runs: LayerRun[] = [];
     const recorded: RecordedRun[] = [];
     for (const workload of workloads) {
@@ -91,7 +93,7 @@ export const runLayer = defineCommand({
       }
       runs.push(...ofLayer);
     }
-    if (values.report !== undefined) await writeRunReport(values.report, title, recorded);
+    if (report !== undefined) await writeRunReport(report, title, recorded);
     const passed = allPassed(runs);
     if (values.json) writeJson(io.stdout, { title, runs, passed });
     return passed ? 0 : 1;

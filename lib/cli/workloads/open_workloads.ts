@@ -2,6 +2,7 @@ import { shapeOption } from "../../bench/shape_option.js";
 import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
 import { type LayerDetails, layerDetails } from "../../checkpoint/inspect_model.js";
 import { openModelFiles } from "../../checkpoint/opened/open_model_files.js";
+import { messageOf } from "../../core/errors.js";
 import { integerListOption, integerOption, UsageError } from "../../terminal/option_values.js";
 import { layerFile } from "./layer_file.js";
 import { modelDirectory } from "./model_directory.js";
@@ -67,6 +68,12 @@ export async function openWorkloads(options: WorkloadOptions): Promise<Workloads
   if (known !== undefined) return alone(namedShape(known, seed, tokens));
   const directory = model as string;
   const layers = await layersToRun(directory, named);
+  if (options.compare !== undefined) {
+    await checkOriginal(
+      options.compare,
+      layers.map(({ layer }) => layer),
+    );
+  }
   if (layers.length > 1 && tokens.expectation !== undefined) {
     throw new UsageError(`--input: ${input} has the expected output of one layer; say which by --layer N`);
   }
@@ -90,6 +97,16 @@ async function layersToRun(
     throw badCheckpoint(directory, `expected layers with experts, got ${formula.layerCount} dense layers`);
   }
   return layers.map((layer) => ({ layer, details: layerDetails(formula.config(layer), formula.tensors(layer)) }));
+}
+
+/** Refuses a model to compare with that lacks one of the layers. */
+async function checkOriginal(directory: string, layers: readonly number[]): Promise<void> {
+  await using opened = await openModelFiles(directory);
+  try {
+    for (const layer of layers) opened.formula.checkLayer(layer);
+  } catch (cause) {
+    throw new UsageError(`--compare: ${directory}: ${messageOf(cause)}`, { cause });
+  }
 }
 
 function alone(workload: Workload): Workloads {

@@ -3,6 +3,7 @@ import { callback, type Fields, integer, object, optional, type Read, type Reade
 import { relativeError } from "../run.js";
 import { closeSubjects } from "./close.js";
 import { changedInputs, inputDigests, returnedValues } from "./returned.js";
+import { settled } from "./settled.js";
 import type { OutputArray, Problem, Subject } from "./subject.js";
 import { isSupported } from "./supports.js";
 import { type TestCase, testCases, testedOperators } from "./test_cases.js";
@@ -84,7 +85,7 @@ const runCasesOptions = object(
 
 /**
  * Runs the cases of all operators that a subject has, one after another, and compares its outputs with those of `reference` in
- * float64. What the subject throws or returns wrongly is a failed case.
+ * float64. What the subject throws or returns wrongly is a failed case, and so is a promise that nothing can settle any more.
  * @throws INVALID_ARGUMENT for a subject without operators, with an operator that does not exist, or if no case is selected.
  */
 export async function runCases(subject: Subject, options: RunCasesOptions = {}): Promise<SubjectReport> {
@@ -158,7 +159,7 @@ async function runOne(subject: Subject, one: TestCase, problem: Problem): Promis
   try {
     if (!(await isSupported(subject, operator, problem.inputs))) return null;
     const before = inputDigests(problem.inputs);
-    const outputs: unknown = await subject.operators[operator]?.(problem.inputs);
+    const outputs: unknown = await settled(subject.operators[operator]?.(problem.inputs));
     if (outputs === null) return null;
     const checks = Object.keys(problem.expected).map((output) => check(one, problem, output, outputs));
     const changed = changedInputs(before, problem.inputs);

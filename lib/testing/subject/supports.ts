@@ -1,4 +1,5 @@
 import { MoeError, messageOf } from "../../core/errors.js";
+import { settled } from "./settled.js";
 import type { Subject, SubjectInputs, SubjectOperatorName } from "./subject.js";
 
 /**
@@ -11,7 +12,7 @@ export async function isSupported(
   inputs: SubjectInputs,
 ): Promise<boolean> {
   try {
-    return (await subject.supports?.(operator, inputs)) !== false;
+    return (await settled(subject.supports?.(operator, inputs))) !== false;
   } catch (cause) {
     throw new MoeError("INVALID_ARGUMENT", `supports: ${messageOf(cause)}`, { cause });
   }

@@ -28,10 +28,10 @@ export class PartialFile<Progress> implements AsyncDisposable {
   }
 
   /**
-   * Begins a file, or takes up one that was begun, as `existing` says.
+   * Begins a file, or takes up one that was begun, as `existing` says; where there is none, one is always begun.
    * @param state what the result depends on; only a file of an equal one is resumed.
    * @param first how far a file is without a byte.
-   * @throws INVALID_ARGUMENT if there is a file that must not be replaced, or none to resume; BAD_CHECKPOINT.
+   * @throws INVALID_ARGUMENT if there is a file that must not be replaced, or that cannot be resumed; BAD_CHECKPOINT.
    */
   static async open<Progress>(
     path: string,
@@ -49,7 +49,7 @@ export class PartialFile<Progress> implements AsyncDisposable {
           "--overwrite replaces it",
       );
     }
-    const resumes = existing === "resume";
+    const resumes = existing === "resume" && there.length > 0;
     const begun = resumes ? await readProgress(path, state, first) : first;
     // What is there of another file must not pass for this one's, so the state comes first.
     if (!resumes) await writeState(path, state, first);

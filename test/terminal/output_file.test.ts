@@ -1,0 +1,47 @@
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { outputListOption, outputOption } from "../../lib/terminal/output_file.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+
+const directory = temporaryDirectory();
+afterAll(() => directory[Symbol.dispose]());
+const at = (name: string) => join(directory.path, name);
+
+test("a file is written at the end, new or over another", async () => {
+  writeFileSync(at("old.json"), "a longer text");
+  for (const name of ["new.json", "old.json"]) {
+    const file = await outputOption("json", at(name));
+    await file?.write("text");
+    expect(readFileSync(at(name), "utf8")).toBe("text");
+  }
+  expect(await outputOption("json", undefined)).toBeUndefined();
+});
+
+test("its extension may be in capitals", async () => {
+  const files = await outputListOption("report", [at("a.HTML"), at("b.svg")], [".html", ".svg"]);
+  expect(files.map(({ extension }) => extension)).toEqual([".html", ".svg"]);
+});
+
+test.each([
+  ["a.pdf", [".json", ".xml", ".html"], '--report: expected a name in .json, .xml or .html, got "a.pdf"'],
+  ["a", [".svg"], '--report: expected a name in .svg, got "a"'],
+  ["", undefined, '--report: expected the name of a file, got ""'],
+])("%j is a wrong name", async (name, extensions, message) => {
+  await expect(outputOption("report", name, extensions)).rejects.toMatchObject({ name: "UsageError", message });
+});
+
+test.each([
+  ["none/a.svg", "ENOENT"],
+  ["file/a.svg", "ENOTDIR"],
+  ["none/", "ENOENT"],
+  ["folder/", "it is a folder"],
+  ["folder.svg", "it is a folder"],
+])("%s cannot be written", async (name, why) => {
+  writeFileSync(at("file"), "");
+  for (const folder of ["folder", "folder.svg"]) mkdirSync(at(folder), { recursive: true });
+  await expect(outputOption("chart", at(name))).rejects.toMatchObject({
+    code: "INVALID_ARGUMENT",
+    message: expect.stringMatching(`^--chart: expected a writable file, got .*: ${why}`),
+  });
+});
