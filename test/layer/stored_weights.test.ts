@@ -159,7 +159,7 @@ describe("bad storages", () => {
   const zeros = (...shape: number[]) => device().tensor(new Float32Array(shapeSize(shape)), shape);
 
   test.each<[string, () => MoeLayerOptions, RegExp]>([
-    ["no tensor", () => options(7), /^router: expected a Tensor or \{ tensor, .*, got 7$/],
+    ["no tensor", () => options(7), /^router: expected a Tensor, as .* makes, or \{ tensor, .*, got 7$/],
     ["an object without one", () => options({}), /^router\.tensor: expected a Tensor, got undefined$/],
     [
       "an orientation",

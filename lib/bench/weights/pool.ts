@@ -2,6 +2,7 @@ import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { describeLayer } from "../../layer/description/config.js";
+import { activationOf } from "../../operators/experts/activation_options.js";
 import { type PackedExperts, packExperts } from "../../operators/experts/packed_experts.js";
 import { RandomWeights } from "../../testing/random_layer.js";
 import { uploadQuantized } from "../../testing/subject/arrays.js";
@@ -55,8 +56,7 @@ export class WeightPool implements Disposable {
   #pack(copy: number): PackedExperts {
     const { config, format, tokenFormat } = this.#options;
     const { rows, columns, activates } = this.#weights;
-    const { activation, clamp } = describeLayer(config, "f32");
-    const options = activates ? { activation, clamp } : {};
+    const options = activates ? activationOf(describeLayer(config, "f32")) : {};
     if (isPlain(weightFormat(format))) {
       const random = new RandomWeights(weightSeed(this.#weights, copy));
       const shape = [config.numExperts, rows, columns];

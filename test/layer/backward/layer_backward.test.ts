@@ -251,15 +251,10 @@ describe.each(deviceNames)("backward on %s", (name) => {
     const { gradients } = parameters;
     made.layer.backward(state, dy as Tensor<FloatDType>, { experts: false, gradients });
     expect(gradients.router?.rawSync()).toEqual(all.gradients.router?.rawSync());
-    const [before, y] = [
-      made.layer.routerLogits(made.x).rawSync(),
-      made.layer.forward(made.x, { routing: made.layer.route(made.x) }),
-    ];
+    const before = made.layer.routerLogits(made.x).rawSync();
     using optimizer = new SGD(parameters, { learningRate: 0.1 });
-    const routing = made.layer.route(made.x);
     optimizer.step();
     expect(made.layer.routerLogits(made.x).rawSync()).not.toEqual(before);
-    expect(made.layer.forward(made.x, { routing }).rawSync()).toEqual(y.rawSync());
   });
 
   test("NaN in a row of dy stays in its token and its experts", () => {

@@ -116,7 +116,14 @@ export function expertCalls(device: api.Device): Part {
         name: "linear",
         args: [floats(T, H), floats(4, H)],
         call: api.linear,
-        valid: [{ bias: floats(4), activation: "swiglu_clamped", clamp: { alpha: 1, limit: 2, offset: 0 }, out: floats(T, 2) }],
+        valid: [
+          {
+            bias: floats(4),
+            activation: "swiglu_clamped",
+            clamp: { alpha: 1, limit: 2, offset: 0 },
+            out: floats(T, 2),
+          },
+        ],
       },
       {
         name: "linearBackward",
