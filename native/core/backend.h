@@ -127,9 +127,12 @@ struct Warnings {
   std::atomic<int64_t> non_finite_logit_rows{0};
 };
 
-// One device. Memory functions may be called from any thread; everything else is called on the device's one stream
-// thread, in the order of the calls. Operators return once their work is in order on the device, so an error in the
-// data (an id out of range) may be returned by the operator or by the next synchronize().
+// One device. Memory is allocated and released on any thread. What makes or describes weights (packed_experts(),
+// layer(), stored_layer(), offload_budget(), weight_layout(), map_file(), and the sizes of what they made) is called on
+// JavaScript's thread, while the stream may work. Operators, write(), read(), synchronize(), and what reads or writes
+// weights are called on the device's one stream thread, in the order of the calls. Operators return once their work is
+// in order on the device, so an error in the data (an id out of range) may be returned by the operator or by the next
+// synchronize().
 class Backend {
  public:
   virtual ~Backend() = default;

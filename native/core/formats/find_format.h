@@ -18,7 +18,8 @@ namespace moe {
 // Equal names give the same address, for as long as the process lives. Thread-safe.
 const WeightFormat* find_format(const std::string& name);
 
-// The named formats, and enough of the others to have every code, kind of group and type of scale: for tests.
+// The named formats, and enough of the others to have every code, kind of group and type of scale: for tests, and to
+// find out what a kernel accepts.
 std::vector<const WeightFormat*> sample_formats();
 
 }  // namespace moe
