@@ -29,6 +29,7 @@ export type { WeightOptions } from "./checkpoint/weights.js";
 export type {
   Activation,
   Clamp,
+  ClampOptions,
   DeviceKind,
   ExpertFormats,
   ExpertRange,

@@ -156,7 +156,10 @@ export class MoeLayer implements Disposable {
     x: Tensor<D>,
     options: ForwardOptions<D> & { want: Wanted },
   ): WantedForward<D, Wanted[number]>;
-  forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D> & { save?: false; want?: never }): Tensor<D>;
+  forward<D extends FloatDType>(
+    x: Tensor<D>,
+    options?: ForwardOptions<D> & { save?: false | undefined; want?: undefined },
+  ): Tensor<D>;
   forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D>): Tensor<D> | ForwardResult<D>;
   forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D>): Tensor<D> | ForwardResult<D> {
     const tokens = checkTokens(this.#parts.onDevice, x);
@@ -262,7 +265,7 @@ export class MoeLayer implements Disposable {
    * [B, S, H]. A choice dropped by `capacity` has id -1 and weight 0.
    * @param options.training as in {@link forward}.
    */
-  route(x: Tensor<FloatDType>, options: { training?: Training } = {}): Routing {
+  route(x: Tensor<FloatDType>, options: { training?: Training | undefined } = {}): Routing {
     const tokens = checkTokens(this.#parts.onDevice, x);
     const { training } = routeOptions(options, "options");
     if (training !== undefined) checkTraining(this.#parts.onDevice, training, tokens);

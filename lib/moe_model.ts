@@ -37,9 +37,9 @@ export interface ModelLayer {
 /** Options of {@link MoeModel.memory}, as for loading. */
 export interface MemoryOptions {
   /** As in {@link LoadOptions}. */
-  dtype?: WeightFormatName | WeightDTypes;
+  dtype?: WeightFormatName | WeightDTypes | undefined;
   /** As in {@link LoadOptions}. */
-  bank?: ExpertRange;
+  bank?: ExpertRange | undefined;
 }
 
 /** Options of {@link MoeModel.load}. */
@@ -48,17 +48,17 @@ export type LoadLayerOptions = Omit<LoadOptions, "layer">;
 /** Options of {@link MoeModel.loadAll}. */
 export interface LoadAllOptions extends Omit<LoadLayerOptions, "onProgress"> {
   /** Default: all layers with experts. */
-  layers?: readonly number[];
+  layers?: readonly number[] | undefined;
   /** How many layers are loaded at a time; default 2, so that one is read while another is packed. */
-  concurrency?: number;
+  concurrency?: number | undefined;
   /** Called while weights are read and after each layer, with the bytes of all layers. */
-  onProgress?: (progress: ModelProgress) => void;
+  onProgress?: ((progress: ModelProgress) => void) | undefined;
 }
 
 /** Options of {@link openModel}. */
 export interface OpenModelOptions {
   /** Stops the reading of configuration and headers; the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 const openModelOptions = object({ signal: optional(abortSignal) } satisfies Fields<OpenModelOptions>, "{ signal }");

@@ -1,50 +1,23 @@
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import ts from "typescript";
 import { afterAll, expect, test } from "vitest";
+import {
+  checker,
+  entries,
+  exportsOf,
+  isHidden,
+  isOurs,
+  modules,
+  repository,
+  resolved,
+} from "./support/public_types.js";
 
 // A project that re-exports what this package returns, with `declaration: true`, must be able to name every type in it.
 
-const repository = fileURLToPath(new URL("..", import.meta.url));
-const modules = {
-  "moe-kernels": "index.ts",
-  "moe-kernels/safetensors": "checkpoint/safetensors/index.ts",
-  "moe-kernels/gguf": "checkpoint/gguf/index.ts",
-  "moe-kernels/testing": "testing/index.ts",
-  "moe-kernels/bench": "bench/index.ts",
-};
-const entries = Object.values(modules).map((name) => join(repository, "lib", name));
 const project = mkdtempSync(join(tmpdir(), "moe-kernels-types-"));
 afterAll(() => rmSync(project, { recursive: true }));
-
-const { options } = ts.parseJsonConfigFileContent(
-  ts.readConfigFile(join(repository, "tsconfig.json"), ts.sys.readFile).config,
-  ts.sys,
-  repository,
-);
-const program = ts.createProgram(entries, options);
-const checker = program.getTypeChecker();
-
-function resolved(symbol: ts.Symbol): ts.Symbol {
-  return symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
-}
-
-/** The exports of a module: names and symbols. */
-function exportsOf(entry: string): ReadonlyMap<string, ts.Symbol> {
-  const module = checker.getSymbolAtLocation(program.getSourceFile(entry) as ts.SourceFile) as ts.Symbol;
-  return new Map(checker.getExportsOfModule(module).map((symbol) => [symbol.name, resolved(symbol)]));
-}
-
-/** Whether a declaration is not part of the published types. */
-function isHidden(node: ts.Node): boolean {
-  if (ts.getJSDocTags(node).some(({ tagName }) => tagName.text === "internal")) return true;
-  if (ts.canHaveModifiers(node)) {
-    if (ts.getModifiers(node)?.some(({ kind }) => kind === ts.SyntaxKind.PrivateKeyword)) return true;
-  }
-  return ts.isClassElement(node) && node.name !== undefined && ts.isPrivateIdentifier(node.name);
-}
 
 /** The names of this package's types that the signatures of a declaration mention. */
 function* mentioned(node: ts.Node): Generator<ts.Symbol> {
@@ -56,8 +29,7 @@ function* mentioned(node: ts.Node): Generator<ts.Symbol> {
     const symbol = checker.getSymbolAtLocation(node.typeName);
     const target = symbol && resolved(symbol);
     const declaration = target?.declarations?.[0];
-    const ours = declaration?.getSourceFile().fileName.startsWith(join(repository, "lib")) ?? false;
-    if (target && declaration && ours && !ts.isTypeParameterDeclaration(declaration)) yield target;
+    if (target && declaration && isOurs(declaration) && !ts.isTypeParameterDeclaration(declaration)) yield target;
   }
   const initializer = ts.isPropertyDeclaration(node) || ts.isParameter(node) ? node.initializer : undefined;
   for (const child of childrenOf(node)) if (child !== initializer) yield* mentioned(child);

@@ -1,9 +1,13 @@
+import type { OperatorName } from "../core/operators/table.js";
 import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { type GatingRuleOptions, gatingFields } from "../operators/routing/gating_options.js";
-import type { SubjectInputs, SubjectOperatorName } from "../testing/subject/subject.js";
+import type { SubjectInputs } from "../testing/subject/subject.js";
 import type { BenchDType } from "./operators/draw.js";
+
+/** What is timed: an operator, or the forward of a whole layer. */
+export type BenchedOperator = OperatorName | "layer";
 
 /** One computation to time. */
 export interface BenchCase {
@@ -22,8 +26,8 @@ export interface BenchCase {
   enqueue(): void;
   /** What the call on the first inputs writes, by the names of the outputs. */
   firstOutputs(): Promise<Readonly<Record<string, ArrayLike<number>>>>;
-  /** What contenders call it. */
-  readonly operator: SubjectOperatorName;
+  /** What contenders call it, if they can have it. */
+  readonly operator: BenchedOperator;
   /** Why contenders cannot be asked for it; null if they can. */
   readonly incomparable: string | null;
   /** The same calls for contenders. */

@@ -6,9 +6,9 @@ import type { BenchCase } from "./bench_case.js";
 /** Options of {@link measureCeilings}. */
 export interface CeilingOptions {
   /** Default: the CPUs that this process may use. */
-  threads?: number;
+  threads?: number | undefined;
   /** Approximate time for each ceiling; default 0.3, below which clocks may not have settled. */
-  seconds?: number;
+  seconds?: number | undefined;
 }
 
 const longEnough = 0.3;

@@ -10,10 +10,12 @@ export type {
   OperatorTable,
   Subject,
   SubjectInputs,
+  SubjectInputTable,
   SubjectOperator,
   SubjectOperatorName,
+  SubjectOperators,
   SubjectOutput,
-  SubjectOutputs,
+  SubjectOutputTable,
 } from "../testing/index.js";
 export { type CeilingOptions, measureCeilings } from "./ceilings.js";
 export { type ComparedCase, type Comparison, compareReports } from "./compare.js";

@@ -25,36 +25,36 @@ export interface BenchmarkOptions {
   /** Layers to time by names of your choice. */
   shapes: Readonly<Record<string, MoeLayerConfig>>;
   /** Default cpu. */
-  device?: DeviceName;
+  device?: DeviceName | undefined;
   /** Of tokens; default bf16. */
-  dtypes?: readonly BenchDType[];
+  dtypes?: readonly BenchDType[] | undefined;
   /** Of the experts' weights; default that of the tokens. */
-  formats?: readonly WeightFormatName[];
+  formats?: readonly WeightFormatName[] | undefined;
   /** What products with quantised weights round tokens to; default none. */
-  tokenFormats?: readonly TokenFormat[];
+  tokenFormats?: readonly TokenFormat[] | undefined;
   /** T of each call; default 1, 8, 64 and 512. */
-  tokens?: readonly number[];
+  tokens?: readonly number[] | undefined;
   /** Threads of the device, one device for each number; default all CPUs. */
-  threads?: readonly number[];
+  threads?: readonly number[] | undefined;
   /** Only cases whose names contain one of these texts; default all. */
-  operators?: readonly string[];
+  operators?: readonly string[] | undefined;
   /** Approximate time for each case and contender; default 0.3. */
-  seconds?: number;
+  seconds?: number | undefined;
   /** Turns that this time is divided into; default 7. */
-  rounds?: number;
+  rounds?: number | undefined;
   /** Calls between two waits; default 1. */
-  calls?: number;
+  calls?: number | undefined;
   /** Bytes of the copies of the weights that calls rotate through. Default twice the last-level cache, at least 256 MiB. */
-  weightBytes?: number;
+  weightBytes?: number | undefined;
   /**
    * Bytes that the weights of all dtypes and formats that take turns may have together; those that do not fit are timed apart. Default
    * 60 % of the memory that the system has left.
    */
-  memoryBytes?: number;
+  memoryBytes?: number | undefined;
   /** Other implementations, as `moe-kernels/testing` takes them. */
-  contenders?: readonly Subject[];
+  contenders?: readonly Subject[] | undefined;
   /** Called before each case, and once after the last one of a shape. */
-  onProgress?: (progress: BenchProgress) => void;
+  onProgress?: ((progress: BenchProgress) => void) | undefined;
 }
 
 /** Where a benchmark is. */

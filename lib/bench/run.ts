@@ -8,6 +8,7 @@ import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { formatBytes } from "../terminal/format.js";
 import { closeSubjects } from "../testing/subject/close.js";
+import { operatorOf } from "../testing/subject/operator_of.js";
 import { checkSubject } from "../testing/subject/run_cases.js";
 import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase, CaseOptions } from "./bench_case.js";
@@ -117,7 +118,7 @@ async function measureGroups(
   for (const name of names) {
     const operatorCase = operatorCases.find((one) => one.name === name);
     // Contenders get copies of their own.
-    const copies = contenders.some(({ operators }) => operators[operatorCase?.operator ?? "layer"]) ? 2 : 1;
+    const copies = contenders.some((contender) => operatorOf(contender, operatorCase?.operator ?? "layer")) ? 2 : 1;
     const bytesOf = ({ caseOptions }: (typeof groups)[number]) => copies * heldBytes(operatorCase, caseOptions);
     const limit = memoryLimit(options);
     for (const [index, part] of parts(groups, bytesOf, limit).entries()) {

@@ -39,7 +39,7 @@ export interface LoadOptions extends WeightOptions {
    * next forward fails with BAD_CHECKPOINT; so does the first forward that needs damaged weights, which are checked
    * before they are used for the first time, and the forward during which the file is truncated or the disk fails.
    */
-  cache?: boolean | string | CacheOptions;
+  cache?: boolean | string | CacheOptions | undefined;
 }
 
 /** Options for loading a layer file, NAME.safetensors, which holds a single layer. */
@@ -55,11 +55,11 @@ export interface LoadGivenOptions extends WeightOptions {
   /** The names of its tensors, in which `{layer}` stands for `layer` and `{e}` for an expert's number. */
   tensors: LayerTensorNames;
   /** Number of the layer, if there is a `{layer}` in the names. */
-  layer?: number;
+  layer?: number | undefined;
   /** Where the weights go. */
   device: Device;
   /** As in {@link LoadOptions}. */
-  cache?: boolean | string | CacheOptions;
+  cache?: boolean | string | CacheOptions | undefined;
 }
 
 /** The options for loading a layer of an opened model. */

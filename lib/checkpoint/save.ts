@@ -21,11 +21,11 @@ export interface SaveProgress {
 /** Options of {@link MoeLayer.save}. */
 export interface SaveOptions {
   /** Replace a file that is there; default false. */
-  overwrite?: boolean;
+  overwrite?: boolean | undefined;
   /** Called while the file is written. */
-  onProgress?: (progress: SaveProgress) => void;
+  onProgress?: ((progress: SaveProgress) => void) | undefined;
   /** Stops writing; the promise rejects with the signal's reason, and nothing is left of the file. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 const saveOptions = object(

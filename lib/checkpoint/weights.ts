@@ -37,30 +37,30 @@ export interface WeightOptions {
    * an expert's matrix is quantised, or is to be, every role keeps its own. `{}` keeps every role as it is in the
    * checkpoint; so does the default for a layer that MoeLayer.save wrote.
    */
-  dtype?: WeightFormatName | WeightDTypes;
+  dtype?: WeightFormatName | WeightDTypes | undefined;
   /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */
-  quantize?: QuantizeOptions;
+  quantize?: QuantizeOptions | undefined;
   /**
    * Hold only these experts, and read only their bytes. `forward` then returns their share of the output, weighted by
    * the whole layer's routing, so the outputs of a layer's banks add up to the layer's output. The shared expert
    * belongs to the bank with `first: 0`. Default: all experts.
    */
-  bank?: ExpertRange;
+  bank?: ExpertRange | undefined;
   /**
    * Round tokens to 8 bits where they are multiplied by quantised weights; see {@link TokenFormat}. `checkpoint` does what
    * the checkpoint's configuration says: `input_activations` of compressed-tensors, `activation_scheme` of fp8,
    * `quant_algo` of ModelOpt; none if it says nothing. Default none; of a layer that MoeLayer.save wrote, what it did.
    */
-  tokenFormat?: TokenFormat | "checkpoint";
+  tokenFormat?: TokenFormat | "checkpoint" | undefined;
   /**
    * Keep only some of the experts in the device's memory. On `cpu` the others are in the mapped cache file, so `cache` is
    * needed. Default: all are there.
    */
-  offload?: OffloadOptions;
+  offload?: OffloadOptions | undefined;
   /** Called while weights are read. */
-  onProgress?: (progress: Progress) => void;
+  onProgress?: ((progress: Progress) => void) | undefined;
   /** Stops reading; the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** What of the options for loading decides what a layer computes. */
@@ -169,7 +169,7 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
     },
     ...experts.map(
       (expert, index): LoadingStep => ({
-        weights: { ...expert },
+        weights: present(expert),
         set: (layer, weights) => layer.bank.setExpert(index, weights as unknown as ExpertWeights),
       }),
     ),
@@ -183,7 +183,7 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
   if (shared) {
     const width = config.sharedExpert?.intermediateSize as number;
     steps.push({
-      weights: { ...shared },
+      weights: present(shared),
       set: (layer, weights) => layer.bank.setShared(weights as unknown as ExpertWeights, width),
     });
   }
@@ -203,4 +203,10 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
     });
   }
   return steps;
+}
+
+/** The weights that an expert has. */
+function present(expert: ExpertWeights<LocatedWeight, LocatedWeight>): Readonly<Record<string, LocatedWeight>> {
+  const has = (entry: [string, LocatedWeight | undefined]): entry is [string, LocatedWeight] => entry[1] !== undefined;
+  return Object.fromEntries(Object.entries(expert).filter(has));
 }

@@ -36,5 +36,8 @@ export interface Clamp {
   readonly offset: number;
 }
 
+/** Those that differ from gpt-oss's. */
+export type ClampOptions = { readonly [Name in keyof Clamp]?: Clamp[Name] | undefined };
+
 /** The values of gpt-oss. */
 export const defaultClamp: Clamp = { alpha: 1.702, limit: 7, offset: 1 };

@@ -10,7 +10,7 @@ import type { TokenFormat } from "./token_format.js";
 import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
 import type { QuantizedField, WeightRole } from "./weight_role.js";
 
-export { type Activation, activations, type Clamp, defaultClamp, isGated } from "./activation.js";
+export { type Activation, activations, type Clamp, type ClampOptions, defaultClamp, isGated } from "./activation.js";
 export type { ExpertRange } from "./expert_range.js";
 
 export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;

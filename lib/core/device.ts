@@ -12,7 +12,7 @@ import { wrappedArray } from "./wrapped_array.js";
 /** Options of {@link Device.wrapPointer}. */
 export interface WrapPointerOptions {
   /** Called once, when neither tensors nor enqueued work use the memory any more; default nothing. */
-  release?: () => void;
+  release?: (() => void) | undefined;
 }
 
 const readAddress = unsigned64(1n, "a bigint from 1 to 2^64 - 1");

@@ -17,9 +17,9 @@ export interface DLTensor {
   /** The sizes, outermost first. */
   readonly shape: Shape;
   /** In elements; null or left out: row after row. */
-  readonly strides?: readonly number[] | null;
+  readonly strides?: readonly number[] | null | undefined;
   /** Bytes from `data` to the first element; default 0. */
-  readonly byteOffset?: number;
+  readonly byteOffset?: number | undefined;
 }
 
 /** Where memory is: DLDevice in dlpack.h. */

@@ -15,33 +15,33 @@ export interface DeviceOptions {
    * use more threads than the largest `threads` among them. In addition, every device has one thread that runs its
    * stream.
    */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Fill new memory with NaN patterns, so that reads of uninitialised memory show in the results; default false. */
-  readonly poison?: boolean;
+  readonly poison?: boolean | undefined;
   /**
    * On `cuda` and `simt`: round the operands of float32 expert products to tf32 (10 bits of mantissa), which tensor
    * cores multiply many times faster; default false.
    */
-  readonly tf32?: boolean;
+  readonly tf32?: boolean | undefined;
   /**
    * On `cuda` and `simt`: multiply fp8 tokens and e4m3 weights on fp8 tensor cores, which GPUs of compute capability 8.9 and
    * from 12.0 on have. They multiply twice as much as for bfloat16 in the same time, but their sums keep only about 13 bits; those
    * of up to 128 products are then scaled and added in float32. Default false: float32 sums.
    */
-  readonly fp8Sums?: boolean;
+  readonly fp8Sums?: boolean | undefined;
   /**
    * On `cuda`: the CUDA stream to work on, a cudaStream_t as a bigint, for an engine that has one; default one of the device's
    * own. It must be one of this GPU, the same on every thread (not cudaStreamPerThread), and outlive the device. Work is put
    * on it in the order of the calls, by a thread of the device: see {@link Device.submitted}.
    */
-  readonly stream?: bigint;
+  readonly stream?: bigint | undefined;
   /**
    * Record the stacks of the latest 1024 calls that enqueue work. An error that surfaces at a later wait then has a
    * `cause` whose stack is that of the call that enqueued the failed work. Costs about a microsecond a call; default
    * false, or true if MOE_KERNELS_CALL_SITES=1. `reference` computes during the call, so its errors always have that
    * stack.
    */
-  readonly callSites?: boolean;
+  readonly callSites?: boolean | undefined;
 }
 
 /** A device as `listDevices()` reports it. */

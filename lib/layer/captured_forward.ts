@@ -14,11 +14,11 @@ import { checkTokens, type Tokens } from "./router/tokens.js";
 /** Options of {@link MoeLayer.capture}. */
 export interface CaptureOptions<D extends FloatDType = FloatDType> {
   /** Dtype of x and y; default that of the experts' weights. */
-  dtype?: D;
+  dtype?: D | undefined;
   /** The norm in front of the layer, as in MoeLayer.forward; every replay enqueues it first. */
-  norm?: NormOption;
+  norm?: NormOption | undefined;
   /** Whether x is added to y; default false. */
-  residual?: boolean;
+  residual?: boolean | undefined;
 }
 
 /**

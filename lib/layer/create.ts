@@ -33,22 +33,22 @@ export interface MoeLayerOptions
    * {@link WeightFormatName}), or one for each role. Default: the dtype of the given router; but if an expert's matrix is
    * quantised, or is to be, every role keeps its own.
    */
-  dtype?: WeightFormatName | WeightDTypes;
+  dtype?: WeightFormatName | WeightDTypes | undefined;
   /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */
-  quantize?: QuantizeOptions;
+  quantize?: QuantizeOptions | undefined;
   /**
    * Hold only these experts; `experts` then has only these. `forward` returns their share of the output, weighted by
    * the whole layer's routing, so the outputs of a layer's banks add up to the layer's output. The shared expert
    * belongs to the bank with `first: 0`. Default: all experts.
    */
-  bank?: ExpertRange;
+  bank?: ExpertRange | undefined;
   /** Round tokens to 8 bits where they are multiplied by quantised weights; see {@link TokenFormat}. Default none. */
-  tokenFormat?: TokenFormat;
+  tokenFormat?: TokenFormat | undefined;
   /**
    * Keep only some of the experts in the device's memory. On `cuda` and `simt`; `cpu` needs a cache file, and so
    * MoeLayer.load. Default: all are there.
    */
-  offload?: OffloadOptions;
+  offload?: OffloadOptions | undefined;
 }
 
 const createFields = {

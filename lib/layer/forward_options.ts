@@ -11,37 +11,37 @@ import { type Training, trainingOption } from "./router/training.js";
 /** Options of {@link MoeLayer.forward}. */
 export interface ForwardOptions<D extends FloatDType = FloatDType> {
   /** Ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing. */
-  routing?: Routing;
+  routing?: Routing | undefined;
   /**
    * Route with the layer's noise (`noisy` or `routerJitter`), drawn from a seed, or given as noise [T or B * S, E] (with
    * `hierarchy`, also groupNoise [T or B * S, G]); default without noise.
    */
-  training?: Training;
+  training?: Training | undefined;
   /** Keep what {@link MoeLayer.backward} needs, and return `{ y, state }`; default false. */
-  save?: boolean;
+  save?: boolean | undefined;
   /** With `save`: keep only x and the routing, and compute the rest again in the backward pass; default false. */
-  recompute?: boolean;
+  recompute?: boolean | undefined;
   /**
    * With `save`: where the device has memory of its own, keep the state in the host's, and copy it back for the backward
    * pass; default false.
    */
-  offload?: boolean;
+  offload?: boolean | undefined;
   /** Normalise x first: everything in the layer, router included, then gets RMSNorm(x), rounded to x's dtype. */
-  norm?: NormOption;
+  norm?: NormOption | undefined;
   /**
    * What is added to y before it is rounded: true for x as it was given (before `norm`), or a tensor [T, H] or [B, S, H];
    * default nothing. Of a layer's banks only one must add it.
    */
-  residual?: boolean | Tensor<FloatDType>;
+  residual?: boolean | Tensor<FloatDType> | undefined;
   /**
    * Cancels the work that has not begun when it is aborted: reading y, or what else the forward was to write, is then
    * ABORTED. The layer and the device go on. Default none.
    */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** What else to return, in an object `{ y, routing, logits }`; default nothing. */
-  want?: readonly ForwardResultName[];
+  want?: readonly ForwardResultName[] | undefined;
   /** Where to write y; default a new tensor. */
-  out?: Tensor<NoInfer<D>>;
+  out?: Tensor<NoInfer<D>> | undefined;
 }
 
 const forwardResultNames = ["routing", "logits"] as const;

@@ -15,22 +15,22 @@ import { budgetFields, budgetRule, givenBudget, type OffloadBudget } from "./off
  */
 export interface OffloadOptions {
   /** Room that the layer shares with others, of the same device and with experts of the same size. */
-  budget?: OffloadBudget;
+  budget?: OffloadBudget | undefined;
   /** How many of the bank's experts are resident at a time; at most all are. Either this, `bytes` or `budget`. */
-  slots?: number;
+  slots?: number | undefined;
   /** As many experts as fit into this many bytes, in the device's packed layout; at least one must fit. */
-  bytes?: number;
+  bytes?: number | undefined;
   /**
    * Which resident expert makes room: the one used in the fewest forwards, where a use counts half after every 8E later
    * uses of any expert (`lfru`, default); the one whose last use is longest ago (`lru`); the one used in the fewest
    * forwards ever (`lfu`). Of several, the lowest.
    */
-  policy?: OffloadPolicy;
+  policy?: OffloadPolicy | undefined;
   /**
    * Experts that are loaded when the layer is made and then stay, fewer than there are slots; so are those of all layers
    * that share a budget. Default none.
    */
-  pinned?: readonly number[];
+  pinned?: readonly number[] | undefined;
   /**
    * What a forward does about experts that are not resident: `load` (default) brings them in. `cpu` has them computed by
    * the CPU meanwhile, and then brings in the one that the policy would rather have than one that is resident. `auto`
@@ -38,7 +38,7 @@ export interface OffloadOptions {
    * the others. With both, results agree with those of `load` as closely as two devices do, and the host holds the
    * experts twice: as the device packs them and as the CPU does. Not on `cpu`.
    */
-  onMiss?: OnMiss;
+  onMiss?: OnMiss | undefined;
 }
 
 const onMissValues = ["load", "cpu", "auto"] as const;

@@ -13,11 +13,11 @@ import { checkOwnClass } from "../core/own_class.js";
 /** How much room layers share. */
 export interface OffloadBudgetOptions {
   /** How many experts of all layers are resident at a time. Either this or `bytes`. */
-  slots?: number;
+  slots?: number | undefined;
   /** As many experts as fit into this many bytes, in the device's packed layout; at least one must fit. */
-  bytes?: number;
+  bytes?: number | undefined;
   /** Which resident expert makes room, of whatever layer; see {@link OffloadOptions}. Default `lfru`. */
-  policy?: OffloadPolicy;
+  policy?: OffloadPolicy | undefined;
 }
 
 /** How many experts are resident, and which make room: options of a budget, or of a layer with one of its own. */

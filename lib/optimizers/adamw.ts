@@ -7,13 +7,13 @@ import type { Parameter } from "./parameter.js";
 /** Options of {@link AdamW}. */
 export interface AdamWOptions extends OptimizerOptions {
   /** Default 0.9. */
-  beta1?: number;
+  beta1?: number | undefined;
   /** Default 0.999. */
-  beta2?: number;
+  beta2?: number | undefined;
   /** Default 1e-8. */
-  epsilon?: number;
+  epsilon?: number | undefined;
   /** Default 0.01. */
-  weightDecay?: number;
+  weightDecay?: number | undefined;
 }
 
 const adamWOptions = object(

@@ -16,9 +16,9 @@ export interface OptimizerOptions {
   /** The factor of a step; can be changed between steps. */
   learningRate: number;
   /** Default 0. */
-  weightDecay?: number;
+  weightDecay?: number | undefined;
   /** Scales the gradients of a step down if the norm of all of them is larger; default not. */
-  maxNorm?: number;
+  maxNorm?: number | undefined;
 }
 
 export const optimizerFields = {

@@ -10,7 +10,7 @@ export interface Parameter {
   /** f32, of the value's shape. A step leaves parameters without a gradient as they are, and those whose backward never was. */
   readonly gradient: Tensor<"f32"> | undefined;
   /** A copy of the value in another float dtype, written by the same pass over memory. */
-  readonly copy?: Tensor<FloatDType>;
+  readonly copy?: Tensor<FloatDType> | undefined;
   /** Called once after a step has been enqueued, for all parameters that have the same function. */
-  readonly changed?: () => void;
+  readonly changed?: (() => void) | undefined;
 }

@@ -7,9 +7,9 @@ import type { Parameter } from "./parameter.js";
 /** Options of {@link SGD}. */
 export interface SGDOptions extends OptimizerOptions {
   /** Default 0: none, and nothing is kept. */
-  momentum?: number;
+  momentum?: number | undefined;
   /** Nesterov's momentum; default false. */
-  nesterov?: boolean;
+  nesterov?: boolean | undefined;
 }
 
 const sgdOptions = object(

@@ -4,9 +4,9 @@ import { historyArgument, joinWindows, type RouterHistory, relativeLoad } from "
 /** Options of {@link heatMap}. */
 export interface HeatMapOptions {
   /** Width in characters; default 80. Neighbouring windows are merged if there are more than fit. */
-  columns?: number;
+  columns?: number | undefined;
   /** Use ANSI colours (256), two experts per line. Default false: shades, one expert per line. */
-  color?: boolean;
+  color?: boolean | undefined;
 }
 
 const mapOptions = object(

@@ -12,13 +12,13 @@ import { historyArgument, type RouterHistory } from "./router_history.js";
 /** Options of {@link writeRouterReport}. */
 export interface RouterReportOptions {
   /** Heading of the page; default "Router report". */
-  title?: string;
+  title?: string | undefined;
   /** When it was recorded; default now. */
-  date?: string;
+  date?: string | undefined;
   /** The device that recorded it, such as `device.name`. */
-  device?: string;
+  device?: string | undefined;
   /** A paragraph below the heading: which tokens these were, for example. */
-  about?: string;
+  about?: string | undefined;
 }
 
 /** Of the names of reports. */

@@ -25,7 +25,7 @@ export interface RouterStatsOptions {
    * Most windows in the history, an even number; default 128. A window is one call at first. When all are full,
    * neighbours are merged, and every window spans twice as many calls from then on.
    */
-  windows?: number;
+  windows?: number | undefined;
 }
 
 /** The experts of every token and, optionally, their weights. */

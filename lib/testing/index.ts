@@ -14,6 +14,7 @@ export { relativeError } from "./run.js";
 export { steadyLogits } from "./steady_logits.js";
 export { toFloat32 } from "./subject/arrays.js";
 export { deviceSubject } from "./subject/device_subject.js";
+export type { LayerInputs, SubjectInputTable, SubjectOutputTable, TestWeight } from "./subject/operator_types.js";
 export { type ProcessSubjectOptions, processSubject } from "./subject/process_subject.js";
 export {
   type RunCasesOptions,
@@ -29,8 +30,8 @@ export type {
   SubjectInputs,
   SubjectOperator,
   SubjectOperatorName,
+  SubjectOperators,
   SubjectOutput,
-  SubjectOutputs,
   TestArray,
 } from "./subject/subject.js";
 export { type TestCase, type Tolerance, testCases, testedOperators } from "./subject/test_cases.js";

@@ -6,7 +6,9 @@ import { deviceSubject, processSubject, type Subject, type SubjectOperator } fro
 
 const reference = openDevice("reference");
 afterAll(() => reference.dispose());
-const { combine, sort } = deviceSubject(reference).operators as Record<"combine" | "sort", SubjectOperator>;
+const { combine, sort } = deviceSubject(reference).operators as {
+  readonly [Name in "combine" | "sort"]: SubjectOperator<Name>;
+};
 
 const shapes = { tiny: { hiddenSize: 16, intermediateSize: 8, numExperts: 4, topK: 2 } };
 
@@ -34,8 +36,8 @@ const notRanked = { total: null, timesOurs: null };
 /** Computes `combine` so many times; what it does then. */
 function until(calls: number, then: () => unknown): Subject {
   let done = 0;
-  const run = (...[inputs]: Parameters<SubjectOperator>) => (done++ < calls ? combine(inputs) : then());
-  return { name: "until", operators: { combine: run as SubjectOperator, sort } };
+  const run: typeof combine = (inputs) => (done++ < calls ? combine(inputs) : (then() as null));
+  return { name: "until", operators: { combine: run, sort } };
 }
 
 function fail(): never {

@@ -47,7 +47,7 @@ test("every operator has a case", () => {
   expect(new Set(operatorCases.map(({ name }) => name)).size).toBe(operatorCases.length);
 });
 
-const comparable = operatorCases.filter(({ operator }) => testedOperators.includes(operator));
+const comparable = operatorCases.filter(({ operator }) => (testedOperators as readonly string[]).includes(operator));
 
 test.each(operatorCases.map(({ name }) => name))(
   "%s counts its work, and can be called again and again",
@@ -221,13 +221,13 @@ describe("a layer", () => {
 
   test("of a wrong contender is found", async () => {
     const subject = deviceSubject(openDevice("cpu", { threads: 2 }));
-    const layer = subject.operators.layer as SubjectOperator;
-    const swapped: SubjectOperator = (inputs) => {
+    const layer = subject.operators.layer as SubjectOperator<"layer">;
+    const swapped: typeof layer = (inputs) => {
       const { gate, up, down } = inputs.weights.experts;
-      return layer({ ...inputs, weights: { ...inputs.weights, experts: { gate: up, up: gate, down } } });
+      return layer({ ...inputs, weights: { ...inputs.weights, experts: { gate: up, up: gate as typeof up, down } } });
     };
     const { expected } = await withCase("layer", options({ dtype: "bf16", format: "bf16" }), compared);
-    const check = (operator: SubjectOperator) =>
+    const check = (operator: typeof layer) =>
       checkContender({ name: "other", operators: { layer: operator } }, expected);
     expect(await check(layer)).toMatchObject({
       failure: null,

@@ -111,7 +111,7 @@ test("a format that does not exist is refused", async () => {
 
 test("contenders are closed, also after a failure", async () => {
   let closed = 0;
-  const contender = { name: "mine", operators: { sort: () => ({}) }, close: () => void closed++ };
+  const contender = { name: "mine", operators: { sort: () => ({}) as never }, close: () => void closed++ };
   const report = await api.runBenchmark({ ...options, contenders: [contender] });
   expect(report.groups[0]?.results[0]?.contenders).toMatchObject([
     { failure: expect.stringMatching(/^offsets: expected/), total: null },
@@ -127,7 +127,7 @@ test("a contender that fails to close costs neither the report nor another's end
     throw new Error("no reply");
   };
   const contenders = [broken, close].map((one, index) => ({
-    ...{ name: `mine ${index}`, operators: { sort: () => ({}) }, close: one },
+    ...{ name: `mine ${index}`, operators: { sort: () => ({}) as never }, close: one },
   }));
   const report = await api.runBenchmark({ ...options, contenders });
   expect(report.groups[0]?.results[0]?.contenders).toHaveLength(2);

@@ -11,6 +11,7 @@ import {
   testedOperators,
   toFloat32,
 } from "../../lib/testing/index.js";
+import { testedOperatorNames } from "../../lib/testing/subject/operator_names.js";
 
 describe("a case", () => {
   test("is data, the same for the same seed", () => {
@@ -47,7 +48,7 @@ describe("a case", () => {
   });
 
   test("can be drawn for every operator that is listed", () => {
-    expect(testedOperators.length).toBeGreaterThan(25);
+    expect(new Set(testedOperators)).toEqual(new Set([...testedOperatorNames, "layer"]));
     for (const operator of testedOperators) {
       const { inputs, expected } = testCases.find((one) => one.operator === operator)?.problem(3) ?? {};
       expect(Object.keys(expected ?? {}).length, operator).toBeGreaterThan(0);
@@ -106,6 +107,14 @@ describe("a subject", () => {
     expect(results.length).toBe(3);
     for (const result of results)
       expect(result).toMatchObject({ passed: false, failure: expect.stringMatching(failure) });
+  });
+
+  test("does not have an operator that is undefined", async () => {
+    const { operators } = permuting(rightPermute);
+    const subject = { name: "mine", operators: { ...operators, gating: undefined } };
+    const report = await runCases(subject, { filter: "R33 H51 f32" });
+    expect(report).toMatchObject({ passed: true, untested: expect.arrayContaining(["gating"]) });
+    await expect(runCases({ ...subject, operators: { gating: undefined } })).rejects.toThrow(/at least one operator/);
   });
 
   test("may leave out cases, but not all", async () => {

@@ -3,10 +3,12 @@ import { messageOf } from "../../core/errors.js";
 import { outputTolerance } from "../../testing/layer_case.js";
 import { unitRoundoff } from "../../testing/rounding.js";
 import { relativeError } from "../../testing/run.js";
+import { operatorOf } from "../../testing/subject/operator_of.js";
 import { changedInputs, inputDigests, returnedValues } from "../../testing/subject/returned.js";
 import { settled } from "../../testing/subject/settled.js";
-import type { OutputArray, Subject, SubjectInputs, SubjectOperatorName } from "../../testing/subject/subject.js";
+import type { OutputArray, Subject, SubjectInputs } from "../../testing/subject/subject.js";
 import { reason } from "../../testing/subject/test_cases.js";
+import type { BenchedOperator } from "../bench_case.js";
 import type { Sample } from "./rows.js";
 import { sampleOf } from "./sample.js";
 
@@ -24,13 +26,13 @@ export interface OutputError {
 
 /** What contenders of a case are asked for. */
 export interface ContenderProblem {
-  readonly operator: SubjectOperatorName;
+  readonly operator: BenchedOperator;
   readonly calls: readonly SubjectInputs[];
 }
 
 /** What is expected of a case's first call. */
 export interface Expected {
-  readonly operator: SubjectOperatorName;
+  readonly operator: BenchedOperator;
   readonly inputs: SubjectInputs;
   readonly sample: Sample;
 }
@@ -76,11 +78,11 @@ export interface ContenderCheck {
 export const unsupported = "it does not support this case";
 
 /** Has a contender compute the first call, and compares what it returns. */
-export async function checkContender({ operators }: Subject, expected: Expected): Promise<ContenderCheck> {
+export async function checkContender(contender: Subject, expected: Expected): Promise<ContenderCheck> {
   const { operator, inputs } = expected;
   try {
     const before = inputDigests(inputs);
-    const outputs = await settled(operators[operator]?.(inputs));
+    const outputs = await settled(operatorOf(contender, operator)?.(inputs));
     if (outputs === null) return { errors: [], failure: null, leftOut: unsupported };
     const errors = compareOutputs(expected, outputs);
     const changed = changedInputs(before, inputs);

@@ -1,5 +1,6 @@
 import { messageOf } from "../../core/errors.js";
-import type { Subject, SubjectInputs, SubjectOperator } from "../../testing/subject/subject.js";
+import { operatorOf } from "../../testing/subject/operator_of.js";
+import type { Subject, SubjectInputs, SubjectOperatorName } from "../../testing/subject/subject.js";
 import { isSupported } from "../../testing/subject/supports.js";
 import type { BenchCase } from "../bench_case.js";
 import {
@@ -36,7 +37,7 @@ export interface Prepared {
 /** Checks the first call of every contender that has the operator, and of ours. */
 export async function prepareContenders(benchCase: BenchCase, contenders: readonly Subject[]): Promise<Prepared> {
   const { operator, incomparable } = benchCase;
-  const able = contenders.filter(({ operators }) => operators[operator] !== undefined);
+  const able = contenders.filter((contender) => operatorOf(contender, operator) !== undefined);
   if (able.length === 0) return { ours: null, contenders: [] };
   if (incomparable !== null) return { ours: null, contenders: able.map((one) => notAsked(one, leftOut(incomparable))) };
   const problem = { operator, calls: benchCase.contenderCalls() };
@@ -57,7 +58,8 @@ export async function prepareContenders(benchCase: BenchCase, contenders: readon
 /** Why a contender is not asked for a case; null if it is. */
 async function refusalOf(contender: Subject, { operator, calls }: ContenderProblem): Promise<ContenderCheck | null> {
   try {
-    return (await isSupported(contender, operator, calls[0] as SubjectInputs)) ? null : leftOut(unsupported);
+    const isAble = await isSupported(contender, operator as SubjectOperatorName, calls[0] as SubjectInputs);
+    return isAble ? null : leftOut(unsupported);
   } catch (error) {
     return { errors: [], failure: messageOf(error), leftOut: null };
   }
@@ -68,12 +70,11 @@ async function prepare(
   { operator, calls }: ContenderProblem,
   expected: Expected,
 ): Promise<PreparedContender> {
-  const { name, operators } = contender;
   const check = await checkContender(contender, expected);
   const isTimed = check.failure === null && check.leftOut === null;
-  const run = (operators[operator] as SubjectOperator).bind(operators);
-  const timed = isTimed ? new TimedCalls(run, calls) : undefined;
-  return { name, of: expected.sample.text, check, timed };
+  const run = isTimed ? operatorOf(contender, operator) : undefined;
+  const timed = run && new TimedCalls(run, calls);
+  return { name: contender.name, of: expected.sample.text, check, timed };
 }
 
 function leftOut(why: string): ContenderCheck {

@@ -2,7 +2,8 @@ import type { OperatorName } from "../../core/operators/table.js";
 import { openDevice } from "../../devices.js";
 import { mapArrays } from "../../testing/subject/arrays.js";
 import { computeOperator } from "../../testing/subject/device_subject.js";
-import type { OutputArray, SubjectInputs, SubjectOperatorName, TestArray } from "../../testing/subject/subject.js";
+import type { OutputArray, SubjectInputs, TestArray } from "../../testing/subject/subject.js";
+import type { BenchedOperator } from "../bench_case.js";
 import { layerSample } from "./layer_sample.js";
 import { pickRows, rowsOf, type Sample, spread } from "./rows.js";
 
@@ -28,7 +29,7 @@ const parts: Partial<Record<OperatorName, (inputs: SubjectInputs, most: number) 
  * Computes a problem, or so much of it that it does not take minutes.
  * @param most operations; default what takes a few seconds.
  */
-export async function sampleOf(operator: SubjectOperatorName, inputs: SubjectInputs, most?: number): Promise<Sample> {
+export async function sampleOf(operator: BenchedOperator, inputs: SubjectInputs, most?: number): Promise<Sample> {
   if (operator === "layer") return layerSample(inputs, most);
   const whole: Part = { inputs, pick: (_output, values) => values, text: "" };
   const { inputs: some, pick, text } = parts[operator]?.(inputs, most ?? mostOperations) ?? whole;

@@ -1,17 +1,17 @@
 import { describe, messageOf } from "../../core/errors.js";
 import { settled } from "../../testing/subject/settled.js";
-import type { SubjectInputs, SubjectOperator } from "../../testing/subject/subject.js";
+import type { SubjectInputs, UntypedOperator } from "../../testing/subject/subject.js";
 import { rotation } from "../bench_case.js";
 import type { CallTimes } from "../measure.js";
 import { type ContenderCheck, unsupported } from "./check.js";
 
 /** A contender's timed calls, each on the next inputs, until one of them fails. */
 export class TimedCalls {
-  readonly #run: SubjectOperator;
+  readonly #run: UntypedOperator;
   readonly #next: () => SubjectInputs;
   #end: Pick<ContenderCheck, "failure" | "leftOut"> | null = null;
 
-  constructor(run: SubjectOperator, calls: readonly SubjectInputs[]) {
+  constructor(run: UntypedOperator, calls: readonly SubjectInputs[]) {
     this.#run = run;
     this.#next = rotation(calls);
   }

@@ -4,13 +4,13 @@ import { boolean, type Fields, object, optional, type Reader } from "../../core/
 /** How packed weights are kept in a file. */
 export interface CacheOptions {
   /** Folder of the files, which may serve any number of models; default `.moe-kernels` in the model directory or beside the GGUF file. */
-  folder?: string;
+  folder?: string | undefined;
   /**
    * Read the file into the process's own memory instead of mapping it. Loading then takes the time to read the weights
    * once, but they are all checked at once, damaged ones are read from the checkpoint, and whatever happens to the file
    * while the layer is in use has no effect. Default false.
    */
-  copy?: boolean;
+  copy?: boolean | undefined;
 }
 
 /** The same as read; undefined for no cache. */

@@ -11,13 +11,13 @@ export interface ModelFamily {
   /** `model_type` in config.json. */
   readonly modelType: string;
   /** The class in config.json's `architectures`, for families that `model_type` does not identify. */
-  readonly architecture?: string;
+  readonly architecture?: string | undefined;
   /** Whether a config.json without a `model_type` is the family's; absent if there are none. */
   recognizes?(fields: ConfigFields): boolean;
   /** The number of layers, dense ones included; at most 4096. */
   layerCount(fields: ConfigFields): number;
   /** How layers are numbered, for errors; absent for plain decoders. */
-  readonly numbering?: string;
+  readonly numbering?: string | undefined;
   /** Whether layer `layer` has experts; absent if all layers do. */
   hasExperts?(fields: ConfigFields, layer: number): boolean;
   /** The sizes and formula of an MoE layer. */

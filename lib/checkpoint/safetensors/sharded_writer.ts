@@ -27,7 +27,7 @@ export interface StreamedInput extends Omit<SafetensorsInput, "data"> {
 /** Options of {@link writeShardedSafetensors}. */
 export interface ShardedWriteOptions extends SerializeOptions, TransferOptions {
   /** Most bytes of tensors in a file; a larger tensor has a file of its own. Default 5 GB. */
-  readonly maximumShardBytes?: number;
+  readonly maximumShardBytes?: number | undefined;
 }
 
 const options = object(

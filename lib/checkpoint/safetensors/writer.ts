@@ -37,9 +37,9 @@ export type SafetensorsInputs = ReadonlyMap<string, SafetensorsInput> | Readonly
 /** Options for writing a file. */
 export interface SerializeOptions {
   /** The file's `__metadata__`, omitted if empty. */
-  readonly metadata?: Readonly<Record<string, string>>;
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
   /** The data begin at a multiple of this many bytes: a multiple of 8, such as the page size for mapping the file. */
-  readonly alignment?: number;
+  readonly alignment?: number | undefined;
 }
 
 /** Largest alignment of a file's data: far above any page, far below the limit on the header, which it pads. */

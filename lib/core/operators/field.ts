@@ -75,7 +75,8 @@ interface Values {
   readonly format: string;
 }
 
-type ValueOf<F extends Field, H extends Handles> =
+/** What a device with such handles takes for a field. */
+export type ValueOf<F extends Field, H extends Handles> =
   F extends Choice<infer Name>
     ? Name
     : F extends Rule<infer Inner>

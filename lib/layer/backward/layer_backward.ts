@@ -21,16 +21,16 @@ import { MatrixSum } from "./sums.js";
 /** Options of {@link MoeLayer.backward}. */
 export interface BackwardOptions {
   /** Gradients of an earlier backward of the same layer to write to; default new ones. */
-  gradients?: LayerTensors;
+  gradients?: LayerTensors | undefined;
   /** Add to `gradients` instead of overwriting them; default false. */
-  accumulate?: boolean;
+  accumulate?: boolean | undefined;
   /**
    * False: the experts are frozen; only dx and the gradients of the routers are computed. Default true, but false for a
    * layer with quantised experts, which have no gradients.
    */
-  experts?: boolean;
+  experts?: boolean | undefined;
   /** Losses whose gradients are added to those of the logits. */
-  gradLosses?: GradLosses;
+  gradLosses?: GradLosses | undefined;
 }
 
 /** What {@link MoeLayer.backward} gives. */

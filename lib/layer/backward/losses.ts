@@ -15,9 +15,9 @@ export interface LossFactor {
 /** Losses of the router's logits that are part of the whole loss, each with its factor in it. */
 export interface GradLosses {
   /** {@link loadBalancingLoss} of the logits and of the ids before any are dropped. */
-  loadBalancingLoss?: number | (LoadBalancingLossOptions & LossFactor);
+  loadBalancingLoss?: number | (LoadBalancingLossOptions & LossFactor) | undefined;
   /** {@link zLoss} of the logits. */
-  zLoss?: number | (TokenMaskOption & LossFactor);
+  zLoss?: number | (TokenMaskOption & LossFactor) | undefined;
 }
 
 function withFactor<T>(options: Reader<T>): Reader<T> {

@@ -1,7 +1,7 @@
 import {
   type Activation,
   activations,
-  type Clamp,
+  type ClampOptions,
   type ExpertFormats,
   type ExpertRange,
   isGated,
@@ -51,7 +51,7 @@ export interface SharedExpertConfig {
    * a softmax over two whose first entry multiplies the routed experts' output (`softmax`, residual MoE, arXiv
    * 2201.05596).
    */
-  gate?: SharedGate;
+  gate?: SharedGate | undefined;
 }
 
 /** The sizes and formula of an MoE layer. */
@@ -63,15 +63,15 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
   /** E. */
   numExperts: number;
   /** Default swiglu: down(silu(gate x) * up x). */
-  activation?: Activation;
+  activation?: Activation | undefined;
   /** Parameters of `swiglu_clamped`: alpha (default 1.702), limit (7) and offset (1). */
-  clamp?: Partial<Clamp>;
+  clamp?: ClampOptions | undefined;
   /** Whether there is a third projection: down(act(gate x) * (up x) * (multiplier x)), as in OpenMoE. Default false. */
-  multiplier?: boolean;
+  multiplier?: boolean | undefined;
   /** Activation of an expert's output before it is weighted; default none. */
-  outputActivation?: OutputActivation;
+  outputActivation?: OutputActivation | undefined;
   /** Whether the router's weight multiplies the expert's output (default) or its input (Llama-4). */
-  weightOn?: WeightPlace;
+  weightOn?: WeightPlace | undefined;
   /** Default none. */
   sharedExpert?: SharedExpertConfig | undefined;
   /**
@@ -79,15 +79,15 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
    * to choose groups of neighbouring experts; the layer's own rule then chooses topK / hierarchy.topK experts in each.
    * Default none.
    */
-  hierarchy?: HierarchyConfig;
+  hierarchy?: HierarchyConfig | undefined;
   /** How many choices an expert takes; the others are dropped. Default: no limit. */
-  capacity?: Capacity;
+  capacity?: Capacity | undefined;
   /**
    * Experts choose tokens, instead of tokens choosing experts (see {@link expertChoice}): each expert takes this many,
    * those with the largest softmax or sigmoid. A token may have any number of experts, so topK must be numExperts.
    * Default none.
    */
-  expertChoice?: CapacitySize;
+  expertChoice?: CapacitySize | undefined;
 }
 
 /** A checked configuration: what devices compute, and how the routing is made before that. */

@@ -9,12 +9,14 @@ export interface RouterNoiseConfig {
    * Noisy top-k gating (arXiv 1701.06538): adds normal noise of deviation softplus(noiseRouter x) + epsilon (default
    * 0.01) to the logits, in a hierarchy to those of both gates; see {@link noisyLogits}.
    */
-  noisy?: {
-    /** Least deviation of the noise; default 0.01. */
-    epsilon?: number;
-  };
+  noisy?:
+    | {
+        /** Least deviation of the noise; default 0.01. */
+        epsilon?: number | undefined;
+      }
+    | undefined;
   /** Multiplies the router's input (not the experts') by 1 - routerJitter .. 1 + routerJitter; see {@link jitter}. */
-  routerJitter?: number;
+  routerJitter?: number | undefined;
 }
 
 /** A checked {@link RouterNoiseConfig}. */

@@ -13,23 +13,23 @@ import { quantizableFormat } from "../../operators/formats/quantize.js";
  */
 export interface WeightDTypes {
   /** The router, including the additional ones of noisy and hierarchical gating. */
-  router?: FloatDType;
+  router?: FloatDType | undefined;
   /** All matrices of the experts, the shared expert included. */
-  experts?: WeightFormatName;
+  experts?: WeightFormatName | undefined;
   /** The experts' gate matrices; default `experts`. The same holds for `up`, `multiplier` and `down`. */
-  gate?: WeightFormatName;
+  gate?: WeightFormatName | undefined;
   /** Default `experts`. */
-  up?: WeightFormatName;
+  up?: WeightFormatName | undefined;
   /** The third projection; default `experts`. */
-  multiplier?: WeightFormatName;
+  multiplier?: WeightFormatName | undefined;
   /** Default `experts`. */
-  down?: WeightFormatName;
+  down?: WeightFormatName | undefined;
   /** All matrices of the shared expert; default: as for the other experts. */
-  shared?: WeightFormatName;
+  shared?: WeightFormatName | undefined;
   /** The shared expert's gate. */
-  sharedGate?: FloatDType;
+  sharedGate?: FloatDType | undefined;
   /** All biases except the selection bias, which is f32. */
-  biases?: FloatDType;
+  biases?: FloatDType | undefined;
 }
 
 /** How each role of a layer is stored. */
@@ -71,7 +71,10 @@ export const biasRoles = ["gateBias", "upBias", "downBias"] as const;
 /** Those of some roles that experts of this formula can have. */
 export function presentRoles<Role extends string>(
   roles: readonly Role[],
-  { activation = "swiglu", multiplier = false }: { readonly activation?: Activation; readonly multiplier?: boolean },
+  {
+    activation = "swiglu",
+    multiplier = false,
+  }: { readonly activation?: Activation | undefined; readonly multiplier?: boolean | undefined },
 ): readonly Role[] {
   return roles.filter((role) => (role.startsWith("gate") ? isGated(activation) : role !== "multiplier" || multiplier));
 }

@@ -25,7 +25,7 @@ export type Training =
       /** [T, E] f32, in units of the deviation. */
       noise: Tensor<"f32">;
       /** [T, G] f32, for a layer with a hierarchy. */
-      groupNoise?: Tensor<"f32">;
+      groupNoise?: Tensor<"f32"> | undefined;
       /** Not with noise. */
       seed?: undefined;
     };

@@ -35,19 +35,19 @@ export type ExpertMatrix = Weight | QuantizedWeight;
 /** One expert's weights. Shapes are for the default layout. */
 export interface ExpertWeights<Matrix = ExpertMatrix, Bias = Weight> {
   /** [I, H]; required if the activation is gated, otherwise not allowed. */
-  gate?: Matrix;
+  gate?: Matrix | undefined;
   /** [I, H] */
   up: Matrix;
   /** [I, H]; required if the layer has a multiplier, otherwise not allowed. */
-  multiplier?: Matrix;
+  multiplier?: Matrix | undefined;
   /** [H, I] */
   down: Matrix;
   /** [I] */
-  gateBias?: Bias;
+  gateBias?: Bias | undefined;
   /** [I] */
-  upBias?: Bias;
+  upBias?: Bias | undefined;
   /** [H] */
-  downBias?: Bias;
+  downBias?: Bias | undefined;
 }
 
 const matrix: Reader<ExpertMatrix> = (value, name) =>

@@ -23,27 +23,27 @@ export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts 
   /** [E, H] */
   router: W;
   /** [E] */
-  routerBias?: W;
+  routerBias?: W | undefined;
   /** [E, H], for `noisy`: the projection that gives the deviation of the logits' noise. */
-  noiseRouter?: W;
+  noiseRouter?: W | undefined;
   /** [G, H], for `hierarchy`: the router of the groups. */
-  groupRouter?: W;
+  groupRouter?: W | undefined;
   /** [G] */
-  groupRouterBias?: W;
+  groupRouterBias?: W | undefined;
   /** [G, H], for `noisy` in a hierarchy: the groups' noiseRouter. */
-  groupNoiseRouter?: W;
+  groupNoiseRouter?: W | undefined;
   /**
    * [E], added to the keys by which experts are chosen, never to the weights (e_score_correction_bias of DeepSeek-V3).
    */
-  selectionBias?: W;
+  selectionBias?: W | undefined;
   /** Every expert's weights. */
   experts: Experts;
   /** The shared expert's weights, of width `sharedExpert.intermediateSize`. */
-  shared?: Expert;
+  shared?: Expert | undefined;
   /** Its gate: [1, H] for a sigmoid, [2, H] for a softmax. */
-  sharedGate?: W;
+  sharedGate?: W | undefined;
   /** [1] or [2] */
-  sharedGateBias?: W;
+  sharedGateBias?: W | undefined;
 }
 
 /** Whether a gate or up projection has an input scale or order of its own, so that they cannot be one product. */

@@ -22,11 +22,11 @@ export const stackings: readonly Stacking[] = ["dim0", "rows"];
 /** How a tensor holds a matrix, or a bias (which has outputs but no inputs). */
 export interface WeightLayout {
   /** Default out_in. */
-  orient?: Orient;
+  orient?: Orient | undefined;
   /** Default: all outputs of the tensor belong to this matrix. */
-  part?: Part;
+  part?: Part | undefined;
   /** For all experts' weights in one tensor; default dim0. */
-  stacked?: Stacking;
+  stacked?: Stacking | undefined;
 }
 
 /** A weight in a tensor of any layout. */

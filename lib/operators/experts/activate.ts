@@ -1,4 +1,4 @@
-import { type Activation, activations, type Clamp, isGated } from "../../core/activation.js";
+import { type Activation, activations, type ClampOptions, isGated } from "../../core/activation.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { choice, type Fields, object, optional } from "../../core/options.js";
@@ -12,9 +12,9 @@ export interface InnerActivation {
   /** Which function. */
   activation: Activation;
   /** Parameters of `swiglu_clamped`; defaults are those of gpt-oss. */
-  clamp?: Partial<Clamp>;
+  clamp?: ClampOptions | undefined;
   /** [R, I] f32, f16 or bf16, multiplies the activation. */
-  multiplier?: Tensor<FloatDType>;
+  multiplier?: Tensor<FloatDType> | undefined;
 }
 
 export const innerActivationFields = {
@@ -26,7 +26,7 @@ export const innerActivationFields = {
 /** Options of {@link activate}. */
 export interface ActivateOptions extends InnerActivation {
   /** Where to write, [R, I] of any float dtype; default a new tensor of pre's dtype. */
-  out?: Tensor<FloatDType>;
+  out?: Tensor<FloatDType> | undefined;
 }
 
 const activateOptions = object(

@@ -19,12 +19,12 @@ export interface ActivationGradients<D extends FloatDType = FloatDType> {
 /** Options of {@link activationBackward}. */
 export interface ActivationBackwardOptions extends InnerActivation {
   /** Whether to compute the activation again on the way; default false. */
-  inner?: boolean;
+  inner?: boolean | undefined;
   /**
    * Where to write all that is computed, of any float dtypes. Default new tensors: dMultiplier of the multiplier's dtype,
    * the others of pre's.
    */
-  out?: ActivationGradients;
+  out?: ActivationGradients | undefined;
 }
 
 const anyFloat = tensor<FloatDType>();

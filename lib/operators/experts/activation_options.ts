@@ -1,23 +1,23 @@
-import { type Activation, activations, type Clamp, defaultClamp } from "../../core/activation.js";
+import { type Activation, activations, type Clamp, type ClampOptions, defaultClamp } from "../../core/activation.js";
 import { requires } from "../../core/errors.js";
 import { choice, type Fields, finite, object, optional, positive } from "../../core/options.js";
 
 /** What is applied to the outputs of a product. */
 export interface ActivationOptions {
   /** Default none. */
-  activation?: Activation;
+  activation?: Activation | undefined;
   /**
    * Parameters of `swiglu_clamped`: g σ(alpha g) (u + offset) with g = min(gate, limit), u = clamp(up, ±limit).
    * Defaults are those of gpt-oss.
    */
-  clamp?: Partial<Clamp>;
+  clamp?: ClampOptions | undefined;
 }
 
 const clampFields = {
   alpha: optional(finite, defaultClamp.alpha),
   limit: optional(positive, defaultClamp.limit),
   offset: optional(finite, defaultClamp.offset),
-} satisfies Fields<Clamp>;
+} satisfies Fields<ClampOptions>;
 
 const clampRecord = object(clampFields, "{ limit: 7 }");
 

@@ -7,9 +7,9 @@ import { checkOptional, checkPair, checkTensor, output } from "../check.js";
 /** Options of {@link combine}. */
 export interface CombineOptions {
   /** [T, H] f32, f16 or bf16, added to the sum before it is rounded; default nothing. */
-  residual?: Tensor<FloatDType>;
+  residual?: Tensor<FloatDType> | undefined;
   /** Where to write, [T, H] of any float dtype; default a new tensor of the rows' dtype. */
-  out?: Tensor<FloatDType>;
+  out?: Tensor<FloatDType> | undefined;
 }
 
 const combineOptions = object(
@@ -37,7 +37,7 @@ export function combine<D extends FloatDType, O extends FloatDType = D>(
   rows: Tensor<D>,
   rowOfSlot: Tensor<"i32">,
   weights: Tensor<"f32">,
-  options?: CombineOptions & { out?: Tensor<O> },
+  options?: CombineOptions & { out?: Tensor<O> | undefined },
 ): Tensor<D | O>;
 export function combine(
   rows: Tensor<FloatDType>,

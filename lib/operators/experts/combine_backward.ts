@@ -16,9 +16,9 @@ export interface CombineGradients<D extends FloatDType = FloatDType> {
 /** Options of {@link combineBackward}. */
 export interface CombineBackwardOptions {
   /** The one gradient to compute; default both. */
-  want?: "dRows" | "dWeights";
+  want?: "dRows" | "dWeights" | undefined;
   /** Where to write what is computed; default new tensors. */
-  out?: Partial<CombineGradients>;
+  out?: Partial<CombineGradients> | undefined;
 }
 
 const backwardOptions = object(

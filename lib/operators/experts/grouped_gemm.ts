@@ -20,11 +20,11 @@ import { isQuantized, type QuantizedWeight } from "./quantized_weight.js";
 /** Options of {@link groupedGemm}. */
 export interface GroupedGemmOptions extends PackOptions {
   /** [R] i32: row r multiplies x[tokenOfRow[r]] instead of x[r], or zeros if that is -1. */
-  tokenOfRow?: Tensor<"i32">;
+  tokenOfRow?: Tensor<"i32"> | undefined;
   /** [E, N] f32, f16 or bf16, added before the activation. */
-  bias?: Tensor<FloatDType>;
+  bias?: Tensor<FloatDType> | undefined;
   /** Where to write, [R, N] ([R, N/2] if gated) of any float dtype; default a new tensor of x's dtype. */
-  out?: Tensor<FloatDType>;
+  out?: Tensor<FloatDType> | undefined;
 }
 
 const groupedGemmFields = {
@@ -57,7 +57,7 @@ export function groupedGemm<D extends FloatDType, O extends FloatDType = D>(
   x: Tensor<D>,
   weight: Tensor<FloatDType> | QuantizedWeight | PackedExperts,
   offsets: Tensor<"i32">,
-  options?: GroupedGemmOptions & { out?: Tensor<O> },
+  options?: GroupedGemmOptions & { out?: Tensor<O> | undefined },
 ): Tensor<D | O>;
 export function groupedGemm(
   x: Tensor<FloatDType>,

@@ -28,7 +28,7 @@ export interface BiasedGroupedGemmGradients<D extends FloatDType = FloatDType>
 /** Options of {@link groupedGemmBackward}. */
 export interface GroupedGemmBackwardOptions extends Omit<GroupedGemmWeightBackwardOptions, "out"> {
   /** Where to write; default new tensors. */
-  out?: GroupedGemmGradients | BiasedGroupedGemmGradients;
+  out?: GroupedGemmGradients | BiasedGroupedGemmGradients | undefined;
 }
 
 const backwardOptions = object(

@@ -21,13 +21,13 @@ export interface BiasedGroupedGemmWeightGradients extends GroupedGemmWeightGradi
 /** Options of {@link groupedGemmWeightBackward}. */
 export interface GroupedGemmWeightBackwardOptions {
   /** [R] i32, as {@link groupedGemm} had it: row r of the product is x[tokenOfRow[r]]. */
-  tokenOfRow?: Tensor<"i32">;
+  tokenOfRow?: Tensor<"i32"> | undefined;
   /** Whether there was a bias, whose gradient is wanted too; default false. */
-  bias?: boolean;
+  bias?: boolean | undefined;
   /** Add to what `out` holds instead of overwriting it; default false. */
-  accumulate?: boolean;
+  accumulate?: boolean | undefined;
   /** Where to write; default new tensors. */
-  out?: GroupedGemmWeightGradients | BiasedGroupedGemmWeightGradients;
+  out?: GroupedGemmWeightGradients | BiasedGroupedGemmWeightGradients | undefined;
 }
 
 export const weightBackwardFields = {

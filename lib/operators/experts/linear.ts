@@ -12,9 +12,9 @@ import { PackedExperts } from "./packed_experts.js";
 /** Options of {@link linear}. */
 export interface LinearOptions extends ActivationOptions {
   /** [N] f32, f16 or bf16, added before the activation. */
-  bias?: Tensor<FloatDType>;
+  bias?: Tensor<FloatDType> | undefined;
   /** Where to write, [T, N] ([T, N/2] if gated) of any float dtype; default a new tensor of x's dtype. */
-  out?: Tensor<FloatDType>;
+  out?: Tensor<FloatDType> | undefined;
 }
 
 const linearOptions = object(
@@ -44,7 +44,7 @@ export function linear<O extends FloatDType>(
 export function linear<D extends FloatDType, O extends FloatDType = D>(
   x: Tensor<D>,
   weight: Tensor<FloatDType> | PackedExperts,
-  options?: LinearOptions & { out?: Tensor<O> },
+  options?: LinearOptions & { out?: Tensor<O> | undefined },
 ): Tensor<D | O>;
 export function linear(
   x: Tensor<FloatDType>,

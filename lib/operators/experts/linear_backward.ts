@@ -20,11 +20,11 @@ export interface LinearGradients<D extends FloatDType = FloatDType> {
 /** Options of {@link linearBackward}. */
 export interface LinearBackwardOptions {
   /** Whether there was a bias, whose gradient is wanted too; default false. */
-  bias?: boolean;
+  bias?: boolean | undefined;
   /** Add to the dWeight and dBias that `out` holds instead of overwriting them; default false. */
-  accumulate?: boolean;
+  accumulate?: boolean | undefined;
   /** Where to write; default new tensors. */
-  out?: LinearGradients;
+  out?: LinearGradients | undefined;
 }
 
 const backwardOptions = object(

@@ -133,13 +133,13 @@ export class PackedExperts implements Disposable {
 /** Options of {@link packExperts}. */
 export interface PackOptions extends ActivationOptions {
   /** Round rows to 8 bits, for quantised weights; see {@link TokenFormat}. Default none. */
-  tokenFormat?: TokenFormat;
+  tokenFormat?: TokenFormat | undefined;
   /**
    * Pack the transposes, [E, K, N]: then the product y = Wᵀ x, with rows of N and results of K columns, is what
    * {@link groupedGemm} computes, which is the gradient of the other by its rows. Only float weights, without an
    * activation; weights that were packed for a gated one, gate and up, are one matrix here. Default false.
    */
-  transpose?: boolean;
+  transpose?: boolean | undefined;
 }
 
 export const packFields = {

@@ -17,7 +17,7 @@ const outOption = object({ out: optional(tensor()) }, "{ out }");
 export function permute<D extends FloatDType>(
   x: Tensor<D>,
   tokenOfRow: Tensor<"i32">,
-  options: { out?: Tensor<NoInfer<D>> } = {},
+  options: { out?: Tensor<NoInfer<D>> | undefined } = {},
 ): Tensor<D> {
   checkTensor("x", x, "float", ["T", "H"]);
   const { out } = outOption(options, "options");
@@ -41,7 +41,7 @@ export function permute<D extends FloatDType>(
 export function unpermute<D extends FloatDType>(
   rows: Tensor<D>,
   rowOfSlot: Tensor<"i32">,
-  options: { out?: Tensor<NoInfer<D>> } = {},
+  options: { out?: Tensor<NoInfer<D>> | undefined } = {},
 ): Tensor<D> {
   checkTensor("rows", rows, "float", ["R", "H"]);
   const { out } = outOption(options, "options");

@@ -22,12 +22,12 @@ export function permuteBackward<O extends FloatDType>(
 export function permuteBackward<D extends FloatDType, O extends FloatDType = D>(
   dRows: Tensor<D>,
   rowOfSlot: Tensor<"i32">,
-  options?: { out?: Tensor<O> },
+  options?: { out?: Tensor<O> | undefined },
 ): Tensor<D | O>;
 export function permuteBackward(
   dRows: Tensor<FloatDType>,
   rowOfSlot: Tensor<"i32">,
-  options: { out?: Tensor<FloatDType> } = {},
+  options: { out?: Tensor<FloatDType> | undefined } = {},
 ): Tensor<FloatDType> {
   checkTensor("dRows", dRows, "float", ["R", "H"]);
   checkTensor("rowOfSlot", rowOfSlot, ["i32"], ["T", "k"], dRows.device);

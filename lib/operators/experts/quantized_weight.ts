@@ -42,23 +42,23 @@ export interface QuantizedWeight {
   /** [N, ceil(K * bits / 8)] u8: each row's codes one after another, lower columns in lower bits. */
   codes: Tensor<"u8">;
   /** [ceil(N / rows), ceil(K / columns)] for the format's groups of rows x columns. */
-  scales?: Tensor;
+  scales?: Tensor | undefined;
   /** The scales' scales. */
-  superScales?: Tensor;
+  superScales?: Tensor | undefined;
   /** The zero points (u8), or for formats with minima, those: what is subtracted is minimum * super minimum. */
-  zeros?: Tensor;
+  zeros?: Tensor | undefined;
   /** The minima's scales, or what is added to a row's scales once these are scaled. */
-  superZeros?: Tensor;
+  superZeros?: Tensor | undefined;
   /** Multiplies the whole matrix; default 1. */
-  scalar?: number;
+  scalar?: number | undefined;
   /** [K] f32, multiplies the columns. */
-  inputScale?: Tensor<"f32">;
+  inputScale?: Tensor<"f32"> | undefined;
   /** [K] i32, the input that each stored column multiplies. */
-  inputOrder?: Tensor<"i32">;
+  inputOrder?: Tensor<"i32"> | undefined;
   /** Which rows of the tensors belong to this matrix, if gate and up share them; default all. */
-  part?: Part;
+  part?: Part | undefined;
   /** K, for {@link packExperts} if the last byte of a row is not full. */
-  columns?: number;
+  columns?: number | undefined;
 }
 
 const fields = {

@@ -7,9 +7,9 @@ import { checkPair, checkTensor, output } from "../check.js";
 /** The numbers of an RMSNorm. */
 export interface RmsNormNumbers {
   /** Added to the mean of the squares, 1e-30 to 1; default 1e-6. */
-  epsilon?: number;
+  epsilon?: number | undefined;
   /** Added to the weight: 1 for models that store it less one, such as Gemma; default 0. */
-  offset?: number;
+  offset?: number | undefined;
 }
 
 export const rmsNormFields = {
@@ -23,7 +23,7 @@ export const rmsNormFields = {
 /** Options of {@link rmsNorm}. */
 export interface RmsNormOptions extends RmsNormNumbers {
   /** Where to write, [T, H] of any float dtype; default a new tensor of x's dtype. */
-  out?: Tensor<FloatDType>;
+  out?: Tensor<FloatDType> | undefined;
 }
 
 const rmsNormOptions = object(
@@ -59,7 +59,7 @@ export function rmsNorm<O extends FloatDType>(
 export function rmsNorm<D extends FloatDType, O extends FloatDType = D>(
   x: Tensor<D>,
   weight: Tensor<FloatDType>,
-  options?: RmsNormOptions & { out?: Tensor<O> },
+  options?: RmsNormOptions & { out?: Tensor<O> | undefined },
 ): Tensor<D | O>;
 export function rmsNorm(
   x: Tensor<FloatDType>,

@@ -16,11 +16,11 @@ export interface RmsNormGradients<D extends FloatDType = FloatDType> {
 /** Options of {@link rmsNormBackward}. */
 export interface RmsNormBackwardOptions extends RmsNormNumbers {
   /** [T, H] f32, f16 or bf16, added to dx before it is rounded: the gradient that came past the norm. */
-  residual?: Tensor<FloatDType>;
+  residual?: Tensor<FloatDType> | undefined;
   /** The one gradient to compute; default both. */
-  want?: "dx" | "dWeight";
+  want?: "dx" | "dWeight" | undefined;
   /** Where to write what is computed; dx may be of any float dtype. Default new tensors, dx of x's dtype. */
-  out?: Partial<RmsNormGradients>;
+  out?: Partial<RmsNormGradients> | undefined;
 }
 
 const backwardOptions = object(

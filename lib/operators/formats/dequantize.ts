@@ -18,9 +18,9 @@ import { checkMatrices, denseMatrix, type Matrices, matricesOf, matrixOf } from 
 /** Options of {@link dequantize}. */
 export interface DequantizeOptions<D extends FloatDType = FloatDType> {
   /** Default f32. */
-  dtype?: D;
+  dtype?: D | undefined;
   /** Where to write; default a new tensor. */
-  out?: Tensor<D>;
+  out?: Tensor<D> | undefined;
 }
 
 const dequantizeFields = { dtype: optional(floatDType), out: optional(tensor()) } satisfies Fields<DequantizeOptions>;
@@ -72,7 +72,7 @@ export function dequantize<D extends FloatDType = "f32">(
 export function quantizationError(
   values: Tensor<FloatDType>,
   weight: QuantizedWeight,
-  options: { out?: Tensor<"f32"> } = {},
+  options: { out?: Tensor<"f32"> | undefined } = {},
 ): Tensor<"f32"> {
   const given = checkMatrices("values", values);
   const read = quantizedWeight(weight, "weight");

@@ -28,7 +28,7 @@ export type ScaleChoice = (typeof scaleChoices)[number];
 /** How values are quantised. */
 export interface QuantizeOptions {
   /** Default `largest`. */
-  scale?: ScaleChoice;
+  scale?: ScaleChoice | undefined;
 }
 
 const quantizeFields = { scale: optional(choice(scaleChoices), "largest") } satisfies Fields<QuantizeOptions>;

@@ -9,14 +9,16 @@ export interface ExpertLoadOptions extends TokenMaskOption {
   /** Experts that each token chooses; with `groups`, in each of its groups. */
   topK: number;
   /** For hierarchical gating: the E experts form G groups of neighbours, of which each token chose some. */
-  groups?: {
-    /** [T, k1] i32, each -1 (none) or 0 .. G-1. */
-    ids: Tensor<"i32">;
-    /** [G] f32, the load of each group. */
-    load: Tensor<"f32">;
-  };
+  groups?:
+    | {
+        /** [T, k1] i32, each -1 (none) or 0 .. G-1. */
+        ids: Tensor<"i32">;
+        /** [G] f32, the load of each group. */
+        load: Tensor<"f32">;
+      }
+    | undefined;
   /** Where to write; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const groupsOption = object({ ids: tensor<"i32">(), load: tensor<"f32">() }, "{ ids, load }");

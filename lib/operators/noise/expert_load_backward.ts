@@ -25,7 +25,7 @@ export interface GroupedExpertLoadGradients extends ExpertLoadGradients {
 /** Options of {@link expertLoadBackward}. */
 export interface ExpertLoadBackwardOptions extends Omit<ExpertLoadOptions, "out"> {
   /** Where to write; default new tensors. */
-  out?: ExpertLoadGradients | GroupedExpertLoadGradients;
+  out?: ExpertLoadGradients | GroupedExpertLoadGradients | undefined;
 }
 
 const backwardOptions = object(

@@ -12,7 +12,7 @@ export interface JitterOptions<D extends FloatDType = FloatDType> {
   /** The same seed gives the same factors, on every device. */
   seed: Seed;
   /** Where to write; default a new tensor. */
-  out?: Tensor<D>;
+  out?: Tensor<D> | undefined;
 }
 
 export const jitterEpsilon = number((value) => value >= 0 && value < 1, "a number from 0 to less than 1");

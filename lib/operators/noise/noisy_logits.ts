@@ -16,19 +16,19 @@ export interface NoisyLogits {
 /** Noise, or what it is drawn from: exactly one of `noise` and `seed`. */
 export interface NoiseSource {
   /** [T, E] f32, of mean 0 and deviation 1; alternative to `seed`. */
-  noise?: Tensor<"f32">;
+  noise?: Tensor<"f32"> | undefined;
   /** Draws the noise `random(device, [T, E], { seed, distribution: "normal" })`. */
-  seed?: Seed;
+  seed?: Seed | undefined;
   /** Position in the seed's sequence where the noise begins, see {@link random}; default 0. */
-  offset?: number;
+  offset?: number | undefined;
 }
 
 /** Options of {@link noisyLogits}. */
 export interface NoisyLogitsOptions extends NoiseSource {
   /** Lower limit of the deviation; default 0.01. */
-  epsilon?: number;
+  epsilon?: number | undefined;
   /** Where to write; default new tensors. */
-  out?: NoisyLogits;
+  out?: NoisyLogits | undefined;
 }
 
 export const noiseEpsilon = optional(nonNegative, 0.01);

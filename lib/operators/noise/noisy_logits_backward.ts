@@ -7,9 +7,9 @@ import { checkNoise, type NoiseSource, noiseFields, noiseFor } from "./noisy_log
 /** Options of {@link noisyLogitsBackward}. */
 export interface NoisyLogitsBackwardOptions extends NoiseSource {
   /** [T, E] f32, the gradient of the deviation, where a loss depends on it ({@link expertLoadBackward}); default 0. */
-  dDeviation?: Tensor<"f32">;
+  dDeviation?: Tensor<"f32"> | undefined;
   /** Where to write, [T, E] f32; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const backwardOptions = object(

@@ -27,9 +27,9 @@ export interface RandomOptions {
   /** Of the numbers. */
   distribution: Distribution;
   /** Position in the sequence of the first element; default 0. */
-  offset?: number;
+  offset?: number | undefined;
   /** Where to write; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const randomOptions = object(

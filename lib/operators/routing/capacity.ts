@@ -15,29 +15,29 @@ import { type Drop, drops, type KeptDivisor } from "../../core/routing_rule.js";
 /** How many tokens an expert takes: a fixed number `tokens`, or a share of the tokens given by a capacity `factor`. */
 export interface CapacitySize {
   /** The number of tokens. */
-  tokens?: number;
+  tokens?: number | undefined;
   /** Instead of `tokens`, the capacity factor, a multiple of an even share: factor * T * k / E, rounded. */
-  factor?: number;
+  factor?: number | undefined;
   /** How to round that share; default up. */
-  round?: "up" | "down";
+  round?: "up" | "down" | undefined;
   /** Lower limit of the rounded share; default 0. */
-  minimum?: number;
+  minimum?: number | undefined;
   /** The result is rounded up to a multiple of this; default 1. */
-  multipleOf?: number;
+  multipleOf?: number | undefined;
 }
 
 /** How many choices an expert takes, and which; the others are dropped. */
 export interface Capacity extends CapacitySize {
   /** Whether the capacity applies to the whole batch (default) or to every sequence. */
-  per?: "batch" | "sequence";
+  per?: "batch" | "sequence" | undefined;
   /**
    * Which choices are accepted first. `position` (default; Switch, arXiv 2101.03961; GShard, arXiv 2006.16668): all
    * first choices in token order, then all second choices, and so on. `prioritized` (batch-prioritised routing, arXiv
    * 2106.05974): the same with tokens in descending order of their largest weight. `probability`: the largest weights.
    */
-  drop?: Drop;
+  drop?: Drop | undefined;
   /** Whether a token's kept weights are divided by their sum, or as described; default false. */
-  renormalize?: boolean | Renormalize;
+  renormalize?: boolean | Renormalize | undefined;
 }
 
 /** How kept weights are renormalised. */
@@ -45,9 +45,9 @@ export interface Renormalize {
   /**
    * The divisor: the sum of the `kept` weights (default), or of the weights of all experts that the token has `chosen`.
    */
-  by?: "kept" | "chosen";
+  by?: "kept" | "chosen" | undefined;
   /** Multiplies the weights after that; default 1. */
-  scale?: number;
+  scale?: number | undefined;
 }
 
 const factorExpected = "a finite number >= 0, or tokens instead";

@@ -17,7 +17,7 @@ import type { Routing } from "./gating.js";
 /** How experts choose their tokens. */
 export interface ExpertChoiceRule extends CapacitySize {
   /** How a token's logits become scores for the experts: `softmax` (default) or `sigmoid`. */
-  scoring?: ExpertScoring;
+  scoring?: ExpertScoring | undefined;
 }
 
 /** The tokens of every expert, also in the form of a routing. */
@@ -35,7 +35,7 @@ export interface ExpertChoice extends Routing {
 /** Options of {@link expertChoice}. */
 export interface ExpertChoiceOptions extends ExpertChoiceRule {
   /** Where to write; default new tensors. */
-  out?: ExpertChoice;
+  out?: ExpertChoice | undefined;
 }
 
 const expertChoiceOptions = object(

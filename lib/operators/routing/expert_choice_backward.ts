@@ -10,9 +10,9 @@ import { gatingBackward } from "./gating_backward.js";
 /** Options of {@link expertChoiceBackward}. */
 export interface ExpertChoiceBackwardOptions {
   /** How logits became scores: `softmax` (default) or `sigmoid`. */
-  scoring?: ExpertScoring;
+  scoring?: ExpertScoring | undefined;
   /** Where to write, [T, E] f32; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const backwardOptions = object(

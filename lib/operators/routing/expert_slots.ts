@@ -11,7 +11,7 @@ export interface ExpertSlotsOptions {
   /** C, slots of an expert. */
   capacity: number;
   /** Where to write; default a new tensor. */
-  out?: Tensor<"i32">;
+  out?: Tensor<"i32"> | undefined;
 }
 
 const slotsOptions = object(

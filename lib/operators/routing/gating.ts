@@ -16,9 +16,9 @@ export interface Routing {
 /** Options of {@link gating}. */
 export interface GatingOptions extends GatingRuleOptions {
   /** [E], added to the keys by which experts are chosen, never to the weights. */
-  selectionBias?: Tensor<FloatDType>;
+  selectionBias?: Tensor<FloatDType> | undefined;
   /** Where to write; default new tensors. */
-  out?: Routing;
+  out?: Routing | undefined;
 }
 
 /** A routing that the user passes. */

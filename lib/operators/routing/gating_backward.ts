@@ -9,7 +9,7 @@ import { checkGating, type GatingRuleOptions, gatingFields } from "./gating_opti
 /** Options of {@link gatingBackward}. */
 export interface GatingBackwardOptions extends GatingRuleOptions {
   /** Where to write, [T, E] f32; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const backwardOptions = object(

@@ -50,7 +50,7 @@ export interface Groups {
    * A group's score: the largest key of its experts (`max`, default), the sum of the two largest (`top2_sum`), or of
    * the topK / top largest (`topk_sum`).
    */
-  score?: GroupScore;
+  score?: GroupScore | undefined;
 }
 
 /** How router logits become expert ids and weights. */
@@ -63,20 +63,20 @@ export interface GatingRuleOptions {
    * (Phi-3.5-MoE) chooses one expert after another, each weighted by a softmax over the experts close to the best one
    * left.
    */
-  scoring?: Scoring;
+  scoring?: Scoring | undefined;
   /**
    * The key by which experts are chosen, before a selection bias is added; default the score. With `softmax_selected`
    * and `sparsemixer` it is always the logit. Llama-4 uses sigmoid scores and chooses by logit.
    */
-  selectionKey?: SelectionKey;
+  selectionKey?: SelectionKey | undefined;
   /** Choose only from the best groups of experts; default from all experts. */
-  groups?: Groups;
+  groups?: Groups | undefined;
   /** How to divide the chosen weights; `true` divides by their sum. Default false. */
-  normalize?: boolean | Normalize;
+  normalize?: boolean | Normalize | undefined;
   /** Multiplies the weights after normalisation; default 1. */
-  scale?: number;
+  scale?: number | undefined;
   /** For `sparsemixer`: experts more than 2 * jitter (relative) below the best are left out; default 0.01. */
-  jitter?: number;
+  jitter?: number | undefined;
 }
 
 const groupsFields = {

@@ -14,7 +14,7 @@ export interface HierarchicalGatingOptions {
   /** Rule of the second gate, which chooses topK of the E / G experts of each chosen group. */
   experts: GatingRuleOptions;
   /** Where to write; default new tensors. */
-  out?: Routing;
+  out?: Routing | undefined;
 }
 
 const hierarchicalOptions = object(

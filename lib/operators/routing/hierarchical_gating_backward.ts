@@ -19,7 +19,7 @@ export interface HierarchicalGatingGradients {
 /** Options of {@link hierarchicalGatingBackward}. */
 export interface HierarchicalGatingBackwardOptions extends Omit<HierarchicalGatingOptions, "out"> {
   /** Where to write; default new tensors. */
-  out?: HierarchicalGatingGradients;
+  out?: HierarchicalGatingGradients | undefined;
 }
 
 const backwardOptions = object(

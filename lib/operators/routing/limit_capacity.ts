@@ -10,9 +10,9 @@ export interface LimitCapacityOptions extends Capacity {
   /** E. */
   numExperts: number;
   /** Tokens per sequence, for a capacity per sequence; divides T. Default T. */
-  sequenceLength?: number;
+  sequenceLength?: number | undefined;
   /** Where to write; default new tensors. */
-  out?: Routing;
+  out?: Routing | undefined;
 }
 
 const limitOptions = object(

@@ -9,9 +9,9 @@ import { choiceRecord } from "./gating_backward.js";
 /** Options of {@link limitCapacityBackward}. */
 export interface LimitCapacityBackwardOptions {
   /** How kept weights were renormalised; default not at all. */
-  renormalize?: boolean | Renormalize;
+  renormalize?: boolean | Renormalize | undefined;
   /** Where to write, [T, k] f32; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const backwardOptions = object(

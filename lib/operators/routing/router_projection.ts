@@ -20,7 +20,7 @@ const projectionOptions = object({ bias: optional(tensor<FloatDType>()), out: op
 export function routerProjection(
   x: Tensor<FloatDType>,
   weight: Tensor<FloatDType>,
-  options: { bias?: Tensor<FloatDType>; out?: Tensor<"f32"> } = {},
+  options: { bias?: Tensor<FloatDType> | undefined; out?: Tensor<"f32"> | undefined } = {},
 ): Tensor<"f32"> {
   checkTensor("x", x, "float", ["T", "H"]);
   const { device } = x;

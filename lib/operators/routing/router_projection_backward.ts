@@ -23,9 +23,9 @@ export interface BiasedRouterProjectionGradients<D extends FloatDType = FloatDTy
 /** Options of {@link routerProjectionBackward}. */
 export interface RouterProjectionBackwardOptions {
   /** Whether there was a bias, whose gradient is wanted too; default false. */
-  bias?: boolean;
+  bias?: boolean | undefined;
   /** Where to write; default new tensors. */
-  out?: RouterProjectionGradients | BiasedRouterProjectionGradients;
+  out?: RouterProjectionGradients | BiasedRouterProjectionGradients | undefined;
 }
 
 const backwardOptions = object(

@@ -14,11 +14,11 @@ export interface SharedSlotsOptions {
   /** Shared experts, each with a slot of every token. */
   sharedExperts: number;
   /** The experts that ids of slots count, from the first of them on; default all. */
-  bank?: ExpertRange;
+  bank?: ExpertRange | undefined;
   /** [T, 1] f32, whose sigmoid weighs the shared experts, or [T, 2], whose softmax weighs the others and them. */
-  gate?: Tensor<"f32">;
+  gate?: Tensor<"f32"> | undefined;
   /** Where to write, [T, k + sharedExperts]; default new tensors. */
-  out?: Routing;
+  out?: Routing | undefined;
 }
 
 export const sharedExpertCount = integer(0, 2 ** 31 - 2);

@@ -17,9 +17,9 @@ export interface SharedSlotsBackwardOptions {
   /** Shared experts. */
   sharedExperts: number;
   /** [T, 1] or [T, 2] f32, as {@link sharedSlots} took it. */
-  gate?: Tensor<"f32">;
+  gate?: Tensor<"f32"> | undefined;
   /** Where to write what is computed; default new tensors. */
-  out?: SharedSlotsGradients;
+  out?: SharedSlotsGradients | undefined;
 }
 
 const backwardOptions = object(

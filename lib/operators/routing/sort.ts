@@ -32,7 +32,7 @@ const sortOptions = object({ numExperts: expertCount, out: optional(sortedRows) 
  * @param options.numExperts E.
  * @throws INVALID_ARGUMENT (E < 1, T*k >= 2^31), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
-export function sort(ids: Tensor<"i32">, options: { numExperts: number; out?: SortedRows }): SortedRows {
+export function sort(ids: Tensor<"i32">, options: { numExperts: number; out?: SortedRows | undefined }): SortedRows {
   checkTensor("ids", ids, ["i32"], ["T", "k"]);
   const { numExperts, out } = sortOptions(options, "options");
   const { device, size } = ids;

@@ -19,7 +19,7 @@ const accumulateOptions = object({ scale: optional(finite, 1) }, "{ scale: 2 }")
 export function accumulate<D extends "i32" | "f32">(
   totals: Tensor<D>,
   values: Tensor<NoInfer<D>>,
-  options: { scale?: number } = {},
+  options: { scale?: number | undefined } = {},
 ): void {
   checkTensor("totals", totals, ["i32", "f32", "f64"], ["N", 2]);
   const { device, dtype } = totals;

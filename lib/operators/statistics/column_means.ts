@@ -14,11 +14,11 @@ import {
 /** Options of {@link columnMeans}. */
 export interface ColumnMeansOptions extends TokenMaskOption {
   /** S: the T rows are S sequences of equal length, one after another; default 1. */
-  sequences?: number;
+  sequences?: number | undefined;
   /** Average the squares of the values; default false. */
-  square?: boolean;
+  square?: boolean | undefined;
   /** Where to write, [S, N]; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const meansOptions = object(

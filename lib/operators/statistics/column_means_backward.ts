@@ -15,9 +15,9 @@ import { tokenCounts } from "./mean_scores.js";
 /** Options of {@link columnMeansBackward}. */
 export interface ColumnMeansBackwardOptions extends TokenMaskOption {
   /** Whether the squares of the values were averaged; default false. */
-  square?: boolean;
+  square?: boolean | undefined;
   /** Where to write, [T, N]; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const backwardOptions = object(

@@ -6,13 +6,13 @@ import { checkTensor, output, resultDType } from "../check.js";
 /** Options of {@link cvSquaredBackward}. */
 export interface CvSquaredBackwardOptions {
   /** As cvSquared took it; default false. */
-  unbiased?: boolean;
+  unbiased?: boolean | undefined;
   /** As cvSquared took it; default 1e-10. */
-  epsilon?: number;
+  epsilon?: number | undefined;
   /** The gradient of the loss by cvSquared's result, such as a coefficient; default 1. */
-  factor?: number;
+  factor?: number | undefined;
   /** Where to write; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const backwardOptions = object(

@@ -33,13 +33,13 @@ export interface ExpertTotalsOptions extends TokenMaskOption {
   /** E. */
   numExperts: number;
   /** [T, k] f32, the weights of the choices; default none. */
-  weights?: Tensor<"f32">;
+  weights?: Tensor<"f32"> | undefined;
   /** S: the T tokens are S sequences of equal length, one after another; default 1. */
-  sequences?: number;
+  sequences?: number | undefined;
   /** Count only this many of each token's choices, the first ones; default k. */
-  choices?: number;
+  choices?: number | undefined;
   /** Where to write; default new tensors. */
-  out?: ExpertTotals | WeightedExpertTotals;
+  out?: ExpertTotals | WeightedExpertTotals | undefined;
 }
 
 const totalsOptions = object(

@@ -16,9 +16,9 @@ import { checkChoices } from "./expert_totals.js";
 /** Options of {@link expertTotalsBackward}. */
 export interface ExpertTotalsBackwardOptions extends TokenMaskOption {
   /** Only this many of each token's choices were counted, the first ones; default k. */
-  choices?: number;
+  choices?: number | undefined;
   /** Where to write, [T, k]; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const backwardOptions = object(

@@ -21,7 +21,7 @@ const cvOptions = object(
  */
 export function cvSquared(
   values: Tensor<"f32"> | Tensor<"i32">,
-  options: { unbiased?: boolean; epsilon?: number } = {},
+  options: { unbiased?: boolean | undefined; epsilon?: number | undefined } = {},
 ): Tensor<"f32"> {
   const { unbiased, epsilon } = cvOptions(options, "options");
   return imbalance(values, unbiased ? "cv_squared_unbiased" : "cv_squared", epsilon);

@@ -13,19 +13,19 @@ export type LoadNormalization = "choices" | "tokens";
 /** Options of {@link loadBalancingLoss}. */
 export interface LoadBalancingLossOptions extends TokenMaskOption {
   /** Scores to average: `softmax` (default), or `sigmoid` divided by their sum over all experts. */
-  scoring?: ExpertScoring;
+  scoring?: ExpertScoring | undefined;
   /**
    * S: the T tokens are S sequences of equal length. The loss is the mean of the sequences' losses, leaving out
    * sequences in which no token counts. Default 1, the whole batch.
    */
-  sequences?: number;
+  sequences?: number | undefined;
   /** Which ids of a token count: all (default), or only its first, as in GShard. */
-  choices?: "all" | "first";
+  choices?: "all" | "first" | undefined;
   /**
    * What an expert's count is divided by to give its share f: the number of `choices` that count (default; an even load
    * costs 1) or of `tokens` (Flaxformer, Hugging Face's Mixtral; an even load costs k).
    */
-  normalization?: LoadNormalization;
+  normalization?: LoadNormalization | undefined;
 }
 
 export const lossFields = {

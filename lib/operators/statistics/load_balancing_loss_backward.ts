@@ -10,9 +10,9 @@ import { tokenCounts } from "./mean_scores.js";
 /** Options of {@link loadBalancingLossBackward}. */
 export interface LoadBalancingLossBackwardOptions extends LoadBalancingLossOptions {
   /** The gradient of the whole loss by this one, such as its coefficient; default 1. */
-  factor?: number;
+  factor?: number | undefined;
   /** Where to write, [T, E] f32; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const backwardOptions = object(

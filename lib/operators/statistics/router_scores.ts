@@ -18,11 +18,11 @@ export interface RouterScores {
 /** Options of {@link routerScores}. */
 export interface RouterScoresOptions {
   /** `softmax` (default) or `sigmoid`. */
-  scoring?: ExpertScoring;
+  scoring?: ExpertScoring | undefined;
   /** Divide a token's scores by their sum over all experts, as DeepSeek-V3's balance loss does; default false. */
-  normalize?: boolean;
+  normalize?: boolean | undefined;
   /** Where to write; default new tensors. */
-  out?: RouterScores;
+  out?: RouterScores | undefined;
 }
 
 const scoresOptions = object(

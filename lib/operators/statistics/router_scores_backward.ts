@@ -9,21 +9,21 @@ import { checkOptional, checkTensor, output, resultDType } from "../check.js";
 /** The gradients of {@link routerScores}' results, all f32; one that is left out is 0. */
 export interface RouterScoresGradients {
   /** [T, E] */
-  readonly dScores?: Tensor<"f32">;
+  readonly dScores?: Tensor<"f32"> | undefined;
   /** [T] */
-  readonly dLogSumExp?: Tensor<"f32">;
+  readonly dLogSumExp?: Tensor<"f32"> | undefined;
   /** [T] */
-  readonly dEntropy?: Tensor<"f32">;
+  readonly dEntropy?: Tensor<"f32"> | undefined;
 }
 
 /** Options of {@link routerScoresBackward}. */
 export interface RouterScoresBackwardOptions {
   /** As routerScores took it: `softmax` (default) or `sigmoid`. */
-  scoring?: ExpertScoring;
+  scoring?: ExpertScoring | undefined;
   /** As routerScores took it; default false. */
-  normalize?: boolean;
+  normalize?: boolean | undefined;
   /** Where to write, [T, E] f32; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const gradientRecord = results({

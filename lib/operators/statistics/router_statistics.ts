@@ -17,7 +17,7 @@ export interface RouterStatistics extends ExpertTotals {
 /** Options of {@link routerStatistics}. */
 export interface RouterStatisticsOptions extends TokenMaskOption {
   /** S: the T tokens are S sequences of equal length, one after another; default 1. */
-  sequences?: number;
+  sequences?: number | undefined;
 }
 
 const statisticsOptions = object(

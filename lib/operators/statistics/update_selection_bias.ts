@@ -20,7 +20,7 @@ const updateOptions = object({ rate: optional(finite, 1e-3), out: optional(tenso
 export function updateSelectionBias(
   bias: Tensor<"f32">,
   tokens: Tensor<"i32">,
-  options: { rate?: number; out?: Tensor<"f32"> } = {},
+  options: { rate?: number | undefined; out?: Tensor<"f32"> | undefined } = {},
 ): Tensor<"f32"> {
   checkTensor("bias", bias, ["f32", "f64"], ["E"]);
   const { device } = bias;

@@ -8,9 +8,9 @@ import { tokenCounts } from "./mean_scores.js";
 /** Options of {@link zLossBackward}. */
 export interface ZLossBackwardOptions extends TokenMaskOption {
   /** The gradient of the whole loss by this one, such as its coefficient; default 1. */
-  factor?: number;
+  factor?: number | undefined;
   /** Where to write, [T, E] f32; default a new tensor. */
-  out?: Tensor<"f32">;
+  out?: Tensor<"f32"> | undefined;
 }
 
 const backwardOptions = object(

@@ -7,7 +7,7 @@ import { activationOf } from "../../operators/experts/activation_options.js";
 import { packExperts } from "../../operators/experts/packed_experts.js";
 import { isTestArray, toFloat32, upload, uploadQuantized } from "./arrays.js";
 import { computeLayer } from "./layer_problem.js";
-import type { Subject, SubjectInputs, SubjectOperator, TestArray } from "./subject.js";
+import type { Subject, SubjectInputs, TestArray, UntypedOperator } from "./subject.js";
 import { testedOperators } from "./test_cases.js";
 
 /**
@@ -15,7 +15,7 @@ import { testedOperators } from "./test_cases.js";
  * stays the caller's.
  */
 export function deviceSubject(device: Device): Subject {
-  const all = testedOperators.map((name): [string, SubjectOperator] => [
+  const all = testedOperators.map((name): [string, UntypedOperator] => [
     name,
     (inputs) => (name === "layer" ? computeLayer(device, inputs) : computeOperator(device, name, inputs)),
   ]);

@@ -13,6 +13,7 @@ import type { Case } from "../case.js";
 import { drawsOf } from "../draws.js";
 import { Inputs } from "../inputs.js";
 import { arrayOf, withArrays } from "./arrays.js";
+import type { TestedOperatorName } from "./operator_names.js";
 import type { OutputArray, Problem } from "./subject.js";
 
 // A case calls an operator of this package. Here it does so on a `reference` device that writes down the call, twice: once
@@ -25,7 +26,7 @@ interface Call {
 }
 
 /** Draws a case's inputs, and computes what is expected of them. */
-export function problemOf(operator: OperatorName, source: Case<string>, seed: number): Problem {
+export function problemOf(operator: TestedOperatorName, source: Case<string>, seed: number): Problem {
   const text = `${source.operator} ${source.name}${seed === 0 ? "" : ` ${seed}`}`;
   const drawn = record(operator, source, text, false);
   const exact = record(operator, source, text, true);
@@ -126,14 +127,4 @@ function weightsOf(
 
 function valuesOf(tensor: ReferenceTensor): Float64Array | Int32Array {
   return tensor.dtype === "i32" ? tensor.integers().slice() : tensor.values();
-}
-
-/** Whether the fields of an operator can be given as arrays, numbers and names. */
-export function isData(name: OperatorName): boolean {
-  return !hasField(name, ["matrix", "weight", "format"]);
-}
-
-function hasField(name: OperatorName, kinds: readonly string[]): boolean {
-  const fields: Fields = operators[name];
-  return Object.values(fields).some(({ kind }: Field) => kinds.includes(kind));
 }

@@ -4,19 +4,19 @@ import type { Readable, Writable } from "node:stream";
 import { invalidArgument, unexpected } from "../../core/errors.js";
 import { type Fields, list, object, optional, positive, type Read, record, text } from "../../core/options.js";
 import { checkSubject } from "./run_cases.js";
-import type { Subject, SubjectInputs, SubjectOperator } from "./subject.js";
+import type { Subject, SubjectInputs, UntypedOperator } from "./subject.js";
 import { readAnswer, readGreeting, requestLine } from "./wire.js";
 
 /** Options of {@link processSubject}. */
 export interface ProcessSubjectOptions {
   /** What follows the command; default nothing. */
-  args?: readonly string[];
+  args?: readonly string[] | undefined;
   /** The directory that it runs in; default this process's. */
-  cwd?: string;
+  cwd?: string | undefined;
   /** Its environment; default this process's. */
-  env?: Readonly<Record<string, string>>;
+  env?: Readonly<Record<string, string>> | undefined;
   /** Seconds after which a process that does not answer, or does not end, is killed; default 300. */
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 const processOptions = object(
@@ -50,7 +50,7 @@ export async function processSubject(command: string, options: ProcessSubjectOpt
   try {
     const { name, operators } = readGreeting(await peer.line());
     const call =
-      (operator: string): SubjectOperator =>
+      (operator: string): UntypedOperator =>
       (inputs) =>
         peer.call(operator, inputs);
     const subject: unknown = {

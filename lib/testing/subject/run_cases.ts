@@ -2,6 +2,7 @@ import { invalidArgument, messageOf } from "../../core/errors.js";
 import { callback, type Fields, integer, object, optional, type Read, type Reader } from "../../core/options.js";
 import { relativeError } from "../run.js";
 import { closeSubjects } from "./close.js";
+import { operatorOf } from "./operator_of.js";
 import { changedInputs, inputDigests, returnedValues } from "./returned.js";
 import { settled } from "./settled.js";
 import type { OutputArray, Problem, Subject } from "./subject.js";
@@ -61,11 +62,11 @@ export interface SubjectReport {
 /** Options of {@link runCases}. */
 export interface RunCasesOptions {
   /** Only cases whose operator and name contain this text, or for which this function is true. */
-  filter?: string | ((testCase: TestCase) => boolean);
+  filter?: string | ((testCase: TestCase) => boolean) | undefined;
   /** Other numbers of the same shapes; default 0, those that `verify` compares the devices with. */
-  seed?: number;
+  seed?: number | undefined;
   /** Called after each case that is not skipped. */
-  onResult?: (result: SubjectResult, done: number, total: number) => void;
+  onResult?: ((result: SubjectResult, done: number, total: number) => void) | undefined;
 }
 
 const filter: Reader<NonNullable<RunCasesOptions["filter"]>> = (value, name) => {
@@ -138,7 +139,7 @@ export function checkSubject(subject: unknown): asserts subject is Subject {
   if (typeof operators !== "object" || operators === null) {
     throw invalidArgument("subject.operators", "an object of functions, such as { gating(inputs) { ... } }", operators);
   }
-  const given = Object.entries(operators);
+  const given = Object.entries(operators).filter(([, run]) => run !== undefined);
   if (given.length === 0) throw invalidArgument("subject.operators", "at least one operator", operators);
   for (const [operator, run] of given) {
     if (!(testedOperators as readonly string[]).includes(operator)) {
@@ -159,7 +160,7 @@ async function runOne(subject: Subject, one: TestCase, problem: Problem): Promis
   try {
     if (!(await isSupported(subject, operator, problem.inputs))) return null;
     const before = inputDigests(problem.inputs);
-    const outputs: unknown = await settled(subject.operators[operator]?.(problem.inputs));
+    const outputs: unknown = await settled(operatorOf(subject, operator)?.(problem.inputs));
     if (outputs === null) return null;
     const checks = Object.keys(problem.expected).map((output) => check(one, problem, output, outputs));
     const changed = changedInputs(before, problem.inputs);

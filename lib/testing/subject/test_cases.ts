@@ -1,11 +1,11 @@
-import { type OperatorName, operators } from "../../core/operators/table.js";
 import type { Case } from "../case.js";
 import { optimizerCases } from "../optimizer_cases.js";
 import { unitRoundoff } from "../rounding.js";
 import { cases } from "../table.js";
 import { tokenGemmCases, tokenLayerCases } from "../token_cases.js";
 import { layerProblemOf } from "./layer_problem.js";
-import { isData, problemOf } from "./problem.js";
+import { testedOperatorNames } from "./operator_names.js";
+import { problemOf } from "./problem.js";
 import type { Problem, SubjectOperatorName } from "./subject.js";
 
 /** By how much an output may differ from what is expected. */
@@ -50,7 +50,7 @@ export class TestCase {
 }
 
 /** Why an output of this dtype may have such errors. */
-export function reason(operator: SubjectOperatorName, tolerance: number, dtype: string): string {
+export function reason(operator: string, tolerance: number, dtype: string): string {
   const steps = operator === "layer" ? " of the output and between the products" : "";
   if (tolerance === 0) return "exact: it is an index, or a copy, or arithmetic of which every step is defined";
   const rounding =
@@ -71,23 +71,10 @@ const withMore = new Set<Case>([
   ...cases.filter(({ name }) => name.includes("accumulated") || name.includes("router jitter")),
 ]);
 
-/** Operators whose cases call several, or draw numbers by this package's own generator. */
-const leftOut: readonly OperatorName[] = [
-  "random",
-  "jitter",
-  "noisyLogits",
-  "noisyLogitsBackward",
-  "imbalance",
-  "updateSelectionBias",
-  "columnMeansBackward",
-  "cvSquaredBackward",
-  "accumulate",
-];
-
 const byCaseName = new Map<string, SubjectOperatorName>([
-  ...(Object.keys(operators) as OperatorName[])
-    .filter((name) => isData(name) && !leftOut.includes(name))
-    .map((name) => [name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), name] as const),
+  ...testedOperatorNames.map(
+    (name) => [name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), name] as const,
+  ),
   ["layer", "layer"],
 ]);
 
