@@ -113,7 +113,8 @@ MatrixView optional_matrix(Napi::Env env, Napi::Value value, Uses& uses) {
 const WeightFormat* weight_format(Napi::Env env, Napi::Value value) {
   const std::string name = value.ToString();
   if (const WeightFormat* format = find_format(name)) return format;
-  throw_error(env, {Code::unsupported_dtype, "dtype: expected a format that this device has, got " + name + ", which only reference has"});
+  throw_error(env, {Code::unsupported_dtype,
+                    "dtype: expected a format that this device has, got " + name + ", which only reference has"});
 }
 
 WeightView weight(Napi::Env env, Napi::Value value, Uses& uses) {

@@ -26,8 +26,8 @@ Status copy_of_source(const void* source, size_t bytes, std::shared_ptr<void>* c
   return {};
 }
 
-// What passes through memory of the host on the way to or from a device's, a piece at a time: tensors may be larger than
-// what the host has.
+// What passes through memory of the host on the way to or from a device's, a piece at a time: tensors may be larger
+// than what the host has.
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
 // Calls piece(begin, count) for all `size` elements of so many bytes.
@@ -231,8 +231,7 @@ void TensorObject::clear(const Napi::CallbackInfo& info) {
   Uses uses;
   uses.writes(storage_, part());
   owner.enqueue(
-      env, "zeros",
-      [backend = owner.backend(env), target] { return write_zeros(*backend, target); }, std::move(uses));
+      env, "zeros", [backend = owner.backend(env), target] { return write_zeros(*backend, target); }, std::move(uses));
 }
 
 size_t TensorObject::read_bytes(bool converts) const {

@@ -97,14 +97,13 @@ void Mapping::drop(const void* data, size_t bytes) const {
 Status Mapping::damaged(const std::string& what) const {
   struct stat mapped, named;
   const bool exists = lstat(path_.c_str(), &named) == 0;
-  const bool ours = exists && fstat(descriptor_, &mapped) == 0 && mapped.st_dev == named.st_dev &&
-                    mapped.st_ino == named.st_ino;
+  const bool ours =
+      exists && fstat(descriptor_, &mapped) == 0 && mapped.st_dev == named.st_dev && mapped.st_ino == named.st_ino;
   const bool removed = !exists || (ours && unlink(path_.c_str()) == 0);
   const char* next = removed ? "the file has been removed: load the layer again to write a new one"
                      : ours  ? "remove the file, and load the layer again to write a new one"
                              : "another file has taken its place: load the layer again";
-  return {Code::bad_checkpoint,
-          path_ + ": the packed weights " + what + " do not match their checksum; " + next};
+  return {Code::bad_checkpoint, path_ + ": the packed weights " + what + " do not match their checksum; " + next};
 }
 
 }  // namespace moe::cpu
