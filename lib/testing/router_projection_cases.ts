@@ -40,6 +40,9 @@ export const routerProjectionCases: readonly Case[] = [
       { tokens: 5, hidden: 33, experts: 1100, bias: "f32" },
       { tokens: 130, hidden: 45, experts: 7, bias: "f16" },
       { tokens: 17, hidden: 128, experts: 384, dtypes: ["f16", "f16"] },
+      { tokens: 3, hidden: 520, experts: 9, dtypes: ["bf16", "f32"] },
+      { tokens: 9, hidden: 1032, experts: 30, dtypes: ["f16", "f32"], bias: "f32" },
+      { tokens: 70, hidden: 776, experts: 35, dtypes: ["bf16", "bf16"] },
     ] satisfies Problem[]
   ).map(routerProjectionCase),
 ];

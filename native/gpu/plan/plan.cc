@@ -1,6 +1,7 @@
 #include "gpu/plan/plan.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/operators/routing_gradients.h"
 #include "gpu/plan/plan_parts.h"
@@ -29,12 +30,31 @@ int access_width(std::initializer_list<uint64_t> addresses_and_lengths) {
   return static_cast<int>(bits & (~bits + 1));
 }
 
-RouterPlan plan_router(int64_t tokens, int64_t experts, const DeviceTraits& traits) {
-  const auto blocks = [&](int tile) {
-    return ceil_div(tokens, kRouterTiles[tile].block_tokens()) * ceil_div(experts, kRouterTiles[tile].block_experts());
+RouterPlan plan_router(const RouterSizes& sizes, const DeviceTraits& traits) {
+  const auto shared_bytes = [&](const RouterTile& tile) {
+    return static_cast<size_t>(tile.shared_bytes(sizes.x_bytes, sizes.weight_bytes));
   };
-  const int tile = blocks(1) >= traits.multiprocessors ? 1 : 0;
-  return {tile, capped_grid(blocks(tile), 16, traits)};
+  const auto blocks = [&](const RouterTile& tile) {
+    return ceil_div(sizes.tokens, tile.block_tokens()) * ceil_div(sizes.experts, tile.block_experts());
+  };
+  // Of the multiprocessor with the most blocks, for 128 columns. In a cycle it gets about 32 bytes from L2 and does 128
+  // multiply-adds, which a warp also does for the rows that its tile has too many.
+  const auto cycles = [&](const RouterTile& tile) {
+    const int64_t tokens = std::min<int64_t>(tile.block_tokens(), sizes.tokens);
+    const int64_t experts = std::min<int64_t>(tile.block_experts(), sizes.experts);
+    const int64_t reads = (tokens * sizes.x_bytes + experts * sizes.weight_bytes) * 128 / 32;
+    const int64_t products = round_up(tokens, tile.tokens) * round_up(experts, tile.experts);
+    return ceil_div(blocks(tile), traits.multiprocessors) * std::max(reads, products);
+  };
+  int best = kRouterTileOfAnyRows;
+  if (sizes.whole_vectors) {
+    best = 0;
+    for (int tile = 1; tile < static_cast<int>(std::size(kRouterTiles)); ++tile) {
+      const bool fits = shared_bytes(kRouterTiles[tile]) <= traits.shared_per_block;
+      if (fits && cycles(kRouterTiles[tile]) < cycles(kRouterTiles[best])) best = tile;
+    }
+  }
+  return {best, capped_grid(blocks(kRouterTiles[best]), 32, traits), shared_bytes(kRouterTiles[best])};
 }
 
 RouterGradientPlan plan_router_gradient(int64_t tokens, int64_t experts, int64_t hidden) {

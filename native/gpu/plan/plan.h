@@ -25,26 +25,46 @@ unsigned element_grid(int64_t elements, const DeviceTraits& traits);
 // The widest access (16, 8, 4 or 2 bytes) for which all addresses and lengths are aligned.
 int access_width(std::initializer_list<uint64_t> addresses_and_lengths);
 
+// Columns of a row that a warp multiplies at a time: a run of eight for each lane.
+constexpr int kRouterColumns = 256;
+
 // Router projection: the tokens and experts that one warp computes, and how a block's warps divide the block's tile.
 struct RouterTile {
-  static constexpr int kThreads = 128;
   int tokens, experts;
   int warps_tokens, warps_experts;
+  // Of kRouterColumns columns of all rows in shared memory; 0: each warp reads its rows from global memory.
+  int stages = 0;
 
   MOE_HOST_DEVICE constexpr int block_tokens() const { return tokens * warps_tokens; }
   MOE_HOST_DEVICE constexpr int block_experts() const { return experts * warps_experts; }
+  MOE_HOST_DEVICE constexpr int threads() const { return 32 * warps_tokens * warps_experts; }
+  // With elements of so many bytes.
+  MOE_HOST_DEVICE constexpr int shared_bytes(int x_bytes, int weight_bytes) const {
+    return stages * kRouterColumns * (block_tokens() * x_bytes + block_experts() * weight_bytes);
+  }
 };
-// Few tokens: many warps, each short. Many tokens: more products for every value loaded.
+// From few products, which need many multiprocessors to read the weights, to many, which need every value that is read
+// to be used often.
 inline constexpr RouterTile kRouterTiles[] = {
-    {.tokens = 1, .experts = 4, .warps_tokens = 1, .warps_experts = 4},
-    {.tokens = 4, .experts = 8, .warps_tokens = 2, .warps_experts = 2},
+    {.tokens = 1, .experts = 1, .warps_tokens = 1, .warps_experts = 1},
+    {.tokens = 4, .experts = 1, .warps_tokens = 1, .warps_experts = 4},
+    {.tokens = 4, .experts = 4, .warps_tokens = 2, .warps_experts = 4},
+    {.tokens = 8, .experts = 16, .warps_tokens = 4, .warps_experts = 2, .stages = 2},
 };
+// The one that also takes rows that vectors cannot read.
+constexpr int kRouterTileOfAnyRows = 1;
 
+struct RouterSizes {
+  int64_t tokens, experts;
+  int x_bytes, weight_bytes;  // of an element
+  bool whole_vectors;         // rows are aligned, and vectors of them are full
+};
 struct RouterPlan {
   int tile;  // index into kRouterTiles
   unsigned grid;
+  size_t shared_bytes;
 };
-RouterPlan plan_router(int64_t tokens, int64_t experts, const DeviceTraits& traits);
+RouterPlan plan_router(const RouterSizes& sizes, const DeviceTraits& traits);
 
 // Router projection's gradients: the tokens by columns of dx, or experts by columns of dWeight, that a thread computes.
 struct RouterGradientTile {

@@ -9,7 +9,7 @@ std::string describe(const RouterPlan& plan) {
   std::ostringstream text;
   const RouterTile& tile = kRouterTiles[plan.tile];
   text << "router tile " << tile.block_tokens() << "x" << tile.block_experts() << " (warp " << tile.tokens << "x"
-       << tile.experts << "), grid " << plan.grid;
+       << tile.experts << "), grid " << plan.grid << ", shared " << plan.shared_bytes;
   return text.str();
 }
 

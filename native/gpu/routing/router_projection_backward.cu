@@ -26,28 +26,38 @@ struct Arguments {
   bool aligned_input, aligned_output;
 };
 
+// The first `count` columns of a run; all of them, in one access and without a branch, if rows are whole vectors.
+template <bool kWholeVectors, class T>
+__device__ __forceinline__ void load_run(const T* address, int64_t count, bool aligned, float (&values)[kColumns]) {
+  if constexpr (kWholeVectors) {
+    load_vector(address, values);
+  } else {
+    load_up_to(address, count, aligned, values);
+  }
+}
+
 __device__ __forceinline__ void multiply_add(float factor, const float (&values)[kColumns], float (&sums)[kColumns]) {
 #pragma unroll
   for (int i = 0; i < kColumns; ++i) sums[i] = fmaf(factor, values[i], sums[i]);
 }
 
-// One thread for some columns of a few tokens, over all experts in order.
-template <class W>
+// One thread for some columns of a few tokens, over all experts in order. Instead of tokens that do not exist, the last
+// one is taken again and not stored, so that no load waits for a branch.
+template <class W, bool kWholeVectors>
 MOE_KERNEL(router_token_gradient_kernel, (gpu::kRowThreads), const Arguments a) {
   for_each_item((a.tokens + kRows - 1) / kRows * a.runs, [&](int64_t item) {
     const int64_t first = item / a.runs * kRows;
     const int64_t column = item % a.runs * kColumns;
+    const auto last = static_cast<int>(min(a.tokens - first, int64_t{kRows})) - 1;
+    const float* gradient = a.logit_gradient + first * a.experts;
     float sums[kRows][kColumns] = {};
+#pragma unroll(kWholeVectors ? 4 : 1)
     for (int64_t expert = 0; expert < a.experts; ++expert) {
       float weight[kColumns];
-      load_up_to(static_cast<const W*>(a.weight) + expert * a.hidden + column, a.hidden - column, a.aligned_input,
-                 weight);
+      load_run<kWholeVectors>(static_cast<const W*>(a.weight) + expert * a.hidden + column, a.hidden - column,
+                              a.aligned_input, weight);
 #pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        if (first + i < a.tokens) {
-          multiply_add(a.logit_gradient[(first + i) * a.experts + expert], weight, sums[i]);
-        }
-      }
+      for (int i = 0; i < kRows; ++i) multiply_add(gradient[min(i, last) * a.experts + expert], weight, sums[i]);
     }
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
@@ -59,7 +69,7 @@ MOE_KERNEL(router_token_gradient_kernel, (gpu::kRowThreads), const Arguments a) 
 }
 
 // One thread for some columns of a few experts, over the tokens of one split: block by block, in order.
-template <class X>
+template <class X, bool kWholeVectors>
 MOE_KERNEL(router_weight_gradient_kernel, (gpu::kRowThreads), const Arguments a) {
   const int64_t tiles = (a.experts + kRows - 1) / kRows * a.runs;
   for_each_item(a.splits * tiles, [&](int64_t item) {
@@ -71,9 +81,11 @@ MOE_KERNEL(router_weight_gradient_kernel, (gpu::kRowThreads), const Arguments a)
     for (int64_t block = split * a.tokens_per_split; block < end; block += kGradientBlock) {
       float sums[kRows][kColumns] = {};
       const int64_t block_end = min(end, block + kGradientBlock);
+#pragma unroll(kWholeVectors ? 4 : 1)
       for (int64_t token = block; token < block_end; ++token) {
         float x[kColumns];
-        load_up_to(static_cast<const X*>(a.x) + token * a.hidden + column, a.hidden - column, a.aligned_input, x);
+        load_run<kWholeVectors>(static_cast<const X*>(a.x) + token * a.hidden + column, a.hidden - column,
+                                a.aligned_input, x);
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
           if (first + i < a.experts) multiply_add(a.logit_gradient[token * a.experts + first + i], x, sums[i]);
@@ -134,7 +146,10 @@ Status run(Context& context, const RouterProjectionBackward& p) {
     arguments.aligned_input = vectors_aligned<W, kColumns>(p.weight.data, arguments.hidden);
     // Every dtype of dx is aligned if the widest is.
     arguments.aligned_output = vectors_aligned<float, kColumns>(p.d_x.data, arguments.hidden);
-    return launch_items("router_token_gradient", router_token_gradient_kernel<W>, tiles(arguments.tokens));
+    const bool whole = arguments.aligned_input && arguments.hidden % kColumns == 0;
+    return launch_items("router_token_gradient",
+                        whole ? router_token_gradient_kernel<W, true> : router_token_gradient_kernel<W, false>,
+                        tiles(arguments.tokens));
   }));
 
   const gpu::RouterGradientPlan plan = gpu::plan_router_gradient(arguments.tokens, arguments.experts, arguments.hidden);
@@ -146,7 +161,9 @@ Status run(Context& context, const RouterProjectionBackward& p) {
   MOE_TRY(gpu::dispatch_float(p.x.dtype, [&](auto type) {
     using X = typename decltype(type)::type;
     arguments.aligned_input = vectors_aligned<X, kColumns>(p.x.data, arguments.hidden);
-    return launch_items("router_weight_gradient", router_weight_gradient_kernel<X>,
+    const bool whole = arguments.aligned_input && arguments.hidden % kColumns == 0;
+    return launch_items("router_weight_gradient",
+                        whole ? router_weight_gradient_kernel<X, true> : router_weight_gradient_kernel<X, false>,
                         plan.splits * tiles(arguments.experts));
   }));
   if (plan.splits == 1) return {};

@@ -14,6 +14,25 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
+// The same sums, in the same order, of kCount values, a power of two. Lanes exchange halves of the values that they
+// still have, instead of all values each time. Each ends with a part: values[i] is the sum of the values of index lane
+// * kCount / 32 + i. Of fewer than 32 values, 32 / kCount lanes have the same.
+template <int kCount, int kDistance = 16, int kSize>
+__device__ __forceinline__ void warp_sums(float (&values)[kSize]) {
+  static_assert((kCount & (kCount - 1)) == 0 && kCount <= kSize, "expected a power of two");
+  if constexpr (kDistance > 0) {
+    constexpr int kHalf = kCount > 1 ? kCount / 2 : 1;
+    const bool upper = (threadIdx.x & kDistance) != 0;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      const float mine = kCount > 1 && upper ? values[kCount - kHalf + i] : values[i];
+      const float other = kCount > 1 && !upper ? values[kCount - kHalf + i] : values[i];
+      values[i] = mine + __shfl_xor_sync(kAllLanes, other, kDistance);
+    }
+    warp_sums<kHalf, kDistance / 2>(values);
+  }
+}
+
 __device__ __forceinline__ float warp_max(float value) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {

@@ -11,6 +11,11 @@
 namespace moe::gpu::test {
 namespace {
 
+RouterSizes router_sizes(int64_t tokens, int64_t experts, int x_bytes = 2, int weight_bytes = 4) {
+  return {
+      .tokens = tokens, .experts = experts, .x_bytes = x_bytes, .weight_bytes = weight_bytes, .whole_vectors = true};
+}
+
 MOE_TEST(sorts_of_few_slots_take_one_block) {
   const SortPlan one = plan_sort(8, 128, kH100);
   MOE_CHECK(one.single_block);
@@ -65,7 +70,7 @@ MOE_TEST(gating_keeps_logits_in_registers_while_they_fit) {
 
 MOE_TEST(grids_are_empty_without_work_and_bounded_with_much) {
   MOE_CHECK_EQUAL(plan_gating(0, 8, kH100).grid, 0u);
-  MOE_CHECK_EQUAL(plan_router(0, 8, kH100).grid, 0u);
+  MOE_CHECK_EQUAL(plan_router(router_sizes(0, 8), kH100).grid, 0u);
   MOE_CHECK_EQUAL(row_grid(0, kH100), 0u);
   MOE_CHECK_EQUAL(plan_columns(0, 64, kCombineColumns, kH100).grid_rows, 0u);
   const int64_t many = int64_t{1} << 40;
@@ -73,9 +78,51 @@ MOE_TEST(grids_are_empty_without_work_and_bounded_with_much) {
   MOE_CHECK(plan_columns(many, many, kCombineColumns, kH100).grid_columns <= 65535u);
 }
 
-MOE_TEST(router_tiles_are_small_for_few_tokens) {
-  MOE_CHECK_EQUAL(plan_router(1, 128, kH100).tile, 0);
-  MOE_CHECK_EQUAL(plan_router(4096, 128, kH100).tile, 1);
+MOE_TEST(router_tiles_grow_with_the_products) {
+  // A warp for each expert: as many multiprocessors as there are.
+  MOE_CHECK_EQUAL(plan_router(router_sizes(1, 256), kH100).tile, 0);
+  MOE_CHECK_EQUAL(plan_router(router_sizes(1, 256), kH100).grid, 256u);
+  MOE_CHECK_EQUAL(plan_router(router_sizes(1, 8), kH100).grid, 8u);
+  MOE_CHECK_EQUAL(plan_router(router_sizes(8, 256), kH100).tile, 1);
+  // 128 blocks of 132 multiprocessors read 24 rows each; those of the smaller tile 64.
+  MOE_CHECK_EQUAL(plan_router(router_sizes(64, 256), kH100).tile, 2);
+  MOE_CHECK_EQUAL(plan_router(router_sizes(64, 256), kH100).grid, 128u);
+  MOE_CHECK_EQUAL(plan_router(router_sizes(4096, 256), kH100).tile, 3);
+  MOE_CHECK_EQUAL(plan_router(router_sizes(4096, 256), kH100).grid, 1024u);
+  int tile = 0;
+  for (int64_t tokens = 1; tokens <= 65536; tokens *= 2) {
+    MOE_CHECK(plan_router(router_sizes(tokens, 256), kH100).tile >= tile);
+    tile = plan_router(router_sizes(tokens, 256), kH100).tile;
+  }
+}
+
+MOE_TEST(router_tiles_fit_into_shared_memory_and_cover_all_logits) {
+  for (const DeviceTraits& traits : {kA100, kH100, kL40S, kSmall, DeviceTraits{}}) {
+    for (const int64_t tokens : {1, 3, 64, 1000, 4096}) {
+      for (const int64_t experts : {1, 8, 60, 256, 384}) {
+        for (const int bytes : {2, 4}) {
+          const RouterPlan plan = plan_router(router_sizes(tokens, experts, bytes, bytes), traits);
+          const RouterTile& tile = kRouterTiles[plan.tile];
+          MOE_CHECK(plan.shared_bytes <= traits.shared_per_block);
+          MOE_CHECK(tile.threads() <= traits.max_threads);
+          MOE_CHECK(plan.grid > 0 && plan.grid <= 32u * traits.multiprocessors);
+          MOE_CHECK(plan.grid == 32u * traits.multiprocessors ||
+                    int64_t{plan.grid} * tile.block_tokens() * tile.block_experts() >= tokens * experts);
+        }
+      }
+    }
+  }
+  MOE_CHECK_EQUAL(plan_router(router_sizes(4096, 256, 4, 4), kH100).tile, 3);
+  MOE_CHECK_EQUAL(plan_router(router_sizes(4096, 256, 4, 4), kL40S).tile, 2);
+}
+
+MOE_TEST(rows_that_vectors_cannot_read_have_one_router_tile) {
+  for (const int64_t tokens : {1, 64, 4096}) {
+    RouterSizes sizes = router_sizes(tokens, 256);
+    sizes.whole_vectors = false;
+    MOE_CHECK_EQUAL(plan_router(sizes, kH100).tile, kRouterTileOfAnyRows);
+    MOE_CHECK_EQUAL(plan_router(sizes, kH100).shared_bytes, 0u);
+  }
 }
 
 MOE_TEST(the_splits_of_router_gradients_cover_the_tokens_in_whole_blocks) {
@@ -106,6 +153,8 @@ MOE_TEST(too_many_rows_are_refused) {
 }
 
 MOE_TEST(plans_can_be_printed) {
+  MOE_CHECK_EQUAL(describe(plan_router(router_sizes(4096, 256), kH100)),
+                  "router tile 32x32 (warp 8x16), grid 1024, shared 98304");
   MOE_CHECK_EQUAL(describe(plan_gating(100, 2000, kH100)), "gating logits read again, grid 25");
   MOE_CHECK_EQUAL(describe(plan_sort(16, 8, kH100)),
                   "sort in one block, 1 units of 32 slots, grid 1 x 32, shared 32, workspace 0");
