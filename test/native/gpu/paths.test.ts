@@ -87,6 +87,8 @@ describe.each(gpuNames)("the kernels' paths on %s", (name) => {
   });
 
   test.each([
+    { slots: 8, experts: 256 },
+    { slots: 40, experts: 2500 },
     { slots: 9000, experts: 7 },
     { slots: 1200, experts: 6000 },
     { slots: 70_000, experts: 300 },
