@@ -104,6 +104,14 @@ describe.each(gpuNames)("the kernels' paths on %s", (name) => {
     expect(actual).toEqual(expected);
   });
 
+  test("sum of squares: more blocks of values than a lane adds up at once", () => {
+    const values = new Float32Array(1100 * 4096 + 5).fill(1);
+    values[values.length - 1] = 3;
+    using total = device().tensor(Float32Array.of(2));
+    device().backend.sumOfSquares({ values: device().tensor(values).handle, total: total.handle });
+    expect([...total.dataSync()]).toEqual([2 + values.length + 8]);
+  });
+
   test("router projection: a token has the same bits alone and among many", () => {
     const random = new Random("router");
     const [tokens, hidden, experts] = [130, 40, 130];
