@@ -33,6 +33,7 @@ Status grant(const char* name, const void* kernel, size_t static_bytes, size_t d
 bool is_fault(cudaError_t error) {
   switch (error) {
     case cudaErrorAssert:
+    case cudaErrorECCUncorrectable:
     case cudaErrorHardwareStackError:
     case cudaErrorIllegalAddress:
     case cudaErrorIllegalInstruction:
@@ -40,7 +41,8 @@ bool is_fault(cudaError_t error) {
     case cudaErrorInvalidPc:
     case cudaErrorLaunchFailure:
     case cudaErrorLaunchTimeout:
-    case cudaErrorMisalignedAddress: return true;
+    case cudaErrorMisalignedAddress:
+    case cudaErrorNvlinkUncorrectable: return true;
     default: return false;
   }
 }
