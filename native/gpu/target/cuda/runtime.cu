@@ -137,7 +137,7 @@ struct Runtime::State {
   // Graphs are recorded on a stream of their own: other threads may allocate on the main one at any time.
   cudaStream_t recording = nullptr;
   cudaMemPool_t pool = nullptr;
-  // Uploads run on the event loop's thread, which must not wait for the GPU, so several can be in flight.
+  // Several uploads can be in flight, so that the stream's thread need not wait for the GPU before it enqueues more.
   Staging uploads{8};
   Staging downloads{2};
 
