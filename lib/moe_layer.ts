@@ -328,7 +328,10 @@ export class MoeLayer implements Disposable {
     return new CapturedForward(this.#parts, { x, y, norm: given.norm, residual: given.residual });
   }
 
-  /** Microseconds of each stage of the last forward (replays do not count), once it is done. */
+  /**
+   * Microseconds of each stage of the last forward (replays do not count), once it is done. Marks between stages cost a
+   * GPU time, so `cuda` and `simt` time the forwards after the first call, which returns zeros.
+   */
   async stageTimes(): Promise<StageTimes> {
     return await this.#parts.onDevice.handle.stageTimes();
   }

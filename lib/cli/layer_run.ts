@@ -136,6 +136,8 @@ async function timeForward(
   const { device } = layer;
   using y = device.empty(x.shape, x.dtype);
   const rounds: Pick<LayerRun, "microseconds" | "stages">[] = [];
+  // From here on, a GPU times the stages.
+  await layer.stageTimes();
   while (rounds.length < repeat) {
     const begin = performance.now();
     layer.forward(x, { out: y });

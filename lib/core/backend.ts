@@ -259,7 +259,7 @@ export interface LayerHandle {
   prefetch(experts: readonly number[]): void;
   /** What was done by the work enqueued so far, once it is done. Experts are numbered within the bank. */
   offloadStats(): Promise<OffloadStats>;
-  /** Stage times of the last forward (replays do not count), once it is done. */
+  /** Stage times of the last forward (replays do not count), once it is done. GPUs time those after the first call. */
   stageTimes(): Promise<StageTimes>;
   /** Bytes of the weights that have been set, as stored. */
   readonly byteLength: number;

@@ -19,8 +19,7 @@ Status open(int index, const DeviceOptions& options, std::unique_ptr<Backend>* b
 Status GpuBackend::write(void* device, const void* host, size_t bytes) { return runtime().write(device, host, bytes); }
 
 Status GpuBackend::read(void* host, const void* device, size_t bytes) {
-  MOE_TRY(runtime().read(host, device, bytes));
-  return context_.errors.collect(warnings);
+  return context_.errors.collect(warnings, {host, device, bytes});
 }
 
 Status GpuBackend::synchronize() {

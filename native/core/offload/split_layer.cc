@@ -95,7 +95,7 @@ Status SplitLayer::set_expert(int64_t expert, const ExpertViews& weights) {
   return on_host_->set_expert(expert, own);
 }
 
-StageTimes SplitLayer::stage_times() const {
+StageTimes SplitLayer::stage_times() {
   StageTimes times = on_device_->stage_times();
   for (int stage = 0; stage < kStageCount; ++stage) times.seconds[stage] += routing_times_.seconds[stage];
   return times;

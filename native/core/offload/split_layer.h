@@ -31,7 +31,7 @@ class SplitLayer final : public Layer {
   int64_t offload_slots() const override { return on_device_->offload_slots(); }
   Status prefetch(const std::vector<int32_t>& experts) override { return on_device_->prefetch(experts); }
   OffloadStats offload_stats() const override { return on_device_->offload_stats(); }
-  StageTimes stage_times() const override;
+  StageTimes stage_times() override;
   size_t bytes() const override { return on_device_->bytes(); }
   size_t host_bytes() const override { return on_device_->host_bytes() + on_host_->bytes(); }
 

@@ -33,7 +33,7 @@ class CpuLayer final : public Layer, public WeightCopies {
   int64_t offload_slots() const override { return offload_ ? offload_->share().slots() : 0; }
   Status prefetch(const std::vector<int32_t>& experts) override;
   OffloadStats offload_stats() const override { return offload_ ? offload_->share().stats() : OffloadStats{}; }
-  StageTimes stage_times() const override { return times_; }
+  StageTimes stage_times() override { return times_; }
   size_t bytes() const override { return weights_.bytes() - (offload_ ? offload_->absent_bytes() : 0); }
   std::vector<WeightPart> parts() override { return weights_.parts(); }
   std::vector<uint64_t> checksums() override { return weights_.checksums(); }

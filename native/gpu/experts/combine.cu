@@ -29,21 +29,64 @@ struct Arguments {
   int top_k;
 };
 
+// Adds up the next kSlots slots of a token, in their order. All rows are loaded before the first is used, and what they
+// depend on before that, so that a thread waits twice for all of them. A slot without a row loads another's.
+template <class T, int kSlots>
+__device__ __forceinline__ void add_slots(const Arguments& a, int64_t first, int64_t column,
+                                          float (&sums)[kCombineColumns]) {
+  int row[kSlots];
+  float weight[kSlots];
+#pragma unroll
+  for (int i = 0; i < kSlots; ++i) {
+    row[i] = a.row_of_slot[first + i];
+    weight[i] = a.weights == nullptr ? 1.0f : a.weights[first + i];
+  }
+  int any = -1;
+#pragma unroll
+  for (int i = 0; i < kSlots; ++i) {
+    row[i] = checked_id(row[i], a.row_count, first + i, a.error);
+    any = max(any, row[i]);
+  }
+  if (any < 0) return;
+  const auto place = [&](int i) {
+    return static_cast<const T*>(a.rows) + (row[i] < 0 ? any : row[i]) * a.hidden + column;
+  };
+  // Not a product with 0: what was loaded for a slot without a row may be NaN.
+  const auto add = [&](int i, int element, float value) {
+    const float sum = fmaf(weight[i], value, sums[element]);
+    sums[element] = row[i] < 0 ? sums[element] : sum;
+  };
+  if (a.aligned_rows && a.hidden - column >= kCombineColumns) {
+    Vector<T, kCombineColumns> values[kSlots];
+#pragma unroll
+    for (int i = 0; i < kSlots; ++i) load_elements(place(i), values[i]);
+#pragma unroll
+    for (int i = 0; i < kSlots; ++i) {
+#pragma unroll
+      for (int element = 0; element < kCombineColumns; ++element)
+        add(i, element, to_float(values[i].elements[element]));
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kSlots; ++i) {
+    float values[kCombineColumns];
+    load_up_to(place(i), a.hidden - column, false, values);
+#pragma unroll
+    for (int element = 0; element < kCombineColumns; ++element) add(i, element, values[element]);
+  }
+}
+
 // A block adds up some columns of one token, in order of its slots, and the residual last.
 template <class T>
 MOE_KERNEL(combine_kernel, (gpu::kRowThreads, 8), const Arguments a) {
   for_each_run<kCombineColumns>(a.tokens, a.hidden, [&](int64_t token, int64_t column) {
     float sums[kCombineColumns] = {};
-#pragma unroll 4
-    for (int64_t slot = token * a.top_k; slot < (token + 1) * a.top_k; ++slot) {
-      const int row = checked_id(a.row_of_slot[slot], a.row_count, slot, a.error);
-      if (row < 0) continue;
-      const float weight = a.weights == nullptr ? 1.0f : a.weights[slot];
-      float values[kCombineColumns];
-      load_up_to(static_cast<const T*>(a.rows) + row * a.hidden + column, a.hidden - column, a.aligned_rows, values);
-#pragma unroll
-      for (int i = 0; i < kCombineColumns; ++i) sums[i] = fmaf(weight, values[i], sums[i]);
-    }
+    const int64_t end = (token + 1) * a.top_k;
+    int64_t slot = end - a.top_k;
+    for (; slot + 4 <= end; slot += 4) add_slots<T, 4>(a, slot, column, sums);
+    for (; slot + 2 <= end; slot += 2) add_slots<T, 2>(a, slot, column, sums);
+    if (slot < end) add_slots<T, 1>(a, slot, column, sums);
     if (a.residual != nullptr) {
       float values[kCombineColumns];
       load_up_to(a.residual, a.residual_dtype, token * a.hidden + column, a.hidden - column, a.aligned_residual,

@@ -55,7 +55,8 @@ template <class From, class To>
 MOE_KERNEL(pack_rows_kernel, (gpu::kRowThreads), const Arguments a) {
   for_each_row(a.packed_rows, [&](int64_t row) {
     const gpu::PackedRow place = gpu::unpack_row(row, a.up.data != nullptr);
-    const Source& source = place.up ? a.up : a.source;
+    // A copy: a reference to one of two parameters has every thread put both into local memory.
+    const Source source = place.up ? a.up : a.source;
     To* packed = static_cast<To*>(a.packed) + row * a.pitch;
     for (int64_t column = threadIdx.x % 32 * kRun; column < a.pitch; column += 32 * kRun) {
       Vector<From, kRun> run;

@@ -40,7 +40,7 @@ class GpuLayer : public Layer, public WeightCopies {
   OffloadStats offload_stats() const override {
     return offload_ == nullptr ? OffloadStats{} : offload_->share().stats();
   }
-  StageTimes stage_times() const override;
+  StageTimes stage_times() override;
   size_t bytes() const override { return weights_->bytes() + (offload_ == nullptr ? 0 : offload_->bytes()); }
   size_t host_bytes() const override { return offload_ == nullptr ? 0 : offload_->host_bytes(); }
 
@@ -75,6 +75,7 @@ class GpuLayer : public Layer, public WeightCopies {
   std::unique_ptr<LayerWeights> weights_;
   std::unique_ptr<Offload> offload_;  // null: all experts are on the device
   std::unique_ptr<StageClock> clock_;
+  bool timing_ = false;       // somebody has asked for times: marks cost time between kernels
   std::vector<Stage> timed_;  // the stages between the clock's marks
 };
 

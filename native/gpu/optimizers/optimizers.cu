@@ -27,10 +27,23 @@ MOE_KERNEL(block_squares_kernel, (gpu::kRowThreads), const float* values, int64_
   });
 }
 
-// One warp.
+// One warp, so that the order of the sums is always the same.
 MOE_KERNEL(total_squares_kernel, (32), const double* sums, int64_t blocks, float* total) {
+  // Sums that a lane loads together, without branches, so that it waits once for all of them.
+  constexpr int kTogether = 32;
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < blocks; i += 32) sum += sums[i];
+  for (int64_t first = threadIdx.x; first < blocks; first += 32 * kTogether) {
+    double own[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int64_t block = first + 32 * i;
+      own[i] = sums[block < blocks ? block : blocks - 1];
+    }
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      if (first + 32 * i < blocks) sum += own[i];
+    }
+  }
   sum = warp_reduce(sum, Sum());
   if (threadIdx.x == 0) *total = static_cast<float>(static_cast<double>(*total) + sum);
 }

@@ -87,14 +87,15 @@ SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits) {
 
   SortPlan plan{};
   plan.scan_threads = std::min(kSortScanThreads, traits.max_threads);
-  const int64_t warps = std::min({static_cast<int64_t>(std::min(kSortThreads, traits.max_threads)) / kWarp,
-                                  std::max(ceil_div(slots, kWarp), int64_t{1}), warps_that_fit});
+  const int64_t max_warps = std::min(kSortThreads, traits.max_threads) / kWarp;
+  const int64_t warps = std::min({max_warps, std::max(ceil_div(slots, kWarp), int64_t{1}), warps_that_fit});
   if (warps > 0 && slots <= warps * kSlotsPerWarp) {
     plan.single_block = true;
     plan.grid = 1;
     plan.units = static_cast<int>(warps);
     plan.slots_per_unit = round_up(ceil_div(slots, warps), kWarp);
-    plan.threads = static_cast<int>(warps * kWarp);
+    // A thread for every expert too, where the experts' counts are summed.
+    plan.threads = static_cast<int>(std::max(warps, std::min(ceil_div(experts, kWarp), max_warps)) * kWarp);
     plan.shared_bytes = static_cast<size_t>(warps * count_bytes);
     return plan;
   }

@@ -97,9 +97,9 @@ struct SortPlan {
   int threads;
   int scan_threads;
   unsigned grid;
-  int units;  // warps, each of which sorts consecutive slots
+  int units;  // of consecutive slots, each sorted by a warp
   int64_t slots_per_unit;
-  size_t shared_bytes;  // counts of the block's warps; 0: these stay in global memory
+  size_t shared_bytes;  // counts of the block's units; 0: these stay in global memory
   size_t workspace_bytes;
 };
 SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits);

@@ -65,39 +65,52 @@ __device__ void count_unit(const Arguments& a, int unit, int* counts) {
   });
 }
 
-// Turns the units' counts into their beginnings, and writes offsets and tokens per expert. Runs in one block.
-__device__ void scan_counts(const Arguments& a, int* unit_counts) {
+// Turns an expert's counts in the units into where each unit begins among the expert's rows, and returns their sum.
+__device__ __forceinline__ int begin_units(const Arguments& a, int* unit_counts, int expert) {
+  // Counts that are loaded together, without branches, so that a thread waits once for all of them.
+  constexpr int kTogether = 16;
+  const auto place = [&](int unit) { return unit_counts + static_cast<int64_t>(unit) * a.experts + expert; };
+  int total = 0;
+  for (int first = 0; first < a.units; first += kTogether) {
+    int own[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) own[i] = *place(min(first + i, a.units - 1));
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      if (first + i >= a.units) continue;
+      *place(first + i) = total;
+      total += own[i];
+    }
+  }
+  return total;
+}
+
+// Turns the units' counts into their beginnings, writes offsets and tokens per expert, and calls use(expert, offset) in
+// the expert's thread. Runs in one block: threads side by side take experts side by side.
+template <class Use>
+__device__ __forceinline__ void scan_counts(const Arguments& a, int* unit_counts, Use&& use) {
   static_assert(sizeof(WarpTotals) <= gpu::kStaticShared);
   WarpTotals& totals = ptx::shared<WarpTotals>();
-  for (int expert = warp_index(); expert < a.experts; expert += static_cast<int>(blockDim.x / 32)) {
-    int total = 0;
-    for (int base = 0; base < a.units; base += 32) {
-      const int unit = base + lane_index();
-      int* count = unit_counts + static_cast<int64_t>(unit) * a.experts + expert;
-      const int own = unit < a.units ? *count : 0;
-      const int inclusive = warp_inclusive_scan(own, Sum{});
-      if (unit < a.units) *count = total + inclusive - own;
-      total += __shfl_sync(kAllLanes, inclusive, 31);
-    }
-    if (lane_index() == 0) a.tokens_per_expert[expert] = total;
-  }
-  __syncthreads();
   int before = 0;
   for (int base = 0; base < a.experts; base += static_cast<int>(blockDim.x)) {
     const int expert = base + static_cast<int>(threadIdx.x);
+    const bool exists = expert < a.experts;
+    const int own = exists ? begin_units(a, unit_counts, expert) : 0;
     int total;
-    const int own = expert < a.experts ? a.tokens_per_expert[expert] : 0;
     const int inclusive = block_inclusive_scan(own, Sum{}, totals, total);
-    if (expert < a.experts) a.offsets[expert] = before + inclusive - own;
+    if (exists) {
+      const int offset = before + inclusive - own;
+      a.tokens_per_expert[expert] = own;
+      a.offsets[expert] = offset;
+      use(expert, offset);
+    }
     before += total;
   }
   if (threadIdx.x == 0) a.offsets[a.experts] = before;
 }
 
-// Gives each of the unit's slots its row. `next` has room for one number per expert.
-__device__ void place_unit(const Arguments& a, int unit, const int* begins, int* next) {
-  for (int expert = lane_index(); expert < a.experts; expert += 32) next[expert] = a.offsets[expert] + begins[expert];
-  __syncwarp();
+// Gives each of the unit's slots its row. `next` has the unit's first row of every expert, and is used up.
+__device__ void place_unit(const Arguments& a, int unit, int* next) {
   for_each_slot(a, unit, [&](int64_t slot, bool exists, int expert) {
     const unsigned peers = __match_any_sync(kAllLanes, expert);
     const unsigned earlier = peers & ((1u << lane_index()) - 1);
@@ -120,11 +133,15 @@ __device__ void fill_tail(const Arguments& a) {
 MOE_KERNEL(sort_block_kernel, (gpu::kSortThreads, 1), const Arguments a) {
   int* counts = ptx::dynamic_shared<int>();
   int* own_counts = counts + static_cast<int64_t>(warp_index()) * a.experts;
-  count_unit(a, warp_index(), own_counts);
+  // With many experts and few slots, the block has more warps than units.
+  const bool has_unit = warp_index() < a.units;
+  if (has_unit) count_unit(a, warp_index(), own_counts);
   __syncthreads();
-  scan_counts(a, counts);
+  scan_counts(a, counts, [&](int expert, int offset) {
+    for (int unit = 0; unit < a.units; ++unit) counts[unit * a.experts + expert] += offset;
+  });
   __syncthreads();
-  place_unit(a, warp_index(), own_counts, own_counts);
+  if (has_unit) place_unit(a, warp_index(), own_counts);
   fill_tail(a);
 }
 
@@ -143,14 +160,19 @@ MOE_KERNEL(sort_count_kernel, (gpu::kSortThreads), const Arguments a) {
   for (int expert = lane_index(); expert < a.experts; expert += 32) unit_counts[expert] = counts[expert];
 }
 
-MOE_KERNEL(sort_scan_kernel, (gpu::kSortScanThreads), const Arguments a) { scan_counts(a, a.unit_counts); }
+MOE_KERNEL(sort_scan_kernel, (gpu::kSortScanThreads), const Arguments a) {
+  scan_counts(a, a.unit_counts, [](int, int) {});
+}
 
 MOE_KERNEL(sort_place_kernel, (gpu::kSortThreads), const Arguments a) {
   fill_tail(a);
   const int unit = static_cast<int>(blockIdx.x * (blockDim.x / 32)) + warp_index();
   if (unit >= a.units) return;
-  int* unit_counts = a.unit_counts + static_cast<int64_t>(unit) * a.experts;
-  place_unit(a, unit, unit_counts, working_counts(a, unit_counts));
+  int* begins = a.unit_counts + static_cast<int64_t>(unit) * a.experts;
+  int* next = working_counts(a, begins);
+  for (int expert = lane_index(); expert < a.experts; expert += 32) next[expert] = a.offsets[expert] + begins[expert];
+  __syncwarp();
+  place_unit(a, unit, next);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <utility>
 
 #include "core/stream.h"
@@ -67,33 +68,37 @@ gpu::IdError* DataErrors::next(const IdRange& range) {
 
 unsigned long long* DataErrors::non_finite_rows() const { return &tables_[0]->non_finite_rows; }
 
-Status DataErrors::collect(Warnings& warnings) {
+Status DataErrors::collect(Warnings& warnings, const Download& beside) {
   Status failure = std::exchange(failure_, {});
+  const auto read = std::make_unique_for_overwrite<Table[]>(tables_.size());
+  std::vector<Download> downloads;
+  if (beside.bytes > 0) downloads.push_back(beside);
   for (size_t index = 0; index < tables_.size(); ++index) {
-    const size_t first = index * kCapacity;
-    const size_t used = std::min(kCapacity, places_.size() - first);
-    Table table;
-    MOE_TRY(read_table(index, used, &table));
-    if (index == 0) warnings.non_finite_logit_rows = static_cast<int64_t>(table.non_finite_rows);
-    for (size_t i = 0; i < used && failure.ok(); ++i) {
-      if (table.errors[i].first == gpu::kNoIdError) continue;
-      failure.code = Code::id_out_of_range;
-      failure.message = message(places_[first + i].range, table.errors[i]);
-      failure.call = places_[first + i].call;
-    }
+    downloads.push_back({&read[index], tables_[index], offsetof(Table, errors) + used(index) * sizeof(gpu::IdError)});
+  }
+  MOE_TRY(runtime_.read(downloads));
+  warnings.non_finite_logit_rows = static_cast<int64_t>(read[0].non_finite_rows);
+  for (size_t place = 0; place < places_.size() && failure.ok(); ++place) {
+    const gpu::IdError& error = read[place / kCapacity].errors[place % kCapacity];
+    if (error.first == gpu::kNoIdError) continue;
+    failure.code = Code::id_out_of_range;
+    failure.message = message(places_[place].range, error);
+    failure.call = places_[place].call;
   }
   for (size_t index = 1; index < tables_.size(); ++index) runtime_.release(tables_[index]);
   tables_.resize(1);
+  const Status cleared = clear(read[0]);
   places_.clear();
-  return failure;
+  return cleared.ok() ? failure : cleared;
 }
 
-Status DataErrors::read_table(size_t index, size_t used, Table* table) {
-  Table* on_device = tables_[index];
-  MOE_TRY(runtime_.read(table, on_device, offsetof(Table, errors) + used * sizeof(gpu::IdError)));
-  const bool written = std::any_of(table->errors, table->errors + used,
+size_t DataErrors::used(size_t index) const { return std::min(kCapacity, places_.size() - index * kCapacity); }
+
+Status DataErrors::clear(const Table& read) {
+  const size_t places = used(0);
+  const bool written = std::any_of(read.errors, read.errors + places,
                                    [](const gpu::IdError& error) { return error.first != gpu::kNoIdError; });
-  return written ? runtime_.fill(on_device->errors, 0xff, used * sizeof(gpu::IdError)) : Status{};
+  return written ? runtime_.fill(tables_[0]->errors, 0xff, places * sizeof(gpu::IdError)) : Status{};
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

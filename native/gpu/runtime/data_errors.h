@@ -32,15 +32,18 @@ class DataErrors {
   gpu::IdError* next(const IdRange& range);
   // A counter in device memory.
   unsigned long long* non_finite_rows() const;
-  // Waits, counts the rows, and returns the first out-of-range index since the last call.
-  Status collect(Warnings& warnings);
+  // Waits, counts the rows, and returns the first out-of-range index since the last call. Makes another copy in the
+  // same wait, which is complete unless what is returned is a failure of the device.
+  Status collect(Warnings& warnings, const Download& beside = {});
 
  private:
   struct Table;
 
   Status add_table();
-  // Reads the first `used` places of a table and, if any launch wrote to them, clears the table.
-  Status read_table(size_t index, size_t used, Table* table);
+  // The places of a table that are in use.
+  size_t used(size_t index) const;
+  // Sets those of the first table back, if any launch wrote to them.
+  Status clear(const Table& read);
 
   Runtime& runtime_;
   // In device memory: one, and more if many launches come before a collect().

@@ -12,8 +12,10 @@ struct DeviceTraits {
   size_t shared_per_multiprocessor = 48 * 1024;
   // The largest block that kernels may use, in threads.
   int max_threads = 1024;
-  // 80 for 8.0. Decides which instructions exist.
+  // 80 for 8.0. Whose kernels are used: it decides which instructions exist.
   int compute_capability = 80;
+  // The GPU's own, if it uses the kernels of another: it must have their instructions too. 0: it has all.
+  int own_capability = 0;
 };
 
 }  // namespace moe::gpu

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "core/backend.h"
@@ -15,6 +16,13 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 // Launches recorded with their arguments, to be enqueued again all at once.
 struct Graph;
+
+// A part of device memory to be copied to the host's.
+struct Download {
+  void* host;
+  const void* device;
+  size_t bytes;
+};
 
 class Runtime {
  public:
@@ -37,8 +45,12 @@ class Runtime {
   Status fill(void* data, int value, size_t bytes);
   // Host to device, in stream order. `host` may be reused on return.
   Status write(void* device, const void* host, size_t bytes);
-  // Device to host, complete on return.
-  Status read(void* host, const void* device, size_t bytes);
+  // Device to host, complete on return. A copy is enqueued before the host waits for the one before it.
+  Status read(std::span<const Download> downloads);
+  Status read(void* host, const void* device, size_t bytes) {
+    const Download download{host, device, bytes};
+    return read({&download, 1});
+  }
   // Pins whole pages of the host's memory, so that Uploads can read them. Takes time.
   Status pin(void* data, size_t bytes);
   void unpin(void* data);

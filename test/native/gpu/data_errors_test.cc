@@ -50,9 +50,9 @@ Status Runtime::fill(void* data, int value, size_t bytes) {
   return {};
 }
 
-Status Runtime::read(void* host, const void* device, size_t bytes) {
+Status Runtime::read(std::span<const Download> downloads) {
   ++counts.reads;
-  std::memcpy(host, device, bytes);
+  for (const Download& each : downloads) std::memcpy(each.host, each.device, each.bytes);
   return {};
 }
 
@@ -94,6 +94,18 @@ MOE_TEST(launches_never_wait_for_those_before_them) {
   // The first in launch order is reported, and nothing is left of the others.
   MOE_CHECK_EQUAL(launches.collect(), "");
   MOE_CHECK_EQUAL(counts.allocations, 1);
+}
+
+MOE_TEST(the_host_waits_once_for_data_and_their_errors) {
+  Launches launches;
+  for (int i = 0; i < 1500; ++i) launches.next(8);
+  find(launches.next(8), 2, 9);
+  const int data = 5;
+  int copy = 0;
+  const Status status = launches.errors->collect(launches.warnings, {&copy, &data, sizeof data});
+  MOE_CHECK_EQUAL(status.message, "sort: ids[2]: expected -1 or an expert from 0 to 7, got 9");
+  MOE_CHECK_EQUAL(copy, 5);
+  MOE_CHECK_EQUAL(counts.reads, 1);
 }
 
 MOE_TEST(places_are_used_again_after_each_collect) {

@@ -198,6 +198,25 @@ MOE_TEST(a_kernel_of_one_architecture_runs_on_that_alone) {
   MOE_CHECK(!ampere.include(75) && ampere.include(80) && ampere.include(120));
 }
 
+MOE_TEST(kernels_of_an_earlier_gpu_must_run_on_this_one) {
+  const auto chosen = [](DeviceTraits traits, int capability, GemmChoice choice) {
+    traits.own_capability = traits.compute_capability;
+    traits.compute_capability = capability;
+    choice.allowed = {.fp8_sums = true};
+    return std::string(choose_gemm_kernel(choice, traits)->name);
+  };
+  const GemmChoice bf16{.tokens = DType::bf16, .format = &kBF16Format};
+  DeviceTraits blackwell = kH100;
+  blackwell.compute_capability = 120;
+  MOE_CHECK_EQUAL(chosen(kH100, 90, bf16), "wgmma_bf16");
+  MOE_CHECK_EQUAL(chosen(kH100, 80, bf16), "mma_bf16");
+  MOE_CHECK_EQUAL(chosen(blackwell, 90, bf16), "mma_bf16");
+  const GemmChoice fp8{.tokens = RowKind(DType::bf16, {TokenFormat::fp8, 128}), .format = find_format("e4m3_b128_f32")};
+  MOE_CHECK_EQUAL(chosen(kL40S, 89, fp8), "mma_quantized_fp8");
+  MOE_CHECK_EQUAL(chosen(blackwell, 89, fp8), "mma_quantized_fp8");
+  MOE_CHECK(chosen(kH100, 89, fp8) != "mma_quantized_fp8");
+}
+
 MOE_TEST(formats_without_a_kernel_are_refused_by_name) {
   constexpr WeightFormat other{.name = "other", .code = CodeType::signed_integer, .bits = 8};
   MOE_CHECK(best_gemm_kernel(other, kH100) == nullptr);

@@ -87,6 +87,8 @@ describe.each(gpuNames)("the kernels' paths on %s", (name) => {
   });
 
   test.each([
+    { slots: 8, experts: 256 },
+    { slots: 40, experts: 2500 },
     { slots: 9000, experts: 7 },
     { slots: 1200, experts: 6000 },
     { slots: 70_000, experts: 300 },
@@ -100,6 +102,14 @@ describe.each(gpuNames)("the kernels' paths on %s", (name) => {
       return Object.fromEntries(Object.entries(sorted).map(([key, tensor]) => [key, tensor.dataSync()]));
     });
     expect(actual).toEqual(expected);
+  });
+
+  test("sum of squares: more blocks of values than a lane adds up at once", () => {
+    const values = new Float32Array(1100 * 4096 + 5).fill(1);
+    values[values.length - 1] = 3;
+    using total = device().tensor(Float32Array.of(2));
+    device().backend.sumOfSquares({ values: device().tensor(values).handle, total: total.handle });
+    expect([...total.dataSync()]).toEqual([2 + values.length + 8]);
   });
 
   test("router projection: a token has the same bits alone and among many", () => {

@@ -20,6 +20,9 @@ MOE_TEST(sorts_of_few_slots_take_one_block) {
   const SortPlan one = plan_sort(8, 128, kH100);
   MOE_CHECK(one.single_block);
   MOE_CHECK_EQUAL(one.units, 1);
+  MOE_CHECK_EQUAL(one.threads, 128);
+  MOE_CHECK_EQUAL(plan_sort(8, 256, kH100).threads, 256);
+  MOE_CHECK_EQUAL(plan_sort(8, 5000, kH100).threads, 1024);
   MOE_CHECK_EQUAL(one.workspace_bytes, 0u);
   const SortPlan largest = plan_sort(8192, 128, kH100);
   MOE_CHECK(largest.single_block);

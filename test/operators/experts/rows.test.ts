@@ -53,6 +53,36 @@ describe.each(kernelPaths)("permute, unpermute and combine on $label", (path) =>
     ]);
   });
 
+  test.each([8, 11])("combine leaves out slots without a row among any others, %i columns", (hidden) => {
+    const rows = Float32Array.from({ length: 3 * hidden }, (_, i) => (i < hidden ? Number.NaN : i));
+    using given = device().tensor(rows, [3, hidden]);
+    for (let topK = 1; topK <= 9; topK++) {
+      // Token t has rows 1 and 2 by turns, but none in slots whose bit t lacks.
+      const tokens = Math.min(2 ** topK, 64);
+      const slots = Array.from({ length: tokens * topK }, (_, i) => {
+        const [token, slot] = [Math.floor(i / topK), i % topK];
+        return (token >> slot) & 1 ? 1 + (slot % 2) : -1;
+      });
+      using rowOfSlot = device().tensor(Int32Array.from(slots), [tokens, topK]);
+      using weights = device().tensor(
+        Float32Array.from(slots, (_, i) => (i % topK) + 1),
+        [tokens, topK],
+      );
+      using y = combine(given, rowOfSlot, weights);
+      const expected = Array.from({ length: tokens }, (_, token) =>
+        Array.from({ length: hidden }, (_, column) =>
+          slots
+            .slice(token * topK, (token + 1) * topK)
+            .reduce(
+              (sum, row, slot) => (row < 0 ? sum : sum + (slot + 1) * (rows[row * hidden + column] as number)),
+              0,
+            ),
+        ),
+      );
+      expect(y.toArraySync()).toEqual(expected);
+    }
+  });
+
   test("combine of permuted tokens is every token times the sum of its weights", () => {
     const problem = fc.integer({ min: 1, max: 40 }).chain((experts) =>
       fc.record({

@@ -64,6 +64,7 @@ Status find_gpu(int index, Gpu* gpu) {
   // This build has none of the code that Hopper alone runs.
   if (gpu->traits.compute_capability == 90) gpu->traits.compute_capability = 80;
 #endif
+  gpu->traits.own_capability = gpu->traits.compute_capability;
   MOE_TRY(gpu::read_capability(gpu->traits.compute_capability, &gpu->traits.compute_capability));
   gpu->description = std::string(properties.name) + ", compute capability " + capability + ", " +
                      std::to_string(properties.totalGlobalMem >> 30) + " GiB, " +

@@ -30,7 +30,7 @@ Status grant(const char* name, const void* kernel, size_t static_bytes, size_t d
 
 }  // namespace
 
-bool is_fault(cudaError_t error) {
+const char* words_of_fault(cudaError_t error) {
   switch (error) {
     case cudaErrorAssert:
     case cudaErrorHardwareStackError:
@@ -40,8 +40,14 @@ bool is_fault(cudaError_t error) {
     case cudaErrorInvalidPc:
     case cudaErrorLaunchFailure:
     case cudaErrorLaunchTimeout:
-    case cudaErrorMisalignedAddress: return true;
-    default: return false;
+    case cudaErrorMisalignedAddress:
+      return "this or an earlier kernel failed, and this process cannot use the GPU any more: run it with "
+             "CUDA_LAUNCH_BLOCKING=1, and the first error names the kernel";
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+      return "the GPU's memory or NVLink failed, and this process cannot use the GPU any more: start it again, and see "
+             "nvidia-smi -q for the GPU's errors";
+    default: return nullptr;
   }
 }
 

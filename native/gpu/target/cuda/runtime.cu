@@ -42,22 +42,28 @@ class Staging {
     return {};
   }
 
-  // Returns once all of `host` has been written. One piece is copied out while the next is in transit.
-  Status download(void* host, const void* device, size_t bytes, cudaStream_t stream) {
+  // Returns once all has been written. One piece is copied out while the next is in transit.
+  Status download(std::span<const Download> downloads, cudaStream_t stream) {
     const std::lock_guard lock(mutex_);
-    const auto piece_bytes = [&](size_t offset) { return bytes - offset < kPiece ? bytes - offset : kPiece; };
-    const auto begin = [&](size_t offset) -> Status {
-      if (offset >= bytes) return {};
-      Buffer& buffer = buffers_[offset / kPiece % buffers_.size()];
+    std::vector<Download> pieces;
+    for (const Download& each : downloads) {
+      for (size_t offset = 0; offset < each.bytes; offset += kPiece) {
+        pieces.push_back({static_cast<char*>(each.host) + offset, static_cast<const char*>(each.device) + offset,
+                          std::min(each.bytes - offset, kPiece)});
+      }
+    }
+    const auto begin = [&](size_t index) -> Status {
+      if (index >= pieces.size()) return {};
+      Buffer& buffer = buffers_[index % buffers_.size()];
       MOE_TRY(prepare(buffer));
-      return enqueue(buffer, buffer.data, static_cast<const char*>(device) + offset, piece_bytes(offset), stream);
+      return enqueue(buffer, buffer.data, pieces[index].device, pieces[index].bytes, stream);
     };
     MOE_TRY(begin(0));
-    for (size_t offset = 0; offset < bytes; offset += kPiece) {
-      MOE_TRY(begin(offset + kPiece));
-      const Buffer& buffer = buffers_[offset / kPiece % buffers_.size()];
+    for (size_t index = 0; index < pieces.size(); ++index) {
+      MOE_TRY(begin(index + 1));
+      const Buffer& buffer = buffers_[index % buffers_.size()];
       MOE_TRY(cuda_status(cudaEventSynchronize(buffer.copied), "download"));
-      std::memcpy(static_cast<char*>(host) + offset, buffer.data, piece_bytes(offset));
+      std::memcpy(pieces[index].host, buffer.data, pieces[index].bytes);
     }
     return {};
   }
@@ -137,7 +143,7 @@ struct Runtime::State {
   // Graphs are recorded on a stream of their own: other threads may allocate on the main one at any time.
   cudaStream_t recording = nullptr;
   cudaMemPool_t pool = nullptr;
-  // Uploads run on the event loop's thread, which must not wait for the GPU, so several can be in flight.
+  // Several uploads can be in flight, so that the stream's thread need not wait for the GPU before it enqueues more.
   Staging uploads{8};
   Staging downloads{2};
 
@@ -223,9 +229,9 @@ Status Runtime::write(void* device, const void* host, size_t bytes) {
   return state_->uploads.upload(device, host, bytes, state_->stream);
 }
 
-Status Runtime::read(void* host, const void* device, size_t bytes) {
+Status Runtime::read(std::span<const Download> downloads) {
   MOE_TRY(use());
-  return state_->downloads.download(host, device, bytes, state_->stream);
+  return state_->downloads.download(downloads, state_->stream);
 }
 
 Status Runtime::pin(void* data, size_t bytes) {

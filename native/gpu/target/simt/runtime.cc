@@ -130,9 +130,9 @@ Status Runtime::write(void* device, const void* host, size_t bytes) {
   });
 }
 
-Status Runtime::read(void* host, const void* device, size_t bytes) {
+Status Runtime::read(std::span<const Download> downloads) {
   MOE_TRY(state_->gpu.queue().finish());
-  std::memcpy(host, device, bytes);
+  for (const Download& each : downloads) std::memcpy(each.host, each.device, each.bytes);
   return {};
 }
 

@@ -9,19 +9,16 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Whether it tells that a kernel went wrong. Any later call may return it, and the process cannot use the GPU any more.
-bool is_fault(cudaError_t error);
+// What to tell of an error that any later call may return too, since the process cannot use the GPU any more. Null: it
+// is no such error.
+const char* words_of_fault(cudaError_t error);
 
 // The Status of a CUDA call, which `what` names.
 inline Status cuda_status(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return {};
   const Code code = error == cudaErrorMemoryAllocation ? Code::out_of_memory : Code::cuda_error;
   std::string message = std::string(what) + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error);
-  if (is_fault(error)) {
-    message +=
-        "; this or an earlier kernel failed, and this process cannot use the GPU any more: run it with "
-        "CUDA_LAUNCH_BLOCKING=1, and the first error names the kernel";
-  }
+  if (const char* words = words_of_fault(error); words != nullptr) message += std::string("; ") + words;
   return {code, std::move(message)};
 }
 
