@@ -330,7 +330,7 @@ export class MoeLayer implements Disposable {
 
   /**
    * Microseconds of each stage of the last forward (replays do not count), once it is done. Marks between stages cost a
-   * GPU time, so `cuda` and `simt` time the forwards after the first call, which returns zeros.
+   * GPU time, so `cuda` and `simt` time the forwards after the first call, which returns NaN.
    */
   async stageTimes(): Promise<StageTimes> {
     return await this.#parts.onDevice.handle.stageTimes();

@@ -97,7 +97,8 @@ class Layer : public Content {
   virtual std::vector<int32_t> leave(const std::vector<ExpertRows>&) { return {}; }
   // After that run: loads one of the experts that were left, if it is better to have than one that is resident.
   virtual Status adopt() { return {}; }
-  // Times of the last run that had a y; replays do not count. A GPU times the runs after the first call.
+  // Times of the last run that had a y; replays do not count. A GPU times the runs after the first call, which gives
+  // NaN.
   virtual StageTimes stage_times() = 0;
   virtual size_t bytes() const = 0;
   // Of weights that are kept in the host's memory besides.

@@ -1,5 +1,7 @@
 #include "gpu/layer/layer.h"
 
+#include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "gpu/layer/forward_state.h"
@@ -184,6 +186,7 @@ Status GpuLayer::capture(Stages stages, const LayerForward& forward, std::unique
 StageTimes GpuLayer::stage_times() {
   timing_ = true;
   StageTimes times;
+  if (timed_.empty()) std::ranges::fill(times.seconds, std::numeric_limits<double>::quiet_NaN());
   for (size_t i = 0; i < timed_.size(); ++i) {
     times[timed_[i]] = clock_->seconds(static_cast<int>(i), static_cast<int>(i) + 1);
   }
