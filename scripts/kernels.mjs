@@ -1,5 +1,6 @@
 // Compiles every CUDA kernel, including those of the tests, and prints the resources that it needs (registers, spills,
-// shared memory) and its occupancy. Needs nvcc but no GPU. Compiler warnings, including spills and stack frames, are errors.
+// shared memory) and its occupancy. Needs nvcc but no GPU. Compiler warnings, including spills and stack frames, are
+// errors.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
