@@ -113,8 +113,9 @@ MatrixView optional_matrix(Napi::Env env, Napi::Value value, Uses& uses) {
 const WeightFormat* weight_format(Napi::Env env, Napi::Value value) {
   const std::string name = value.ToString();
   if (const WeightFormat* format = find_format(name)) return format;
-  throw_error(env, {Code::unsupported_dtype,
-                    "dtype: expected a format that this device has, got " + name + ", which only reference has"});
+  const char* only = name == "f64" ? " (reference only)" : "";
+  throw_error(env,
+              {Code::unsupported_dtype, "dtype: expected a format that this device has, got \"" + name + "\"" + only});
 }
 
 WeightView weight(Napi::Env env, Napi::Value value, Uses& uses) {

@@ -70,7 +70,7 @@ describe.each(deviceNames)("bad arguments of layers on %s", (name) => {
     );
     expectError(create({ clamp: { limit: 1 } }), "INVALID_ARGUMENT", /^clamp requires the activation swiglu_clamped$/);
     if (name !== "reference") {
-      expectError(create({ dtype: "f64" }), "UNSUPPORTED_DTYPE", /^dtype: .* got f64, which only reference has$/);
+      expectError(create({ dtype: "f64" }), "UNSUPPORTED_DTYPE", /^dtype: .* got "f64" \(reference only\)$/);
     }
     using other = openDevice(name);
     expectError(create({ router: other.zeros([2, 4], "f32") }), "DEVICE_MISMATCH", /router/);

@@ -1,5 +1,6 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { isArray } from "../../core/foreign.js";
 import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/options.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
@@ -49,8 +50,9 @@ const storedWeightOption = object(storedFields, "{ tensor, orient, part, stacked
 /** Reads a weight; {@link checkWeight} checks its tensor. */
 export const weight: Reader<Weight> = (value, name) => {
   if (value instanceof Tensor) return value as Tensor<FloatDType>;
-  const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
-  if (typeof value === "object" && value !== null && !isArray) return storedWeightOption(value, name) as StoredWeight;
+  const holdsValues = isArray(value) || ArrayBuffer.isView(value);
+  if (typeof value === "object" && value !== null && !holdsValues)
+    return storedWeightOption(value, name) as StoredWeight;
   throw invalidArgument(
     name,
     "a Tensor, as device.tensor(values, shape) makes, or { tensor, orient, part, stacked }",

@@ -31,11 +31,13 @@ struct RouterStage {
     const int chunk = static_cast<int>(threadIdx.x) % kChunks, first = static_cast<int>(threadIdx.x) / kChunks;
     constexpr int kElements = kChunkBytes / static_cast<int>(sizeof(T));
     const int rows_left = chunk * kElements < columns ? rows - first : 0;
-    const char* from = reinterpret_cast<const char*>(source + first * pitch) + chunk * kChunkBytes;
+    const char* const begin = reinterpret_cast<const char*>(source);
+    const char* from = begin + first * pitch * static_cast<int64_t>(sizeof(T)) + chunk * kChunkBytes;
     char* to = stage + first * kRowBytes + offset(chunk / kParts, chunk % kParts);
 #pragma unroll
     for (int row = 0; row < kRows; row += kRowStep) {
-      ptx::cp_async_16_zfill(to + row * kRowBytes, from, row < rows_left ? kChunkBytes : 0);
+      const bool exists = row < rows_left;
+      ptx::cp_async_16_zfill(to + row * kRowBytes, exists ? from : begin, exists ? kChunkBytes : 0);
       // kRowStep rows, a number of bytes that is the same for every T.
       from += pitch * (kThreads * kChunkBytes / gpu::kRouterColumns);
     }
