@@ -20,8 +20,8 @@ inline void pause_cpu() {
 
 // Spins until ready(), or for about 200 microseconds: longer than the gap between two layers of a busy model, where
 // JavaScript that large weights have displaced from the caches takes 60 to 130, but short enough not to hog the CPU.
-// Returns whether it became ready. Lets other threads run meanwhile: with fewer CPUs than
-// threads, the one that is waited for may need this one.
+// Returns whether it became ready. Lets other threads run meanwhile: with fewer CPUs than threads, the one that is
+// waited for may need this one.
 template <class Ready>
 bool spin_until(Ready&& ready) {
   using Clock = std::chrono::steady_clock;
