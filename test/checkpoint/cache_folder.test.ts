@@ -80,6 +80,9 @@ describe("a cache", () => {
       "UNSUPPORTED_OPERATION",
       /^offload: the cache cannot be used: .*cannot be read: ENOENT/,
     );
+    renameSync(join(elsewhere.path, "moved"), path);
+    using again = await model.load(0, { device: device(), cache });
+    expect(again.cacheStatus?.state).toBe(loads === 0 ? "written" : "mapped");
   });
 
   test("of several models share a folder", async () => {

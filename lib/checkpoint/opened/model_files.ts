@@ -49,11 +49,17 @@ export interface OpenedModel extends AsyncDisposable {
   readonly formula: ModelFormula;
 }
 
-/** A function that is called once, for all its callers. */
+/** A function that is called once, for all its callers; if it fails, again for the next. */
 export function once<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | undefined;
   return async () => {
     made ??= make();
-    return await made;
+    const own = made;
+    try {
+      return await own;
+    } catch (error) {
+      if (made === own) made = undefined;
+      throw error;
+    }
   };
 }
