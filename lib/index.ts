@@ -26,13 +26,10 @@ export type { StoredRole } from "./checkpoint/storage.js";
 export type { LayerTensorNames, TensorName } from "./checkpoint/tensor_names.js";
 export type { Progress } from "./checkpoint/weight_reader.js";
 export type { WeightOptions } from "./checkpoint/weights.js";
+export type { Activation, Clamp, ClampOptions } from "./core/activation.js";
 export type {
-  Activation,
-  Clamp,
-  ClampOptions,
   DeviceKind,
   ExpertFormats,
-  ExpertRange,
   LayerDescription,
   LayerFormats,
   OffloadBudgetStats,
@@ -48,6 +45,7 @@ export { Device, type WrapPointerOptions } from "./core/device.js";
 export type { DLDataType, DLDevice, DLTensor } from "./core/dlpack.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
+export type { ExpertRange } from "./core/expert_range.js";
 export { decodeHalves, encodeHalves, type HalfDType } from "./core/half_arrays.js";
 export type { DeviceInfo, DeviceOptions } from "./core/native.js";
 export type { NestedArray, NestedSource } from "./core/nested.js";

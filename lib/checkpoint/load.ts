@@ -1,8 +1,7 @@
-import type { ExpertRange } from "../core/backend.js";
 import { abortSignal } from "../core/cancellation.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { cannotCombine, invalidArgument, MoeError, requires, unexpected } from "../core/errors.js";
-import { bankOption, checkBank } from "../core/expert_range.js";
+import { bankOption, checkBank, type ExpertRange } from "../core/expert_range.js";
 import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
 import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { weightDTypes } from "../layer/description/storage.js";

@@ -1,4 +1,4 @@
-import type { ExpertRange } from "../core/backend.js";
+import type { ExpertRange } from "../core/expert_range.js";
 import type { Shape } from "../core/shape.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";

@@ -1,4 +1,4 @@
-import { isGated } from "../core/backend.js";
+import { isGated } from "../core/activation.js";
 import { cannotCombine, invalidArgument } from "../core/errors.js";
 import { choice, type Fields, object, optional, type Reader, text } from "../core/options.js";
 import { withoutUndefined } from "../core/without_undefined.js";

@@ -1,6 +1,7 @@
-import type { ExpertRange, OffloadRule } from "../core/backend.js";
+import type { OffloadRule } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
+import type { ExpertRange } from "../core/expert_range.js";
 import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";

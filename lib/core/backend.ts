@@ -10,9 +10,6 @@ import type { TokenFormat } from "./token_format.js";
 import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
 import type { QuantizedField, WeightRole } from "./weight_role.js";
 
-export { type Activation, activations, type Clamp, type ClampOptions, defaultClamp, isGated } from "./activation.js";
-export type { ExpertRange } from "./expert_range.js";
-
 export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;
 /**
  * The kinds of devices; docs/devices.md describes each.

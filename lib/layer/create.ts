@@ -1,7 +1,6 @@
-import type { ExpertRange } from "../core/backend.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
-import { bankOption, checkBank } from "../core/expert_range.js";
+import { bankOption, checkBank, type ExpertRange } from "../core/expert_range.js";
 import { choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";
 import { type TokenFormat, tokenFormats } from "../core/token_format.js";

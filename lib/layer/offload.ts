@@ -1,7 +1,8 @@
 import { inspect } from "node:util";
-import type { ExpertRange, OffloadPolicy, OffloadRule, OffloadStats } from "../core/backend.js";
+import type { OffloadPolicy, OffloadRule, OffloadStats } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import { cannotCombine, invalidArgument, MoeError } from "../core/errors.js";
+import type { ExpertRange } from "../core/expert_range.js";
 import { typedArray } from "../core/foreign.js";
 import { choice, type Fields, integer, list, object, optional, type Read } from "../core/options.js";
 import type { DeviceLayer } from "./device_layer.js";

@@ -1,8 +1,7 @@
+import type { Activation, Clamp } from "../core/activation.js";
 import type {
-  Activation,
   Backend,
   CancellationHandle,
-  Clamp,
   DeviceHandles,
   LayerDescription,
   OffloadRule,

@@ -1,4 +1,4 @@
-import { type Activation, activations, isGated } from "../core/backend.js";
+import { type Activation, activations, isGated } from "../core/activation.js";
 import type { FloatDType } from "../core/dtype.js";
 import { groupedGemm } from "../operators/experts/grouped_gemm.js";
 import { packExperts } from "../operators/experts/packed_experts.js";

@@ -1,4 +1,5 @@
-import { activations, sharedGates } from "../core/backend.js";
+import { activations } from "../core/activation.js";
+import { sharedGates } from "../core/backend.js";
 import type { Case } from "./case.js";
 import { type LayerProblem, layerCase } from "./layer_case.js";
 

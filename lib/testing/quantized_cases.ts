@@ -1,4 +1,4 @@
-import { type Activation, isGated } from "../core/backend.js";
+import { type Activation, isGated } from "../core/activation.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { freeWeight, type WeightFormatName } from "../core/weight_format.js";

@@ -1,4 +1,4 @@
-import { isGated } from "../core/backend.js";
+import { isGated } from "../core/activation.js";
 import type { Device } from "../core/device.js";
 import { dtypes, type FloatDType, type RawArrayOf, toBF16, toF16 } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";

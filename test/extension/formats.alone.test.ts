@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type Activation, defaultClamp, isGated } from "../../lib/core/backend.js";
+import { type Activation, defaultClamp, isGated } from "../../lib/core/activation.js";
 import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { freeWeight } from "../../lib/core/weight_format.js";

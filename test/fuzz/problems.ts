@@ -1,4 +1,5 @@
-import { type Activation, activations, outputActivations, sharedGates, weightPlaces } from "../../lib/core/backend.js";
+import { type Activation, activations } from "../../lib/core/activation.js";
+import { outputActivations, sharedGates, weightPlaces } from "../../lib/core/backend.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { distributions } from "../../lib/core/operators/noise.js";
 import { drops, expertScorings, groupScores } from "../../lib/core/routing_rule.js";

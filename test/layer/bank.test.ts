@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { ExpertRange } from "../../lib/core/backend.js";
 import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
+import type { ExpertRange } from "../../lib/core/expert_range.js";
 import { type Shape, shapeSize } from "../../lib/core/shape.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";

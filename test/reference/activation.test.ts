@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { type Activation, defaultClamp } from "../../lib/core/backend.js";
+import { type Activation, defaultClamp } from "../../lib/core/activation.js";
 import { activate } from "../../lib/reference/experts/activation.js";
 
 const points = [-10, -3, -1, -0.5, 0, 0.5, 1, 3, 10];

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { activations, defaultClamp, isGated } from "../../lib/core/backend.js";
+import { activations, defaultClamp, isGated } from "../../lib/core/activation.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

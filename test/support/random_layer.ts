@@ -1,5 +1,6 @@
 import fc from "fast-check";
-import { type Activation, activations, sharedGates } from "../../lib/core/backend.js";
+import { type Activation, activations } from "../../lib/core/activation.js";
+import { sharedGates } from "../../lib/core/backend.js";
 import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { groupScores, scorings } from "../../lib/core/routing_rule.js";

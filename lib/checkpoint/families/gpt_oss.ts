@@ -1,4 +1,4 @@
-import { defaultClamp } from "../../core/backend.js";
+import { defaultClamp } from "../../core/activation.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 import { type Family, layerCount } from "./family.js";
 

@@ -1,4 +1,5 @@
-import { activations, type Clamp, defaultClamp, sharedGates, weightPlaces } from "../../core/backend.js";
+import { activations, type Clamp, defaultClamp } from "../../core/activation.js";
+import { sharedGates, weightPlaces } from "../../core/backend.js";
 import { MoeError } from "../../core/errors.js";
 import { groupScores, type Normalization, scorings } from "../../core/routing_rule.js";
 import type { Shape } from "../../core/shape.js";

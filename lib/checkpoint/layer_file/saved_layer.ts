@@ -1,5 +1,4 @@
-import type { ExpertRange } from "../../core/backend.js";
-import { bankOption, checkBank } from "../../core/expert_range.js";
+import { bankOption, checkBank, type ExpertRange } from "../../core/expert_range.js";
 import { boolean, choice, floatDType, object, optional, type Reader } from "../../core/options.js";
 import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import type { WeightFormatName } from "../../core/weight_format.js";

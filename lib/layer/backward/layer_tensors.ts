@@ -1,5 +1,5 @@
 import { inspect } from "node:util";
-import { isGated } from "../../core/backend.js";
+import { isGated } from "../../core/activation.js";
 import { unexpected } from "../../core/errors.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";

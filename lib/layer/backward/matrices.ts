@@ -1,4 +1,5 @@
-import { defaultClamp, type ExpertFormats, isGated } from "../../core/backend.js";
+import { defaultClamp, isGated } from "../../core/activation.js";
+import type { ExpertFormats } from "../../core/backend.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";

@@ -1,10 +1,6 @@
+import { type Activation, activations, type ClampOptions, isGated } from "../../core/activation.js";
 import {
-  type Activation,
-  activations,
-  type ClampOptions,
   type ExpertFormats,
-  type ExpertRange,
-  isGated,
   type LayerDescription,
   type LayerFormats,
   type OutputActivation,
@@ -16,7 +12,7 @@ import {
 } from "../../core/backend.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
-import { checkBank } from "../../core/expert_range.js";
+import { checkBank, type ExpertRange } from "../../core/expert_range.js";
 import { boolean, choice, type Fields, integer, object, optional, type Read } from "../../core/options.js";
 import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/routing_rule.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";

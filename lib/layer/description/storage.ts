@@ -1,4 +1,5 @@
-import { type Activation, type ExpertFormats, isGated, type LayerFormats } from "../../core/backend.js";
+import { type Activation, isGated } from "../../core/activation.js";
+import type { ExpertFormats, LayerFormats } from "../../core/backend.js";
 import { checkFloatDType, dtypeNames, type FloatDType } from "../../core/dtype.js";
 import { unexpected } from "../../core/errors.js";
 import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";

@@ -1,4 +1,5 @@
-import { type ExpertMatrices, isGated, type LayerDescription } from "../../core/backend.js";
+import { isGated } from "../../core/activation.js";
+import type { ExpertMatrices, LayerDescription } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
 import { isArray } from "../../core/foreign.js";

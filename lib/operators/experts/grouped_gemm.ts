@@ -1,5 +1,5 @@
 import { inspect, isDeepStrictEqual } from "node:util";
-import { isGated } from "../../core/backend.js";
+import { isGated } from "../../core/activation.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { type Fields, object, optional, type Read } from "../../core/options.js";

@@ -1,5 +1,6 @@
 import { inspect } from "node:util";
-import { type Activation, type Clamp, isGated, type PackedHandle } from "../../core/backend.js";
+import { type Activation, type Clamp, isGated } from "../../core/activation.js";
+import type { PackedHandle } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";

@@ -1,4 +1,4 @@
-import { type Activation, type Clamp, isGated } from "../../core/backend.js";
+import { type Activation, type Clamp, isGated } from "../../core/activation.js";
 import { erfc } from "../core/erf.js";
 import type { Implementation } from "../core/implementation.js";
 import { rowOf, zeros } from "../core/matrix.js";

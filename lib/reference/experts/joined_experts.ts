@@ -1,4 +1,4 @@
-import type { Activation, Clamp } from "../../core/backend.js";
+import type { Activation, Clamp } from "../../core/activation.js";
 import type { WeightMatrix } from "../../core/weight_format.js";
 import type { Matrix } from "../core/matrix.js";
 import type { Experts } from "./experts.js";

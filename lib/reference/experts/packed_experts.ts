@@ -1,4 +1,5 @@
-import { type Activation, type Clamp, defaultClamp, type PackedHandle } from "../../core/backend.js";
+import { type Activation, type Clamp, defaultClamp } from "../../core/activation.js";
+import type { PackedHandle } from "../../core/backend.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
 import { type TokenFormat, type TokenScheme, tokenScheme } from "../../core/token_format.js";
 import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";

@@ -1,4 +1,5 @@
-import { type ExpertFormats, type ExpertMatrices, isGated, type LayerDescription } from "../../core/backend.js";
+import { isGated } from "../../core/activation.js";
+import type { ExpertFormats, ExpertMatrices, LayerDescription } from "../../core/backend.js";
 import type { DType } from "../../core/dtype.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";

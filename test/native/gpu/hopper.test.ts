@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { activations } from "../../../lib/core/backend.js";
+import { activations } from "../../../lib/core/activation.js";
 import type { Device } from "../../../lib/core/device.js";
 import { loadNative } from "../../../lib/core/native.js";
 import { openDevice } from "../../../lib/devices.js";

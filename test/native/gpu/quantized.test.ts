@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { type Activation, isGated } from "../../../lib/core/backend.js";
+import { type Activation, isGated } from "../../../lib/core/activation.js";
 import type { Device } from "../../../lib/core/device.js";
 import type { FloatDType } from "../../../lib/core/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
