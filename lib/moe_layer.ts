@@ -164,8 +164,6 @@ export class MoeLayer implements Disposable {
   forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D>): Tensor<D> | ForwardResult<D> {
     const tokens = checkTokens(this.#parts.onDevice, x);
     const read = options === undefined ? noForwardOptions : forwardOptions(options, "options");
-    // Later calls use these too, so this one's signal must not cancel them.
-    if (read.save && !read.signal?.aborted) this.#parts.backwardMatrices();
     return withSignal(this.#parts.device, read.signal, () => this.#forward(x, tokens, read));
   }
 

@@ -42,8 +42,8 @@ const commonOptions = {
 
 /**
  * A command whose `run` gets parsed options and the arguments that `argument` names: one, several with a space between their
- * names, or with a name such as `FILE...` one or more. An unknown option, or a stray or missing argument, is a {@link UsageError}, and so is what a function
- * finds wrong with one of the `parameters`: the option that each gets.
+ * names, or with a name such as `FILE...` one or more. An unknown option, or a stray or missing argument, is a
+ * {@link UsageError}, and so is what a function finds wrong with one of the `parameters`: the option that each gets.
  */
 export function defineCommand<const O extends Options>(command: {
   synopsis: string;

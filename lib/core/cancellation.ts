@@ -51,11 +51,27 @@ function listened(signal: AbortSignal): Set<Cancellation> {
 export function withSignal<T>(device: Device, signal: AbortSignal | undefined, enqueue: () => T): T {
   if (signal === undefined) return enqueue();
   signal.throwIfAborted();
-  const { backend } = device;
-  backend.cancelWith(cancellationOf(device, signal));
+  return cancelledBy(cancellationOf(device, signal), device, enqueue);
+}
+
+/** Calls `enqueue` for work whose results later calls use too: it runs whatever becomes of the signal of this call. */
+export function withoutSignal<T>(device: Device, enqueue: () => T): T {
+  return cancelledBy(null, device, enqueue);
+}
+
+/** What cancels the work that is being enqueued, on one device at a time. */
+let active: CancellationHandle | null = null;
+
+function cancelledBy<T>(handle: CancellationHandle | null, { backend }: Device, enqueue: () => T): T {
+  const outer = active;
+  const set = (cancellation: CancellationHandle | null) => {
+    active = cancellation;
+    backend.cancelWith(cancellation);
+  };
+  set(handle);
   try {
     return enqueue();
   } finally {
-    backend.cancelWith(null);
+    set(outer);
   }
 }

@@ -5,8 +5,9 @@ import { fileURLToPath } from "node:url";
 import { MoeError } from "./errors.js";
 
 // In a bundle, this module's own path does not lead to the package, and CommonJS bundles have no import.meta.url. The
-// package is then resolved as the application would resolve it: from the bundle's folder and the program's folder, never from the
-// working directory: a folder that somebody downloaded must not give a program native code. Nothing here runs at import, so a bundle can always be imported.
+// package is then resolved as the application would resolve it: from the bundle's folder and the program's folder,
+// never from the working directory: a folder that somebody downloaded must not give a program native code. Nothing here
+// runs at import, so a bundle can always be imported.
 
 const packageName = "moe-kernels";
 

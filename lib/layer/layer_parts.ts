@@ -1,4 +1,5 @@
 import type { OffloadRule, WeightParts } from "../core/backend.js";
+import { withoutSignal } from "../core/cancellation.js";
 import type { Device } from "../core/device.js";
 import { deepFreeze } from "../core/freeze.js";
 import { BackwardMatrices } from "./backward/matrices.js";
@@ -54,7 +55,7 @@ export class LayerParts implements Disposable {
       this.#backwardMatrices[Symbol.dispose]();
       this.#backwardMatrices = undefined;
     }
-    this.#backwardMatrices ??= new BackwardMatrices(this.onDevice);
+    this.#backwardMatrices ??= withoutSignal(this.device, () => new BackwardMatrices(this.onDevice));
     return this.#backwardMatrices;
   }
 

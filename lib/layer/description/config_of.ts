@@ -1,5 +1,6 @@
 import type { Gating } from "../../core/routing_rule.js";
 import { withoutUndefined } from "../../core/without_undefined.js";
+import { activationOf } from "../../operators/experts/activation_options.js";
 import type { Capacity, CapacityRule } from "../../operators/routing/capacity.js";
 import type { GatingRuleOptions, Normalize } from "../../operators/routing/gating_options.js";
 import type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./config.js";
@@ -9,8 +10,7 @@ import type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./
  * @param sharedWidth width of the shared expert; default that of the experts as which it is stored.
  */
 export function configOf(description: MoeLayerDescription, sharedWidth?: number): MoeLayerConfig {
-  const { hiddenSize, intermediateSize, numExperts, activation, clamp, multiplier, outputActivation, weightOn } =
-    description;
+  const { hiddenSize, intermediateSize, numExperts, multiplier, outputActivation, weightOn } = description;
   const { hierarchy, capacity, expertChoice, noisy, routerJitter } = description;
   const sharedExpert = sharedExpertOf(description, sharedWidth);
   return {
@@ -18,8 +18,7 @@ export function configOf(description: MoeLayerDescription, sharedWidth?: number)
     intermediateSize,
     numExperts,
     ...ruleOf(description),
-    activation,
-    ...(activation === "swiglu_clamped" && { clamp }),
+    ...activationOf(description),
     multiplier,
     outputActivation,
     weightOn,
