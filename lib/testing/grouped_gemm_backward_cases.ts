@@ -122,6 +122,8 @@ const weightProblems: readonly Problem[] = [
   { rows: [2, 3], columns: 300, outputs: 470, dtypes: ["bf16", "bf16"], gatherFrom: 7, bias: true, accumulate: true },
   { rows: [530, 1, 257], columns: 40, outputs: 19, dtypes: ["bf16", "bf16"], bias: true },
   { rows: [300, 259], columns: 35, outputs: 20, bias: true, gatherFrom: 100 },
+  { rows: [70, 0, 129, 3], columns: 264, outputs: 400, dtypes: ["bf16", "bf16"], gatherFrom: 50, accumulate: true },
+  { rows: [33, 64], columns: 136, outputs: 128, dtypes: ["f16", "f16"], gatherFrom: 90, bias: true },
 ];
 
 const problems: readonly BackwardProblem[] = [

@@ -98,7 +98,9 @@ class FmaTile {
   __device__ static int first_place() { return thread() % kThreadsAcross * 4; }
 
   __device__ void find_sources(const RowTile& rows, int column_tile) {
-    x_ = x_row() < rows.rows && x_depth(0) < kFmaDepth ? source_row<float>(a_, rows.first_row + x_row()) : nullptr;
+    const int64_t x_place = rows.first_row + x_row();
+    const bool loads = x_row() < rows.rows && x_depth(0) < kFmaDepth;
+    x_ = loads ? source_row<float>(a_, x_place, source_index(a_.input, x_place)) : nullptr;
     const int64_t row = static_cast<int64_t>(column_tile) * kTile.columns + weight_row();
     has_weight_ = row < a_.packed.rows;
     if (has_weight_) weight_ = Weights::row(a_, rows.place, row);
@@ -206,7 +208,7 @@ MOE_KERNEL(gemm_fma_kernel, (kThreads, gpu::kFmaTiles[kTileIndex].blocks), const
 // The launch function for a row made by fma_row().
 template <class Weights>
 Status launch_fma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return with_tile_index<std::size(gpu::kFmaTiles)>(plan, [&](auto index) {
+  return gpu::dispatch_index<std::size(gpu::kFmaTiles)>(plan.tile_index, [&](auto index) {
     return launch_gemm(fma::gemm_fma_kernel<Weights, decltype(index)::value>, arguments, plan, stream);
   });
 }

@@ -1,13 +1,12 @@
 // What the rows of the grouped GEMM table do on this device.
 #pragma once
 
-#include <type_traits>
-
 #include "core/status.h"
 #include "gpu/gemm/gemm_arguments.cuh"
 #include "gpu/gemm/kernels.h"
 #include "gpu/gemm/pack.cuh"
 #include "gpu/plan/gemm_plan.h"
+#include "gpu/tile/dispatch.h"
 
 #include <ptx/launch.cuh>
 
@@ -32,15 +31,6 @@ template <class Kernel, class Arguments>
 Status launch_gemm(Kernel* kernel, const Arguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
   return launch(plan.kernel->name, kernel, dim3(plan.grid), dim3(plan.tile.threads()), plan.shared_bytes, stream,
                 arguments);
-}
-
-// Calls launch_tile(index), where index is that of the plan's tile as a constant: a kernel's template argument.
-template <int kTiles, int kIndex = 0, class LaunchTile>
-Status with_tile_index(const gpu::GemmPlan& plan, LaunchTile&& launch_tile) {
-  if constexpr (kIndex + 1 < kTiles) {
-    if (plan.tile_index != kIndex) return with_tile_index<kTiles, kIndex + 1>(plan, launch_tile);
-  }
-  return launch_tile(std::integral_constant<int, kIndex>{});
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -37,12 +37,18 @@ struct GemmArguments {
   Epilogue epilogue;
 };
 
-// Row `row` of the product's left operand, or null if it has no token.
+// Which row of x row `row` of the product is, unchecked: a load that later ones need not wait for.
+__device__ __forceinline__ int64_t source_index(const GemmInput& input, int64_t row) {
+  return input.token_of_row == nullptr ? row : input.token_of_row[row];
+}
+
+// The row of x that source_index(row) found, or null if it has no token.
 template <class T>
-__device__ __forceinline__ const T* source_row(const GemmArguments& a, int64_t row) {
+__device__ __forceinline__ const T* source_row(const GemmArguments& a, int64_t row, int64_t index) {
   const GemmInput& input = a.input;
-  const int64_t index =
-      input.token_of_row == nullptr ? row : checked_id(input.token_of_row[row], input.rows, row, input.token_error);
+  if (input.token_of_row != nullptr) {
+    index = checked_id(static_cast<int>(index), input.rows, row, input.token_error);
+  }
   return index < 0 ? nullptr : static_cast<const T*>(input.x) + index * a.x_pitch;
 }
 
@@ -50,7 +56,7 @@ __device__ __forceinline__ const T* source_row(const GemmArguments& a, int64_t r
 __device__ __forceinline__ bool row_exists(const GemmArguments& a, int expert, int64_t row) {
   if (expert < 0) return false;
   if (a.input.token_of_row == nullptr) return true;
-  const int token = a.input.token_of_row[row];
+  const int64_t token = source_index(a.input, row);
   return token >= 0 && token < a.input.rows;
 }
 

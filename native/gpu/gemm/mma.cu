@@ -116,7 +116,7 @@ MOE_KERNEL(gemm_mma_kernel, (kTiles<T>[kTileIndex].threads(), kTiles<T>[kTileInd
 
 template <class T>
 Status launch_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return with_tile_index<std::size(kTiles<T>)>(plan, [&](auto index) {
+  return gpu::dispatch_index<std::size(kTiles<T>)>(plan.tile_index, [&](auto index) {
     return launch_gemm(gemm_mma_kernel<T, decltype(index)::value>, arguments, plan, stream);
   });
 }

@@ -383,7 +383,7 @@ MOE_KERNEL(gemm_mma_quantized_kernel,
 
 template <class T, Codes kCodes, int kBits, bool kSumsX = false>
 Status launch_codes(const GemmArguments& gemm, const gpu::GemmPlan& plan, Stream stream) {
-  return with_tile_index<std::size(gpu::kMmaQuantizedTiles)>(plan, [&](auto index) {
+  return gpu::dispatch_index<std::size(gpu::kMmaQuantizedTiles)>(plan.tile_index, [&](auto index) {
     return launch_gemm(gemm_mma_quantized_kernel<T, kCodes, kBits, kSumsX, decltype(index)::value>,
                        arguments_of(gemm, plan), plan, stream);
   });

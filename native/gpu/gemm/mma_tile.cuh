@@ -70,10 +70,17 @@ class TileRows {
  public:
   __device__ void find(const GemmArguments& a, const RowTile& rows) {
     exist_ = 0;
+    // All indices are on their way before the first is checked.
+    int64_t indices[Load::kChunks];
 #pragma unroll
     for (int i = 0; i < Load::kChunks; ++i) {
       const int row = Load::row(i);
-      const T* source = row < rows.rows ? source_row<T>(a, rows.first_row + row) : nullptr;
+      indices[i] = row < rows.rows ? source_index(a.input, rows.first_row + row) : -1;
+    }
+#pragma unroll
+    for (int i = 0; i < Load::kChunks; ++i) {
+      const int row = Load::row(i);
+      const T* source = row < rows.rows ? source_row<T>(a, rows.first_row + row, indices[i]) : nullptr;
       if (source != nullptr) exist_ |= 1u << i;
       rows_[i] = static_cast<const char*>(source != nullptr ? source : a.weight);
     }

@@ -100,7 +100,7 @@ MOE_KERNEL(gemm_wgmma_kernel, (gpu::kWgmmaTiles[kTileIndex].threads(), gpu::kWgm
 
 template <class T>
 Status launch_wgmma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return with_tile_index<std::size(gpu::kWgmmaTiles)>(plan, [&](auto index) {
+  return gpu::dispatch_index<std::size(gpu::kWgmmaTiles)>(plan.tile_index, [&](auto index) {
     return launch_gemm(gemm_wgmma_kernel<T, decltype(index)::value>, arguments, plan, stream);
   });
 }

@@ -140,13 +140,8 @@ Status launch_plan(const RouterArguments& arguments, const gpu::DeviceTraits& tr
   };
   const gpu::RouterPlan plan = gpu::plan_router(sizes, traits);
   if (!sizes.whole_vectors) return launch_tile<X, W, gpu::kRouterTileOfAnyRows, false>(arguments, plan, stream);
-  static_assert(std::size(gpu::kRouterTiles) == 4);
-  switch (plan.tile) {
-    case 0: return launch_tile<X, W, 0>(arguments, plan, stream);
-    case 1: return launch_tile<X, W, 1>(arguments, plan, stream);
-    case 2: return launch_tile<X, W, 2>(arguments, plan, stream);
-    default: return launch_tile<X, W, 3>(arguments, plan, stream);
-  }
+  return gpu::dispatch_index<std::size(gpu::kRouterTiles)>(
+      plan.tile, [&](auto tile) { return launch_tile<X, W, decltype(tile)::value>(arguments, plan, stream); });
 }
 
 }  // namespace

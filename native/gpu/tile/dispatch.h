@@ -1,4 +1,4 @@
-// Turns a float dtype known at run time into a type known at compile time.
+// Turns what is known at run time into types and constants known at compile time.
 #pragma once
 
 #include <type_traits>
@@ -16,6 +16,15 @@ Status dispatch_float(DType dtype, Use&& use) {
     case DType::bf16: return use(std::type_identity<bf16>{});
     default: return use(std::type_identity<float>{});
   }
+}
+
+// Calls `use` with `index`, which is 0 .. kCount - 1, as a std::integral_constant.
+template <int kCount, int kFirst = 0, class Use>
+Status dispatch_index(int index, Use&& use) {
+  if constexpr (kFirst + 1 < kCount) {
+    if (index != kFirst) return dispatch_index<kCount, kFirst + 1>(index, use);
+  }
+  return use(std::integral_constant<int, kFirst>{});
 }
 
 }  // namespace moe::gpu

@@ -63,6 +63,12 @@ __device__ __forceinline__ void scale_and_add(float weight, const float (&bias)[
   for (int i = 0; i < kEpilogueRun; ++i) values[i] = fmaf(weight, values[i], bias[i]);
 }
 
+// What the epilogue reads of a row before it finishes it.
+struct EpilogueRow {
+  bool exists = false;
+  float weight = 1.0f;
+};
+
 // Stores rows first_row .. first_row + rows - 1 of y for one column tile of `kColumns` packed rows. `staged` holds the
 // accumulators in shared memory, in rows of gpu::staged_pitch. exists(row) tells whether a row has an expert and a
 // token; other rows become zeros. Must be called by the whole block, after a barrier. Each thread stays in its columns.
@@ -86,15 +92,25 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
   const float* from = staged + group * halves + run * kRun % gpu::kInterleave;
   const int step = static_cast<int>(blockDim.x) / runs;
   const GemmResult& result = e.result;
+  const auto row_at = [&](int row) {
+    EpilogueRow found;
+    if (row >= rows) return found;
+    found.exists = exists(first_row + row);
+    if (result.weight_of_row != nullptr) found.weight = result.weight_of_row[first_row + row];
+    return found;
+  };
   const auto finish_rows = [&](auto* y) {
+    EpilogueRow next = row_at(static_cast<int>(threadIdx.x) / runs);
     for (int row = static_cast<int>(threadIdx.x) / runs; row < rows; row += step) {
+      const EpilogueRow found = next;
+      // On its way while this row is finished.
+      next = row_at(row + step);
       const int64_t place = (first_row + row) * result.pitch + column;
       float values[kRun] = {};
-      if (exists(first_row + row)) {
-        const float weight = result.weight_of_row == nullptr ? 1.0f : result.weight_of_row[first_row + row];
+      if (found.exists) {
         const float* sums = from + row * gpu::staged_pitch(kColumns);
         load_staged(sums, values);
-        scale_and_add(weight, bias, values);
+        scale_and_add(found.weight, bias, values);
         if (e.part == ActivationPart::up) {
           to_factors(e.activation, e.clamp, values);
         } else {
@@ -103,7 +119,7 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
         if (e.gated) {
           float ups[kRun];
           load_staged(sums + gpu::kInterleave, ups);
-          scale_and_add(weight, up_bias, ups);
+          scale_and_add(found.weight, up_bias, ups);
           to_factors(e.activation, e.clamp, ups);
 #pragma unroll
           for (int i = 0; i < kRun; ++i) values[i] *= ups[i];

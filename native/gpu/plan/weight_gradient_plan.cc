@@ -1,0 +1,46 @@
+#include "gpu/plan/weight_gradient_plan.h"
+
+#include <iterator>
+
+#include "gpu/plan/plan_parts.h"
+
+namespace moe::gpu {
+namespace {
+
+// More blocks than a multiprocessor holds, since experts have different numbers of rows.
+constexpr int64_t kBlocksPerMultiprocessor = 16;
+
+int64_t tiles_of(const WeightGradientSizes& sizes, const GemmTile& tile) {
+  return sizes.experts * ceil_div(sizes.outputs, tile.rows) * ceil_div(sizes.columns, tile.columns);
+}
+
+size_t ring_bytes(const GemmTile& tile, int depth, size_t element) {
+  return static_cast<size_t>(tile.stages * depth * (tile.rows + tile.columns)) * element;
+}
+
+size_t mma_bytes(const GemmTile& tile) { return ring_bytes(tile, kWeightGradientMmaDepth, sizeof(bf16)); }
+
+}  // namespace
+
+WeightGradientPlan plan_weight_gradient(const WeightGradientSizes& sizes, const DeviceTraits& traits) {
+  WeightGradientPlan plan{.tensor_cores = sizes.x == sizes.output_gradient && info(sizes.x).bytes == sizeof(bf16)};
+  if (plan.tensor_cores) {
+    const auto fills = [&](const GemmTile& tile) {
+      return tile.threads() <= traits.max_threads && mma_bytes(tile) <= traits.shared_per_block &&
+             tiles_of(sizes, tile) >= int64_t{tile.blocks} * traits.multiprocessors;
+    };
+    while (plan.tile_index + 1 < std::ssize(kWeightGradientMmaTiles) &&
+           fills(kWeightGradientMmaTiles[plan.tile_index + 1])) {
+      ++plan.tile_index;
+    }
+    plan.tile = kWeightGradientMmaTiles[plan.tile_index];
+    plan.shared_bytes = mma_bytes(plan.tile);
+  } else {
+    plan.tile = kWeightGradientFmaTile;
+    plan.shared_bytes = ring_bytes(plan.tile, kWeightGradientFmaDepth, sizeof(float));
+  }
+  plan.grid = capped_grid(tiles_of(sizes, plan.tile), kBlocksPerMultiprocessor, traits);
+  return plan;
+}
+
+}  // namespace moe::gpu
