@@ -1,4 +1,4 @@
-#include "gpu/gemm/mma_quantized.cuh"
+#include "gpu/gemm/mma_quantized_launch.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 

@@ -70,23 +70,6 @@ class RouterBlocks {
   int64_t across_;
 };
 
-// A lane's run as float32.
-template <class T>
-__device__ __forceinline__ void to_floats(const Vector<T, kRouterRun>& vector, float (&values)[kRouterRun]) {
-#pragma unroll
-  for (int r = 0; r < kRouterRun; ++r) values[r] = to_float(vector.elements[r]);
-}
-// One instruction each, where the compiler would take the upper ones out and then shift them.
-__device__ __forceinline__ void to_floats(const Vector<bf16, kRouterRun>& vector, float (&values)[kRouterRun]) {
-  const uint4 quad = vector.quads[0];
-  const uint32_t words[] = {quad.x, quad.y, quad.z, quad.w};
-#pragma unroll
-  for (int pair = 0; pair < kRouterRun / 2; ++pair) {
-    values[2 * pair] = __uint_as_float(words[pair] << 16);
-    values[2 * pair + 1] = __uint_as_float(words[pair] & 0xffff0000u);
-  }
-}
-
 template <int N>
 __device__ __forceinline__ void multiply_add(const float (&x)[N], const float (&weight)[N], float& sum) {
 #pragma unroll

@@ -43,7 +43,7 @@ union Vector {
 
   uint4 quads[kBytes >= 16 ? kBytes / 16 : 1];
   uint2 pair;
-  uint32_t word;
+  uint32_t words[kBytes / 4];
   T elements[N];
 
   __device__ Vector() {}
@@ -61,7 +61,7 @@ template <class T, int N>
 __device__ __forceinline__ void load_elements(const T* address, Vector<T, N>& vector) {
   constexpr int kBytes = Vector<T, N>::kBytes;
   if constexpr (kBytes == 4) {
-    vector.word = ptx::ld_global_32(address);
+    vector.words[0] = ptx::ld_global_32(address);
   } else if constexpr (kBytes == 8) {
     vector.pair = ptx::ld_global_64(address);
   } else {
@@ -76,7 +76,7 @@ template <class T, int N>
 __device__ __forceinline__ void store_elements(T* address, const Vector<T, N>& vector) {
   constexpr int kBytes = Vector<T, N>::kBytes;
   if constexpr (kBytes == 4) {
-    ptx::st_global_32(address, vector.word);
+    ptx::st_global_32(address, vector.words[0]);
   } else if constexpr (kBytes == 8) {
     ptx::st_global_64(address, vector.pair);
   } else {
@@ -88,11 +88,26 @@ __device__ __forceinline__ void store_elements(T* address, const Vector<T, N>& v
 }
 
 template <class T, int N>
+__device__ __forceinline__ void to_floats(const Vector<T, N>& vector, float (&values)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) values[i] = to_float(vector.elements[i]);
+}
+// One instruction each, where the compiler would take the upper ones out and then shift them.
+template <int N>
+__device__ __forceinline__ void to_floats(const Vector<bf16, N>& vector, float (&values)[N]) {
+#pragma unroll
+  for (int pair = 0; pair < N / 2; ++pair) {
+    const uint32_t word = vector.words[pair];
+    values[2 * pair] = float_from_bits(word << 16);
+    values[2 * pair + 1] = float_from_bits(word & 0xffff0000u);
+  }
+}
+
+template <class T, int N>
 __device__ __forceinline__ void load_vector(const T* address, float (&values)[N]) {
   Vector<T, N> vector;
   load_elements(address, vector);
-#pragma unroll
-  for (int i = 0; i < N; ++i) values[i] = to_float(vector.elements[i]);
+  to_floats(vector, values);
 }
 
 template <class T, int N>
