@@ -229,6 +229,13 @@ constexpr bool takes_factors(const WeightFormat& format) {
          format.super_scales.columns > 0 && format.super_scales.columns <= 256 &&
          (code != CodeType::table || takes_integer_table(format));
 }
+// What another predicate takes, with a float scale of this type for each segment, below one for a row.
+template <bool (*takes)(const WeightFormat&), ScaleType type>
+constexpr bool takes_float_factors(const WeightFormat& format) {
+  return takes(format) && format.offset == Offset::none && format.scales.type == type &&
+         format.scales.columns == segment_of(format) && !format.super_scales.absent() &&
+         format.super_scales.type == ScaleType::f32 && format.super_scales.columns == 0;
+}
 // What another predicate takes, with scales that are powers of two and nothing else.
 template <bool (*takes)(const WeightFormat&)>
 constexpr bool takes_with_powers_of_two(const WeightFormat& format) {

@@ -1,5 +1,5 @@
-// Tiles of products of 8-bit integer rows with weights whose scales are integers too, below a float scale for several
-// of them: the k-quants. See integer_tiles.h.
+// Tiles of products of 8-bit integer rows with weights whose segments have a scale each, below a float scale for several
+// of them: the k-quants, whose scales are integers too; and, for digits, nvfp4. See integer_tiles.h.
 //
 // A segment's scale is a factor of its products. Sums run on through all segments of an upper scale, exact in 32 bits,
 // or, of digits, as the floats that a segment's three sums stand for.
@@ -13,12 +13,15 @@ constexpr FactorOffset kFactorOffset = code == CodeType::unsigned_integer ? Fact
                                        : bias == 0                        ? FactorOffset::none
                                                                           : FactorOffset::bias;
 
-// The factors of segments, as words or in both halves of words, and what multiplies their sums of x.
+// The factors of segments, as words, in both halves of words, or as floats, and what multiplies their sums of x.
 
 // As the panel has them.
 template <ScaleType type, bool doubled, FactorOffset offset>
 class PanelFactors {
  public:
+  using Factor = Words;
+  static constexpr ScaleType upper = ScaleType::f16;  // of the scales' scales
+
   explicit PanelFactors(const TileArguments& t)
       : scales_(first_of(t.scales->scales, t)), minima_(minimum ? first_of(t.scales->zeros, t) : nullptr) {}
 
@@ -46,18 +49,50 @@ class PanelFactors {
   const char* minima_;
 };
 
-// As unpack_factors() leaves them, behind codes of a byte in whole groups of k.
-template <int group = 1>
+// Floats, of codes with a bias.
+template <ScaleType type>
+class PanelFloatFactors {
+ public:
+  using Factor = Vector;
+  static constexpr ScaleType upper = ScaleType::f32;
+
+  explicit PanelFloatFactors(const TileArguments& t)
+      : scales_(t.panel + t.scales->scales.at + t.scales->segments_in(t.first_k) * kPanelColumns * scale_bytes(type)) {}
+
+  void load(int64_t segment, Vector (&factors)[kPanelVectors]) const {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) factors[j] = offset_of(segment, j);
+  }
+  Vector offset_of(int64_t segment, int j) const {
+    return load_scale<type>(scales_ + (segment * kPanelColumns + j * kWidth) * scale_bytes(type), false);
+  }
+
+ private:
+  const char* scales_;
+};
+
+inline void load_factor(const char* from, Words& factor) { factor = Words::load(from); }
+inline void load_factor(const char* from, Vector& factor) {
+  factor = Vector::load(reinterpret_cast<const float*>(from));
+}
+inline void store_factor(Words factor, char* to) { factor.store(to); }
+inline void store_factor(Vector factor, char* to) { factor.store(reinterpret_cast<float*>(to)); }
+
+// As unpack_factors() leaves those of the panel, behind codes of a byte in whole groups of k.
+template <class InPanel, int group = 1>
 class UnpackedFactors {
  public:
+  using Factor = typename InPanel::Factor;
+  static constexpr ScaleType upper = InPanel::upper;
   using Places = UnpackedScales<1, group>;
 
   explicit UnpackedFactors(const TileArguments& t)
       : factors_(t.w + Places::scales_at(t)), offsets_(reinterpret_cast<const float*>(t.w + Places::offsets_at(t))) {}
-  void load(int64_t segment, Words (&factors)[kPanelVectors]) const {
+  void load(int64_t segment, Factor (&factors)[kPanelVectors]) const {
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
-      factors[j] = Words::load(factors_ + 4 * (segment * kPanelColumns + j * kWidth));
+      const char* place = factors_ + 4 * (segment * kPanelColumns + j * kWidth);
+      load_factor(place, factors[j]);
     }
   }
   Vector offset_of(int64_t segment, int j) const {
@@ -77,34 +112,37 @@ inline void unpack_factors(const TileArguments& t, char* unpacked) {
   auto* offsets = reinterpret_cast<float*>(unpacked + Places::offsets_at(t));
   const int64_t segments = t.scales->segments_in(t.k);
   for (int64_t s = 0; s < segments; ++s) {
-    Words by[kPanelVectors];
+    typename Factors::Factor by[kPanelVectors];
     factors.load(s, by);
     for (int j = 0; j < kPanelVectors; ++j, to += 4 * kWidth, offsets += kWidth) {
-      by[j].store(to);
+      store_factor(by[j], to);
       factors.offset_of(s, j).store(offsets);
     }
   }
 }
 
-// The upper scales of a run of segments; see takes_factors() for their type.
-template <FactorOffset offset>
+// The upper scales of a run of segments.
+template <ScaleType type, FactorOffset offset>
 class UpperScales {
  public:
   UpperScales(const TileArguments& t, const SegmentRuns& run)
       : unit_(t.scales->code_unit),
         scales_(first_of(t.scales->super_scales, t, run)),
         minima_(offset == FactorOffset::minimum ? first_of(t.scales->super_zeros, t, run) : nullptr) {}
-  Vector scale(int j) const { return Vector::load(scales_ + j * kWidth) * Vector::broadcast(unit_); }
-  Vector minimum(int j) const { return Vector::load(minima_ + j * kWidth); }
+  Vector scale(int j) const { return load(scales_, j) * Vector::broadcast(unit_); }
+  Vector minimum(int j) const { return load(minima_, j); }
 
  private:
-  static const f16* first_of(const PanelLevel& level, const TileArguments& t, const SegmentRuns& run) {
-    return reinterpret_cast<const f16*>(t.panel + level.at) + run.group * kPanelColumns;
+  static const char* first_of(const PanelLevel& level, const TileArguments& t, const SegmentRuns& run) {
+    return t.panel + level.at + run.group * kPanelColumns * scale_bytes(type);
+  }
+  static Vector load(const char* scales, int j) {
+    return load_scale<type>(scales + j * kWidth * scale_bytes(type), false);
   }
 
   float unit_;
-  const f16* scales_;
-  const f16* minima_;
+  const char* scales_;
+  const char* minima_;
 };
 
 // What a run's sums, times factors, are added up as: integers, or the numbers whose digits were multiplied.
@@ -129,7 +167,7 @@ inline Vector unbiased(const float* total, Vector moved) {
 template <FactorOffset offset, int bias, int rows, class Factors, class Total>
 [[gnu::always_inline]] inline void add_factor_totals(const TileArguments& t, int first_row, const Factors& factors,
                                                      const Total* totals, const SegmentRuns& run) {
-  const UpperScales<offset> upper(t, run);
+  const UpperScales<Factors::upper, offset> upper(t, run);
   constexpr int vectors = rows <= 6 ? kPanelVectors : 1;  // of columns at once, so that sums stay in registers
 #pragma GCC unroll 2
   for (int begin = 0; begin < kPanelVectors; begin += vectors) {
@@ -184,10 +222,12 @@ inline void add_products(const Words (&sums)[rows][kPanelVectors], const Words (
   }
 }
 // The same of digits.
-template <int rows>
-inline void add_products(const Words (&sums)[rows][kPanelVectors], const Words (&factors)[kPanelVectors],
+inline Vector as_float(Vector factor) { return factor; }
+inline Vector as_float(Words factor) { return factor.as_float(); }
+template <int rows, class Factor>
+inline void add_products(const Words (&sums)[rows][kPanelVectors], const Factor (&factors)[kPanelVectors],
                          float* totals) {
-  const Vector by[kPanelVectors] = {factors[0].as_float(), factors[1].as_float()};
+  const Vector by[kPanelVectors] = {as_float(factors[0]), as_float(factors[1])};
 #pragma GCC unroll 16
   for (int r = 0; r < rows; r += kDigits, totals += kPanelColumns) {
 #pragma GCC unroll 2
@@ -221,7 +261,7 @@ void factor_tile(const TileArguments& t) {
     for (int64_t s = run.begin; s < run.end; ++s) {
       if (s % kSegmentsAtOnce == 0) prefetches.round();
       const int64_t ahead = stream.ahead(unit - t.w);
-      Words by[kPanelVectors];
+      typename Factors::Factor by[kPanelVectors];
       factors.load(s, by);
       for (int u = 0; u < units; ++u, unit += unit_bytes, k += kUnit) {
         const char* const of_unit = Rows<rows>::unit(x, k);

@@ -51,13 +51,10 @@ constexpr GemmKernel digit_kernel(const char* name, bool (*takes)(const WeightFo
   return row;
 }
 
-// A row for integer codes of x, or its digits, and weights with scales of this type.
-template <class Products, class Quads, CodeType code, ScaleType type, int digits = 1>
-constexpr GemmKernel factor_kernel(const char* name, const char* formats) {
+// A row for integer codes of x, or its digits, and weights whose panels have such factors.
+template <class Products, class Quads, class InPanel, FactorOffset offset, int digits>
+constexpr GemmKernel factor_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
   constexpr auto all_rows = std::make_integer_sequence<int, kTileRows / digits>();
-  constexpr FactorOffset offset = kFactorOffset<code, Quads::bias>;
-  constexpr auto takes = takes_factors<code, Quads::bits, type>;
-  using InPanel = PanelFactors<type, Products::multiplies_pairs, offset>;
   GemmKernel row = digits == 1 ? integer_kernel<Products, Quads>(name, takes, formats)
                                : digit_kernel<Products, Quads>(name, takes, formats);
   row.numbers = kFactorNumbers;
@@ -71,15 +68,22 @@ constexpr GemmKernel factor_kernel(const char* name, const char* formats) {
   constexpr UnpackFunction unpack = unpack_bytes_and_factors<Quads, InPanel>;
   constexpr bool cheap = std::is_same_v<Quads, FieldQuads<Quads::bits>>;
   using Plain = PlainQuads<Quads::largest, Quads::bias>;
+  using Unpacked = UnpackedFactors<InPanel>;
   if constexpr (unpacks_once(cheap)) {
-    row.unpacked =
-        unpacked_bytes(unpack, factor_tiles<Products, Plain, UnpackedFactors<>, offset, QuadRows, digits>(all_rows));
+    row.unpacked = unpacked_bytes(unpack, factor_tiles<Products, Plain, Unpacked, offset, QuadRows, digits>(all_rows));
   }
   if constexpr (digits == 1 && kHasIntegerParts<Products>) {
-    using Part = FactorPart<Products, Plain, UnpackedFactors<>, offset>;
-    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<Part>(), cheap);
+    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<FactorPart<Products, Plain, Unpacked, offset>>(), cheap);
   }
   return row;
+}
+
+// The same with integer scales of this type.
+template <class Products, class Quads, CodeType code, ScaleType type, int digits = 1>
+constexpr GemmKernel integer_factor_kernel(const char* name, const char* formats) {
+  constexpr FactorOffset offset = kFactorOffset<code, Quads::bias>;
+  using InPanel = PanelFactors<type, Products::multiplies_pairs, offset>;
+  return factor_kernel<Products, Quads, InPanel, offset, digits>(name, takes_factors<code, Quads::bits, type>, formats);
 }
 
 template <class Products>
@@ -118,12 +122,12 @@ template <class Products, int digits>
 constexpr auto factor_kernels(const std::array<const char*, 6>& names) {
   using Table = WideTableQuads<Products::signed_bytes>;
   return std::array{
-      factor_kernel<Products, FieldQuads<2>, CodeType::unsigned_integer, ScaleType::u4, digits>(names[0], "q2_k"),
-      factor_kernel<Products, PlaneQuads<3>, CodeType::signed_integer, ScaleType::i8, digits>(names[1], "q3_k"),
-      factor_kernel<Products, FieldQuads<4>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[2], "q4_k"),
-      factor_kernel<Products, PlaneQuads<5>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[3], "q5_k"),
-      factor_kernel<Products, PlaneQuads<6>, CodeType::signed_integer, ScaleType::i8, digits>(names[4], "q6_k"),
-      factor_kernel<Products, Table, CodeType::table, ScaleType::i8, digits>(names[5], "iq4_xs"),
+      integer_factor_kernel<Products, FieldQuads<2>, CodeType::unsigned_integer, ScaleType::u4, digits>(names[0], "q2_k"),
+      integer_factor_kernel<Products, PlaneQuads<3>, CodeType::signed_integer, ScaleType::i8, digits>(names[1], "q3_k"),
+      integer_factor_kernel<Products, FieldQuads<4>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[2], "q4_k"),
+      integer_factor_kernel<Products, PlaneQuads<5>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[3], "q5_k"),
+      integer_factor_kernel<Products, PlaneQuads<6>, CodeType::signed_integer, ScaleType::i8, digits>(names[4], "q6_k"),
+      integer_factor_kernel<Products, Table, CodeType::table, ScaleType::i8, digits>(names[5], "iq4_xs"),
   };
 }
 
@@ -132,5 +136,8 @@ constexpr auto kFactorGemm =
     factor_kernels<Products, 1>({"q2_k_int8", "q3_k_int8", "q4_k_int8", "q5_k_int8", "q6_k_int8", "iq4_xs_int8"});
 
 template <class Products>
-constexpr auto kDigitFactorKernels = factor_kernels<Products, kDigits>(
-    {"q2_k_digits", "q3_k_digits", "q4_k_digits", "q5_k_digits", "q6_k_digits", "iq4_xs_digits"});
+constexpr auto kDigitFactorKernels = joined(
+    factor_kernels<Products, kDigits>({"q2_k_digits", "q3_k_digits", "q4_k_digits", "q5_k_digits", "q6_k_digits",
+                                       "iq4_xs_digits"}),
+    std::array{factor_kernel<Products, SmallTableQuads, PanelFloatFactors<ScaleType::e4m3>, FactorOffset::bias, kDigits>(
+        "nvfp4_digits", takes_float_factors<takes_small_table, ScaleType::e4m3>, "nvfp4")});

@@ -7,9 +7,11 @@ class PanelFactorColumns : public PanelRows<PlainCodes<Bytes>>, public Factors {
  public:
   PanelFactorColumns(const TileArguments& t, int64_t step) : PanelRows<PlainCodes<Bytes>>(t, step), Factors(t) {}
 };
-class UnpackedFactorColumns : public UnpackedFactors<kRegisterK<ByteElements>> {
+template <class InPanel>
+class UnpackedFactorColumns : public UnpackedFactors<InPanel, kRegisterK<ByteElements>> {
  public:
-  UnpackedFactorColumns(const TileArguments& t, int64_t) : UnpackedFactors(t), codes_(t.w) {}
+  UnpackedFactorColumns(const TileArguments& t, int64_t)
+      : UnpackedFactors<InPanel, kRegisterK<ByteElements>>(t), codes_(t.w) {}
   const char* rows(int64_t k) const { return codes_ + k * kPanelColumns; }
 
  private:
@@ -74,7 +76,7 @@ constexpr GemmKernel register_factor_kernel(const char* name, const char* format
       factor_tiles<Products, Quads, Few, of_few, RegisterRows>(std::make_integer_sequence<int, kVectorRows>());
   for (int rows = 1; rows <= kVectorRows; ++rows) row.tile[rows] = few[rows];
   row.unpacked.unpack = unpack_register_bytes_and_factors<Bytes, Many>;
-  row.unpacked.tile = factor_group_tiles<Tiles, UnpackedFactorColumns, of_many>();
+  row.unpacked.tile = factor_group_tiles<Tiles, UnpackedFactorColumns<Many>, of_many>();
   return row;
 }
 
