@@ -4,6 +4,7 @@ import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
 import type { Family } from "./families/family.js";
 import { families } from "./families/registry.js";
+import { unsupported } from "./families/unsupported.js";
 import { checkLayer, layersWithExperts } from "./layers_with_experts.js";
 import { type LayerTensors, type NamedWeight, nameOf } from "./locate.js";
 import { explainPath } from "./remedies.js";
@@ -28,6 +29,7 @@ export class Model {
    */
   constructor(whole: ConfigFields, quantization: Quantization) {
     const familyOf = (text: ConfigFields) =>
+      familyOfClass(text) ??
       families.get((text.value("model_type") ?? textTypes.get(whole.value("model_type"))) as string);
     const text = whole.languageModels.find((section) => familyOf(section) !== undefined);
     this.#whole = whole;
@@ -106,8 +108,8 @@ export class Model {
     const surrounded = surroundings.map((surround) => family.tensors(surround(prefix), fields, layer));
     const storages = surrounded.flat();
     const hasWeight = (weight: NamedWeight) => hasMatrix(has, nameOf(weight, 0));
-    const whole = storages.find(
-      ({ router, experts }) => hasWeight(router) && hasWeight(experts.up) && hasWeight(experts.down),
+    const whole = storages.find(({ router, selectionBias, experts }) =>
+      [router, selectionBias, experts.up, experts.down].every((weight) => weight === undefined || hasWeight(weight)),
     );
     const used = whole ?? storages.find(({ router }) => hasWeight(router)) ?? (storages[0] as LayerTensors);
     const schemes = surrounded.find((own) => own.includes(used)) as readonly LayerTensors[];
@@ -116,21 +118,34 @@ export class Model {
 }
 
 /** The `model_type` of the text_config of multimodal models that leave it out. */
-const textTypes: ReadonlyMap<unknown, string> = new Map([["llama4", "llama4_text"]]);
+const textTypes: ReadonlyMap<unknown, string> = new Map([
+  ["llama4", "llama4_text"],
+  ["minimax_m3_vl", "minimax_m3_vl_text"],
+  ["step3p7", "step3p5"],
+]);
+
+/** The family of a class in `architectures`. */
+function familyOfClass(fields: ConfigFields): Family | undefined {
+  const architectures = fields.value("architectures");
+  if (!Array.isArray(architectures)) return undefined;
+  return [...families.values()].find(({ architecture }) => architecture && architectures.includes(architecture));
+}
 
 /** Finds the family by a class in `architectures`, else by `model_type`, or without that by the fields' names. */
 function findFamily(fields: ConfigFields): Family {
-  const architectures = fields.value("architectures");
-  const named = [...families.values()].find(
-    ({ architecture }) => architecture && Array.isArray(architectures) && architectures.includes(architecture),
-  );
   const recognized = [...families.values()].find((family) => family.recognizes?.(fields));
   if (recognized !== undefined && !fields.has("model_type")) return recognized;
-  return named ?? families.get(fields.value("model_type") as string) ?? unknownFamily(fields);
+  return familyOfClass(fields) ?? families.get(fields.value("model_type") as string) ?? unknownFamily(fields);
 }
 
 function unknownFamily(fields: ConfigFields): never {
   const known = [...families.keys()].map((name) => JSON.stringify(name)).join(", ");
+  for (const section of [...fields.languageModels, fields]) {
+    const modelType = section.value("model_type");
+    const reason = unsupported.get(modelType);
+    if (reason === undefined) continue;
+    throw badCheckpoint(section.path, `model_type: ${describe(modelType)} is not supported, as ${reason}`);
+  }
   throw badCheckpoint(
     fields.path,
     `model_type: expected one of ${known}, got ${describe(fields.value("model_type"))}; for another family, say what a ` +

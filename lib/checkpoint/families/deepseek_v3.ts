@@ -13,6 +13,7 @@ interface Defaults {
   readonly scale: number;
   readonly topK?: number;
   readonly normalize?: boolean;
+  readonly sharedExperts?: number;
 }
 
 /**
@@ -21,15 +22,11 @@ interface Defaults {
  * other groups are masked with minus infinity, as in DeepSeek's code. Transformers masks them with 0, so it may choose
  * others when every key in a token's groups is negative.
  */
-function deepseekV3Family(modelType: string, defaults: Defaults): Family {
+function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...defaults }: Defaults): Family {
   return {
     modelType,
     layerCount: layerCount(defaults.layers),
-    hasExperts: (fields, layer) => {
-      const types = fields.value("mlp_layer_types");
-      if (Array.isArray(types)) return types[layer] === "sparse";
-      return isSparseDeepseekLayer(fields, layer, defaults.firstSparse);
-    },
+    hasExperts: (fields, layer) => isSparseDeepseekLayer(fields, layer, defaults.firstSparse),
     config: (fields) => {
       fields.require("scoring_func", "sigmoid");
       fields.require("topk_method", "noaux_tc");
@@ -45,13 +42,13 @@ function deepseekV3Family(modelType: string, defaults: Defaults): Family {
         normalize: fields.boolean("norm_topk_prob", defaults.normalize ?? true),
         scale: fields.number("routed_scaling_factor", defaults.scale),
         activation: gatedActivation(fields),
-        ...sharedExperts(fields, intermediateSize, 1),
+        ...sharedExperts(fields, intermediateSize, shared),
       };
     },
     tensors: (prefix, fields) =>
       blockTensors(`${prefix}.mlp`, {
         selectionBias: { name: `${prefix}.mlp.gate.e_score_correction_bias` },
-        ...sharedTensors(prefix, fields, 1),
+        ...sharedTensors(prefix, fields, shared),
       }),
   };
 }
@@ -127,4 +124,43 @@ export const dots1 = deepseekV3Family("dots1", {
   topK: 6,
   normalize: false,
   scale: 1,
+});
+
+/** Solar Open: SolarOpenConfig, without dense layers. */
+export const solarOpen = deepseekV3Family("solar_open", {
+  ...glm4Defaults,
+  layers: 48,
+  firstSparse: 0,
+  intermediateSize: 1280,
+});
+
+const mimoDefaults: Defaults = {
+  ...oneGroup,
+  layers: 48,
+  firstSparse: 1,
+  hiddenSize: 4096,
+  intermediateSize: 2048,
+  numExperts: 256,
+  scale: 1,
+  sharedExperts: 0,
+};
+
+/** MiMo-V2-Flash: MiMoV2FlashConfig, without a shared expert. */
+export const mimoV2Flash = deepseekV3Family("mimo_v2_flash", mimoDefaults);
+
+/** Later models of MiMo-V2, whose attention differs. */
+export const mimoV2 = deepseekV3Family("mimo_v2", mimoDefaults);
+
+/** A.X K1: AXK1Config. */
+export const axk1 = deepseekV3Family("axk1", { ...deepseekV3Defaults, firstSparse: 1, numExperts: 192 });
+
+/** A.X K2: AXK2Config. */
+export const axk2 = deepseekV3Family("axk2", {
+  ...oneGroup,
+  layers: 48,
+  firstSparse: 1,
+  hiddenSize: 2048,
+  intermediateSize: 512,
+  numExperts: 128,
+  scale: 2.5,
 });

@@ -1,7 +1,9 @@
 import type { Activation } from "../../core/activation.js";
+import { describe } from "../../core/errors.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import type { Orient } from "../../layer/weights/weight_layout.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 import type { LayerTensorNames } from "../tensor_names.js";
@@ -39,6 +41,19 @@ export const maximumLayers = 4096;
 /** Reads the number of layers from `field`; most families use the default. */
 export function layerCount(fallback: number | undefined, field = "num_hidden_layers"): Family["layerCount"] {
   return (fields) => fields.integer(field, fallback, { maximum: maximumLayers });
+}
+
+/** Whether `mlp_layer_types` says that a layer has experts; undefined if there is no such list. */
+export function isListedSparse(fields: ConfigFields, layer: number): boolean | undefined {
+  const types = fields.value("mlp_layer_types");
+  return Array.isArray(types) ? types[layer] === "sparse" : undefined;
+}
+
+/** Refuses a field that says how wide the tokens are on which experts work, if they are not the model's. */
+export function refuseLatentTokens(fields: ConfigFields, field: string): void {
+  if (!fields.has(field)) return;
+  const problem = "expected null, as experts on a projection of the tokens are not supported";
+  throw badCheckpoint(fields.path, `${field}: ${problem}, got ${describe(fields.value(field))}`);
 }
 
 /** Transformers' activation names for experts that compute down(act(up x)). */

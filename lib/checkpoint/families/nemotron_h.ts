@@ -1,9 +1,7 @@
-import { describe } from "../../core/errors.js";
-import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors } from "../locate.js";
 import { readGroups } from "./deepseek_v2.js";
-import { type Family, layerCount, maximumLayers, plainActivation } from "./family.js";
+import { type Family, layerCount, maximumLayers, plainActivation, refuseLatentTokens } from "./family.js";
 
 /**
  * Nemotron 3: NemotronHConfig and NemotronHMoE of Transformers. DeepSeek-V3's routing over experts without a gate, and a
@@ -14,10 +12,7 @@ export const nemotronH: Family = {
   layerCount: (fields) => blocks(fields)?.length ?? layerCount(undefined)(fields),
   hasExperts: (fields, layer) => ["E", "moe"].includes(blocks(fields)?.[layer] as string),
   config: (fields) => {
-    if (fields.has("moe_latent_size")) {
-      const problem = "expected null, as experts on a projection of the tokens are not supported";
-      throw badCheckpoint(fields.path, `moe_latent_size: ${problem}, got ${describe(fields.value("moe_latent_size"))}`);
-    }
+    refuseLatentTokens(fields, "moe_latent_size");
     fields.require("mlp_bias", false);
     const groups = readGroups(fields, "top2_sum", 1, 1);
     return {
