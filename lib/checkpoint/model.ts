@@ -107,11 +107,15 @@ export class Model {
     const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
     const surrounded = surroundings.map((surround) => family.tensors(surround(prefix), fields, layer));
     const storages = surrounded.flat();
-    const hasWeight = (weight: NamedWeight) => hasMatrix(has, nameOf(weight, 0));
-    const whole = storages.find(({ router, selectionBias, experts }) =>
-      [router, selectionBias, experts.up, experts.down].every((weight) => weight === undefined || hasWeight(weight)),
-    );
-    const used = whole ?? storages.find(({ router }) => hasWeight(router)) ?? (storages[0] as LayerTensors);
+    const hasAll = (weights: readonly (NamedWeight | undefined)[]) =>
+      weights.every((weight) => weight === undefined || hasMatrix(has, nameOf(weight, 0)));
+    const used =
+      storages.find(({ router, selectionBias, experts }) =>
+        hasAll([router, selectionBias, experts.up, experts.down]),
+      ) ??
+      storages.find(({ router, experts }) => hasAll([router, experts.up, experts.down])) ??
+      storages.find(({ router }) => hasAll([router])) ??
+      (storages[0] as LayerTensors);
     const schemes = surrounded.find((own) => own.includes(used)) as readonly LayerTensors[];
     return { used, others: schemes.filter((one) => one !== used) };
   }

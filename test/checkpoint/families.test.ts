@@ -137,6 +137,13 @@ const defaults: Readonly<Record<string, Defaults>> = {
     scoring: "softmax_selected",
     layers: 36,
   },
+  openai_privacy_filter: {
+    ...sizes(640, 640, 128, 4),
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1.702, limit: 7, offset: 1 },
+    scoring: "softmax_selected",
+    layers: 8,
+  },
   llama4_text: {
     ...sizes(5120, 8192, 16, 1),
     scoring: "sigmoid",
@@ -217,6 +224,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
 /** Families that name the activation differently, or have only one. */
 const otherActivations: readonly string[] = [
   "gpt_oss",
+  "openai_privacy_filter",
   "dbrx",
   "switch_transformers",
   "nllb-moe",

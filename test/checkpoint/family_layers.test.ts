@@ -104,6 +104,22 @@ describe("the same layer in another directory", () => {
     await expectSame(name, renamed(await readFamilyModel(name), rename));
   });
 
+  test("gpt-oss's layer with gate columns before up columns as that of OpenAI's Privacy Filter", async () => {
+    const { config, weights } = await readFamilyModel("gpt_oss");
+    const parted = [...weights].map(([name, tensor]): [string, SafetensorsInput] => {
+      if (!name.includes("gate_up_proj")) return [name, tensor];
+      const columns = tensor.shape.at(-1) as number;
+      const values = tensor.data as Float32Array;
+      const from = (column: number) => ((2 * column) % columns) + (2 * column >= columns ? 1 : 0);
+      const data = values.map((_, index) => values[index - (index % columns) + from(index % columns)] as number);
+      return [name, { ...tensor, data }];
+    });
+    await expectSame("gpt_oss", {
+      config: { ...config, model_type: "openai_privacy_filter" },
+      weights: new Map(parted),
+    });
+  });
+
   test("only the text model of Llama 4, and a text_config without a model_type", async () => {
     const { config, weights } = await readFamilyModel("llama4_scout");
     const { model_type: _, ...text } = config.text_config as Record<string, unknown>;
@@ -264,6 +280,7 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     ["longcat_flash", undefined],
     ["doge", undefined],
     ["jetmoe", undefined],
+    ["inkling_mm_model", "inkling_text"],
   ])("%s, by name and with the reason", async (modelType, text) => {
     const { weights } = await readFamilyModel("mixtral");
     const config = { model_type: modelType, ...(text !== undefined && { text_config: { model_type: text } }) };
@@ -294,6 +311,19 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       "BAD_CHECKPOINT",
       /quantization_config: quant_method: expected one of fp8, .*, bitsandbytes, .*got "hqq" \(.*weight_scale" beside it/,
     );
+  });
+
+  test("a missing bias is reported under the name that goes with the experts that are there", async () => {
+    for (const [name, layer, bias] of [
+      ["exaone_moe", 1, "model\\.layers\\.1\\.mlp\\.e_score_correction_bias"],
+      ["deepseek_v4_transformers", 1, "mlp\\.gate\\.e_score_correction_bias"],
+      ["minimax_m3_transformers", 1, "mlp\\.gate\\.e_score_correction_bias"],
+    ] as const) {
+      const { config, weights } = await readFamilyModel(name);
+      const lacking = new Map([...weights].filter(([tensor]) => !tensor.endsWith("bias")));
+      const message = new RegExp(`expected a tensor ".*${bias}"`);
+      await expectRejection(load({ config, weights: lacking }, layer, device()), "BAD_CHECKPOINT", message);
+    }
   });
 
   test("a missing tensor of either storage is reported under the authors' name", async () => {
@@ -346,6 +376,7 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["lfm2_moe", { num_dense_layers: undefined, num_hidden_layers: 4 }, [2, 3]],
   ["granitemoehybrid", { num_local_experts: 0 }, []],
   ["nemotron_h", {}, [1, 3]],
+  ["nemotron_h", { layer_types: ["linear_attention", "moe", "full_attention", "mlp"] }, [1]],
   ["nemotron_h", { hybrid_override_pattern: undefined, layers_block_type: ["moe", "mlp", "mamba"] }, [0]],
   ["switch_transformers", {}, [1, 3, 5, 7, 9]],
   ["switch_transformers", { num_decoder_layers: null }, [1, 3, 5, 7, 9, 11]],

@@ -34,7 +34,8 @@ export const nemotronH: Family = {
 
 /** The kind of every layer. */
 function blocks(fields: ConfigFields): readonly unknown[] | undefined {
-  const kinds = fields.value("hybrid_override_pattern") ?? fields.value("layers_block_type");
+  const names = ["layers_block_type", "layer_types", "hybrid_override_pattern"];
+  const kinds = names.map((name) => fields.value(name)).find((value) => value !== undefined);
   const list = typeof kinds === "string" ? [...kinds] : kinds;
   return Array.isArray(list) && list.length <= maximumLayers ? list : undefined;
 }

@@ -28,7 +28,7 @@ import { deepseekV4 } from "./deepseek_v4.js";
 import { ernie45Moe } from "./ernie4_5_moe.js";
 import { exaoneMoe } from "./exaone_moe.js";
 import { type Family, type ModelFamily, maximumLayers } from "./family.js";
-import { gptOss } from "./gpt_oss.js";
+import { gptOss, openaiPrivacyFilter } from "./gpt_oss.js";
 import { graniteMoe, graniteMoeHybrid, graniteMoeShared, graniteMoeSwa } from "./granitemoe.js";
 import { hunyuan } from "./hunyuan.js";
 import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
@@ -79,6 +79,7 @@ const known = new Map<string, Family>(
     mimoV2Flash,
     mimoV2,
     gptOss,
+    openaiPrivacyFilter,
     llama4Text,
     glm4Moe,
     glm4vMoe,

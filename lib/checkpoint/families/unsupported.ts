@@ -8,6 +8,7 @@ export const unsupported: ReadonlyMap<unknown, string> = new Map([
   ["ernie4_5_vl_moe_text", "tokens of images have experts of their own"],
   ["ernie4_5_moe_vl", "tokens of images have experts of their own"],
   ["longcat_flash", "some of its experts return their input"],
+  ["inkling_text", "its router weighs the shared experts, too"],
   ["doge", "its experts are pairs of keys"],
   ["jetmoe", "it adds a bias to the sum of the experts"],
 ]);
