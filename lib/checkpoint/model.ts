@@ -29,8 +29,7 @@ export class Model {
    */
   constructor(whole: ConfigFields, quantization: Quantization) {
     const familyOf = (text: ConfigFields) =>
-      familyOfClass(text) ??
-      families.get((text.value("model_type") ?? textTypes.get(whole.value("model_type"))) as string);
+      familyOfClass(text) ?? familyOfType(text.value("model_type")) ?? familyOfType(textType(whole));
     const text = whole.languageModels.find((section) => familyOf(section) !== undefined);
     this.#whole = whole;
     this.quantization = quantization;
@@ -121,12 +120,22 @@ export class Model {
   }
 }
 
-/** The `model_type` of the text_config of multimodal models that leave it out. */
+/** What the text_config of a multimodal model is if it does not say, or says what no class of Transformers does. */
 const textTypes: ReadonlyMap<unknown, string> = new Map([
+  ["glm5_next", "glm5_next_text"],
   ["llama4", "llama4_text"],
   ["minimax_m3_vl", "minimax_m3_vl_text"],
+  ["qwen4_exp", "qwen4_exp_text"],
   ["step3p7", "step3p5"],
 ]);
+
+function textType(whole: ConfigFields): unknown {
+  return textTypes.get(whole.value("model_type"));
+}
+
+function familyOfType(modelType: unknown): Family | undefined {
+  return families.get(modelType as string);
+}
 
 /** The family of a class in `architectures`. */
 function familyOfClass(fields: ConfigFields): Family | undefined {
@@ -139,7 +148,8 @@ function familyOfClass(fields: ConfigFields): Family | undefined {
 function findFamily(fields: ConfigFields): Family {
   const recognized = [...families.values()].find((family) => family.recognizes?.(fields));
   if (recognized !== undefined && !fields.has("model_type")) return recognized;
-  return familyOfClass(fields) ?? families.get(fields.value("model_type") as string) ?? unknownFamily(fields);
+  const flat = fields.languageModels.length === 0 ? familyOfType(textType(fields)) : undefined;
+  return familyOfClass(fields) ?? familyOfType(fields.value("model_type")) ?? flat ?? unknownFamily(fields);
 }
 
 function unknownFamily(fields: ConfigFields): never {

@@ -71,6 +71,12 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 512, gate: "sigmoid" },
     layers: 40,
   },
+  qwen4_exp_text: {
+    ...sizes(2048, 512, 512, 10),
+    normalize: true,
+    sharedExpert: { intermediateSize: 512, gate: "sigmoid" },
+    layers: 40,
+  },
   qwen3_omni_moe_text: { ...sizes(2048, 768, 128, 8), normalize: true, layers: 28 },
   qwen3_vl_moe_text: { ...sizes(2048, 1408, 60, 4), normalize: true, layers: 24 },
   olmoe: { ...sizes(2048, 2048, 64, 8), normalize: false, layers: 16 },
@@ -101,7 +107,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 2048 },
     layers: 36,
   },
-  kimi_linear: { ...sizes(4096, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 32 },
+  kimi_linear: { ...sizes(2304, 1024, 256, 8), ...sigmoid(2.446, 1024), layers: 27 },
   mimo_v2_flash: mimo,
   mimo_v2: mimo,
   afmoe: { ...sizes(2048, 1408, 64, 6), ...sigmoid(1, 2816), layers: 32 },
@@ -156,6 +162,13 @@ const defaults: Readonly<Record<string, Defaults>> = {
   glm4v_moe_text: glm4,
   glm4_moe_lite: { ...sizes(2048, 1536, 64, 4), ...sigmoid(1.8, 1536), layers: 47 },
   glm_moe_dsa: { ...sizes(6144, 2048, 256, 8), ...sigmoid(2.5, 2048), layers: 78 },
+  glm5_next_text: {
+    ...sizes(4096, 2048, 288, 8),
+    ...sigmoid(2.5, 2048),
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1, limit: 10, offset: 0 },
+    layers: 45,
+  },
   solar_open: { ...glm4, intermediateSize: 1280, sharedExpert: { intermediateSize: 1280 }, layers: 48 },
   dots1: { ...sizes(4608, 1408, 128, 6), ...sigmoid(1, 1408), normalize: false, layers: 62 },
   bailing_moe: { ...sizes(64, 32, 16, 4), scoring: "softmax", normalize: true, scale: 1, layers: 3 },
@@ -231,6 +244,7 @@ const otherActivations: readonly string[] = [
   "openmoe",
   "nemotron_h",
   "deepseek_v4",
+  "glm5_next_text",
   "minimax_m3_vl_text",
 ];
 
@@ -260,6 +274,15 @@ test.each(["mixtral", "minimax", "olmoe", "qwen2_moe", "qwen3_moe", "gpt_oss", "
     expect(family.config(fieldsOf({ num_local_experts: 16 }), 0).numExperts).toBe(16);
   },
 );
+
+test.each(["deepseek_v4", "glm5_next_text"])("%s without a limit has a plain SwiGLU", (modelType) => {
+  const family = families.get(modelType) as Family;
+  for (const limit of [null, 0]) {
+    const config = family.config(fieldsOf({ ...neededFields[modelType], swiglu_limit: limit }), 3);
+    expect(config.activation).toBe("swiglu");
+    expect(config.clamp).toBeUndefined();
+  }
+});
 
 test.each([
   ["silu", "swiglu"],

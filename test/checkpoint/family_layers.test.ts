@@ -79,6 +79,9 @@ describe("the same layer in another directory", () => {
     ["bailing_moe_v2", "bailing_hybrid"],
     ["bailing_moe_v2", "llada2_moe"],
     ["qwen3_moe", "mellum"],
+    ["qwen3_next", "qwen4_exp_text"],
+    ["qwen3_next", "qwen4_exp"],
+    ["llama4_text_two_experts", "llama4"],
     ["olmoe", "flex_olmo"],
   ])("%s as %s", async (name, modelType) => {
     const { config, weights } = await readFamilyModel(name);
@@ -88,6 +91,15 @@ describe("the same layer in another directory", () => {
 
   test.each<[string, (tensor: string) => string]>([
     ["exaone_moe", (tensor) => tensor.replace("mlp.e_score", "mlp.gate.e_score")],
+    [
+      "kimi_linear",
+      (tensor) =>
+        tensor
+          .replace("block_sparse_moe", "mlp")
+          .replace(".w1.", ".gate_proj.")
+          .replace(".w3.", ".up_proj.")
+          .replace(".w2.", ".down_proj."),
+    ],
     [
       "hy_v3",
       (tensor) =>
@@ -133,7 +145,8 @@ describe("the same layer in another directory", () => {
   test("MiniMax-M3 by its class or by the whole model's type, and Step 3.7 by the latter", async () => {
     const { config, weights } = await readFamilyModel("minimax_m3");
     const { architectures, ...text } = config.text_config as Record<string, unknown>;
-    for (const text_config of [text, { ...text, architectures, model_type: "mixtral" }]) {
+    const typed = [{ architectures, model_type: "mixtral" }, { model_type: "minimax_m3_text" }];
+    for (const text_config of [text, ...typed.map((more) => ({ ...text, ...more }))]) {
       await expectSame("minimax_m3", { config: { ...config, text_config }, weights });
     }
     const step = await readFamilyModel("step3p5_transformers");
@@ -281,6 +294,8 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     ["doge", undefined],
     ["jetmoe", undefined],
     ["inkling_mm_model", "inkling_text"],
+    ["deepseek_v41", "deepseek_v41_text"],
+    ["hy_v4", undefined],
   ])("%s, by name and with the reason", async (modelType, text) => {
     const { weights } = await readFamilyModel("mixtral");
     const config = { model_type: modelType, ...(text !== undefined && { text_config: { model_type: text } }) };
@@ -350,6 +365,7 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["qwen2_moe", { decoder_sparse_step: 1, mlp_only_layers: [0, 2] }, [1, 3]],
   ["hunyuan_v1_moe", { moe_layer_num_skipped: 2 }, [2, 3]],
   ["dots1", { first_k_dense_replace: 0 }, [0, 1]],
+  ["glm5_next", { mlp_layer_types: undefined, num_hidden_layers: 5 }, [3, 4]],
   ["glm4_moe_lite", {}, [1]],
   ["glm4_moe_lite", { mlp_layer_types: undefined }, [1]],
   ["bailing_moe_v2", {}, [1]],

@@ -25,6 +25,7 @@ test("every family has a golden model", async () => {
     "llada2_moe", // bailing_moe_v2
     "qwen3_omni_moe_text", // qwen3_moe
     "mellum", // qwen3_moe
+    "qwen4_exp_text", // qwen3_next
     "flex_olmo", // olmoe
     "openai_privacy_filter", // gpt_oss
     "hunyuan",

@@ -282,6 +282,8 @@ cases = {
                      text="glm4v_moe"),
     "glm4_moe_lite": glm(deepseek | {"model_type": "glm4_moe_lite", "mlp_layer_types": ["dense", "sparse"]}),
     "glm_moe_dsa": glm(deepseek | {"model_type": "glm_moe_dsa", "first_k_dense_replace": 1}, store=stacked),
+    "glm5_next": glm(deepseek | {"model_type": "glm5_next_text", "mlp_layer_types": ["dense", "sparse"], "swiglu_limit": 0.7},
+                     "model.language_model.layers.1.mlp", text="glm5_next", activate=clamped_swiglu(1, 0.7, 0)),
     "dots1": glm(deepseek | {"model_type": "dots1", "first_k_dense_replace": 1, "norm_topk_prob": False}),
     # BailingMoeSparseMoeBlock
     "bailing_moe": layer(bailing, "model.layers.1.mlp", by_softmax, shared=modules("model.layers.1.mlp.shared_experts"),

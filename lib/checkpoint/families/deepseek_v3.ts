@@ -1,5 +1,5 @@
 import { isSparseDeepseekLayer, readGroups, sharedExperts, sharedTensors } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
+import { blockTensors, type Family, gatedActivation, layerCount, limitedActivation } from "./family.js";
 
 /** The defaults by which the families of DeepSeek-V3's formula differ. */
 interface Defaults {
@@ -14,6 +14,8 @@ interface Defaults {
   readonly topK?: number;
   readonly normalize?: boolean;
   readonly sharedExperts?: number;
+  /** Of `swiglu_limit`, for families that have one. */
+  readonly limit?: number;
 }
 
 /**
@@ -41,7 +43,9 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
         ...(groups.count > 1 && { groups }),
         normalize: fields.boolean("norm_topk_prob", defaults.normalize ?? true),
         scale: fields.number("routed_scaling_factor", defaults.scale),
-        activation: gatedActivation(fields),
+        ...(defaults.limit === undefined
+          ? { activation: gatedActivation(fields) }
+          : limitedActivation(fields, defaults.limit)),
         ...sharedExperts(fields, intermediateSize, shared),
       };
     },
@@ -111,6 +115,18 @@ export const glmMoeDsa = deepseekV3Family("glm_moe_dsa", {
   intermediateSize: 2048,
   numExperts: 256,
   scale: 2.5,
+});
+
+/** The text model of GLM-5-Next: Glm5NextTextConfig, whose experts are limited as DeepSeek-V4's. */
+export const glm5Next = deepseekV3Family("glm5_next_text", {
+  ...oneGroup,
+  layers: 45,
+  firstSparse: 3,
+  hiddenSize: 4096,
+  intermediateSize: 2048,
+  numExperts: 288,
+  scale: 2.5,
+  limit: 10,
 });
 
 /** dots.llm1: Dots1Config. */

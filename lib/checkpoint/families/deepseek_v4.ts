@@ -1,8 +1,7 @@
-import type { Activation, ClampOptions } from "../../core/activation.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import { sharedExperts } from "./deepseek_v2.js";
-import { type Family, gatedActivation, gatedExpert, layerCount, stackedExperts } from "./family.js";
+import { type Family, gatedExpert, layerCount, limitedActivation, stackedExperts } from "./family.js";
 
 const scorings = new Map([
   ["sqrtsoftplus", "sqrt_softplus"],
@@ -30,7 +29,7 @@ export const deepseekV4: Family = {
       scoring: fields.choice("scoring_func", "sqrtsoftplus", scorings),
       normalize: true,
       scale: fields.number("routed_scaling_factor", 1.5),
-      ...clampedActivation(fields),
+      ...limitedActivation(fields, 10),
       ...sharedExperts(fields, intermediateSize, 1),
     };
   },
@@ -53,14 +52,6 @@ export const deepseekV4: Family = {
     ];
   },
 };
-
-function clampedActivation(fields: ConfigFields): { activation: Activation; clamp?: ClampOptions } {
-  const activation = gatedActivation(fields);
-  const limit = fields.number("swiglu_limit", 10);
-  if (limit === 0) return { activation };
-  fields.require("hidden_act", "silu");
-  return { activation: "swiglu_clamped", clamp: { alpha: 1, limit, offset: 0 } };
-}
 
 function refuseHash(fields: ConfigFields, layer: number): void {
   const types = fields.value("mlp_layer_types");

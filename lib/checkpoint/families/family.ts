@@ -1,4 +1,4 @@
-import type { Activation } from "../../core/activation.js";
+import type { Activation, ClampOptions } from "../../core/activation.js";
 import { describe } from "../../core/errors.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
@@ -84,6 +84,17 @@ export function plainActivation(fields: ConfigFields, field: string, fallback = 
 
 export function gatedActivation(fields: ConfigFields, field = "hidden_act"): Activation {
   return fields.choice(field, "silu", gatedActivations);
+}
+
+/** A gated activation whose inputs `swiglu_limit` clamps, if it is more than 0: DeepSeek-V4's. */
+export function limitedActivation(
+  fields: ConfigFields,
+  fallback: number,
+): { activation: Activation; clamp?: ClampOptions } {
+  const limit = fields.isNull("swiglu_limit") ? 0 : fields.number("swiglu_limit", fallback);
+  if (limit <= 0) return { activation: gatedActivation(fields) };
+  fields.require("hidden_act", "silu");
+  return { activation: "swiglu_clamped", clamp: { alpha: 1, limit, offset: 0 } };
 }
 
 /** The matrices, and optionally biases, of a gated expert whose tensor names begin with `expert`. */

@@ -61,6 +61,9 @@ export const qwen3Next = qwenFamily("qwen3_next", { ...nextDefaults, layers: 48,
 /** The text model of Qwen3.5: Qwen3_5MoeTextConfig, which always normalises. */
 export const qwen35Moe = qwenFamily("qwen3_5_moe_text", { ...nextDefaults, layers: 40, numExperts: 256, topK: 8 });
 
+/** The text model of Qwen4-Exp: Qwen4ExpTextConfig. */
+export const qwen4Exp = qwenFamily("qwen4_exp_text", { ...nextDefaults, layers: 40, numExperts: 512, topK: 10 });
+
 /** Layers listed in `mlp_only_layers` or skipped by `decoder_sparse_step` are dense; `mlp_layer_types` replaces both. */
 export function isSparseQwenLayer(fields: ConfigFields, layer: number): boolean {
   const listed = isListedSparse(fields, layer);

@@ -18,6 +18,7 @@ import {
   glm4Moe,
   glm4MoeLite,
   glm4vMoe,
+  glm5Next,
   glmMoeDsa,
   kimiK2,
   mimoV2,
@@ -49,7 +50,7 @@ import { nllbMoe } from "./nllb_moe.js";
 import { flexOlmo, olmoe } from "./olmoe.js";
 import { openMoe } from "./openmoe.js";
 import { phimoe } from "./phimoe.js";
-import { qwen2Moe, qwen3Next, qwen35Moe } from "./qwen2_moe.js";
+import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "./qwen2_moe.js";
 import { mellum, qwen3Moe, qwen3OmniMoe, qwen3VlMoe } from "./qwen3_moe.js";
 import { step3p5 } from "./step3p5.js";
 import { switchTransformers } from "./switch_transformers.js";
@@ -62,6 +63,7 @@ const known = new Map<string, Family>(
     qwen3Moe,
     qwen3Next,
     qwen35Moe,
+    qwen4Exp,
     qwen3VlMoe,
     qwen3OmniMoe,
     mellum,
@@ -85,6 +87,7 @@ const known = new Map<string, Family>(
     glm4vMoe,
     glm4MoeLite,
     glmMoeDsa,
+    glm5Next,
     dots1,
     solarOpen,
     axk1,
