@@ -155,6 +155,11 @@ describe("the same layer in another directory", () => {
     await expectSame("step3p5_transformers", files);
   });
 
+  test("dots.llm1 with what its published files say of the score", async () => {
+    const { config, weights } = await readFamilyModel("dots1");
+    await expectSame("dots1", { config: { ...config, scoring_func: "noaux_tc", topk_method: "noaux_tc" }, weights });
+  });
+
   test("dequantised weights", async () => {
     const { config, weights } = await readFamilyModel("mixtral");
     await expectSame("mixtral", { config: { ...config, quantization_config: { quant_method: "fp8" } }, weights });
@@ -223,6 +228,14 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       "nemotron_h",
       { moe_latent_size: 8 },
       /moe_latent_size: expected null, as experts on a projection of the tokens are not supported, got 8/,
+    ],
+    ["biases", "deepseek_v3", { mlp_bias: true }, /mlp_bias: expected false, got true/],
+    ["biases", "bailing_moe", { use_bias: true }, /use_bias: expected false, got true/],
+    [
+      "the choice's name",
+      "deepseek_v3",
+      { scoring_func: "noaux_tc" },
+      /scoring_func: expected "sigmoid", got "noaux_tc"/,
     ],
     ["biases", "nemotron_h", { mlp_bias: true }, /mlp_bias: expected false, got true/],
     [

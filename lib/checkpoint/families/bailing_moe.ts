@@ -19,6 +19,7 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
     layerCount: layerCount(undefined),
     hasExperts: (fields, layer) => layer >= fields.integer("first_k_dense_replace", 0, { minimum: 0 }),
     config: (fields) => {
+      fields.require("use_bias", false);
       if (!isSigmoid(fields)) {
         fields.require("routed_scaling_factor", 1);
         fields.require("n_group", 1);

@@ -14,6 +14,8 @@ interface Defaults {
   readonly topK?: number;
   readonly normalize?: boolean;
   readonly sharedExperts?: number;
+  /** What `scoring_func` may say instead of `sigmoid`. */
+  readonly scoring?: string;
   /** Of `swiglu_limit`, for families that have one. */
   readonly limit?: number;
 }
@@ -30,8 +32,9 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
     layerCount: layerCount(defaults.layers),
     hasExperts: (fields, layer) => isSparseDeepseekLayer(fields, layer, defaults.firstSparse),
     config: (fields) => {
-      fields.require("scoring_func", "sigmoid");
+      if (fields.value("scoring_func") !== defaults.scoring) fields.require("scoring_func", "sigmoid");
       fields.require("topk_method", "noaux_tc");
+      fields.require("mlp_bias", false);
       const intermediateSize = fields.integer("moe_intermediate_size", defaults.intermediateSize);
       const groups = readGroups(fields, "top2_sum", defaults.numGroups, defaults.topGroups);
       return {
@@ -129,7 +132,7 @@ export const glm5Next = deepseekV3Family("glm5_next_text", {
   limit: 10,
 });
 
-/** dots.llm1: Dots1Config. */
+/** dots.llm1: Dots1Config. Its published files have the name of the choice where others have that of the score. */
 export const dots1 = deepseekV3Family("dots1", {
   ...oneGroup,
   layers: 62,
@@ -139,6 +142,7 @@ export const dots1 = deepseekV3Family("dots1", {
   numExperts: 128,
   topK: 6,
   normalize: false,
+  scoring: "noaux_tc",
   scale: 1,
 });
 
