@@ -90,6 +90,7 @@ describe("the same layer in another directory", () => {
   });
 
   test.each<[string, (tensor: string) => string]>([
+    ["ernie4_5_moe", (tensor) => tensor.replace("mlp.moe_statics", "mlp.gate.moe_statics")],
     ["exaone_moe", (tensor) => tensor.replace("mlp.e_score", "mlp.gate.e_score")],
     [
       "kimi_linear",
