@@ -4,6 +4,7 @@ import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
 import type { Family } from "./families/family.js";
 import { families } from "./families/registry.js";
+import { unsupported } from "./families/unsupported.js";
 import { checkLayer, layersWithExperts } from "./layers_with_experts.js";
 import { type LayerTensors, type NamedWeight, nameOf } from "./locate.js";
 import { explainPath } from "./remedies.js";
@@ -28,7 +29,7 @@ export class Model {
    */
   constructor(whole: ConfigFields, quantization: Quantization) {
     const familyOf = (text: ConfigFields) =>
-      families.get((text.value("model_type") ?? textTypes.get(whole.value("model_type"))) as string);
+      familyOfClass(text) ?? familyOfType(text.value("model_type")) ?? familyOfType(textType(whole));
     const text = whole.languageModels.find((section) => familyOf(section) !== undefined);
     this.#whole = whole;
     this.quantization = quantization;
@@ -105,32 +106,60 @@ export class Model {
     const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
     const surrounded = surroundings.map((surround) => family.tensors(surround(prefix), fields, layer));
     const storages = surrounded.flat();
-    const hasWeight = (weight: NamedWeight) => hasMatrix(has, nameOf(weight, 0));
-    const whole = storages.find(
-      ({ router, experts }) => hasWeight(router) && hasWeight(experts.up) && hasWeight(experts.down),
-    );
-    const used = whole ?? storages.find(({ router }) => hasWeight(router)) ?? (storages[0] as LayerTensors);
+    const hasAll = (weights: readonly (NamedWeight | undefined)[]) =>
+      weights.every((weight) => weight === undefined || hasMatrix(has, nameOf(weight, 0)));
+    const used =
+      storages.find(({ router, selectionBias, experts }) =>
+        hasAll([router, selectionBias, experts.up, experts.down]),
+      ) ??
+      storages.find(({ router, experts }) => hasAll([router, experts.up, experts.down])) ??
+      storages.find(({ router }) => hasAll([router])) ??
+      (storages[0] as LayerTensors);
     const schemes = surrounded.find((own) => own.includes(used)) as readonly LayerTensors[];
     return { used, others: schemes.filter((one) => one !== used) };
   }
 }
 
-/** The `model_type` of the text_config of multimodal models that leave it out. */
-const textTypes: ReadonlyMap<unknown, string> = new Map([["llama4", "llama4_text"]]);
+/** What the text_config of a multimodal model is if it does not say, or says what no class of Transformers does. */
+const textTypes: ReadonlyMap<unknown, string> = new Map([
+  ["glm5_next", "glm5_next_text"],
+  ["llama4", "llama4_text"],
+  ["minimax_m3_vl", "minimax_m3_vl_text"],
+  ["qwen4_exp", "qwen4_exp_text"],
+  ["step3p7", "step3p5"],
+]);
+
+function textType(whole: ConfigFields): unknown {
+  return textTypes.get(whole.value("model_type"));
+}
+
+function familyOfType(modelType: unknown): Family | undefined {
+  return families.get(modelType as string);
+}
+
+/** The family of a class in `architectures`. */
+function familyOfClass(fields: ConfigFields): Family | undefined {
+  const architectures = fields.value("architectures");
+  if (!Array.isArray(architectures)) return undefined;
+  return [...families.values()].find(({ architecture }) => architecture && architectures.includes(architecture));
+}
 
 /** Finds the family by a class in `architectures`, else by `model_type`, or without that by the fields' names. */
 function findFamily(fields: ConfigFields): Family {
-  const architectures = fields.value("architectures");
-  const named = [...families.values()].find(
-    ({ architecture }) => architecture && Array.isArray(architectures) && architectures.includes(architecture),
-  );
   const recognized = [...families.values()].find((family) => family.recognizes?.(fields));
   if (recognized !== undefined && !fields.has("model_type")) return recognized;
-  return named ?? families.get(fields.value("model_type") as string) ?? unknownFamily(fields);
+  const flat = fields.languageModels.length === 0 ? familyOfType(textType(fields)) : undefined;
+  return familyOfClass(fields) ?? familyOfType(fields.value("model_type")) ?? flat ?? unknownFamily(fields);
 }
 
 function unknownFamily(fields: ConfigFields): never {
   const known = [...families.keys()].map((name) => JSON.stringify(name)).join(", ");
+  for (const section of [...fields.languageModels, fields]) {
+    const modelType = section.value("model_type");
+    const reason = unsupported.get(modelType);
+    if (reason === undefined) continue;
+    throw badCheckpoint(section.path, `model_type: ${describe(modelType)} is not supported, as ${reason}`);
+  }
   throw badCheckpoint(
     fields.path,
     `model_type: expected one of ${known}, got ${describe(fields.value("model_type"))}; for another family, say what a ` +

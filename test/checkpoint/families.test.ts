@@ -43,6 +43,7 @@ const sigmoid = (scale: number, shared: number) => ({
   scale,
   sharedExpert: { intermediateSize: shared },
 });
+const mimo: Defaults = { ...sizes(4096, 2048, 256, 8), scoring: "sigmoid", normalize: true, scale: 1, layers: 48 };
 const glm4: Defaults = { ...sizes(4096, 1408, 128, 8), ...sigmoid(1, 1408), layers: 46 };
 
 const defaults: Readonly<Record<string, Defaults>> = {
@@ -70,20 +71,84 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 512, gate: "sigmoid" },
     layers: 40,
   },
+  qwen4_exp_text: {
+    ...sizes(2048, 512, 512, 10),
+    normalize: true,
+    sharedExpert: { intermediateSize: 512, gate: "sigmoid" },
+    layers: 40,
+  },
   qwen3_omni_moe_text: { ...sizes(2048, 768, 128, 8), normalize: true, layers: 28 },
   qwen3_vl_moe_text: { ...sizes(2048, 1408, 60, 4), normalize: true, layers: 24 },
   olmoe: { ...sizes(2048, 2048, 64, 8), normalize: false, layers: 16 },
+  flex_olmo: { ...sizes(4096, 11008, 7, 5), normalize: false, layers: 32 },
+  mellum: { ...sizes(2304, 896, 64, 8), normalize: true, layers: 28 },
   deepseek: deepseekV2,
+  deepseek_ocr2_text: deepseekV2,
   deepseek_v2: deepseekV2,
   deepseek_v3: deepseekV3,
   deepseek_v32: deepseekV3,
   kimi_k2: deepseekV3,
+  axk1: { ...deepseekV3, numExperts: 192 },
+  axk2: { ...sizes(2048, 512, 128, 8), ...sigmoid(2.5, 512), layers: 48 },
+  deepseek_v4: {
+    ...sizes(4096, 2048, 256, 6),
+    scoring: "sqrt_softplus",
+    normalize: true,
+    scale: 1.5,
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1, limit: 10, offset: 0 },
+    sharedExpert: { intermediateSize: 2048 },
+    layers: 43,
+  },
+  mistral4: {
+    ...sizes(4096, 2048, 128, 4),
+    normalize: true,
+    scale: 1,
+    sharedExpert: { intermediateSize: 2048 },
+    layers: 36,
+  },
+  kimi_linear: { ...sizes(2304, 1024, 256, 8), ...sigmoid(2.446, 1024), layers: 27 },
+  mimo_v2_flash: mimo,
+  mimo_v2: mimo,
+  afmoe: { ...sizes(2048, 1408, 64, 6), ...sigmoid(1, 2816), layers: 32 },
+  exaone_moe: { ...sizes(4096, 1024, 64, 8), ...sigmoid(2.5, 1024), layers: 32 },
+  hy_v3: { ...sizes(4096, 1536, 192, 8), ...sigmoid(2.826, 1536), layers: 80 },
+  laguna: { ...sizes(2048, 512, 256, 8), ...sigmoid(1, 512), layers: 40 },
+  step3p5: { ...sizes(4096, 1280, 288, 8), ...sigmoid(1, 1280), layers: 45 },
+  minimax_m3_vl_text: {
+    ...sizes(6144, 3072, 128, 4),
+    ...sigmoid(2, 3072),
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1.702, limit: 7, offset: 1 },
+    layers: 60,
+  },
+  aria_text: {
+    ...sizes(4096, 4096, 8, 2),
+    scoring: "softmax_selected",
+    sharedExpert: { intermediateSize: 8192 },
+    layers: 32,
+  },
+  cohere2_moe: { ...sizes(8192, 22528, 8, 2), scoring: "softmax_selected", layers: 40 },
+  Klear: {
+    ...sizes(64, 32, 16, 4),
+    scoring: "sigmoid",
+    normalize: true,
+    sharedExpert: { intermediateSize: 32, gate: "softmax" },
+    layers: 3,
+  },
   gpt_oss: {
     ...sizes(2880, 2880, 128, 4),
     activation: "swiglu_clamped",
     clamp: { alpha: 1.702, limit: 7, offset: 1 },
     scoring: "softmax_selected",
     layers: 36,
+  },
+  openai_privacy_filter: {
+    ...sizes(640, 640, 128, 4),
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1.702, limit: 7, offset: 1 },
+    scoring: "softmax_selected",
+    layers: 8,
   },
   llama4_text: {
     ...sizes(5120, 8192, 16, 1),
@@ -97,9 +162,20 @@ const defaults: Readonly<Record<string, Defaults>> = {
   glm4v_moe_text: glm4,
   glm4_moe_lite: { ...sizes(2048, 1536, 64, 4), ...sigmoid(1.8, 1536), layers: 47 },
   glm_moe_dsa: { ...sizes(6144, 2048, 256, 8), ...sigmoid(2.5, 2048), layers: 78 },
+  glm5_next_text: {
+    ...sizes(4096, 2048, 288, 8),
+    ...sigmoid(2.5, 2048),
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1, limit: 10, offset: 0 },
+    layers: 45,
+  },
+  solar_open: { ...glm4, intermediateSize: 1280, sharedExpert: { intermediateSize: 1280 }, layers: 48 },
   dots1: { ...sizes(4608, 1408, 128, 6), ...sigmoid(1, 1408), normalize: false, layers: 62 },
   bailing_moe: { ...sizes(64, 32, 16, 4), scoring: "softmax", normalize: true, scale: 1, layers: 3 },
   bailing_moe_v2: { ...sizes(64, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 3 },
+  bailing_moe_linear: { ...sizes(64, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 3 },
+  bailing_hybrid: { ...sizes(64, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 3 },
+  llada2_moe: { ...sizes(64, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 3 },
   lfm2_moe: {
     ...sizes(2048, 1792, 32, 4),
     scoring: "sigmoid",
@@ -113,6 +189,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
   jamba: { ...sizes(4096, 14336, 16, 2), layers: 32 },
   granitemoe: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
   granitemoeshared: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
+  granitemoe_swa: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
   granitemoehybrid: {
     ...sizes(4096, 11008, 8, 2),
     scoring: "softmax_selected",
@@ -160,11 +237,15 @@ const defaults: Readonly<Record<string, Defaults>> = {
 /** Families that name the activation differently, or have only one. */
 const otherActivations: readonly string[] = [
   "gpt_oss",
+  "openai_privacy_filter",
   "dbrx",
   "switch_transformers",
   "nllb-moe",
   "openmoe",
   "nemotron_h",
+  "deepseek_v4",
+  "glm5_next_text",
+  "minimax_m3_vl_text",
 ];
 
 test("every family is in the table", () => {
@@ -193,6 +274,15 @@ test.each(["mixtral", "minimax", "olmoe", "qwen2_moe", "qwen3_moe", "gpt_oss", "
     expect(family.config(fieldsOf({ num_local_experts: 16 }), 0).numExperts).toBe(16);
   },
 );
+
+test.each(["deepseek_v4", "glm5_next_text"])("%s without a limit has a plain SwiGLU", (modelType) => {
+  const family = families.get(modelType) as Family;
+  for (const limit of [null, 0]) {
+    const config = family.config(fieldsOf({ ...neededFields[modelType], swiglu_limit: limit }), 3);
+    expect(config.activation).toBe("swiglu");
+    expect(config.clamp).toBeUndefined();
+  }
+});
 
 test.each([
   ["silu", "swiglu"],

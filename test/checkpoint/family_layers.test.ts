@@ -66,19 +66,71 @@ describe("the same layer in another directory", () => {
     await expectSame("qwen3_moe", { ...renamed(model, rename), config });
   });
 
-  test("DeepSeekMoE and Ling 2.0 by the names of their own code", async () => {
-    for (const [name, modelType] of [
-      ["deepseek_v2_greedy", "deepseek"],
-      ["bailing_moe_v2", "bailing_moe_v2"],
-    ] as const) {
-      const { config, weights } = await readFamilyModel(name);
-      await expectSame(name, { config: { ...config, model_type: modelType }, weights });
-    }
+  test.each([
+    ["deepseek_v2_greedy", "deepseek"],
+    ["deepseek_v2_greedy", "deepseek_ocr2_text"],
+    ["deepseek_v3", "deepseek_v32"],
+    ["deepseek_v3", "axk1"],
+    ["glm4_moe", "axk2"],
+    ["glm4_moe", "solar_open"],
+    ["mimo_v2_flash", "mimo_v2"],
+    ["bailing_moe_v2", "bailing_moe_v2"],
+    ["bailing_moe_v2", "bailing_moe_linear"],
+    ["bailing_moe_v2", "bailing_hybrid"],
+    ["bailing_moe_v2", "llada2_moe"],
+    ["qwen3_moe", "mellum"],
+    ["qwen3_next", "qwen4_exp_text"],
+    ["qwen3_next", "qwen4_exp"],
+    ["llama4_text_two_experts", "llama4"],
+    ["olmoe", "flex_olmo"],
+  ])("%s as %s", async (name, modelType) => {
+    const { config, weights } = await readFamilyModel(name);
+    const { architectures: _, ...others } = config;
+    await expectSame(name, { config: { ...others, model_type: modelType }, weights });
   });
 
-  test("DeepSeek-V3.2", async () => {
-    const { config, weights } = await readFamilyModel("deepseek_v3");
-    await expectSame("deepseek_v3", { config: { ...config, model_type: "deepseek_v32" }, weights });
+  test.each<[string, (tensor: string) => string]>([
+    ["ernie4_5_moe", (tensor) => tensor.replace("mlp.moe_statics", "mlp.gate.moe_statics")],
+    ["exaone_moe", (tensor) => tensor.replace("mlp.e_score", "mlp.gate.e_score")],
+    [
+      "kimi_linear",
+      (tensor) =>
+        tensor
+          .replace("block_sparse_moe", "mlp")
+          .replace(".w1.", ".gate_proj.")
+          .replace(".w3.", ".up_proj.")
+          .replace(".w2.", ".down_proj."),
+    ],
+    [
+      "hy_v3",
+      (tensor) =>
+        tensor
+          .replace("router.gate", "gate")
+          .replace("expert_bias", "e_score_correction_bias")
+          .replace("shared_mlp", "shared_experts"),
+    ],
+    [
+      "laguna",
+      (tensor) => tensor.replace("experts.e_score", "gate.e_score").replace("shared_expert.", "shared_experts."),
+    ],
+  ])("%s by the names of Transformers 5", async (name, rename) => {
+    await expectSame(name, renamed(await readFamilyModel(name), rename));
+  });
+
+  test("gpt-oss's layer with gate columns before up columns as that of OpenAI's Privacy Filter", async () => {
+    const { config, weights } = await readFamilyModel("gpt_oss");
+    const parted = [...weights].map(([name, tensor]): [string, SafetensorsInput] => {
+      if (!name.includes("gate_up_proj")) return [name, tensor];
+      const columns = tensor.shape.at(-1) as number;
+      const values = tensor.data as Float32Array;
+      const from = (column: number) => ((2 * column) % columns) + (2 * column >= columns ? 1 : 0);
+      const data = values.map((_, index) => values[index - (index % columns) + from(index % columns)] as number);
+      return [name, { ...tensor, data }];
+    });
+    await expectSame("gpt_oss", {
+      config: { ...config, model_type: "openai_privacy_filter" },
+      weights: new Map(parted),
+    });
   });
 
   test("only the text model of Llama 4, and a text_config without a model_type", async () => {
@@ -89,6 +141,24 @@ describe("the same layer in another directory", () => {
       tensor.replace("language_model.", ""),
     );
     await expectSame("llama4_scout", alone);
+  });
+
+  test("MiniMax-M3 by its class or by the whole model's type, and Step 3.7 by the latter", async () => {
+    const { config, weights } = await readFamilyModel("minimax_m3");
+    const { architectures, ...text } = config.text_config as Record<string, unknown>;
+    const typed = [{ architectures, model_type: "mixtral" }, { model_type: "minimax_m3_text" }];
+    for (const text_config of [text, ...typed.map((more) => ({ ...text, ...more }))]) {
+      await expectSame("minimax_m3", { config: { ...config, text_config }, weights });
+    }
+    const step = await readFamilyModel("step3p5_transformers");
+    const { model_type: _, ...untyped } = step.config.text_config as Record<string, unknown>;
+    const files = { config: { ...step.config, text_config: untyped }, weights: step.weights };
+    await expectSame("step3p5_transformers", files);
+  });
+
+  test("dots.llm1 with what its published files say of the score", async () => {
+    const { config, weights } = await readFamilyModel("dots1");
+    await expectSame("dots1", { config: { ...config, scoring_func: "noaux_tc", topk_method: "noaux_tc" }, weights });
   });
 
   test("dequantised weights", async () => {
@@ -160,6 +230,14 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       { moe_latent_size: 8 },
       /moe_latent_size: expected null, as experts on a projection of the tokens are not supported, got 8/,
     ],
+    ["biases", "deepseek_v3", { mlp_bias: true }, /mlp_bias: expected false, got true/],
+    ["biases", "bailing_moe", { use_bias: true }, /use_bias: expected false, got true/],
+    [
+      "the choice's name",
+      "deepseek_v3",
+      { scoring_func: "noaux_tc" },
+      /scoring_func: expected "sigmoid", got "noaux_tc"/,
+    ],
     ["biases", "nemotron_h", { mlp_bias: true }, /mlp_bias: expected false, got true/],
     [
       "another score",
@@ -167,12 +245,76 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       { score_function: "tanh" },
       /score_function: expected one of "softmax", "sigmoid"/,
     ],
+    ["a choice by token ids", "deepseek_v4", { num_hash_layers: 2 }, /num_hash_layers: .*got layer 1, whose experts a/],
+    [
+      "a choice by token ids in Transformers' list",
+      "deepseek_v4_transformers",
+      { mlp_layer_types: ["moe", "hash_moe"] },
+      /mlp_layer_types: expected a layer whose router chooses, got layer 1/,
+    ],
+    [
+      "a softmax",
+      "deepseek_v4",
+      { scoring_func: "softmax" },
+      /scoring_func: expected one of "sqrtsoftplus", "sigmoid"/,
+    ],
+    ["a limited GELU", "deepseek_v4", { hidden_act: "gelu" }, /hidden_act: expected "silu", got "gelu"/],
+    [
+      "a limit after the activation",
+      "step3p5",
+      { swiglu_limits: [0, 7] },
+      /swiglu_limits: expected no limit for layer 1, .*got 7; layers without a limit can be loaded/,
+    ],
+    [
+      "such a limit in the shared expert",
+      "step3p5",
+      { swiglu_limits_shared: [0, 16] },
+      /swiglu_limits_shared: .*got 16/,
+    ],
+    ["Kimi K3's experts", "kimi_linear", { routed_expert_hidden_size: 8 }, /routed_expert_hidden_size: expected null/],
+    ["Kimi K3's activation", "kimi_linear", { hidden_act: "situ" }, /hidden_act: expected one of .*got "situ"/],
+    [
+      "capped logits",
+      "laguna",
+      { moe_router_logit_softcapping: 30 },
+      /moe_router_logit_softcapping: expected 0, got 30/,
+    ],
+    [
+      "weights on the input",
+      "laguna",
+      { moe_apply_router_weight_on_input: true },
+      /moe_apply_router_weight_on_input: expected false, got true/,
+    ],
+    ["a softmax", "afmoe", { score_func: "softmax" }, /score_func: expected "sigmoid", got "softmax"/],
+    ["a softmax", "hy_v3", { moe_router_use_sigmoid: false }, /moe_router_use_sigmoid: expected true, got false/],
+    [
+      "an average with the shared experts",
+      "cohere2_moe",
+      { shared_expert_combination_strategy: undefined },
+      /shared_expert_combination_strategy: expected one of "sum", got "average"/,
+    ],
     ["a list", "qwen2_moe", { mlp_only_layers: 3 }, /mlp_only_layers: expected a list of integers, got 3/],
   ])("%s", async (_what, name, fields, message) => {
     const { config, weights } = await readFamilyModel(name);
     const { layer } = await readFamilyResults(name);
     const files = { config: { ...config, ...fields }, weights };
     await expectRejection(load(files, layer, device()), "BAD_CHECKPOINT", message);
+  });
+
+  test.each([
+    ["gemma4", "gemma4_text"],
+    ["ernie4_5_vl_moe", "ernie4_5_vl_moe_text"],
+    ["longcat_flash", undefined],
+    ["doge", undefined],
+    ["jetmoe", undefined],
+    ["inkling_mm_model", "inkling_text"],
+    ["deepseek_v41", "deepseek_v41_text"],
+    ["hy_v4", undefined],
+  ])("%s, by name and with the reason", async (modelType, text) => {
+    const { weights } = await readFamilyModel("mixtral");
+    const config = { model_type: modelType, ...(text !== undefined && { text_config: { model_type: text } }) };
+    const message = new RegExp(`model_type: "${text ?? modelType}" is not supported, as \\w+`);
+    await expectRejection(load({ config, weights }, 0, device()), "BAD_CHECKPOINT", message);
   });
 
   test("a dense layer of an encoder-decoder model", async () => {
@@ -200,6 +342,19 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     );
   });
 
+  test("a missing bias is reported under the name that goes with the experts that are there", async () => {
+    for (const [name, layer, bias] of [
+      ["exaone_moe", 1, "model\\.layers\\.1\\.mlp\\.e_score_correction_bias"],
+      ["deepseek_v4_transformers", 1, "mlp\\.gate\\.e_score_correction_bias"],
+      ["minimax_m3_transformers", 1, "mlp\\.gate\\.e_score_correction_bias"],
+    ] as const) {
+      const { config, weights } = await readFamilyModel(name);
+      const lacking = new Map([...weights].filter(([tensor]) => !tensor.endsWith("bias")));
+      const message = new RegExp(`expected a tensor ".*${bias}"`);
+      await expectRejection(load({ config, weights: lacking }, layer, device()), "BAD_CHECKPOINT", message);
+    }
+  });
+
   test("a missing tensor of either storage is reported under the authors' name", async () => {
     const { config, weights } = await readFamilyModel("mixtral");
     const lacking = new Map([...stackExperts(weights)].filter(([name]) => !name.endsWith("down_proj")));
@@ -224,12 +379,34 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["qwen2_moe", { decoder_sparse_step: 1, mlp_only_layers: [0, 2] }, [1, 3]],
   ["hunyuan_v1_moe", { moe_layer_num_skipped: 2 }, [2, 3]],
   ["dots1", { first_k_dense_replace: 0 }, [0, 1]],
+  ["glm5_next", { mlp_layer_types: undefined, num_hidden_layers: 5 }, [3, 4]],
   ["glm4_moe_lite", {}, [1]],
   ["glm4_moe_lite", { mlp_layer_types: undefined }, [1]],
   ["bailing_moe_v2", {}, [1]],
+  ["mimo_v2_flash", {}, [1]],
+  ["mimo_v2_flash", { moe_layer_freq: undefined, num_hidden_layers: 3 }, [1, 2]],
+  ["mistral4", {}, [0, 1]],
+  ["afmoe", { num_dense_layers: undefined, num_hidden_layers: 3 }, [1, 2]],
+  ["exaone_moe", {}, [1]],
+  ["exaone_moe", { is_moe_layer: undefined, num_hidden_layers: 3 }, [1, 2]],
+  ["hy_v3", { first_k_dense_replace: undefined }, [1]],
+  ["hy_v3", { mlp_layer_types: ["sparse", "dense"] }, [0]],
+  ["kimi_linear", { moe_layer_freq: 2, num_hidden_layers: 6 }, [2, 4]],
+  ["laguna", {}, [1]],
+  ["laguna", { mlp_layer_types: undefined, mlp_only_layers: [1] }, [0]],
+  ["step3p5", {}, [1]],
+  ["step3p5", { moe_layers_enum: [0] }, [0]],
+  ["step3p5", { moe_layers_enum: undefined, num_hidden_layers: 5 }, [3, 4]],
+  ["minimax_m3", {}, [1]],
+  ["minimax_m3", { moe_layer_freq: undefined }, [0, 1]],
+  ["cohere2_moe", {}, [1]],
+  ["cohere2_moe", { mlp_layer_types: ["sparse", "dense"] }, [0]],
+  ["klear", {}, [1]],
+  ["qwen3_moe", { mlp_layer_types: ["dense", "sparse", "dense", "sparse"] }, [1, 3]],
   ["lfm2_moe", { num_dense_layers: undefined, num_hidden_layers: 4 }, [2, 3]],
   ["granitemoehybrid", { num_local_experts: 0 }, []],
   ["nemotron_h", {}, [1, 3]],
+  ["nemotron_h", { layer_types: ["linear_attention", "moe", "full_attention", "mlp"] }, [1]],
   ["nemotron_h", { hybrid_override_pattern: undefined, layers_block_type: ["moe", "mlp", "mamba"] }, [0]],
   ["switch_transformers", {}, [1, 3, 5, 7, 9]],
   ["switch_transformers", { num_decoder_layers: null }, [1, 3, 5, 7, 9, 11]],
@@ -241,8 +418,9 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["nllb_moe", { encoder_sparse_step: 2 }, [1, 3, 7]],
 ])("layers with experts: %s with %o", async (name, fields, sparse) => {
   const { config } = await readFamilyModel(name);
-  const configFields = new ConfigFields("config.json", { ...config, ...fields });
-  const family = families.get(config.model_type as string) as Family;
+  const text = (config.text_config ?? config) as Record<string, unknown>;
+  const configFields = new ConfigFields("config.json", { ...text, ...fields });
+  const family = families.get((text.model_type ?? "minimax_m3_vl_text") as string) as Family;
   const all = Array.from({ length: family.layerCount(configFields) }, (_, layer) => layer);
   expect(all.filter((layer) => family.hasExperts?.(configFields, layer))).toEqual(sparse);
 });

@@ -34,6 +34,18 @@ def swiglu(gate, up):
     return gate * sigmoid(gate) * up
 
 
+def clamped_swiglu(alpha, limit, offset):
+    """gpt-oss's, and with 1 and 0 DeepSeek-V4's."""
+    def activate(gate, up):
+        gate = np.minimum(gate, limit)
+        return gate * sigmoid(alpha * gate) * (np.clip(up, -limit, limit) + offset)
+    return activate
+
+
+def squared_relu(_gate, up):
+    return np.maximum(up, 0) ** 2
+
+
 def largest(keys, count):
     """Indices, largest first; None if two keys that count are too close to each other."""
     order = np.argsort(-keys, axis=-1)[:, : count + 1]
@@ -64,25 +76,46 @@ def over_chosen(logits, _bias, _config):
 
 
 def by_sigmoid(logits, bias, config, epsilon=1e-20):
-    """DeepSeek-V3: chosen by sigmoid plus bias, from the groups with the largest sums of two."""
-    scores = sigmoid(logits)
+    """DeepSeek-V3 under its own names."""
+    return by_scores(sigmoid, config.get("n_group") or 1, config.get("topk_group") or 1, config.get("norm_topk_prob", True),
+                     config.get("routed_scaling_factor", 1), epsilon)(logits, bias, config)
+
+
+def by_scores(score, groups=1, top=1, normalize=True, scale=1, epsilon=1e-20):
+    """DeepSeek-V3: chosen by score plus bias, from the groups with the largest sums of two."""
+    return lambda logits, bias, _config: chosen(score(logits), bias, groups, top, normalize, scale, epsilon)
+
+
+def chosen(scores, bias, groups, top, normalize, scale, epsilon):
     keys = scores + bias
-    groups, top = config.get("n_group") or 1, config.get("topk_group") or 1
     if groups > 1:
         grouped = keys.reshape(len(keys), groups, -1)
-        chosen = largest(np.sort(grouped, -1)[..., -2:].sum(-1), top)
-        if chosen is None:
+        best = largest(np.sort(grouped, -1)[..., -2:].sum(-1), top)
+        if best is None:
             return None
         mask = np.zeros((len(keys), groups), bool)
-        np.put_along_axis(mask, chosen, True, 1)
+        np.put_along_axis(mask, best, True, 1)
         keys = np.where(np.repeat(mask, grouped.shape[2], 1), keys, -np.inf)
     ids = largest(keys, K)
     if ids is None:
         return None
     weights = np.take_along_axis(scores, ids, 1)
-    if config.get("norm_topk_prob", True):
+    if normalize:
         weights = weights / (weights.sum(1, keepdims=True) + epsilon)
-    return ids, weights * config.get("routed_scaling_factor", 1)
+    return ids, weights * scale
+
+
+def sqrt_softplus(x):
+    return np.sqrt(np.log1p(np.exp(x)))
+
+
+def sigmoid_by_logit(logits, _bias, _config):
+    """Command A+: chosen by logit, weighted by renormalised sigmoids."""
+    ids = largest(logits, K)
+    if ids is None:
+        return None
+    weights = sigmoid(np.take_along_axis(logits, ids, 1))
+    return ids, weights / weights.sum(1, keepdims=True)
 
 
 def lfm2(logits, bias, config):
@@ -115,6 +148,17 @@ def granite_stacks(experts, block):
             f"{block}.output_linear.weight": names[f"{block}.experts.down_proj"]}
 
 
+def three_stacks(experts, block):
+    """Step 3.5: a tensor for each role."""
+    return {f"{block}.{role}_proj.weight": np.stack([expert[role] for expert in experts]) for role in ("gate", "up", "down")}
+
+
+def aria_stacks(experts, block):
+    names = stacked(experts, block, inputs_first=True)
+    return {f"{block}.experts.fc1.weight": names[f"{block}.experts.gate_up_proj"],
+            f"{block}.experts.fc2.weight": names[f"{block}.experts.down_proj"]}
+
+
 def matrices(random, width, gated=True):
     shapes = {"gate": (width, H), "up": (width, H), "down": (H, width)}
     drawn = {role: random.normal(0, shape[1] ** -0.5, shape).astype(np.float32) for role, shape in shapes.items()}
@@ -122,8 +166,13 @@ def matrices(random, width, gated=True):
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, gated=True, index=1, text=False):
-    """A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors."""
+          shared_gate=None, residual=None, gated=True, activate=swiglu, index=1, text=False):
+    """
+    A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
+    `residual` is the prefix of a biased softmax over the routed and the shared experts.
+    """
+    activate = activate if gated else squared_relu
+
     def build(random):
         tensors = {}
         weights = random.normal(0, 1.5 * H**-0.5, (E, H)).astype(np.float32)
@@ -139,12 +188,13 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             tensors |= shared(common)
         if shared_gate:
             tensors[f"{block}.{shared_gate}"] = random.normal(0, H**-0.5, (1, H)).astype(np.float32)
+        if residual:
+            tensors[f"{block}.{residual}.weight"] = random.normal(0, H**-0.5, (2, H)).astype(np.float32)
+            tensors[f"{block}.{residual}.bias"] = random.normal(0, 0.5, 2).astype(np.float32)
 
         def run(expert, x):
             wide = {role: matrix.astype(np.float64) for role, matrix in expert.items()}
-            inner = x @ wide["up"].T
-            inner = swiglu(x @ wide["gate"].T, inner) if gated else np.maximum(inner, 0) ** 2
-            return inner @ wide["down"].T
+            return activate(x @ wide["gate"].T if gated else None, x @ wide["up"].T) @ wide["down"].T
 
         for _ in range(10_000):
             x = random.normal(0, 1, (T, H)).astype(np.float32)
@@ -157,10 +207,14 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         ids, factors = routed
         output = np.stack([sum(factor * run(experts[expert], row) for expert, factor in zip(*each))
                            for row, *each in zip(rows, ids, factors)])
-        if common:
+        if residual:
+            weight, offset = (tensors[f"{block}.{residual}.{kind}"].astype(np.float64) for kind in ("weight", "bias"))
+            share = softmax(rows @ weight.T + offset)
+            output = share[:, :1] * output + share[:, 1:] * run(common, rows)
+        elif common:
             added = run(common, rows)
             output += sigmoid(rows @ tensors[f"{block}.{shared_gate}"].astype(np.float64).T) * added if shared_gate else added
-        whole = {"model_type": text, "text_config": config} if text else config
+        whole = {**({"model_type": text} if isinstance(text, str) else text), "text_config": config} if text else config
         results = {"x": x[None], "ids": ids.astype(np.int32), "weights": factors, "output": output[None]}
         return whole, tensors, results, index
     return build
@@ -171,9 +225,20 @@ def modules(block, names=SPLIT):
                            for role, name in zip(("gate", "up", "down"), names) if role in expert}
 
 
+def fused(prefix, gate_up, down):
+    return lambda expert: {f"{prefix}.{gate_up}.weight": np.concatenate([expert["gate"], expert["up"]]),
+                           f"{prefix}.{down}.weight": expert["down"]}
+
+
 def granite_shared(prefix):
-    return lambda expert: {f"{prefix}.input_linear.weight": np.concatenate([expert["gate"], expert["up"]]),
-                           f"{prefix}.output_linear.weight": expert["down"]}
+    return fused(prefix, "input_linear", "output_linear")
+
+
+MIXTRAL = ("w1", "w3", "w2")
+
+
+def mixtral_names(experts, block):
+    return one_by_one(experts, block, MIXTRAL)
 
 
 common = {"hidden_size": H, "num_hidden_layers": 2, "num_experts_per_tok": K, "hidden_act": "silu"}
@@ -182,6 +247,16 @@ deepseek = common | {"n_routed_experts": E, "moe_intermediate_size": I, "interme
                      "n_group": 1, "topk_group": 1, "norm_topk_prob": True, "routed_scaling_factor": 1.8}
 bailing = qwen | {"model_type": "bailing_moe", "num_shared_experts": 2, "first_k_dense_replace": 1, "norm_topk_prob": True}
 granite = common | {"num_local_experts": E, "intermediate_size": I, "shared_intermediate_size": 14}
+
+step = {"model_type": "step3p5", "hidden_size": H, "num_hidden_layers": 2, "moe_num_experts": E, "moe_top_k": K,
+        "moe_intermediate_size": I, "share_expert_dim": 14, "moe_layers_enum": "1", "moe_router_activation": "sigmoid",
+        "moe_router_scaling_factor": 3.0, "norm_expert_weight": True, "use_moe_router_bias": True, "swiglu_limits": [7.0, 0.0],
+        "swiglu_limits_shared": [16.0, 0.0]}
+minimax_m3 = {"hidden_size": H, "num_hidden_layers": 2, "num_experts_per_tok": K, "num_local_experts": E, "intermediate_size": I,
+              "dense_intermediate_size": 30, "shared_intermediate_size": 14, "routed_scaling_factor": 2.0, "swiglu_alpha": 1.702,
+              "swiglu_limit": 0.8}
+deepseek_v4 = common | {"model_type": "deepseek_v4", "n_routed_experts": E, "n_shared_experts": 1, "moe_intermediate_size": I,
+                        "routed_scaling_factor": 1.5, "swiglu_limit": 0.7}
 
 
 def glm(config, block="model.layers.1.mlp", **more):
@@ -207,6 +282,8 @@ cases = {
                      text="glm4v_moe"),
     "glm4_moe_lite": glm(deepseek | {"model_type": "glm4_moe_lite", "mlp_layer_types": ["dense", "sparse"]}),
     "glm_moe_dsa": glm(deepseek | {"model_type": "glm_moe_dsa", "first_k_dense_replace": 1}, store=stacked),
+    "glm5_next": glm(deepseek | {"model_type": "glm5_next_text", "mlp_layer_types": ["dense", "sparse"], "swiglu_limit": 0.7},
+                     "model.language_model.layers.1.mlp", text="glm5_next", activate=clamped_swiglu(1, 0.7, 0)),
     "dots1": glm(deepseek | {"model_type": "dots1", "first_k_dense_replace": 1, "norm_topk_prob": False}),
     # BailingMoeSparseMoeBlock
     "bailing_moe": layer(bailing, "model.layers.1.mlp", by_softmax, shared=modules("model.layers.1.mlp.shared_experts"),
@@ -241,6 +318,100 @@ cases = {
                   "moe_shared_expert_intermediate_size": 21, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "mlp_bias": False},
         "backbone.layers.3.mixer", by_sigmoid, bias="gate.e_score_correction_bias", index=3, gated=False,
         shared=modules("backbone.layers.3.mixer.shared_experts"), shared_width=21),
+    # AfmoeMoE, and with groups Arcee's own class
+    "afmoe": layer(
+        qwen | {"model_type": "afmoe", "num_dense_layers": 1, "num_shared_experts": 2, "score_func": "sigmoid", "route_norm": True,
+                "route_scale": 2.826, "n_group": 2, "topk_group": 1},
+        "model.layers.1.mlp", by_scores(sigmoid, groups=2, top=1, scale=2.826), router="router.gate.weight", bias="expert_bias",
+        shared=modules("model.layers.1.mlp.shared_experts"), shared_width=2 * I),
+    # ExaoneMoeSparseMoEBlock
+    "exaone_moe": layer(
+        qwen | {"model_type": "exaone_moe", "is_moe_layer": [False, True], "num_shared_experts": 1, "scoring_func": "sigmoid",
+                "topk_method": "noaux_tc", "n_group": 1, "topk_group": 1, "norm_topk_prob": True, "routed_scaling_factor": 2.5},
+        "model.layers.1.mlp", by_scores(sigmoid, scale=2.5), bias="e_score_correction_bias",
+        shared=modules("model.layers.1.mlp.shared_experts"), shared_width=I),
+    # HYV3MoE
+    "hy_v3": layer(
+        qwen | {"model_type": "hy_v3", "first_k_dense_replace": 1, "num_shared_experts": 1, "route_norm": True,
+                "moe_router_use_sigmoid": True, "moe_router_enable_expert_bias": True, "router_scaling_factor": 2.826},
+        "model.layers.1.mlp", by_scores(sigmoid, scale=2.826), router="router.gate.weight", bias="expert_bias",
+        shared=modules("model.layers.1.mlp.shared_mlp"), shared_width=I),
+    # KimiSparseMoeBlock of modeling_kimi.py
+    "kimi_linear": layer(
+        {"model_type": "kimi_linear", "hidden_size": H, "num_hidden_layers": 2, "hidden_act": "silu", "num_experts": E,
+         "num_experts_per_token": K, "moe_intermediate_size": I, "intermediate_size": 30, "num_shared_experts": 1,
+         "first_k_dense_replace": 1, "moe_layer_freq": 1, "moe_router_activation_func": "sigmoid", "moe_renormalize": True,
+         "use_grouped_topk": True, "num_expert_group": 2, "topk_group": 1, "routed_scaling_factor": 2.446},
+        "model.layers.1.block_sparse_moe", by_scores(sigmoid, groups=2, top=1, scale=2.446), bias="gate.e_score_correction_bias",
+        store=mixtral_names, shared=modules("model.layers.1.block_sparse_moe.shared_experts"), shared_width=I),
+    # LagunaSparseMoeBlock
+    "laguna": layer(
+        qwen | {"model_type": "laguna", "mlp_layer_types": ["dense", "sparse"], "shared_expert_intermediate_size": 14,
+                "moe_routed_scaling_factor": 2.5, "moe_apply_router_weight_on_input": False, "moe_router_logit_softcapping": 0.0},
+        "model.layers.1.mlp", by_scores(sigmoid, scale=2.5, epsilon=0), bias="experts.e_score_correction_bias",
+        shared=modules("model.layers.1.mlp.shared_expert"), shared_width=14),
+    # Step3p7SparseMoeBlock, under the names of published files and under its own
+    "step3p5": layer(step, "model.layers.1.moe", by_scores(sigmoid, scale=3), bias="router_bias", store=three_stacks,
+                     shared=modules("model.layers.1.share_expert"), shared_width=14),
+    "step3p5_transformers": layer(
+        common | {"model_type": "step3p5", "mlp_layer_types": ["dense", "sparse"], "n_routed_experts": E, "moe_intermediate_size": I,
+                  "share_expert_dim": 14, "moe_router_scaling_factor": 3.0},
+        "model.language_model.layers.1.mlp", by_scores(sigmoid, scale=3), bias="gate.e_score_correction_bias", store=stacked,
+        shared=modules("model.language_model.layers.1.mlp.shared_experts"), shared_width=14, text="step3p7"),
+    # MiniMaxM3VLSparseMoeBlock, likewise
+    "minimax_m3": layer(
+        minimax_m3 | {"hidden_act": "swigluoai", "architectures": ["MiniMaxM3SparseForCausalLM"], "moe_layer_freq": [0, 1],
+                      "n_shared_experts": 1, "scoring_func": "sigmoid", "use_routing_bias": True},
+        "language_model.model.layers.1.block_sparse_moe", by_scores(sigmoid, scale=2, epsilon=0), bias="e_score_correction_bias",
+        store=mixtral_names, shared=modules("language_model.model.layers.1.block_sparse_moe.shared_experts"), shared_width=14,
+        activate=clamped_swiglu(1.702, 0.8, 1), text="minimax_m3_vl"),
+    "minimax_m3_transformers": layer(
+        minimax_m3 | {"model_type": "minimax_m3_vl_text", "hidden_act": "silu", "mlp_layer_types": ["dense", "sparse"]},
+        "model.language_model.layers.1.mlp", by_scores(sigmoid, scale=2, epsilon=0), bias="gate.e_score_correction_bias",
+        store=stacked, shared=fused("model.language_model.layers.1.mlp.shared_experts", "gate_up_proj", "down_proj"),
+        shared_width=14, activate=clamped_swiglu(1.702, 0.8, 1), text="minimax_m3_vl"),
+    # DeepseekV4SparseMoeBlock, likewise
+    "deepseek_v4": layer(
+        deepseek_v4 | {"num_hash_layers": 1, "topk_method": "noaux_tc", "scoring_func": "sqrtsoftplus", "norm_topk_prob": True},
+        "layers.1.ffn", by_scores(sqrt_softplus, scale=1.5), bias="gate.bias", store=mixtral_names,
+        shared=modules("layers.1.ffn.shared_experts", MIXTRAL), shared_width=I, activate=clamped_swiglu(1, 0.7, 0)),
+    "deepseek_v4_transformers": layer(
+        deepseek_v4 | {"mlp_layer_types": ["hash_moe", "moe"]}, "model.layers.1.mlp", by_scores(sqrt_softplus, scale=1.5),
+        bias="gate.e_score_correction_bias", store=stacked, shared=modules("model.layers.1.mlp.shared_experts"), shared_width=I,
+        activate=clamped_swiglu(1, 0.7, 0)),
+    # Mistral4MoE
+    "mistral4": layer(
+        deepseek | {"model_type": "mistral4", "first_k_dense_replace": 0, "n_shared_experts": 1, "n_group": 2, "topk_group": 1},
+        "language_model.model.layers.0.mlp", by_scores(softmax, groups=2, top=1, scale=1.8), index=0, text="mistral3",
+        shared=modules("language_model.model.layers.0.mlp.shared_experts"), shared_width=I),
+    # MiMoV2FlashSparseMoeBlock
+    "mimo_v2_flash": layer(
+        deepseek | {"model_type": "mimo_v2_flash", "moe_layer_freq": [0, 1], "n_shared_experts": None, "scoring_func": "sigmoid",
+                    "topk_method": "noaux_tc", "routed_scaling_factor": None},
+        "model.layers.1.mlp", by_scores(sigmoid), bias="gate.e_score_correction_bias"),
+    # AriaTextMoELayer
+    "aria": layer(
+        {"model_type": "aria_text", "hidden_size": H, "num_hidden_layers": 2, "intermediate_size": I, "moe_num_experts": E,
+         "moe_topk": K, "moe_num_shared_experts": 2},
+        "language_model.model.layers.1.mlp", over_chosen, router="router.weight", store=aria_stacks, text="aria",
+        shared=modules("language_model.model.layers.1.mlp.shared_experts"), shared_width=2 * I),
+    # Cohere2MoeSparseMoeBlock
+    "cohere2_moe": layer(
+        common | {"model_type": "cohere2_moe", "first_k_dense_replace": 1, "num_experts": E, "intermediate_size": I,
+                  "num_shared_experts": 2, "shared_expert_combination_strategy": "sum", "expert_selection_fn": "sigmoid",
+                  "norm_topk_prob": True},
+        "model.layers.1.mlp", sigmoid_by_logit, shared=modules("model.layers.1.mlp.shared_experts"), shared_width=2 * I),
+    "cohere2_moe_softmax": layer(
+        common | {"model_type": "cohere2_moe", "num_experts": E, "intermediate_size": I, "expert_selection_fn": "softmax"},
+        "model.layers.1.mlp", over_chosen, store=stacked),
+    # KlearSparseMoeBlock of modeling_klear.py
+    "klear": layer(
+        qwen | {"model_type": "Klear", "decoder_sparse_step": 1, "mlp_only_layers": [0], "n_shared_experts": 2, "norm_topk_prob": True},
+        "model.layers.1.mlp", by_scores(sigmoid, epsilon=0), bias="expert_bias", residual="coefficient",
+        shared=modules("model.layers.1.mlp.shared_experts"), shared_width=2 * I),
+    # GraniteMoeSWAMoE, as Transformers 5 names and stacks its tensors
+    "granitemoe_swa": layer(granite | {"model_type": "granitemoe_swa", "shared_intermediate_size": 0},
+                            "model.layers.1.block_sparse_moe", over_chosen, router="router.weight", store=stacked),
 }
 
 dtypes = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np.int32): "I32"}

@@ -12,13 +12,14 @@ const scoreFunctions = new Map([
  * experts. Version 2, whose `score_function` is a sigmoid, is DeepSeek-V3's formula under other names: experts are chosen by
  * score plus bias from the groups whose two best have the largest sum, and weighted by their scores.
  */
-function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid"): Family {
+function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" | undefined): Family {
   const isSigmoid = (fields: ConfigFields) => fields.choice("score_function", scoreFunction, scoreFunctions);
   return {
     modelType,
     layerCount: layerCount(undefined),
     hasExperts: (fields, layer) => layer >= fields.integer("first_k_dense_replace", 0, { minimum: 0 }),
     config: (fields) => {
+      fields.require("use_bias", false);
       if (!isSigmoid(fields)) {
         fields.require("routed_scaling_factor", 1);
         fields.require("n_group", 1);
@@ -50,6 +51,13 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid"):
 
 export const bailingMoe = bailingFamily("bailing_moe", "softmax");
 export const bailingMoeV2 = bailingFamily("bailing_moe_v2", "sigmoid");
+
+/** Ring-linear, and Ling and Ring 2.5, whose attention differs. */
+export const bailingMoeLinear = bailingFamily("bailing_moe_linear", undefined);
+export const bailingHybrid = bailingFamily("bailing_hybrid", undefined);
+
+/** LLaDA 2, a diffusion model with Ling 2.0's layers: modeling_llada2_moe.py. */
+export const llada2Moe = bailingFamily("llada2_moe", undefined);
 
 function sharedCount(fields: ConfigFields): number {
   return fields.integer("num_shared_experts", 0, { minimum: 0 });

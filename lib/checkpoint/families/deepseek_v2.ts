@@ -1,7 +1,7 @@
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { Groups } from "../../operators/routing/gating_options.js";
 import type { ConfigFields } from "../config_fields.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, isListedSparse, layerCount } from "./family.js";
 
 /** Where a `topk_method` looks for a token's experts: among all of them, or in the best groups. */
 const methods: ReadonlyMap<string, "all" | "groups"> = new Map([
@@ -43,8 +43,18 @@ export const deepseekV2: Family = {
 /** DeepSeekMoE, the first of the family: DeepseekConfig of its own code. */
 export const deepseek: Family = { ...deepseekV2, modelType: "deepseek" };
 
-/** The first layers are dense; after them, every `moe_layer_freq`-th layer has experts. */
+/** The text model of DeepSeek-OCR-2: DeepseekOcr2TextConfig. */
+export const deepseekOcr2: Family = { ...deepseekV2, modelType: "deepseek_ocr2_text" };
+
+/**
+ * The first layers are dense; after them, every `moe_layer_freq`-th layer has experts. A list in this field, or
+ * `mlp_layer_types`, says it for each layer.
+ */
 export function isSparseDeepseekLayer(fields: ConfigFields, layer: number, firstSparse: number): boolean {
+  const listed = isListedSparse(fields, layer);
+  if (listed !== undefined) return listed;
+  const frequency = fields.value("moe_layer_freq");
+  if (Array.isArray(frequency)) return frequency[layer] === 1;
   const first = fields.integer("first_k_dense_replace", firstSparse, { minimum: 0 });
   return layer >= first && layer % fields.integer("moe_layer_freq", 1) === 0;
 }

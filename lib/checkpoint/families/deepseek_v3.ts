@@ -1,5 +1,5 @@
 import { isSparseDeepseekLayer, readGroups, sharedExperts, sharedTensors } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
+import { blockTensors, type Family, gatedActivation, layerCount, limitedActivation } from "./family.js";
 
 /** The defaults by which the families of DeepSeek-V3's formula differ. */
 interface Defaults {
@@ -13,6 +13,11 @@ interface Defaults {
   readonly scale: number;
   readonly topK?: number;
   readonly normalize?: boolean;
+  readonly sharedExperts?: number;
+  /** What `scoring_func` may say instead of `sigmoid`. */
+  readonly scoring?: string;
+  /** Of `swiglu_limit`, for families that have one. */
+  readonly limit?: number;
 }
 
 /**
@@ -21,18 +26,15 @@ interface Defaults {
  * other groups are masked with minus infinity, as in DeepSeek's code. Transformers masks them with 0, so it may choose
  * others when every key in a token's groups is negative.
  */
-function deepseekV3Family(modelType: string, defaults: Defaults): Family {
+function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...defaults }: Defaults): Family {
   return {
     modelType,
     layerCount: layerCount(defaults.layers),
-    hasExperts: (fields, layer) => {
-      const types = fields.value("mlp_layer_types");
-      if (Array.isArray(types)) return types[layer] === "sparse";
-      return isSparseDeepseekLayer(fields, layer, defaults.firstSparse);
-    },
+    hasExperts: (fields, layer) => isSparseDeepseekLayer(fields, layer, defaults.firstSparse),
     config: (fields) => {
-      fields.require("scoring_func", "sigmoid");
+      if (fields.value("scoring_func") !== defaults.scoring) fields.require("scoring_func", "sigmoid");
       fields.require("topk_method", "noaux_tc");
+      fields.require("mlp_bias", false);
       const intermediateSize = fields.integer("moe_intermediate_size", defaults.intermediateSize);
       const groups = readGroups(fields, "top2_sum", defaults.numGroups, defaults.topGroups);
       return {
@@ -44,14 +46,16 @@ function deepseekV3Family(modelType: string, defaults: Defaults): Family {
         ...(groups.count > 1 && { groups }),
         normalize: fields.boolean("norm_topk_prob", defaults.normalize ?? true),
         scale: fields.number("routed_scaling_factor", defaults.scale),
-        activation: gatedActivation(fields),
-        ...sharedExperts(fields, intermediateSize, 1),
+        ...(defaults.limit === undefined
+          ? { activation: gatedActivation(fields) }
+          : limitedActivation(fields, defaults.limit)),
+        ...sharedExperts(fields, intermediateSize, shared),
       };
     },
     tensors: (prefix, fields) =>
       blockTensors(`${prefix}.mlp`, {
         selectionBias: { name: `${prefix}.mlp.gate.e_score_correction_bias` },
-        ...sharedTensors(prefix, fields, 1),
+        ...sharedTensors(prefix, fields, shared),
       }),
   };
 }
@@ -116,7 +120,19 @@ export const glmMoeDsa = deepseekV3Family("glm_moe_dsa", {
   scale: 2.5,
 });
 
-/** dots.llm1: Dots1Config. */
+/** The text model of GLM-5-Next: Glm5NextTextConfig, whose experts are limited as DeepSeek-V4's. */
+export const glm5Next = deepseekV3Family("glm5_next_text", {
+  ...oneGroup,
+  layers: 45,
+  firstSparse: 3,
+  hiddenSize: 4096,
+  intermediateSize: 2048,
+  numExperts: 288,
+  scale: 2.5,
+  limit: 10,
+});
+
+/** dots.llm1: Dots1Config. Its published files have the name of the choice where others have that of the score. */
 export const dots1 = deepseekV3Family("dots1", {
   ...oneGroup,
   layers: 62,
@@ -126,5 +142,45 @@ export const dots1 = deepseekV3Family("dots1", {
   numExperts: 128,
   topK: 6,
   normalize: false,
+  scoring: "noaux_tc",
   scale: 1,
+});
+
+/** Solar Open: SolarOpenConfig, without dense layers. */
+export const solarOpen = deepseekV3Family("solar_open", {
+  ...glm4Defaults,
+  layers: 48,
+  firstSparse: 0,
+  intermediateSize: 1280,
+});
+
+const mimoDefaults: Defaults = {
+  ...oneGroup,
+  layers: 48,
+  firstSparse: 1,
+  hiddenSize: 4096,
+  intermediateSize: 2048,
+  numExperts: 256,
+  scale: 1,
+  sharedExperts: 0,
+};
+
+/** MiMo-V2-Flash: MiMoV2FlashConfig, without a shared expert. */
+export const mimoV2Flash = deepseekV3Family("mimo_v2_flash", mimoDefaults);
+
+/** Later models of MiMo-V2, whose attention differs. */
+export const mimoV2 = deepseekV3Family("mimo_v2", mimoDefaults);
+
+/** A.X K1: AXK1Config. */
+export const axk1 = deepseekV3Family("axk1", { ...deepseekV3Defaults, firstSparse: 1, numExperts: 192 });
+
+/** A.X K2: AXK2Config. */
+export const axk2 = deepseekV3Family("axk2", {
+  ...oneGroup,
+  layers: 48,
+  firstSparse: 1,
+  hiddenSize: 2048,
+  intermediateSize: 512,
+  numExperts: 128,
+  scale: 2.5,
 });

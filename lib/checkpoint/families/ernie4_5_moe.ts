@@ -32,10 +32,14 @@ export const ernie45Moe: Family = {
   tensors: (prefix, fields) => {
     const biases = fields.boolean("use_bias", false);
     const shared = fields.integer("moe_num_shared_experts", 2, { minimum: 0 }) > 0;
-    const more = {
-      selectionBias: { name: `${prefix}.mlp.moe_statics.e_score_correction_bias` },
-      ...(shared && { shared: gatedExpert(`${prefix}.mlp.shared_experts`, undefined, biases) }),
-    };
-    return blockTensors(`${prefix}.mlp`, more, biases);
+    const block = `${prefix}.mlp`;
+    // The published files have the first name, the classes of Transformers 5 the second.
+    return [block, `${block}.gate`].flatMap((owner) => {
+      const more = {
+        selectionBias: { name: `${owner}.moe_statics.e_score_correction_bias` },
+        ...(shared && { shared: gatedExpert(`${block}.shared_experts`, undefined, biases) }),
+      };
+      return blockTensors(block, more, biases);
+    });
   },
 };

@@ -1,7 +1,9 @@
-import type { Activation } from "../../core/activation.js";
+import type { Activation, ClampOptions } from "../../core/activation.js";
+import { describe } from "../../core/errors.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import type { Orient } from "../../layer/weights/weight_layout.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 import type { LayerTensorNames } from "../tensor_names.js";
@@ -41,6 +43,19 @@ export function layerCount(fallback: number | undefined, field = "num_hidden_lay
   return (fields) => fields.integer(field, fallback, { maximum: maximumLayers });
 }
 
+/** Whether `mlp_layer_types` says that a layer has experts; undefined if there is no such list. */
+export function isListedSparse(fields: ConfigFields, layer: number): boolean | undefined {
+  const types = fields.value("mlp_layer_types");
+  return Array.isArray(types) ? types[layer] === "sparse" : undefined;
+}
+
+/** Refuses a field that says how wide the tokens are on which experts work, if they are not the model's. */
+export function refuseLatentTokens(fields: ConfigFields, field: string): void {
+  if (!fields.has(field)) return;
+  const problem = "expected null, as experts on a projection of the tokens are not supported";
+  throw badCheckpoint(fields.path, `${field}: ${problem}, got ${describe(fields.value(field))}`);
+}
+
 /** Transformers' activation names for experts that compute down(act(up x)). */
 const plainActivations: ReadonlyMap<string, Activation> = new Map([
   ["relu", "relu"],
@@ -69,6 +84,17 @@ export function plainActivation(fields: ConfigFields, field: string, fallback = 
 
 export function gatedActivation(fields: ConfigFields, field = "hidden_act"): Activation {
   return fields.choice(field, "silu", gatedActivations);
+}
+
+/** A gated activation whose inputs `swiglu_limit` clamps, if it is more than 0: DeepSeek-V4's. */
+export function limitedActivation(
+  fields: ConfigFields,
+  fallback: number,
+): { activation: Activation; clamp?: ClampOptions } {
+  const limit = fields.isNull("swiglu_limit") ? 0 : fields.number("swiglu_limit", fallback);
+  if (limit <= 0) return { activation: gatedActivation(fields) };
+  fields.require("hidden_act", "silu");
+  return { activation: "swiglu_clamped", clamp: { alpha: 1, limit, offset: 0 } };
 }
 
 /** The matrices, and optionally biases, of a gated expert whose tensor names begin with `expert`. */

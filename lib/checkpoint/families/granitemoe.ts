@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import { type Family, fusedExpert, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import { type Family, fusedExpert, gatedActivation, gatedExpert, layerCount, stackedExperts } from "./family.js";
 
 /**
  * Granite 3 and 4: GraniteMoeConfig and GraniteMoeMoE of Transformers. Softmax over the chosen; stacked experts; in some
@@ -29,14 +29,15 @@ function graniteFamily(modelType: string, sharedWidth: number | undefined): Fami
       const block = `${prefix}.block_sparse_moe`;
       const stack = (name: string) => ({ name: `${block}.${name}.weight`, stacked: "dim0" }) as const;
       const linear = (name: string) => ({ name: `${prefix}.shared_mlp.${name}.weight` });
-      const others = {
-        router: { name: `${block}.router.layer.weight` },
+      const others = (router: string) => ({
+        router: { name: `${block}.${router}.weight` },
         ...(widthOf(fields) > 0 && { shared: fusedExpert(linear("input_linear"), linear("output_linear")) }),
-      };
-      // vLLM gives single experts Mixtral's names, under which it also reads quantised ones.
+      });
+      // vLLM gives single experts Mixtral's names, under which it also reads quantised ones; the last are Transformers 5's.
       return [
-        { experts: fusedExpert(stack("input_linear"), stack("output_linear")), ...others },
-        { experts: gatedExpert(`${block}.experts.{e}`, ["w1", "w3", "w2"]), ...others },
+        { experts: fusedExpert(stack("input_linear"), stack("output_linear")), ...others("router.layer") },
+        { experts: gatedExpert(`${block}.experts.{e}`, ["w1", "w3", "w2"]), ...others("router.layer") },
+        { experts: stackedExperts(`${block}.experts`), ...others("router") },
       ];
     },
   };
@@ -46,6 +47,9 @@ export const graniteMoe = graniteFamily("granitemoe", undefined);
 
 /** GraniteMoeSharedConfig. */
 export const graniteMoeShared = graniteFamily("granitemoeshared", 0);
+
+/** GraniteMoeSWAConfig, whose attention alone differs. */
+export const graniteMoeSwa = graniteFamily("granitemoe_swa", 0);
 
 /** Granite 4.0: GraniteMoeHybridConfig. */
 export const graniteMoeHybrid = graniteFamily("granitemoehybrid", 1024);

@@ -1,9 +1,7 @@
-import { describe } from "../../core/errors.js";
-import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors } from "../locate.js";
 import { readGroups } from "./deepseek_v2.js";
-import { type Family, layerCount, maximumLayers, plainActivation } from "./family.js";
+import { type Family, layerCount, maximumLayers, plainActivation, refuseLatentTokens } from "./family.js";
 
 /**
  * Nemotron 3: NemotronHConfig and NemotronHMoE of Transformers. DeepSeek-V3's routing over experts without a gate, and a
@@ -14,10 +12,7 @@ export const nemotronH: Family = {
   layerCount: (fields) => blocks(fields)?.length ?? layerCount(undefined)(fields),
   hasExperts: (fields, layer) => ["E", "moe"].includes(blocks(fields)?.[layer] as string),
   config: (fields) => {
-    if (fields.has("moe_latent_size")) {
-      const problem = "expected null, as experts on a projection of the tokens are not supported";
-      throw badCheckpoint(fields.path, `moe_latent_size: ${problem}, got ${describe(fields.value("moe_latent_size"))}`);
-    }
+    refuseLatentTokens(fields, "moe_latent_size");
     fields.require("mlp_bias", false);
     const groups = readGroups(fields, "top2_sum", 1, 1);
     return {
@@ -39,7 +34,8 @@ export const nemotronH: Family = {
 
 /** The kind of every layer. */
 function blocks(fields: ConfigFields): readonly unknown[] | undefined {
-  const kinds = fields.value("hybrid_override_pattern") ?? fields.value("layers_block_type");
+  const names = ["layers_block_type", "layer_types", "hybrid_override_pattern"];
+  const kinds = names.map((name) => fields.value(name)).find((value) => value !== undefined);
   const list = typeof kinds === "string" ? [...kinds] : kinds;
   return Array.isArray(list) && list.length <= maximumLayers ? list : undefined;
 }

@@ -1,16 +1,45 @@
 import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
 
-/** OLMoE: OlmoeConfig and OlmoeSparseMoeBlock of Transformers. Softmax over all experts. */
-export const olmoe: Family = {
-  modelType: "olmoe",
-  layerCount: layerCount(16),
-  config: (fields) => ({
-    hiddenSize: fields.integer("hidden_size", 2048),
-    intermediateSize: fields.integer("intermediate_size", 2048),
-    numExperts: fields.integer("num_experts", 64, { alias: "num_local_experts" }),
-    topK: fields.integer("num_experts_per_tok", 8),
-    normalize: fields.boolean("norm_topk_prob", false),
-    activation: gatedActivation(fields),
-  }),
-  tensors: (prefix) => blockTensors(`${prefix}.mlp`),
-};
+/** The defaults by which the families differ. */
+interface Defaults {
+  readonly layers: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numExperts: number;
+  readonly topK: number;
+}
+
+/** OlmoeSparseMoeBlock of Transformers. Softmax over all experts. */
+function olmoeFamily(modelType: string, defaults: Defaults): Family {
+  return {
+    modelType,
+    layerCount: layerCount(defaults.layers),
+    config: (fields) => ({
+      hiddenSize: fields.integer("hidden_size", defaults.hiddenSize),
+      intermediateSize: fields.integer("intermediate_size", defaults.intermediateSize),
+      numExperts: fields.integer("num_experts", defaults.numExperts, { alias: "num_local_experts" }),
+      topK: fields.integer("num_experts_per_tok", defaults.topK),
+      normalize: fields.boolean("norm_topk_prob", false),
+      activation: gatedActivation(fields),
+    }),
+    tensors: (prefix) => blockTensors(`${prefix}.mlp`),
+  };
+}
+
+/** OLMoE: OlmoeConfig. */
+export const olmoe = olmoeFamily("olmoe", {
+  layers: 16,
+  hiddenSize: 2048,
+  intermediateSize: 2048,
+  numExperts: 64,
+  topK: 8,
+});
+
+/** FlexOlmo: FlexOlmoConfig. */
+export const flexOlmo = olmoeFamily("flex_olmo", {
+  layers: 32,
+  hiddenSize: 4096,
+  intermediateSize: 11008,
+  numExperts: 7,
+  topK: 5,
+});

@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, isListedSparse, layerCount } from "./family.js";
 
 /** The defaults by which Qwen's families differ. */
 interface Defaults {
@@ -8,6 +8,7 @@ interface Defaults {
   readonly numExperts: number;
   readonly topK: number;
   readonly normalize: boolean;
+  readonly hiddenSize?: number;
   /** Of the shared expert, which Qwen3-MoE does not have. */
   readonly sharedWidth?: number;
 }
@@ -18,7 +19,7 @@ export function qwenFamily(modelType: string, { sharedWidth, ...defaults }: Defa
     modelType,
     layerCount: layerCount(defaults.layers),
     config: (fields) => ({
-      hiddenSize: fields.integer("hidden_size", 2048),
+      hiddenSize: fields.integer("hidden_size", defaults.hiddenSize ?? 2048),
       intermediateSize: fields.integer("moe_intermediate_size", defaults.intermediateSize),
       numExperts: fields.integer("num_experts", defaults.numExperts, { alias: "num_local_experts" }),
       topK: fields.integer("num_experts_per_tok", defaults.topK),
@@ -60,8 +61,13 @@ export const qwen3Next = qwenFamily("qwen3_next", { ...nextDefaults, layers: 48,
 /** The text model of Qwen3.5: Qwen3_5MoeTextConfig, which always normalises. */
 export const qwen35Moe = qwenFamily("qwen3_5_moe_text", { ...nextDefaults, layers: 40, numExperts: 256, topK: 8 });
 
-/** Layers listed in `mlp_only_layers` or skipped by `decoder_sparse_step` are dense. */
-function isSparseQwenLayer(fields: ConfigFields, layer: number): boolean {
+/** The text model of Qwen4-Exp: Qwen4ExpTextConfig. */
+export const qwen4Exp = qwenFamily("qwen4_exp_text", { ...nextDefaults, layers: 40, numExperts: 512, topK: 10 });
+
+/** Layers listed in `mlp_only_layers` or skipped by `decoder_sparse_step` are dense; `mlp_layer_types` replaces both. */
+export function isSparseQwenLayer(fields: ConfigFields, layer: number): boolean {
+  const listed = isListedSparse(fields, layer);
+  if (listed !== undefined) return listed;
   const step = fields.integer("decoder_sparse_step", 1);
   return !fields.integers("mlp_only_layers", []).includes(layer) && (layer + 1) % step === 0;
 }

@@ -11,6 +11,16 @@ export const qwen3Moe = qwenFamily("qwen3_moe", { ...sizes, layers: 24, normaliz
 /** The text model of Qwen3-Omni's thinker: Qwen3OmniMoeTextConfig. */
 export const qwen3OmniMoe = qwenFamily("qwen3_omni_moe_text", { ...sizes, layers: 28, normalize: true });
 
+/** Mellum 2: MellumConfig. */
+export const mellum = qwenFamily("mellum", {
+  layers: 28,
+  hiddenSize: 2304,
+  intermediateSize: 896,
+  numExperts: 64,
+  topK: 8,
+  normalize: true,
+});
+
 const vision = { layers: 24, intermediateSize: 1408, numExperts: 60, topK: 4, normalize: true } as const;
 
 /**

@@ -3,29 +3,56 @@ import { boolean, callback, type Fields, integer, list, object, optional, text }
 import { withoutUndefined } from "../../core/without_undefined.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
-import { bailingMoe, bailingMoeV2 } from "./bailing_moe.js";
+import { afmoe } from "./afmoe.js";
+import { ariaText } from "./aria.js";
+import { bailingHybrid, bailingMoe, bailingMoeLinear, bailingMoeV2, llada2Moe } from "./bailing_moe.js";
+import { cohere2Moe } from "./cohere2_moe.js";
 import { dbrx } from "./dbrx.js";
-import { deepseek, deepseekV2 } from "./deepseek_v2.js";
-import { deepseekV3, deepseekV32, dots1, glm4Moe, glm4MoeLite, glm4vMoe, glmMoeDsa, kimiK2 } from "./deepseek_v3.js";
+import { deepseek, deepseekOcr2, deepseekV2 } from "./deepseek_v2.js";
+import {
+  axk1,
+  axk2,
+  deepseekV3,
+  deepseekV32,
+  dots1,
+  glm4Moe,
+  glm4MoeLite,
+  glm4vMoe,
+  glm5Next,
+  glmMoeDsa,
+  kimiK2,
+  mimoV2,
+  mimoV2Flash,
+  solarOpen,
+} from "./deepseek_v3.js";
+import { deepseekV4 } from "./deepseek_v4.js";
 import { ernie45Moe } from "./ernie4_5_moe.js";
+import { exaoneMoe } from "./exaone_moe.js";
 import { type Family, type ModelFamily, maximumLayers } from "./family.js";
-import { gptOss } from "./gpt_oss.js";
-import { graniteMoe, graniteMoeHybrid, graniteMoeShared } from "./granitemoe.js";
+import { gptOss, openaiPrivacyFilter } from "./gpt_oss.js";
+import { graniteMoe, graniteMoeHybrid, graniteMoeShared, graniteMoeSwa } from "./granitemoe.js";
 import { hunyuan } from "./hunyuan.js";
 import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
+import { hyV3 } from "./hy_v3.js";
 import { jamba } from "./jamba.js";
+import { kimiLinear } from "./kimi_linear.js";
+import { klear } from "./klear.js";
+import { laguna } from "./laguna.js";
 import { lfm2Moe } from "./lfm2_moe.js";
 import { llama4Text } from "./llama4.js";
 import { minimax, minimaxM1, minimaxText01 } from "./minimax.js";
 import { minimaxM2 } from "./minimax_m2.js";
+import { minimaxM3 } from "./minimax_m3.js";
+import { mistral4 } from "./mistral4.js";
 import { mixtral } from "./mixtral.js";
 import { nemotronH } from "./nemotron_h.js";
 import { nllbMoe } from "./nllb_moe.js";
-import { olmoe } from "./olmoe.js";
+import { flexOlmo, olmoe } from "./olmoe.js";
 import { openMoe } from "./openmoe.js";
 import { phimoe } from "./phimoe.js";
-import { qwen2Moe, qwen3Next, qwen35Moe } from "./qwen2_moe.js";
-import { qwen3Moe, qwen3OmniMoe, qwen3VlMoe } from "./qwen3_moe.js";
+import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "./qwen2_moe.js";
+import { mellum, qwen3Moe, qwen3OmniMoe, qwen3VlMoe } from "./qwen3_moe.js";
+import { step3p5 } from "./step3p5.js";
 import { switchTransformers } from "./switch_transformers.js";
 
 /** Every known family by its `model_type`: those of this package, then those that were registered. */
@@ -36,23 +63,46 @@ const known = new Map<string, Family>(
     qwen3Moe,
     qwen3Next,
     qwen35Moe,
+    qwen4Exp,
     qwen3VlMoe,
     qwen3OmniMoe,
+    mellum,
     olmoe,
+    flexOlmo,
     deepseek,
     deepseekV2,
+    deepseekOcr2,
     deepseekV3,
     deepseekV32,
+    deepseekV4,
     kimiK2,
+    kimiLinear,
+    mistral4,
+    mimoV2Flash,
+    mimoV2,
     gptOss,
+    openaiPrivacyFilter,
     llama4Text,
     glm4Moe,
     glm4vMoe,
     glm4MoeLite,
     glmMoeDsa,
+    glm5Next,
     dots1,
+    solarOpen,
+    axk1,
+    axk2,
+    afmoe,
+    exaoneMoe,
+    hyV3,
+    laguna,
+    step3p5,
     bailingMoe,
     bailingMoeV2,
+    bailingMoeLinear,
+    bailingHybrid,
+    llada2Moe,
+    klear,
     lfm2Moe,
     nemotronH,
     phimoe,
@@ -60,6 +110,7 @@ const known = new Map<string, Family>(
     jamba,
     graniteMoe,
     graniteMoeShared,
+    graniteMoeSwa,
     graniteMoeHybrid,
     ernie45Moe,
     hunyuan,
@@ -68,6 +119,9 @@ const known = new Map<string, Family>(
     minimaxText01,
     minimaxM1,
     minimaxM2,
+    minimaxM3,
+    ariaText,
+    cohere2Moe,
     switchTransformers,
     openMoe,
     nllbMoe,

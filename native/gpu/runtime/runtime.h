@@ -45,7 +45,8 @@ class Runtime {
   Status fill(void* data, int value, size_t bytes);
   // Host to device, in stream order. `host` may be reused on return.
   Status write(void* device, const void* host, size_t bytes);
-  // Device to host, complete on return. A copy is enqueued before the host waits for the one before it.
+  // Device to host, complete on return, as is all work enqueued so far. A copy is enqueued before the host waits for
+  // the one before it.
   Status read(std::span<const Download> downloads);
   Status read(void* host, const void* device, size_t bytes) {
     const Download download{host, device, bytes};
@@ -54,9 +55,8 @@ class Runtime {
   // Pins whole pages of the host's memory, so that Uploads can read them. Takes time.
   Status pin(void* data, size_t bytes);
   void unpin(void* data);
-  // Waits for all work enqueued so far.
-  Status synchronize();
-  // The same on any thread, for memory that the work must have left. An error is that of the next wait.
+  // Waits for all work enqueued so far, on any thread, for memory that the work must have left. An error is that of the
+  // next wait.
   void settle() noexcept;
 
   // Records what `work` launches on the given stream instead of running it. `work` must neither allocate nor wait, and

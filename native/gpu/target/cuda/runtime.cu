@@ -62,7 +62,7 @@ class Staging {
     for (size_t index = 0; index < pieces.size(); ++index) {
       MOE_TRY(begin(index + 1));
       const Buffer& buffer = buffers_[index % buffers_.size()];
-      MOE_TRY(cuda_status(cudaEventSynchronize(buffer.copied), "download"));
+      MOE_TRY(cuda_status(cudaEventSynchronize(buffer.copied), "work enqueued earlier"));
       std::memcpy(pieces[index].host, buffer.data, pieces[index].bytes);
     }
     return {};
@@ -242,11 +242,6 @@ Status Runtime::pin(void* data, size_t bytes) {
 void Runtime::unpin(void* data) {
   cudaSetDevice(state_->device);
   cudaHostUnregister(data);
-}
-
-Status Runtime::synchronize() {
-  MOE_TRY(use());
-  return cuda_status(cudaStreamSynchronize(state_->stream), "work enqueued earlier");
 }
 
 void Runtime::settle() noexcept {

@@ -140,8 +140,6 @@ Status Runtime::pin(void*, size_t) { return {}; }
 
 void Runtime::unpin(void*) {}
 
-Status Runtime::synchronize() { return state_->gpu.queue().finish(); }
-
 void Runtime::settle() noexcept { state_->gpu.queue().run(); }
 
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {

@@ -1,0 +1,51 @@
+import type { Scoring } from "../../core/routing_rule.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { ConfigFields } from "../config_fields.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, isListedSparse, layerCount } from "./family.js";
+
+const scorings: ReadonlyMap<string, Scoring> = new Map([
+  ["softmax", "softmax_selected"],
+  ["sigmoid", "sigmoid"],
+]);
+
+/**
+ * Command A+: Cohere2MoeConfig and Cohere2MoeSparseMoeBlock of Transformers. Experts are chosen by logit, and weighted by a
+ * softmax over the chosen, or by their sigmoids, renormalised; shared experts may be added.
+ */
+export const cohere2Moe: Family = {
+  modelType: "cohere2_moe",
+  layerCount: layerCount(40),
+  hasExperts: (fields, layer) =>
+    isListedSparse(fields, layer) ?? layer >= fields.integer("first_k_dense_replace", 0, { minimum: 0 }),
+  config: (fields) => {
+    const intermediateSize = fields.integer("intermediate_size", 22528);
+    const shared = sharedCount(fields);
+    if (shared > 0) {
+      // "average", the default, halves the shared experts, too, which have no weight here.
+      fields.choice("shared_expert_combination_strategy", "average", new Map([["sum", true]]));
+    }
+    return {
+      hiddenSize: fields.integer("hidden_size", 8192),
+      intermediateSize,
+      numExperts: fields.integer("num_experts", 8, { alias: "num_local_experts" }),
+      topK: fields.integer("num_experts_per_tok", 2),
+      ...readScoring(fields),
+      activation: gatedActivation(fields),
+      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+    };
+  },
+  tensors: (prefix, fields) =>
+    blockTensors(`${prefix}.mlp`, {
+      ...(sharedCount(fields) > 0 && { shared: gatedExpert(`${prefix}.mlp.shared_experts`) }),
+    }),
+};
+
+function readScoring(fields: ConfigFields): Pick<MoeLayerConfig, "scoring" | "selectionKey" | "normalize"> {
+  const scoring = fields.choice("expert_selection_fn", "softmax", scorings);
+  if (scoring !== "sigmoid") return { scoring };
+  return { scoring, selectionKey: "logit", normalize: fields.boolean("norm_topk_prob", true) };
+}
+
+function sharedCount(fields: ConfigFields): number {
+  return fields.integer("num_shared_experts", 0, { minimum: 0 });
+}

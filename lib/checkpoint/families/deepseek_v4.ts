@@ -1,0 +1,65 @@
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { ConfigFields } from "../config_fields.js";
+import { sharedExperts } from "./deepseek_v2.js";
+import { type Family, gatedExpert, layerCount, limitedActivation, stackedExperts } from "./family.js";
+
+const scorings = new Map([
+  ["sqrtsoftplus", "sqrt_softplus"],
+  ["sigmoid", "sigmoid"],
+] as const);
+
+/**
+ * DeepSeek-V4: DeepseekV4Config and DeepseekV4SparseMoeBlock of Transformers, Gate and MoE of DeepSeek's own model.py. Square
+ * root of softplus; experts are chosen by score plus bias, and weighted by their scores, renormalised and scaled. A limit
+ * clamps what enters every SwiGLU. The first layers look up a token's experts by its id.
+ */
+export const deepseekV4: Family = {
+  modelType: "deepseek_v4",
+  layerCount: layerCount(43),
+  config: (fields, layer) => {
+    refuseHash(fields, layer);
+    fields.require("topk_method", "noaux_tc");
+    fields.require("norm_topk_prob", true);
+    const intermediateSize = fields.integer("moe_intermediate_size", 2048);
+    return {
+      hiddenSize: fields.integer("hidden_size", 4096),
+      intermediateSize,
+      numExperts: fields.integer("n_routed_experts", 256, { alias: "num_local_experts" }),
+      topK: fields.integer("num_experts_per_tok", 6),
+      scoring: fields.choice("scoring_func", "sqrtsoftplus", scorings),
+      normalize: true,
+      scale: fields.number("routed_scaling_factor", 1.5),
+      ...limitedActivation(fields, 10),
+      ...sharedExperts(fields, intermediateSize, 1),
+    };
+  },
+  tensors: (prefix) => {
+    const [own, transformers] = [`${prefix}.ffn`, `${prefix}.mlp`];
+    const matrices = ["w1", "w3", "w2"] as const;
+    return [
+      {
+        router: { name: `${own}.gate.weight` },
+        selectionBias: { name: `${own}.gate.bias` },
+        experts: gatedExpert(`${own}.experts.{e}`, [...matrices]),
+        shared: gatedExpert(`${own}.shared_experts`, [...matrices]),
+      },
+      {
+        router: { name: `${transformers}.gate.weight` },
+        selectionBias: { name: `${transformers}.gate.e_score_correction_bias` },
+        experts: stackedExperts(`${transformers}.experts`),
+        shared: gatedExpert(`${transformers}.shared_experts`),
+      },
+    ];
+  },
+};
+
+function refuseHash(fields: ConfigFields, layer: number): void {
+  const types = fields.value("mlp_layer_types");
+  const hash = Array.isArray(types)
+    ? types[layer] === "hash_moe"
+    : layer < fields.integer("num_hash_layers", 3, { minimum: 0 });
+  if (!hash) return;
+  const field = Array.isArray(types) ? "mlp_layer_types" : "num_hash_layers";
+  const problem = `expected a layer whose router chooses, got layer ${layer}, whose experts a table of token ids chooses`;
+  throw badCheckpoint(fields.path, `${field}: ${problem}; the layers after these can be loaded`);
+}

@@ -1,0 +1,42 @@
+import { isSparseDeepseekLayer, readGroups } from "./deepseek_v2.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+
+/** K-EXAONE: ExaoneMoeConfig and ExaoneMoeSparseMoEBlock of Transformers. DeepSeek-V3's formula under other names. */
+export const exaoneMoe: Family = {
+  modelType: "exaone_moe",
+  layerCount: layerCount(32),
+  hasExperts: (fields, layer) => {
+    const listed = fields.value("is_moe_layer");
+    return Array.isArray(listed) ? listed[layer] === true : isSparseDeepseekLayer(fields, layer, 1);
+  },
+  config: (fields) => {
+    fields.require("scoring_func", "sigmoid");
+    fields.require("topk_method", "noaux_tc");
+    const groups = readGroups(fields, "top2_sum", 1, 1);
+    const intermediateSize = fields.integer("moe_intermediate_size", 1024);
+    const shared = fields.integer("num_shared_experts", 1, { minimum: 0 });
+    return {
+      hiddenSize: fields.integer("hidden_size", 4096),
+      intermediateSize,
+      numExperts: fields.integer("num_experts", 64, { alias: "num_local_experts" }),
+      topK: fields.integer("num_experts_per_tok", 8),
+      scoring: "sigmoid",
+      ...(groups.count > 1 && { groups }),
+      normalize: fields.boolean("norm_topk_prob", true),
+      scale: fields.number("routed_scaling_factor", 2.5),
+      activation: gatedActivation(fields),
+      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+    };
+  },
+  tensors: (prefix, fields) => {
+    const block = `${prefix}.mlp`;
+    const shared = fields.integer("num_shared_experts", 1, { minimum: 0 }) > 0;
+    // The published files have the first name, Transformers' classes the second.
+    return [block, `${block}.gate`].flatMap((owner) =>
+      blockTensors(block, {
+        selectionBias: { name: `${owner}.e_score_correction_bias` },
+        ...(shared && { shared: gatedExpert(`${block}.shared_experts`) }),
+      }),
+    );
+  },
+};

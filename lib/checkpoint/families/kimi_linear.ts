@@ -1,0 +1,57 @@
+import type { Groups } from "../../operators/routing/gating_options.js";
+import type { ConfigFields } from "../config_fields.js";
+import { isSparseDeepseekLayer } from "./deepseek_v2.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount, refuseLatentTokens } from "./family.js";
+import { mixtralTensors } from "./mixtral.js";
+
+const scorings = new Map([
+  ["sigmoid", "sigmoid"],
+  ["softmax", "softmax"],
+] as const);
+
+/**
+ * Kimi Linear: KimiLinearConfig of Transformers, KimiSparseMoeBlock of Moonshot's own code. DeepSeek-V3's formula under other
+ * names. Kimi K3 has the same `model_type`, and experts on a projection of the tokens.
+ */
+export const kimiLinear: Family = {
+  modelType: "kimi_linear",
+  layerCount: layerCount(27),
+  hasExperts: (fields, layer) => isSparseDeepseekLayer(fields, layer, 1),
+  config: (fields) => {
+    refuseLatentTokens(fields, "routed_expert_hidden_size");
+    const groups: Groups = {
+      count: fields.integer("num_expert_group", 1, { alias: "n_group" }),
+      top: fields.integer("topk_group", 1),
+      score: "top2_sum",
+    };
+    const intermediateSize = fields.integer("moe_intermediate_size", 1024);
+    const shared = sharedCount(fields);
+    return {
+      hiddenSize: fields.integer("hidden_size", 2304),
+      intermediateSize,
+      numExperts: fields.integer("num_experts", 256, { alias: "num_local_experts" }),
+      topK: fields.integer("num_experts_per_token", 8, { alias: "num_experts_per_tok" }),
+      scoring: fields.choice("moe_router_activation_func", "sigmoid", scorings),
+      ...(groups.count > 1 && fields.boolean("use_grouped_topk", true) && { groups }),
+      normalize: fields.boolean("moe_renormalize", fields.boolean("norm_topk_prob", true)),
+      scale: fields.number("routed_scaling_factor", 2.446),
+      activation: gatedActivation(fields),
+      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+    };
+  },
+  tensors: (prefix, fields) => {
+    const [own, transformers] = [`${prefix}.block_sparse_moe`, `${prefix}.mlp`];
+    const more = (block: string) => ({
+      selectionBias: { name: `${block}.gate.e_score_correction_bias` },
+      ...(sharedCount(fields) > 0 && { shared: gatedExpert(`${block}.shared_experts`) }),
+    });
+    return [
+      ...mixtralTensors(own).map((tensors) => ({ ...tensors, ...more(own) })),
+      ...blockTensors(transformers, more(transformers)),
+    ];
+  },
+};
+
+function sharedCount(fields: ConfigFields): number {
+  return fields.integer("num_shared_experts", 1, { minimum: 0, alias: "n_shared_experts" });
+}

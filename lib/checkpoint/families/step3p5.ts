@@ -1,0 +1,65 @@
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { ConfigFields } from "../config_fields.js";
+import { type Family, gatedActivation, gatedExpert, isListedSparse, layerCount, stackedExperts } from "./family.js";
+
+/**
+ * Step 3.5 and the text model of Step 3.7: Step3p7TextConfig and Step3p7SparseMoeBlock of Transformers. Sigmoid; experts are
+ * chosen by score plus bias, and weighted by their scores, renormalised and scaled; a shared expert.
+ */
+export const step3p5: Family = {
+  modelType: "step3p5",
+  layerCount: layerCount(45),
+  hasExperts: (fields, layer) => isListedSparse(fields, layer) ?? layersOf(fields)?.includes(layer) ?? layer >= 3,
+  config: (fields, layer) => {
+    refuseLimits(fields, layer);
+    fields.require("moe_router_activation", "sigmoid");
+    return {
+      hiddenSize: fields.integer("hidden_size", 4096),
+      intermediateSize: fields.integer("moe_intermediate_size", 1280),
+      numExperts: fields.integer("n_routed_experts", 288, { alias: "moe_num_experts" }),
+      topK: fields.integer("num_experts_per_tok", 8, { alias: "moe_top_k" }),
+      scoring: "sigmoid",
+      normalize: fields.boolean("norm_expert_weight", true),
+      scale: fields.number("moe_router_scaling_factor", 1),
+      activation: gatedActivation(fields),
+      sharedExpert: { intermediateSize: fields.integer("share_expert_dim", 1280, { alias: "share_expert_dims" }) },
+    };
+  },
+  tensors: (prefix, fields) => {
+    const biased = fields.boolean("use_moe_router_bias", true);
+    const [own, transformers] = [`${prefix}.moe`, `${prefix}.mlp`];
+    const stack = (name: string) => ({ name: `${own}.${name}.weight`, stacked: "dim0" }) as const;
+    return [
+      {
+        router: { name: `${own}.gate.weight` },
+        ...(biased && { selectionBias: { name: `${own}.router_bias` } }),
+        experts: { gate: stack("gate_proj"), up: stack("up_proj"), down: stack("down_proj") },
+        shared: gatedExpert(`${prefix}.share_expert`),
+      },
+      {
+        router: { name: `${transformers}.gate.weight` },
+        ...(biased && { selectionBias: { name: `${transformers}.gate.e_score_correction_bias` } }),
+        experts: stackedExperts(`${transformers}.experts`),
+        shared: gatedExpert(`${transformers}.shared_experts`),
+      },
+    ];
+  },
+};
+
+/** The layers with experts as published files list them: numbers, or a string of them. */
+function layersOf(fields: ConfigFields): readonly number[] | undefined {
+  const listed = fields.value("moe_layers_enum");
+  if (typeof listed === "string") return listed.split(",").map(Number);
+  return listed === undefined ? undefined : fields.integers("moe_layers_enum", []);
+}
+
+/** The last layers limit SiLU's result, where `swiglu_clamped` limits what SiLU is applied to. */
+function refuseLimits(fields: ConfigFields, layer: number): void {
+  for (const field of ["swiglu_limits", "swiglu_limits_shared"]) {
+    const limits = fields.value(field);
+    const limit = Array.isArray(limits) ? limits[layer] : limits;
+    if (!limit) continue;
+    const problem = `expected no limit for layer ${layer}, as a limit after the activation is not supported`;
+    throw badCheckpoint(fields.path, `${field}: ${problem}, got ${limit}; layers without a limit can be loaded`);
+  }
+}

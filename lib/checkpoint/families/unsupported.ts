@@ -1,0 +1,17 @@
+/** Families whose layers the formula of a layer cannot express, by their `model_type`, and why. */
+export const unsupported: ReadonlyMap<unknown, string> = new Map([
+  ["gemma4_text", "its router normalises tokens in another way than its experts, and every expert has a scale"],
+  [
+    "diffusion_gemma_text",
+    "its router normalises tokens in another way than its experts, and every expert has a scale",
+  ],
+  ["ernie4_5_vl_moe_text", "tokens of images have experts of their own"],
+  ["ernie4_5_moe_vl", "tokens of images have experts of their own"],
+  ["deepseek_v41", "tokens of images have a selection bias of their own"],
+  ["deepseek_v41_text", "tokens of images have a selection bias of their own"],
+  ["hy_v4", "a limit clamps its routed experts, but not the shared one"],
+  ["longcat_flash", "some of its experts return their input"],
+  ["inkling_text", "its router weighs the shared experts, too"],
+  ["doge", "its experts are pairs of keys"],
+  ["jetmoe", "it adds a bias to the sum of the experts"],
+]);
