@@ -249,11 +249,8 @@ describe("registerFamily", () => {
     const { groups } = await model.inspect({ layer });
     expect(groups[0]?.storage).toMatchObject({ missing: [], problems: [] });
     writeFileSync(join(directory.path, "config.json"), JSON.stringify({ ...config, width: "wide" }));
-    await expectRejection(
-      openModel(directory.path).then((one) => one.layer(0)),
-      "BAD_CHECKPOINT",
-      /width: expected an integer/,
-    );
+    await using changed = await openModel(directory.path);
+    expectError(() => changed.layer(0), "BAD_CHECKPOINT", /width: expected an integer/);
   });
 
   test("names what a family gets wrong", async () => {
@@ -288,8 +285,11 @@ describe("registerFamily", () => {
       ["no_names", /tensors\(\) of no_names: expected the names of a layer's tensors, got an empty list/],
     ] as const) {
       writeFileSync(join(directory.path, "config.json"), JSON.stringify({ ...config, model_type: modelType }));
-      const opened = openModel(directory.path).then((model) => model.load(0, { device: device() }));
-      await expectRejection(opened, "INVALID_ARGUMENT", message);
+      const load = async () => {
+        await using model = await openModel(directory.path);
+        return await model.load(0, { device: device() });
+      };
+      await expectRejection(load(), "INVALID_ARGUMENT", message);
     }
     expectError(() => broken("x", { config: 3 as never }), "INVALID_ARGUMENT", /family\.config: expected a function/);
     expectError(
