@@ -133,6 +133,18 @@ describe.each(deviceNames)("GGUF files on %s", (name) => {
     await compare(device(), { gate: "NVFP4", scaled: true });
   });
 
+  test("what llama.cpp saves for what files did not say", async () => {
+    const saved = {
+      expert_feed_forward_length: 0,
+      feed_forward_length: 512,
+      expert_weights_norm: false,
+      expert_weights_scale: { type: "f32", value: 0 } as const,
+      ...{ expert_gating_func: 0, expert_group_count: 0, expert_group_used_count: 0, expert_shared_count: 0 },
+    };
+    const metadata = Object.fromEntries(Object.entries(saved).map(([key, value]) => [`qwen3moe.${key}`, value]));
+    await compare(device(), { gate: "Q4_K", metadata });
+  });
+
   test("split files", async () => {
     await compare(device(), { gate: "Q3_K", down: "Q5_K" }, writeSplit);
   });
@@ -229,8 +241,8 @@ describe("what cannot be loaded is named", () => {
   test.each<[string, (file: GgufInput & { tensors: TensorInput[] }) => GgufInput, RegExp]>([
     [
       "an unknown architecture",
-      metadata({ "general.architecture": "grok" }),
-      /general\.architecture: expected one of llama, qwen2moe, .*, got "grok"/,
+      metadata({ "general.architecture": "gemma4" }),
+      /general\.architecture: expected one of llama, qwen2moe, .*, got "gemma4"; .* MoeLayer\.load\(path, \{ config, tensors \}\)/,
     ],
     ["no architecture", () => ({ metadata: {} }), /general\.architecture: expected one of .*, got none/],
     [
@@ -256,8 +268,8 @@ describe("what cannot be loaded is named", () => {
     ],
     [
       "another normalisation",
-      metadata({ "qwen3moe.expert_weights_norm": false }),
-      /expert_weights_norm: expected true, got false/,
+      metadata({ "general.architecture": "olmoe", "olmoe.block_count": 1, "olmoe.expert_weights_norm": true }),
+      /olmoe\.expert_weights_norm: expected false, got true/,
     ],
     [
       "a scale of weights that the formula lacks",
@@ -320,6 +332,21 @@ describe("what cannot be loaded is named", () => {
       "scales in blocks that are no numbers",
       replaced(down, { data: new Uint8Array(3 * 256 * 144).fill(255) }),
       /ffn_down_exps\.weight": superScales: expected finite float16 values, got the bits 0xffff at 0/,
+    ],
+    [
+      "a dense block beside the experts",
+      more({ name: "blk.0.ffn_up.weight", type: "F32", shape: [256, 256] }),
+      /expected no other tensors in a layer with experts, got "blk\.0\.ffn_up\.weight"/,
+    ],
+    [
+      "biases of a shared expert",
+      more({ name: "blk.0.ffn_up_shexp.bias", type: "F32", shape: [256] }),
+      /expected no other tensors in a layer with experts, got "blk\.0\.ffn_up_shexp\.bias"/,
+    ],
+    [
+      "a projection to fewer dimensions",
+      more({ name: "blk.0.ffn_latent_down.weight", type: "F32", shape: [256, 256] }),
+      /expected no other tensors in a layer with experts, got "blk\.0\.ffn_latent_down\.weight"/,
     ],
     [
       "a shared expert that the formula lacks",

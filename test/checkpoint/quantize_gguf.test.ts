@@ -416,6 +416,7 @@ describe("what is refused", () => {
       ["qwen2_moe", { use_sliding_window: true }, /use_sliding_window: expected false, got true/],
       ["qwen2_moe", { tie_word_embeddings: true }, /tie_word_embeddings: expected false, got true/],
       ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8/],
+      ["olmoe", { num_key_value_heads: 2 }, /num_key_value_heads: expected 4, got 2/],
       ["olmoe", { vocab_size: null }, /vocab_size/],
       ["olmoe", { vocab_size: 2 ** 32 }, /vocab_size in GGUF: expected an integer below 2\^32, got 4294967296/],
       ["olmoe", { rope_theta: 1e39 }, /rope.freq_base in GGUF: expected a float32, got 1e\+39/],

@@ -18,6 +18,15 @@ describe.each(deviceNames)("families from GGUF files on %s", (name) => {
     ...Object.keys(ggufFamilies).map((family): [string] => [family]),
     ["deepseek_v3", "deepseek32"],
     ["deepseek_v2_greedy", "deepseek"],
+    ["deepseek_v2_greedy", "deepseek2-ocr"],
+    ["deepseek_v2_greedy", "mistral4"],
+    ["mixtral", "minimax-01"],
+    ...["afmoe", "bailingmoe3", "exaone-moe", "hy_v3", "kimi-linear", "laguna", "step35"].map(
+      (architecture): [string, string] => ["deepseek_v3", architecture],
+    ),
+    ["minimax_m2", "mimo2"],
+    ["qwen3_moe", "rnd1"],
+    ["qwen3_moe", "mellum"],
   ])("%s %s", async (family, architecture) => {
     using directory = temporaryDirectory();
     const { layer: index, shape, x, ids, weights, output } = await readFamilyResults(family);

@@ -11,6 +11,7 @@ import { hunyuanV1Moe } from "../families/hunyuan_v1_moe.js";
 import { jamba } from "../families/jamba.js";
 import { lfm2Moe } from "../families/lfm2_moe.js";
 import { llama4Text } from "../families/llama4.js";
+import { minimax } from "../families/minimax.js";
 import { minimaxM2 } from "../families/minimax_m2.js";
 import { mixtral } from "../families/mixtral.js";
 import { nemotronH } from "../families/nemotron_h.js";
@@ -18,69 +19,34 @@ import { olmoe } from "../families/olmoe.js";
 import { phimoe } from "../families/phimoe.js";
 import { qwen2Moe, qwen3Next, qwen35Moe } from "../families/qwen2_moe.js";
 import { qwen3Moe } from "../families/qwen3_moe.js";
+import {
+  type Architecture,
+  checkFormula,
+  checkGating,
+  type Gating,
+  gatingNames,
+  sizes,
+  weightsScale,
+} from "./architecture.js";
 import type { GgufFields } from "./fields.js";
-
-/** `expert_gating_func`: llama_expert_gating_func_type of llama.cpp. */
-const gatingNames = ["none", "softmax", "sigmoid", "softmax of the chosen"] as const;
-type Gating = (typeof gatingNames)[number];
-
-/** A family, and the fields that its config.json would have. */
-export interface FamilyFields {
-  readonly family: Family;
-  readonly fields: Readonly<Record<string, unknown>>;
-}
-
-/**
- * How `general.architecture` names families, and which metadata keys have what their config.json has: the loaders of
- * llama.cpp (src/models). What is not in the metadata is part of an architecture's formula there, as here.
- */
-interface Architecture {
-  /** The layer is for sizes that differ between layers; `hasBias` is whether it has a bias for the choice of experts. */
-  read(fields: GgufFields, layer: number, hasBias: boolean): FamilyFields;
-}
-
-/** The sizes that all have, by their usual names in config.json. */
-function sizes(fields: GgufFields, layer: number): Record<string, number> {
-  return {
-    hidden_size: fields.integer("embedding_length"),
-    num_experts_per_tok: fields.integer("expert_used_count"),
-    num_experts: fields.integer("expert_count"),
-    intermediate_size: fields.optional("expert_feed_forward_length") ?? fields.ofLayer("feed_forward_length", layer),
-  };
-}
-
-/** Files may leave out how scores are made; otherwise it must be this. */
-function checkGating(fields: GgufFields, gating: Gating): void {
-  const given = fields.optional("expert_gating_func", 0) ?? 0;
-  if (given !== 0 && gatingNames[given] !== gating) {
-    throw fields.error("expert_gating_func", `${gatingNames.indexOf(gating)} (${gating})`, given);
-  }
-}
-
-/** What the metadata may say of a formula that knows only this. */
-function checkFormula(fields: GgufFields, gating: Gating, normalized: boolean): void {
-  checkGating(fields, gating);
-  if ((fields.boolean("expert_weights_norm") ?? normalized) !== normalized) {
-    throw fields.error("expert_weights_norm", String(normalized), !normalized);
-  }
-  const scale = fields.number("expert_weights_scale") ?? 1;
-  if (scale !== 0 && scale !== 1) throw fields.error("expert_weights_scale", "1", scale);
-  const groups = fields.optional("expert_group_count", 0) ?? 1;
-  if (groups > 1) throw fields.error("expert_group_count", "1", groups);
-}
+import { statedArchitectures } from "./stated_formula.js";
 
 /** An architecture whose formula the metadata cannot change. */
 function fixed(
   family: Family,
   gating: Gating,
   normalized: boolean,
-  more: (fields: GgufFields, sizes: Readonly<Record<string, number>>) => Readonly<Record<string, unknown>> = () => ({}),
+  more: (
+    fields: GgufFields,
+    sizes: Readonly<Record<string, number>>,
+    layer: number,
+  ) => Readonly<Record<string, unknown>> = () => ({}),
 ): Architecture {
   return {
     read(fields, layer) {
       checkFormula(fields, gating, normalized);
       const known = sizes(fields, layer);
-      return { family, fields: { ...known, num_local_experts: known.num_experts, ...more(fields, known) } };
+      return { family, fields: { ...known, num_local_experts: known.num_experts, ...more(fields, known, layer) } };
     },
   };
 }
@@ -92,10 +58,10 @@ function qwenWidth(fields: GgufFields, known: Readonly<Record<string, number>>):
 }
 
 function qwenWithShared(family: Family, normalized: boolean): Architecture {
-  return fixed(family, "softmax", normalized, (fields, known) => ({
+  return fixed(family, "softmax", normalized, (fields, known, layer) => ({
     moe_intermediate_size: qwenWidth(fields, known),
     shared_expert_intermediate_size:
-      fields.optional("expert_shared_feed_forward_length") ?? fields.integer("feed_forward_length"),
+      fields.optional("expert_shared_feed_forward_length") ?? fields.ofLayer("feed_forward_length", layer),
     norm_topk_prob: normalized,
   }));
 }
@@ -108,16 +74,15 @@ const qwen3: Architecture = fixed(qwen3Moe, "softmax", true, (fields, known) => 
 /** The sizes, groups and normalisation of DeepSeek's families. */
 function deepseekFields(fields: GgufFields, layer: number): Record<string, unknown> {
   const { intermediate_size: _, ...known } = sizes(fields, layer);
-  const scale = fields.number("expert_weights_scale") ?? 0;
   return {
     ...known,
     n_routed_experts: known.num_experts,
     moe_intermediate_size: fields.integer("expert_feed_forward_length"),
-    n_shared_experts: fields.optional("expert_shared_count", 0) ?? 0,
-    n_group: fields.optional("expert_group_count", 0) || 1,
-    topk_group: fields.optional("expert_group_used_count", 0) || 1,
+    n_shared_experts: fields.optional("expert_shared_count") ?? 0,
+    n_group: fields.optional("expert_group_count") ?? 1,
+    topk_group: fields.optional("expert_group_used_count") ?? 1,
     norm_topk_prob: fields.boolean("expert_weights_norm") ?? false,
-    routed_scaling_factor: scale === 0 ? 1 : scale,
+    routed_scaling_factor: weightsScale(fields),
   };
 }
 
@@ -127,7 +92,7 @@ function deepseekFields(fields: GgufFields, layer: number): Record<string, unkno
  */
 const deepseek2: Architecture = {
   read(fields, layer, hasBias) {
-    const gating = fields.optional("expert_gating_func", 0) || (hasBias ? 2 : 1);
+    const gating = fields.optional("expert_gating_func") ?? (hasBias ? 2 : 1);
     const known = deepseekFields(fields, layer);
     if (gatingNames[gating] === "sigmoid") return { family: deepseekV3, fields: known };
     if (gatingNames[gating] !== "softmax")
@@ -157,7 +122,7 @@ function bailing(gating: "softmax" | "sigmoid"): Architecture {
     read(fields, layer) {
       checkGating(fields, gating);
       const known = deepseekFields(fields, layer);
-      const shared = fields.optional("expert_shared_feed_forward_length", 0) || known.moe_intermediate_size;
+      const shared = fields.optional("expert_shared_feed_forward_length") ?? known.moe_intermediate_size;
       return {
         family: bailingMoe,
         fields: {
@@ -180,26 +145,39 @@ const lfm2: Architecture = fixed(lfm2Moe, "sigmoid", true, (_fields, known) => (
 
 const nemotron: Architecture = {
   read(fields, layer, hasBias) {
-    const latent = fields.optional("moe_latent_size", 0) ?? 0;
-    if (latent > 0) throw fields.error("moe_latent_size", "none: experts on a projection of the tokens", latent);
+    for (const name of ["moe_latent_size", "expert_latent_length"]) {
+      const latent = fields.optional(name);
+      if (latent !== undefined) throw fields.error(name, "none: experts on a projection of the tokens", latent);
+    }
     const width = fields.integer("expert_shared_feed_forward_length");
     const { family, fields: known } = deepseekSigmoid(nemotronH).read(fields, layer, hasBias);
     return { family, fields: { ...known, moe_shared_expert_intermediate_size: width } };
   },
 };
 
-const ernie: Architecture = fixed(ernie45Moe, "softmax", true, (fields, known) => ({
-  moe_intermediate_size: known.intermediate_size,
-  moe_num_experts: known.num_experts,
-  moe_k: known.num_experts_per_tok,
-  moe_num_shared_experts: fields.optional("expert_shared_count", 0) ?? 0,
-}));
+/** How many of the experts a shared expert is as wide as. */
+function sharedCount(fields: GgufFields, shared: number, width: number): number {
+  if (shared % width === 0) return shared / width;
+  throw fields.error("expert_shared_feed_forward_length", `a multiple of ${width}`, shared);
+}
 
-const hunyuan: Architecture = fixed(hunyuanV1Moe, "softmax", true, (fields, known) => {
+const ernie: Architecture = fixed(ernie45Moe, "softmax", true, (fields, known) => {
   const width = known.intermediate_size as number;
-  const shared = fields.optional("expert_shared_feed_forward_length") ?? fields.integer("feed_forward_length");
-  if (shared % width !== 0) throw fields.error("expert_shared_feed_forward_length", `a multiple of ${width}`, shared);
-  return { moe_intermediate_size: width, moe_topk: known.num_experts_per_tok, num_shared_expert: shared / width };
+  const shared = fields.optional("expert_shared_feed_forward_length");
+  return {
+    moe_intermediate_size: width,
+    moe_num_experts: known.num_experts,
+    moe_k: known.num_experts_per_tok,
+    moe_num_shared_experts:
+      shared === undefined ? (fields.optional("expert_shared_count") ?? 0) : sharedCount(fields, shared, width),
+  };
+});
+
+const hunyuan: Architecture = fixed(hunyuanV1Moe, "softmax", true, (fields, known, layer) => {
+  const width = known.intermediate_size as number;
+  const shared = fields.optional("expert_shared_feed_forward_length") ?? fields.ofLayer("feed_forward_length", layer);
+  const count = sharedCount(fields, shared, width);
+  return { moe_intermediate_size: width, moe_topk: known.num_experts_per_tok, num_shared_expert: count };
 });
 
 const dbrxMoe: Architecture = fixed(dbrx, "softmax", true, (_fields, known) => ({
@@ -213,7 +191,7 @@ const dbrxMoe: Architecture = fixed(dbrx, "softmax", true, (_fields, known) => (
 
 const granite: Architecture = {
   read(fields, layer, hasBias) {
-    const shared = fields.optional("expert_shared_feed_forward_length", 0) ?? 0;
+    const shared = fields.optional("expert_shared_feed_forward_length") ?? 0;
     const more = () => ({ shared_intermediate_size: shared });
     return fixed(shared > 0 ? graniteMoeShared : graniteMoe, "softmax", true, more).read(fields, layer, hasBias);
   },
@@ -229,6 +207,7 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["olmoe", fixed(olmoe, "softmax", false, () => ({ norm_topk_prob: false }))],
   ["deepseek", deepseek2],
   ["deepseek2", deepseek2],
+  ["deepseek2-ocr", deepseek2],
   ["deepseek32", deepseekSigmoid(deepseekV32)],
   ["glm4moe", deepseekSigmoid(glm4Moe)],
   ["glm-dsa", deepseekSigmoid(glmMoeDsa)],
@@ -247,6 +226,8 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["granitehybrid", granite],
   ["ernie4_5-moe", ernie],
   ["hunyuan-moe", hunyuan],
+  ["minimax-01", fixed(minimax, "softmax", true)],
+  ...statedArchitectures,
 ]);
 
 /** Finds an architecture. @throws BAD_CHECKPOINT naming those that are known. */
@@ -255,5 +236,9 @@ export function architectureOf(path: string, name: unknown): Architecture {
   if (found !== undefined) return found;
   const known = [...architectures.keys()].join(", ");
   const got = typeof name === "string" ? JSON.stringify(name) : "none";
-  throw badCheckpoint(path, `general.architecture: expected one of ${known}, got ${got}`);
+  throw badCheckpoint(
+    path,
+    `general.architecture: expected one of ${known}, got ${got}; for another one, say what a layer computes and how its ` +
+      "tensors are named: MoeLayer.load(path, { config, tensors })",
+  );
 }

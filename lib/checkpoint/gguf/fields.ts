@@ -18,16 +18,21 @@ export class GgufFields {
     return this.#checked(name, this.#value(name), 1);
   }
 
-  /** An integer from `least` on; undefined if it is absent. */
-  optional(name: string, least = 1): number | undefined {
+  /** A positive integer; undefined if it is absent, or 0, which llama.cpp saves for what files did not say. */
+  optional(name: string): number | undefined {
     const value = this.#value(name);
-    return value === undefined ? undefined : this.#checked(name, value, least);
+    return value === undefined ? undefined : this.#checked(name, value, 0) || undefined;
   }
 
   /** An integer that is the same for all layers, or listed for each layer. */
   ofLayer(name: string, layer: number): number {
+    return this.#checked(name, this.elementOf(name, layer), 1);
+  }
+
+  /** A value that is the same for all layers, or listed for each layer. */
+  elementOf(name: string, layer: number): unknown {
     const value = this.#value(name);
-    return this.#checked(name, ArrayBuffer.isView(value) ? value[layer] : value, 1);
+    return ArrayBuffer.isView(value) ? value[layer] : value;
   }
 
   number(name: string): number | undefined {

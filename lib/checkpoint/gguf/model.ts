@@ -3,10 +3,11 @@ import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { ConfigFields } from "../config_fields.js";
-import { type Family, maximumLayers } from "../families/family.js";
+import { maximumLayers } from "../families/family.js";
 import { checkLayer, layersWithExperts } from "../layers_with_experts.js";
 import { type LayerTensors, type NamedWeight, nameOf } from "../locate.js";
-import { architectureOf, type FamilyFields } from "./architectures.js";
+import type { FamilyFields } from "./architecture.js";
+import { architectureOf } from "./architectures.js";
 import { GgufFields } from "./fields.js";
 import type { SplitGguf } from "./split.js";
 
@@ -26,7 +27,8 @@ export class GgufModel {
     this.layerCount = fields.integer("block_count");
     if (this.layerCount > maximumLayers) throw fields.error("block_count", `at most ${maximumLayers}`, this.layerCount);
     this.#files = files;
-    this.#read = (layer) => architecture.read(fields, layer, files.has(`blk.${layer}.exp_probs_b.bias`));
+    this.#read = (layer) =>
+      architecture.read(fields, layer, biasName(`blk.${layer}`, (name) => files.has(name)) !== undefined);
   }
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
@@ -43,17 +45,19 @@ export class GgufModel {
     return this.#files.has(`blk.${layer}.ffn_gate_inp.weight`);
   }
 
-  family(layer: number): Family {
-    return this.#read(layer).family;
+  /** The family's `model_type`, or the architecture's name. */
+  family(layer: number): string {
+    return this.#read(layer).family.modelType;
   }
 
   /**
    * The sizes and formula of a layer with experts.
-   * @throws BAD_CHECKPOINT, also if the file has shared experts that the formula does not know.
+   * @throws BAD_CHECKPOINT, also if the file has tensors of the layer that the formula does not know.
    */
   config(layer: number): MoeLayerConfig {
     const { family, fields } = this.#read(layer);
     const config = family.config(new ConfigFields(this.path, fields), layer);
+    this.#checkNames(layer);
     const shared = `blk.${layer}.ffn_up_shexp.weight`;
     if (config.sharedExpert === undefined && this.#files.has(shared)) {
       throw badCheckpoint(this.path, `expected no shared expert according to the metadata, got a tensor "${shared}"`);
@@ -61,17 +65,29 @@ export class GgufModel {
     return config;
   }
 
+  /** A layer computes something else with tensors that are not known here. */
+  #checkNames(layer: number): void {
+    const block = `blk.${layer}.`;
+    for (const name of this.#files.names) {
+      if (!name.startsWith(block)) continue;
+      const own = name.slice(block.length);
+      if (!ofFeedForward.test(own) || knownNames.some((known) => known.test(own))) continue;
+      throw badCheckpoint(this.path, `expected no other tensors in a layer with experts, got ${JSON.stringify(name)}`);
+    }
+  }
+
   /** The names of a layer's tensors; if some are missing, the usual names, for the errors to mention. */
   tensors(layer: number): LayerTensors {
     const has = (name: string) => this.#files.has(name);
     const block = `blk.${layer}`;
-    const optional = (role: string, name: string) => (has(name) ? { [role]: { name } } : {});
+    const optional = (role: string, name: string | undefined) =>
+      name !== undefined && has(name) ? { [role]: { name } } : {};
     const { sharedExpert, activation = "swiglu" } = this.config(layer);
     const gated = isGated(activation);
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
       ...optional("routerBias", `${block}.ffn_gate_inp.bias`),
-      ...optional("selectionBias", `${block}.exp_probs_b.bias`),
+      ...optional("selectionBias", biasName(block, has)),
       experts: gated ? experts(block, has) : withoutGate(experts(block, has)),
       ...(sharedExpert && {
         shared: {
@@ -83,6 +99,23 @@ export class GgufModel {
       ...(sharedExpert?.gate && { sharedGate: { name: `${block}.ffn_gate_inp_shexp.weight` } }),
     };
   }
+}
+
+/** Tensors of a feed-forward block, and those of them that an MoE layer consists of, or that norm its inputs and outputs. */
+const ofFeedForward = /^(ffn|exp)_/;
+const knownNames = [
+  /^ffn_gate_inp\.(weight|bias)$/,
+  /^exp_probs_b(\.bias)?$/,
+  /^ffn_(gate|up|gate_up|down)_exps\.(weight|bias|scale|input_scale)$/,
+  /^ffn_(gate|up|down)\.\d+\.weight$/,
+  /^ffn_(gate|up|down)_shexp\.(weight|scale|input_scale)$/,
+  /^ffn_gate_inp_shexp\.weight$/,
+  /^ffn_(post_)?norm\.(weight|bias)$/,
+];
+
+/** The bias for the choice of experts, which some architectures have without `.bias`. */
+function biasName(block: string, has: (name: string) => boolean): string | undefined {
+  return [`${block}.exp_probs_b.bias`, `${block}.exp_probs_b`].find(has);
 }
 
 function withoutGate({ gate: _, gateBias: __, ...others }: ExpertWeights<NamedWeight, NamedWeight>) {

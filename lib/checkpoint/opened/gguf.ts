@@ -41,7 +41,7 @@ export function ggufFormula({ path, files }: GgufFiles): ModelFormula {
     layerCount: model.layerCount,
     method: "GGUF",
     dtype: undefined,
-    family: (layer) => model.family(layer).modelType,
+    family: (layer) => model.family(layer),
     layersWithExperts: () => model.layersWithExperts(),
     checkLayer: (layer) => model.checkLayer(layer),
     config: (layer) => model.config(layer),

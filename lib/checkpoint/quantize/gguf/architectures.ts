@@ -99,6 +99,8 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map([
       name: "olmoe",
       keys: (fields) => {
         refuseField(fields, "clip_qkv");
+        // llama.cpp norms the keys of all heads at once, and takes them to be as many as those of the queries.
+        fields.require("num_key_value_heads", fields.integer("num_attention_heads", undefined));
         return {};
       },
       tensors: { ...block, ...headNorms },

@@ -1,0 +1,63 @@
+import type { Family } from "../families/family.js";
+import type { GgufFields } from "./fields.js";
+
+/** `expert_gating_func`: llama_expert_gating_func_type of llama.cpp. */
+export const gatingNames = ["none", "softmax", "sigmoid", "softmax of the chosen"] as const;
+export type Gating = (typeof gatingNames)[number];
+
+/** A family, and the fields that its config.json would have. */
+export interface FamilyFields {
+  readonly family: Pick<Family, "modelType" | "config">;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * How `general.architecture` names families, and which metadata keys have what their config.json has: the loaders of
+ * llama.cpp (src/models). What is not in the metadata is part of an architecture's formula there, as here.
+ */
+export interface Architecture {
+  /** The layer is for sizes that differ between layers; `hasBias` is whether it has a bias for the choice of experts. */
+  read(fields: GgufFields, layer: number, hasBias: boolean): FamilyFields;
+}
+
+/** The sizes that all have, by their usual names in config.json. */
+export function sizes(fields: GgufFields, layer: number): Record<string, number> {
+  return {
+    hidden_size: fields.integer("embedding_length"),
+    num_experts_per_tok: fields.integer("expert_used_count"),
+    num_experts: fields.integer("expert_count"),
+    intermediate_size: expertWidth(fields, layer),
+  };
+}
+
+export function expertWidth(fields: GgufFields, layer: number): number {
+  return fields.optional("expert_feed_forward_length") ?? fields.ofLayer("feed_forward_length", layer);
+}
+
+/** Files may leave out how scores are made; otherwise it must be this. */
+export function checkGating(fields: GgufFields, gating: Gating): void {
+  const given = fields.optional("expert_gating_func");
+  if (given !== undefined && gatingNames[given] !== gating) {
+    throw fields.error("expert_gating_func", `${gatingNames.indexOf(gating)} (${gating})`, given);
+  }
+}
+
+/** The factor of the weights; 1 if files do not say it, or have a 0 in its place. */
+export function weightsScale(fields: GgufFields): number {
+  return fields.number("expert_weights_scale") || 1;
+}
+
+/**
+ * What the metadata may say of a formula that knows only this. Files that llama.cpp itself saves have every key, with
+ * `false` for a normalisation that the metadata do not decide.
+ */
+export function checkFormula(fields: GgufFields, gating: Gating, normalized: boolean): void {
+  checkGating(fields, gating);
+  if (fields.boolean("expert_weights_norm") === true && !normalized) {
+    throw fields.error("expert_weights_norm", "false", true);
+  }
+  const scale = weightsScale(fields);
+  if (scale !== 1) throw fields.error("expert_weights_scale", "1", scale);
+  const groups = fields.optional("expert_group_count") ?? 1;
+  if (groups > 1) throw fields.error("expert_group_count", "1", groups);
+}

@@ -1,0 +1,169 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { MoeLayer } from "../../lib/moe_layer.js";
+import { openModel } from "../../lib/moe_model.js";
+import { relativeError } from "../../lib/testing/run.js";
+import { openForTests } from "../support/devices.js";
+import { expectRejection } from "../support/errors.js";
+import { type MetadataValue, rawGguf, type TensorInput } from "../support/gguf.js";
+import { readFamilyResults } from "./support/family_model.js";
+import { familyGguf } from "./support/gguf_family.js";
+import { temporaryDirectory } from "./support/temporary_directory.js";
+
+// What metadata and names mean to single architectures.
+
+const reference = openForTests("reference");
+
+/** Writes a golden model's layer under an architecture's name, changed. */
+async function write(
+  directory: string,
+  family: string,
+  architecture: string,
+  more: Readonly<Record<string, MetadataValue | undefined>>,
+  rename: (name: string) => string = (name) => name,
+): Promise<string> {
+  const { layer } = await readFamilyResults(family);
+  const { metadata, tensors } = await familyGguf(family, layer, architecture);
+  const changed = Object.entries(more).map(([key, value]) => [`${architecture}.${key}`, value]);
+  const all = Object.entries({ ...metadata, ...Object.fromEntries(changed) }).filter(
+    ([, value]) => value !== undefined,
+  );
+  const renamed = tensors.map((tensor): TensorInput => ({ ...tensor, name: rename(tensor.name) }));
+  const path = join(directory, "model.gguf");
+  writeFileSync(
+    path,
+    rawGguf({ metadata: Object.fromEntries(all) as Record<string, MetadataValue>, tensors: renamed }),
+  );
+  return path;
+}
+
+/** The configuration that a model has with these metadata. */
+async function configOf(
+  family: string,
+  architecture: string,
+  more: Readonly<Record<string, MetadataValue | undefined>> = {},
+) {
+  using directory = temporaryDirectory();
+  await using model = await openModel(await write(directory.path, family, architecture, more));
+  return model.layer(model.layersWithExperts[0] as number).config;
+}
+
+test("a bias for the choice of experts may have no suffix", async () => {
+  using directory = temporaryDirectory();
+  const { layer: index, x, shape, output } = await readFamilyResults("deepseek_v3");
+  const path = await write(directory.path, "deepseek_v3", "hy_v3", {}, (name) =>
+    name.replace(/(exp_probs_b)\.bias$/, "$1"),
+  );
+  using layer = await MoeLayer.load(path, { layer: index, device: reference() });
+  using input = reference().tensor(x, shape);
+  using y = layer.forward(input);
+  expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
+});
+
+describe("architectures whose metadata state the formula", () => {
+  const unsaid = {
+    ...{ expert_gating_func: undefined, expert_weights_norm: undefined, expert_weights_scale: undefined },
+    ...{ expert_group_count: undefined, expert_group_used_count: undefined },
+  };
+
+  test.each([
+    ["mistral4", "softmax", false],
+    ["afmoe", "sigmoid", false],
+    ["exaone-moe", "sigmoid", false],
+    ["hy_v3", "sigmoid", false],
+    ["kimi-linear", "sigmoid", true],
+    ["laguna", "sigmoid", false],
+    ["mimo2", "sigmoid", true],
+    ["step35", "sigmoid", false],
+    ["llada-moe", "softmax", false],
+    ["rnd1", "softmax", true],
+    ["mellum", "softmax", true],
+    ["bailingmoe3", "sigmoid", false],
+    ["minimax-m3", "sigmoid", false, "swiglu_clamped"],
+    ["grok", "softmax", true, "geglu_tanh"],
+    ["nomic-bert-moe", "softmax", false, "gelu_tanh"],
+  ])("%s without them has %s, and normalises: %s", async (architecture, scoring, normalize, activation = "swiglu") => {
+    const config = await configOf("deepseek_v3", architecture, unsaid);
+    expect(config).toMatchObject({ scoring, normalize, scale: 1, activation });
+    expect(config.groups).toBeUndefined();
+  });
+
+  test.each([
+    ["expert_gating_func", 2, /grok\.expert_gating_func: expected 1 \(softmax\), got 2/],
+    ["expert_weights_scale", { type: "f32", value: 2.5 } as const, /grok\.expert_weights_scale: expected 1, got 2\.5/],
+    ["expert_group_count", 4, /grok\.expert_group_count: expected 1, got 4/],
+  ])("%s that an architecture does not know is refused", async (key, value, message) => {
+    await expectRejection(configOf("deepseek_v3", "grok", { ...unsaid, [key]: value }), "BAD_CHECKPOINT", message);
+  });
+
+  test("a normalisation beside a factor", async () => {
+    const keys = { expert_weights_norm: true, expert_weights_scale: { type: "f32", value: 2.5 } as const };
+    const config = await configOf("deepseek_v2_greedy", "mistral4", keys);
+    expect(config).toMatchObject({ scoring: "softmax", normalize: true, scale: 2.5 });
+  });
+
+  test("scores that metadata state", async () => {
+    expect(await configOf("deepseek_v3", "laguna", { expert_gating_func: 1 })).toMatchObject({ scoring: "softmax" });
+    await expectRejection(
+      configOf("deepseek_v3", "laguna", { expert_gating_func: 3 }),
+      "BAD_CHECKPOINT",
+      /laguna\.expert_gating_func: expected 1 \(softmax\) or 2 \(sigmoid\), got 3/,
+    );
+  });
+
+  test("a width of experts, which may be that of dense layers", async () => {
+    const keys = { ...unsaid, expert_feed_forward_length: undefined, feed_forward_length: 96 };
+    expect(await configOf("deepseek_v3", "grok", keys)).toMatchObject({ intermediateSize: 96 });
+  });
+
+  test("a width of the shared expert", async () => {
+    const { intermediateSize } = await configOf("deepseek_v3", "laguna");
+    const one = await configOf("deepseek_v3", "laguna", {
+      expert_shared_feed_forward_length: undefined,
+      expert_shared_count: 2,
+    });
+    expect(one.sharedExpert).toMatchObject({ intermediateSize: 2 * intermediateSize });
+    const other = await configOf("deepseek_v3", "laguna", {
+      expert_shared_feed_forward_length: 48,
+      expert_shared_count: 2,
+    });
+    expect(other.sharedExpert).toMatchObject({ intermediateSize: 48 });
+  });
+
+  test("layers whose activations are clamped are refused, the others not", async () => {
+    const { layer } = await readFamilyResults("deepseek_v3");
+    const limits = (at: number) => {
+      const value = Array.from({ length: 8 }, (_, index) => (index === at ? 7 : 0));
+      return { swiglu_clamp_exp: { type: "array", of: "f32", value } } as const;
+    };
+    await configOf("deepseek_v3", "step35", limits(layer + 1));
+    await expectRejection(
+      configOf("deepseek_v3", "step35", limits(layer)),
+      "BAD_CHECKPOINT",
+      new RegExp(`step35\\.swiglu_clamp_exp\\[${layer}\\]: expected 0, .* got 7`),
+    );
+  });
+});
+
+describe("ERNIE's shared expert", () => {
+  test("has the width that the metadata state", async () => {
+    const { intermediateSize, sharedExpert } = await configOf("ernie4_5_moe", "ernie4_5-moe");
+    const width = sharedExpert?.intermediateSize as number;
+    const keys = { expert_shared_count: 0, expert_shared_feed_forward_length: width };
+    expect(await configOf("ernie4_5_moe", "ernie4_5-moe", keys)).toMatchObject({ sharedExpert });
+    await expectRejection(
+      configOf("ernie4_5_moe", "ernie4_5-moe", { expert_shared_feed_forward_length: intermediateSize + 1 }),
+      "BAD_CHECKPOINT",
+      /expert_shared_feed_forward_length: expected a multiple of /,
+    );
+  });
+});
+
+test.each(["moe_latent_size", "expert_latent_length"])("Nemotron's %s is refused", async (key) => {
+  await expectRejection(
+    configOf("nemotron_h", "nemotron_h_moe", { [key]: 32 }),
+    "BAD_CHECKPOINT",
+    new RegExp(`nemotron_h_moe\\.${key}: expected none`),
+  );
+});
