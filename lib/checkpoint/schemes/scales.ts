@@ -144,3 +144,17 @@ export function floatsOf({ info }: FoundTensor, bytes: Uint8Array): Float32Array
   if (info.dtype === "F32") return new Float32Array(buffer);
   return decodeHalves(new Uint16Array(buffer), info.dtype === "F16" ? "f16" : "bf16");
 }
+
+/** Factors, or the reciprocals of divisors, in float32. @throws BAD_CHECKPOINT unless they are finite. */
+export function asFactors(
+  matrix: StoredMatrix,
+  tensor: FoundTensor,
+  stored: Float32Array,
+  divides: boolean,
+): Float32Array {
+  return stored.map((value) => {
+    const factor = Math.fround(divides ? 1 / value : value);
+    if (Number.isFinite(factor) && Number.isFinite(value)) return factor;
+    throw matrix.errorAt(tensor, `expected a finite number${divides ? " other than 0" : ""}, got ${value}`);
+  });
+}
