@@ -1,3 +1,4 @@
+import { putCode } from "./bits.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
 /**
@@ -51,11 +52,7 @@ export function reorderColumns(
       const low = codes[start + (from >> 3)] as number;
       const high = codes[start + (from >> 3) + 1] as number;
       const code = ((low | (high << 8)) >> (from & 7)) & mask;
-      const place = stored * bits;
-      const at = start + (place >> 3);
-      const wide = code << (place & 7);
-      target[at] = (target[at] as number) | (wide & 255);
-      if (wide > 255) target[at + 1] = (target[at + 1] as number) | (wide >> 8);
+      putCode(target, start, stored, code, bits);
     }
   }
   return target;
