@@ -34,6 +34,25 @@ export function inputOrder(
   return sorted ? undefined : order;
 }
 
+/**
+ * The same from `weight_g_idx` of compressed-tensors, which is -1 throughout for matrices that it did not order, such as those
+ * of experts without samples.
+ */
+export function chosenOrder(
+  matrix: StoredMatrix,
+  tensor: FoundTensor,
+  bytes: Uint8Array,
+  size: number,
+): Int32Array | undefined {
+  const groupOf = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+  return groupOf.every((group) => group === -1) ? undefined : inputOrder(matrix, tensor, bytes, size);
+}
+
+/** The tensor that {@link chosenOrder} reads, if there is one. */
+export function findGroups(matrix: StoredMatrix): FoundTensor | undefined {
+  return matrix.has("weight_g_idx") ? matrix.need("weight_g_idx", ["I32"], [matrix.columns]) : undefined;
+}
+
 /** Rows of the codes of `bits` bits, the columns in another order. */
 export function reorderColumns(
   codes: Uint8Array,

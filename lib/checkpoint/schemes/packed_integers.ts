@@ -1,5 +1,5 @@
 import { closeGaps, cropRows, flipHighestBits, transpose, unpack, unpackWords, words } from "./bits.js";
-import { inputOrder, reorderColumns } from "./input_order.js";
+import { chosenOrder, findGroups, reorderColumns } from "./input_order.js";
 import { checkScales, floats, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
@@ -36,7 +36,7 @@ export const packedIntegers: Scheme = {
     const count = groupCount(matrix, scales);
     const symmetric = !matrix.has("weight_zero_point");
     const zeros = symmetric ? undefined : zerosOf(matrix, packing, count);
-    const groups = matrix.has("weight_g_idx") ? matrix.need("weight_g_idx", ["I32"], [columns]) : undefined;
+    const groups = findGroups(matrix);
     const of = groupsOf(matrix, scales, count, !symmetric);
     const format = `${symmetric ? "i" : "u"}${bits}_${of.name}_${scaleType(scales)}`;
     const used = [codes, scales, ...(zeros ? [zeros] : []), ...(groups ? [groups] : [])];
@@ -47,7 +47,7 @@ export const packedIntegers: Scheme = {
         : cropRows(codeBytes as Uint8Array, rows, stride, Math.ceil((columns * bits) / 8));
       if (symmetric) flipHighestBits(stored, rows, columns, bits);
       const zeroBytes = zeros && (rest.shift() as Uint8Array);
-      const order = groups && inputOrder(matrix, groups, rest.shift() as Uint8Array, of.size);
+      const order = groups && chosenOrder(matrix, groups, rest.shift() as Uint8Array, of.size);
       if (order) stored = reorderColumns(stored, rows, columns, bits, order);
       return {
         codes: stored,

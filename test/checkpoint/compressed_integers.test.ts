@@ -8,14 +8,18 @@ import { expectRejection } from "../support/errors.js";
 import { writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
-// pack-quantized codes of 3, 5 and 6 bits, of which compressed-tensors before 0.17 put only whole ones in each word.
+// Integers of compressed-tensors: in words, of which each had only whole codes before 0.17 (`pack-quantized`), and in bytes
+// (`int-quantized`).
 
 const [hidden, inner, experts, group] = [96, 64, 2, 32];
 
-interface Packed {
+interface Kind {
   readonly bits: number;
   readonly asymmetric?: boolean;
-  readonly ordered?: boolean;
+  /** What `weight_g_idx` says: groups of other columns than neighbours, or nothing, as of experts without samples. */
+  readonly order?: "chosen" | "none";
+  /** Whether each code is a byte. */
+  readonly inBytes?: boolean;
 }
 
 /** Rows of numbers in 32-bit words, of which each has only whole ones. */
@@ -43,7 +47,7 @@ function turned({ dtype, shape, data }: SafetensorsInput): SafetensorsInput {
 }
 
 /** A matrix of random codes: its packed tensors, and its weights. */
-function randomMatrix(random: Random, rows: number, columns: number, { bits, asymmetric, ordered }: Packed) {
+function randomMatrix(random: Random, rows: number, columns: number, { bits, asymmetric, order, inBytes }: Kind) {
   const numbers = (count: number) => Array.from({ length: count }, () => random.integer(0, 2 ** bits - 1));
   const groups = columns / group;
   const codes = Array.from({ length: rows }, () => numbers(columns));
@@ -52,7 +56,7 @@ function randomMatrix(random: Random, rows: number, columns: number, { bits, asy
   );
   const scales = Float32Array.from({ length: rows * groups }, () => 0.02 * (1 + random.uniform()));
   const groupOf = Int32Array.from({ length: columns }, (_, column) =>
-    ordered ? column % groups : Math.floor(column / group),
+    order === "chosen" ? column % groups : Math.floor(column / group),
   );
   const weights = Float32Array.from({ length: rows * columns }, (_, at) => {
     const [row, column] = [Math.floor(at / columns), at % columns];
@@ -60,18 +64,22 @@ function randomMatrix(random: Random, rows: number, columns: number, { bits, asy
     const code = (codes[row]?.[column] as number) - (zeros[row]?.[own] as number);
     return code * (scales[row * groups + own] as number);
   });
+  const bytes = (rows: readonly (readonly number[])[]): SafetensorsInput => {
+    const data = Int8Array.from(rows.flat(), (number) => number - 128);
+    return { dtype: "I8", shape: [rows.length, data.length / rows.length], data };
+  };
+  const written = order === "none" ? new Int32Array(columns).fill(-1) : groupOf;
   const packed: Record<string, SafetensorsInput> = {
-    weight_packed: packRows(codes, bits),
+    ...(inBytes ? { weight: bytes(codes) } : { weight_packed: packRows(codes, bits) }),
     weight_scale: { dtype: "F32", shape: [rows, groups], data: scales },
-    weight_shape: { dtype: "I64", shape: [2], data: BigInt64Array.of(BigInt(rows), BigInt(columns)) },
-    ...(asymmetric && { weight_zero_point: turned(packRows(columnsOf(zeros), bits)) }),
-    ...(ordered && { weight_g_idx: { dtype: "I32", shape: [columns], data: groupOf } }),
+    ...(asymmetric && { weight_zero_point: inBytes ? bytes(zeros) : turned(packRows(columnsOf(zeros), bits)) }),
+    ...(order !== undefined && { weight_g_idx: { dtype: "I32", shape: [columns], data: written } }),
   };
   return { packed, plain: { weight: { dtype: "F32", shape: [rows, columns], data: weights } as SafetensorsInput } };
 }
 
 /** The same layer twice: packed, and as floats. */
-function models(kind: Packed) {
+function models(kind: Kind) {
   const random = new Random(`words of ${JSON.stringify(kind)}`);
   const config = {
     model_type: "qwen3_moe",
@@ -102,15 +110,16 @@ function models(kind: Packed) {
   return { packed: { config: { ...config, quantization_config }, weights: packed }, plain: { config, weights: plain } };
 }
 
-describe("words that have only whole codes", () => {
+describe("integers", () => {
   const device = openForTests("reference");
 
-  test.each<Packed>(
-    [3, 5, 6].flatMap((bits) => [
-      { bits },
-      { bits, asymmetric: true },
-      { bits, ordered: true },
-      { bits, asymmetric: true, ordered: true },
+  test.each<Kind>(
+    [{ bits: 3 }, { bits: 5 }, { bits: 6 }, { bits: 8, inBytes: true }].flatMap((kind) => [
+      kind,
+      { ...kind, asymmetric: true },
+      { ...kind, order: "chosen" },
+      { ...kind, asymmetric: true, order: "chosen" },
+      { ...kind, order: "none" },
     ]),
   )("%o", async (kind) => {
     const { packed, plain } = models(kind);
