@@ -349,7 +349,13 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
         "another version of GPTQ",
         "gptq",
         set({ checkpoint_format: "marlin" }),
-        /checkpoint_format: expected "gptq" or "gptq_v2", got "marlin"/,
+        /checkpoint_format: expected "gptq", "gptq_v2" or, except with 3 bits, "gptq_p", got "marlin"/,
+      ],
+      [
+        "codes of GPTQ in planes",
+        "gptq_3_bits",
+        set({ checkpoint_format: "gptq_p" }),
+        /checkpoint_format: expected .*, except with 3 bits, "gptq_p", got "gptq_p" with 3 bits/,
       ],
       ["another version of AWQ", "awq", set({ version: "gemv" }), /version: expected "gemm", got "gemv"/],
       [
