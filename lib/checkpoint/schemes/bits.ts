@@ -93,12 +93,14 @@ export function unpack(stream: Uint32Array, count: number, bits: number): Uint8A
 
 /** Codes of 32-bit words that have only whole codes, lower ones in lower bits, a byte each. */
 export function unpackWords(packed: Uint32Array, count: number, bits: number): Uint8Array {
+  const target = new Uint8Array(count);
   const perWord = Math.floor(32 / bits);
   const mask = (1 << bits) - 1;
-  return Uint8Array.from({ length: count }, (_, index) => {
-    const word = packed[Math.floor(index / perWord)] as number;
-    return (word >>> ((index % perWord) * bits)) & mask;
-  });
+  for (let index = 0, word = 0; index < count; word++) {
+    const end = Math.min(index + perWord, count);
+    for (let rest = packed[word] as number; index < end; rest >>>= bits) target[index++] = rest & mask;
+  }
+  return target;
 }
 
 /** Adds a code to a stream of zeros that begins at the byte `start`, at its place after so many others. */
@@ -117,9 +119,18 @@ export function closeGaps(packed: Uint32Array, rows: number, columns: number, bi
   const target = new Uint8Array(rows * stride);
   for (let row = 0; row < rows; row++) {
     const codes = unpackWords(packed.subarray(row * width, (row + 1) * width), columns, bits);
+    let at = row * stride;
+    let pending = 0;
+    let count = 0;
     for (let column = 0; column < columns; column++) {
-      putCode(target, row * stride, column, codes[column] as number, bits);
+      pending |= (codes[column] as number) << count;
+      count += bits;
+      if (count < 8) continue;
+      target[at++] = pending & 255;
+      pending >>>= 8;
+      count -= 8;
     }
+    if (count > 0) target[at] = pending;
   }
   return target;
 }
