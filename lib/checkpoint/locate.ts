@@ -31,7 +31,7 @@ export interface WantedWeight {
   readonly expert: number;
   /** Such as `router` or `experts.gate`. */
   readonly role: string;
-  /** The shape of the pieces in which the layer will store it, as a wide shared expert's; its own if it is stored whole. */
+  /** The shape of the pieces in which the layer will store it: a routed expert's for a shared one's, else its own. */
   readonly piece: Shape;
 }
 
@@ -86,7 +86,7 @@ export async function mapWeights<T>(
     expert = 0,
   ) => {
     const shapes = expertShapes(hiddenSize, width);
-    const pieces = expertShapes(hiddenSize, Math.min(width, intermediateSize));
+    const pieces = expertShapes(hiddenSize, intermediateSize);
     const visited: Partial<ExpertWeights<T, T>> = {};
     for (const role of expertRoles) {
       const weight = weights[role];

@@ -65,11 +65,13 @@ export class Model {
    * models often keep that field, so the field alone is no reason to refuse them.
    */
   explain(error: unknown): unknown {
-    const { fields, method, known } = this.quantization;
+    const { fields, known } = this.quantization;
     if (fields === undefined || known || !isMoeError(error, "BAD_CHECKPOINT")) return error;
+    const given = fields.value("quant_method");
+    const got = given === undefined ? "no such field, as in files of MLX" : describe(given);
     return badCheckpoint(
       fields.path,
-      `quant_method: expected one of ${methods.join(", ")}, got ${describe(method)} (${error.message})`,
+      `quant_method: expected one of ${methods.join(", ")}, got ${got} (${error.message})`,
       error,
     );
   }

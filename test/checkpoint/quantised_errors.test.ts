@@ -349,7 +349,13 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
         "another version of GPTQ",
         "gptq",
         set({ checkpoint_format: "marlin" }),
-        /checkpoint_format: expected "gptq" or "gptq_v2", got "marlin"/,
+        /checkpoint_format: expected "gptq", "gptq_v2" or, except with 3 bits, "gptq_p", got "marlin"/,
+      ],
+      [
+        "codes of GPTQ in planes",
+        "gptq_3_bits",
+        set({ checkpoint_format: "gptq_p" }),
+        /checkpoint_format: expected .*, except with 3 bits, "gptq_p", got "gptq_p" with 3 bits/,
       ],
       ["another version of AWQ", "awq", set({ version: "gemv" }), /version: expected "gemm", got "gemv"/],
       [
@@ -399,12 +405,20 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       await refuse(name, change, message);
     });
 
-    test("an unknown method is named where its tensors are not known", async () => {
+    test.each<[string, Record<string, unknown>, RegExp]>([
+      ["is named", { quant_method: "hqq" }, /got "hqq"/],
+      [
+        "may have no name",
+        { quant_method: undefined, bits: 4, group_size: 64 },
+        /got no such field, as in files of MLX/,
+      ],
+    ])("an unknown method %s where its tensors are not known", async (_, fields, got) => {
       const other = (model: Checkpoint) => {
-        set({ quant_method: "hqq" })(model);
+        set(fields)(model);
         without("weight_scale")(model);
       };
-      await refuse("int8_channel", other, /quant_method: expected one of fp8, mxfp4, .*bitsandbytes, .*got "hqq"/);
+      const expected = /quant_method: expected one of fp8, mxfp4, .*bitsandbytes, .*/;
+      await refuse("int8_channel", other, new RegExp(`${expected.source}${got.source}`));
     });
   });
 

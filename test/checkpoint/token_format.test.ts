@@ -42,6 +42,18 @@ const inputs = (...given: readonly unknown[]) => ({
 const int8 = { num_bits: 8, type: "int", strategy: "token", dynamic: true, symmetric: true };
 const fp8 = { ...int8, type: "float" };
 
+/** The same, the last group for attention only. */
+function attention({ config_groups: groups }: ReturnType<typeof inputs>) {
+  const [name, last] = Object.entries(groups).at(-1) as [string, object];
+  return { config_groups: { ...groups, [name]: { ...last, targets: ["re:.*self_attn.*", "re:.*o_proj$"] } } };
+}
+const quark = (input: object | null, layers: object = {}) => ({
+  quant_method: "quark",
+  global_quant_config: { input_tensors: input },
+  layer_quant_config: layers,
+});
+const autoRound = { quant_method: "auto-round", act_data_type: "int", act_dynamic: true, act_group_size: -1 };
+
 describe('tokenFormat "checkpoint"', () => {
   test.each<[string, string, Record<string, unknown>, string]>([
     ["integers, a scale for each token", "int8_channel", inputs(int8), "int8"],
@@ -55,6 +67,7 @@ describe('tokenFormat "checkpoint"', () => {
     ["a scale of the tensor", "int8_channel", inputs({ ...int8, strategy: "tensor" }), "int8"],
     ["floats, a scale for each token", "fp8_channel", inputs(fp8), "fp8"],
     ["4-bit weights", "int4_packed", inputs(int8), "int8"],
+    ["attention in another format", "int8_channel", attention(inputs(int8, fp8)), "int8"],
     ["nothing", "int8_channel", inputs(null), "none"],
     ["no inputs", "int8_channel", {}, "none"],
     ["blocks of DeepSeek-V3", "fp8_blocks", {}, "fp8"],
@@ -62,6 +75,14 @@ describe('tokenFormat "checkpoint"', () => {
     ["fp8 without a scheme", "fp8_blocks", { activation_scheme: null }, "none"],
     ["another method", "gptq", {}, "none"],
     ["a weight-only algorithm of ModelOpt", "int4_modelopt", {}, "none"],
+    ["SGLang's method of that name", "int8_channel", { quant_method: "w8a8_int8" }, "int8"],
+    ["SGLang's blocks without a scheme", "int8_blocks", {}, "none"],
+    ["FBGEMM without a limit", "fp8_channel", { quant_method: "fbgemm_fp8" }, "fp8"],
+    ["Quark, floats", "fp8_channel", quark({ dtype: "fp8_e4m3", qscheme: "per_channel", is_dynamic: true }), "fp8"],
+    ["Quark, integers", "int8_channel", quark({ dtype: "int8", qscheme: "per_channel", is_dynamic: true }), "int8"],
+    ["Quark, attention alone", "fp8_channel", quark(null, { "*o_proj": { input_tensors: { dtype: "fp4" } } }), "none"],
+    ["AutoRound", "int8_channel", { ...autoRound, act_bits: 8 }, "int8"],
+    ["AutoRound, weights alone", "int8_channel", { ...autoRound, act_bits: 16 }, "none"],
   ])("follows the configuration: %s", async (_, name, quantization, expected) => {
     using layer = await load(name, quantization);
     expect(layer.description.tokenFormat).toBe(expected);
@@ -93,13 +114,38 @@ describe('tokenFormat "checkpoint"', () => {
     ["other groups", "int8_channel", inputs({ ...int8, strategy: "group", group_size: 64 }), /"group_size":64/],
     ["an unknown kind", "int8_channel", inputs({ ...int8, type: "complex" }), /"type":"complex"/],
     ["no object", "int8_channel", inputs("int8"), /got int8/],
-    ["different groups", "int8_channel", inputs(int8, fp8), /expected the same in all config_groups/],
+    ["different groups", "int8_channel", inputs(int8, fp8), /expected the same for all experts/],
     [
       "groups of columns where products have none",
       "fp8_channel",
       inputs({ ...fp8, strategy: "group", group_size: 128 }),
       /e4m3_channel_bf16 weights: expected one for each token, got one for each 128 columns/,
     ],
+    [
+      "integers for 128 columns",
+      "int8_blocks",
+      { activation_scheme: "dynamic" },
+      /i8_b128_f32 weights: expected one for each token, got one for each 128 columns/,
+    ],
+    [
+      "a limit of FBGEMM",
+      "fp8_channel",
+      { quant_method: "fbgemm_fp8", activation_scale_ub: 1200 },
+      /activation_scale_ub: expected .* without a limit, got 1200/,
+    ],
+    [
+      "static inputs of Quark",
+      "fp8_channel",
+      quark({ dtype: "fp8_e4m3", qscheme: "per_tensor", is_dynamic: false }),
+      /input_tensors: expected 8-bit/,
+    ],
+    [
+      "different inputs of Quark",
+      "fp8_channel",
+      quark(null, { "*down_proj": { input_tensors: { dtype: "fp4" } } }),
+      /input_tensors: expected the same for all experts/,
+    ],
+    ["groups of AutoRound", "int8_channel", { ...autoRound, act_bits: 8, act_group_size: 32 }, /"act_group_size":32/],
     ["an algorithm of ModelOpt", "int4_modelopt", { quant_algo: "W4A8_AWQ" }, /quant_algo: expected .*got W4A8_AWQ/],
   ])("refuses %s", async (_, name, quantization, message) => {
     await expectRejection(load(name, quantization), "UNSUPPORTED_OPERATION", message);

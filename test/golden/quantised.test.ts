@@ -1,9 +1,9 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
 import { dynamic8, weightFormat } from "../../lib/core/weight_formats.js";
-import { MoeLayer } from "../../lib/index.js";
+import { MoeLayer, openDevice } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
@@ -116,6 +116,19 @@ describe("codes and scales in different files", () => {
       expect(outputs[1]).toEqual(outputs[0]);
     },
   );
+});
+
+test("GPTQ's version 2 under its other name", async () => {
+  const name = "gptq_v2";
+  using device = openDevice("reference");
+  const { x, output, shape } = await readExpected(name);
+  using directory = temporaryDirectory();
+  cpSync(join(root, name), directory.path, { recursive: true });
+  const file = join(directory.path, "config.json");
+  writeFileSync(file, readFileSync(file, "utf8").replace("gptq_v2", "gptq_p"));
+  using layer = await MoeLayer.load(directory.path, { layer: 0, device });
+  using tokens = device.tensor(x, shape);
+  expect(relativeError(await layer.forward(tokens).data(), output)).toBeLessThanOrEqual(1e-5);
 });
 
 type MatrixOf = (rows: number, columns: number) => Record<string, SafetensorsInput>;

@@ -4,7 +4,7 @@ import { blockTypeOf } from "../gguf/blocks/convert.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { storedDTypes } from "../safetensors/stored_dtypes.js";
 import type { SafetensorsInput } from "../safetensors/writer.js";
-import { asBytes, flipHighestBits, transpose, words } from "../schemes/bits.js";
+import { asBytes, flipHighestBits, putCode, transpose, words } from "../schemes/bits.js";
 import type { PackedLayout } from "./packed_layout.js";
 
 /** How compressed-tensors stores matrices of one format. */
@@ -175,11 +175,7 @@ function packZeros(zeros: Uint8Array, rows: number, groups: number, bits: number
   const byGroup = transpose(zeros, rows, groups);
   for (let group = 0; group < groups; group++) {
     for (let row = 0; row < rows; row++) {
-      const code = byGroup[group * rows + row] as number;
-      const place = 32 * perGroup * group + row * bits;
-      const shifted = code << (place & 7);
-      streams[place >> 3] = (streams[place >> 3] as number) | (shifted & 0xff);
-      if (shifted > 0xff) streams[(place >> 3) + 1] = (streams[(place >> 3) + 1] as number) | (shifted >> 8);
+      putCode(streams, 4 * perGroup * group, row, byGroup[group * rows + row] as number, bits);
     }
   }
   return { dtype: "I32", shape: [perGroup, groups], data: asBytes(transpose(words(streams), groups, perGroup)) };

@@ -91,6 +91,50 @@ export function unpack(stream: Uint32Array, count: number, bits: number): Uint8A
   return target;
 }
 
+/** Codes of 32-bit words that have only whole codes, lower ones in lower bits, a byte each. */
+export function unpackWords(packed: Uint32Array, count: number, bits: number): Uint8Array {
+  const target = new Uint8Array(count);
+  const perWord = Math.floor(32 / bits);
+  const mask = (1 << bits) - 1;
+  for (let index = 0, word = 0; index < count; word++) {
+    const end = Math.min(index + perWord, count);
+    for (let rest = packed[word] as number; index < end; rest >>>= bits) target[index++] = rest & mask;
+  }
+  return target;
+}
+
+/** Adds a code to a stream of zeros that begins at the byte `start`, at its place after so many others. */
+export function putCode(target: Uint8Array, start: number, index: number, code: number, bits: number): void {
+  const place = index * bits;
+  const at = start + (place >> 3);
+  const wide = code << (place & 7);
+  target[at] = (target[at] as number) | (wide & 255);
+  if (wide > 255) target[at + 1] = (target[at + 1] as number) | (wide >> 8);
+}
+
+/** Rows of 32-bit words that have only whole codes, as rows that are streams in whole bytes. */
+export function closeGaps(packed: Uint32Array, rows: number, columns: number, bits: number): Uint8Array {
+  const width = packed.length / rows;
+  const stride = Math.ceil((columns * bits) / 8);
+  const target = new Uint8Array(rows * stride);
+  for (let row = 0; row < rows; row++) {
+    const codes = unpackWords(packed.subarray(row * width, (row + 1) * width), columns, bits);
+    let at = row * stride;
+    let pending = 0;
+    let count = 0;
+    for (let column = 0; column < columns; column++) {
+      pending |= (codes[column] as number) << count;
+      count += bits;
+      if (count < 8) continue;
+      target[at++] = pending & 255;
+      pending >>>= 8;
+      count -= 8;
+    }
+    if (count > 0) target[at] = pending;
+  }
+  return target;
+}
+
 /** Exchanges the halves of every byte. */
 export function swapNibbles(bytes: Uint8Array): void {
   const whole = bytes.byteOffset % 4 === 0 ? words(bytes) : new Uint32Array(0);

@@ -3,8 +3,10 @@ import { printable } from "../../core/printable.js";
 import { type TokenFormat, type TokenScheme, tokenFormats, tokenScheme } from "../../core/token_format.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import { weightFormat } from "../../core/weight_formats.js";
+import type { ConfigFields } from "../config_fields.js";
 import { isRecord } from "../safetensors/strict_json.js";
 import type { Quantization } from "./quantization.js";
+import { elsewhere } from "./transforms.js";
 
 /** The token formats that layers can be loaded with. */
 export const loadedTokenFormats = [...tokenFormats, "checkpoint"] as const;
@@ -14,9 +16,9 @@ const unrounded: readonly unknown[] = ["INT4_AWQ", "W4A16_AWQ", "W4A16", "W8A16"
 
 /**
  * What a checkpoint's configuration says about the experts' inputs: the `input_activations` of compressed-tensors, the
- * `activation_scheme` and `scale_fmt` of fp8, the `quant_algo` of ModelOpt. Undefined: they are not rounded, and so with other methods. A
- * dynamic scale of the whole tensor is taken for one of each token, which it is for one token: results must not depend on
- * the rest of a batch.
+ * `activation_scheme` and `scale_fmt` of fp8, the `quant_algo` of ModelOpt, the `input_tensors` of Quark, the `act_bits` of
+ * AutoRound, and what methods of that name do. Undefined: they are not rounded, and so with other methods. A dynamic scale of
+ * the whole tensor is taken for one of each token, which it is for one token: results must not depend on the rest of a batch.
  * @throws UNSUPPORTED_OPERATION if they are rounded in another way than {@link TokenFormat} knows.
  */
 export function declaredTokens(quantization: Quantization): TokenScheme | undefined {
@@ -24,19 +26,38 @@ export function declaredTokens(quantization: Quantization): TokenScheme | undefi
   if (fields === undefined) return undefined;
   const refuse = (name: string, given: unknown) =>
     unsupported(`${fields.path}: ${name}`, "8-bit integers or floats with a dynamic scale for each token", given);
+  /** The only scheme there is, or undefined; null stands for inputs that are not rounded. */
+  const only = (name: string, given: readonly unknown[], schemeOf: (one: unknown) => TokenScheme | undefined) => {
+    const [first, ...others] = given;
+    const differs = others.find((other) => JSON.stringify(other) !== JSON.stringify(first));
+    if (differs !== undefined) {
+      throw unsupported(`${fields.path}: ${name}`, "the same for all experts", differs);
+    }
+    if (first === undefined || first === null) return undefined;
+    const scheme = schemeOf(first);
+    if (scheme === undefined) throw refuse(name, first);
+    return scheme;
+  };
   switch (method) {
-    case "fp8": {
+    case "fp8":
+    case "blockwise_int8": {
       const scheme = fields.value("activation_scheme");
       if (scheme === undefined) return undefined;
       if (scheme !== "dynamic") throw refuse("activation_scheme", scheme);
+      const columns = quantization.blockSize === undefined ? 0 : 128;
+      if (method === "blockwise_int8") return { format: "int8", columns };
       const powers = fields.value("scale_fmt");
       if (powers !== undefined && powers !== null && powers !== "ue8m0") {
         throw unsupported(`${fields.path}: scale_fmt`, '"ue8m0" or none', powers);
       }
-      return {
-        format: powers === "ue8m0" ? "fp8_ue8m0" : "fp8",
-        columns: quantization.blockSize === undefined ? 0 : 128,
-      };
+      return { format: powers === "ue8m0" ? "fp8_ue8m0" : "fp8", columns };
+    }
+    case "w8a8_int8":
+      return { format: "int8", columns: 0 };
+    case "fbgemm_fp8": {
+      const limit = fields.value("activation_scale_ub");
+      if (limit === undefined) return { format: "fp8", columns: 0 };
+      throw unsupported(`${fields.path}: activation_scale_ub`, "scales of inputs without a limit", limit);
     }
     case "modelopt": {
       const algorithm = fields.value("quant_algo");
@@ -44,27 +65,59 @@ export function declaredTokens(quantization: Quantization): TokenScheme | undefi
       if (algorithm === "FP8_PER_CHANNEL_PER_TOKEN") return { format: "fp8", columns: 0 };
       throw refuse("quant_algo", algorithm);
     }
-    case "compressed-tensors": {
-      const [first, ...others] = inputActivations(fields.value("config_groups"));
-      const differs = others.find((other) => JSON.stringify(other) !== JSON.stringify(first));
-      if (differs !== undefined) {
-        throw unsupported(`${fields.path}: input_activations`, "the same in all config_groups", differs);
-      }
-      if (first === undefined || first === null) return undefined;
-      const scheme = compressedTensorsScheme(first);
-      if (scheme === undefined) throw refuse("input_activations", first);
-      return scheme;
+    case "compressed-tensors":
+      return only("input_activations", inputActivations(fields.value("config_groups")), compressedTensorsScheme);
+    case "quark":
+      return only("input_tensors", quarkInputs(fields), quarkScheme);
+    case "auto-round": {
+      const bits = fields.value("act_bits");
+      if (bits === undefined || (typeof bits === "number" && bits >= 16)) return undefined;
+      const names = ["act_bits", "act_data_type", "act_dynamic", "act_sym", "act_group_size"] as const;
+      const given = Object.fromEntries(names.map((name) => [name, fields.value(name)]));
+      return only("act_bits", [given], autoRoundScheme);
     }
     default:
       return undefined;
   }
 }
 
-/** `input_activations` of every group, null where inputs are not rounded. */
+/** A dynamic scale for each token. */
+function ofTokens(format: "int8" | "fp8" | undefined, bits: unknown, dynamic: unknown): TokenScheme | undefined {
+  return format === undefined || bits !== 8 || dynamic !== true ? undefined : { format, columns: 0 };
+}
+
+/** `input_tensors` for the experts, null where inputs are not rounded. */
+function quarkInputs(fields: ConfigFields): readonly unknown[] {
+  const ofLayers = fields.value("layer_quant_config");
+  const others = Object.entries(isRecord(ofLayers) ? ofLayers : {}).filter(([name]) => !isElsewhere(name));
+  const all = [fields.value("global_quant_config"), ...others.map(([, one]) => one)];
+  return all.map((one) => (isRecord(one) ? (one.input_tensors ?? null) : null));
+}
+
+/** Scales of "channels" of inputs are those of tokens. */
+function quarkScheme(given: unknown): TokenScheme | undefined {
+  if (!isRecord(given)) return undefined;
+  const { dtype, qscheme, is_dynamic: dynamic, symmetric } = given;
+  if (symmetric === false || (qscheme !== "per_channel" && qscheme !== "per_tensor")) return undefined;
+  return ofTokens(dtype === "int8" ? "int8" : dtype === "fp8_e4m3" ? "fp8" : undefined, 8, dynamic);
+}
+
+function autoRoundScheme(given: unknown): TokenScheme | undefined {
+  if (!isRecord(given)) return undefined;
+  const { act_bits: bits, act_data_type: type, act_dynamic: dynamic, act_sym: symmetric, act_group_size: size } = given;
+  if (symmetric === false || size !== -1) return undefined;
+  return ofTokens(type === "int" ? "int8" : type === "fp" ? "fp8" : undefined, bits, dynamic);
+}
+
+/** `input_activations` of every group that experts may be of, null where inputs are not rounded. */
 function inputActivations(groups: unknown): readonly unknown[] {
   if (!isRecord(groups)) return [];
-  return Object.values(groups).map((group) => (isRecord(group) ? (group.input_activations ?? null) : null));
+  const given = Object.values(groups).map((group) => (isRecord(group) ? group : {}));
+  const ofExperts = given.filter(({ targets }) => !(Array.isArray(targets) && targets.every(isElsewhere)));
+  return ofExperts.map((group) => group.input_activations ?? null);
 }
+
+const isElsewhere = (target: unknown) => elsewhere.test(String(target));
 
 /** Undefined if there is no such scheme here. */
 function compressedTensorsScheme(given: unknown): TokenScheme | undefined {
@@ -73,7 +126,7 @@ function compressedTensorsScheme(given: unknown): TokenScheme | undefined {
   const blocks = given.block_structure;
   const format = type === "float" ? "fp8" : type === "int" ? "int8" : undefined;
   if (format === undefined || bits !== 8 || dynamic !== true || symmetric !== true) return undefined;
-  if (strategy === "token" || strategy === "tensor") return { format, columns: 0 };
+  if (strategy === "token" || strategy === "tensor") return ofTokens(format, bits, dynamic);
   const columns = strategy === "block" && Array.isArray(blocks) && blocks[0] === 1 ? blocks[1] : size;
   return (strategy === "group" || strategy === "block") && columns === 128 ? { format, columns } : undefined;
 }

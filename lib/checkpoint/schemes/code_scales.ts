@@ -12,6 +12,8 @@ export interface CodeScales {
   readonly name: string;
   /** Scales of a row, or of a row of blocks, in the files. */
   readonly width: number;
+  /** Columns that share one in the files, if they are of one row only. */
+  readonly columns?: number;
   /** The values of the files, of scales or what else is as many, as the format has them. */
   spread<T extends Elements>(values: T): T;
 }
@@ -43,8 +45,8 @@ export function codeScales(matrix: StoredMatrix, scales: FoundTensor, hasZeros =
 
 /** So many scales for each row. */
 function rowScales(matrix: StoredMatrix, scales: FoundTensor, count: number, hasZeros: boolean): CodeScales {
-  const { name, spread } = groupsOf(matrix, scales, count, hasZeros);
-  return { name, width: count, spread };
+  const { name, size, spread } = groupsOf(matrix, scales, count, hasZeros);
+  return { name, width: count, columns: size, spread };
 }
 
 function blocksOf({ rows, columns }: StoredMatrix): readonly [number, number] {

@@ -1,32 +1,36 @@
 import { type CodeScales, codeScales } from "./code_scales.js";
-import { checkE4M3, checkScales, floats, scaleElements, scaleType } from "./scales.js";
+import { asFactors, checkE4M3, checkScales, floats, floatsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
 /**
  * `weight` in e4m3 [N, K], times the scales: for blocks of 128 x 128 (DeepSeek-V3, whose `weight_scale_inv` is multiplied
- * in spite of its name), for rows, for the whole matrix, for groups of columns, or e8m0 for every 32 columns (mxfp8).
+ * in spite of its name), for rows, for the whole matrix, for groups of columns, or e8m0 for every 32 columns (mxfp8). GPTQModel's
+ * `weight_scale_inv` is divided by, as its configuration says.
  */
 export const fp8: Scheme = {
   takes: (matrix) => matrix.has("weight", "F8_E4M3"),
   locate: (matrix) => {
     const { rows, columns } = matrix;
     const codes = matrix.need("weight", ["F8_E4M3"], [rows, columns]);
-    const scales = scalesOf(matrix);
+    const divides = matrix.quantization.dividesByScales;
+    const scales = scalesOf(matrix, divides);
     const { name, width, spread } = scales.info.dtype === "U8" ? mxfp8(matrix, scales) : codeScales(matrix, scales);
-    return matrix.located(`e4m3_${name}_${scaleType(scales)}`, [codes, scales], (bytes) => {
+    return matrix.located(`e4m3_${name}_${divides ? "f32" : scaleType(scales)}`, [codes, scales], (bytes) => {
       const [codeBytes, scaleBytes] = bytes as [Uint8Array, Uint8Array];
       return {
         codes: checkE4M3(matrix, codes, codeBytes),
-        scales: spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes, width))),
+        scales: divides
+          ? spread(asFactors(matrix, scales, floatsOf(scales, scaleBytes), true))
+          : spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes, width))),
       };
     });
   },
 };
 
-function scalesOf(matrix: StoredMatrix): FoundTensor {
+function scalesOf(matrix: StoredMatrix, areFloats: boolean): FoundTensor {
   const name = (["weight_scale_inv", "weight_scale", "scale"] as const).find((suffix) => matrix.has(suffix));
-  return matrix.need(name ?? "weight_scale", [...floats, "F8_E8M0", "U8"]);
+  return matrix.need(name ?? "weight_scale", areFloats ? floats : [...floats, "F8_E8M0", "U8"]);
 }
 
 function mxfp8(matrix: StoredMatrix, scales: FoundTensor): CodeScales {

@@ -19,7 +19,7 @@ export const gptq: Scheme = {
     const groups = matrix.shapeOf(scales)[0] ?? 0;
     matrix.check(scales, floats, [groups, rows]);
     const zeros = matrix.need("qzeros", ["I32"], [groups, Math.ceil((rows * bits) / 32)]);
-    const first = isFirstVersion(matrix);
+    const first = isFirstVersion(matrix, bits);
     const groupOf = groupsOfColumns(matrix);
     const of = groupsOf(matrix, scales, groups, true);
     const format = `u${bits}_${of.name}_${scaleType(scales)}`;
@@ -62,13 +62,18 @@ function codesOf(matrix: StoredMatrix): { readonly codes: FoundTensor; readonly 
   return { codes: matrix.check(found, ["I32"]), bits: bits as number };
 }
 
-/** AutoRound's `packing_format` tells whether it wrote what AutoGPTQ reads, or zero points as they are. */
-function isFirstVersion({ quantization }: StoredMatrix): boolean {
+/**
+ * AutoRound's `packing_format` tells whether it wrote what AutoGPTQ reads, or zero points as they are. GPTQModel's `gptq_p` is
+ * version 2 but for 3 bits, which it splits.
+ */
+function isFirstVersion({ quantization }: StoredMatrix, bits: number): boolean {
   const packing = quantization.method === "auto-round" ? quantization.word("packing_format") : undefined;
   if (packing !== undefined) return /:(auto_)?gptq(:|$)/.test(packing);
   const version = quantization.word("checkpoint_format") ?? quantization.word("format") ?? "gptq";
-  if (version === "gptq" || version === "gptq_v2") return version === "gptq";
-  const problem = `checkpoint_format: expected "gptq" or "gptq_v2", got ${describe(version)}`;
+  const splits = version === "gptq_p" && bits === 3;
+  if (!splits && ["gptq", "gptq_v2", "gptq_p"].includes(version)) return version === "gptq";
+  const got = `${describe(version)}${splits ? " with 3 bits" : ""}`;
+  const problem = `checkpoint_format: expected "gptq", "gptq_v2" or, except with 3 bits, "gptq_p", got ${got}`;
   throw badCheckpoint(quantization.fields?.path ?? "", problem);
 }
 

@@ -1,3 +1,4 @@
+import { putCode } from "./bits.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
 /**
@@ -33,6 +34,25 @@ export function inputOrder(
   return sorted ? undefined : order;
 }
 
+/**
+ * The same from `weight_g_idx` of compressed-tensors, which is -1 throughout for matrices that it did not order, such as those
+ * of experts without samples.
+ */
+export function chosenOrder(
+  matrix: StoredMatrix,
+  tensor: FoundTensor,
+  bytes: Uint8Array,
+  size: number,
+): Int32Array | undefined {
+  const groupOf = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+  return groupOf.every((group) => group === -1) ? undefined : inputOrder(matrix, tensor, bytes, size);
+}
+
+/** The tensor that {@link chosenOrder} reads, if there is one. */
+export function findGroups(matrix: StoredMatrix): FoundTensor | undefined {
+  return matrix.has("weight_g_idx") ? matrix.need("weight_g_idx", ["I32"], [matrix.columns]) : undefined;
+}
+
 /** Rows of the codes of `bits` bits, the columns in another order. */
 export function reorderColumns(
   codes: Uint8Array,
@@ -51,11 +71,7 @@ export function reorderColumns(
       const low = codes[start + (from >> 3)] as number;
       const high = codes[start + (from >> 3) + 1] as number;
       const code = ((low | (high << 8)) >> (from & 7)) & mask;
-      const place = stored * bits;
-      const at = start + (place >> 3);
-      const wide = code << (place & 7);
-      target[at] = (target[at] as number) | (wide & 255);
-      if (wide > 255) target[at + 1] = (target[at + 1] as number) | (wide >> 8);
+      putCode(target, start, stored, code, bits);
     }
   }
   return target;

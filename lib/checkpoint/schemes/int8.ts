@@ -1,11 +1,12 @@
 import { flipHighestBits } from "./bits.js";
 import { codeScales } from "./code_scales.js";
+import { chosenOrder, findGroups, reorderColumns } from "./input_order.js";
 import { checkScales, floats, isNumber, numberShapes, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 
 /**
- * `weight` I8 [N, K] and its scales: `int-quantized` of compressed-tensors with `weight_scale` for rows, groups or the matrix,
- * and `blockwise_int8` of SGLang with `weight_scale_inv` for blocks.
+ * `weight` I8 [N, K] and its scales: `int-quantized` of compressed-tensors with `weight_scale` for rows, groups or the matrix
+ * and perhaps `weight_g_idx` (act-order), and `blockwise_int8` of SGLang with `weight_scale_inv` for blocks.
  */
 export const int8: Scheme = {
   takes: (matrix) => matrix.has("weight", "I8") && (matrix.has("weight_scale") || matrix.has("weight_scale_inv")),
@@ -13,24 +14,32 @@ export const int8: Scheme = {
     const { rows, columns } = matrix;
     const codes = matrix.need("weight", ["I8"], [rows, columns]);
     const scales = matrix.need(matrix.has("weight_scale") ? "weight_scale" : "weight_scale_inv", floats);
-    const { name, width, spread } = codeScales(matrix, scales, matrix.has("weight_zero_point"));
+    const { name, width, columns: group, spread } = codeScales(matrix, scales, matrix.has("weight_zero_point"));
     const ofRows = [[rows, width], ...(width === 1 ? [[rows]] : [])];
     const shapes = isNumber(matrix, scales) ? numberShapes(matrix) : ofRows;
     const zeros = matrix.has("weight_zero_point") ? matrix.need("weight_zero_point", ["I8"], ...shapes) : undefined;
+    const groups = group === undefined ? undefined : findGroups(matrix);
     const format = `${zeros ? "u" : "i"}8_${name}_${scaleType(scales)}`;
-    return matrix.located(format, [codes, scales, ...(zeros ? [zeros] : [])], (bytes) => {
-      const [codeBytes, scaleBytes, zeroBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
+    const used = [codes, scales, ...(zeros ? [zeros] : []), ...(groups ? [groups] : [])];
+    const convert = ([codeBytes, scaleBytes, ...rest]: readonly Uint8Array[]) => {
+      const zeroBytes = zeros && (rest.shift() as Uint8Array);
+      const order = groups && group && chosenOrder(matrix, groups, rest.shift() as Uint8Array, group);
+      const stored = order
+        ? reorderColumns(codeBytes as Uint8Array, rows, columns, 8, order)
+        : (codeBytes as Uint8Array);
       // Formats with zero points have unsigned codes: 128 is added to both.
-      if (zeros) {
-        flipHighestBits(codeBytes, rows, columns, 8);
+      if (zeroBytes) {
+        flipHighestBits(stored, rows, columns, 8);
         flipHighestBits(zeroBytes, zeroBytes.length / width, width, 8);
       }
       return {
-        codes: codeBytes,
-        scales: spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes, width))),
-        ...(zeros && { zeros: spread(zeroBytes) }),
+        codes: stored,
+        scales: spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes as Uint8Array, width))),
+        ...(zeroBytes && { zeros: spread(zeroBytes) }),
+        ...(order && { inputOrder: order }),
       };
-    });
+    };
+    return matrix.located(format, used, convert, { changesInputs: groups !== undefined });
   },
 };
 

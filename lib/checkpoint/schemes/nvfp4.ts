@@ -1,4 +1,4 @@
-import { checkScales, floats, floatsOf, numberShapes, ofEachRow } from "./scales.js";
+import { asFactors, checkScales, floats, floatsOf, numberShapes, ofEachRow } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { StoredMatrix, Suffix } from "./stored_matrix.js";
 
@@ -25,11 +25,7 @@ function nvfp4Scheme(takes: Scheme["takes"], codesName: Suffix, globalName: Suff
           Uint8Array,
           Uint8Array,
         ];
-        const factors = floatsOf(global, globalBytes).map((stored) => {
-          const factor = Math.fround(divides ? 1 / stored : stored);
-          if (Number.isFinite(factor) && Number.isFinite(stored)) return factor;
-          throw matrix.errorAt(global, `expected a finite number${divides ? " other than 0" : ""}, got ${stored}`);
-        });
+        const factors = asFactors(matrix, global, floatsOf(global, globalBytes), divides);
         return {
           codes: codeBytes,
           scales: checkScales(matrix, scales, scaleBytes, columns / group),

@@ -1,8 +1,25 @@
-import { cropRows, flipHighestBits, transpose, unpack, words } from "./bits.js";
-import { inputOrder, reorderColumns } from "./input_order.js";
+import { closeGaps, cropRows, flipHighestBits, transpose, unpack, unpackWords, words } from "./bits.js";
+import { chosenOrder, findGroups, reorderColumns } from "./input_order.js";
 import { checkScales, floats, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+
+/** How numbers are packed into 32-bit words. */
+interface Packing {
+  readonly bits: number;
+  /** Whether no number is in two words, so that bits are left over, as compressed-tensors had it before 0.17. */
+  readonly gaps: boolean;
+}
+
+/** Without gaps first. */
+const packings: readonly Packing[] = [2, 3, 4, 5, 6, 8].flatMap((bits) =>
+  (32 % bits === 0 ? [false] : [false, true]).map((gaps) => ({ bits, gaps })),
+);
+
+/** Words that hold so many numbers. */
+function wordCount({ bits, gaps }: Packing, numbers: number): number {
+  return gaps ? Math.ceil(numbers / Math.floor(32 / bits)) : Math.ceil((numbers * bits) / 32);
+}
 
 /**
  * `pack-quantized` of compressed-tensors: each row is a stream of codes in 32-bit words, with 2^(bits - 1) added. Zero
@@ -13,26 +30,29 @@ export const packedIntegers: Scheme = {
   locate: (matrix) => {
     const { rows, columns } = matrix;
     const codes = matrix.need("weight_packed", ["I32"]);
-    const bits = bitsOf(matrix);
+    const packing = packingOf(matrix);
+    const { bits } = packing;
     const scales = matrix.need("weight_scale", floats);
     const count = groupCount(matrix, scales);
     const symmetric = !matrix.has("weight_zero_point");
-    const zeros = symmetric ? undefined : zerosOf(matrix, bits, count);
-    const groups = matrix.has("weight_g_idx") ? matrix.need("weight_g_idx", ["I32"], [columns]) : undefined;
+    const zeros = symmetric ? undefined : zerosOf(matrix, packing, count);
+    const groups = findGroups(matrix);
     const of = groupsOf(matrix, scales, count, !symmetric);
     const format = `${symmetric ? "i" : "u"}${bits}_${of.name}_${scaleType(scales)}`;
     const used = [codes, scales, ...(zeros ? [zeros] : []), ...(groups ? [groups] : [])];
     const convert = ([codeBytes, scaleBytes, ...rest]: readonly Uint8Array[]) => {
-      const stride = 4 * Math.ceil((columns * bits) / 32);
-      let stored = cropRows(codeBytes as Uint8Array, rows, stride, Math.ceil((columns * bits) / 8));
+      const stride = 4 * wordCount(packing, columns);
+      let stored = packing.gaps
+        ? closeGaps(words(codeBytes as Uint8Array), rows, columns, bits)
+        : cropRows(codeBytes as Uint8Array, rows, stride, Math.ceil((columns * bits) / 8));
       if (symmetric) flipHighestBits(stored, rows, columns, bits);
       const zeroBytes = zeros && (rest.shift() as Uint8Array);
-      const order = groups && inputOrder(matrix, groups, rest.shift() as Uint8Array, of.size);
+      const order = groups && chosenOrder(matrix, groups, rest.shift() as Uint8Array, of.size);
       if (order) stored = reorderColumns(stored, rows, columns, bits, order);
       return {
         codes: stored,
         scales: of.spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes as Uint8Array, count))),
-        ...(zeros && zeroBytes && { zeros: of.spread(zerosAsBytes(matrix, zeros, zeroBytes, count, bits)) }),
+        ...(zeros && zeroBytes && { zeros: of.spread(zerosAsBytes(matrix, zeros, zeroBytes, count, packing)) }),
         ...(order && { inputOrder: order }),
       };
     };
@@ -40,27 +60,29 @@ export const packedIntegers: Scheme = {
   },
 };
 
-/** The bits of a code, which the words of a row tell; the configuration, if rows are so short that several fit. */
-function bitsOf(matrix: StoredMatrix): number {
+/**
+ * The words of a row tell how codes are packed; the configuration, if rows are so short that several packings fit, or if it
+ * names bits that no packing here has: 7 bits with gaps take as many words as 8.
+ */
+function packingOf(matrix: StoredMatrix): Packing {
   const { rows, columns, quantization } = matrix;
-  const fits = (bits: number) => {
-    const codes = matrix.find("weight_packed");
-    return codes !== undefined && matrix.hasShape(codes, [rows, Math.ceil((columns * bits) / 32)]);
-  };
-  const possible = [2, 3, 4, 5, 6, 8].filter(fits);
-  const bits = possible.find((one) => quantization.bits.includes(one)) ?? possible[0];
-  if (bits !== undefined) return bits;
-  const shape = (one: number) => `${one} bits: [${rows}, ${Math.ceil((columns * one) / 32)}]`;
+  const codes = matrix.find("weight_packed") as FoundTensor;
+  const possible = packings.filter((packing) => matrix.hasShape(codes, [rows, wordCount(packing, columns)]));
+  const named = quantization.bits;
+  const known = named.every((bits) => packings.some((packing) => packing.bits === bits));
+  const packing = possible.find(({ bits }) => named.includes(bits)) ?? (known ? possible[0] : undefined);
+  if (packing !== undefined) return packing;
+  const shape = (bits: number) => `${bits} bits: [${rows}, ${wordCount({ bits, gaps: false }, columns)}]`;
   throw matrix.error(
     `expected codes of 2, 3, 4, 5, 6 or 8 bits for [${rows}, ${columns}] weights, such as ${shape(4)} and ${shape(8)}, ` +
-      `got shape [${matrix.find("weight_packed")?.info.shape.join(", ")}]`,
+      `got shape [${codes.info.shape.join(", ")}]${known ? "" : ` and num_bits ${named.join(", ")}`}`,
   );
 }
 
 /** Zero points: packed along the rows, or a byte each as the first compressed-tensors wrote them. */
-function zerosOf(matrix: StoredMatrix, bits: number, count: number): FoundTensor {
+function zerosOf(matrix: StoredMatrix, packing: Packing, count: number): FoundTensor {
   if (matrix.has("weight_zero_point", "I8")) return matrix.need("weight_zero_point", ["I8"], [matrix.rows, count]);
-  return matrix.need("weight_zero_point", ["I32"], [Math.ceil((matrix.rows * bits) / 32), count]);
+  return matrix.need("weight_zero_point", ["I32"], [wordCount(packing, matrix.rows), count]);
 }
 
 /** Zero points of [rows, groups], with 2^(bits - 1) added. @throws BAD_CHECKPOINT for one of more bits than the codes. */
@@ -69,10 +91,10 @@ function zerosAsBytes(
   tensor: FoundTensor,
   bytes: Uint8Array,
   groups: number,
-  bits: number,
+  packing: Packing,
 ): Uint8Array {
-  if (tensor.info.dtype !== "I8") return unpackZeros(bytes, matrix.rows, groups, bits);
-  const half = 2 ** (bits - 1);
+  if (tensor.info.dtype !== "I8") return unpackZeros(bytes, matrix.rows, groups, packing);
+  const half = 2 ** (packing.bits - 1);
   return bytes.map((byte, index) => {
     const zero = (byte << 24) >> 24;
     if (zero >= -half && zero < half) return zero + half;
@@ -81,13 +103,14 @@ function zerosAsBytes(
   });
 }
 
-function unpackZeros(bytes: Uint8Array, rows: number, groups: number, bits: number): Uint8Array {
+function unpackZeros(bytes: Uint8Array, rows: number, groups: number, { bits, gaps }: Packing): Uint8Array {
   const packed = words(bytes);
   const perGroup = packed.length / groups;
   const streams = transpose(packed, perGroup, groups);
   const zeros = new Uint8Array(rows * groups);
+  const unpackGroup = gaps ? unpackWords : unpack;
   for (let group = 0; group < groups; group++) {
-    zeros.set(unpack(streams.subarray(group * perGroup, (group + 1) * perGroup), rows, bits), group * rows);
+    zeros.set(unpackGroup(streams.subarray(group * perGroup, (group + 1) * perGroup), rows, bits), group * rows);
   }
   return transpose(zeros, groups, rows);
 }

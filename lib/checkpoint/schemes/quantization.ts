@@ -90,6 +90,16 @@ export class Quantization {
     );
   }
 
+  /** Whether weights are codes divided by their scales, not multiplied. @throws BAD_CHECKPOINT */
+  get dividesByScales(): boolean {
+    const meaning = this.word("weight_scale_semantics"); // of GPTQModel's fp8
+    if (meaning === undefined || meaning === "inverse") return meaning !== undefined;
+    throw badCheckpoint(
+      this.fields?.path ?? "",
+      `weight_scale_semantics: expected "inverse", or no such field if scales are multiplied, got ${describe(meaning)}`,
+    );
+  }
+
   /** What is different for some modules: `dynamic` of GPTQModel, `extra_config` of AutoRound. */
   get overrides(): readonly Readonly<Record<string, unknown>>[] {
     const given = [this.fields?.value("dynamic"), this.fields?.value("extra_config")];
@@ -97,8 +107,8 @@ export class Quantization {
   }
 
   /** `num_bits` of every kind of weight that compressed-tensors names. */
-  get bits(): readonly unknown[] {
-    return this.#groups().map((group) => group.num_bits);
+  get bits(): readonly number[] {
+    return this.#groups().flatMap(({ num_bits: bits }) => (typeof bits === "number" ? [bits] : []));
   }
 
   /** Every number of columns that is named to share a scale. */

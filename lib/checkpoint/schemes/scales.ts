@@ -4,7 +4,7 @@ import type { ScaleType } from "../../core/weight_format.js";
 import { firstNaN8, firstNonFinite } from "../non_finite.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { type Elements, elements, zerosLike } from "./bits.js";
-import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+import { type FoundTensor, greatestCommonDivisor, type StoredMatrix } from "./stored_matrix.js";
 
 /** The dtypes of scales that are floats. */
 export const floats: readonly SafetensorsDType[] = ["F32", "F16", "BF16"];
@@ -38,14 +38,12 @@ export interface ColumnGroups {
 
 /**
  * The groups of K columns of which `count` scales in `tensor` tell.
- * @param hasZeros whether there are zero points, with which devices have no rows of pieces that are narrower than others.
+ * @param hasZeros whether there are zero points, with which devices have pieces that are narrower than others in whole groups only.
  * @throws BAD_CHECKPOINT if these are not so many groups of equal size, nor of a size that the configuration names, the last
  * one smaller; or if formats have no groups of this size.
  */
 export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: number, hasZeros = false): ColumnGroups {
   const { columns, quantization } = matrix;
-  const unequal = columns % Math.min(columns, matrix.pieceColumns) !== 0;
-  if (count === 1 && !(hasZeros && unequal)) return { size: columns, name: "channel", spread: (values) => values };
   const named = quantization.groupSizes.find((size) => Math.ceil(columns / size) === count);
   const size = named ?? columns / count;
   if (!Number.isInteger(size)) {
@@ -55,8 +53,12 @@ export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: numbe
         "configuration has to name the group_size",
     );
   }
-  let stored = matrix.uncutGroup(size);
+  const narrow = hasZeros ? matrix.restColumns : 0;
+  let stored = greatestCommonDivisor(matrix.uncutGroup(size), narrow);
   while (stored > largestGroup && stored % 2 === 0) stored /= 2;
+  if (count === 1 && (narrow === 0 || stored % 16 !== 0)) {
+    return { size: columns, name: "channel", spread: (values) => values };
+  }
   if (stored % 16 !== 0 || stored > largestGroup) {
     throw matrix.errorAt(
       tensor,
@@ -143,4 +145,18 @@ export function floatsOf({ info }: FoundTensor, bytes: Uint8Array): Float32Array
   const { buffer } = new Uint8Array(bytes); // the file's own bytes need not be aligned
   if (info.dtype === "F32") return new Float32Array(buffer);
   return decodeHalves(new Uint16Array(buffer), info.dtype === "F16" ? "f16" : "bf16");
+}
+
+/** Factors, or the reciprocals of divisors, in float32. @throws BAD_CHECKPOINT unless they are finite. */
+export function asFactors(
+  matrix: StoredMatrix,
+  tensor: FoundTensor,
+  stored: Float32Array,
+  divides: boolean,
+): Float32Array {
+  return stored.map((value) => {
+    const factor = Math.fround(divides ? 1 / value : value);
+    if (Number.isFinite(factor) && Number.isFinite(value)) return factor;
+    throw matrix.errorAt(tensor, `expected a finite number${divides ? " other than 0" : ""}, got ${value}`);
+  });
 }

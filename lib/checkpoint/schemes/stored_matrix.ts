@@ -79,7 +79,7 @@ export interface MatrixSource {
   readonly name: string;
   /** [N, K]; N counts the rows of both parts. */
   readonly shape: readonly [number, number];
-  /** The shape of the pieces in which the layer will store it, or each of both parts. */
+  /** The shape of the pieces in which the layer will store it, or each of both parts; it may be narrower than one. */
   readonly piece: readonly [number, number];
   readonly layout: WeightLayout;
   readonly expert: number;
@@ -102,7 +102,7 @@ export class StoredMatrix {
 
   constructor(source: MatrixSource) {
     [this.rows, this.columns] = source.shape;
-    this.pieceColumns = source.piece[1];
+    this.pieceColumns = Math.min(this.columns, source.piece[1]);
     this.quantization = source.quantization;
     this.#source = source;
     this.#turned = isTurned(source);
@@ -132,6 +132,11 @@ export class StoredMatrix {
   /** The size of the largest groups of columns into which groups of `size` can be divided so that no piece cuts them. */
   uncutGroup(size: number): number {
     return this.pieceColumns < this.columns ? greatestCommonDivisor(size, this.pieceColumns) : size;
+  }
+
+  /** The columns of the last piece if it is narrower than a piece; else 0. */
+  get restColumns(): number {
+    return this.columns % this.#source.piece[1];
   }
 
   /** A tensor that may be absent. */

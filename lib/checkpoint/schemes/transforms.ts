@@ -2,8 +2,8 @@ import { badCheckpoint } from "../bad_checkpoint.js";
 import { isRecord } from "../safetensors/strict_json.js";
 import type { Quantization } from "./quantization.js";
 
-/** Targets of compressed-tensors that are no part of an MoE block. */
-const elsewhere = /attn|[qkvo]_proj|lm_head/;
+/** Targets of a configuration that are no part of an MoE block. */
+export const elsewhere = /attn|[qkvo]_proj|lm_head/;
 
 /**
  * Refuses rotations of the experts' inputs or outputs that take place when a model runs (QuIP, SpinQuant), because nothing
