@@ -1,5 +1,5 @@
-// Tiles of products of 8-bit integer rows with weights whose segments have a scale each, below a float scale for several
-// of them: the k-quants, whose scales are integers too; and, for digits, nvfp4. See integer_tiles.h.
+// Tiles of products of 8-bit integer rows with weights whose segments have a scale each, below a float scale for
+// several of them: the k-quants, whose scales are integers too; and, for digits, nvfp4. See integer_tiles.h.
 //
 // A segment's scale is a factor of its products. Sums run on through all segments of an upper scale, exact in 32 bits,
 // or, of digits, as the floats that a segment's three sums stand for.

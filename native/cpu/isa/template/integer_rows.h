@@ -53,7 +53,7 @@ constexpr GemmKernel digit_kernel(const char* name, bool (*takes)(const WeightFo
 
 // A row for integer codes of x, or its digits, and weights whose panels have such factors.
 template <class Products, class Quads, class InPanel, FactorOffset offset, int digits>
-constexpr GemmKernel factor_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
+constexpr GemmKernel factor_kernel_of(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
   constexpr auto all_rows = std::make_integer_sequence<int, kTileRows / digits>();
   GemmKernel row = digits == 1 ? integer_kernel<Products, Quads>(name, takes, formats)
                                : digit_kernel<Products, Quads>(name, takes, formats);
@@ -80,10 +80,11 @@ constexpr GemmKernel factor_kernel(const char* name, bool (*takes)(const WeightF
 
 // The same with integer scales of this type.
 template <class Products, class Quads, CodeType code, ScaleType type, int digits = 1>
-constexpr GemmKernel integer_factor_kernel(const char* name, const char* formats) {
+constexpr GemmKernel factor_kernel(const char* name, const char* formats) {
   constexpr FactorOffset offset = kFactorOffset<code, Quads::bias>;
   using InPanel = PanelFactors<type, Products::multiplies_pairs, offset>;
-  return factor_kernel<Products, Quads, InPanel, offset, digits>(name, takes_factors<code, Quads::bits, type>, formats);
+  return factor_kernel_of<Products, Quads, InPanel, offset, digits>(name, takes_factors<code, Quads::bits, type>,
+                                                                    formats);
 }
 
 template <class Products>
@@ -122,12 +123,12 @@ template <class Products, int digits>
 constexpr auto factor_kernels(const std::array<const char*, 6>& names) {
   using Table = WideTableQuads<Products::signed_bytes>;
   return std::array{
-      integer_factor_kernel<Products, FieldQuads<2>, CodeType::unsigned_integer, ScaleType::u4, digits>(names[0], "q2_k"),
-      integer_factor_kernel<Products, PlaneQuads<3>, CodeType::signed_integer, ScaleType::i8, digits>(names[1], "q3_k"),
-      integer_factor_kernel<Products, FieldQuads<4>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[2], "q4_k"),
-      integer_factor_kernel<Products, PlaneQuads<5>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[3], "q5_k"),
-      integer_factor_kernel<Products, PlaneQuads<6>, CodeType::signed_integer, ScaleType::i8, digits>(names[4], "q6_k"),
-      integer_factor_kernel<Products, Table, CodeType::table, ScaleType::i8, digits>(names[5], "iq4_xs"),
+      factor_kernel<Products, FieldQuads<2>, CodeType::unsigned_integer, ScaleType::u4, digits>(names[0], "q2_k"),
+      factor_kernel<Products, PlaneQuads<3>, CodeType::signed_integer, ScaleType::i8, digits>(names[1], "q3_k"),
+      factor_kernel<Products, FieldQuads<4>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[2], "q4_k"),
+      factor_kernel<Products, PlaneQuads<5>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[3], "q5_k"),
+      factor_kernel<Products, PlaneQuads<6>, CodeType::signed_integer, ScaleType::i8, digits>(names[4], "q6_k"),
+      factor_kernel<Products, Table, CodeType::table, ScaleType::i8, digits>(names[5], "iq4_xs"),
   };
 }
 
@@ -137,7 +138,8 @@ constexpr auto kFactorGemm =
 
 template <class Products>
 constexpr auto kDigitFactorKernels = joined(
-    factor_kernels<Products, kDigits>({"q2_k_digits", "q3_k_digits", "q4_k_digits", "q5_k_digits", "q6_k_digits",
-                                       "iq4_xs_digits"}),
-    std::array{factor_kernel<Products, SmallTableQuads, PanelFloatFactors<ScaleType::e4m3>, FactorOffset::bias, kDigits>(
-        "nvfp4_digits", takes_float_factors<takes_small_table, ScaleType::e4m3>, "nvfp4")});
+    factor_kernels<Products, kDigits>(
+        {"q2_k_digits", "q3_k_digits", "q4_k_digits", "q5_k_digits", "q6_k_digits", "iq4_xs_digits"}),
+    std::array{
+        factor_kernel_of<Products, SmallTableQuads, PanelFloatFactors<ScaleType::e4m3>, FactorOffset::bias, kDigits>(
+            "nvfp4_digits", takes_float_factors<takes_small_table, ScaleType::e4m3>, "nvfp4")});
