@@ -66,12 +66,14 @@ export class GgufModel {
     const has = (name: string) => this.#files.has(name);
     const block = `blk.${layer}`;
     const optional = (role: string, name: string) => (has(name) ? { [role]: { name } } : {});
-    const { sharedExpert, activation = "swiglu" } = this.config(layer);
+    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale } = this.config(layer);
     const gated = isGated(activation);
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
       ...optional("routerBias", `${block}.ffn_gate_inp.bias`),
       ...optional("selectionBias", `${block}.exp_probs_b.bias`),
+      ...(routerNorm && { routerNormWeight: { name: `${block}.ffn_gate_inp.scale` } }),
+      ...(perExpertScale && { expertScale: { name: `${block}.ffn_down_exps.scale` } }),
       experts: gated ? experts(block, has) : withoutGate(experts(block, has)),
       ...(sharedExpert && {
         shared: {
