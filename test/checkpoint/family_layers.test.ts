@@ -95,6 +95,12 @@ describe("the same layer in another directory", () => {
     await expectSame(name, { config: { ...others, model_type: modelType }, weights });
   });
 
+  test.each(["gemma4", "diffusion_gemma"])("%s with a text_config that does not say its type", async (name) => {
+    const { config, weights } = await readFamilyModel(name);
+    const { model_type: _, ...text } = config.text_config as Record<string, unknown>;
+    await expectSame(name, { config: { ...config, text_config: text }, weights });
+  });
+
   test.each<[string, (tensor: string) => string]>([
     ["ernie4_5_moe", (tensor) => tensor.replace("mlp.moe_statics", "mlp.gate.moe_statics")],
     ["exaone_moe", (tensor) => tensor.replace("mlp.e_score", "mlp.gate.e_score")],
@@ -385,6 +391,8 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["hunyuan_v1_moe", { moe_layer_num_skipped: 2 }, [2, 3]],
   ["dots1", { first_k_dense_replace: 0 }, [0, 1]],
   ["glm5_next", { mlp_layer_types: undefined, num_hidden_layers: 5 }, [3, 4]],
+  ["gemma4", {}, [0, 1]],
+  ["gemma4", { enable_moe_block: undefined }, []],
   ["glm4_moe_lite", {}, [1]],
   ["glm4_moe_lite", { mlp_layer_types: undefined }, [1]],
   ["bailing_moe_v2", {}, [1]],
