@@ -35,7 +35,14 @@ import {
 import type { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
 import { routingViews } from "./layer/router/routing_views.js";
-import { checkGoesWithWeights, checkTokens, type Tokens, withMatrix } from "./layer/router/tokens.js";
+import {
+  checkGoesWithWeights,
+  checkRouterInput,
+  checkTokens,
+  readFrom,
+  type Tokens,
+  withMatrix,
+} from "./layer/router/tokens.js";
 import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
 import { weight } from "./layer/weights/weight_layout.js";
 import { checkTensor, output } from "./operators/check.js";
@@ -142,8 +149,9 @@ export class MoeLayer implements Disposable {
 
   /**
    * The layer's output for tokens x [T, H], or for B sequences [B, S, H], with x's shape and dtype. Sequences only
-   * matter for a capacity per sequence. With `{ norm: { weight }, residual: true }` it is that of a model's block:
-   * y = x + layer(RMSNorm(x)), whose sum is rounded once.
+   * matter for a capacity per sequence. A layer with `separateRouterInput` needs the option `routerInput` too. With
+   * `{ norm: { weight }, residual: true }` the output is that of a model's block: y = x + layer(RMSNorm(x)), whose sum is
+   * rounded once.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
    * `save`, UNSUPPORTED_OPERATION for offload, and OUT_OF_MEMORY; the reason of a signal that is aborted already.
    */
@@ -173,6 +181,7 @@ export class MoeLayer implements Disposable {
     { routing, training, save, recompute, offload, norm, want, out, ...given }: Read<typeof forwardOptions>,
   ): Tensor<D> | ForwardResult<D> {
     const { device, onDevice, router, bank } = this.#parts;
+    const { routerInput } = given;
     if (recompute && !save) throw requires("recompute", "save");
     if (offload && !save) throw requires("offload", "save");
     if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
@@ -180,24 +189,28 @@ export class MoeLayer implements Disposable {
       checkTraining(onDevice, training, tokens);
       if (routing !== undefined) throw cannotCombine("training", "routing");
     }
+    const wantsRouting = want?.includes("routing") ?? false;
+    const wantsLogits = want?.includes("logits") ?? false;
+    checkRouterInput(onDevice, routerInput, x, routing === undefined || wantsLogits);
     if (norm !== undefined) checkNorm(norm, x);
     const residual = residualOf(given.residual, x);
-    const inputs = [x, norm?.weight, residual, routing?.ids, routing?.weights, training?.noise, training?.groupNoise];
+    const noise = [training?.noise, training?.groupNoise];
+    const inputs = [x, routerInput, norm?.weight, residual, routing?.ids, routing?.weights, ...noise];
     const y = output("out", out, device, x.shape, x.dtype, inputs);
     using normed = norm && normalised(x, norm);
     const source = normed ?? x;
-    const wantsRouting = want?.includes("routing") ?? false;
-    const wantsLogits = want?.includes("logits") ?? false;
+    const read = routerInput ?? source;
+    const readTokens = readFrom(tokens, read);
     const fused = !save && routing === undefined && training === undefined && router.fused;
     let logits: Tensor<"f32"> | undefined;
     if (wantsLogits) {
       logits = fused
         ? router.emptyLogits(tokens)
-        : withMatrix(source, (input) => router.weights.logits(input, tokens, "experts"));
+        : withMatrix(read, (input) => router.logits(input, readTokens, "experts"));
     }
     if (save) {
       const kept = { recompute, offload };
-      const pass = { x: source, tokensGiven: x, norm, residual, y, tokens, routing, training, ...kept };
+      const pass = { x: source, tokensGiven: x, routerInput, norm, residual, y, tokens, routing, training, ...kept };
       const state = savedForward(this.#parts, pass);
       return forwardResult(y, logits, wantsRouting ? state.routing() : undefined, state);
     }
@@ -215,7 +228,7 @@ export class MoeLayer implements Disposable {
           for (const tensor of Object.values(own)) tensor.dispose();
           return undefined;
         }
-        const chosen = routing ?? router.route(input, tokens, training);
+        const chosen = routing ?? withMatrix(read, (tokens) => router.route(tokens, readTokens, training));
         const most = routing === undefined ? router.mostChoices(tokens) : -1;
         bank.forward(input, target, chosen, most, added?.handle);
         if (wantsRouting) return routing === undefined ? chosen : routingViews(chosen);
@@ -227,10 +240,10 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * The gradients of a forward with `save`: from dy to dx, through `norm` and past it if x was the residual (the gradient
-   * of a residual that was given is dy itself), and to the layer's weights in float32, named and shaped like
-   * what {@link MoeLayer.create} takes. The choice of experts is held fixed; dropped choices get none. Sums over tokens
-   * have a fixed order, so results have the same bits on every run and with any number of threads.
+   * The gradients of a forward with `save`: from dy to dx (and to dRouterInput), through `norm` and past it if x was the
+   * residual (the gradient of a residual that was given is dy itself), and to the layer's weights in float32, named and
+   * shaped like what {@link MoeLayer.create} takes. The choice of experts is held fixed; dropped choices get none. Sums over
+   * tokens have a fixed order, so results have the same bits on every run and with any number of threads.
    *
    * The first `save` or backward of a layer copies its experts into layouts of their own, before the activation and
    * transposed, which take twice as much memory as the layer's (part of {@link byteLength} from then on). Quantised
@@ -261,6 +274,8 @@ export class MoeLayer implements Disposable {
   /**
    * Only the layer's routing: ids [T, k] i32 and weights [T, k] f32 for tokens x [T, H], or [B * S, k] for sequences
    * [B, S, H]. A choice dropped by `capacity` has id -1 and weight 0.
+   * @param x what the router reads: of a layer with `separateRouterInput` the `routerInput` of {@link forward}, here and in
+   * the functions below.
    * @param options.training as in {@link forward}.
    */
   route(x: Tensor<FloatDType>, options: { training?: Training | undefined } = {}): Routing {
@@ -273,7 +288,7 @@ export class MoeLayer implements Disposable {
   /** The router's logits, before scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
   routerLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
     const tokens = checkTokens(this.#parts.onDevice, x);
-    return withMatrix(x, (input) => this.#parts.router.weights.logits(input, tokens, "experts"));
+    return withMatrix(x, (input) => this.#parts.router.logits(input, tokens, "experts"));
   }
 
   /**
@@ -283,7 +298,7 @@ export class MoeLayer implements Disposable {
   groupLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
     const tokens = checkTokens(this.#parts.onDevice, x);
     if (this.#parts.description.hierarchy === undefined) throw requires("groupLogits", "a layer with hierarchy");
-    return withMatrix(x, (input) => this.#parts.router.weights.logits(input, tokens, "groups"));
+    return withMatrix(x, (input) => this.#parts.router.logits(input, tokens, "groups"));
   }
 
   /**
@@ -307,7 +322,8 @@ export class MoeLayer implements Disposable {
   /**
    * A {@link CapturedForward} of one sequence of `tokens` tokens, which has its own x and y and does the work of
    * launching once for all replays. Enqueued. The weights live until both layer and capture are disposed of. A layer
-   * with `capacity`, `expertChoice` or `hierarchy` must not be disposed of before the last replay.
+   * with `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput` or `perExpertScale` must not be disposed
+   * of before the last replay.
    * @param options.dtype dtype of x and y; default that of the experts' weights.
    * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with offload
    * and fewer slots than it, or the layers of its budget, have experts. While the capture lives, only layers for whose

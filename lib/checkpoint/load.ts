@@ -16,7 +16,7 @@ import type { ModelFiles, OpenedModel } from "./opened/model_files.js";
 import { openModelFiles } from "./opened/open_model_files.js";
 import { loadedTokenFormats } from "./schemes/checkpoint_tokens.js";
 import { type LayerTensorNames, layerTensorNames } from "./tensor_names.js";
-import { describeSource, loadWeights, type WeightOptions } from "./weights.js";
+import { describeSource, loadExtraRouters, loadWeights, type WeightOptions } from "./weights.js";
 
 /** Options of {@link MoeLayer.load} for a layer of a model. */
 export interface LoadOptions extends WeightOptions {
@@ -172,17 +172,32 @@ async function loadCached(
       cache: choice,
       quantization: quantization.text,
     }));
-  const mapped = await cache?.load(signal, offload);
+  const fromCache = async () => {
+    const mapped = await cache?.load(signal, offload);
+    if (mapped !== undefined) await addExtraRouters(source, mapped.parts, signal);
+    return mapped;
+  };
+  const mapped = await fromCache();
   if (mapped !== undefined) return mapped;
   const parts = await loadWeights(source, device, description, options, mapsExperts ? undefined : offload);
   if (cache === undefined) return { parts };
   const cacheStatus = await cache.store(parts, signal);
   if (!mapsExperts) return { parts, cacheStatus };
   parts.dispose();
-  const written = cacheStatus.state === "written" ? await cache.load(signal, offload) : undefined;
+  const written = cacheStatus.state === "written" ? await fromCache() : undefined;
   if (written !== undefined) return { parts: written.parts, cacheStatus };
   const reason = cacheStatus.state === "written" ? cache.whyNotUsed : cacheStatus.reason;
   throw new MoeError("UNSUPPORTED_OPERATION", `offload: the cache cannot be used: ${reason}`);
+}
+
+/** Reads what a cache file does not have. */
+async function addExtraRouters(source: LayerSource, parts: LayerParts, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await loadExtraRouters(source, parts, { signal });
+  } catch (error) {
+    parts.dispose();
+    throw error;
+  }
 }
 
 function checkMapping(cache: CacheChoice | undefined): void {

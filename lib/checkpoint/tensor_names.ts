@@ -75,6 +75,8 @@ const readNames = object(
     groupRouter: optional(single),
     groupRouterBias: optional(single),
     groupNoiseRouter: optional(single),
+    routerNormWeight: optional(single),
+    expertScale: optional(single),
     selectionBias: optional(single),
     experts: expert(ofExperts),
     shared: optional(expert(single)),

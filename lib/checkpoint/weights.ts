@@ -17,7 +17,7 @@ import { quantizedFormats, withTokenFormat } from "../layer/description/token_fo
 import { LayerParts } from "../layer/layer_parts.js";
 import type { OffloadOptions } from "../layer/offload.js";
 import type { ExpertMatrix, ExpertWeights } from "../layer/weights/expert_weights.js";
-import { extraRouters } from "../layer/weights/extra_routers.js";
+import { type ExtraRouterRole, extraRouters } from "../layer/weights/extra_routers.js";
 import { checkFormats, givenFormats, separatesGate } from "../layer/weights/layer_weights.js";
 import { quantizing } from "../layer/weights/quantizing.js";
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
@@ -154,13 +154,30 @@ export async function loadWeights(
   }
 }
 
+/** Sets what of a layer's weights is not part of what devices hold, and so of a cache of packed weights. */
+export async function loadExtraRouters(
+  source: LayerSource,
+  layer: LayerParts,
+  options: Pick<ReadWeightOptions, "signal">,
+): Promise<void> {
+  const located: Record<string, LocatedWeight> = {};
+  for (const { role, shape } of extraRouters(source.config)) {
+    const weight = source.tensors[role];
+    if (weight) located[role] = await source.locate({ weight, shape, expert: 0, role, piece: shape });
+  }
+  const reader = new WeightReader(layer.onDevice, bytesOfAll(located), options);
+  for (const { weights, set } of extraSteps(source, located)) await reader.run(weights, (read) => set(layer, read));
+}
+
+type LocatedExtras = { [Role in ExtraRouterRole]?: LocatedWeight | undefined };
+
 /** Weights that are on the device at the same time. */
 interface LoadingStep {
   readonly weights: Readonly<Record<string, LocatedWeight>>;
   set(layer: LayerParts, weights: Readonly<Record<string, ExpertMatrix>>): void;
 }
 
-function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly LoadingStep[] {
+function loadingSteps(source: LayerSource, located: LocatedLayer): readonly LoadingStep[] {
   const { router, routerBias, selectionBias, experts, shared, sharedGate, sharedGateBias } = located;
   const steps: LoadingStep[] = [
     {
@@ -182,7 +199,7 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
     });
   }
   if (shared) {
-    const width = config.sharedExpert?.intermediateSize as number;
+    const width = source.config.sharedExpert?.intermediateSize as number;
     steps.push({
       weights: present(shared),
       set: (layer, weights) => layer.bank.setShared(weights as unknown as ExpertWeights, width),
@@ -195,15 +212,20 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
         layer.bank.setSharedGate(sharedGate as ExpertMatrix, sharedGateBias as StoredWeight | undefined),
     });
   }
-  for (const { role } of extraRouters(config)) {
+  return [...steps, ...extraSteps(source, located)];
+}
+
+function extraSteps({ config }: LayerSource, located: LocatedExtras): readonly LoadingStep[] {
+  return extraRouters(config).flatMap(({ role }): LoadingStep[] => {
     const weight = located[role];
-    if (weight === undefined) continue;
-    steps.push({
-      weights: { [role]: weight },
-      set: (layer, weights) => layer.router.weights.setExtra(role, weights[role] as StoredWeight),
-    });
-  }
-  return steps;
+    if (weight === undefined) return [];
+    return [
+      {
+        weights: { [role]: weight },
+        set: (layer, weights) => layer.router.weights.setExtra(role, weights[role] as StoredWeight),
+      },
+    ];
+  });
 }
 
 /** The weights that an expert has. */

@@ -3,6 +3,7 @@ import type { Tensor } from "../core/tensor.js";
 import type { MoeLayer } from "../moe_layer.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { type Check, relativeError } from "../testing/run.js";
+import type { RunTokens } from "./run_tokens.js";
 import type { Expectation } from "./workloads/workload.js";
 
 /**
@@ -16,19 +17,23 @@ const weightTolerance = 3e-6;
  * Compares a layer's routing and output for x with the expected ones. A router with 16-bit weights may legitimately
  * choose other experts; in that case the layer is given the expected routing and only the output is compared.
  */
-export async function checkLayer(layer: MoeLayer, x: Tensor<FloatDType>, expectation: Expectation): Promise<Check[]> {
+export async function checkLayer(
+  layer: MoeLayer,
+  { x, read, options }: RunTokens,
+  expectation: Expectation,
+): Promise<Check[]> {
   const exact = x.dtype === "f32" || x.dtype === "f64";
   const checks: Check[] = [];
   using noise = expectation.noise && uploadNoise(layer, x, expectation.noise);
   const training = noise && { training: { noise } };
-  const own = layer.route(x, training);
+  const own = layer.route(read, training);
   if (exact && expectation.routing) {
     const { ids, weights } = expectation.routing;
     checks.push(await compare("ids", own.ids, ids, 0));
     checks.push(await compare("weights", own.weights, weights, weightTolerance));
   }
   const given = exact ? undefined : uploadRouting(layer, expectation.routing);
-  using y = layer.forward(x, given ? { routing: given } : training);
+  using y = layer.forward(x, given ? { routing: given } : { ...options, ...training });
   checks.push(await compare("output", y, expectation.output, outputTolerance[x.dtype]));
   for (const tensor of [own, given].flatMap((routing) => (routing ? [routing.ids, routing.weights] : []))) {
     tensor.dispose();

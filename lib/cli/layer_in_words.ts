@@ -27,16 +27,18 @@ export function storageInWords({ weightDType, formats }: MoeLayerDescription): s
 
 /** How a layer chooses experts and weighs them, in clauses. */
 export function routingInWords(description: MoeLayerDescription, details: LayerDetails): readonly string[] {
-  const { numExperts, expertChoice, hierarchy, capacity, weightOn } = description;
+  const { numExperts, expertChoice, hierarchy, capacity, weightOn, perExpertScale } = description;
   const choice = expertChoice
     ? [expertChoiceInWords(description, expertChoice, details)]
     : hierarchy
       ? hierarchyInWords(hierarchy, numExperts, details)
       : choiceInWords(description, numExperts, "expert", details);
   const weights = `weights: ${weightsInWords(hierarchy?.experts ?? description)}`;
+  const factors = `${hierarchy ? ", times the group's" : ""}${perExpertScale ? ", times the expert's scale" : ""}`;
   return [
+    ...inputInWords(description),
     ...choice,
-    `${weights}${hierarchy ? ", times the group's" : ""}${weightOn === "input" ? ", multiplying the experts' input" : ""}`,
+    `${weights}${factors}${weightOn === "input" ? ", multiplying the experts' input" : ""}`,
     ...(capacity ? [capacityInWords(capacity)] : []),
     ...noiseInWords(description),
   ];
@@ -139,6 +141,16 @@ function weightsInWords({ scoring, normalization, epsilon, power, jitter, scale 
     sqrt_softplus: "their scores",
   }[scoring];
   return `${scores}${divisors[normalization]}${scale === 1 ? "" : `, times ${scale}`}`;
+}
+
+/** What the router reads, if that is not what the experts get. */
+function inputInWords({ separateRouterInput, routerNorm }: MoeLayerDescription): readonly string[] {
+  if (!separateRouterInput && routerNorm === undefined) return [];
+  const tokens = separateRouterInput ? "tokens of its own" : "the tokens";
+  if (routerNorm === undefined) return [`the router reads ${tokens}`];
+  const { epsilon, scale } = routerNorm;
+  const times = scale === 1 ? "" : `, times ${Number(scale.toPrecision(6))}`;
+  return [`the router reads the RMSNorm of ${tokens} (epsilon ${epsilon}${times})`];
 }
 
 /** What training adds. */

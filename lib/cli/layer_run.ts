@@ -4,7 +4,6 @@ import type { FloatDType } from "../core/dtype.js";
 import type { DeviceOptions } from "../core/native.js";
 import { shapeSize } from "../core/shape.js";
 import type { StageTimes } from "../core/stages.js";
-import type { Tensor } from "../core/tensor.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
@@ -16,6 +15,7 @@ import type { Check } from "../testing/run.js";
 import { tokensPerExpert } from "../testing/tokens_per_expert.js";
 import { checkLayer } from "./layer_check.js";
 import { recordRouting } from "./record_routing.js";
+import { type RunTokens, uploadTokens } from "./run_tokens.js";
 import type { Workload } from "./workloads/workload.js";
 
 /** The results of running a layer on one device. */
@@ -82,9 +82,9 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
   const tokens = workload.tokens(description.hiddenSize);
   const tokenDType = description.weightDType as FloatDType;
   const count = shapeSize(tokens.shape.slice(0, -1));
-  using x = device.tensor(tokens.x, tokens.shape, tokenDType);
-  const fastest = await timeForward(layer, x, options.repeat);
-  const counts = await tokensPerExpert(layer, x);
+  using uploaded = uploadTokens(layer, tokens);
+  const fastest = await timeForward(layer, uploaded, options.repeat);
+  const counts = await tokensPerExpert(layer, uploaded.read);
   return {
     layer: workload.layer,
     device: device.name,
@@ -97,9 +97,9 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     ...fastest,
     tokensPerExpert: counts,
     work: layerWork(description, countedRows(count, counts), tokenDType),
-    history: options.history ? await recordRouting(layer, x) : null,
-    checks: workload.expectation && !quantizes ? await checkLayer(layer, x, workload.expectation) : [],
-    quantization: quantizes || workload.original ? await quantizationEffect(workload, layer, x) : null,
+    history: options.history ? await recordRouting(layer, uploaded.read) : null,
+    checks: workload.expectation && !quantizes ? await checkLayer(layer, uploaded, workload.expectation) : [],
+    quantization: quantizes || workload.original ? await quantizationEffect(workload, layer, uploaded) : null,
   };
 }
 
@@ -107,13 +107,13 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
 async function quantizationEffect(
   workload: Workload,
   layer: MoeLayer,
-  x: Tensor<FloatDType>,
+  { x, options }: RunTokens,
 ): Promise<QuantizationEffect> {
-  using y = layer.forward(x);
+  using y = layer.forward(x, options);
   const output = await y.data();
   const { original } = workload;
   using other = await (original ? original.load(layer.device) : workload.load(layer.device, {}, () => {}));
-  using expected = other.forward(x);
+  using expected = other.forward(x, options);
   let [errors, squares] = [0, 0];
   for (const [index, value] of (await expected.data()).entries()) {
     errors += ((output[index] as number) - value) ** 2;
@@ -130,7 +130,7 @@ async function quantizationEffect(
 /** The fastest of `repeat` forwards. */
 async function timeForward(
   layer: MoeLayer,
-  x: Tensor<FloatDType>,
+  { x, options }: RunTokens,
   repeat: number,
 ): Promise<Pick<LayerRun, "microseconds" | "stages">> {
   const { device } = layer;
@@ -140,7 +140,7 @@ async function timeForward(
   await layer.stageTimes();
   while (rounds.length < repeat) {
     const begin = performance.now();
-    layer.forward(x, { out: y });
+    layer.forward(x, { ...options, out: y });
     await device.synchronize();
     rounds.push({ microseconds: (performance.now() - begin) * 1e3, stages: await layer.stageTimes() });
   }

@@ -6,7 +6,7 @@ import { RouterStats } from "../statistics/router_stats.js";
 
 const maximumSlices = 64;
 
-/** Records what a layer's router does with the tokens x [T, H] or [B, S, H], in slices that count as one call each. */
+/** Records what a layer's router does with the tokens x [T, H] or [B, S, H] that it reads, in slices that count as one call each. */
 export async function recordRouting(layer: MoeLayer, x: Tensor<FloatDType>): Promise<RouterHistory> {
   using stats = new RouterStats(layer.device, { numExperts: layer.description.numExperts });
   using logits = layer.routerLogits(x);

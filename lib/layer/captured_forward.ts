@@ -27,12 +27,14 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  *
  * On `cuda` a replay launches one CUDA graph instead of the forward's individual kernels; on `simt` it repeats the
  * recorded launches. `cpu` and `reference` record nothing: a replay is a `forward` from `x` to `y`. If the layer has
- * `capacity`, `expertChoice` or `hierarchy`, every replay enqueues the routing first.
+ * `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput` or `perExpertScale`, every replay enqueues the
+ * routing first.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
   readonly #x: Tensor<D>;
   readonly #y: Tensor<D>;
   #handle: CapturedHandle | undefined;
+  readonly #routerInput: Tensor<D> | undefined;
   readonly #router: CapturedRouter | undefined;
   readonly #norm: { readonly norm: Norm; readonly out: Tensor<D> } | undefined;
 
@@ -48,7 +50,9 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
       this.#norm = { norm: { ...norm, weight }, out: x.device.empty(x.shape, x.dtype) };
     }
     const input = this.#norm?.out ?? x;
-    if (!router.fused) this.#router = new CapturedRouter(router, input, checkTokens(onDevice, input));
+    if (onDevice.description.separateRouterInput) this.#routerInput = x.device.empty(x.shape, x.dtype);
+    const read = this.#routerInput ?? input;
+    if (!router.fused) this.#router = new CapturedRouter(router, read, checkTokens(onDevice, read));
     const { routing, maxChoices = -1 } = this.#router ?? {};
     const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
     try {
@@ -74,6 +78,11 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     return this.#x;
   }
 
+  /** What the router reads [T, H], of x's dtype and filled as x; undefined for a layer without `separateRouterInput`. */
+  get routerInput(): Tensor<D> | undefined {
+    return this.#routerInput;
+  }
+
   /** The outputs [T, H] of the last replay; the next one overwrites them. */
   get y(): Tensor<D> {
     return this.#y;
@@ -91,13 +100,14 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#handle.replay();
   }
 
-  /** Frees `x`, `y` and the recording, once enqueued work no longer needs them. Idempotent. */
+  /** Frees `x`, `y`, `routerInput` and the recording, once enqueued work no longer needs them. Idempotent. */
   dispose(): void {
     this.#handle?.free();
     this.#handle = undefined;
     this.#router?.dispose();
     this.#norm?.out.dispose();
     this.#norm?.norm.weight.dispose();
+    this.#routerInput?.dispose();
     this.x.dispose();
     this.y.dispose();
   }

@@ -64,6 +64,8 @@ const createFields = {
   groupRouter: optional(weight),
   groupRouterBias: optional(weight),
   groupNoiseRouter: optional(weight),
+  routerNormWeight: optional(weight),
+  expertScale: optional(weight),
   selectionBias: optional(weight),
   experts: unchecked,
   shared: optional(expertWeights),

@@ -10,6 +10,11 @@ import { type Training, trainingOption } from "./router/training.js";
 
 /** Options of {@link MoeLayer.forward}. */
 export interface ForwardOptions<D extends FloatDType = FloatDType> {
+  /**
+   * The tokens that the router reads instead of x, of x's shape and any float dtype: for a layer with `separateRouterInput`,
+   * unless a routing is given.
+   */
+  routerInput?: Tensor<FloatDType> | undefined;
   /** Ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing. */
   routing?: Routing | undefined;
   /**
@@ -26,7 +31,10 @@ export interface ForwardOptions<D extends FloatDType = FloatDType> {
    * pass; default false.
    */
   offload?: boolean | undefined;
-  /** Normalise x first: everything in the layer, router included, then gets RMSNorm(x), rounded to x's dtype. */
+  /**
+   * Normalise x first: everything in the layer, router included, then gets RMSNorm(x), rounded to x's dtype; but not
+   * `routerInput`.
+   */
   norm?: NormOption | undefined;
   /**
    * What is added to y before it is rounded: true for x as it was given (before `norm`), or a tensor [T, H] or [B, S, H];
@@ -76,6 +84,7 @@ export interface SavedForward<D extends FloatDType = FloatDType> extends Forward
 
 export const forwardOptions = object(
   {
+    routerInput: optional(tensor<FloatDType>()),
     routing: optional(routingRecord),
     training: optional(trainingOption),
     save: optional(boolean, false),

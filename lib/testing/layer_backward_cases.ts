@@ -1,5 +1,6 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
+import type { LayerBackward } from "../layer/backward/layer_backward.js";
 import type { LayerTensors } from "../layer/backward/layer_tensors.js";
 import type { Case } from "./case.js";
 import { allowance, caseName, type LayerProblem, preparedLayer, projectionNames } from "./layer_case.js";
@@ -17,26 +18,31 @@ interface Keeping {
 
 /** Runs a layer forward and backward. */
 export function layerBackwardCase({ recompute = false, offload = false, ...problem }: LayerProblem & Keeping): Case {
-  const { dtypes: [xDType] = ["f32"] } = problem;
+  const { dtypes: [xDType] = ["f32"], routerInput = xDType } = problem;
   // The rounding errors of few tokens do not even out; a softmax of outputs has relative errors of absolute ones, twice.
   const more = (problem.tokens < 4 ? 4 : 1) * (problem.outputActivation === "softmax" ? 2 : 1);
   const tolerance = gradientTolerances[xDType] * allowance(problem) * more;
-  const named = (gradients: LayerTensors, dx: Tensor, dWeights: Tensor | undefined): Record<string, Tensor> => {
+  const ofRouterInput = Math.max(tolerance, gradientTolerances[routerInput]);
+  const named = (
+    gradients: LayerTensors,
+    { dx, dRouterInput, dWeights }: Pick<LayerBackward, "dx" | "dRouterInput" | "dWeights">,
+  ): Record<string, Tensor> => {
     const experts = gradients.experts ?? [];
     const all = [...experts, ...(gradients.shared ? [gradients.shared] : [])].flatMap((expert, index) =>
       Object.entries(expert).map(([role, tensor]) => [`${role} of ${index}`, tensor as Tensor] as const),
     );
     const routers = projectionNames.flatMap((name) => (gradients[name] ? [[name, gradients[name]] as const] : []));
-    return { dx, ...(dWeights && { dWeights }), ...Object.fromEntries([...all, ...routers]) };
+    const ofInputs = { dx, ...(dRouterInput && { dRouterInput }), ...(dWeights && { dWeights }) };
+    return { ...ofInputs, ...Object.fromEntries([...all, ...routers]) };
   };
-  const outputs = ["y", "dx", "dWeights", ...projectionNames];
+  const outputs = ["y", "dx", "dRouterInput", "dWeights", ...projectionNames];
   const experts = problem.numExperts + 1;
   const roles = ["gate", "up", "multiplier", "down", "gateBias", "upBias", "downBias"];
   for (let index = 0; index < experts; index++) outputs.push(...roles.map((role) => `${role} of ${index}`));
   return {
     name: `${caseName(problem)}${recompute ? " recompute" : ""}${offload ? " offload" : ""}`,
     operator: "layer_backward",
-    tolerances: Object.fromEntries(outputs.map((name) => [name, tolerance])),
+    tolerances: { ...Object.fromEntries(outputs.map((name) => [name, tolerance])), dRouterInput: ofRouterInput },
     // One expert's gradients may be far smaller than what they are the sums of, and a bias has few of them. What reaches a
     // router is the difference of what its experts' outputs are worth.
     magnitudes: Object.fromEntries(outputs.map((name) => [name, isOfRouter(name) ? 1 : 0.1])),
@@ -45,9 +51,9 @@ export function layerBackwardCase({ recompute = false, offload = false, ...probl
       const { layer, x, options } = preparedLayer(problem, inputs);
       const { y, state } = layer.forward(x, { ...options, save: true, recompute, offload });
       const dy = inputs.normals(x.shape, xDType);
-      const { dx, gradients, dWeights } = layer.backward(state, dy);
+      const { gradients, ...others } = layer.backward(state, dy);
       inputs.keep(gradients);
-      return { y, ...named(gradients, dx, dWeights) };
+      return { y, ...named(gradients, others) };
     },
   };
 }

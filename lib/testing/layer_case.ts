@@ -5,6 +5,7 @@ import type { Training } from "../layer/router/training.js";
 import type { MoeLayer } from "../moe_layer.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { Matrix } from "../reference/core/matrix.js";
+import { rmsNorm } from "../reference/experts/rms_norm.js";
 import { gating } from "../reference/routing/gating.js";
 import { hierarchicalGating } from "../reference/routing/hierarchical_gating.js";
 import type { Case } from "./case.js";
@@ -23,6 +24,8 @@ export interface LayerProblem extends MoeLayerConfig {
   selectionBias?: boolean;
   /** A routing to pass to the layer; by default its own router's. */
   routing?: Spread;
+  /** The dtype of the tokens that the router reads, for `separateRouterInput`; default that of x. */
+  routerInput?: FloatDType;
   /** The dtype of a residual that is added to the outputs; default none. */
   residual?: FloatDType;
   /** Also compare the router's logits. */
@@ -31,7 +34,7 @@ export interface LayerProblem extends MoeLayerConfig {
   model?: string;
 }
 
-/** A layer's projections of tokens and their biases, as MoeLayer.create calls them. */
+/** A layer's weights besides its experts, as MoeLayer.create calls them. */
 export const projectionNames = [
   "router",
   "routerBias",
@@ -39,6 +42,8 @@ export const projectionNames = [
   "groupRouter",
   "groupRouterBias",
   "groupNoiseRouter",
+  "routerNormWeight",
+  "expertScale",
   "sharedGate",
   "sharedGateBias",
 ] as const;
@@ -56,13 +61,14 @@ export function layerCase(problem: LayerProblem): Case {
     run(inputs) {
       const { layer, x, options } = preparedLayer(problem, inputs);
       const residual = problem.residual && { residual: inputs.normals(x.shape, problem.residual) };
-      const { routing: given, ...training } = options;
+      const { routing: given, routerInput, ...training } = options;
       if (given !== undefined) return { y: inputs.forward(layer, x, { routing: given, ...residual }) };
+      const read = routerInput ?? x;
       const logits = problem.logits && {
-        logits: layer.routerLogits(x),
-        ...(problem.hierarchy && { groupLogits: layer.groupLogits(x) }),
+        logits: layer.routerLogits(read),
+        ...(problem.hierarchy && { groupLogits: layer.groupLogits(read) }),
       };
-      return { ...logits, ...layer.route(x, training), y: inputs.forward(layer, x, { ...training, ...residual }) };
+      return { ...logits, ...layer.route(read, training), y: inputs.forward(layer, x, { ...options, ...residual }) };
     },
   };
 }
@@ -87,13 +93,14 @@ export function allowance({ outputActivation, tokens, hiddenSize }: OutputSize):
 export interface PreparedLayer {
   readonly layer: MoeLayer;
   readonly x: Tensor<FloatDType>;
-  readonly options: { routing?: Routing; training?: Training };
+  readonly options: { routerInput?: Tensor<FloatDType>; routing?: Routing; training?: Training };
 }
 
 /** A layer with random weights, and tokens whose choice of experts does not depend on rounding. */
 export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLayer {
   const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
-  const { model, logits, residual: _, selectionBias: hasSelectionBias = false, sequences, ...config } = rest;
+  const { model, logits, residual: _, selectionBias: hasSelectionBias = false, sequences, ...others } = rest;
+  const { routerInput: readDType = xDType, ...config } = others;
   const { hiddenSize, intermediateSize, numExperts, topK } = config;
   const { random } = inputs;
   const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
@@ -103,6 +110,8 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
   const numGroups = config.hierarchy?.numGroups ?? 0;
   const groupRouter = random.normals(numGroups * hiddenSize, hiddenSize ** -0.5);
   const groupRouterBias = random.normals(numGroups, 0.1);
+  const normWeight = config.routerNorm && random.normals(hiddenSize, 0.3).map((value) => 1 + value);
+  const scales = config.perExpertScale && random.normals(numExperts, 0.5);
   const layer = inputs.layer({
     ...config,
     dtype: inputs.dtype(dtype),
@@ -117,6 +126,8 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
       ...(biases && { groupRouterBias: inputs.floats(groupRouterBias, [numGroups], dtype) }),
       ...(config.noisy && { groupNoiseRouter: draw([numGroups, hiddenSize], hiddenSize ** -0.5) }),
     }),
+    ...(normWeight && { routerNormWeight: inputs.floats(normWeight, [hiddenSize], dtype) }),
+    ...(scales && { expertScale: inputs.floats(scales, [numExperts], dtype) }),
   });
   const shape = [tokens, topK];
   const xShape = sequences === undefined ? [tokens, hiddenSize] : [sequences, tokens / sequences, hiddenSize];
@@ -132,7 +143,12 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
     bias: biases ? round(bias, dtype) : undefined,
   });
   const gate = projection(router, routerBias, numExperts);
-  const { hierarchy } = rule;
+  const { hierarchy, routerNorm, separateRouterInput } = rule;
+  const factors = normWeight && round(normWeight, dtype).map((value) => value * (routerNorm?.scale ?? 1));
+  const read = (token: Float64Array) =>
+    factors === undefined
+      ? token
+      : rmsNorm({ values: token, rows: 1, columns: hiddenSize }, factors, routerNorm?.epsilon as number).values;
   const exactBias = hasSelectionBias ? round(selectionBias, "f32") : undefined;
   const steady = inputs.drawn(() =>
     hierarchy
@@ -141,11 +157,14 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
           tokens,
           [projection(groupRouter, groupRouterBias, numGroups), gate],
           (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
-          xDType,
+          readDType,
+          read,
         )
-      : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), xDType),
+      : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), readDType, read),
   );
-  const x = inputs.floats(steady, xShape, xDType);
+  const routerTokens = inputs.floats(steady, xShape, readDType);
+  const x = separateRouterInput ? inputs.normals(xShape, xDType) : routerTokens;
+  const own = separateRouterInput && { routerInput: routerTokens };
   const training: { training?: Training } = config.noisy
     ? {
         training: {
@@ -156,7 +175,7 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
     : config.routerJitter !== undefined
       ? { training: { seed: 5 } }
       : {};
-  return { layer, x, options: training };
+  return { layer, x, options: { ...own, ...training } };
 }
 
 type F32 = Tensor<"f32">;
@@ -189,6 +208,9 @@ export function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...pro
     [`hierarchy of ${hierarchy?.numGroups} groups, ${hierarchy?.topK} chosen`]: hierarchy,
     "noisy in training": problem.noisy,
     [`router jitter ${problem.routerJitter} in training`]: problem.routerJitter,
+    [`router input ${problem.routerInput ?? ""}`.trimEnd()]: problem.separateRouterInput,
+    [`router norm ${Object.values(problem.routerNorm ?? {}).join(" ")}`.trimEnd()]: problem.routerNorm,
+    "scales of experts": problem.perExpertScale,
   };
   const sizes = `T${tokens} H${hiddenSize} I${intermediateSize} E${numExperts} k${topK}`;
   const stated = Object.keys(details).filter((detail) => details[detail]);

@@ -5,6 +5,12 @@ import { type LayerProblem, layerCase } from "./layer_case.js";
 const small = { hiddenSize: 51, intermediateSize: 33, numExperts: 6, topK: 2, tokens: 36 } as const;
 const bf16 = { dtypes: ["bf16", "bf16"] } as const;
 const hierarchical = { ...small, numExperts: 12, topK: 4, hierarchy: { numGroups: 4, topK: 2 } } as const;
+const likeGemma = {
+  separateRouterInput: true,
+  routerNorm: { scale: small.hiddenSize ** -0.5 },
+  perExpertScale: true,
+  normalize: true,
+} as const;
 const choosing = { ...small, topK: 6 } as const;
 
 /** The routings of layers. */
@@ -44,7 +50,20 @@ export const layerRoutings: readonly LayerProblem[] = [
   { ...choosing, expertChoice: { factor: 1 }, tokens: 0 },
   { ...choosing, expertChoice: { tokens: 0 } },
   { ...choosing, expertChoice: { factor: 1 }, sharedExpert: { intermediateSize: 33 } },
+  { ...small, separateRouterInput: true, logits: true },
+  { ...small, ...bf16, separateRouterInput: true, routerInput: "f32", biases: true, sequences: 4 },
+  { ...small, routerNorm: { epsilon: 0.01, scale: 0.5 }, logits: true, normalize: true },
+  { ...small, perExpertScale: true, scale: 1.5, biases: true },
+  { ...small, ...bf16, ...likeGemma },
+  { ...small, dtypes: ["f32", "bf16"], ...likeGemma, routerInput: "bf16" },
+  { ...small, ...likeGemma, routerJitter: 0.1, capacity: { factor: 0.8, renormalize: true } },
+  { ...hierarchical, ...likeGemma, noisy: {}, scoring: "softmax_selected", logits: true },
+  { ...choosing, separateRouterInput: true, perExpertScale: true, expertChoice: { factor: 1 } },
+  { ...small, ...likeGemma, tokens: 0 },
 ];
 
-/** Layers with limited capacity, expert choice, a hierarchical gate, noise in training, and sequences of tokens. */
+/**
+ * Layers with limited capacity, expert choice, a hierarchical gate, noise in training, routers with tokens of their own,
+ * scales of experts, and sequences of tokens.
+ */
 export const layerRoutingCases: readonly Case[] = layerRoutings.map(layerCase);

@@ -24,6 +24,7 @@ const largestStep = 0.01;
  * Normal tokens [T, H] with steady routing: rounding errors in float32 logits cannot change the experts chosen.
  * @param gates the projections of the router's gates.
  * @param route chooses experts by the gates' logits.
+ * @param read what the gates multiply, of a token; default the token itself.
  */
 export function steadyTokens(
   random: Random,
@@ -31,13 +32,14 @@ export function steadyTokens(
   gates: readonly [Projection, ...Projection[]],
   route: (...logits: Matrix[]) => GatingResult,
   dtype: FloatDType,
+  read: (token: Float64Array) => Float64Array = (token) => token,
 ): Float32Array {
   const width = gates[0].weight.columns;
   const x = new Float32Array(tokens * width);
   for (let token = 0; token < tokens; ) {
     const values = random.normals(width);
-    const rounded = round(values, dtype);
-    const logits = gates.map(({ weight, bias }) => linear(rounded, weight, bias));
+    const multiplied = read(round(values, dtype));
+    const logits = gates.map(({ weight, bias }) => linear(multiplied, weight, bias));
     if (isSteady(random, logits, route)) x.set(values, token++ * width);
   }
   return x;

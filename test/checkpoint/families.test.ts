@@ -45,6 +45,15 @@ const sigmoid = (scale: number, shared: number) => ({
 });
 const mimo: Defaults = { ...sizes(4096, 2048, 256, 8), scoring: "sigmoid", normalize: true, scale: 1, layers: 48 };
 const glm4: Defaults = { ...sizes(4096, 1408, 128, 8), ...sigmoid(1, 1408), layers: 46 };
+const gemma4: Defaults = {
+  ...sizes(2304, 704, 128, 8),
+  activation: "geglu_tanh",
+  normalize: true,
+  separateRouterInput: true,
+  routerNorm: { epsilon: 1e-6, scale: 1 / 48 },
+  perExpertScale: true,
+  layers: 30,
+};
 
 const defaults: Readonly<Record<string, Defaults>> = {
   mixtral: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
@@ -150,6 +159,8 @@ const defaults: Readonly<Record<string, Defaults>> = {
     scoring: "softmax_selected",
     layers: 8,
   },
+  gemma4_text: gemma4,
+  diffusion_gemma_text: gemma4,
   llama4_text: {
     ...sizes(5120, 8192, 16, 1),
     scoring: "sigmoid",
@@ -244,6 +255,8 @@ const otherActivations: readonly string[] = [
   "openmoe",
   "nemotron_h",
   "deepseek_v4",
+  "gemma4_text",
+  "diffusion_gemma_text",
   "glm5_next_text",
   "minimax_m3_vl_text",
 ];

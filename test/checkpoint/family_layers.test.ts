@@ -9,7 +9,13 @@ import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
-import { familyModelNames, readFamilyModel, readFamilyResults, stackExperts } from "./support/family_model.js";
+import {
+  familyModelNames,
+  familyTokens,
+  readFamilyModel,
+  readFamilyResults,
+  stackExperts,
+} from "./support/family_model.js";
 import { type ModelFiles, writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
@@ -27,11 +33,11 @@ describe("the same layer in another directory", () => {
   const device = openForTests("cpu");
 
   async function expectSame(name: string, files: ModelFiles): Promise<void> {
-    const { layer: index, shape, x, output } = await readFamilyResults(name);
-    using layer = await load(files, index, device());
-    using input = device().tensor(x, shape);
-    using y = layer.forward(input);
-    expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
+    const results = await readFamilyResults(name);
+    using layer = await load(files, results.layer, device());
+    const { x, options } = familyTokens(device(), results, "f32");
+    using y = layer.forward(x, options);
+    expect(relativeError(await y.data(), results.output)).toBeLessThanOrEqual(1e-5);
   }
 
   test.each(familyModelNames.filter((name) => !name.includes("sharded")))("%s as a bare base model", async (name) => {
@@ -87,6 +93,12 @@ describe("the same layer in another directory", () => {
     const { config, weights } = await readFamilyModel(name);
     const { architectures: _, ...others } = config;
     await expectSame(name, { config: { ...others, model_type: modelType }, weights });
+  });
+
+  test.each(["gemma4", "diffusion_gemma"])("%s with a text_config that does not say its type", async (name) => {
+    const { config, weights } = await readFamilyModel(name);
+    const { model_type: _, ...text } = config.text_config as Record<string, unknown>;
+    await expectSame(name, { config: { ...config, text_config: text }, weights });
   });
 
   test.each<[string, (tensor: string) => string]>([
@@ -302,7 +314,6 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
   });
 
   test.each([
-    ["gemma4", "gemma4_text"],
     ["ernie4_5_vl_moe", "ernie4_5_vl_moe_text"],
     ["longcat_flash", undefined],
     ["doge", undefined],
@@ -380,6 +391,8 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["hunyuan_v1_moe", { moe_layer_num_skipped: 2 }, [2, 3]],
   ["dots1", { first_k_dense_replace: 0 }, [0, 1]],
   ["glm5_next", { mlp_layer_types: undefined, num_hidden_layers: 5 }, [3, 4]],
+  ["gemma4", {}, [0, 1]],
+  ["gemma4", { enable_moe_block: undefined }, []],
   ["glm4_moe_lite", {}, [1]],
   ["glm4_moe_lite", { mlp_layer_types: undefined }, [1]],
   ["bailing_moe_v2", {}, [1]],

@@ -52,7 +52,14 @@ function expected(
     numExperts: experts,
     topK: 2,
     normalize: shared === 0,
-    activation: "swiglu",
+    activation: options.gemma ? "geglu_tanh" : "swiglu",
+    ...(options.gemma && {
+      separateRouterInput: true,
+      routerNorm: { epsilon: Math.fround(1e-6), scale: hidden ** -0.5 },
+      routerNormWeight: tensor(whole("ffn_gate_inp.scale"), hidden),
+      perExpertScale: true,
+      expertScale: tensor(whole("ffn_down_exps.scale"), experts),
+    }),
     router: tensor(whole("ffn_gate_inp.weight"), experts, hidden),
     experts: list,
     ...(shared > 0 && {
@@ -65,7 +72,8 @@ function expected(
       sharedGate: tensor(whole("ffn_gate_inp_shexp.weight"), 1, hidden),
     }),
   });
-  return Float64Array.from(layer.forward(tensor(x, tokens, hidden)).dataSync());
+  const input = tensor(x, tokens, hidden);
+  return Float64Array.from(layer.forward(input, options.gemma ? { routerInput: input } : {}).dataSync());
 }
 
 async function compare(device: Device, options: RandomLayer, write = writeOne, seed = "gguf") {
@@ -74,7 +82,7 @@ async function compare(device: Device, options: RandomLayer, write = writeOne, s
   const path = write(directory.path, layer.file);
   using loaded = await MoeLayer.load(path, { layer: 0, device });
   using input = device.tensor(Float32Array.from(x), [tokens, layer.sizes.hidden]);
-  using y = loaded.forward(input);
+  using y = loaded.forward(input, options.gemma ? { routerInput: input } : {});
   expect(wanted.every(Number.isFinite) && wanted.some((value) => value !== 0)).toBe(true);
   expect(relativeError(await y.data(), wanted)).toBeLessThanOrEqual(1e-5);
   return { formats: loaded.description.formats };
@@ -143,6 +151,11 @@ describe.each(deviceNames)("GGUF files on %s", (name) => {
     };
     const metadata = Object.fromEntries(Object.entries(saved).map(([key, value]) => [`qwen3moe.${key}`, value]));
     await compare(device(), { gate: "Q4_K", metadata });
+  });
+
+  test.each(["Q4_K", "NVFP4"] as const)("scales of experts that are the router's, beside %s", async (type) => {
+    const { formats } = await compare(device(), { gate: type, fused: true, gemma: true });
+    expect(formats).toMatchObject({ down: blockTypes.get(type)?.format });
   });
 
   test("split files", async () => {

@@ -2,10 +2,12 @@ import { readdirSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import { combine, MoeLayer, openDevice } from "../../lib/index.js";
+import { combine, MoeLayer, openDevice, openModel } from "../../lib/index.js";
 import { deviceNames, isas, openForTests, withIsa } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { modelDirectory, run } from "./support/cached_model.js";
+import { familyModelPath, familyTokens, readFamilyResults } from "./support/family_model.js";
+import { temporaryDirectory } from "./support/temporary_directory.js";
 
 describe("the cache of packed weights", () => {
   const device = openForTests("cpu");
@@ -54,6 +56,50 @@ describe("the cache of packed weights", () => {
     expect(reported).toHaveLength(model.weights.size);
     await run(path, model, device(), { onProgress });
     expect(reported).toHaveLength(model.weights.size);
+  });
+
+  test("is completed by the weights of the router's side that devices do not hold", async () => {
+    using folder = temporaryDirectory();
+    const results = await readFamilyResults("gemma4");
+    const { x, options } = familyTokens(device(), results, "f32");
+    const load = (more: object) =>
+      MoeLayer.load(familyModelPath("gemma4"), { layer: results.layer, device: device(), cache: folder.path, ...more });
+    using first = await load({});
+    const expected = await first.forward(x, options).data();
+    using mapped = await load({});
+    using offloaded = await load({ offload: { slots: 2 } });
+    using copied = await load({ cache: { folder: folder.path, copy: true } });
+    expect([mapped, offloaded, copied].map((layer) => layer.cacheStatus?.state)).toEqual([
+      "mapped",
+      "mapped",
+      "copied",
+    ]);
+    for (const layer of [mapped, offloaded, copied]) expect(await layer.forward(x, options).data()).toEqual(expected);
+  });
+
+  test("is completed by the router of noise of a layer that is given", async () => {
+    using folder = temporaryDirectory();
+    const name = "mixtral";
+    const { layer: index, x: values, shape } = await readFamilyResults(name);
+    await using model = await openModel(familyModelPath(name));
+    const block = "model.layers.{layer}.block_sparse_moe";
+    const router = `${block}.gate.weight`;
+    const [gate, up, down] = ["w1", "w3", "w2"].map((matrix) => `${block}.experts.{e}.${matrix}.weight`) as [
+      string,
+      string,
+      string,
+    ];
+    const given = {
+      config: { ...model.layer(index).config, noisy: {} },
+      tensors: { router, noiseRouter: router, experts: { gate, up, down } },
+    };
+    const options = { layer: index, device: device(), cache: folder.path, ...given };
+    using written = await MoeLayer.load(familyModelPath(name), options);
+    using mapped = await MoeLayer.load(familyModelPath(name), options);
+    expect(mapped.cacheStatus?.state).toBe("mapped");
+    const x = device().tensor(values, shape);
+    const [first, second] = [written, mapped].map((layer) => layer.forward(x, { training: { seed: 1 } }));
+    expect(await second?.data()).toEqual(await first?.data());
   });
 
   test("is a safetensors file whose parts begin at whole cache lines", async () => {

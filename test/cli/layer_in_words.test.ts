@@ -117,6 +117,19 @@ describe("routing in words", () => {
     );
   });
 
+  test("what the router reads, and scales of experts", () => {
+    const rest = `${routing({})}, times the expert's scale`;
+    expect(routing({ separateRouterInput: true, perExpertScale: true })).toBe(
+      `the router reads tokens of its own; ${rest}`,
+    );
+    expect(routing({ routerNorm: {} })).toBe(
+      `the router reads the RMSNorm of the tokens (epsilon 0.000001); ${routing({})}`,
+    );
+    expect(routing({ separateRouterInput: true, routerNorm: { epsilon: 0.01, scale: 1 / 3 } })).toBe(
+      `the router reads the RMSNorm of tokens of its own (epsilon 0.01, times 0.333333); ${routing({})}`,
+    );
+  });
+
   test("noise in training", () => {
     const hierarchy = { numGroups: 4, topK: 2 } as const;
     const noise = "with normal noise, its deviation the softplus of one more projection plus";

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
+import { familyModelPath } from "../checkpoint/support/family_model.js";
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames } from "../support/devices.js";
@@ -163,6 +164,18 @@ describe("run --model", () => {
     expect(exitCode).toBe(0);
     expect(stdout).toContain(`layer 0 of ${directory.path}`);
     expect(stdout.match(/^✔ output: error /gm)).toHaveLength(2);
+  });
+
+  test("gives a router that reads other tokens those of the file, or random ones", async () => {
+    const args = ["run", "--model", familyModelPath("gemma4"), "--layer", "1", "--device", "reference,cpu"];
+    const expected = join(familyModelPath("gemma4"), "expected.safetensors");
+    const { exitCode, stdout } = await runCli([...args, "--input", expected]);
+    expect(exitCode).toBe(0);
+    expect(stdout.match(/^✔ output: error /gm)).toHaveLength(2);
+    expect((await runCli([...args, "--tokens", "5", "--heat-map"])).exitCode).toBe(0);
+    const other = join(familyModelPath("mixtral"), "expected.safetensors");
+    const { stderr } = await runCli([...args, "--input", other]);
+    expect(stderr).toMatch(/INVALID_ARGUMENT: .*expected a tensor "router_input" like "x"/);
   });
 
   test.each([

@@ -3,7 +3,12 @@ import { families } from "../../lib/checkpoint/families/registry.js";
 import { Model } from "../../lib/checkpoint/model.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
-import { familyModelNames, familyModelPath, readFamilyResults } from "../checkpoint/support/family_model.js";
+import {
+  familyModelNames,
+  familyModelPath,
+  familyTokens,
+  readFamilyResults,
+} from "../checkpoint/support/family_model.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 test("every family has a golden model", async () => {
@@ -38,13 +43,14 @@ describe.each(kernelPaths)("families on $label", (path) => {
   const device = openForTests(path);
 
   test.each(familyModelNames)("%s in float32", async (name) => {
-    const { layer: index, shape, x, ids, weights, output } = await readFamilyResults(name);
+    const results = await readFamilyResults(name);
+    const { layer: index, shape, ids, weights, output } = results;
     using layer = await MoeLayer.load(familyModelPath(name), { layer: index, device: device(), dtype: "f32" });
-    using input = device().tensor(x, shape);
-    const routing = layer.route(input);
+    const { x, read, options } = familyTokens(device(), results, "f32");
+    const routing = layer.route(read);
     expect(await routing.ids.data()).toEqual(ids);
     expect(relativeError(await routing.weights.data(), weights)).toBeLessThanOrEqual(3e-6);
-    using y = layer.forward(input);
+    using y = layer.forward(x, options);
     expect(y.shape).toEqual(shape);
     expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
   });
@@ -54,13 +60,14 @@ describe("families in float64", () => {
   const device = openForTests("reference");
 
   test.each(familyModelNames)("%s", async (name) => {
-    const { layer: index, shape, x, ids, weights, output } = await readFamilyResults(name);
+    const results = await readFamilyResults(name);
+    const { layer: index, ids, weights, output } = results;
     using layer = await MoeLayer.load(familyModelPath(name), { layer: index, device: device(), dtype: "f64" });
-    using input = device().tensor(Float64Array.from(x), shape, "f64");
-    const routing = layer.route(input);
+    const { x, read, options } = familyTokens(device(), results, "f64");
+    const routing = layer.route(read);
     expect(await routing.ids.data()).toEqual(ids);
     expect(relativeError(await routing.weights.data(), weights)).toBeLessThanOrEqual(1e-12);
-    using y = layer.forward(input);
+    using y = layer.forward(x, options);
     expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-12);
   });
 });

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
-import { readFamilyResults } from "../checkpoint/support/family_model.js";
+import { familyTokens, readFamilyResults } from "../checkpoint/support/family_model.js";
 import { familyGguf, ggufFamilies } from "../checkpoint/support/gguf_family.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames, openForTests } from "../support/devices.js";
@@ -27,17 +27,19 @@ describe.each(deviceNames)("families from GGUF files on %s", (name) => {
     ["minimax_m2", "mimo2"],
     ["qwen3_moe", "rnd1"],
     ["qwen3_moe", "mellum"],
+    ["gemma4", "diffusion-gemma"],
   ])("%s %s", async (family, architecture) => {
     using directory = temporaryDirectory();
-    const { layer: index, shape, x, ids, weights, output } = await readFamilyResults(family);
+    const results = await readFamilyResults(family);
+    const { layer: index, ids, weights, output } = results;
     const path = join(directory.path, "model.gguf");
     writeFileSync(path, rawGguf(await familyGguf(family, index, architecture)));
     using layer = await MoeLayer.load(path, { layer: index, device: device() });
-    using input = device().tensor(x, shape);
-    const routing = layer.route(input);
+    const { x, read, options } = familyTokens(device(), results, "f32");
+    const routing = layer.route(read);
     expect(await routing.ids.data()).toEqual(ids);
     expect(relativeError(await routing.weights.data(), weights)).toBeLessThanOrEqual(3e-6);
-    using y = layer.forward(input);
+    using y = layer.forward(x, options);
     expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
   });
 });

@@ -42,6 +42,10 @@ def clamped_swiglu(alpha, limit, offset):
     return activate
 
 
+def gelu_tanh_gated(gate, up):
+    return 0.5 * gate * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) * up
+
+
 def squared_relu(_gate, up):
     return np.maximum(up, 0) ** 2
 
@@ -166,10 +170,11 @@ def matrices(random, width, gated=True):
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, residual=None, gated=True, activate=swiglu, index=1, text=False):
+          shared_gate=None, residual=None, own_input=None, gated=True, activate=swiglu, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
-    `residual` is the prefix of a biased softmax over the routed and the shared experts.
+    `residual` is the prefix of a biased softmax over the routed and the shared experts; `own_input` names the scale of the
+    router's normalised input, which is not the experts', and the experts' scales.
     """
     activate = activate if gated else squared_relu
 
@@ -192,6 +197,15 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             tensors[f"{block}.{residual}.weight"] = random.normal(0, H**-0.5, (2, H)).astype(np.float32)
             tensors[f"{block}.{residual}.bias"] = random.normal(0, 0.5, 2).astype(np.float32)
 
+        if own_input:
+            for name, count in zip(own_input, (H, E)):
+                tensors[f"{block}.{name}"] = random.normal(1, 0.3, count).astype(np.float32)
+
+        def read(x):
+            """Gemma4TextRouter up to its projection."""
+            normalised = x / np.sqrt((x**2).mean(-1, keepdims=True) + config["rms_norm_eps"])
+            return normalised * tensors[f"{block}.{own_input[0]}"].astype(np.float64) * H**-0.5
+
         def run(expert, x):
             wide = {role: matrix.astype(np.float64) for role, matrix in expert.items()}
             return activate(x @ wide["gate"].T if gated else None, x @ wide["up"].T) @ wide["down"].T
@@ -199,12 +213,16 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         for _ in range(10_000):
             x = random.normal(0, 1, (T, H)).astype(np.float32)
             rows = x.astype(np.float64)
-            routed = route(rows @ weights.astype(np.float64).T, correction, config)
+            router_input = random.normal(0, 1, (T, H)).astype(np.float32) if own_input else None
+            router_rows = read(router_input.astype(np.float64)) if own_input else rows
+            routed = route(router_rows @ weights.astype(np.float64).T, correction, config)
             if routed:
                 break
         else:
             raise RuntimeError("no input whose choices are clear")
         ids, factors = routed
+        if own_input:
+            factors = factors * tensors[f"{block}.{own_input[1]}"].astype(np.float64)[ids]
         output = np.stack([sum(factor * run(experts[expert], row) for expert, factor in zip(*each))
                            for row, *each in zip(rows, ids, factors)])
         if residual:
@@ -216,6 +234,8 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             output += sigmoid(rows @ tensors[f"{block}.{shared_gate}"].astype(np.float64).T) * added if shared_gate else added
         whole = {**({"model_type": text} if isinstance(text, str) else text), "text_config": config} if text else config
         results = {"x": x[None], "ids": ids.astype(np.int32), "weights": factors, "output": output[None]}
+        if own_input:
+            results["router_input"] = router_input[None]
         return whole, tensors, results, index
     return build
 
@@ -246,6 +266,8 @@ qwen = common | {"num_experts": E, "moe_intermediate_size": I, "intermediate_siz
 deepseek = common | {"n_routed_experts": E, "moe_intermediate_size": I, "intermediate_size": 30, "n_shared_experts": 2,
                      "n_group": 1, "topk_group": 1, "norm_topk_prob": True, "routed_scaling_factor": 1.8}
 bailing = qwen | {"model_type": "bailing_moe", "num_shared_experts": 2, "first_k_dense_replace": 1, "norm_topk_prob": True}
+gemma4 = {"hidden_size": H, "num_hidden_layers": 2, "num_experts": E, "top_k_experts": K, "moe_intermediate_size": I,
+          "intermediate_size": 30, "hidden_activation": "gelu_pytorch_tanh", "rms_norm_eps": 1e-3}
 granite = common | {"num_local_experts": E, "intermediate_size": I, "shared_intermediate_size": 14}
 
 step = {"model_type": "step3p5", "hidden_size": H, "num_hidden_layers": 2, "moe_num_experts": E, "moe_top_k": K,
@@ -263,6 +285,12 @@ def glm(config, block="model.layers.1.mlp", **more):
     """DeepseekV3MoE of Transformers, which the others inherit."""
     return layer(config, block, by_sigmoid, bias="gate.e_score_correction_bias", shared=modules(f"{block}.shared_experts"),
                  shared_width=config["n_shared_experts"] * I, **more)
+
+
+def gemma(config, block, **more):
+    """Gemma4TextRouter and Gemma4TextExperts, which DiffusionGemma inherits."""
+    return layer(config, block, by_softmax, router="router.proj.weight", activate=gelu_tanh_gated,
+                 own_input=("router.scale", "router.per_expert_scale"), **more)
 
 
 def qwen_shared(config, block, **more):
@@ -409,6 +437,10 @@ cases = {
         qwen | {"model_type": "Klear", "decoder_sparse_step": 1, "mlp_only_layers": [0], "n_shared_experts": 2, "norm_topk_prob": True},
         "model.layers.1.mlp", by_scores(sigmoid, epsilon=0), bias="expert_bias", residual="coefficient",
         shared=modules("model.layers.1.mlp.shared_experts"), shared_width=2 * I),
+    "gemma4": gemma(gemma4 | {"model_type": "gemma4_text", "enable_moe_block": True}, "model.language_model.layers.1",
+                    store=stacked, text="gemma4"),
+    "diffusion_gemma": gemma(gemma4 | {"model_type": "diffusion_gemma_text"}, "model.decoder.layers.0", index=0,
+                             text="diffusion_gemma"),
     # GraniteMoeSWAMoE, as Transformers 5 names and stacks its tensors
     "granitemoe_swa": layer(granite | {"model_type": "granitemoe_swa", "shared_intermediate_size": 0},
                             "model.layers.1.block_sparse_moe", over_chosen, router="router.weight", store=stacked),

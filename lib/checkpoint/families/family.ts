@@ -82,8 +82,8 @@ export function plainActivation(fields: ConfigFields, field: string, fallback = 
   return fields.choice(field, fallback, plainActivations);
 }
 
-export function gatedActivation(fields: ConfigFields, field = "hidden_act"): Activation {
-  return fields.choice(field, "silu", gatedActivations);
+export function gatedActivation(fields: ConfigFields, field = "hidden_act", fallback = "silu"): Activation {
+  return fields.choice(field, fallback, gatedActivations);
 }
 
 /** A gated activation whose inputs `swiglu_limit` clamps, if it is more than 0: DeepSeek-V4's. */

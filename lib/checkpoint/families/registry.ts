@@ -29,6 +29,7 @@ import { deepseekV4 } from "./deepseek_v4.js";
 import { ernie45Moe } from "./ernie4_5_moe.js";
 import { exaoneMoe } from "./exaone_moe.js";
 import { type Family, type ModelFamily, maximumLayers } from "./family.js";
+import { diffusionGemmaText, gemma4Text } from "./gemma4.js";
 import { gptOss, openaiPrivacyFilter } from "./gpt_oss.js";
 import { graniteMoe, graniteMoeHybrid, graniteMoeShared, graniteMoeSwa } from "./granitemoe.js";
 import { hunyuan } from "./hunyuan.js";
@@ -82,6 +83,8 @@ const known = new Map<string, Family>(
     mimoV2,
     gptOss,
     openaiPrivacyFilter,
+    gemma4Text,
+    diffusionGemmaText,
     llama4Text,
     glm4Moe,
     glm4vMoe,

@@ -16,6 +16,8 @@ export interface FamilyFields {
  * llama.cpp (src/models). What is not in the metadata is part of an architecture's formula there, as here.
  */
 export interface Architecture {
+  /** Whether a dense block, which is no part of the layer, works beside the experts. */
+  readonly hasDenseBlock?: boolean;
   /** The layer is for sizes that differ between layers; `hasBias` is whether it has a bias for the choice of experts. */
   read(fields: GgufFields, layer: number, hasBias: boolean): FamilyFields;
 }

@@ -5,6 +5,7 @@ import { deepseekV2 } from "../families/deepseek_v2.js";
 import { deepseekV3, deepseekV32, dots1, glm4Moe, glmMoeDsa } from "../families/deepseek_v3.js";
 import { ernie45Moe } from "../families/ernie4_5_moe.js";
 import type { Family } from "../families/family.js";
+import { gemma4Text } from "../families/gemma4.js";
 import { gptOss } from "../families/gpt_oss.js";
 import { graniteMoe, graniteMoeShared } from "../families/granitemoe.js";
 import { hunyuanV1Moe } from "../families/hunyuan_v1_moe.js";
@@ -197,6 +198,15 @@ const granite: Architecture = {
   },
 };
 
+const gemma4: Architecture = {
+  ...fixed(gemma4Text, "softmax", true, (fields, known) => ({
+    moe_intermediate_size: fields.integer("expert_feed_forward_length"),
+    top_k_experts: known.num_experts_per_tok,
+    rms_norm_eps: fields.number("attention.layer_norm_rms_epsilon"),
+  })),
+  hasDenseBlock: true,
+};
+
 const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["llama", fixed(mixtral, "softmax", true)],
   ["qwen2moe", qwenWithShared(qwen2Moe, false)],
@@ -218,6 +228,8 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["lfm2moe", lfm2],
   ["nemotron_h_moe", nemotron],
   ["gpt-oss", fixed(gptOss, "softmax of the chosen", false)],
+  ["gemma4", gemma4],
+  ["diffusion-gemma", gemma4],
   ["llama4", fixed(llama4Text, "sigmoid", false)],
   ["phimoe", fixed(phimoe, "softmax", true)],
   ["dbrx", dbrxMoe],

@@ -4,7 +4,7 @@ import { weightFormat } from "../../core/weight_formats.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { type Locator, type NamedWeight, nameOf } from "../locate.js";
+import { type LayerTensors, type Locator, type NamedWeight, nameOf } from "../locate.js";
 import type { QuantizedBytes, TensorRange } from "../located_weight.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { blockTypes, convertBlocks } from "./blocks/convert.js";
@@ -25,13 +25,19 @@ const loadable = [...floatTypes.keys(), ...blockTypes.keys()].join(", ");
 interface Source {
   readonly files: SplitGguf;
   readonly config: Pick<MoeLayerConfig, "numExperts">;
+  /** The names of the layer's tensors. */
+  readonly tensors: LayerTensors;
 }
 
 /**
  * Looks weights up in GGUF files. A matrix that has to be cut inside its groups, as the down projection of a wide shared
  * expert may have to be, is located as float32.
  */
-export function ggufLocator({ files, config }: Source): Locator {
+export function ggufLocator({ files, config, tensors }: Source): Locator {
+  const { routerNormWeight, expertScale } = tensors;
+  const ofLayer = new Set([routerNormWeight?.name, expertScale?.name]);
+  /** Whether the scale beside a matrix is a weight of the layer's formula. */
+  const isOfLayer = (weight: NamedWeight) => ofLayer.has(scaleName(weight, 0));
   return async ({ weight, shape, expert, piece }) => {
     const name = nameOf(weight, expert);
     const file = files.fileOf(name);
@@ -52,7 +58,7 @@ export function ggufLocator({ files, config }: Source): Locator {
     }
     const [rows, columns] = one as [number, number];
     const pieceColumns = piece.at(-1) as number;
-    const scale = scaleRange(files, weight, type, expert, config.numExperts);
+    const scale = isOfLayer(weight) ? undefined : scaleRange(files, weight, type, expert, config.numExperts);
     const ranges = scale === undefined ? [range] : [range, scale];
     const convert = (bytes: readonly Uint8Array[]) => converted(type, bytes, rows, place);
     if (pieceColumns >= columns || !cutsGroups(block.format, pieceColumns)) {
@@ -85,6 +91,10 @@ function trimmed(shape: Shape): Shape {
   return shape.length > 1 && shape[0] === 1 ? trimmed(shape.slice(1)) : shape;
 }
 
+function scaleName(weight: NamedWeight, expert: number): string {
+  return nameOf(weight, expert).replace(/\.weight$/, ".scale");
+}
+
 /** Tensors of NVFP4 have a float32 for each expert, `.scale` [E] or [1]; other types have none in any file. */
 function scaleRange(
   files: SplitGguf,
@@ -93,7 +103,7 @@ function scaleRange(
   expert: number,
   count: number,
 ): TensorRange | undefined {
-  const name = nameOf(weight, expert).replace(/\.weight$/, ".scale");
+  const name = scaleName(weight, expert);
   if (!files.has(name)) return undefined;
   const file = files.fileOf(name);
   const place = tensorPlace(file.path, name);

@@ -17,6 +17,7 @@ export class GgufModel {
   readonly layerCount: number;
   readonly #files: SplitGguf;
   readonly #read: (layer: number) => FamilyFields;
+  readonly #hasDenseBlock: boolean;
 
   /** @throws BAD_CHECKPOINT if the architecture is unknown or a key is missing or makes no sense. */
   constructor(files: SplitGguf) {
@@ -27,6 +28,7 @@ export class GgufModel {
     this.layerCount = fields.integer("block_count");
     if (this.layerCount > maximumLayers) throw fields.error("block_count", `at most ${maximumLayers}`, this.layerCount);
     this.#files = files;
+    this.#hasDenseBlock = architecture.hasDenseBlock ?? false;
     this.#read = (layer) =>
       architecture.read(fields, layer, biasName(`blk.${layer}`, (name) => files.has(name)) !== undefined);
   }
@@ -57,7 +59,7 @@ export class GgufModel {
   config(layer: number): MoeLayerConfig {
     const { family, fields } = this.#read(layer);
     const config = family.config(new ConfigFields(this.path, fields), layer);
-    this.#checkNames(layer);
+    this.#checkNames(layer, config);
     const shared = `blk.${layer}.ffn_up_shexp.weight`;
     if (config.sharedExpert === undefined && this.#files.has(shared)) {
       throw badCheckpoint(this.path, `expected no shared expert according to the metadata, got a tensor "${shared}"`);
@@ -66,12 +68,17 @@ export class GgufModel {
   }
 
   /** A layer computes something else with tensors that are not known here. */
-  #checkNames(layer: number): void {
+  #checkNames(layer: number, { routerNorm }: MoeLayerConfig): void {
     const block = `blk.${layer}.`;
+    const known = [
+      ...knownNames,
+      ...(routerNorm ? [/^ffn_gate_inp\.scale$/] : []),
+      ...(this.#hasDenseBlock ? [namesOfDenseBlock] : []),
+    ];
     for (const name of this.#files.names) {
       if (!name.startsWith(block)) continue;
       const own = name.slice(block.length);
-      if (!ofFeedForward.test(own) || knownNames.some((known) => known.test(own))) continue;
+      if (!ofFeedForward.test(own) || known.some((pattern) => pattern.test(own))) continue;
       throw badCheckpoint(this.path, `expected no other tensors in a layer with experts, got ${JSON.stringify(name)}`);
     }
   }
@@ -82,12 +89,14 @@ export class GgufModel {
     const block = `blk.${layer}`;
     const optional = (role: string, name: string | undefined) =>
       name !== undefined && has(name) ? { [role]: { name } } : {};
-    const { sharedExpert, activation = "swiglu" } = this.config(layer);
+    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale } = this.config(layer);
     const gated = isGated(activation);
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
       ...optional("routerBias", `${block}.ffn_gate_inp.bias`),
       ...optional("selectionBias", biasName(block, has)),
+      ...(routerNorm && { routerNormWeight: { name: `${block}.ffn_gate_inp.scale` } }),
+      ...(perExpertScale && { expertScale: { name: `${block}.ffn_down_exps.scale` } }),
       experts: gated ? experts(block, has) : withoutGate(experts(block, has)),
       ...(sharedExpert && {
         shared: {
@@ -112,6 +121,8 @@ const knownNames = [
   /^ffn_gate_inp_shexp\.weight$/,
   /^ffn_(post_)?norm\.(weight|bias)$/,
 ];
+
+const namesOfDenseBlock = /^ffn_(gate|up|down)\.(weight|bias|scale|input_scale)$/;
 
 /** The bias for the choice of experts, which some architectures have without `.bias`. */
 function biasName(block: string, has: (name: string) => boolean): string | undefined {

@@ -20,8 +20,8 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Gguf
     // Routers are float32 there whatever the experts are, so every role keeps its own format.
     storage: {},
     has: (name) => files.has(name),
-    layer: (config) => ({
-      locate: ggufLocator({ files, config }),
+    layer: (config, tensors) => ({
+      locate: ggufLocator({ files, config, tensors }),
       has: (name) => files.has(name),
       find: async (name) => {
         const { type: dtype, byteLength } = files.fileOf(name).info(name);

@@ -2,9 +2,9 @@ import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
 import { SafetensorsFile } from "../../checkpoint/safetensors/file.js";
 import { MoeError } from "../../core/errors.js";
 import { decodeHalves } from "../../core/half_arrays.js";
-import { sameShape, shapeText } from "../../core/shape.js";
+import { type Shape, sameShape, shapeText } from "../../core/shape.js";
 import { randomTokens } from "../../testing/random_layer.js";
-import type { Expectation, Workload } from "./workload.js";
+import type { Workload } from "./workload.js";
 
 /** A workload's tokens, and the expected results if known. */
 export type TokenSource = Pick<Workload, "tokens" | "expectation">;
@@ -15,6 +15,7 @@ export function seededTokens(count: number, seed: number): TokenSource {
     tokens: (hiddenSize) => ({
       origin: `random, seed ${seed}`,
       x: randomTokens(count, hiddenSize, seed),
+      routerInput: randomTokens(count, hiddenSize, `of the router ${seed}`),
       shape: [count, hiddenSize],
     }),
   };
@@ -22,7 +23,7 @@ export function seededTokens(count: number, seed: number): TokenSource {
 
 /**
  * The tokens in a safetensors file: its tensor `x` [T, H] or [B, S, H], and the expected `output` of the same shape, if
- * the file has one.
+ * the file has one. The tensor `router_input` of that shape is what the router of a layer with `separateRouterInput` reads.
  */
 export async function tokensOfFile(path: string): Promise<TokenSource> {
   await using file = await SafetensorsFile.open(path);
@@ -31,7 +32,8 @@ export async function tokensOfFile(path: string): Promise<TokenSource> {
     throw badCheckpoint(path, `tensor "x": expected shape [T, H] or [B, S, H], got ${shapeText(shape)}`);
   }
   const x = await readFloats(file, "x");
-  const expectation = file.tensors.has("output") ? await readOutput(file, shape) : undefined;
+  const routerInput = file.tensors.has("router_input") ? await readLike(file, "router_input", shape) : undefined;
+  const expectation = file.tensors.has("output") ? { output: await readLike(file, "output", shape) } : undefined;
   return {
     ...(expectation && { expectation }),
     tokens(hiddenSize) {
@@ -39,20 +41,20 @@ export async function tokensOfFile(path: string): Promise<TokenSource> {
         const problem = `x: expected shape [T, ${hiddenSize}] for this layer, got ${shapeText(shape)} in ${path}`;
         throw new MoeError("SHAPE_MISMATCH", problem);
       }
-      return { origin: path, x, shape };
+      return { origin: path, x, routerInput, shape };
     },
   };
 }
 
-async function readOutput(file: SafetensorsFile, expected: readonly number[]): Promise<Expectation> {
-  const { shape } = file.info("output");
+async function readLike(file: SafetensorsFile, name: string, expected: Shape): Promise<Float32Array | Float64Array> {
+  const { shape } = file.info(name);
   if (!sameShape(shape, expected)) {
     throw badCheckpoint(
       file.path,
-      `tensor "output": expected shape ${shapeText(expected)} like "x", got ${shapeText(shape)}`,
+      `tensor "${name}": expected shape ${shapeText(expected)} like "x", got ${shapeText(shape)}`,
     );
   }
-  return { output: await readFloats(file, "output") };
+  return await readFloats(file, name);
 }
 
 async function readFloats(file: SafetensorsFile, name: string): Promise<Float32Array | Float64Array> {

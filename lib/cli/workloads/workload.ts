@@ -10,7 +10,9 @@ export interface Tokens {
   /** Where they come from, for display. */
   readonly origin: string;
   readonly x: Float32Array | Float64Array;
-  /** [T, H], or [B, S, H] for sequences. */
+  /** What the router of a layer with `separateRouterInput` reads. */
+  readonly routerInput?: Float32Array | Float64Array | undefined;
+  /** Of both: [T, H], or [B, S, H] for sequences. */
   readonly shape: Shape;
 }
 

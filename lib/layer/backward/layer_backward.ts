@@ -37,6 +37,8 @@ export interface BackwardOptions {
 export interface LayerBackward<D extends FloatDType = FloatDType> {
   /** Of the shape and dtype of x. */
   readonly dx: Tensor<D>;
+  /** Of the shape and dtype of `routerInput`; undefined without one, and if the routing was given. */
+  readonly dRouterInput: Tensor<FloatDType> | undefined;
   /** Those of the layer's weights. */
   readonly gradients: LayerTensors;
   /** [T, k] f32: the gradient of the weights of a routing that was given; otherwise undefined. */
@@ -132,14 +134,18 @@ function passBackward(
     if (into) projectionBackward({ x, weight, dLogits: dGate, dx: term, into, accumulate });
   }
   if (dWeights !== dSlots) temporaries.keep(dSlots);
+  let dRouterInput: Tensor<FloatDType> | undefined;
   if (!pass.given) {
-    using term = dx.term();
-    routingBackward(parts, pass, temporaries.keep(dWeights), { gradients, accumulate, losses, dx: term });
+    temporaries.keep(dWeights);
+    const { routerInput } = pass;
+    dRouterInput = routerInput && device.empty(pass.shape, routerInput.dtype);
+    using place = dRouterInput?.reshape(size) ?? dx.term();
+    routingBackward(parts, pass, dWeights, { gradients, accumulate, losses, dx: place });
   }
   const result = device.empty(pass.shape, x.dtype);
   using flat = result.reshape(size);
   const dNormWeight = intoTokens(pass, dx, pass.addsTokens ? dy : undefined, flat);
-  return { dx: result, dWeights: pass.given ? dWeights : undefined, dNormWeight };
+  return { dx: result, dRouterInput, dWeights: pass.given ? dWeights : undefined, dNormWeight };
 }
 
 /** Writes the gradient of the caller's tokens: through the norm, if there is one, whose weight's is returned, and past it. */

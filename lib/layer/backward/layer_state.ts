@@ -21,6 +21,8 @@ export interface SavedPass {
   readonly shape: Shape;
   /** [T, H], in the caller's memory, or normalised in its own. */
   readonly x: Tensor<FloatDType>;
+  /** [T, H], what the router read instead of x, in the caller's memory; undefined if it read x. */
+  readonly routerInput: Tensor<FloatDType> | undefined;
   /** The norm that gave x of the caller's tokens [T, H]; undefined: there was none. */
   readonly norm: SavedNorm | undefined;
   /** Whether the caller's tokens were added to the outputs. */
@@ -33,6 +35,11 @@ export interface SavedPass {
   /** [R, P] and [R, I], the rows before the activation; undefined if they are to be computed again. */
   readonly pre?: Tensor<FloatDType> | undefined;
   readonly multiplied?: Tensor<FloatDType> | undefined;
+}
+
+/** What the router of a pass read [T, H]. */
+export function readByRouter({ routerInput, x }: SavedPass): Tensor<FloatDType> {
+  return routerInput ?? x;
 }
 
 /** A norm, and what it was applied to, in the caller's memory. */
@@ -77,11 +84,11 @@ function moveEach<From extends Disposable, To extends Disposable>(
 }
 
 /**
- * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x (not a copy: do not write to it before), the
- * rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's dtype), and ids and
- * weights of the routing; with `norm` also the normalised tokens. With `recompute: true` only x and the routing. With
- * `offload: true` all but x as it was given and the routing is in the host's memory until then. `backward` frees it, and
- * so does `dispose()`.
+ * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x and `routerInput` (not copies: do not write to
+ * them before), the rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's dtype),
+ * and ids and weights of the routing; with `norm` also the normalised tokens. With `recompute: true` only x, `routerInput`
+ * and the routing. With `offload: true` all but these as they were given is in the host's memory until then. `backward`
+ * frees it, and so does `dispose()`.
  */
 export class LayerState implements Disposable {
   #pass: KeptPass | undefined;
@@ -186,7 +193,7 @@ function bytesOf(tensors: readonly (Tensor | HostTensor | undefined)[]): number 
 }
 
 /** Frees what was kept; tokens, a norm's weight and a given routing are views of the caller's tensors. */
-export function freePass({ x, norm, routing, training, pre, multiplied }: KeptPass): void {
-  const inputs = [x, norm?.tokens, norm?.weight, training?.noise, training?.groupNoise];
+export function freePass({ x, routerInput, norm, routing, training, pre, multiplied }: KeptPass): void {
+  const inputs = [x, routerInput, norm?.tokens, norm?.weight, training?.noise, training?.groupNoise];
   for (const tensor of [...inputs, routing.ids, routing.weights, pre, multiplied]) tensor?.dispose();
 }

@@ -14,13 +14,13 @@ import { copyAll } from "./copy_all.js";
 /** One expert's: views of the memory of all experts. */
 export type ExpertTensors = ExpertWeights<Tensor<"f32">, Tensor<"f32">>;
 
-/** Those of a projection of the router's side. */
+/** Those of a weight of the router's side. */
 export interface ProjectionTensors {
   readonly weight: Tensor<"f32">;
   readonly bias: Tensor<"f32"> | undefined;
 }
 
-/** The projections of a router's side: those of the gates, and of their noise. */
+/** The weights of a router's side: projections of the gates and of their noise, and what scales inputs and weights. */
 export type ProjectionRole = "router" | "sharedGate" | ExtraRouterRole;
 
 /** Which parts of a layer there are tensors for. */
@@ -70,21 +70,20 @@ export class LayerTensors implements Disposable {
     this.#kind = kind;
     const { device, description, record } = layer;
     const { numExperts, hiddenSize, sharedGate, bank } = description;
-    const projection = (role: ProjectionRole, rows: number, bias: boolean) => {
-      const [weight, vector] = [[rows, hiddenSize], [rows]].map((shape) => device.zeros(shape, dtype));
-      if (!bias) vector?.dispose();
-      this.#projections[role] = { weight: weight as Tensor<"f32">, bias: bias ? vector : undefined };
+    const projection = (role: ProjectionRole, shape: Shape, bias: boolean) => {
+      const weight = device.zeros(shape, dtype);
+      this.#projections[role] = { weight, bias: bias ? device.zeros(shape.slice(0, 1), dtype) : undefined };
     };
     if (parts.routers) {
-      projection("router", numExperts, record.hasBias("layer", "routerBias"));
+      projection("router", [numExperts, hiddenSize], record.hasBias("layer", "routerBias"));
       for (const { role, shape } of extraRouters(description)) {
         if (role.endsWith("Bias") || routers.extra(role) === undefined) continue;
-        const bias = role === "groupRouter" && routers.extra("groupRouterBias") !== undefined;
-        projection(role, shape[0] as number, bias);
+        projection(role, shape, role === "groupRouter" && routers.extra("groupRouterBias") !== undefined);
       }
     }
     if (sharedGate !== "none") {
-      projection("sharedGate", sharedGate === "sigmoid" ? 1 : 2, record.hasBias("layer", "sharedGateBias"));
+      const rows = sharedGate === "sigmoid" ? 1 : 2;
+      projection("sharedGate", [rows, hiddenSize], record.hasBias("layer", "sharedGateBias"));
     }
     if (parts.experts) {
       this.#memory = expertMemory(layer, dtype);
@@ -130,6 +129,16 @@ export class LayerTensors implements Disposable {
     return this.#projections.groupNoiseRouter?.weight;
   }
 
+  /** [H] */
+  get routerNormWeight(): Tensor<"f32"> | undefined {
+    return this.#projections.routerNormWeight?.weight;
+  }
+
+  /** [E] */
+  get expertScale(): Tensor<"f32"> | undefined {
+    return this.#projections.expertScale?.weight;
+  }
+
   /** [1, H], or [2, H] for a softmax. */
   get sharedGate(): Tensor<"f32"> | undefined {
     return this.#projections.sharedGate?.weight;
@@ -145,7 +154,7 @@ export class LayerTensors implements Disposable {
     return this.#projections[role];
   }
 
-  /** @internal The projections that there are. */
+  /** @internal Those that there are. */
   get projectionRoles(): readonly ProjectionRole[] {
     return Object.keys(this.#projections) as ProjectionRole[];
   }

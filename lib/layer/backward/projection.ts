@@ -2,9 +2,8 @@ import type { FloatDType } from "../../core/dtype.js";
 import type { Tensor } from "../../core/tensor.js";
 import { routerProjectionBackward } from "../../operators/routing/router_projection_backward.js";
 import { Temporaries } from "../temporaries.js";
-import { copyAll } from "./copy_all.js";
 import type { ProjectionTensors } from "./layer_tensors.js";
-import { MatrixSum } from "./sums.js";
+import { addTo } from "./sums.js";
 
 /** What a projection's backward pass reads and writes. */
 export interface ProjectionPass {
@@ -33,17 +32,6 @@ export function projectionBackward({ x, weight, dLogits, dx, into, accumulate }:
     target && temporaries.keep(target.device.empty(target.shape, target.dtype));
   const [dWeight, dBias] = [added(into.weight) as Tensor<"f32">, added(into.bias)];
   backward(dWeight, dBias);
-  add(dWeight, into.weight);
-  if (dBias && into.bias) add(dBias, into.bias);
-}
-
-function add(term: Tensor<"f32">, target: Tensor<"f32">): void {
-  const { device, size, dtype } = target;
-  using sum = new MatrixSum(device, [1, size], dtype, 2);
-  for (const each of [target, term]) {
-    using place = sum.term();
-    copyAll(each, place);
-  }
-  using flat = target.reshape([1, size]);
-  sum.into(flat);
+  addTo(into.weight, dWeight);
+  if (dBias && into.bias) addTo(into.bias, dBias);
 }

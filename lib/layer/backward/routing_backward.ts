@@ -6,23 +6,20 @@ import { expertChoiceBackward } from "../../operators/routing/expert_choice_back
 import type { Routing } from "../../operators/routing/gating.js";
 import type { LayerParts } from "../layer_parts.js";
 import { gateNoise, noisyGate } from "../router/stages.js";
-import type { GateName } from "../router/tokens.js";
+import { type GateName, readFrom } from "../router/tokens.js";
 import { Temporaries } from "../temporaries.js";
 import type { ExtraRouterRole } from "../weights/extra_routers.js";
-import type { SavedPass } from "./layer_state.js";
-import type { LayerTensors } from "./layer_tensors.js";
+import { type GateInputTarget, gateInput, gateInputBackward } from "./gate_input.js";
+import { readByRouter, type SavedPass } from "./layer_state.js";
 import { addLosses, lossTerms, type ReadLosses } from "./losses.js";
 import { copiedProjection } from "./matrices.js";
 import { projectionBackward } from "./projection.js";
+import { expertScaleBackward } from "./scales_backward.js";
 import { MatrixSum } from "./sums.js";
 
 /** Where the gradients of the routers go, and what else the logits' gradients get. */
-export interface RoutingTarget {
-  readonly gradients: LayerTensors;
-  readonly accumulate: boolean;
+export interface RoutingTarget extends GateInputTarget {
   readonly losses: ReadLosses | undefined;
-  /** [T, H], the routers' share of dx. */
-  readonly dx: Tensor<"f32">;
 }
 
 /** The logits of a gate as the forward used them. */
@@ -33,8 +30,8 @@ interface Gate {
 }
 
 /**
- * From the gradients dWeights [T, k] of a routing's weights, with the choice held fixed, to x and to the routers'
- * weights, through capacity, gates and noise.
+ * From the gradients dWeights [T, k] of a routing's weights, with the choice held fixed, to the router's tokens and to the
+ * routers' weights, through the experts' scales, capacity, gates, noise and the router's norm.
  */
 export function routingBackward(
   parts: LayerParts,
@@ -46,9 +43,8 @@ export function routingBackward(
   const { device, router } = parts;
   const { description } = parts.onDevice;
   const { tokens, training } = pass;
-  const { hierarchy, noisy, routerJitter, hiddenSize } = description;
-  const jitters = training !== undefined && routerJitter !== undefined;
-  const x = jitters ? temporaries.keep(jittered(parts, pass, pass.x)) : pass.x;
+  const { hierarchy, noisy, hiddenSize, perExpertScale } = description;
+  const x = gateInput(parts, pass, temporaries);
   const gateOf = (name: GateName): Gate => {
     const clean = temporaries.keep(router.weights.logits(x.handle, tokens, name));
     if (training === undefined || noisy === undefined) return { logits: clean, spread: undefined };
@@ -58,7 +54,11 @@ export function routingBackward(
     return { logits: temporaries.keep(logits), spread };
   };
   const gates = { experts: gateOf("experts"), ...(hierarchy && { groups: gateOf("groups") }) };
-  const dLogits = logitsBackward(parts, pass, dWeights, gates, target.losses, temporaries);
+  const scales = target.gradients.projection("expertScale")?.weight;
+  const dChosen = perExpertScale
+    ? temporaries.keep(expertScaleBackward(parts, pass, dWeights, scales, target.accumulate))
+    : dWeights;
+  const dLogits = logitsBackward(parts, pass, dChosen, gates, target.losses, temporaries);
 
   const names = Object.keys(gates) as GateName[];
   const sum = temporaries.keep(new MatrixSum(device, [tokens.count, hiddenSize], tokens.dtype, 2 * names.length));
@@ -81,24 +81,7 @@ export function routingBackward(
     const dSpread = temporaries.keep(noisyLogitsBackward(spread, gradient, noise));
     backward(role, router.weights.extra(role) as Tensor<FloatDType>, dSpread);
   }
-  if (!jitters) {
-    sum.into(target.dx);
-    return;
-  }
-  const dJittered = temporaries.keep(sum.into(device.empty([tokens.count, hiddenSize], tokens.dtype)));
-  jittered(parts, pass, dJittered, target.dx);
-}
-
-/** x with the jitter of a pass; the gradient of jitter is the same jitter of the gradient. */
-function jittered<D extends FloatDType>(
-  { device, description }: LayerParts,
-  { training }: SavedPass,
-  x: Tensor<D>,
-  out: Tensor<D> = device.empty(x.shape, x.dtype),
-): Tensor<D> {
-  const epsilon = description.routerJitter as number;
-  device.backend.jitter({ x: x.handle, seed: training?.seed as bigint, epsilon, y: out.handle });
-  return out;
+  gateInputBackward(parts, pass, sum, target);
 }
 
 /** The gradients of the gates' logits. */
@@ -152,13 +135,15 @@ function logitsBackward(
 /** What the gate had chosen before `capacity` dropped choices, and the gradient of its weights. */
 function chosenBackward(
   { device, router, description }: LayerParts,
-  { x, tokens, training, routing }: SavedPass,
+  pass: SavedPass,
   dWeights: Tensor<"f32">,
   temporaries: Temporaries,
 ): { readonly ids: Tensor<"i32">; readonly dChosen: Tensor<"f32"> } {
+  const { tokens, training, routing } = pass;
   const { capacity } = description;
   if (capacity === undefined) return { ids: routing.ids, dChosen: dWeights };
-  const chosen: Routing = router.choose(x.handle, tokens, training);
+  const read = readByRouter(pass);
+  const chosen: Routing = router.choose(read.handle, readFrom(tokens, read), training);
   temporaries.keep(chosen.ids);
   temporaries.keep(chosen.weights);
   const dChosen = temporaries.keep(device.empty(dWeights.shape, dWeights.dtype));

@@ -6,7 +6,7 @@ import { routerScores } from "../../operators/statistics/router_scores.js";
 import type { Norm } from "../block.js";
 import type { LayerParts } from "../layer_parts.js";
 import { routingViews } from "../router/routing_views.js";
-import type { Tokens } from "../router/tokens.js";
+import { readFrom, type Tokens } from "../router/tokens.js";
 import type { NoiseSource } from "../router/training.js";
 import { Temporaries } from "../temporaries.js";
 import { LayerState, movedToHost } from "./layer_state.js";
@@ -19,6 +19,8 @@ export interface ForwardToSave {
   readonly x: Tensor<FloatDType>;
   /** The tokens as they were given. */
   readonly tokensGiven: Tensor<FloatDType>;
+  /** What the router reads instead of x, if it reads other tokens. */
+  readonly routerInput: Tensor<FloatDType> | undefined;
   readonly norm: Norm | undefined;
   readonly residual: Tensor<FloatDType> | undefined;
   readonly y: Tensor<FloatDType>;
@@ -38,12 +40,18 @@ export function savedForward(parts: LayerParts, { recompute, offload, training, 
   using y = given.y.reshape(size);
   using residual = given.residual?.reshape(size);
   const x = given.x.reshape(size);
-  const routing = given.routing === undefined ? router.route(x.handle, tokens, training) : routingViews(given.routing);
+  const routerInput = given.routerInput?.reshape(size);
+  const read = routerInput ?? x;
+  const routing =
+    given.routing === undefined
+      ? router.route(read.handle, readFrom(tokens, read), training)
+      : routingViews(given.routing);
   const pass = {
     layer: onDevice,
     version: onDevice.record.version,
     shape: given.x.shape,
     x,
+    routerInput,
     norm: given.norm && {
       ...given.norm,
       weight: viewOf(given.norm.weight),

@@ -3,6 +3,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import type { Tensor } from "../../core/tensor.js";
 import { combine } from "../../operators/experts/combine.js";
 import { Temporaries } from "../temporaries.js";
+import { copyAll } from "./copy_all.js";
 
 /** [rows, columns] of ones. */
 export function ones(device: Device, [rows, columns]: readonly [number, number], dtype: "f32"): Tensor<"f32"> {
@@ -54,4 +55,16 @@ export class MatrixSum implements Disposable {
   [Symbol.dispose](): void {
     this.#terms.dispose();
   }
+}
+
+/** target += term. */
+export function addTo(target: Tensor<"f32">, term: Tensor<"f32">): void {
+  const { device, size, dtype } = target;
+  using sum = new MatrixSum(device, [1, size], dtype, 2);
+  for (const each of [target, term]) {
+    using place = sum.term();
+    copyAll(each, place);
+  }
+  using flat = target.reshape([1, size]);
+  sum.into(flat);
 }

@@ -35,6 +35,7 @@ import {
   gatingFields,
 } from "../../operators/routing/gating_options.js";
 import { checkHierarchy, type Hierarchy, type HierarchyConfig, hierarchyOption } from "./hierarchy.js";
+import { type RouterInput, type RouterInputConfig, routerInputFields } from "./router_input.js";
 import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig, routerNoiseFields } from "./router_noise.js";
 import { uniformStorage, type WeightStorage } from "./storage.js";
 
@@ -51,7 +52,7 @@ export interface SharedExpertConfig {
 }
 
 /** The sizes and formula of an MoE layer. */
-export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
+export interface MoeLayerConfig extends GatingRuleOptions, RouterInputConfig, RouterNoiseConfig {
   /** H, width of a token. */
   hiddenSize: number;
   /** I, width inside one expert. */
@@ -84,10 +85,15 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
    * Default none.
    */
   expertChoice?: CapacitySize | undefined;
+  /**
+   * Whether the weights of the chosen experts, after all that is above, are multiplied by a number for each expert, its
+   * `expertScale` (Gemma 4). Default false.
+   */
+  perExpertScale?: boolean | undefined;
 }
 
 /** A checked configuration: what devices compute, and how the routing is made before that. */
-export interface MoeLayerDescription extends LayerDescription, RouterNoise {
+export interface MoeLayerDescription extends LayerDescription, RouterInput, RouterNoise {
   /**
    * Storage dtype of the experts' weights: that of `up` if they differ, or of the router if `up` is quantised. Tokens
    * usually have it too.
@@ -99,6 +105,8 @@ export interface MoeLayerDescription extends LayerDescription, RouterNoise {
   readonly expertChoice: CapacityAmount | undefined;
   /** The rules of both gates; undefined if there is one gate. */
   readonly hierarchy: Hierarchy | undefined;
+  /** Whether `expertScale` multiplies the weights. */
+  readonly perExpertScale: boolean;
 }
 
 const sharedExpertFields = {
@@ -108,6 +116,7 @@ const sharedExpertFields = {
 
 export const configFields = {
   ...gatingFields,
+  ...routerInputFields,
   ...routerNoiseFields,
   hiddenSize: integer(1),
   intermediateSize: integer(1),
@@ -121,6 +130,7 @@ export const configFields = {
   hierarchy: optional(hierarchyOption),
   capacity: optional(capacityOption),
   expertChoice: optional(capacitySize),
+  perExpertScale: optional(boolean, false),
 } satisfies Fields<MoeLayerConfig>;
 
 /** Reads a configuration; combinations of fields are checked by {@link describeLayer}. */
@@ -177,6 +187,9 @@ export function describeConfig(
     capacity: config.capacity && checkCapacity(config.capacity, "capacity."),
     expertChoice: checkExpertChoice(config, gating),
     hierarchy: checkHierarchy(config, gating.topK),
+    perExpertScale: config.perExpertScale,
+    separateRouterInput: config.separateRouterInput,
+    routerNorm: config.routerNorm,
     ...checkRouterNoise(config),
   };
 }

@@ -12,6 +12,7 @@ import type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./
 export function configOf(description: MoeLayerDescription, sharedWidth?: number): MoeLayerConfig {
   const { hiddenSize, intermediateSize, numExperts, multiplier, outputActivation, weightOn } = description;
   const { hierarchy, capacity, expertChoice, noisy, routerJitter } = description;
+  const { perExpertScale, separateRouterInput, routerNorm } = description;
   const sharedExpert = sharedExpertOf(description, sharedWidth);
   return {
     hiddenSize,
@@ -26,6 +27,9 @@ export function configOf(description: MoeLayerDescription, sharedWidth?: number)
     ...(hierarchy && { hierarchy: { numGroups: hierarchy.numGroups, ...ruleOf(hierarchy.groups) } }),
     ...(capacity && { capacity: capacityOf(capacity) }),
     ...(expertChoice && { expertChoice: withoutUndefined(expertChoice) }),
+    ...(perExpertScale && { perExpertScale }),
+    ...(separateRouterInput && { separateRouterInput }),
+    ...(routerNorm && { routerNorm }),
     ...(noisy && { noisy }),
     ...(routerJitter !== undefined && { routerJitter }),
   };

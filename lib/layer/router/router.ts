@@ -16,26 +16,24 @@ export class Router {
   readonly #description: MoeLayerDescription;
   readonly #stages: readonly RoutingStage[];
   readonly #trainingStages: readonly RoutingStage[];
-  /** Without the limit of capacity, and without and with noise. */
-  readonly #choosingStages: readonly (readonly RoutingStage[])[];
 
   constructor(layer: DeviceLayer) {
     this.weights = new RouterWeights(layer);
     this.#description = layer.description;
     this.#stages = routingStages(layer.description, false);
     this.#trainingStages = routingStages(layer.description, true);
-    const unlimited = { ...layer.description, capacity: undefined };
-    this.#choosingStages = [routingStages(unlimited, false), routingStages(unlimited, true)];
   }
 
   /** Whether the device's fused forward includes the routing (without noise). */
   get fused(): boolean {
-    const { capacity, expertChoice, hierarchy } = this.#description;
-    return capacity === undefined && expertChoice === undefined && hierarchy === undefined;
+    const { capacity, expertChoice, hierarchy, routerNorm, separateRouterInput, perExpertScale } = this.#description;
+    const composed = [capacity, expertChoice, hierarchy, routerNorm].some((part) => part !== undefined);
+    return !composed && !separateRouterInput && !perExpertScale;
   }
 
   /**
    * Enqueues the layer's whole routing, capacity and expert choice included.
+   * @param x what the router reads.
    * @param source source of the noise; default no noise.
    * @param out where to write; default new tensors.
    */
@@ -45,7 +43,20 @@ export class Router {
 
   /** What {@link route} chooses before `capacity` drops choices. */
   choose(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined): Routing {
-    return this.#run(this.#choosingStages[source === undefined ? 0 : 1] as readonly RoutingStage[], x, tokens, source);
+    const rule = { ...this.#description, capacity: undefined, perExpertScale: false };
+    return this.#run(routingStages(rule, source !== undefined), x, tokens, source);
+  }
+
+  /** What {@link route} gives before the scales of experts multiply the weights. */
+  unscaled(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined): Routing {
+    const rule = { ...this.#description, perExpertScale: false };
+    return this.#run(routingStages(rule, source !== undefined), x, tokens, source);
+  }
+
+  /** A gate's logits for what the router reads. */
+  logits(x: TensorHandle, tokens: Tokens, gate: GateName): Tensor<"f32"> {
+    using normalised = this.weights.normalised(x, tokens);
+    return this.weights.logits(normalised?.handle ?? x, tokens, gate);
   }
 
   #run(stages: readonly RoutingStage[], x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
@@ -58,8 +69,10 @@ export class Router {
 
   /** The logits of a gate with noisy gating, with and without noise. */
   noisyLogits(x: TensorHandle, tokens: Tokens, source: NoiseSource, gate: GateName): GateLogits {
-    const clean = this.weights.logits(x, tokens, gate);
-    return { clean, ...noisyGate(x, clean, source, this.weights, gate) };
+    using normalised = this.weights.normalised(x, tokens);
+    const read = normalised?.handle ?? x;
+    const clean = this.weights.logits(read, tokens, gate);
+    return { clean, ...noisyGate(read, clean, source, this.weights, gate) };
   }
 
   /** Memory for the router's logits of these tokens. */

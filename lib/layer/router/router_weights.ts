@@ -10,18 +10,25 @@ import type { ExpertMatrix } from "../weights/expert_weights.js";
 import { type ExtraRouterRole, type ExtraRouters, extraRouters } from "../weights/extra_routers.js";
 import { setLinear, withMatrices } from "../weights/linear.js";
 import { checkWeight, type Weight, wholeMatrix } from "../weights/weight_layout.js";
+import { timesNumber } from "./scales.js";
 import type { GateName, Tokens } from "./tokens.js";
 
 /**
- * The linear projections that score experts. Devices hold the one that their fused stages need; those of a hierarchy
- * and of noisy gating are tensors here. Every setter checks its weights and enqueues a copy.
+ * The linear projections that score experts, and what scales their inputs and the experts' weights. Devices hold the one
+ * projection that their fused stages need; the others are tensors here. Every setter checks its weights and enqueues a copy.
  */
 export class RouterWeights {
   readonly #layer: DeviceLayer;
   readonly #extra: ExtraRouters = {};
+  /** [H] f32: what the norm of the router's input multiplies by, its weight times its scale; undefined without one. */
+  readonly normFactors: Tensor<"f32"> | undefined;
 
   constructor(layer: DeviceLayer) {
     this.#layer = layer;
+    const { routerNorm, hiddenSize, formats } = layer.description;
+    if (routerNorm === undefined) return;
+    const factors = new Float64Array(hiddenSize).fill(routerNorm.scale);
+    this.normFactors = layer.device.tensor(factors, [hiddenSize], formats.router === "f64" ? ("f64" as "f32") : "f32");
   }
 
   get device() {
@@ -34,7 +41,8 @@ export class RouterWeights {
 
   /** Bytes of the tensors held here, which are not part of the device's layer. */
   get byteLength(): number {
-    return Object.values(this.#extra).reduce((total, { byteLength }) => total + byteLength, 0);
+    const all = Object.values(this.#extra);
+    return all.reduce((total, { byteLength }) => total + byteLength, this.normFactors?.byteLength ?? 0);
   }
 
   /** Sets the router's weight [E, H] and bias [E]. */
@@ -63,7 +71,7 @@ export class RouterWeights {
     record.addBias("layer", "selectionBias");
   }
 
-  /** Sets the weight of an additional router. */
+  /** Sets a weight that the device does not hold. */
   setExtra(role: ExtraRouterRole, weight: Weight): void {
     const { device, description, record } = this.#layer;
     const shape = extraRouters(description).find((router) => router.role === role)?.shape as Shape;
@@ -73,7 +81,20 @@ export class RouterWeights {
     withMatrices({ matrix: wholeMatrix(weight, shape) }, ({ matrix }) => {
       device.backend.copyMatrix({ source: matrix, target: copy.handle });
     });
+    if (role === "routerNormWeight") {
+      timesNumber(copy, description.routerNorm?.scale as number, this.normFactors as Tensor<"f32">);
+    }
     record.version++;
+  }
+
+  /** What the gates read of x [T, H]: normalised, in float32; undefined for a layer without a norm for it. */
+  normalised(x: TensorHandle, { count, dtype }: Tokens): Tensor<"f32"> | undefined {
+    const { device, description } = this.#layer;
+    if (this.normFactors === undefined) return undefined;
+    const y = device.empty([count, description.hiddenSize], dtype);
+    const epsilon = description.routerNorm?.epsilon as number;
+    device.backend.rmsNorm({ x, weight: this.normFactors.handle, y: y.handle, epsilon, offset: 0 });
+    return y;
   }
 
   /** A gate's logits for x: [T, E], or [T, G] for the groups. */
@@ -93,7 +114,7 @@ export class RouterWeights {
     return spread;
   }
 
-  /** The weight of an additional router, if the layer has it. */
+  /** A weight that the device does not hold, if the layer has it. */
   extra(role: ExtraRouterRole): Tensor<FloatDType> | undefined {
     return this.#extra[role];
   }
@@ -104,7 +125,8 @@ export class RouterWeights {
   }
 
   free(): void {
-    for (const router of Object.values(this.#extra)) router.dispose();
+    for (const weight of Object.values(this.#extra)) weight.dispose();
+    this.normFactors?.dispose();
   }
 
   #project(x: TensorHandle, role: ExtraRouterRole, biasRole: ExtraRouterRole | undefined, out: Tensor): void {

@@ -1,3 +1,4 @@
+import type { FloatDType } from "../../core/dtype.js";
 import type { ExpertScoring } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
@@ -9,14 +10,15 @@ import { dropOverflow } from "../../operators/routing/limit_capacity.js";
 import type { MoeLayerDescription } from "../description/config.js";
 import { Temporaries } from "../temporaries.js";
 import type { RouterWeights } from "./router_weights.js";
-import type { GateName, Tokens } from "./tokens.js";
+import { timesExpertScale } from "./scales.js";
+import { type GateName, readFrom, type Tokens } from "./tokens.js";
 import type { NoiseSource } from "./training.js";
 
 /** A routing on its way through a router's stages: what one stage leaves for the next. */
 export class RoutingState extends Temporaries {
   /** The tokens as the router sees them. */
   x: TensorHandle;
-  readonly tokens: Tokens;
+  tokens: Tokens;
   /** The source of the noise in training. */
   readonly source: NoiseSource | undefined;
   readonly logits: Partial<Record<GateName, Tensor<"f32">>> = {};
@@ -41,7 +43,7 @@ export type RoutingStage = (state: RoutingState, router: RouterWeights, out: Rou
  * the device's fused forward.
  */
 export function routingStages(description: MoeLayerDescription, training: boolean): readonly RoutingStage[] {
-  const { noisy, routerJitter, hierarchy, expertChoice, capacity } = description;
+  const { noisy, routerJitter, routerNorm, hierarchy, expertChoice, capacity, perExpertScale } = description;
   const noise = training && noisy !== undefined;
   const score = (gate: GateName) => (noise ? [project(gate), addNoise(gate)] : [project(gate)]);
   const choose = () => {
@@ -49,11 +51,33 @@ export function routingStages(description: MoeLayerDescription, training: boolea
     if (expertChoice) return [...score("experts"), letExpertsChoose];
     return noise ? [...score("experts"), chooseByLogits] : [chooseOnDevice];
   };
-  return [
+  const stages = [
+    ...(routerNorm ? [normaliseInput] : []),
     ...(training && routerJitter !== undefined ? [jitterInput] : []),
     ...choose(),
     ...(capacity ? [limitCapacity] : []),
   ];
+  const last = stages.pop() as RoutingStage;
+  return [...stages, perExpertScale ? scaled(last) : last];
+}
+
+/** Replaces x by x after the router's norm. */
+const normaliseInput: RoutingStage = (state, router) => {
+  const normalised = state.keep(router.normalised(state.x, state.tokens) as Tensor<"f32">);
+  state.x = normalised.handle;
+  state.tokens = readFrom(state.tokens, normalised);
+};
+
+/** A stage that gives a routing, whose weights are then multiplied by the scales of the experts. */
+function scaled(stage: RoutingStage): RoutingStage {
+  return (state, router, out) => {
+    const routing = out ?? emptyRouting(router, state.tokens);
+    const { shape, dtype } = routing.weights;
+    const before = { ids: routing.ids, weights: state.keep(router.device.empty(shape, dtype)) };
+    stage(state, router, before);
+    timesExpertScale(before, router.extra("expertScale") as Tensor<FloatDType>, routing.weights);
+    state.routing = routing;
+  };
 }
 
 /** Replaces x by x with jitter. */

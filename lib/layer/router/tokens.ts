@@ -1,5 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { MoeError } from "../../core/errors.js";
+import { cannotCombine, invalidArgument, MoeError, requires } from "../../core/errors.js";
 import { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
@@ -28,6 +28,31 @@ export function checkTokens({ description, device }: DeviceLayer, x: Tensor<Floa
   const dtype = resultDType(x);
   const count = sequences ? first * second : first;
   return { count, sequenceLength: sequences ? second : first, inputDType: x.dtype, dtype };
+}
+
+/** The same tokens, as a router reads them in a tensor of its own. */
+export function readFrom(tokens: Tokens, { dtype }: Tensor<FloatDType>): Tokens {
+  return { ...tokens, inputDType: dtype };
+}
+
+/**
+ * Checks the tokens of a router that reads others than the experts, for those x of the experts.
+ * @param read whether the router is to read them.
+ */
+export function checkRouterInput(
+  { description, device }: DeviceLayer,
+  routerInput: Tensor<FloatDType> | undefined,
+  x: Tensor<FloatDType>,
+  read: boolean,
+): void {
+  if (routerInput === undefined) {
+    if (!description.separateRouterInput || !read) return;
+    throw invalidArgument("routerInput", "the tokens that this layer's router reads, shaped like x", routerInput);
+  }
+  if (!description.separateRouterInput) throw requires("routerInput", "a layer with separateRouterInput");
+  if (!read) throw cannotCombine("routerInput", "routing");
+  checkTensor("routerInput", routerInput, "float", x.shape, device);
+  checkGoesWithWeights("routerInput", routerInput.dtype, description.weightDType);
 }
 
 /** Checks that tokens of `dtype` can be multiplied with weights of `weightDType`: f64 only with f64. */

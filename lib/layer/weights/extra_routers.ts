@@ -4,30 +4,41 @@ import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { MoeLayerConfig } from "../description/config.js";
 
-// Devices hold a layer's main router. The layer itself keeps the other projections that its routing needs.
+// Devices hold a layer's main router. The layer itself keeps what else its routing needs: further projections, the weight of
+// the router's norm, and the experts' scales.
 
-/** The weights of additional routers, named as in {@link LayerWeights}. */
-const extraRouterRoles = ["noiseRouter", "groupRouter", "groupRouterBias", "groupNoiseRouter"] as const;
+/** The weights of the router's side that devices do not hold, named as in {@link LayerWeights}. */
+const extraRouterRoles = [
+  "noiseRouter",
+  "groupRouter",
+  "groupRouterBias",
+  "groupNoiseRouter",
+  "routerNormWeight",
+  "expertScale",
+] as const;
 
 export type ExtraRouterRole = (typeof extraRouterRoles)[number];
 
-/** The additional routers of a layer, in the dtype of its router. */
+/** Those of a layer, in the dtype of its router. */
 export type ExtraRouters = Partial<Record<ExtraRouterRole, Tensor<FloatDType>>>;
 
 interface ExtraRouter {
   readonly role: ExtraRouterRole;
   readonly shape: Shape;
-  /** A bias may be left out. */
+  /** Whether it may be left out. */
   readonly optional: boolean;
 }
 
 type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts"> & {
   readonly noisy?: object | undefined;
   readonly hierarchy?: { readonly numGroups: number } | undefined;
+  readonly routerNorm?: object | undefined;
+  readonly perExpertScale?: boolean | undefined;
 };
 
-/** The additional routers that a layer's `noisy` and `hierarchy` need. */
-export function extraRouters({ hiddenSize, numExperts, noisy, hierarchy }: RouterSizes): readonly ExtraRouter[] {
+/** What a layer's `noisy`, `hierarchy`, `routerNorm` and `perExpertScale` need. */
+export function extraRouters(sizes: RouterSizes): readonly ExtraRouter[] {
+  const { hiddenSize, numExperts, noisy, hierarchy, routerNorm, perExpertScale } = sizes;
   const groups = hierarchy?.numGroups ?? 0;
   const needed = (role: ExtraRouterRole, rows: number) => ({ role, shape: [rows, hiddenSize], optional: false });
   return [
@@ -35,6 +46,8 @@ export function extraRouters({ hiddenSize, numExperts, noisy, hierarchy }: Route
     ...(hierarchy ? [needed("groupRouter", groups)] : []),
     ...(hierarchy ? [{ role: "groupRouterBias" as const, shape: [groups], optional: true }] : []),
     ...(noisy && hierarchy ? [needed("groupNoiseRouter", groups)] : []),
+    ...(routerNorm ? [{ role: "routerNormWeight" as const, shape: [hiddenSize], optional: true }] : []),
+    ...(perExpertScale ? [{ role: "expertScale" as const, shape: [numExperts], optional: false }] : []),
   ];
 }
 
@@ -43,9 +56,11 @@ const causes: Readonly<Record<ExtraRouterRole, string>> = {
   groupRouter: "hierarchy",
   groupRouterBias: "hierarchy",
   groupNoiseRouter: "noisy and hierarchy",
+  routerNormWeight: "routerNorm",
+  expertScale: "perExpertScale",
 };
 
-/** Checks that exactly the additional routers that a layer needs are given. */
+/** Checks that exactly the weights of this kind that a layer needs are given. */
 export function checkExtraRouters(sizes: RouterSizes, given: Partial<Record<ExtraRouterRole, unknown>>): void {
   const known = extraRouters(sizes);
   for (const role of extraRouterRoles) {

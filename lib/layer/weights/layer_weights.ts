@@ -32,6 +32,10 @@ export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts 
   groupRouterBias?: W | undefined;
   /** [G, H], for `noisy` in a hierarchy: the groups' noiseRouter. */
   groupNoiseRouter?: W | undefined;
+  /** [H], for `routerNorm`: what the normalised tokens are multiplied by, besides its `scale`; default ones. */
+  routerNormWeight?: W | undefined;
+  /** [E], for `perExpertScale`: what the weights of each expert's choices are multiplied by. */
+  expertScale?: W | undefined;
   /**
    * [E], added to the keys by which experts are chosen, never to the weights (e_score_correction_bias of DeepSeek-V3).
    */

@@ -62,8 +62,9 @@ function partsOf(given: GivenLayer) {
 export async function computeLayer(device: Device, inputs: SubjectInputs) {
   const made: Disposable[] = [];
   try {
-    const { x, weights, config, routing, training, residual } = inputs;
-    const tensors = withTensors(device, { x, weights, routing, training, residual }, (tensor) => made.push(tensor));
+    const { x, routerInput, weights, config, routing, training, residual } = inputs;
+    const given = { x, routerInput, weights, routing, training, residual };
+    const tensors = withTensors(device, given, (tensor) => made.push(tensor));
     const {
       x: tokens,
       weights: own,

@@ -32,6 +32,8 @@ export interface LayerInputs {
   readonly config: Omit<MoeLayerOptions, "device" | keyof LayerWeights>;
   /** The layer's formula, with all defaults filled in. */
   readonly description: MoeLayerDescription;
+  /** What the router reads instead of x. */
+  readonly routerInput?: TestArray;
   /** What replaces the layer's own routing. */
   readonly routing?: {
     /** [T, k] i32. */

@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { SafetensorsFile, type SafetensorsInput } from "../../../lib/checkpoint/safetensors/index.js";
+import type { Device } from "../../../lib/core/device.js";
+import type { FloatDType } from "../../../lib/core/dtype.js";
 import type { ModelFiles } from "./model_directory.js";
 
 const root = join(import.meta.dirname, "..", "..", "golden", "families");
@@ -16,6 +18,8 @@ export interface FamilyResults {
   /** Shape of x and output: [B, S, H]. */
   readonly shape: readonly number[];
   readonly x: Float32Array;
+  /** What the router read, if that is not x. */
+  readonly routerInput: Float32Array | undefined;
   /** [B*S, k], -1 if the expert was full. */
   readonly ids: Int32Array;
   readonly weights: Float64Array;
@@ -29,10 +33,19 @@ export async function readFamilyResults(name: string): Promise<FamilyResults> {
     layer: Number(file.metadata.layer),
     shape: file.info("x").shape,
     x: (await read("x")) as Float32Array,
+    routerInput: file.tensors.has("router_input") ? ((await read("router_input")) as Float32Array) : undefined,
     ids: (await read("ids")) as Int32Array,
     weights: (await read("weights")) as Float64Array,
     output: (await read("output")) as Float64Array,
   };
+}
+
+/** The tokens of a model's results on a device, those that the router reads, and what a forward needs besides x. */
+export function familyTokens<D extends FloatDType>(device: Device, results: FamilyResults, dtype: D) {
+  const upload = (values: Float32Array) => device.tensor(Float64Array.from(values), results.shape, dtype);
+  const x = upload(results.x);
+  const routerInput = results.routerInput && upload(results.routerInput);
+  return { x, read: routerInput ?? x, options: { routerInput } };
 }
 
 /** A copy of the model in memory, to modify. */

@@ -98,6 +98,13 @@ export const ggufFamilies: Readonly<Record<string, readonly [string, (config: Co
       leading_dense_block_count: number(config, "moe_layer_start_index"),
     }),
   ],
+  gemma4: [
+    "gemma4",
+    (config) => ({
+      ...qwen(config),
+      "attention.layer_norm_rms_epsilon": f32(number(config, "rms_norm_eps")),
+    }),
+  ],
   qwen3_next: ["qwen3next", qwenWithShared],
   qwen3_5_moe: ["qwen35moe", qwenWithShared],
   qwen3_vl_moe: ["qwen3vlmoe", qwen],
@@ -171,6 +178,8 @@ const roleNames: Readonly<Record<string, string>> = {
   routerBias: "ffn_gate_inp.bias",
   selectionBias: "exp_probs_b.bias",
   sharedGate: "ffn_gate_inp_shexp.weight",
+  routerNormWeight: "ffn_gate_inp.scale",
+  expertScale: "ffn_down_exps.scale",
   "experts.gate": "ffn_gate_exps.weight",
   "experts.up": "ffn_up_exps.weight",
   "experts.down": "ffn_down_exps.weight",

@@ -54,10 +54,12 @@ export interface RandomLayer {
   readonly single?: boolean;
   /** A float32 for each expert's matrix. */
   readonly scaled?: boolean;
+  /** As a Gemma 4. */
+  readonly gemma?: boolean;
   readonly metadata?: Readonly<Record<string, MetadataValue>>;
 }
 
-/** The tensors of a layer 0 of random weights as a Qwen2-MoE, with the values that they stand for. */
+/** The tensors of a layer 0 of random weights as a Qwen2-MoE or as another model, with the values that they stand for. */
 export function randomLayer(random: Random, options: RandomLayer) {
   const { hidden = 256, inner = 256, experts = 3, gate = "Q4_K", up = gate, down = gate, shared = 0 } = options;
   const tensors: TensorInput[] = [];
@@ -91,6 +93,13 @@ export function randomLayer(random: Random, options: RandomLayer) {
     matrix("up", up, inner, hidden);
   }
   matrix("down", down, hidden, inner);
+  if (options.gemma) {
+    add("ffn_gate_inp.scale", "F32", [hidden]);
+    add("ffn_down_exps.scale", "F32", [experts]);
+    // The dense block beside the experts is no part of the layer.
+    for (const name of ["gate", "up"]) add(`ffn_${name}.weight`, "F32", [inner, hidden]);
+    add("ffn_down.weight", "F32", [hidden, inner]);
+  }
   if (shared > 0) {
     const type = options.sharedType ?? gate;
     add("ffn_gate_shexp.weight", type, [shared, hidden]);
@@ -98,7 +107,7 @@ export function randomLayer(random: Random, options: RandomLayer) {
     add("ffn_down_shexp.weight", type, [hidden, shared]);
     add("ffn_gate_inp_shexp.weight", "F32", [hidden]);
   }
-  const architecture = shared > 0 ? "qwen2moe" : "qwen3moe";
+  const architecture = options.gemma ? "gemma4" : shared > 0 ? "qwen2moe" : "qwen3moe";
   const keys = {
     block_count: 1,
     embedding_length: hidden,
@@ -107,6 +116,7 @@ export function randomLayer(random: Random, options: RandomLayer) {
     expert_feed_forward_length: inner,
     feed_forward_length: 4 * inner,
     ...(shared > 0 && { expert_shared_feed_forward_length: shared }),
+    ...(options.gemma && { "attention.layer_norm_rms_epsilon": { type: "f32", value: 1e-6 } as const }),
   };
   const metadata = {
     "general.architecture": architecture,

@@ -1,3 +1,4 @@
+const gemma4 = { moe_intermediate_size: 704, num_experts: 128, top_k_experts: 8 };
 const bailing = {
   num_hidden_layers: 3,
   hidden_size: 64,
@@ -18,6 +19,8 @@ export const neededFields: Readonly<Record<string, Readonly<Record<string, unkno
   deepseek: { num_experts_per_tok: 6 },
   deepseek_ocr2_text: { num_experts_per_tok: 6 },
   deepseek_v2: { num_experts_per_tok: 6 },
+  gemma4_text: gemma4,
+  diffusion_gemma_text: gemma4,
   nemotron_h: { layers_block_type: ["mamba", "moe", "attention"] },
   hunyuan: { num_experts: 16 },
   openmoe: { num_experts: 16, moe_layer_interval: 4 },

@@ -74,17 +74,22 @@ function expectGradients(
   const { y, state } = layer.forward(x, { ...forward, save: true });
   const weights = normals(random, y.size);
   using dy = float64(reference, weights, y.shape);
-  const { dx } = layer.backward(state, dy, { ...backward, gradients: parameters.gradients });
+  const { dx, dRouterInput } = layer.backward(state, dy, { ...backward, gradients: parameters.gradients });
   expect(valuesOf(y)).toEqual(valuesOf(layer.forward(x, forward)));
-  const { training } = forward;
+  const { training, routerInput } = forward;
   const idsOf = () =>
     layer
-      .route(x, training ? { training } : {})
+      .route(routerInput ?? x, training ? { training } : {})
       .ids.dataSync()
       .join();
   const lossOf = () => ({ loss: dot(valuesOf(layer.forward(x, forward)), weights) + extraLoss(), ids: idsOf() });
   const ids = idsOf();
   expect(errorOf(dx, x, random, lossOf, ids, () => {})).toBeLessThan(1e-6);
+  expect(dRouterInput?.shape).toEqual(routerInput?.shape);
+  if (dRouterInput) {
+    const tokens = routerInput as Tensor<"f32">;
+    expect(errorOf(dRouterInput, tokens, random, lossOf, ids, () => {})).toBeLessThan(1e-6);
+  }
   for (const { name, value, gradient } of parameters) {
     const error = errorOf(gradient as Tensor, value, random, lossOf, ids, parameters.changed);
     expect(error, name).toBeLessThan(1e-6);
@@ -132,11 +137,24 @@ const features: readonly (LayerProblem["config"] & { training?: true; sequences?
     sharedExpert: { intermediateSize: 9 },
   },
   { ...small, ...noise, topK: 4, hierarchy: { numGroups: 3, topK: 2 }, training: true },
+  { ...small, separateRouterInput: true },
+  { ...small, routerNorm: { epsilon: 0.1, scale: 0.7 } },
+  { ...small, perExpertScale: true, capacity: { factor: 0.8, renormalize: true } },
+  { ...small, topK: 6, normalize: false, perExpertScale: true, expertChoice: { factor: 2 } },
+  { ...small, separateRouterInput: true, routerNorm: {}, perExpertScale: true, sequences: 3 },
+  {
+    ...small,
+    ...noise,
+    ...{ topK: 4, hierarchy: { numGroups: 3, topK: 2 }, capacity: { factor: 1 } },
+    ...{ separateRouterInput: true, routerNorm: { epsilon: 0.1 }, perExpertScale: true, training: true },
+  },
+  { ...small, separateRouterInput: true, routerNorm: { scale: 3 }, routerJitter: 0.2, training: true },
 ];
 
 test.each(features)("the gradients of %o are its derivatives", ({ training, sequences, ...config }) => {
   const random = new Random(JSON.stringify(config));
   const { numExperts, hiddenSize, intermediateSize, hierarchy, noisy, sharedExpert } = config;
+  const { separateRouterInput, routerNorm, perExpertScale } = config;
   const draw = (...shape: number[]) =>
     float64(
       reference,
@@ -164,9 +182,15 @@ test.each(features)("the gradients of %o are its derivatives", ({ training, sequ
     }),
     ...(hierarchy && noisy && { groupNoiseRouter: draw(hierarchy.numGroups, hiddenSize) }),
     ...(sharedExpert && { shared: expert(sharedExpert.intermediateSize) }),
+    ...(routerNorm && { routerNormWeight: draw(hiddenSize) }),
+    ...(perExpertScale && { expertScale: draw(numExperts) }),
   });
-  const x = sequences ? draw(sequences, 3, hiddenSize) : draw(9, hiddenSize);
-  expectGradients(layer, x, random, training ? { forward: { training: { seed: 7 } } } : {});
+  const tokens = () => (sequences ? draw(sequences, 3, hiddenSize) : draw(9, hiddenSize));
+  const forward = {
+    ...(training && { training: { seed: 7 } }),
+    ...(separateRouterInput && { routerInput: tokens() }),
+  };
+  expectGradients(layer, tokens(), random, { forward });
 });
 
 test("losses are added to the gradients of the logits", () => {

@@ -28,6 +28,15 @@ export function layerCalls(device: api.Device, directory: string): Part {
     groupNoiseRouter: weight(2, H),
   };
 
+  const gemma = {
+    ...plain,
+    separateRouterInput: true,
+    routerNorm: { epsilon: 1e-6, scale: 0.5 },
+    routerNormWeight: weight(H),
+    perExpertScale: true,
+    expertScale: weight(E),
+  };
+  const own = api.MoeLayer.create(gemma as Options);
   const deep = api.MoeLayer.create(hierarchical as Options);
   const biased = api.MoeLayer.create({ ...plain, selectionBias: floats(E) } as Options);
 
@@ -59,6 +68,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
           { ...plain, multiplier: true, experts: Array.from({ length: E }, one), routerJitter: 0.1 },
           { ...plain, topK: E, expertChoice: { tokens: 1 } },
           hierarchical,
+          gemma,
           { ...plain, scoring: "sparsemixer", jitter: 0.1 },
           { ...plain, dtype: "int8", quantize: { scale: "least_squares" } },
         ],
@@ -76,6 +86,12 @@ export function layerCalls(device: api.Device, directory: string): Part {
           { norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true },
           { residual: floats(T, H), signal: transfer.signal },
         ],
+      },
+      {
+        name: "MoeLayer.forward with a router that reads other tokens",
+        args: [floats(T, H)],
+        call: own.forward.bind(own),
+        valid: [{ routerInput: floats(T, H) }],
       },
       {
         name: "MoeLayer.backward",
