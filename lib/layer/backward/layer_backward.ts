@@ -118,7 +118,7 @@ function passBackward(
     { layer: onDevice, matrices, x, dy, rows, saved },
     { memory: gradients.memory, accumulate, dx },
   );
-  gradients.gatherShared();
+  gradients.gather();
   const { sharedExperts } = description;
   const { gate } = rows;
   const { dWeights, dGate } = hasOwnSlots(onDevice)

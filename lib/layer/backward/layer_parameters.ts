@@ -82,7 +82,7 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     const { onDevice, bank, router } = this.#parts;
     const { memory } = this.weights;
     if (memory !== undefined) {
-      this.weights.gatherShared();
+      this.weights.gather();
       const matrices = this.#parts.backwardMatrices();
       for (let expert = 0; expert < expertsOf(onDevice); expert++) {
         const weights = this.weights.viewsOf(expert);
@@ -140,7 +140,7 @@ function copyWeights({ onDevice, router }: LayerParts, weights: LayerTensors): v
       view.dispose();
     }
   }
-  weights.gatherShared();
+  weights.gather();
   const copyOf = (role: ExtraRouterRole, target: Tensor) => {
     copyAll(router.weights.extra(role) as Tensor, target);
   };

@@ -180,9 +180,14 @@ export class LayerTensors implements Disposable {
     throw unexpected("gradients", "those of a like backward of this layer", got);
   }
 
-  /** @internal Copies the shared expert's tensors from the memory of all experts, if they do not lie there as given. */
-  gatherShared(): void {
-    if (this.#memory && this.shared) gatherShared(this.#layer, this.#memory, this.shared);
+  /**
+   * @internal After the memory of all experts was written: zeros for biases that experts do not have, and the shared
+   * expert's tensors, if they do not lie there as given.
+   */
+  gather(): void {
+    if (this.#memory === undefined) return;
+    clearAbsentBiases(this.#layer, this.#memory);
+    if (this.shared) gatherShared(this.#layer, this.#memory, this.shared);
   }
 
   /** @internal Says whether these gradients are still to be computed, or have been. */
@@ -282,18 +287,44 @@ function sharedGradients(layer: DeviceLayer, memory: ExpertMemory): ExpertTensor
 }
 
 /**
- * The shared expert's weights lie in several experts, side by side: columns of `down`, rows of the others. The bias of its
- * output is the first one's alone: others have zeros, and no gradient, or an optimiser would add it once for each.
+ * If some expert has a bias, there is memory for it in all: those that have none keep zeros, and no gradient, or an optimiser
+ * would give them one. The bias of the shared expert's output is the first one's alone, or it would be added once for each.
  */
+function clearAbsentBiases({ description, record }: DeviceLayer, { gateUpBias, downBias }: ExpertMemory): void {
+  const { bank, sharedExperts, intermediateSize, activation } = description;
+  const inner = isGated(activation) ? (["gateBias", "upBias"] as const) : (["upBias"] as const);
+  const ofInner: number[] = [];
+  const ofDown: number[] = [];
+  for (let expert = 0; expert < bank.count + sharedExperts; expert++) {
+    const owner = expert < bank.count ? "experts" : "shared";
+    inner.forEach((role, part) => {
+      if (!record.hasBias(owner, role)) ofInner.push(expert * inner.length + part);
+    });
+    if (!record.hasBias(owner, "downBias") || expert > bank.count) ofDown.push(expert);
+  }
+  if (downBias) clearRows(downBias, ofDown);
+  if (gateUpBias === undefined || ofInner.length === 0) return;
+  using parts = gateUpBias.reshape([gateUpBias.size / intermediateSize, intermediateSize]);
+  clearRows(parts, ofInner);
+}
+
+/** Writes zeros to rows, numbered in ascending order; neighbours at once. */
+function clearRows(matrix: Tensor<"f32">, rows: readonly number[]): void {
+  for (let first = 0, end = 1; end <= rows.length; end++) {
+    const from = rows[first] as number;
+    if (rows[end] === from + end - first) continue;
+    using run = matrix.rows(from, from + end - first);
+    using zeros = matrix.device.zeros(run.shape, run.dtype);
+    copyAll(zeros, run);
+    first = end;
+  }
+}
+
+/** The shared expert's weights lie in several experts, side by side: columns of `down`, rows of the others. */
 function gatherShared(layer: DeviceLayer, memory: ExpertMemory, shared: ExpertTensors): void {
   const { bank, sharedExperts, hiddenSize, intermediateSize } = layer.description;
   if (isOneExpert(layer)) return;
   const { device } = layer;
-  if (memory.downBias && sharedExperts > 1) {
-    using repeated = memory.downBias.rows(bank.count + 1, bank.count + sharedExperts);
-    using zeros = device.zeros(repeated.shape, repeated.dtype);
-    copyAll(zeros, repeated);
-  }
   const width = layer.sharedWidth;
   for (let index = 0; index < sharedExperts; index++) {
     const first = index * intermediateSize;
