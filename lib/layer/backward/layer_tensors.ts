@@ -4,6 +4,7 @@ import { unexpected } from "../../core/errors.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
+import { isUnwritten, markUnwritten, markWritten } from "../../core/unwritten.js";
 import { permute } from "../../operators/experts/permute.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
@@ -168,10 +169,13 @@ export class LayerTensors implements Disposable {
     return this.#memory;
   }
 
-  /** @internal @throws INVALID_ARGUMENT unless these are gradients of these parts of this layer; DISPOSED. */
+  /**
+   * @internal Routers may be there without need.
+   * @throws INVALID_ARGUMENT unless these are gradients of these parts of this layer; DISPOSED.
+   */
   checkFor(layer: DeviceLayer, parts: TensorParts): void {
-    const sameParts = parts.experts === this.#parts.experts && parts.routers === this.#parts.routers;
-    if (layer === this.#layer && sameParts && this.#kind === "gradients") {
+    const hasParts = parts.experts === this.#parts.experts && (this.#parts.routers || !parts.routers);
+    if (layer === this.#layer && hasParts && this.#kind === "gradients") {
       for (const tensor of this.#tensors()) void tensor.handle;
       return;
     }
@@ -190,9 +194,24 @@ export class LayerTensors implements Disposable {
     if (this.shared) gatherShared(this.#layer, this.#memory, this.shared);
   }
 
-  /** @internal Says whether these gradients are still to be computed, or have been. */
-  mark(as: (tensor: Tensor) => void): void {
-    for (const tensor of this.#tensors()) as(tensor);
+  /** @internal Says that all these gradients are still to be computed. */
+  markUnwritten(): void {
+    for (const tensor of this.#tensors()) markUnwritten(tensor);
+  }
+
+  /**
+   * @internal Says that the gradients of these parts have been computed. Those of routers that were not, because the routing
+   * was given, stay if others were added, and else become zeros, if they have ever been computed.
+   */
+  markWritten(parts: TensorParts, accumulated: boolean): void {
+    const routers = parts.routers ? [] : Object.entries(this.#projections).filter(([role]) => role !== "sharedGate");
+    const skipped = new Set(routers.flatMap(([, { weight, bias }]) => (bias ? [weight, bias] : [weight])));
+    for (const tensor of this.#tensors()) if (!skipped.has(tensor as Tensor<"f32">)) markWritten(tensor);
+    for (const tensor of skipped) {
+      if (accumulated || isUnwritten(tensor)) continue;
+      using zeros = tensor.device.zeros(tensor.shape, tensor.dtype);
+      copyAll(zeros, tensor);
+    }
   }
 
   /** Frees all tensors. Idempotent. */
