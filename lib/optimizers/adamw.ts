@@ -29,17 +29,22 @@ const adamWOptions = object(
 
 /**
  * AdamW (Loshchilov and Hutter, arXiv 1711.05101), as PyTorch has it: with gradients g, averages m = β₁m + (1 - β₁)g and
- * v = β₂v + (1 - β₂)g², step t: p = p (1 - λη) - η / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε), in float32. It keeps two
- * float32 tensors for every parameter.
+ * v = β₂v + (1 - β₂)g², step t: p = p (1 - λη) - η / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε), in float32. A parameter's
+ * t counts the steps in which it had a gradient. It keeps two float32 tensors for every parameter.
  */
 export class AdamW extends Optimizer {
   /** @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, SHAPE_MISMATCH, DEVICE_MISMATCH, OUT_OF_MEMORY. */
   constructor(parameters: Iterable<Parameter>, options: AdamWOptions) {
     checkOwnClass(new.target, AdamW);
     const { beta1, beta2, epsilon, ...others } = adamWOptions(options, "options");
-    super(parameters, others, ["mean", "square"], ({ backend }, { kept, ...handles }, step) => {
-      const { mean, square } = kept as Record<"mean" | "square", TensorHandle>;
-      backend.adamW({ ...handles, mean, square, beta1, beta2, epsilon, step });
-    });
+    super(
+      parameters,
+      others,
+      { names: ["mean", "square"], counted: true },
+      ({ backend }, { kept, ...handles }, step) => {
+        const { mean, square } = kept as Record<"mean" | "square", TensorHandle>;
+        backend.adamW({ ...handles, mean, square, beta1, beta2, epsilon, step });
+      },
+    );
   }
 }

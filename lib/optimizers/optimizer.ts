@@ -2,7 +2,7 @@ import type { Device } from "../core/device.js";
 import { invalidArgument, MoeError, unexpected } from "../core/errors.js";
 import { attempt, typedArray } from "../core/foreign.js";
 import { type Fields, finite, integer, nonNegative, object, optional, positive, unchecked } from "../core/options.js";
-import { shapeText } from "../core/shape.js";
+import { shapeSize, shapeText } from "../core/shape.js";
 import { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import { isUnwritten } from "../core/unwritten.js";
@@ -40,7 +40,7 @@ export interface StepHandles {
   readonly kept: Readonly<Record<string, TensorHandle>>;
 }
 
-/** Enqueues step number `step`, counted from 1, of one parameter. */
+/** Enqueues step number `step` of one parameter, counted from 1 over the steps in which it had a gradient. */
 export type EnqueueStep = (device: Device, handles: StepHandles, step: number) => void;
 
 /** What an optimiser has to be loaded from, and what it is saved as: tensors named `<parameter>.<kept tensor>`. */
@@ -51,11 +51,21 @@ export interface OptimizerState {
   readonly tensors: Readonly<Record<string, Tensor<"f32">>>;
 }
 
+/** What a kind of optimiser keeps for each parameter. */
+export interface Kept {
+  /** Tensors of the parameter's shape, which begin as zeros. */
+  readonly names: readonly string[];
+  /** Whether its steps depend on how many the parameter has had. */
+  readonly counted: boolean;
+}
+
 /** A parameter as an optimiser has read it. */
 interface Owned extends Pick<Parameter, "name" | "value"> {
   readonly source: Parameter;
   readonly copy: Parameter["copy"] | undefined;
   readonly changed: Parameter["changed"] | undefined;
+  /** In which it had a gradient. */
+  steps: number;
 }
 
 /** Steps over parameters of one device. Every step is enqueued: one pass over memory for each parameter. */
@@ -67,18 +77,15 @@ export class Optimizer implements Disposable {
   readonly #parameters: readonly Owned[];
   readonly #device: Device;
   readonly #kept: ReadonlyMap<string, Tensor<"f32">>;
-  readonly #keptNames: readonly string[];
+  readonly #keeps: Kept;
   readonly #enqueue: EnqueueStep;
   #steps = 0;
 
-  /**
-   * @internal Use {@link AdamW} or {@link SGD}.
-   * @param keptNames tensors of a parameter's shape that are kept for each; they begin as zeros.
-   */
+  /** @internal Use {@link AdamW} or {@link SGD}. */
   constructor(
     parameters: Iterable<Parameter>,
     { learningRate, weightDecay, maxNorm }: { learningRate: number; weightDecay: number; maxNorm: number | undefined },
-    keptNames: readonly string[],
+    keeps: Kept,
     enqueue: EnqueueStep,
   ) {
     this.#enqueue = enqueue;
@@ -95,7 +102,7 @@ export class Optimizer implements Disposable {
       names.add(name);
       checkTensor(`${place}.value`, value, "float32", value instanceof Tensor ? value.shape : []);
       if (copy !== undefined) checkTensor(`${place}.copy`, copy, "float", value.shape, value.device);
-      return { source, name, value, copy, changed };
+      return { source, name, value, copy, changed, steps: 0 };
     });
     const [first] = this.#parameters;
     if (first === undefined) throw unexpected("parameters", "at least one parameter", "none");
@@ -103,10 +110,10 @@ export class Optimizer implements Disposable {
       checkTensor(`the value of ${name}`, value, [first.value.dtype], value.shape, first.value.device);
     }
     this.#device = first.value.device;
-    this.#keptNames = keptNames;
+    this.#keeps = keeps;
     this.#kept = new Map(
       this.#parameters.flatMap(({ name, value }) =>
-        keptNames.map((kept) => [`${name}.${kept}`, this.#device.zeros(value.shape, value.dtype)] as const),
+        keeps.names.map((kept) => [`${name}.${kept}`, this.#device.zeros(value.shape, value.dtype)] as const),
       ),
     );
   }
@@ -145,8 +152,8 @@ export class Optimizer implements Disposable {
     // Of all parameters first, so that one that was disposed of leaves the others as they are.
     const handles = given.map(({ parameter }, index) => this.#handlesOf(parameter, gradients[index] as Tensor, norm));
     this.#steps++;
-    for (const each of handles) {
-      this.#enqueue(this.#device, each, this.#steps);
+    for (const [index, each] of handles.entries()) {
+      this.#enqueue(this.#device, each, ++(given[index] as (typeof given)[number]).parameter.steps);
       for (const handle of [each.parameter, each.gradient, each.copy, ...Object.values(each.kept)]) handle?.free();
     }
     for (const changed of new Set(given.map(({ parameter }) => parameter.changed))) changed?.();
@@ -155,7 +162,7 @@ export class Optimizer implements Disposable {
 
   #handlesOf({ name, value, copy }: Owned, gradient: Tensor, norm: Tensor | undefined): StepHandles {
     const flat = (tensor: Tensor) => tensor.handle.view([tensor.size], 0);
-    const kept = this.#keptNames.map((each) => [each, flat(this.#kept.get(`${name}.${each}`) as Tensor)] as const);
+    const kept = this.#keeps.names.map((each) => [each, flat(this.#kept.get(`${name}.${each}`) as Tensor)] as const);
     return {
       parameter: flat(value),
       gradient: flat(gradient),
@@ -168,16 +175,23 @@ export class Optimizer implements Disposable {
     };
   }
 
-  /** What {@link load} takes: views of the tensors that are kept, in memory that later steps change. */
+  /**
+   * What {@link load} takes: views of the tensors that are kept, in memory that later steps change. {@link AdamW} adds
+   * `<parameter>.steps` [1], in how many steps the parameter had a gradient.
+   */
   state(): OptimizerState {
-    const views = [...this.#kept].map(([name, tensor]) => [name, tensor.reshape(tensor.shape)]);
-    return { steps: this.#steps, tensors: Object.fromEntries(views) };
+    const views = [...this.#kept].map(([name, tensor]) => [name, tensor.reshape(tensor.shape)] as const);
+    const counted = this.#keeps.counted ? this.#parameters : [];
+    const counts = counted.map(({ name, value, steps }) => {
+      return [`${name}.steps`, this.#device.tensor([steps], [1], value.dtype)] as const;
+    });
+    return { steps: this.#steps, tensors: Object.fromEntries([...views, ...counts]) };
   }
 
   /**
    * Goes on from a state, with the same bits as if there had been no break.
    * @param state of the same optimiser over parameters of the same names and shapes; its tensors are copied. They may be
-   * typed arrays, as `SafetensorsFile` reads them.
+   * typed arrays, as `SafetensorsFile` reads them. A parameter without `<parameter>.steps` has had all the steps.
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH.
    */
   load(state: {
@@ -185,19 +199,13 @@ export class Optimizer implements Disposable {
     readonly tensors: Readonly<Record<string, Tensor<"f32"> | Float32Array>>;
   }): void {
     const { steps, tensors } = readState(state, "state");
-    const given = [...this.#kept].map(([name, kept]) => {
-      const place = `state.tensors.${name}`;
-      const values = attempt(place, () => (tensors as Record<string, unknown>)[name]);
-      if (values instanceof Tensor) {
-        checkTensor(place, values, [kept.dtype], kept.shape);
-        return { kept, values: values.dataSync() };
-      }
-      const array = typedArray(place, values, ["Float32Array"], "a Tensor or a Float32Array");
-      if (array.length === kept.size) return { kept, values: array };
-      const expected = `expected ${kept.size} elements, as in ${shapeText(kept.shape)}`;
-      throw new MoeError("SHAPE_MISMATCH", `${place}: ${expected}, got ${array.length}`);
+    const given = [...this.#kept].map(([name, kept]) => ({ kept, values: stateValues(tensors, name, kept) }));
+    const counts = this.#parameters.map(({ name, value }) => {
+      const isThere = this.#keeps.counted && stateTensor(tensors, `${name}.steps`) !== undefined;
+      return isThere ? stepsOf(stateValues(tensors, `${name}.steps`, { dtype: value.dtype, shape: [1] }), name) : steps;
     });
     for (const { kept, values } of given) kept.write(values);
+    for (const [index, parameter] of this.#parameters.entries()) parameter.steps = counts[index] as number;
     this.#steps = steps;
   }
 
@@ -216,6 +224,32 @@ const readState = object(
   { steps: integer(0), tensors: unchecked } satisfies Fields<OptimizerState>,
   "optimizer.state()",
 );
+
+function stateTensor(tensors: unknown, name: string): unknown {
+  return attempt(`state.tensors.${name}`, () => (tensors as Record<string, unknown>)[name]);
+}
+
+/** The values of a state's tensor, which must be like `expected`. */
+function stateValues(tensors: unknown, name: string, { dtype, shape }: Pick<Tensor, "dtype" | "shape">) {
+  const place = `state.tensors.${name}`;
+  const values = stateTensor(tensors, name);
+  if (values instanceof Tensor) {
+    checkTensor(place, values, [dtype], shape);
+    return values.dataSync();
+  }
+  const array = typedArray(place, values, ["Float32Array"], "a Tensor or a Float32Array");
+  const size = shapeSize(shape);
+  if (array.length === size) return array;
+  throw new MoeError(
+    "SHAPE_MISMATCH",
+    `${place}: expected ${size} elements, as in ${shapeText(shape)}, got ${array.length}`,
+  );
+}
+
+/** A number of steps, as a state has it. */
+function stepsOf(values: ArrayLike<number | bigint>, name: string): number {
+  return integer(0)(values[0], `state.tensors.${name}.steps`);
+}
 
 function readParameter(source: unknown, place: string): Pick<Owned, "name" | "value" | "copy" | "changed"> {
   if (typeof source !== "object" || source === null) {

@@ -61,6 +61,43 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
     expect(optimizer.steps).toBe(2);
   });
 
+  test("AdamW counts a parameter's own steps, also past a break", () => {
+    // With like gradients every step of a parameter is η · the sign of its gradient.
+    const make = () => [new TestParameter(device(), "always", [1], [0.5]), new TestParameter(device(), "late", [1])];
+    const options = { learningRate: 0.1, weightDecay: 0 };
+    const run = (optimizer: AdamW, late: TestParameter, steps: number[]) => {
+      for (const step of steps) {
+        if (step === 3) late.gradient = device().tensor([-0.25]);
+        if (step === 5) late.gradient = undefined;
+        if (step === 6) late.gradient = device().tensor([-0.25]);
+        optimizer.step();
+      }
+    };
+    const [whole, broken] = [make(), make()];
+    using first = new AdamW(whole, options);
+    run(first, whole[1] as TestParameter, [1, 2, 3, 4, 5, 6]);
+    expect(relativeError(parameterValues(whole[0]), [1 - 0.6])).toBeLessThan(1e-6);
+    expect(relativeError(parameterValues(whole[1]), [1 + 0.3])).toBeLessThan(1e-6);
+    using second = new AdamW(broken, options);
+    run(second, broken[1] as TestParameter, [1, 2, 3]);
+    const { steps, tensors } = second.state();
+    expect(tensors["late.steps"]?.dataSync()).toEqual(Float32Array.of(1));
+    using third = new AdamW(broken, options);
+    third.load({ steps, tensors });
+    run(third, broken[1] as TestParameter, [4, 5, 6]);
+    expect(broken.map(({ value }) => value.rawSync())).toEqual(whole.map(({ value }) => value.rawSync()));
+    // Without counts, every parameter has had all the steps.
+    const { "always.steps": _, "late.steps": __, ...uncounted } = third.state().tensors;
+    using fourth = new AdamW(broken, options);
+    fourth.load({ steps: 6, tensors: uncounted });
+    expect(fourth.state().tensors["late.steps"]?.dataSync()).toEqual(Float32Array.of(6));
+    expectError(
+      () => fourth.load({ steps: 6, tensors: { ...uncounted, "late.steps": Float32Array.of(0.5) } }),
+      "INVALID_ARGUMENT",
+      /state\.tensors\.late\.steps: expected an integer/,
+    );
+  });
+
   test("SGD is the formula that PyTorch has", () => {
     const plain = new TestParameter(device(), "p", [1, 2], [0.5, -1]);
     using sgd = new SGD([plain], { learningRate: 0.1, weightDecay: 0.2 });

@@ -2,7 +2,6 @@ import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError, requires } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
-import { markWritten } from "../../core/unwritten.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import { sharedSlotsBackward } from "../../operators/routing/shared_slots_backward.js";
@@ -20,7 +19,10 @@ import { MatrixSum } from "./sums.js";
 
 /** Options of {@link MoeLayer.backward}. */
 export interface BackwardOptions {
-  /** Gradients of an earlier backward of the same layer to write to; default new ones. */
+  /**
+   * Gradients of an earlier backward of the same layer to write to, or those of its parameters; default new ones. If the
+   * routing was given, those of the routers become zeros, and a step leaves routers as they are whose gradients never were.
+   */
   gradients?: LayerTensors | undefined;
   /** Add to `gradients` instead of overwriting them; default false. */
   accumulate?: boolean | undefined;
@@ -93,7 +95,7 @@ export function layerBackward(
     const dtype = resultDType(pass.x);
     const result = options.gradients ?? new LayerTensors(onDevice, parts.router.weights, dtype, wanted, "gradients");
     const results = passBackward(parts, pass, dy, result, { accumulate, gradLosses });
-    result.mark(markWritten);
+    result.markWritten(wanted, accumulate);
     return { ...results, gradients: result };
   } finally {
     freePass(pass);
@@ -120,7 +122,7 @@ function passBackward(
     { layer: onDevice, matrices, x, dy, rows, saved },
     { memory: gradients.memory, accumulate, dx },
   );
-  gradients.gatherShared();
+  gradients.gather();
   const { sharedExperts } = description;
   const { gate } = rows;
   const { dWeights, dGate } = hasOwnSlots(onDevice)

@@ -2,7 +2,6 @@ import { inspect } from "node:util";
 import { boolean, type Fields, object, optional, type Read } from "../../core/options.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Tensor } from "../../core/tensor.js";
-import { markUnwritten } from "../../core/unwritten.js";
 import type { WeightRole } from "../../core/weight_role.js";
 import type { Parameter } from "../../optimizers/parameter.js";
 import type { DeviceLayer } from "../device_layer.js";
@@ -56,7 +55,7 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     const tensors = (kind: TensorKind) => new LayerTensors(parts.onDevice, parts.router.weights, dtype, which, kind);
     this.weights = tensors("weights");
     this.gradients = tensors("gradients");
-    this.gradients.mark(markUnwritten);
+    this.gradients.markUnwritten();
     copyWeights(parts, this.weights);
     Object.freeze(this);
   }
@@ -82,7 +81,7 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     const { onDevice, bank, router } = this.#parts;
     const { memory } = this.weights;
     if (memory !== undefined) {
-      this.weights.gatherShared();
+      this.weights.gather();
       const matrices = this.#parts.backwardMatrices();
       for (let expert = 0; expert < expertsOf(onDevice); expert++) {
         const weights = this.weights.viewsOf(expert);
@@ -140,7 +139,7 @@ function copyWeights({ onDevice, router }: LayerParts, weights: LayerTensors): v
       view.dispose();
     }
   }
-  weights.gatherShared();
+  weights.gather();
   const copyOf = (role: ExtraRouterRole, target: Tensor) => {
     copyAll(router.weights.extra(role) as Tensor, target);
   };

@@ -4,6 +4,7 @@ import { unexpected } from "../../core/errors.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
+import { isUnwritten, markUnwritten, markWritten } from "../../core/unwritten.js";
 import { permute } from "../../operators/experts/permute.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
@@ -177,10 +178,13 @@ export class LayerTensors implements Disposable {
     return this.#memory;
   }
 
-  /** @internal @throws INVALID_ARGUMENT unless these are gradients of these parts of this layer; DISPOSED. */
+  /**
+   * @internal Routers may be there without need.
+   * @throws INVALID_ARGUMENT unless these are gradients of these parts of this layer; DISPOSED.
+   */
   checkFor(layer: DeviceLayer, parts: TensorParts): void {
-    const sameParts = parts.experts === this.#parts.experts && parts.routers === this.#parts.routers;
-    if (layer === this.#layer && sameParts && this.#kind === "gradients") {
+    const hasParts = parts.experts === this.#parts.experts && (this.#parts.routers || !parts.routers);
+    if (layer === this.#layer && hasParts && this.#kind === "gradients") {
       for (const tensor of this.#tensors()) void tensor.handle;
       return;
     }
@@ -189,14 +193,34 @@ export class LayerTensors implements Disposable {
     throw unexpected("gradients", "those of a like backward of this layer", got);
   }
 
-  /** @internal Copies the shared expert's tensors from the memory of all experts, if they do not lie there as given. */
-  gatherShared(): void {
-    if (this.#memory && this.shared) gatherShared(this.#layer, this.#memory, this.shared);
+  /**
+   * @internal After the memory of all experts was written: zeros for biases that experts do not have, and the shared
+   * expert's tensors, if they do not lie there as given.
+   */
+  gather(): void {
+    if (this.#memory === undefined) return;
+    clearAbsentBiases(this.#layer, this.#memory);
+    if (this.shared) gatherShared(this.#layer, this.#memory, this.shared);
   }
 
-  /** @internal Says whether these gradients are still to be computed, or have been. */
-  mark(as: (tensor: Tensor) => void): void {
-    for (const tensor of this.#tensors()) as(tensor);
+  /** @internal Says that all these gradients are still to be computed. */
+  markUnwritten(): void {
+    for (const tensor of this.#tensors()) markUnwritten(tensor);
+  }
+
+  /**
+   * @internal Says that the gradients of these parts have been computed. Those of routers that were not, because the routing
+   * was given, stay if others were added, and else become zeros, if they have ever been computed.
+   */
+  markWritten(parts: TensorParts, accumulated: boolean): void {
+    const routers = parts.routers ? [] : Object.entries(this.#projections).filter(([role]) => role !== "sharedGate");
+    const skipped = new Set(routers.flatMap(([, { weight, bias }]) => (bias ? [weight, bias] : [weight])));
+    for (const tensor of this.#tensors()) if (!skipped.has(tensor as Tensor<"f32">)) markWritten(tensor);
+    for (const tensor of skipped) {
+      if (accumulated || isUnwritten(tensor)) continue;
+      using zeros = tensor.device.zeros(tensor.shape, tensor.dtype);
+      copyAll(zeros, tensor);
+    }
   }
 
   /** Frees all tensors. Idempotent. */
@@ -291,18 +315,44 @@ function sharedGradients(layer: DeviceLayer, memory: ExpertMemory): ExpertTensor
 }
 
 /**
- * The shared expert's weights lie in several experts, side by side: columns of `down`, rows of the others. The bias of its
- * output is the first one's alone: others have zeros, and no gradient, or an optimiser would add it once for each.
+ * If some expert has a bias, there is memory for it in all: those that have none keep zeros, and no gradient, or an optimiser
+ * would give them one. The bias of the shared expert's output is the first one's alone, or it would be added once for each.
  */
+function clearAbsentBiases({ description, record }: DeviceLayer, { gateUpBias, downBias }: ExpertMemory): void {
+  const { bank, sharedExperts, intermediateSize, activation } = description;
+  const inner = isGated(activation) ? (["gateBias", "upBias"] as const) : (["upBias"] as const);
+  const ofInner: number[] = [];
+  const ofDown: number[] = [];
+  for (let expert = 0; expert < bank.count + sharedExperts; expert++) {
+    const owner = expert < bank.count ? "experts" : "shared";
+    inner.forEach((role, part) => {
+      if (!record.hasBias(owner, role)) ofInner.push(expert * inner.length + part);
+    });
+    if (!record.hasBias(owner, "downBias") || expert > bank.count) ofDown.push(expert);
+  }
+  if (downBias) clearRows(downBias, ofDown);
+  if (gateUpBias === undefined || ofInner.length === 0) return;
+  using parts = gateUpBias.reshape([gateUpBias.size / intermediateSize, intermediateSize]);
+  clearRows(parts, ofInner);
+}
+
+/** Writes zeros to rows, numbered in ascending order; neighbours at once. */
+function clearRows(matrix: Tensor<"f32">, rows: readonly number[]): void {
+  for (let first = 0, end = 1; end <= rows.length; end++) {
+    const from = rows[first] as number;
+    if (rows[end] === from + end - first) continue;
+    using run = matrix.rows(from, from + end - first);
+    using zeros = matrix.device.zeros(run.shape, run.dtype);
+    copyAll(zeros, run);
+    first = end;
+  }
+}
+
+/** The shared expert's weights lie in several experts, side by side: columns of `down`, rows of the others. */
 function gatherShared(layer: DeviceLayer, memory: ExpertMemory, shared: ExpertTensors): void {
   const { bank, sharedExperts, hiddenSize, intermediateSize } = layer.description;
   if (isOneExpert(layer)) return;
   const { device } = layer;
-  if (memory.downBias && sharedExperts > 1) {
-    using repeated = memory.downBias.rows(bank.count + 1, bank.count + sharedExperts);
-    using zeros = device.zeros(repeated.shape, repeated.dtype);
-    copyAll(zeros, repeated);
-  }
   const width = layer.sharedWidth;
   for (let index = 0; index < sharedExperts; index++) {
     const first = index * intermediateSize;
