@@ -19,7 +19,7 @@ export const neededFields: Readonly<Record<string, Readonly<Record<string, unkno
   deepseek: { num_experts_per_tok: 6 },
   deepseek_ocr2_text: { num_experts_per_tok: 6 },
   deepseek_v2: { num_experts_per_tok: 6 },
-  gemma4_text: gemma4,
+  gemma4_text: { ...gemma4, enable_moe_block: true },
   diffusion_gemma_text: gemma4,
   nemotron_h: { layers_block_type: ["mamba", "moe", "attention"] },
   hunyuan: { num_experts: 16 },
