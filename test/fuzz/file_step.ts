@@ -82,10 +82,10 @@ async function load({ path, layer }: FoundModel, device: Device, cache = false):
 }
 
 async function forward(layer: MoeLayer): Promise<Float32Array> {
-  const { hiddenSize, weightDType } = layer.description;
+  const { hiddenSize, weightDType, separateRouterInput } = layer.description;
   const dtype = weightDType as FloatDType;
   using x = layer.device.tensor(new Random("tokens").normals(tokens * hiddenSize), [tokens, hiddenSize], dtype);
-  using y = layer.forward(x);
+  using y = layer.forward(x, separateRouterInput ? { routerInput: x } : {});
   return (await y.data()) as Float32Array;
 }
 
