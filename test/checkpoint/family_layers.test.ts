@@ -283,6 +283,18 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       { swiglu_limits_shared: [0, 16] },
       /swiglu_limits_shared: .*got 16/,
     ],
+    [
+      "the limits of Ling 3",
+      "bailing_moe_v2",
+      { expert_swiglu_limit_list: [0, 7] },
+      /expert_swiglu_limit_list: expected no limit for layer 1, .*got 7; layers without a limit can be loaded/,
+    ],
+    [
+      "those of its shared expert",
+      "bailing_moe_v2",
+      { share_expert_swiglu_limit_list: [0, 16] },
+      /share_expert_swiglu_limit_list: .*got 16/,
+    ],
     ["Kimi K3's experts", "kimi_linear", { routed_expert_hidden_size: 8 }, /routed_expert_hidden_size: expected null/],
     ["Kimi K3's activation", "kimi_linear", { hidden_act: "situ" }, /hidden_act: expected one of .*got "situ"/],
     [

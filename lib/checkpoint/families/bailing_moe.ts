@@ -1,6 +1,6 @@
 import type { ConfigFields } from "../config_fields.js";
 import { readGroups } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount, refuseLimits } from "./family.js";
 
 const scoreFunctions = new Map([
   ["softmax", false],
@@ -18,8 +18,9 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
     modelType,
     layerCount: layerCount(undefined),
     hasExperts: (fields, layer) => layer >= fields.integer("first_k_dense_replace", 0, { minimum: 0 }),
-    config: (fields) => {
+    config: (fields, layer) => {
       fields.require("use_bias", false);
+      refuseLimits(fields, layer, ["expert_swiglu_limit_list", "share_expert_swiglu_limit_list"]);
       if (!isSigmoid(fields)) {
         fields.require("routed_scaling_factor", 1);
         fields.require("n_group", 1);
@@ -52,7 +53,7 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
 export const bailingMoe = bailingFamily("bailing_moe", "softmax");
 export const bailingMoeV2 = bailingFamily("bailing_moe_v2", "sigmoid");
 
-/** Ring-linear, and Ling and Ring 2.5, whose attention differs. */
+/** Ring-linear, and Ling and Ring 2.5 and Ling 3, whose attention differs. The last layers of Ling 3 have limits. */
 export const bailingMoeLinear = bailingFamily("bailing_moe_linear", undefined);
 export const bailingHybrid = bailingFamily("bailing_hybrid", undefined);
 

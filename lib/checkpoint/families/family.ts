@@ -56,6 +56,23 @@ export function refuseLatentTokens(fields: ConfigFields, field: string): void {
   throw badCheckpoint(fields.path, `${field}: ${problem}, got ${describe(fields.value(field))}`);
 }
 
+/**
+ * Refuses a layer for which one of these fields, a limit or a list of one for each layer, limits SiLU's result, where
+ * `swiglu_clamped` limits what SiLU is applied to.
+ */
+export function refuseLimits(fields: ConfigFields, layer: number, names: readonly string[]): void {
+  for (const name of names) {
+    const limits = fields.value(name);
+    const limit = Array.isArray(limits) ? limits[layer] : limits;
+    if (!limit) continue;
+    const problem = `expected no limit for layer ${layer}, as a limit after the activation is not supported`;
+    throw badCheckpoint(
+      fields.path,
+      `${name}: ${problem}, got ${describe(limit)}; layers without a limit can be loaded`,
+    );
+  }
+}
+
 /** Transformers' activation names for experts that compute down(act(up x)). */
 const plainActivations: ReadonlyMap<string, Activation> = new Map([
   ["relu", "relu"],

@@ -1,6 +1,13 @@
-import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
-import { type Family, gatedActivation, gatedExpert, isListedSparse, layerCount, stackedExperts } from "./family.js";
+import {
+  type Family,
+  gatedActivation,
+  gatedExpert,
+  isListedSparse,
+  layerCount,
+  refuseLimits,
+  stackedExperts,
+} from "./family.js";
 
 /**
  * Step 3.5 and the text model of Step 3.7: Step3p7TextConfig and Step3p7SparseMoeBlock of Transformers. Sigmoid; experts are
@@ -11,7 +18,7 @@ export const step3p5: Family = {
   layerCount: layerCount(45),
   hasExperts: (fields, layer) => isListedSparse(fields, layer) ?? layersOf(fields)?.includes(layer) ?? layer >= 3,
   config: (fields, layer) => {
-    refuseLimits(fields, layer);
+    refuseLimits(fields, layer, ["swiglu_limits", "swiglu_limits_shared"]);
     fields.require("moe_router_activation", "sigmoid");
     return {
       hiddenSize: fields.integer("hidden_size", 4096),
@@ -51,15 +58,4 @@ function layersOf(fields: ConfigFields): readonly number[] | undefined {
   const listed = fields.value("moe_layers_enum");
   if (typeof listed === "string") return listed.split(",").map(Number);
   return listed === undefined ? undefined : fields.integers("moe_layers_enum", []);
-}
-
-/** The last layers limit SiLU's result, where `swiglu_clamped` limits what SiLU is applied to. */
-function refuseLimits(fields: ConfigFields, layer: number): void {
-  for (const field of ["swiglu_limits", "swiglu_limits_shared"]) {
-    const limits = fields.value(field);
-    const limit = Array.isArray(limits) ? limits[layer] : limits;
-    if (!limit) continue;
-    const problem = `expected no limit for layer ${layer}, as a limit after the activation is not supported`;
-    throw badCheckpoint(fields.path, `${field}: ${problem}, got ${limit}; layers without a limit can be loaded`);
-  }
 }
