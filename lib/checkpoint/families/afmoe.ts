@@ -1,5 +1,6 @@
+import type { ConfigFields } from "../config_fields.js";
 import { readGroups } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 
 /**
  * Trinity: AfmoeConfig and AfmoeMoE of Transformers. DeepSeek-V3's formula under other names; the first layers are dense.
@@ -13,7 +14,6 @@ export const afmoe: Family = {
     fields.require("score_func", "sigmoid");
     const groups = readGroups(fields, "top2_sum", 1, 1);
     const intermediateSize = fields.integer("moe_intermediate_size", 1408);
-    const shared = fields.integer("num_shared_experts", 2, { minimum: 0 });
     return {
       hiddenSize: fields.integer("hidden_size", 2048),
       intermediateSize,
@@ -24,16 +24,19 @@ export const afmoe: Family = {
       normalize: fields.boolean("route_norm", true),
       scale: fields.number("route_scale", 1),
       activation: gatedActivation(fields),
-      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+      ...sharedExpert(sharedCount(fields), intermediateSize),
     };
   },
   tensors: (prefix, fields) => {
     const block = `${prefix}.mlp`;
-    const shared = fields.integer("num_shared_experts", 2, { minimum: 0 }) > 0;
     return blockTensors(block, {
       router: { name: `${block}.router.gate.weight` },
       selectionBias: { name: `${block}.expert_bias` },
-      ...(shared && { shared: gatedExpert(`${block}.shared_experts`) }),
+      ...sharedTensors(block, sharedCount(fields)),
     });
   },
 };
+
+function sharedCount(fields: ConfigFields): number {
+  return fields.integer("num_shared_experts", 2, { minimum: 0 });
+}

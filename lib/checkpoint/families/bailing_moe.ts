@@ -1,6 +1,14 @@
 import type { ConfigFields } from "../config_fields.js";
 import { readGroups } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount, refuseLimits } from "./family.js";
+import {
+  blockTensors,
+  type Family,
+  gatedActivation,
+  layerCount,
+  refuseLimits,
+  sharedExpert,
+  sharedTensors,
+} from "./family.js";
 
 const scoreFunctions = new Map([
   ["softmax", false],
@@ -26,7 +34,6 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
         fields.require("n_group", 1);
       }
       const groups = readGroups(fields, "top2_sum", 1, 1);
-      const shared = sharedCount(fields) * sharedWidth(fields);
       return {
         hiddenSize: fields.integer("hidden_size", undefined),
         intermediateSize: fields.integer("moe_intermediate_size", undefined),
@@ -37,14 +44,14 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
         normalize: fields.boolean("norm_topk_prob", true),
         scale: fields.number("routed_scaling_factor", 1),
         activation: gatedActivation(fields),
-        ...(shared > 0 && { sharedExpert: { intermediateSize: shared } }),
+        ...sharedExpert(sharedCount(fields), sharedWidth(fields)),
       };
     },
     tensors: (prefix, fields) => {
       const biased = isSigmoid(fields) && fields.boolean("moe_router_enable_expert_bias", true);
       return blockTensors(`${prefix}.mlp`, {
         ...(biased && { selectionBias: { name: `${prefix}.mlp.gate.expert_bias` } }),
-        ...(sharedCount(fields) > 0 && { shared: gatedExpert(`${prefix}.mlp.shared_experts`) }),
+        ...sharedTensors(`${prefix}.mlp`, sharedCount(fields)),
       });
     },
   };

@@ -1,7 +1,15 @@
 import type { Scoring } from "../../core/routing_rule.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ConfigFields } from "../config_fields.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, isListedSparse, layerCount } from "./family.js";
+import {
+  blockTensors,
+  type Family,
+  gatedActivation,
+  isListedSparse,
+  layerCount,
+  sharedExpert,
+  sharedTensors,
+} from "./family.js";
 
 const scorings: ReadonlyMap<string, Scoring> = new Map([
   ["softmax", "softmax_selected"],
@@ -19,8 +27,7 @@ export const cohere2Moe: Family = {
     isListedSparse(fields, layer) ?? layer >= fields.integer("first_k_dense_replace", 0, { minimum: 0 }),
   config: (fields) => {
     const intermediateSize = fields.integer("intermediate_size", 22528);
-    const shared = sharedCount(fields);
-    if (shared > 0) {
+    if (sharedCount(fields) > 0) {
       // "average", the default, halves the shared experts, too, which have no weight here.
       fields.choice("shared_expert_combination_strategy", "average", new Map([["sum", true]]));
     }
@@ -31,13 +38,10 @@ export const cohere2Moe: Family = {
       topK: fields.integer("num_experts_per_tok", 2),
       ...readScoring(fields),
       activation: gatedActivation(fields),
-      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+      ...sharedExpert(sharedCount(fields), intermediateSize),
     };
   },
-  tensors: (prefix, fields) =>
-    blockTensors(`${prefix}.mlp`, {
-      ...(sharedCount(fields) > 0 && { shared: gatedExpert(`${prefix}.mlp.shared_experts`) }),
-    }),
+  tensors: (prefix, fields) => blockTensors(`${prefix}.mlp`, sharedTensors(`${prefix}.mlp`, sharedCount(fields))),
 };
 
 function readScoring(fields: ConfigFields): Pick<MoeLayerConfig, "scoring" | "selectionKey" | "normalize"> {

@@ -1,7 +1,14 @@
-import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { Groups } from "../../operators/routing/gating_options.js";
 import type { ConfigFields } from "../config_fields.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, isListedSparse, layerCount } from "./family.js";
+import {
+  blockTensors,
+  type Family,
+  gatedActivation,
+  isListedSparse,
+  layerCount,
+  sharedExpert,
+  sharedTensors,
+} from "./family.js";
 
 /** Where a `topk_method` looks for a token's experts: among all of them, or in the best groups. */
 const methods: ReadonlyMap<string, "all" | "groups"> = new Map([
@@ -31,12 +38,13 @@ export const deepseekV2: Family = {
       normalize,
       scale: normalize ? 1 : fields.number("routed_scaling_factor", 1),
       activation: gatedActivation(fields),
-      ...sharedExperts(fields, intermediateSize, 2),
+      ...sharedExpert(sharedCount(fields, 2), intermediateSize),
     };
   },
   tensors: (prefix, fields) => {
     const biases = fields.boolean("mlp_bias", false);
-    return blockTensors(`${prefix}.mlp`, sharedTensors(prefix, fields, 2, biases), biases);
+    const block = `${prefix}.mlp`;
+    return blockTensors(block, sharedTensors(block, sharedCount(fields, 2), biases), biases);
   },
 };
 
@@ -63,21 +71,7 @@ export function readGroups(fields: ConfigFields, score: "max" | "top2_sum", coun
   return { count: fields.integer("n_group", count), top: fields.integer("topk_group", top), score };
 }
 
-/** The shared experts form one expert of their total width. */
-export function sharedExperts(
-  fields: ConfigFields,
-  width: number,
-  fallback: number,
-): Pick<MoeLayerConfig, "sharedExpert"> {
-  const count = sharedCount(fields, fallback);
-  return count === 0 ? {} : { sharedExpert: { intermediateSize: count * width } };
-}
-
-export function sharedTensors(prefix: string, fields: ConfigFields, fallback: number, biases = false) {
-  if (sharedCount(fields, fallback) === 0) return {};
-  return { shared: gatedExpert(`${prefix}.mlp.shared_experts`, undefined, biases) };
-}
-
-function sharedCount(fields: ConfigFields, fallback: number): number {
+/** How many experts are shared. */
+export function sharedCount(fields: ConfigFields, fallback: number): number {
   return fields.isNull("n_shared_experts") ? 0 : fields.integer("n_shared_experts", fallback, { minimum: 0 });
 }

@@ -1,5 +1,13 @@
-import { isSparseDeepseekLayer, readGroups, sharedExperts, sharedTensors } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, layerCount, limitedActivation } from "./family.js";
+import { isSparseDeepseekLayer, readGroups, sharedCount } from "./deepseek_v2.js";
+import {
+  blockTensors,
+  type Family,
+  gatedActivation,
+  layerCount,
+  limitedActivation,
+  sharedExpert,
+  sharedTensors,
+} from "./family.js";
 
 /** The defaults by which the families of DeepSeek-V3's formula differ. */
 interface Defaults {
@@ -49,13 +57,13 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
         ...(defaults.limit === undefined
           ? { activation: gatedActivation(fields) }
           : limitedActivation(fields, defaults.limit)),
-        ...sharedExperts(fields, intermediateSize, shared),
+        ...sharedExpert(sharedCount(fields, shared), intermediateSize),
       };
     },
     tensors: (prefix, fields) =>
       blockTensors(`${prefix}.mlp`, {
         selectionBias: { name: `${prefix}.mlp.gate.e_score_correction_bias` },
-        ...sharedTensors(prefix, fields, shared),
+        ...sharedTensors(`${prefix}.mlp`, sharedCount(fields, shared)),
       }),
   };
 }

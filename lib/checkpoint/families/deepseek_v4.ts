@@ -1,7 +1,7 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
-import { sharedExperts } from "./deepseek_v2.js";
-import { type Family, gatedExpert, layerCount, limitedActivation, stackedExperts } from "./family.js";
+import { sharedCount } from "./deepseek_v2.js";
+import { type Family, gatedExpert, layerCount, limitedActivation, sharedExpert, stackedExperts } from "./family.js";
 
 const scorings = new Map([
   ["sqrtsoftplus", "sqrt_softplus"],
@@ -30,7 +30,7 @@ export const deepseekV4: Family = {
       normalize: true,
       scale: fields.number("routed_scaling_factor", 1.5),
       ...limitedActivation(fields, 10),
-      ...sharedExperts(fields, intermediateSize, 1),
+      ...sharedExpert(sharedCount(fields, 1), intermediateSize),
     };
   },
   tensors: (prefix) => {

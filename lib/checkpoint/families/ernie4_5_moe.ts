@@ -1,4 +1,5 @@
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import type { ConfigFields } from "../config_fields.js";
+import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 
 const layers = layerCount(28);
 
@@ -18,7 +19,6 @@ export const ernie45Moe: Family = {
   },
   config: (fields) => {
     const intermediateSize = fields.integer("moe_intermediate_size", 1536);
-    const shared = fields.integer("moe_num_shared_experts", 2, { minimum: 0 });
     return {
       hiddenSize: fields.integer("hidden_size", 2560),
       intermediateSize,
@@ -26,20 +26,23 @@ export const ernie45Moe: Family = {
       topK: fields.integer("moe_k", 6, { alias: "num_experts_per_tok" }),
       normalize: { by: "clamped_sum", epsilon: fields.number("moe_norm_min", 1e-12) },
       activation: gatedActivation(fields),
-      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+      ...sharedExpert(sharedCount(fields), intermediateSize),
     };
   },
   tensors: (prefix, fields) => {
     const biases = fields.boolean("use_bias", false);
-    const shared = fields.integer("moe_num_shared_experts", 2, { minimum: 0 }) > 0;
     const block = `${prefix}.mlp`;
     // The published files have the first name, the classes of Transformers 5 the second.
     return [block, `${block}.gate`].flatMap((owner) => {
       const more = {
         selectionBias: { name: `${owner}.moe_statics.e_score_correction_bias` },
-        ...(shared && { shared: gatedExpert(`${block}.shared_experts`, undefined, biases) }),
+        ...sharedTensors(block, sharedCount(fields), biases),
       };
       return blockTensors(block, more, biases);
     });
   },
 };
+
+function sharedCount(fields: ConfigFields): number {
+  return fields.integer("moe_num_shared_experts", 2, { minimum: 0 });
+}

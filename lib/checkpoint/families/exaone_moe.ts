@@ -1,5 +1,6 @@
+import type { ConfigFields } from "../config_fields.js";
 import { isSparseDeepseekLayer, readGroups } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 
 /** K-EXAONE: ExaoneMoeConfig and ExaoneMoeSparseMoEBlock of Transformers. DeepSeek-V3's formula under other names. */
 export const exaoneMoe: Family = {
@@ -14,7 +15,6 @@ export const exaoneMoe: Family = {
     fields.require("topk_method", "noaux_tc");
     const groups = readGroups(fields, "top2_sum", 1, 1);
     const intermediateSize = fields.integer("moe_intermediate_size", 1024);
-    const shared = fields.integer("num_shared_experts", 1, { minimum: 0 });
     return {
       hiddenSize: fields.integer("hidden_size", 4096),
       intermediateSize,
@@ -25,18 +25,21 @@ export const exaoneMoe: Family = {
       normalize: fields.boolean("norm_topk_prob", true),
       scale: fields.number("routed_scaling_factor", 2.5),
       activation: gatedActivation(fields),
-      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+      ...sharedExpert(sharedCount(fields), intermediateSize),
     };
   },
   tensors: (prefix, fields) => {
     const block = `${prefix}.mlp`;
-    const shared = fields.integer("num_shared_experts", 1, { minimum: 0 }) > 0;
     // The published files have the first name, Transformers' classes the second.
     return [block, `${block}.gate`].flatMap((owner) =>
       blockTensors(block, {
         selectionBias: { name: `${owner}.e_score_correction_bias` },
-        ...(shared && { shared: gatedExpert(`${block}.shared_experts`) }),
+        ...sharedTensors(block, sharedCount(fields)),
       }),
     );
   },
 };
+
+function sharedCount(fields: ConfigFields): number {
+  return fields.integer("num_shared_experts", 1, { minimum: 0 });
+}

@@ -114,6 +114,16 @@ export function limitedActivation(
   return { activation: "swiglu_clamped", clamp: { alpha: 1, limit, offset: 0 } };
 }
 
+/** Shared experts form one expert of their total width. */
+export function sharedExpert(count: number, width: number): Pick<MoeLayerConfig, "sharedExpert"> {
+  return count === 0 ? {} : { sharedExpert: { intermediateSize: count * width } };
+}
+
+/** Its tensors, by the name that most families give it. */
+export function sharedTensors(block: string, count: number, biases = false): Pick<LayerTensors, "shared"> {
+  return count === 0 ? {} : { shared: gatedExpert(`${block}.shared_experts`, undefined, biases) };
+}
+
 /** The matrices, and optionally biases, of a gated expert whose tensor names begin with `expert`. */
 export function gatedExpert(
   expert: string,

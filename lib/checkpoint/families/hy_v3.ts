@@ -1,5 +1,6 @@
+import type { ConfigFields } from "../config_fields.js";
 import { isSparseDeepseekLayer } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount, sharedExpert } from "./family.js";
 
 /**
  * Hy3: HYV3Config and HYV3MoE of Transformers. Sigmoid; experts are chosen by score plus bias, and weighted by their
@@ -13,7 +14,6 @@ export const hyV3: Family = {
     fields.require("moe_router_use_sigmoid", true);
     fields.require("mlp_bias", false);
     const intermediateSize = fields.integer("moe_intermediate_size", 1536, { alias: "expert_hidden_dim" });
-    const shared = fields.integer("num_shared_experts", 1, { minimum: 0 });
     return {
       hiddenSize: fields.integer("hidden_size", 4096),
       intermediateSize,
@@ -23,12 +23,12 @@ export const hyV3: Family = {
       normalize: fields.boolean("route_norm", true),
       scale: fields.number("router_scaling_factor", 2.826),
       activation: gatedActivation(fields),
-      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+      ...sharedExpert(sharedCount(fields), intermediateSize),
     };
   },
   tensors: (prefix, fields) => {
     const block = `${prefix}.mlp`;
-    const shared = fields.integer("num_shared_experts", 1, { minimum: 0 }) > 0;
+    const shared = sharedCount(fields) > 0;
     const biased = fields.boolean("moe_router_enable_expert_bias", true);
     const named = (router: string, bias: string, expert: string) =>
       blockTensors(block, {
@@ -42,3 +42,7 @@ export const hyV3: Family = {
     ];
   },
 };
+
+function sharedCount(fields: ConfigFields): number {
+  return fields.integer("num_shared_experts", 1, { minimum: 0 });
+}

@@ -1,7 +1,15 @@
 import type { Groups } from "../../operators/routing/gating_options.js";
 import type { ConfigFields } from "../config_fields.js";
 import { isSparseDeepseekLayer } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount, refuseLatentTokens } from "./family.js";
+import {
+  blockTensors,
+  type Family,
+  gatedActivation,
+  layerCount,
+  refuseLatentTokens,
+  sharedExpert,
+  sharedTensors,
+} from "./family.js";
 import { mixtralTensors } from "./mixtral.js";
 
 const scorings = new Map([
@@ -25,7 +33,6 @@ export const kimiLinear: Family = {
       score: "top2_sum",
     };
     const intermediateSize = fields.integer("moe_intermediate_size", 1024);
-    const shared = sharedCount(fields);
     return {
       hiddenSize: fields.integer("hidden_size", 2304),
       intermediateSize,
@@ -36,14 +43,14 @@ export const kimiLinear: Family = {
       normalize: fields.boolean("moe_renormalize", fields.boolean("norm_topk_prob", true)),
       scale: fields.number("routed_scaling_factor", 2.446),
       activation: gatedActivation(fields),
-      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+      ...sharedExpert(sharedCount(fields), intermediateSize),
     };
   },
   tensors: (prefix, fields) => {
     const [own, transformers] = [`${prefix}.block_sparse_moe`, `${prefix}.mlp`];
     const more = (block: string) => ({
       selectionBias: { name: `${block}.gate.e_score_correction_bias` },
-      ...(sharedCount(fields) > 0 && { shared: gatedExpert(`${block}.shared_experts`) }),
+      ...sharedTensors(block, sharedCount(fields)),
     });
     return [
       ...mixtralTensors(own).map((tensors) => ({ ...tensors, ...more(own) })),

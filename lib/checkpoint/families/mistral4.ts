@@ -1,5 +1,5 @@
-import { isSparseDeepseekLayer, readGroups, sharedExperts, sharedTensors } from "./deepseek_v2.js";
-import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
+import { isSparseDeepseekLayer, readGroups, sharedCount } from "./deepseek_v2.js";
+import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 
 /**
  * Mistral Small 4: Mistral4Config and Mistral4MoE of Transformers. Softmax over all experts, limited to the groups whose two
@@ -21,8 +21,8 @@ export const mistral4: Family = {
       normalize: fields.boolean("norm_topk_prob", true),
       scale: fields.number("routed_scaling_factor", 1),
       activation: gatedActivation(fields),
-      ...sharedExperts(fields, intermediateSize, 1),
+      ...sharedExpert(sharedCount(fields, 1), intermediateSize),
     };
   },
-  tensors: (prefix, fields) => blockTensors(`${prefix}.mlp`, sharedTensors(prefix, fields, 1)),
+  tensors: (prefix, fields) => blockTensors(`${prefix}.mlp`, sharedTensors(`${prefix}.mlp`, sharedCount(fields, 1))),
 };

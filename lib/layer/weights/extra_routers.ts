@@ -8,7 +8,7 @@ import type { MoeLayerConfig } from "../description/config.js";
 // the router's norm, and the experts' scales.
 
 /** The weights of the router's side that devices do not hold, named as in {@link LayerWeights}. */
-const extraRouterRoles = [
+export const extraRouterRoles = [
   "noiseRouter",
   "groupRouter",
   "groupRouterBias",
