@@ -7,6 +7,7 @@ import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
 import { cannotCombine, checkInteger, requires, unexpected } from "./core/errors.js";
 import { boolean, type Fields, floatDType, object, optional, type Read } from "./core/options.js";
+import { checkMadeBy } from "./core/own_class.js";
 import type { StageTimes } from "./core/stages.js";
 import type { Tensor } from "./core/tensor.js";
 import {
@@ -32,7 +33,7 @@ import {
   type SavedForward,
   type WantedForward,
 } from "./layer/forward_options.js";
-import type { LayerParts } from "./layer/layer_parts.js";
+import { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
 import { routingViews } from "./layer/router/routing_views.js";
 import {
@@ -68,6 +69,7 @@ export class MoeLayer implements Disposable {
 
   /** @internal Use {@link MoeLayer.create} or {@link MoeLayer.load}. */
   constructor(parts: LayerParts, cacheStatus?: CacheStatus) {
+    checkMadeBy("MoeLayer.create(options) or MoeLayer.load(path, options)", MoeLayer, parts instanceof LayerParts);
     this.#parts = parts;
     this.#cacheStatus = cacheStatus;
     parts.offload?.loadPinned();

@@ -4,6 +4,7 @@ import { type DLTensor, dlDevice, readDLTensor } from "./dlpack.js";
 import { checkDType, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { invalidArgument, MoeError } from "./errors.js";
 import { callback, type Fields, object, optional, type Reader, unsigned64 } from "./options.js";
+import { checkMadeBy } from "./own_class.js";
 import { readShape, type Shape, shapeSize } from "./shape.js";
 import { PointedMemory, Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
@@ -35,6 +36,7 @@ export class Device implements Disposable, AsyncDisposable {
 
   /** @internal Use openDevice. */
   constructor(name: string, backend: Backend, reason: string) {
+    checkMadeBy("openDevice(name)", Device, backend !== undefined);
     this.#name = name;
     this.#kind = backend.kind;
     this.#description = backend.description;

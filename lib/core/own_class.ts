@@ -11,3 +11,13 @@ export function checkOwnClass(constructed: { readonly name: string }, own: { rea
     `${own.name}: expected no subclass; keep one in a field of your class instead`,
   );
 }
+
+/**
+ * Refuses a call of a constructor that only the package's own functions have the arguments for.
+ * @param given whether they are there.
+ * @param maker what users call instead.
+ */
+export function checkMadeBy(maker: string, own: { readonly name: string }, given: boolean): void {
+  if (given) return;
+  throw new MoeError("INVALID_ARGUMENT", `new ${own.name}: expected no call of the constructor; use ${maker}`);
+}

@@ -6,7 +6,7 @@ import { type ArrayOf, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { checkInteger, MoeError, unexpected } from "./errors.js";
 import { type ArrayKind, typedArray } from "./foreign.js";
 import { checkNests, type NestedArray, nest, nestedArrays } from "./nested.js";
-import { checkOwnClass } from "./own_class.js";
+import { checkMadeBy, checkOwnClass } from "./own_class.js";
 import { readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 import type { TensorHandle } from "./tensor_handle.js";
 import { type TensorSource, upload } from "./tensor_source.js";
@@ -33,6 +33,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** @internal Use {@link Device.tensor}. */
   constructor(device: Device, dtype: D, shape: Shape, handle: TensorHandle, memory: object = handle, offset = 0) {
     checkOwnClass(new.target, Tensor);
+    checkMadeBy("device.tensor(values, shape)", Tensor, memory !== undefined);
     this.#device = device;
     this.#dtype = dtype;
     this.#shape = Object.isFrozen(shape) ? shape : Object.freeze([...shape]);

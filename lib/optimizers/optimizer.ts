@@ -1,7 +1,7 @@
 import type { Device } from "../core/device.js";
 import { invalidArgument, MoeError, unexpected } from "../core/errors.js";
 import { attempt, typedArray } from "../core/foreign.js";
-import { type Fields, finite, integer, nonNegative, object, optional, positive, unchecked } from "../core/options.js";
+import { type Fields, finite, integer, nonNegative, number, object, optional, unchecked } from "../core/options.js";
 import { shapeSize, shapeText } from "../core/shape.js";
 import { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
@@ -17,14 +17,14 @@ export interface OptimizerOptions {
   learningRate: number;
   /** Default 0. */
   weightDecay?: number | undefined;
-  /** Scales the gradients of a step down if the norm of all of them is larger; default not. */
+  /** Scales the gradients of a step down if the norm of all of them is larger; Infinity only measures it. Default neither. */
   maxNorm?: number | undefined;
 }
 
 export const optimizerFields = {
   learningRate: nonNegative,
   weightDecay: optional(nonNegative, 0),
-  maxNorm: optional(positive),
+  maxNorm: optional(number((value) => value > 0, "a number > 0")),
 } satisfies Fields<OptimizerOptions>;
 
 /** The handles of one parameter in one step, flat. */
@@ -166,7 +166,7 @@ export class Optimizer implements Disposable {
     return {
       parameter: flat(value),
       gradient: flat(gradient),
-      squaredNorm: norm?.handle,
+      squaredNorm: this.#maxNorm === Number.POSITIVE_INFINITY ? undefined : norm?.handle,
       copy: copy && flat(copy),
       learningRate: this.learningRate,
       weightDecay: this.#weightDecay,

@@ -86,6 +86,17 @@ describe.each(deviceNames)("%s", (name) => {
     );
   });
 
+  test("constructors that users cannot call say what to call instead", () => {
+    const construct = (made: unknown, ...given: unknown[]) => Reflect.construct(made as new () => object, given);
+    const expected = /: expected no call of the constructor; use /;
+    for (const made of [api.Tensor, api.Device, api.MoeLayer]) {
+      expectError(() => construct(made), "INVALID_ARGUMENT", expected);
+      expectError(() => construct(made, "cpu"), "INVALID_ARGUMENT", expected);
+    }
+    expectError(() => construct(api.Tensor, device(), [1, 2]), "INVALID_ARGUMENT", /use device\.tensor/);
+    expectError(() => construct(api.MoeLayer, { hiddenSize: 2 }), "INVALID_ARGUMENT", /use MoeLayer\.create/);
+  });
+
   test("packed experts, layers and captures keep what they are", async () => {
     const weight = device().zeros([2, 4, 3], "f32");
     const packed = api.packExperts(weight);

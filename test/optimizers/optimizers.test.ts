@@ -122,6 +122,10 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
     expect(relativeError(parameterValues(parameters[0]), [-0.6 - 3])).toBeLessThan(1e-6);
     using none = new SGD(parameters, { learningRate: 1 });
     expect(none.step()).toBeUndefined();
+    const steep = new TestParameter(device(), "c", [0], [3]);
+    using measured = new SGD([steep], { learningRate: 1, maxNorm: Number.POSITIVE_INFINITY });
+    expect(measured.step()?.dataSync()).toEqual(Float32Array.of(9));
+    expect(parameterValues(steep)).toEqual(Float32Array.of(-3));
   });
 
   test("NaN in a gradient makes NaN of its own parameter, or of all if the norm is limited", () => {
