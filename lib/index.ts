@@ -46,6 +46,7 @@ export type { DLDataType, DLDevice, DLTensor } from "./core/dlpack.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export type { ExpertRange } from "./core/expert_range.js";
+export type { FilePath } from "./core/file_path.js";
 export { decodeHalves, encodeHalves, type HalfDType } from "./core/half_arrays.js";
 export type { DeviceInfo, DeviceOptions } from "./core/native.js";
 export type { NestedArray, NestedSource } from "./core/nested.js";

@@ -6,6 +6,7 @@ import { withSignal } from "./core/cancellation.js";
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
 import { cannotCombine, checkInteger, requires, unexpected } from "./core/errors.js";
+import type { FilePath } from "./core/file_path.js";
 import { boolean, type Fields, floatDType, object, optional, type Read } from "./core/options.js";
 import { checkMadeBy } from "./core/own_class.js";
 import type { StageTimes } from "./core/stages.js";
@@ -101,10 +102,10 @@ export class MoeLayer implements Disposable {
    * @throws BAD_CHECKPOINT, naming what is missing or wrong; the errors of {@link MoeLayer.create}; the signal's reason.
    * With a `cache`, BAD_CHECKPOINT can also surface at a wait after a forward; see {@link LoadOptions}.
    */
-  static load(path: string, options: LoadOptions): Promise<MoeLayer>;
-  static load(path: string, options: LoadFileOptions): Promise<MoeLayer>;
-  static load(path: string, options: LoadGivenOptions): Promise<MoeLayer>;
-  static async load(path: string, options: LoadOptions | LoadFileOptions | LoadGivenOptions): Promise<MoeLayer> {
+  static load(path: FilePath, options: LoadOptions): Promise<MoeLayer>;
+  static load(path: FilePath, options: LoadFileOptions): Promise<MoeLayer>;
+  static load(path: FilePath, options: LoadGivenOptions): Promise<MoeLayer>;
+  static async load(path: FilePath, options: LoadOptions | LoadFileOptions | LoadGivenOptions): Promise<MoeLayer> {
     const { parts, cacheStatus } = await loadLayer(path, options);
     return new MoeLayer(parts, cacheStatus);
   }
@@ -118,7 +119,7 @@ export class MoeLayer implements Disposable {
    * UNSUPPORTED_OPERATION for a layer with offload, for a shared expert that was quantised in parts, and on `reference`
    * for a quantised matrix with a `scalar`; BAD_CHECKPOINT if the file cannot be written; the signal's reason.
    */
-  async save(file: string, options: SaveOptions = {}): Promise<void> {
+  async save(file: FilePath, options: SaveOptions = {}): Promise<void> {
     await saveLayer(this.#parts, file, options);
   }
 

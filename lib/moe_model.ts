@@ -13,8 +13,9 @@ import type { OpenedModel } from "./checkpoint/opened/model_files.js";
 import { openModelFiles } from "./checkpoint/opened/open_model_files.js";
 import { describeSource } from "./checkpoint/weights.js";
 import { abortSignal } from "./core/cancellation.js";
-import { invalidArgument, MoeError, unexpected } from "./core/errors.js";
+import { MoeError, unexpected } from "./core/errors.js";
 import { bankOption, type ExpertRange } from "./core/expert_range.js";
+import { type FilePath, filePath } from "./core/file_path.js";
 import { callback, type Fields, integer, list, object, optional, unchecked } from "./core/options.js";
 import type { WeightFormatName } from "./core/weight_format.js";
 import type { MoeLayerConfig } from "./layer/description/config.js";
@@ -226,11 +227,11 @@ export class MoeModel implements AsyncDisposable {
  *
  * @throws BAD_CHECKPOINT, which tells what is there and what to do; the signal's reason.
  */
-export async function openModel(path: string, options: OpenModelOptions = {}): Promise<MoeModel> {
-  if (typeof path !== "string") throw invalidArgument("path", "a path", path);
+export async function openModel(path: FilePath, options: OpenModelOptions = {}): Promise<MoeModel> {
+  const place = filePath(path, "path");
   const { signal } = openModelOptions(options, "options");
   signal?.throwIfAborted();
-  const opened = await openModelFiles(path, signal);
+  const opened = await openModelFiles(place, signal);
   try {
     const model = new MoeModel(opened);
     // Caches say what files they were made from: those that are there now, whatever takes their place later.

@@ -1,7 +1,8 @@
 import { abortSignal } from "../core/cancellation.js";
 import { type Device, openedDevice } from "../core/device.js";
-import { cannotCombine, invalidArgument, MoeError, requires, unexpected } from "../core/errors.js";
+import { cannotCombine, MoeError, requires, unexpected } from "../core/errors.js";
 import { bankOption, checkBank, type ExpertRange } from "../core/expert_range.js";
+import { type FilePath, filePath } from "../core/file_path.js";
 import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
 import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { weightDTypes } from "../layer/description/storage.js";
@@ -38,7 +39,7 @@ export interface LoadOptions extends WeightOptions {
    * next forward fails with BAD_CHECKPOINT; so does the first forward that needs damaged weights, which are checked
    * before they are used for the first time, and the forward during which the file is truncated or the disk fails.
    */
-  cache?: boolean | string | CacheOptions | undefined;
+  cache?: boolean | FilePath | CacheOptions | undefined;
 }
 
 /** Options for loading a layer file, NAME.safetensors, which holds a single layer. */
@@ -58,7 +59,7 @@ export interface LoadGivenOptions extends WeightOptions {
   /** Where the weights go. */
   device: Device;
   /** As in {@link LoadOptions}. */
-  cache?: boolean | string | CacheOptions | undefined;
+  cache?: boolean | FilePath | CacheOptions | undefined;
 }
 
 /** The options for loading a layer of an opened model. */
@@ -102,12 +103,12 @@ export interface LoadedLayer {
  * UNSUPPORTED_OPERATION for a layer file whose formula is not supported.
  */
 export async function loadLayer(
-  path: string,
+  path: FilePath,
   options: LoadOptions | LoadFileOptions | LoadGivenOptions,
 ): Promise<LoadedLayer> {
-  if (typeof path !== "string") throw invalidArgument("path", "a path", path);
+  const model = filePath(path, "path");
   const { config, tensors, ...read } = loadOptions(options, "options");
-  await using opened = await openModelFiles(path, read.signal, givenLayer(config, tensors));
+  await using opened = await openModelFiles(model, read.signal, givenLayer(config, tensors));
   return await loadFromOpened(opened, read);
 }
 

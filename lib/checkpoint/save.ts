@@ -1,5 +1,6 @@
 import { abortSignal } from "../core/cancellation.js";
 import { invalidArgument, MoeError } from "../core/errors.js";
+import { type FilePath, filePath } from "../core/file_path.js";
 import { boolean, callback, type Fields, object, optional } from "../core/options.js";
 import type { LayerParts } from "../layer/layer_parts.js";
 import { type HeldTensor, heldTensors } from "../layer/weights/held_tensors.js";
@@ -38,9 +39,10 @@ const saveOptions = object(
 );
 
 /** Writes a layer to a file of its own, of which at most one tensor is in the host's memory; see {@link MoeLayer.save}. */
-export async function saveLayer(parts: LayerParts, file: string, options: SaveOptions): Promise<void> {
+export async function saveLayer(parts: LayerParts, path: FilePath, options: SaveOptions): Promise<void> {
   const { overwrite, onProgress, signal } = saveOptions(options, "options");
-  if (typeof file !== "string" || !file.endsWith(".safetensors")) {
+  const file = filePath(path, "file");
+  if (!file.endsWith(".safetensors")) {
     throw invalidArgument("file", "a path that ends in .safetensors, by which MoeLayer.load knows a layer file", file);
   }
   signal?.throwIfAborted();

@@ -1,5 +1,6 @@
 import { extname } from "node:path";
 import { invalidArgument } from "../core/errors.js";
+import { type FilePath, filePath } from "../core/file_path.js";
 import { isArray } from "../core/foreign.js";
 import { type Fields, list, object, optional, type Reader, text } from "../core/options.js";
 import { writeOutput } from "../core/output_file.js";
@@ -66,14 +67,15 @@ const routersArgument: Reader<readonly ReportedRouter[]> = (value, name) => {
  */
 export async function writeRouterReport(
   routers: RouterHistory | readonly ReportedRouter[],
-  path: string,
+  path: FilePath,
   options: RouterReportOptions = {},
 ): Promise<void> {
-  const extension = checkExtension(path);
+  const file = filePath(path, "path");
+  const extension = checkExtension(file);
   const read = reportOptions(options, "options");
   const reported = routersArgument(routers, "routers");
-  checkCount(path, extension, reported.length);
-  await writeOutput(path, await routerReport(reported, extension, read), "path");
+  checkCount(file, extension, reported.length);
+  await writeOutput(file, await routerReport(reported, extension, read), "path");
 }
 
 /** The text of a file that {@link writeRouterReport} writes. @param extension of its name. */
@@ -96,8 +98,8 @@ export async function checkRouterReport(path: string, routers: number): Promise<
   checkCount(path, extension, routers);
 }
 
-function checkExtension(path: unknown): string {
-  const extension = typeof path === "string" ? extname(path).toLowerCase() : "";
+function checkExtension(path: string): string {
+  const extension = extname(path).toLowerCase();
   if (!reportExtensions.includes(extension)) throw invalidArgument("path", "a name in .html or .svg", path);
   return extension;
 }

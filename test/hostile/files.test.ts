@@ -30,21 +30,26 @@ function transferred(): Uint8Array {
 
 const one = { dtype: "U8", shape: [4], data: Uint8Array.of(1, 2, 3, 4) } as const;
 const names = [1n, Symbol("x"), undefined, {}, revoked({}), 3];
+const urls = [new URL("https://example.com/model"), Object.create(URL.prototype), revoked(new URL("file:///model"))];
 
-test("names and paths are strings", async () => {
+test("names are strings, and paths are strings or URLs", async () => {
   using directory = temporaryDirectory();
   const path = join(directory.path, "model.safetensors");
   await writeSafetensors(path, { x: one });
   await using file = await SafetensorsFile.open(path);
   await using checkpoint = await ShardedCheckpoint.open(directory.path);
-  for (const name of names.map(anything)) {
+  for (const name of [...names, ...urls].map(anything)) {
     expectError(() => file.info(name), "INVALID_ARGUMENT", /^name: expected a string, got /);
     await expectRejection(file.read(name), "INVALID_ARGUMENT", /^name: expected a string/);
     await expectRejection(checkpoint.fileOf(name), "INVALID_ARGUMENT", /^name: expected a string/);
     expect(checkpoint.has(name)).toBe(false);
-    await expectRejection(SafetensorsFile.open(name), "INVALID_ARGUMENT", /^path: expected a string/);
-    await expectRejection(ShardedCheckpoint.open(name), "INVALID_ARGUMENT", /^directory: expected a string/);
-    await expectRejection(writeSafetensors(name, {}), "INVALID_ARGUMENT", /^path: expected a string/);
+    await expectRejection(SafetensorsFile.open(name), "INVALID_ARGUMENT", /^path: expected a path or a file: URL/);
+    await expectRejection(
+      ShardedCheckpoint.open(name),
+      "INVALID_ARGUMENT",
+      /^directory: expected a path or a file: URL/,
+    );
+    await expectRejection(writeSafetensors(name, {}), "INVALID_ARGUMENT", /^path: expected a path or a file: URL/);
     const tensors = new Map([[name, one]]);
     expectError(() => serializeSafetensors(tensors), "INVALID_ARGUMENT", /^a name in tensors: expected a string/);
   }

@@ -1,10 +1,11 @@
 import { invalidArgument } from "../../core/errors.js";
+import { type FilePath, filePath, isUrl } from "../../core/file_path.js";
 import { boolean, type Fields, object, optional, type Reader } from "../../core/options.js";
 
 /** How packed weights are kept in a file. */
 export interface CacheOptions {
   /** Folder of the files, which may serve any number of models; default `.moe-kernels` in the model directory or beside the GGUF file. */
-  folder?: string | undefined;
+  folder?: FilePath | undefined;
   /**
    * Read the file into the process's own memory instead of mapping it. Loading then takes the time to read the weights
    * once, but they are all checked at once, damaged ones are read from the checkpoint, and whatever happens to the file
@@ -22,8 +23,8 @@ export interface CacheChoice {
 const expected = "true, false, the path of a folder or an object such as { folder, copy: true }";
 
 const folderName: Reader<string> = (value, name) => {
-  if (typeof value === "string" && value !== "") return value;
-  throw invalidArgument(name, "the path of a folder", value);
+  if (value === "") throw invalidArgument(name, "the path of a folder", value);
+  return filePath(value, name);
 };
 
 const cacheOptions = object(
@@ -34,7 +35,8 @@ const cacheOptions = object(
 export const cacheOption: Reader<CacheChoice | undefined> = (value, name) => {
   if (value === undefined || value === false) return undefined;
   if (value === true) return { folder: undefined, copy: false };
-  if (typeof value === "string" && value !== "") return { folder: value, copy: false };
+  if ((typeof value === "string" && value !== "") || isUrl(value))
+    return { folder: filePath(value, name), copy: false };
   if (typeof value !== "object" || value === null) throw invalidArgument(name, expected, value);
   return cacheOptions(value, name);
 };

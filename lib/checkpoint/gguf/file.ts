@@ -1,4 +1,5 @@
 import { allocated } from "../../core/allocated.js";
+import { type FilePath, filePath } from "../../core/file_path.js";
 import { text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type OpenOptions, openOptions, transferOptions } from "../safetensors/file_options.js";
@@ -39,9 +40,9 @@ export class GgufFile implements AsyncDisposable {
    * into several files it opens just this one; see {@link SplitGguf}.
    * @throws BAD_CHECKPOINT if the file cannot be read, is not a regular file or breaks a rule of the format.
    */
-  static async open(path: string, options: OpenOptions = {}): Promise<GgufFile> {
+  static async open(path: FilePath, options: OpenOptions = {}): Promise<GgufFile> {
     const { signal } = openOptions(options, "options");
-    const file = await RegularFile.open(text(path, "path"));
+    const file = await RegularFile.open(filePath(path, "path"));
     try {
       return new GgufFile(file, await readHeader(file, signal));
     } catch (error) {

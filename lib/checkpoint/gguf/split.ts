@@ -1,5 +1,6 @@
 import { basename, dirname, join } from "node:path";
 import { describe } from "../../core/errors.js";
+import { type FilePath, filePath } from "../../core/file_path.js";
 import { text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type OpenOptions, openOptions } from "../safetensors/file_options.js";
@@ -48,14 +49,14 @@ export class SplitGguf implements AsyncDisposable {
    * @throws BAD_CHECKPOINT for a malformed or missing file, one that is not the first, and files that do not belong
    * together; the signal's reason.
    */
-  static async open(path: string, options: OpenOptions = {}): Promise<SplitGguf> {
+  static async open(path: FilePath, options: OpenOptions = {}): Promise<SplitGguf> {
     const read = openOptions(options, "options");
-    const first = await GgufFile.open(text(path, "path"), read);
+    const first = await GgufFile.open(filePath(path, "path"), read);
     const files: [GgufFile, ...GgufFile[]] = [first];
     try {
       for (const [index, name] of fileNames(first).entries()) {
         if (index === 0) continue;
-        const file = await GgufFile.open(join(dirname(path), name), read);
+        const file = await GgufFile.open(join(dirname(first.path), name), read);
         files.push(file);
         checkMember(file, first, index);
       }

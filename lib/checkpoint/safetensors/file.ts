@@ -1,5 +1,6 @@
 import { allocated } from "../../core/allocated.js";
 import { invalidArgument } from "../../core/errors.js";
+import { type FilePath, filePath } from "../../core/file_path.js";
 import { typedArray } from "../../core/foreign.js";
 import { text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
@@ -48,9 +49,9 @@ export class SafetensorsFile implements AsyncDisposable {
    * Opens a file, reads its header and checks it. A large header does not block the event loop.
    * @throws BAD_CHECKPOINT if the file cannot be read, is not a regular file or breaks a rule of the format.
    */
-  static async open(path: string, options: OpenOptions = {}): Promise<SafetensorsFile> {
+  static async open(path: FilePath, options: OpenOptions = {}): Promise<SafetensorsFile> {
     const { signal } = openOptions(options, "options");
-    const file = await RegularFile.open(text(path, "path"));
+    const file = await RegularFile.open(filePath(path, "path"));
     try {
       return new SafetensorsFile(file, await headerOf(file, signal));
     } catch (error) {

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { describe, MoeError } from "../../core/errors.js";
+import { type FilePath, filePath } from "../../core/file_path.js";
 import { text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { indexName, missingWeights, singleName } from "../remedies.js";
@@ -40,26 +41,27 @@ export class ShardedCheckpoint implements AsyncDisposable {
    * outside the directory.
    * @param options.signal stops the reading of the index or of the single file's header.
    */
-  static async open(directory: string, options: OpenOptions = {}): Promise<ShardedCheckpoint> {
+  static async open(directory: FilePath, options: OpenOptions = {}): Promise<ShardedCheckpoint> {
     const checkpoint = await ShardedCheckpoint.find(directory, options);
     if (checkpoint !== undefined) return checkpoint;
-    throw await missingWeights(directory);
+    throw await missingWeights(filePath(directory, "directory"));
   }
 
   /** Like {@link open}, but undefined if the directory has neither. */
-  static async find(directory: string, options: OpenOptions = {}): Promise<ShardedCheckpoint | undefined> {
+  static async find(directory: FilePath, options: OpenOptions = {}): Promise<ShardedCheckpoint | undefined> {
     const read = openOptions(options, "options");
-    const single = join(text(directory, "directory"), singleName);
+    const folder = filePath(directory, "directory");
+    const single = join(folder, singleName);
     if (await exists(single)) {
       const file = await SafetensorsFile.open(single, read);
       const shards = new Map(Array.from(file.tensors.keys(), (name) => [name, singleName]));
-      const checkpoint = new ShardedCheckpoint(directory, single, shards);
+      const checkpoint = new ShardedCheckpoint(folder, single, shards);
       checkpoint.#open.set(singleName, Promise.resolve(file));
       return checkpoint;
     }
-    const index = join(directory, indexName);
+    const index = join(folder, indexName);
     if (!(await exists(index))) return undefined;
-    return new ShardedCheckpoint(directory, index, await readIndex(directory, index, read.signal));
+    return new ShardedCheckpoint(folder, index, await readIndex(folder, index, read.signal));
   }
 
   /** Whether one of the files has a tensor of this name. */

@@ -1,7 +1,8 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { object, optional, positive, text } from "../../core/options.js";
+import { type FilePath, filePath } from "../../core/file_path.js";
+import { object, optional, positive } from "../../core/options.js";
 import { indexName, singleName } from "../remedies.js";
 import { type PartBytes, writeAtomically, writeTextAtomically } from "./atomic_file.js";
 import { transferFields } from "./file_options.js";
@@ -46,13 +47,14 @@ const options = object(
  * reason; what a function of the data throws.
  */
 export async function writeShardedSafetensors(
-  directory: string,
+  directory: FilePath,
   tensors: ReadonlyMap<string, StreamedInput> | Readonly<Record<string, StreamedInput>>,
   given: ShardedWriteOptions = {},
 ): Promise<readonly string[]> {
   const { maximumShardBytes, onProgress, signal, ...serialize } = options(given, "options");
   const shards = inShards(readInputs(tensors).map(checkStreamed), maximumShardBytes);
-  await refuseWeights(text(directory, "directory"));
+  const folder = filePath(directory, "directory");
+  await refuseWeights(folder);
   const names = shards.map((_, index) => shardName(index, shards.length));
   const bytesTotal = shards.flat().reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
   let bytesBefore = 0;
@@ -62,12 +64,12 @@ export async function writeShardedSafetensors(
       const parts = fileOf(shard, serialize);
       const header = parts[0]?.byteLength ?? 0;
       const report = (done: number) => onProgress?.(bytesBefore + Math.max(0, done - header), bytesTotal);
-      const path = join(directory, names[index] as string);
+      const path = join(folder, names[index] as string);
       await writeAtomically(path, parts, { signal, onProgress: report });
       written.push(path);
       bytesBefore += shard.reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
     }
-    if (names.length > 1) await writeIndex(directory, shards, names, bytesTotal);
+    if (names.length > 1) await writeIndex(folder, shards, names, bytesTotal);
     return names;
   } catch (error) {
     for (const path of written) await rm(path, { force: true });

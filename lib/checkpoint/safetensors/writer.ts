@@ -1,4 +1,5 @@
 import { describe, invalidArgument, MoeError } from "../../core/errors.js";
+import { type FilePath, filePath } from "../../core/file_path.js";
 import { type ArrayKind, entriesOfMap, typedArray } from "../../core/foreign.js";
 import {
   choice,
@@ -77,12 +78,12 @@ const writeOptions = object({ ...serializeFields, ...transferFields }, "{ metada
  * transferred before it is written; BAD_CHECKPOINT if the file cannot be written; the signal's reason.
  */
 export async function writeSafetensors(
-  path: string,
+  path: FilePath,
   tensors: SafetensorsInputs,
   options: SerializeOptions & TransferOptions = {},
 ): Promise<void> {
   const { metadata, alignment, ...transfer } = writeOptions(options, "options");
-  await writeAtomically(text(path, "path"), layOut(tensors, { metadata, alignment }), transfer);
+  await writeAtomically(filePath(path, "path"), layOut(tensors, { metadata, alignment }), transfer);
 }
 
 /** A file's parts, checked and in order: its header, then every tensor's bytes. */
