@@ -342,7 +342,9 @@ describe("what is missing or wrong is named", () => {
     await expect(MoeLayer.load(directory.path, undefined as never)).rejects.toEqual(
       failure("INVALID_ARGUMENT", /^options: expected an object such as \{ layer: 0, device \}, got undefined$/),
     );
-    await expect(loadIt(7 as never)).rejects.toEqual(failure("INVALID_ARGUMENT", /^path: expected a path or a file: URL, got 7$/));
+    await expect(loadIt(7 as never)).rejects.toEqual(
+      failure("INVALID_ARGUMENT", /^path: expected a path or a file: URL, got 7$/),
+    );
     const config = join(directory.path, "config.json");
     for (const text of ["", "{", "[]", "null", '{"a":1,"a":2}']) {
       writeFileSync(config, text);
