@@ -3,6 +3,7 @@ import { isMoeError } from "../core/errors.js";
 import { groupBy } from "../core/group_by.js";
 import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
+import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { countWeights, type ExpectedWork, expectedWork, expertSize, totalWeights } from "../layer/work.js";
 import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
 import { layerSource } from "./load.js";
@@ -78,7 +79,7 @@ export interface ParameterCounts {
   readonly expert: number;
   /** Of the whole layer: all experts, the shared one, router and gates. */
   readonly layer: number;
-  /** Of the layer, those that one token uses. */
+  /** Of the layer, those that one token uses; at most, if some experts return their input. */
   readonly active: number;
 }
 
@@ -233,7 +234,7 @@ async function inspectGroup(
   };
   const storages = await inspectStorages(model, members);
   const declared = method === undefined ? configDTypes.get(configDType ?? "") : undefined;
-  const stored = hasWeights ? storedMemory(storages, config.numExperts) : declared ? memoryAs(declared) : null;
+  const stored = hasWeights ? storedMemory(storages, expertsWithWeights(config)) : declared ? memoryAs(declared) : null;
   const storage = hasWeights ? mergeStorages(storages) : null;
   const plain = [...configDTypes.values()].find((dtype) => dtype === stored?.dtype) ?? "bf16";
   const description = (await quantizedDescription(model, members[0] as Member, storage)) ?? describe(plain);
@@ -273,8 +274,8 @@ export function countParameters(config: MoeLayerConfig, path: string): Parameter
   const parameters = countWeights(description, config.sharedExpert?.intermediateSize);
   return {
     expert: expertSize(parameters.expert),
-    layer: totalWeights(parameters, config.numExperts),
-    active: totalWeights(parameters, config.topK),
+    layer: totalWeights(parameters, expertsWithWeights(config)),
+    active: totalWeights(parameters, Math.min(config.topK, expertsWithWeights(config))),
   };
 }
 

@@ -1,6 +1,7 @@
 import type { ExpertRange } from "../core/expert_range.js";
 import type { Shape } from "../core/shape.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
+import { checkedBank } from "../layer/description/identity_experts.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
 import { type ExtraRouterRole, extraRouters } from "../layer/weights/extra_routers.js";
 import type { LayerWeights } from "../layer/weights/layer_weights.js";
@@ -47,7 +48,7 @@ export interface LayerSource {
   readonly configPath: string;
   readonly config: MoeLayerConfig;
   readonly tensors: LayerTensors;
-  /** The experts to load; default all. Only the bank that begins with expert 0 has the shared ones. */
+  /** The experts to load; default all with weights. Only the bank that begins with expert 0 has the shared ones. */
   readonly bank?: ExpertRange | undefined;
   readonly locate: Locator;
   /** How the layer was stored if MoeLayer.save wrote it. */
@@ -67,7 +68,7 @@ export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
 
 /** Visits every weight of a layer, one after another. */
 export async function mapWeights<T>(
-  { config, tensors, bank = { first: 0, count: config.numExperts } }: Pick<LayerSource, "config" | "tensors" | "bank">,
+  { config, tensors, bank = checkedBank(undefined, config) }: Pick<LayerSource, "config" | "tensors" | "bank">,
   visit: (wanted: WantedWeight) => Promise<T>,
 ): Promise<LayerWeights<T, ExpertWeights<T, T>, readonly ExpertWeights<T, T>[]>> {
   const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;

@@ -3,6 +3,7 @@ import type { GroupStorage, LayerGroup, ModelInspection, WeightMemory } from "..
 import type { StoredRole } from "../checkpoint/storage.js";
 import { printable } from "../core/printable.js";
 import { shapeText } from "../core/shape.js";
+import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { formatBytes, formatCount, plural, significant } from "../terminal/format.js";
 import type { Output } from "../terminal/output.js";
 import { formatRanges } from "../terminal/ranges.js";
@@ -72,7 +73,7 @@ function batchTable({ batches, description }: LayerGroup): string {
     ],
     batches.map((batch) => [
       String(batch.tokens),
-      `${significant(batch.touchedExperts)} of ${description.numExperts}`,
+      `${significant(batch.touchedExperts)} of ${expertsWithWeights(description)}`,
       formatBytes(batch.bytes),
       formatBytes(batch.bytesPerToken),
       significant(batch.operationsPerToken / 1e6),
