@@ -55,6 +55,14 @@ const gemma4: Defaults = {
   layers: 30,
 };
 
+const longcat: Defaults = {
+  ...sizes(6144, 2048, 768, 12),
+  identityExperts: 256,
+  normalize: false,
+  scale: 6,
+  layers: 28,
+};
+
 const defaults: Readonly<Record<string, Defaults>> = {
   mixtral: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   minimax: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
@@ -131,6 +139,9 @@ const defaults: Readonly<Record<string, Defaults>> = {
     clamp: { alpha: 1.702, limit: 7, offset: 1 },
     layers: 60,
   },
+  longcat_flash: longcat,
+  longcat_flash_ngram: longcat,
+  longcat_next: longcat,
   aria_text: {
     ...sizes(4096, 4096, 8, 2),
     scoring: "softmax_selected",
@@ -287,6 +298,19 @@ test.each(["mixtral", "minimax", "olmoe", "qwen2_moe", "qwen3_moe", "gpt_oss", "
     expect(family.config(fieldsOf({ num_local_experts: 16 }), 0).numExperts).toBe(16);
   },
 );
+
+test("longcat_flash with a bias of the router, renormalised weights and without experts that return their input", () => {
+  const family = families.get("longcat_flash") as Family;
+  const fields = fieldsOf({ router_bias: true, norm_topk_prob: true, zero_expert_num: null, n_routed_experts: 8 });
+  expect(family.config(fields, 0)).toMatchObject({ numExperts: 8, normalize: true });
+  expect(family.config(fields, 0).identityExperts).toBeUndefined();
+  const [tensors] = family.tensors("model.layers.3", fields, 3);
+  expect(tensors).toMatchObject({
+    router: { name: "model.layers.3.mlp.router.classifier.weight" },
+    routerBias: { name: "model.layers.3.mlp.router.classifier.bias" },
+    selectionBias: { name: "model.layers.3.mlp.router.e_score_correction_bias" },
+  });
+});
 
 test.each(["deepseek_v4", "glm5_next_text"])("%s without a limit has a plain SwiGLU", (modelType) => {
   const family = families.get(modelType) as Family;

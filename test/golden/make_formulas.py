@@ -170,21 +170,23 @@ def matrices(random, width, gated=True):
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, residual=None, own_input=None, gated=True, activate=swiglu, index=1, text=False):
+          shared_gate=None, residual=None, own_input=None, identity=0, gated=True, activate=swiglu, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
     `residual` is the prefix of a biased softmax over the routed and the shared experts; `own_input` names the scale of the
-    router's normalised input, which is not the experts', and the experts' scales.
+    router's normalised input, which is not the experts', and the experts' scales; after the experts come `identity` that
+    return their input.
     """
     activate = activate if gated else squared_relu
 
     def build(random):
         tensors = {}
-        weights = random.normal(0, 1.5 * H**-0.5, (E, H)).astype(np.float32)
+        scored = E + identity
+        weights = random.normal(0, 1.5 * H**-0.5, (scored, H)).astype(np.float32)
         tensors[f"{block}.{router}"] = weights
-        correction = np.zeros(E)
+        correction = np.zeros(scored)
         if bias is not None:
-            tensors[f"{block}.{bias}"] = random.normal(0, 0.2, E).astype(np.float32)
+            tensors[f"{block}.{bias}"] = random.normal(0, 0.2, scored).astype(np.float32)
             correction = tensors[f"{block}.{bias}"].astype(np.float64)
         experts = [matrices(random, I, gated) for _ in range(E)]
         tensors |= store(experts, block)
@@ -207,6 +209,8 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             return normalised * tensors[f"{block}.{own_input[0]}"].astype(np.float64) * H**-0.5
 
         def run(expert, x):
+            if expert is None:
+                return x
             wide = {role: matrix.astype(np.float64) for role, matrix in expert.items()}
             return activate(x @ wide["gate"].T if gated else None, x @ wide["up"].T) @ wide["down"].T
 
@@ -223,7 +227,8 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         ids, factors = routed
         if own_input:
             factors = factors * tensors[f"{block}.{own_input[1]}"].astype(np.float64)[ids]
-        output = np.stack([sum(factor * run(experts[expert], row) for expert, factor in zip(*each))
+        every = experts + [None] * identity
+        output = np.stack([sum(factor * run(every[expert], row) for expert, factor in zip(*each))
                            for row, *each in zip(rows, ids, factors)])
         if residual:
             weight, offset = (tensors[f"{block}.{residual}.{kind}"].astype(np.float64) for kind in ("weight", "bias"))
@@ -441,6 +446,13 @@ cases = {
                     store=stacked, text="gemma4"),
     "diffusion_gemma": gemma(gemma4 | {"model_type": "diffusion_gemma_text"}, "model.decoder.layers.0", index=0,
                              text="diffusion_gemma"),
+    # LongcatFlashMoE
+    "longcat_flash": layer(
+        {"model_type": "longcat_flash", "hidden_size": H, "num_layers": 2, "num_hidden_layers": 4, "ffn_hidden_size": 30,
+         "expert_ffn_hidden_size": I, "moe_topk": K, "n_routed_experts": E, "zero_expert_num": 4, "zero_expert_type": "identity",
+         "routed_scaling_factor": 6.0, "norm_topk_prob": False, "router_bias": False},
+        "model.layers.1.mlp", by_scores(softmax, normalize=False, scale=6), router="router.classifier.weight",
+        bias="router.e_score_correction_bias", identity=4),
     # GraniteMoeSWAMoE, as Transformers 5 names and stacks its tensors
     "granitemoe_swa": layer(granite | {"model_type": "granitemoe_swa", "shared_intermediate_size": 0},
                             "model.layers.1.block_sparse_moe", over_chosen, router="router.weight", store=stacked),

@@ -41,6 +41,7 @@ import { klear } from "./klear.js";
 import { laguna } from "./laguna.js";
 import { lfm2Moe } from "./lfm2_moe.js";
 import { llama4Text } from "./llama4.js";
+import { longcatFlash, longcatFlashNgram, longcatNext } from "./longcat_flash.js";
 import { minimax, minimaxM1, minimaxText01 } from "./minimax.js";
 import { minimaxM2 } from "./minimax_m2.js";
 import { minimaxM3 } from "./minimax_m3.js";
@@ -123,6 +124,9 @@ const known = new Map<string, Family>(
     minimaxM1,
     minimaxM2,
     minimaxM3,
+    longcatFlash,
+    longcatFlashNgram,
+    longcatNext,
     ariaText,
     cohere2Moe,
     switchTransformers,
