@@ -208,6 +208,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
   nemotron_h: { ...sizes(4096, 7688, 8, 2), ...sigmoid(1, 7688), activation: "relu2", layers: 3 },
   phimoe: { ...sizes(4096, 6400, 16, 2), scoring: "sparsemixer", jitter: 0.01, layers: 32 },
   dbrx: { ...sizes(2048, 3584, 4, 1), normalize: { by: "lp", power: 1 }, layers: 24 },
+  jetmoe: { ...sizes(2048, 5632, 8, 2), scoring: "softmax_selected", layers: 12 },
   jamba: { ...sizes(4096, 14336, 16, 2), layers: 32 },
   granitemoe: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
   granitemoeshared: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
@@ -259,6 +260,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
 /** Families that name the activation differently, or have only one. */
 const otherActivations: readonly string[] = [
   "gpt_oss",
+  "jetmoe",
   "openai_privacy_filter",
   "dbrx",
   "switch_transformers",

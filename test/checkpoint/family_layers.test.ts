@@ -337,7 +337,6 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
   test.each([
     ["ernie4_5_vl_moe", "ernie4_5_vl_moe_text"],
     ["doge", undefined],
-    ["jetmoe", undefined],
     ["inkling_mm_model", "inkling_text"],
     ["deepseek_v41", "deepseek_v41_text"],
     ["hy_v4", undefined],

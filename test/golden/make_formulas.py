@@ -170,12 +170,12 @@ def matrices(random, width, gated=True):
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, residual=None, own_input=None, identity=0, gated=True, activate=swiglu, index=1, text=False):
+          shared_gate=None, residual=None, own_input=None, identity=0, sum_bias=None, gated=True, activate=swiglu, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
     `residual` is the prefix of a biased softmax over the routed and the shared experts; `own_input` names the scale of the
     router's normalised input, which is not the experts', and the experts' scales; after the experts come `identity` that
-    return their input.
+    return their input; `sum_bias` names a bias of the sum of the experts.
     """
     activate = activate if gated else squared_relu
 
@@ -202,6 +202,9 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         if own_input:
             for name, count in zip(own_input, (H, E)):
                 tensors[f"{block}.{name}"] = random.normal(1, 0.3, count).astype(np.float32)
+
+        if sum_bias:
+            tensors[f"{block}.{sum_bias}"] = random.normal(0, 1, H).astype(np.float32)
 
         def read(x):
             """Gemma4TextRouter up to its projection."""
@@ -230,6 +233,8 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         every = experts + [None] * identity
         output = np.stack([sum(factor * run(every[expert], row) for expert, factor in zip(*each))
                            for row, *each in zip(rows, ids, factors)])
+        if sum_bias:
+            output += tensors[f"{block}.{sum_bias}"].astype(np.float64)
         if residual:
             weight, offset = (tensors[f"{block}.{residual}.{kind}"].astype(np.float64) for kind in ("weight", "bias"))
             share = softmax(rows @ weight.T + offset)
@@ -446,6 +451,11 @@ cases = {
                     store=stacked, text="gemma4"),
     "diffusion_gemma": gemma(gemma4 | {"model_type": "diffusion_gemma_text"}, "model.decoder.layers.0", index=0,
                              text="diffusion_gemma"),
+    # JetMoeMoE
+    "jetmoe": layer(
+        {"model_type": "jetmoe", "hidden_size": H, "num_hidden_layers": 2, "num_local_experts": E, "num_experts_per_tok": K,
+         "intermediate_size": I, "activation_function": "silu"},
+        "model.layers.1.mlp", over_chosen, router="router.layer.weight", store=granite_stacks, sum_bias="bias"),
     # LongcatFlashMoE
     "longcat_flash": layer(
         {"model_type": "longcat_flash", "hidden_size": H, "num_layers": 2, "num_hidden_layers": 4, "ffn_hidden_size": 30,

@@ -36,6 +36,7 @@ import { hunyuan } from "./hunyuan.js";
 import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
 import { hyV3 } from "./hy_v3.js";
 import { jamba } from "./jamba.js";
+import { jetMoe } from "./jetmoe.js";
 import { kimiLinear } from "./kimi_linear.js";
 import { klear } from "./klear.js";
 import { laguna } from "./laguna.js";
@@ -112,6 +113,7 @@ const known = new Map<string, Family>(
     phimoe,
     dbrx,
     jamba,
+    jetMoe,
     graniteMoe,
     graniteMoeShared,
     graniteMoeSwa,

@@ -7,5 +7,4 @@ export const unsupported: ReadonlyMap<unknown, string> = new Map([
   ["hy_v4", "a limit clamps its routed experts, but not the shared one"],
   ["inkling_text", "its router weighs the shared experts, too"],
   ["doge", "its experts are pairs of keys"],
-  ["jetmoe", "it adds a bias to the sum of the experts"],
 ]);
