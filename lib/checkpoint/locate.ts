@@ -8,11 +8,17 @@ import type { LayerWeights } from "../layer/weights/layer_weights.js";
 import type { WeightLayout } from "../layer/weights/weight_layout.js";
 import type { SavedStorage } from "./layer_file/saved_layer.js";
 import type { LocatedWeight } from "./located_weight.js";
+import { scaledWeight } from "./scaled_weight.js";
 
 /** The tensor that holds a weight, and its layout. If each expert has its own tensor, `{e}` stands for its number. */
 export interface NamedWeight extends WeightLayout {
   /** The tensor's name in the files. */
   name: string;
+  /**
+   * A power of two that the weight is multiplied by when it is loaded, such as 0.5 where a model averages what this
+   * package adds. Default 1.
+   */
+  factor?: number | undefined;
 }
 
 /** The name of an expert's tensor. */
@@ -63,7 +69,11 @@ export type LocatedLayer = LayerWeights<
 
 /** Looks up all weights of a layer. @throws BAD_CHECKPOINT as a {@link Locator} does. */
 export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
-  return mapWeights(source, source.locate);
+  return mapWeights(source, async (wanted) => {
+    const { factor = 1, ...weight } = wanted.weight;
+    const located = await source.locate({ ...wanted, weight });
+    return factor === 1 ? located : scaledWeight(located, factor);
+  });
 }
 
 /** Visits every weight of a layer, one after another. */

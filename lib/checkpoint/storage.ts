@@ -73,7 +73,7 @@ export async function inspectStorage(
   const problems = new Map<string, string>();
 
   const note = (role: string, weight: NamedWeight, stored: Shape, format?: string, bits: number | null = null) => {
-    const { name, ...layout } = weight;
+    const { name, factor: _, ...layout } = weight;
     const shape = layout.stacked === undefined ? stored : stackedShape(stored, layout.stacked, numExperts);
     const known = roles.get(role) ?? { role, name, shape, layout, formats: [], bits };
     const formats = format === undefined || known.formats.includes(format) ? known.formats : [...known.formats, format];

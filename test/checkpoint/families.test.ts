@@ -148,7 +148,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 8192 },
     layers: 32,
   },
-  cohere2_moe: { ...sizes(8192, 22528, 8, 2), scoring: "softmax_selected", layers: 40 },
+  cohere2_moe: { ...sizes(8192, 22528, 8, 2), scoring: "softmax_selected", scale: 1, layers: 40 },
   Klear: {
     ...sizes(64, 32, 16, 4),
     scoring: "sigmoid",

@@ -315,10 +315,10 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     ["a softmax", "afmoe", { score_func: "softmax" }, /score_func: expected "sigmoid", got "softmax"/],
     ["a softmax", "hy_v3", { moe_router_use_sigmoid: false }, /moe_router_use_sigmoid: expected true, got false/],
     [
-      "an average with the shared experts",
+      "another combination with the shared experts",
       "cohere2_moe",
-      { shared_expert_combination_strategy: undefined },
-      /shared_expert_combination_strategy: expected one of "sum", got "average"/,
+      { shared_expert_combination_strategy: "largest" },
+      /shared_expert_combination_strategy: expected one of "average", "sum", got "largest"/,
     ],
     [
       "other experts",

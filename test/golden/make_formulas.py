@@ -170,12 +170,13 @@ def matrices(random, width, gated=True):
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, residual=None, own_input=None, identity=0, sum_bias=None, gated=True, activate=swiglu, index=1, text=False):
+          shared_gate=None, residual=None, own_input=None, identity=0, sum_bias=None, average=False, gated=True, activate=swiglu, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
     `residual` is the prefix of a biased softmax over the routed and the shared experts; `own_input` names the scale of the
     router's normalised input, which is not the experts', and the experts' scales; after the experts come `identity` that
-    return their input; `sum_bias` names a bias of the sum of the experts.
+    return their input; `sum_bias` names a bias of the sum of the experts;
+    `average` halves that sum, and the weights with it.
     """
     activate = activate if gated else squared_relu
 
@@ -242,6 +243,8 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         elif common:
             added = run(common, rows)
             output += sigmoid(rows @ tensors[f"{block}.{shared_gate}"].astype(np.float64).T) * added if shared_gate else added
+        if average:
+            output, factors = output / 2, factors / 2
         whole = {**({"model_type": text} if isinstance(text, str) else text), "text_config": config} if text else config
         results = {"x": x[None], "ids": ids.astype(np.int32), "weights": factors, "output": output[None]}
         if own_input:
@@ -439,6 +442,11 @@ cases = {
                   "num_shared_experts": 2, "shared_expert_combination_strategy": "sum", "expert_selection_fn": "sigmoid",
                   "norm_topk_prob": True},
         "model.layers.1.mlp", sigmoid_by_logit, shared=modules("model.layers.1.mlp.shared_experts"), shared_width=2 * I),
+    "cohere2_moe_average": layer(
+        common | {"model_type": "cohere2_moe", "num_experts": E, "intermediate_size": I, "num_shared_experts": 2,
+                  "shared_expert_combination_strategy": "average", "expert_selection_fn": "sigmoid", "norm_topk_prob": True},
+        "model.layers.1.mlp", sigmoid_by_logit, shared=modules("model.layers.1.mlp.shared_experts"), shared_width=2 * I,
+        average=True),
     "cohere2_moe_softmax": layer(
         common | {"model_type": "cohere2_moe", "num_experts": E, "intermediate_size": I, "expert_selection_fn": "softmax"},
         "model.layers.1.mlp", over_chosen, store=stacked),
