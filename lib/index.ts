@@ -15,6 +15,7 @@ export type {
   LayerGroup,
   ModelInspection,
   ParameterCounts,
+  RefusedLayers,
   WeightMemory,
 } from "./checkpoint/inspect_model.js";
 export type { LayerMemory } from "./checkpoint/layer_memory.js";

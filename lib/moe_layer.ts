@@ -325,8 +325,8 @@ export class MoeLayer implements Disposable {
   /**
    * A {@link CapturedForward} of one sequence of `tokens` tokens, which has its own x and y and does the work of
    * launching once for all replays. Enqueued. The weights live until both layer and capture are disposed of. A layer
-   * with `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput` or `perExpertScale` must not be disposed
-   * of before the last replay.
+   * with `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput`, `perExpertScale` or `identityExperts`
+   * must not be disposed of before the last replay.
    * @param options.dtype dtype of x and y; default that of the experts' weights.
    * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with offload
    * and fewer slots than it, or the layers of its budget, have experts. While the capture lives, only layers for whose

@@ -1,8 +1,9 @@
 import { dtypes, type FloatDType } from "../core/dtype.js";
-import { isMoeError } from "../core/errors.js";
+import { isMoeError, type MoeError } from "../core/errors.js";
 import { groupBy } from "../core/group_by.js";
 import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
+import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { countWeights, type ExpectedWork, expectedWork, expertSize, totalWeights } from "../layer/work.js";
 import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
 import { layerSource } from "./load.js";
@@ -32,6 +33,16 @@ export interface ModelInspection {
   readonly whyNoWeights: string;
   /** The layers, grouped by equal configuration. */
   readonly groups: readonly LayerGroup[];
+  /** Layers with experts that cannot be loaded, because their formula is not supported. */
+  readonly refused: readonly RefusedLayers[];
+}
+
+/** Layers that loading refuses. */
+export interface RefusedLayers {
+  /** The numbers of the layers, ascending. */
+  readonly layers: readonly number[];
+  /** What loading the first of them says; the others differ from it by nothing but their numbers. */
+  readonly reason: string;
 }
 
 /** Known details of a layer that a description does not contain. */
@@ -78,7 +89,7 @@ export interface ParameterCounts {
   readonly expert: number;
   /** Of the whole layer: all experts, the shared one, router and gates. */
   readonly layer: number;
-  /** Of the layer, those that one token uses. */
+  /** Of the layer, those that one token uses; at most, if some experts return their input. */
   readonly active: number;
 }
 
@@ -118,7 +129,8 @@ export const defaultTokens: readonly number[] = [1, 8, 64, 512, 4096];
 
 /**
  * Inspects a model by its configuration and the headers of its files.
- * @throws BAD_CHECKPOINT, also for a model without MoE layers; INVALID_ARGUMENT for a layer without experts.
+ * @throws BAD_CHECKPOINT, also for a model without MoE layers, or if no layer has a formula that is supported;
+ * INVALID_ARGUMENT for a layer without experts.
  */
 export async function inspectModel(
   model: OpenedModel,
@@ -131,9 +143,9 @@ export async function inspectModel(
   }
   const layers = layer === undefined ? layersWithExperts : [formula.checkLayer(layer)];
   const groups: LayerGroup[] = [];
-  const members = equalLayers(model, layers);
-  checkExpertCount(model, members.flat());
-  for (const equal of members) {
+  const { members, refused } = readLayers(model, layers);
+  checkExpertCount(model, members);
+  for (const equal of groupBy(members, ({ config, details }) => JSON.stringify([config, details]))) {
     groups.push(await inspectGroup(model, equal, tokens));
   }
   const quantization = groups.every(hasFloats) ? null : (formula.method ?? quantizedBy(groups));
@@ -147,6 +159,7 @@ export async function inspectModel(
     hasWeights: files.whyNoWeights === "",
     whyNoWeights: files.whyNoWeights,
     groups,
+    refused,
   };
 }
 
@@ -194,14 +207,33 @@ function checkExpertCount({ formula: { path } }: OpenedModel, members: readonly 
   }
 }
 
-/** The layers, grouped by equal configuration. */
-function equalLayers({ formula }: OpenedModel, layers: readonly number[]): readonly (readonly Member[])[] {
-  const members = layers.map((layer): Member => {
-    const config = formula.config(layer);
-    const tensors = formula.tensors(layer);
-    return { layer, config, tensors, details: layerDetails(config, tensors) };
-  });
-  return groupBy(members, ({ config, details }) => JSON.stringify([config, details]));
+/** The formulas of the layers, and the layers whose formula is refused. @throws the first one's error if all are. */
+function readLayers(
+  { formula }: OpenedModel,
+  layers: readonly number[],
+): { readonly members: readonly Member[]; readonly refused: readonly RefusedLayers[] } {
+  const members: Member[] = [];
+  const errors: { readonly layer: number; readonly error: MoeError }[] = [];
+  for (const layer of layers) {
+    try {
+      const config = formula.config(layer);
+      // Too many experts are told of all layers together.
+      if (config.numExperts <= maximumExperts) checkedAt(formula.path, () => describeLayer(config, "bf16"));
+      const tensors = formula.tensors(layer);
+      members.push({ layer, config, tensors, details: layerDetails(config, tensors) });
+    } catch (error) {
+      if (!isMoeError(error, "BAD_CHECKPOINT")) throw error;
+      errors.push({ layer, error });
+    }
+  }
+  const [first] = errors;
+  if (members.length === 0 && first !== undefined) throw first.error;
+  const alike = groupBy(errors, ({ layer, error }) => error.message.replaceAll(`layer ${layer}`, "layer"));
+  const refused = alike.map((group) => ({
+    layers: group.map(({ layer }) => layer),
+    reason: (group[0] as (typeof errors)[number]).error.message,
+  }));
+  return { members, refused };
 }
 
 /** What the tensors of a layer tell of it. */
@@ -233,7 +265,7 @@ async function inspectGroup(
   };
   const storages = await inspectStorages(model, members);
   const declared = method === undefined ? configDTypes.get(configDType ?? "") : undefined;
-  const stored = hasWeights ? storedMemory(storages, config.numExperts) : declared ? memoryAs(declared) : null;
+  const stored = hasWeights ? storedMemory(storages, expertsWithWeights(config)) : declared ? memoryAs(declared) : null;
   const storage = hasWeights ? mergeStorages(storages) : null;
   const plain = [...configDTypes.values()].find((dtype) => dtype === stored?.dtype) ?? "bf16";
   const description = (await quantizedDescription(model, members[0] as Member, storage)) ?? describe(plain);
@@ -273,8 +305,8 @@ export function countParameters(config: MoeLayerConfig, path: string): Parameter
   const parameters = countWeights(description, config.sharedExpert?.intermediateSize);
   return {
     expert: expertSize(parameters.expert),
-    layer: totalWeights(parameters, config.numExperts),
-    active: totalWeights(parameters, config.topK),
+    layer: totalWeights(parameters, expertsWithWeights(config)),
+    active: totalWeights(parameters, Math.min(config.topK, expertsWithWeights(config))),
   };
 }
 

@@ -1,10 +1,11 @@
 import { abortSignal } from "../core/cancellation.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { cannotCombine, MoeError, requires, unexpected } from "../core/errors.js";
-import { bankOption, checkBank, type ExpertRange } from "../core/expert_range.js";
+import { bankOption, type ExpertRange } from "../core/expert_range.js";
 import { type FilePath, filePath } from "../core/file_path.js";
 import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
 import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
+import { checkedBank } from "../layer/description/identity_experts.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
 import { offloadOption, offloadRule } from "../layer/offload.js";
@@ -133,7 +134,7 @@ export function layerSource(
 ): LayerSource & { readonly bank: ExpertRange } {
   const config = formula.config(layer);
   const { saved } = formula;
-  const bank = checkBank(experts ?? saved?.bank, config.numExperts);
+  const bank = checkedBank(experts ?? saved?.bank, config);
   if (saved) checkHeld(bank, saved.bank);
   const tensors = formula.tensors(layer);
   return { configPath: formula.path, config, bank, tensors, locate: files.layer(config, tensors).locate, saved };

@@ -1,17 +1,24 @@
 import type { ExpertRange } from "../core/expert_range.js";
 import type { Shape } from "../core/shape.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
+import { checkedBank } from "../layer/description/identity_experts.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
 import { type ExtraRouterRole, extraRouters } from "../layer/weights/extra_routers.js";
 import type { LayerWeights } from "../layer/weights/layer_weights.js";
 import type { WeightLayout } from "../layer/weights/weight_layout.js";
 import type { SavedStorage } from "./layer_file/saved_layer.js";
 import type { LocatedWeight } from "./located_weight.js";
+import { scaledWeight } from "./scaled_weight.js";
 
 /** The tensor that holds a weight, and its layout. If each expert has its own tensor, `{e}` stands for its number. */
 export interface NamedWeight extends WeightLayout {
   /** The tensor's name in the files. */
   name: string;
+  /**
+   * A power of two that the weight is multiplied by when it is loaded, such as 0.5 where a model averages what this
+   * package adds. Default 1.
+   */
+  factor?: number | undefined;
 }
 
 /** The name of an expert's tensor. */
@@ -47,7 +54,7 @@ export interface LayerSource {
   readonly configPath: string;
   readonly config: MoeLayerConfig;
   readonly tensors: LayerTensors;
-  /** The experts to load; default all. Only the bank that begins with expert 0 has the shared ones. */
+  /** The experts to load; default all with weights. Only the bank that begins with expert 0 has the shared ones. */
   readonly bank?: ExpertRange | undefined;
   readonly locate: Locator;
   /** How the layer was stored if MoeLayer.save wrote it. */
@@ -62,12 +69,16 @@ export type LocatedLayer = LayerWeights<
 
 /** Looks up all weights of a layer. @throws BAD_CHECKPOINT as a {@link Locator} does. */
 export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
-  return mapWeights(source, source.locate);
+  return mapWeights(source, async (wanted) => {
+    const { factor = 1, ...weight } = wanted.weight;
+    const located = await source.locate({ ...wanted, weight });
+    return factor === 1 ? located : scaledWeight(located, factor);
+  });
 }
 
 /** Visits every weight of a layer, one after another. */
 export async function mapWeights<T>(
-  { config, tensors, bank = { first: 0, count: config.numExperts } }: Pick<LayerSource, "config" | "tensors" | "bank">,
+  { config, tensors, bank = checkedBank(undefined, config) }: Pick<LayerSource, "config" | "tensors" | "bank">,
   visit: (wanted: WantedWeight) => Promise<T>,
 ): Promise<LayerWeights<T, ExpertWeights<T, T>, readonly ExpertWeights<T, T>[]>> {
   const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;

@@ -17,6 +17,7 @@ import { refuseTransforms } from "./schemes/transforms.js";
 export interface TensorSource {
   /** The file that the sizes were read from, for errors. */
   readonly configPath: string;
+  /** How many experts have weights. */
   readonly numExperts: number;
   readonly quantization: Quantization;
   has(name: string): boolean;

@@ -1,5 +1,6 @@
 import { isMoeError } from "../core/errors.js";
 import { type Shape, shapeSize } from "../core/shape.js";
+import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
 import { type LayerSource, mapWeights, type NamedWeight, nameOf } from "./locate.js";
 import { type TensorSource, tensorLocator } from "./locate_tensors.js";
@@ -65,14 +66,14 @@ export async function inspectStorage(
   { locate, has, find }: LayerFiles,
   layer: Pick<LayerSource, "config" | "tensors" | "bank">,
 ): Promise<LayerStorage> {
-  const { numExperts } = layer.config;
+  const numExperts = expertsWithWeights(layer.config);
   const roles = new Map<string, StoredRole>();
   const found = new Map<string, { bytes: number; readonly ofExperts: boolean }>();
   const missing = new Set<string>();
   const problems = new Map<string, string>();
 
   const note = (role: string, weight: NamedWeight, stored: Shape, format?: string, bits: number | null = null) => {
-    const { name, ...layout } = weight;
+    const { name, factor: _, ...layout } = weight;
     const shape = layout.stacked === undefined ? stored : stackedShape(stored, layout.stacked, numExperts);
     const known = roles.get(role) ?? { role, name, shape, layout, formats: [], bits };
     const formats = format === undefined || known.formats.includes(format) ? known.formats : [...known.formats, format];

@@ -19,9 +19,15 @@ export type TensorName = string | NamedWeight;
  */
 export type LayerTensorNames = LayerWeights<TensorName>;
 
+const powerOfTwo: Reader<number> = (value, name) => {
+  if (typeof value === "number" && value > 0 && Number.isInteger(Math.log2(value))) return value;
+  throw invalidArgument(name, "a power of two, such as 0.5", value);
+};
+
 const named = object(
   {
     name: text,
+    factor: optional(powerOfTwo),
     orient: optional(choice(orients)),
     part: optional(choice(parts)),
     stacked: optional(choice(stackings)),

@@ -44,7 +44,7 @@ export interface WeightOptions {
   /**
    * Hold only these experts, and read only their bytes. `forward` then returns their share of the output, weighted by
    * the whole layer's routing, so the outputs of a layer's banks add up to the layer's output. The shared expert
-   * belongs to the bank with `first: 0`. Default: all experts.
+   * belongs to the bank with `first: 0`, and so do `identityExperts`. Default: all experts.
    */
   bank?: ExpertRange | undefined;
   /**

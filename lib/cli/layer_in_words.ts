@@ -3,14 +3,16 @@ import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { Hierarchy } from "../layer/description/hierarchy.js";
+import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { matrixRoles, presentRoles } from "../layer/description/storage.js";
 import type { CapacityAmount, CapacityRule } from "../operators/routing/capacity.js";
 import { plural } from "../terminal/format.js";
 
 /** A layer's sizes and formula in words: lines for the experts, the shared expert if there is one, and the routing. */
 export function layerInWords(description: MoeLayerDescription, details: LayerDetails = {}): string {
-  const { hiddenSize, intermediateSize, numExperts, topK, sharedExperts, expertChoice, tokenFormat } = description;
-  const experts = `${plural(numExperts, "expert")} of ${expertInWords(description, details)}`;
+  const { hiddenSize, intermediateSize, topK, identityExperts, sharedExperts, expertChoice, tokenFormat } = description;
+  const identity = identityExperts > 0 ? ` and ${identityExperts} that return their input` : "";
+  const experts = `${plural(expertsWithWeights(description), "expert")} of ${expertInWords(description, details)}${identity}`;
   const lines = [
     `H ${hiddenSize}, I ${intermediateSize}, ${experts}${expertChoice ? "" : `, ${topK} per token`}`,
     ...(tokenFormat === "none" ? [] : [`tokens: rounded to ${tokenFormat} where weights are quantised`]),

@@ -7,6 +7,7 @@ import type { StageTimes } from "../core/stages.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
+import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { isUniform } from "../layer/description/storage.js";
 import { countedRows, type LayerWork, layerWork } from "../layer/work.js";
 import type { MoeLayer } from "../moe_layer.js";
@@ -96,7 +97,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     cache: layer.cacheStatus ?? null,
     ...fastest,
     tokensPerExpert: counts,
-    work: layerWork(description, countedRows(count, counts), tokenDType),
+    work: layerWork(description, countedRows(count, counts.slice(0, expertsWithWeights(description))), tokenDType),
     history: options.history ? await recordRouting(layer, uploaded.read) : null,
     checks: workload.expectation && !quantizes ? await checkLayer(layer, uploaded, workload.expectation) : [],
     quantization: quantizes || workload.original ? await quantizationEffect(workload, layer, uploaded) : null,

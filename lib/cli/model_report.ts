@@ -3,6 +3,7 @@ import type { GroupStorage, LayerGroup, ModelInspection, WeightMemory } from "..
 import type { StoredRole } from "../checkpoint/storage.js";
 import { printable } from "../core/printable.js";
 import { shapeText } from "../core/shape.js";
+import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { formatBytes, formatCount, plural, significant } from "../terminal/format.js";
 import type { Output } from "../terminal/output.js";
 import { formatRanges } from "../terminal/ranges.js";
@@ -15,7 +16,7 @@ const shown = 8;
 
 /** Prints a model's MoE layers. */
 export function printModelInspection(model: ModelInspection, { stdout }: Io): void {
-  const { path, family, layerCount, layersWithExperts, quantization, tokens, whyNoWeights, groups } = model;
+  const { path, family, layerCount, layersWithExperts, quantization, tokens, whyNoWeights, groups, refused } = model;
   stdout.write(`${printable(path)}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
   if (quantization !== null) stdout.write(`weights are quantised by ${printable(quantization)}\n`);
   if (tokens !== null) stdout.write(`tokens of its experts, with tokenFormat "checkpoint": ${printable(tokens)}\n`);
@@ -23,6 +24,18 @@ export function printModelInspection(model: ModelInspection, { stdout }: Io): vo
     stdout.write(`no weights found: everything below is from config.json (${printable(whyNoWeights)})\n`);
   }
   for (const group of groups) printGroup(group, stdout);
+  for (const { layers, reason } of refused) {
+    stdout.write(`\n${heading(layers, stdout)}\n${mark(false, stdout)} cannot be loaded:\n  ${printable(reason)}\n`);
+  }
+}
+
+function heading(layers: readonly number[], stdout: Output): string {
+  const text = layers.length === 1 ? `Layer ${layers[0]}` : `Layers ${formatRanges(layers)}`;
+  return styleText("bold", text, { stream: stdout });
+}
+
+function mark(passed: boolean, stdout: Output): string {
+  return passed ? styleText("green", "✔", { stream: stdout }) : styleText("red", "✘", { stream: stdout });
 }
 
 function layersInWords(withExperts: readonly number[], count: number): string {
@@ -32,8 +45,7 @@ function layersInWords(withExperts: readonly number[], count: number): string {
 
 function printGroup(group: LayerGroup, stdout: Output): void {
   const { layers, description, details, storage } = group;
-  const heading = layers.length === 1 ? `Layer ${layers[0]}` : `Layers ${formatRanges(layers)}`;
-  stdout.write(`\n${styleText("bold", heading, { stream: stdout })}\n${layerInWords(description, details)}\n`);
+  stdout.write(`\n${heading(layers, stdout)}\n${layerInWords(description, details)}\n`);
   stdout.write(`${memoryTable(group)}\n`);
   stdout.write(`${batchTable(group)}\n`);
   if (storage !== null) printStorage(storage, stdout);
@@ -72,7 +84,7 @@ function batchTable({ batches, description }: LayerGroup): string {
     ],
     batches.map((batch) => [
       String(batch.tokens),
-      `${significant(batch.touchedExperts)} of ${description.numExperts}`,
+      `${significant(batch.touchedExperts)} of ${expertsWithWeights(description)}`,
       formatBytes(batch.bytes),
       formatBytes(batch.bytesPerToken),
       significant(batch.operationsPerToken / 1e6),
@@ -105,15 +117,13 @@ function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, s
     ),
   );
   stdout.write("\n");
-  const mark = (passed: boolean) =>
-    passed ? styleText("green", "✔", { stream: stdout }) : styleText("red", "✘", { stream: stdout });
   const there = tensorCount - missing.length;
-  stdout.write(`${mark(missing.length === 0)} ${there} of ${plural(tensorCount, "tensor")} found\n`);
+  stdout.write(`${mark(missing.length === 0, stdout)} ${there} of ${plural(tensorCount, "tensor")} found\n`);
   printSome(
     missing.map((name) => `missing: ${name}`),
     stdout,
   );
-  if (problems.length > 0) stdout.write(`${mark(false)} cannot be loaded:\n`);
+  if (problems.length > 0) stdout.write(`${mark(false, stdout)} cannot be loaded:\n`);
   printSome(problems, stdout);
 }
 

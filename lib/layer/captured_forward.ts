@@ -7,6 +7,7 @@ import type { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { type Norm, type NormOption, normalised } from "./block.js";
+import type { IdentityExperts } from "./identity_experts.js";
 import type { LayerParts } from "./layer_parts.js";
 import type { Router } from "./router/router.js";
 import { checkTokens, type Tokens } from "./router/tokens.js";
@@ -27,8 +28,8 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  *
  * On `cuda` a replay launches one CUDA graph instead of the forward's individual kernels; on `simt` it repeats the
  * recorded launches. `cpu` and `reference` record nothing: a replay is a `forward` from `x` to `y`. If the layer has
- * `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput` or `perExpertScale`, every replay enqueues the
- * routing first.
+ * `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput`, `perExpertScale` or `identityExperts`, every
+ * replay enqueues the routing first.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
   readonly #x: Tensor<D>;
@@ -36,11 +37,12 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   #handle: CapturedHandle | undefined;
   readonly #routerInput: Tensor<D> | undefined;
   readonly #router: CapturedRouter | undefined;
+  readonly #identity: CapturedIdentity | undefined;
   readonly #norm: { readonly norm: Norm; readonly out: Tensor<D> } | undefined;
 
   /** @internal Use MoeLayer.capture. */
   constructor(
-    { onDevice, router }: LayerParts,
+    { onDevice, router, bank }: LayerParts,
     { x, y, norm, residual }: { x: Tensor<D>; y: Tensor<D>; norm: Norm | undefined; residual: boolean },
   ) {
     this.#x = x;
@@ -54,9 +56,10 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     const read = this.#routerInput ?? input;
     if (!router.fused) this.#router = new CapturedRouter(router, read, checkTokens(onDevice, read));
     const { routing, maxChoices = -1 } = this.#router ?? {};
+    if (bank.identity && routing) this.#identity = new CapturedIdentity(bank.identity, input, routing, residual && x);
     const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
     try {
-      const added = residual ? x.handle : undefined;
+      const added = this.#identity?.outputs.handle ?? (residual ? x.handle : undefined);
       this.#handle = onDevice.handle.capture(
         input.handle,
         y.handle,
@@ -97,6 +100,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     void this.x.device.backend;
     if (this.#norm) normalised(this.#x, this.#norm.norm, this.#norm.out);
     this.#router?.route();
+    this.#identity?.add();
     this.#handle.replay();
   }
 
@@ -105,6 +109,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#handle?.free();
     this.#handle = undefined;
     this.#router?.dispose();
+    this.#identity?.dispose();
     this.#norm?.out.dispose();
     this.#norm?.norm.weight.dispose();
     this.#routerInput?.dispose();
@@ -149,5 +154,32 @@ class CapturedRouter {
     this.#x.free();
     this.routing.ids.dispose();
     this.routing.weights.dispose();
+  }
+}
+
+/** Enqueues what identity experts add to the outputs of fixed memory, with the residual if there is one. */
+class CapturedIdentity {
+  readonly outputs: Tensor<"f32">;
+  readonly #experts: IdentityExperts;
+  readonly #x: TensorHandle;
+  readonly #routing: Routing;
+  readonly #residual: TensorHandle | undefined;
+
+  constructor(experts: IdentityExperts, x: Tensor<FloatDType>, routing: Routing, residual: Tensor<FloatDType> | false) {
+    this.outputs = experts.emptyOutputs(x.shape[0] as number);
+    this.#experts = experts;
+    this.#x = x.handle.view(x.shape, 0);
+    this.#routing = routing;
+    if (residual) this.#residual = residual.handle.view(residual.shape, 0);
+  }
+
+  add(): void {
+    this.#experts.outputs(this.#x, this.#routing, this.#residual, this.outputs);
+  }
+
+  dispose(): void {
+    this.outputs.dispose();
+    this.#x.free();
+    this.#residual?.free();
   }
 }

@@ -1,6 +1,6 @@
 import { type Device, openedDevice } from "../core/device.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
-import { bankOption, checkBank, type ExpertRange } from "../core/expert_range.js";
+import { bankOption, type ExpertRange } from "../core/expert_range.js";
 import { choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";
 import { type TokenFormat, tokenFormats } from "../core/token_format.js";
@@ -8,6 +8,7 @@ import type { WeightFormatName } from "../core/weight_format.js";
 import { isQuantized } from "../operators/experts/quantized_weight.js";
 import { type QuantizeOptions, quantizeOptions } from "../operators/formats/quantize.js";
 import { configFields, describeConfig, type MoeLayerConfig } from "./description/config.js";
+import { checkedBank } from "./description/identity_experts.js";
 import { type WeightDTypes, weightDTypes, weightStorage } from "./description/storage.js";
 import { withTokenFormat } from "./description/token_format.js";
 import { LayerParts } from "./layer_parts.js";
@@ -20,7 +21,7 @@ import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight
 
 /**
  * A layer's configuration and weights. `experts` is a list of E experts, or the same weights as stacked tensors, by
- * default with the expert as the first dimension ([E, I, H] and so on).
+ * default with the expert as the first dimension ([E, I, H] and so on). `identityExperts` are not among them.
  */
 export interface MoeLayerOptions
   extends MoeLayerConfig,
@@ -38,7 +39,7 @@ export interface MoeLayerOptions
   /**
    * Hold only these experts; `experts` then has only these. `forward` returns their share of the output, weighted by
    * the whole layer's routing, so the outputs of a layer's banks add up to the layer's output. The shared expert
-   * belongs to the bank with `first: 0`. Default: all experts.
+   * belongs to the bank with `first: 0`, and so do `identityExperts`. Default: all experts.
    */
   bank?: ExpertRange | undefined;
   /** Round tokens to 8 bits where they are multiplied by quantised weights; see {@link TokenFormat}. Default none. */
@@ -83,7 +84,7 @@ type GivenLayer = Omit<Read<typeof createOptions>, "device" | "experts"> & {
 export function createLayer(options: MoeLayerOptions): LayerParts {
   const { device, ...read } = createOptions(options, "options");
   const { router, hiddenSize, numExperts } = read;
-  const bank = checkBank(read.bank, numExperts);
+  const bank = checkedBank(read.bank, read);
   const given: GivenLayer = { ...read, experts: readExperts(read.experts, bank.count) };
   checkWeight("router", router, [numExperts, hiddenSize], device);
   const experts = (Array.isArray(given.experts) ? given.experts : [given.experts]) as readonly ExpertWeights[];

@@ -4,8 +4,10 @@ import type { TensorHandle } from "../core/tensor_handle.js";
 import { inputFields, isPlain, weightFormat } from "../core/weight_formats.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
+import { addsIdentity } from "./description/identity_experts.js";
 import { type ExpertSet, formatsOf, matrixRoles } from "./description/storage.js";
 import type { DeviceLayer } from "./device_layer.js";
+import { IdentityExperts } from "./identity_experts.js";
 import {
   checkExpert,
   disposeExpert,
@@ -21,15 +23,19 @@ import type { Weight } from "./weights/weight_layout.js";
 import type { WeightRecord } from "./weights/weight_record.js";
 
 /**
- * The experts that a layer holds: those of `description.bank`, plus the shared ones if the bank begins with expert 0.
+ * The experts that a layer holds: those of `description.bank`, plus the shared ones and those that return their input if
+ * the bank begins with expert 0.
  * Every setter checks its weights and enqueues a copy.
  */
 export class ExpertBank {
   readonly #layer: DeviceLayer;
   readonly #quantizing: Quantizing | undefined;
+  /** Undefined if the bank adds none. */
+  readonly identity: IdentityExperts | undefined;
 
   constructor(layer: DeviceLayer, quantizing?: Quantizing) {
     this.#layer = layer;
+    if (addsIdentity(layer.description)) this.identity = new IdentityExperts(layer);
     this.#quantizing = quantizing;
   }
 
@@ -90,20 +96,21 @@ export class ExpertBank {
    * Enqueues y = the bank's share of the output for x under a routing.
    * @param maxChoices upper bound on the choices that fall on experts of the bank; -1 if unknown.
    */
-  forward(
-    x: TensorHandle,
-    y: TensorHandle,
-    { ids, weights }: Routing,
-    maxChoices: number,
-    residual?: TensorHandle,
-  ): void {
+  forward(x: TensorHandle, y: TensorHandle, routing: Routing, maxChoices: number, residual?: TensorHandle): void {
     const { handle } = this.#layer;
-    handle.forward(x, y, ids.handle, weights.handle, maxChoices, undefined, undefined, residual);
+    const { ids, weights } = routing;
+    using identity = this.identity?.outputs(x, routing, residual);
+    const added = identity?.handle ?? residual;
+    handle.forward(x, y, ids.handle, weights.handle, maxChoices, undefined, undefined, added);
   }
 
   /** Replaces the weights of one expert, shared ones included: number bank.count is the first of these. */
   renewExpert(expert: number, weights: ExpertWeights): void {
     this.#setShares(expert, weights, this.#layer.description.intermediateSize);
+  }
+
+  free(): void {
+    this.identity?.free();
   }
 
   /** Stores an expert of `width` as one or more experts of intermediateSize, beginning with number `expert`. */

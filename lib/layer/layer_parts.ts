@@ -63,6 +63,7 @@ export class LayerParts implements Disposable {
   dispose(): void {
     this.onDevice.free();
     this.router.free();
+    this.bank.free();
     this.#backwardMatrices?.[Symbol.dispose]();
     this.#backwardMatrices = undefined;
   }

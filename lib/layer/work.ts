@@ -3,6 +3,7 @@ import { type DType, dtypes } from "../core/dtype.js";
 import type { StageTimes } from "../core/stages.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
+import { expertsWithWeights } from "./description/identity_experts.js";
 import { presentRoles } from "./description/storage.js";
 
 /** The least that a computation must do, however it is implemented. */
@@ -79,7 +80,7 @@ export function expertSize({ gateUp, down }: ExpertWeightCounts): number {
   return gateUp + down;
 }
 
-/** The rows of `tokens` tokens, from the counts of an actual routing. */
+/** The rows of `tokens` tokens, from the counts of an actual routing to the experts that have weights. */
 export function countedRows(tokens: number, tokensPerExpert: ArrayLike<number>): RoutedRows {
   const counts = Array.from(tokensPerExpert);
   return {
@@ -91,13 +92,18 @@ export function countedRows(tokens: number, tokensPerExpert: ArrayLike<number>):
 
 /**
  * Expected rows if each of `tokens` tokens chooses k of E experts, independently and all equally likely: no token
- * chooses a given expert with probability (1 - k/E)^T.
+ * chooses a given expert with probability (1 - k/E)^T. Experts that return their input have no rows.
  */
-export function expectedRows({ numExperts, topK }: LayerDescription, tokens: number): RoutedRows {
+export function expectedRows(
+  description: LayerDescription & { readonly identityExperts?: number },
+  tokens: number,
+): RoutedRows {
+  const { numExperts, topK } = description;
+  const experts = expertsWithWeights(description);
   return {
     tokens,
-    rows: tokens * topK,
-    touchedExperts: numExperts * (1 - (1 - topK / numExperts) ** tokens),
+    rows: (tokens * topK * experts) / numExperts,
+    touchedExperts: experts * (1 - (1 - topK / numExperts) ** tokens),
   };
 }
 
@@ -161,7 +167,7 @@ export interface ExpectedWork {
 }
 
 export function expectedWork(
-  description: LayerDescription,
+  description: LayerDescription & { readonly identityExperts?: number },
   tokens: number,
   dtype: DType,
   counts?: WeightCounts,

@@ -1,6 +1,7 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
+import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import type { Training } from "../layer/router/training.js";
 import { extraRouterRoles } from "../layer/weights/extra_routers.js";
 import type { MoeLayer } from "../moe_layer.js";
@@ -108,7 +109,7 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
     router: inputs.floats(router, [numExperts, hiddenSize], dtype),
     ...(biases && { routerBias: inputs.floats(routerBias, [numExperts], dtype) }),
     ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
-    experts: randomExpert(draw, config, intermediateSize, biases, [numExperts]),
+    experts: randomExpert(draw, config, intermediateSize, biases, [expertsWithWeights(config)]),
     ...randomShared(draw, config, biases),
     ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
     ...(config.hierarchy && {
@@ -201,6 +202,7 @@ export function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...pro
     [`router input ${problem.routerInput ?? ""}`.trimEnd()]: problem.separateRouterInput,
     [`router norm ${Object.values(problem.routerNorm ?? {}).join(" ")}`.trimEnd()]: problem.routerNorm,
     "scales of experts": problem.perExpertScale,
+    [`${problem.identityExperts} identity experts`]: problem.identityExperts,
   };
   const sizes = `T${tokens} H${hiddenSize} I${intermediateSize} E${numExperts} k${topK}`;
   const stated = Object.keys(details).filter((detail) => details[detail]);

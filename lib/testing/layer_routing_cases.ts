@@ -11,6 +11,7 @@ const likeGemma = {
   perExpertScale: true,
   normalize: true,
 } as const;
+const identity = { identityExperts: 2 } as const;
 const choosing = { ...small, topK: 6 } as const;
 
 /** The routings of layers. */
@@ -60,10 +61,16 @@ export const layerRoutings: readonly LayerProblem[] = [
   { ...hierarchical, ...likeGemma, noisy: {}, scoring: "softmax_selected", logits: true },
   { ...choosing, separateRouterInput: true, perExpertScale: true, expertChoice: { factor: 1 } },
   { ...small, ...likeGemma, tokens: 0 },
+  { ...small, ...identity, selectionBias: true, scale: 6, logits: true },
+  { ...small, ...bf16, ...identity, residual: "bf16", sharedExpert: { intermediateSize: 40, gate: "sigmoid" } },
+  { ...small, ...identity, weightOn: "input", biases: true, routing: "some_dropped" },
+  { ...small, ...bf16, ...identity, normalize: true, residual: "f32", capacity: { factor: 0.8 } },
+  { ...choosing, ...identity, expertChoice: { factor: 1 } },
+  { ...small, ...identity, tokens: 0 },
 ];
 
 /**
  * Layers with limited capacity, expert choice, a hierarchical gate, noise in training, routers with tokens of their own,
- * scales of experts, and sequences of tokens.
+ * scales of experts, experts that return their input, and sequences of tokens.
  */
 export const layerRoutingCases: readonly Case[] = layerRoutings.map(layerCase);

@@ -143,7 +143,7 @@ export async function randomLayer(
   try {
     using router = matrix(numExperts, hiddenSize);
     layer.router.weights.set(router);
-    for (let expert = 0; expert < numExperts; expert++) {
+    for (let expert = 0; expert < description.bank.count; expert++) {
       const drawn: [string, Tensor<FloatDType>][] = [];
       try {
         for (const [role, rows, columns] of drawnMatrices(config)) drawn.push([role, matrix(rows, columns)]);

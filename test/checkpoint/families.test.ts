@@ -55,6 +55,14 @@ const gemma4: Defaults = {
   layers: 30,
 };
 
+const longcat: Defaults = {
+  ...sizes(6144, 2048, 768, 12),
+  identityExperts: 256,
+  normalize: false,
+  scale: 6,
+  layers: 28,
+};
+
 const defaults: Readonly<Record<string, Defaults>> = {
   mixtral: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   minimax: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
@@ -131,13 +139,16 @@ const defaults: Readonly<Record<string, Defaults>> = {
     clamp: { alpha: 1.702, limit: 7, offset: 1 },
     layers: 60,
   },
+  longcat_flash: longcat,
+  longcat_flash_ngram: longcat,
+  longcat_next: longcat,
   aria_text: {
     ...sizes(4096, 4096, 8, 2),
     scoring: "softmax_selected",
     sharedExpert: { intermediateSize: 8192 },
     layers: 32,
   },
-  cohere2_moe: { ...sizes(8192, 22528, 8, 2), scoring: "softmax_selected", layers: 40 },
+  cohere2_moe: { ...sizes(8192, 22528, 8, 2), scoring: "softmax_selected", scale: 1, layers: 40 },
   Klear: {
     ...sizes(64, 32, 16, 4),
     scoring: "sigmoid",
@@ -197,6 +208,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
   nemotron_h: { ...sizes(4096, 7688, 8, 2), ...sigmoid(1, 7688), activation: "relu2", layers: 3 },
   phimoe: { ...sizes(4096, 6400, 16, 2), scoring: "sparsemixer", jitter: 0.01, layers: 32 },
   dbrx: { ...sizes(2048, 3584, 4, 1), normalize: { by: "lp", power: 1 }, layers: 24 },
+  jetmoe: { ...sizes(2048, 5632, 8, 2), scoring: "softmax_selected", layers: 12 },
   jamba: { ...sizes(4096, 14336, 16, 2), layers: 32 },
   granitemoe: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
   granitemoeshared: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
@@ -248,6 +260,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
 /** Families that name the activation differently, or have only one. */
 const otherActivations: readonly string[] = [
   "gpt_oss",
+  "jetmoe",
   "openai_privacy_filter",
   "dbrx",
   "switch_transformers",
@@ -287,6 +300,19 @@ test.each(["mixtral", "minimax", "olmoe", "qwen2_moe", "qwen3_moe", "gpt_oss", "
     expect(family.config(fieldsOf({ num_local_experts: 16 }), 0).numExperts).toBe(16);
   },
 );
+
+test("longcat_flash with a bias of the router, renormalised weights and without experts that return their input", () => {
+  const family = families.get("longcat_flash") as Family;
+  const fields = fieldsOf({ router_bias: true, norm_topk_prob: true, zero_expert_num: null, n_routed_experts: 8 });
+  expect(family.config(fields, 0)).toMatchObject({ numExperts: 8, normalize: true });
+  expect(family.config(fields, 0).identityExperts).toBeUndefined();
+  const [tensors] = family.tensors("model.layers.3", fields, 3);
+  expect(tensors).toMatchObject({
+    router: { name: "model.layers.3.mlp.router.classifier.weight" },
+    routerBias: { name: "model.layers.3.mlp.router.classifier.bias" },
+    selectionBias: { name: "model.layers.3.mlp.router.e_score_correction_bias" },
+  });
+});
 
 test.each(["deepseek_v4", "glm5_next_text"])("%s without a limit has a plain SwiGLU", (modelType) => {
   const family = families.get(modelType) as Family;

@@ -89,6 +89,9 @@ describe("the same layer in another directory", () => {
     ["qwen3_next", "qwen4_exp"],
     ["llama4_text_two_experts", "llama4"],
     ["olmoe", "flex_olmo"],
+    ["longcat_flash", "longcat_flash_ngram"],
+    ["longcat_flash", "longcat_next"],
+    ["longcat_flash", undefined],
   ])("%s as %s", async (name, modelType) => {
     const { config, weights } = await readFamilyModel(name);
     const { architectures: _, ...others } = config;
@@ -312,10 +315,16 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     ["a softmax", "afmoe", { score_func: "softmax" }, /score_func: expected "sigmoid", got "softmax"/],
     ["a softmax", "hy_v3", { moe_router_use_sigmoid: false }, /moe_router_use_sigmoid: expected true, got false/],
     [
-      "an average with the shared experts",
+      "another combination with the shared experts",
       "cohere2_moe",
-      { shared_expert_combination_strategy: undefined },
-      /shared_expert_combination_strategy: expected one of "sum", got "average"/,
+      { shared_expert_combination_strategy: "largest" },
+      /shared_expert_combination_strategy: expected one of "average", "sum", got "largest"/,
+    ],
+    [
+      "other experts",
+      "longcat_flash",
+      { zero_expert_type: "drop" },
+      /zero_expert_type: expected "identity", got "drop"/,
     ],
     ["a list", "qwen2_moe", { mlp_only_layers: 3 }, /mlp_only_layers: expected a list of integers, got 3/],
   ])("%s", async (_what, name, fields, message) => {
@@ -327,9 +336,7 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
 
   test.each([
     ["ernie4_5_vl_moe", "ernie4_5_vl_moe_text"],
-    ["longcat_flash", undefined],
     ["doge", undefined],
-    ["jetmoe", undefined],
     ["inkling_mm_model", "inkling_text"],
     ["deepseek_v41", "deepseek_v41_text"],
     ["hy_v4", undefined],

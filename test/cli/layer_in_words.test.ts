@@ -130,6 +130,13 @@ describe("routing in words", () => {
     );
   });
 
+  test("experts that return their input", () => {
+    expect(layer({ identityExperts: 4 })[0]).toBe(
+      "H 64, I 32, 12 experts of gate, up and down (swiglu) and 4 that return their input, 4 per token",
+    );
+    expect(routing({ identityExperts: 4 })).toBe(routing({}));
+  });
+
   test("noise in training", () => {
     const hierarchy = { numGroups: 4, topK: 2 } as const;
     const noise = "with normal noise, its deviation the softplus of one more projection plus";

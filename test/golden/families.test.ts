@@ -32,6 +32,8 @@ test("every family has a golden model", async () => {
     "mellum", // qwen3_moe
     "qwen4_exp_text", // qwen3_next
     "flex_olmo", // olmoe
+    "longcat_flash_ngram", // longcat_flash
+    "longcat_next", // longcat_flash
     "openai_privacy_filter", // gpt_oss
     "hunyuan",
   ];

@@ -170,21 +170,24 @@ def matrices(random, width, gated=True):
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, residual=None, own_input=None, gated=True, activate=swiglu, index=1, text=False):
+          shared_gate=None, residual=None, own_input=None, identity=0, sum_bias=None, average=False, gated=True, activate=swiglu, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
     `residual` is the prefix of a biased softmax over the routed and the shared experts; `own_input` names the scale of the
-    router's normalised input, which is not the experts', and the experts' scales.
+    router's normalised input, which is not the experts', and the experts' scales; after the experts come `identity` that
+    return their input; `sum_bias` names a bias of the sum of the experts;
+    `average` halves that sum, and the weights with it.
     """
     activate = activate if gated else squared_relu
 
     def build(random):
         tensors = {}
-        weights = random.normal(0, 1.5 * H**-0.5, (E, H)).astype(np.float32)
+        scored = E + identity
+        weights = random.normal(0, 1.5 * H**-0.5, (scored, H)).astype(np.float32)
         tensors[f"{block}.{router}"] = weights
-        correction = np.zeros(E)
+        correction = np.zeros(scored)
         if bias is not None:
-            tensors[f"{block}.{bias}"] = random.normal(0, 0.2, E).astype(np.float32)
+            tensors[f"{block}.{bias}"] = random.normal(0, 0.2, scored).astype(np.float32)
             correction = tensors[f"{block}.{bias}"].astype(np.float64)
         experts = [matrices(random, I, gated) for _ in range(E)]
         tensors |= store(experts, block)
@@ -201,12 +204,17 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             for name, count in zip(own_input, (H, E)):
                 tensors[f"{block}.{name}"] = random.normal(1, 0.3, count).astype(np.float32)
 
+        if sum_bias:
+            tensors[f"{block}.{sum_bias}"] = random.normal(0, 1, H).astype(np.float32)
+
         def read(x):
             """Gemma4TextRouter up to its projection."""
             normalised = x / np.sqrt((x**2).mean(-1, keepdims=True) + config["rms_norm_eps"])
             return normalised * tensors[f"{block}.{own_input[0]}"].astype(np.float64) * H**-0.5
 
         def run(expert, x):
+            if expert is None:
+                return x
             wide = {role: matrix.astype(np.float64) for role, matrix in expert.items()}
             return activate(x @ wide["gate"].T if gated else None, x @ wide["up"].T) @ wide["down"].T
 
@@ -223,8 +231,11 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         ids, factors = routed
         if own_input:
             factors = factors * tensors[f"{block}.{own_input[1]}"].astype(np.float64)[ids]
-        output = np.stack([sum(factor * run(experts[expert], row) for expert, factor in zip(*each))
+        every = experts + [None] * identity
+        output = np.stack([sum(factor * run(every[expert], row) for expert, factor in zip(*each))
                            for row, *each in zip(rows, ids, factors)])
+        if sum_bias:
+            output += tensors[f"{block}.{sum_bias}"].astype(np.float64)
         if residual:
             weight, offset = (tensors[f"{block}.{residual}.{kind}"].astype(np.float64) for kind in ("weight", "bias"))
             share = softmax(rows @ weight.T + offset)
@@ -232,6 +243,8 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         elif common:
             added = run(common, rows)
             output += sigmoid(rows @ tensors[f"{block}.{shared_gate}"].astype(np.float64).T) * added if shared_gate else added
+        if average:
+            output, factors = output / 2, factors / 2
         whole = {**({"model_type": text} if isinstance(text, str) else text), "text_config": config} if text else config
         results = {"x": x[None], "ids": ids.astype(np.int32), "weights": factors, "output": output[None]}
         if own_input:
@@ -429,6 +442,11 @@ cases = {
                   "num_shared_experts": 2, "shared_expert_combination_strategy": "sum", "expert_selection_fn": "sigmoid",
                   "norm_topk_prob": True},
         "model.layers.1.mlp", sigmoid_by_logit, shared=modules("model.layers.1.mlp.shared_experts"), shared_width=2 * I),
+    "cohere2_moe_average": layer(
+        common | {"model_type": "cohere2_moe", "num_experts": E, "intermediate_size": I, "num_shared_experts": 2,
+                  "shared_expert_combination_strategy": "average", "expert_selection_fn": "sigmoid", "norm_topk_prob": True},
+        "model.layers.1.mlp", sigmoid_by_logit, shared=modules("model.layers.1.mlp.shared_experts"), shared_width=2 * I,
+        average=True),
     "cohere2_moe_softmax": layer(
         common | {"model_type": "cohere2_moe", "num_experts": E, "intermediate_size": I, "expert_selection_fn": "softmax"},
         "model.layers.1.mlp", over_chosen, store=stacked),
@@ -441,6 +459,18 @@ cases = {
                     store=stacked, text="gemma4"),
     "diffusion_gemma": gemma(gemma4 | {"model_type": "diffusion_gemma_text"}, "model.decoder.layers.0", index=0,
                              text="diffusion_gemma"),
+    # JetMoeMoE
+    "jetmoe": layer(
+        {"model_type": "jetmoe", "hidden_size": H, "num_hidden_layers": 2, "num_local_experts": E, "num_experts_per_tok": K,
+         "intermediate_size": I, "activation_function": "silu"},
+        "model.layers.1.mlp", over_chosen, router="router.layer.weight", store=granite_stacks, sum_bias="bias"),
+    # LongcatFlashMoE
+    "longcat_flash": layer(
+        {"model_type": "longcat_flash", "hidden_size": H, "num_layers": 2, "num_hidden_layers": 4, "ffn_hidden_size": 30,
+         "expert_ffn_hidden_size": I, "moe_topk": K, "n_routed_experts": E, "zero_expert_num": 4, "zero_expert_type": "identity",
+         "routed_scaling_factor": 6.0, "norm_topk_prob": False, "router_bias": False},
+        "model.layers.1.mlp", by_scores(softmax, normalize=False, scale=6), router="router.classifier.weight",
+        bias="router.e_score_correction_bias", identity=4),
     # GraniteMoeSWAMoE, as Transformers 5 names and stacks its tensors
     "granitemoe_swa": layer(granite | {"model_type": "granitemoe_swa", "shared_intermediate_size": 0},
                             "model.layers.1.block_sparse_moe", over_chosen, router="router.weight", store=stacked),

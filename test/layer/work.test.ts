@@ -58,6 +58,10 @@ describe("load", () => {
     expect(touched({ numExperts: 1, topK: 1 }, 5)).toBe(1);
     expect(touched({}, 1e6)).toBe(E);
     expect(expectedRows(described(), T)).toMatchObject({ tokens: T, rows: T * k });
+    // Of the choices, those of experts with weights.
+    const [identity, none] = [{ numExperts: 2 * E, identityExperts: E }, { numExperts: 2 * E }];
+    expect(expectedRows(described(identity), T).rows).toBe((T * k) / 2);
+    expect(touched(identity, T)).toBeCloseTo(touched(none, T) / 2, 12);
   });
 
   test("expected rows are the average of counted rows for uniform choices", () => {

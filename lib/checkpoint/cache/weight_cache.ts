@@ -8,6 +8,7 @@ import type { TensorHandle } from "../../core/tensor_handle.js";
 import { packageVersion } from "../../core/version.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
+import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import { LayerParts } from "../../layer/layer_parts.js";
 import type { QuantizeOptions } from "../../operators/formats/quantize.js";
@@ -80,7 +81,7 @@ export async function openWeightCache(
     const reason = `device ${device.name} cannot compute with packed weights from a file`;
     return noCache({ state: "unsupported", path: "", reason });
   }
-  const { bank, numExperts, formats, biasDType } = description;
+  const { bank, formats, biasDType } = description;
   const origin = {
     package: `moe-kernels ${packageVersion}`,
     layout,
@@ -93,7 +94,7 @@ export async function openWeightCache(
     quantization,
     checkpoint: JSON.stringify(model.files),
   };
-  const experts = bank.count === numExperts ? [] : [`experts-${origin.bank}`];
+  const experts = bank.count === expertsWithWeights(description) ? [] : [`experts-${origin.bank}`];
   const name = fileName([`layer-${layer}`, ...experts, origin.dtype, layout].join("-"));
   return new CacheFile(device, description, join(model.folder, `${name}.safetensors`), origin, cache.copy);
 }

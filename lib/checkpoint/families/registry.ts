@@ -36,11 +36,13 @@ import { hunyuan } from "./hunyuan.js";
 import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
 import { hyV3 } from "./hy_v3.js";
 import { jamba } from "./jamba.js";
+import { jetMoe } from "./jetmoe.js";
 import { kimiLinear } from "./kimi_linear.js";
 import { klear } from "./klear.js";
 import { laguna } from "./laguna.js";
 import { lfm2Moe } from "./lfm2_moe.js";
 import { llama4Text } from "./llama4.js";
+import { longcatFlash, longcatFlashNgram, longcatNext } from "./longcat_flash.js";
 import { minimax, minimaxM1, minimaxText01 } from "./minimax.js";
 import { minimaxM2 } from "./minimax_m2.js";
 import { minimaxM3 } from "./minimax_m3.js";
@@ -111,6 +113,7 @@ const known = new Map<string, Family>(
     phimoe,
     dbrx,
     jamba,
+    jetMoe,
     graniteMoe,
     graniteMoeShared,
     graniteMoeSwa,
@@ -123,6 +126,9 @@ const known = new Map<string, Family>(
     minimaxM1,
     minimaxM2,
     minimaxM3,
+    longcatFlash,
+    longcatFlashNgram,
+    longcatNext,
     ariaText,
     cohere2Moe,
     switchTransformers,

@@ -2,6 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import { type Shape, sameShape, shapeText } from "../../core/shape.js";
 import { weightFormat } from "../../core/weight_formats.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
+import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type LayerTensors, type Locator, type NamedWeight, nameOf } from "../locate.js";
@@ -24,7 +25,7 @@ const loadable = [...floatTypes.keys(), ...blockTypes.keys()].join(", ");
 /** Where weights are looked up. */
 interface Source {
   readonly files: SplitGguf;
-  readonly config: Pick<MoeLayerConfig, "numExperts">;
+  readonly config: Pick<MoeLayerConfig, "numExperts" | "identityExperts">;
   /** The names of the layer's tensors. */
   readonly tensors: LayerTensors;
 }
@@ -35,6 +36,7 @@ interface Source {
  */
 export function ggufLocator({ files, config, tensors }: Source): Locator {
   const { routerNormWeight, expertScale } = tensors;
+  const count = expertsWithWeights(config);
   const ofLayer = new Set([routerNormWeight?.name, expertScale?.name]);
   /** Whether the scale beside a matrix is a weight of the layer's formula. */
   const isOfLayer = (weight: NamedWeight) => ofLayer.has(scaleName(weight, 0));
@@ -45,8 +47,8 @@ export function ggufLocator({ files, config, tensors }: Source): Locator {
     const { type, byteLength: allBytes } = file.info(name);
     const { name: _, stacked, ...layout } = weight;
     const one = storedShape(shape, layout);
-    checkShape(file, name, stacked === undefined ? one : stackedShape(one, stacked, config.numExperts), files.path);
-    const byteLength = stacked === undefined ? allBytes : allBytes / config.numExperts;
+    checkShape(file, name, stacked === undefined ? one : stackedShape(one, stacked, count), files.path);
+    const byteLength = stacked === undefined ? allBytes : allBytes / count;
     const range = { file, name, byteOffset: stacked === undefined ? 0 : expert * byteLength, byteLength };
     const common = { name, shape: one, layout };
     const float = floatTypes.get(type);
@@ -58,7 +60,7 @@ export function ggufLocator({ files, config, tensors }: Source): Locator {
     }
     const [rows, columns] = one as [number, number];
     const pieceColumns = piece.at(-1) as number;
-    const scale = isOfLayer(weight) ? undefined : scaleRange(files, weight, type, expert, config.numExperts);
+    const scale = isOfLayer(weight) ? undefined : scaleRange(files, weight, type, expert, count);
     const ranges = scale === undefined ? [range] : [range, scale];
     const convert = (bytes: readonly Uint8Array[]) => converted(type, bytes, rows, place);
     if (pieceColumns >= columns || !cutsGroups(block.format, pieceColumns)) {

@@ -1,10 +1,11 @@
-import { bankOption, checkBank, type ExpertRange } from "../../core/expert_range.js";
+import { bankOption, type ExpertRange } from "../../core/expert_range.js";
 import { boolean, choice, floatDType, object, optional, type Reader } from "../../core/options.js";
 import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import { weightFormat } from "../../core/weight_formats.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { configOf } from "../../layer/description/config_of.js";
+import { checkedBank } from "../../layer/description/identity_experts.js";
 import type { WeightStorage } from "../../layer/description/storage.js";
 import type { LayerParts } from "../../layer/layer_parts.js";
 import { badCheckpoint, checkedAt } from "../bad_checkpoint.js";
@@ -86,6 +87,6 @@ export function readSaved({ path, metadata }: SafetensorsFile): SavedLayer | und
     const { formats, biasDType, separateGate, tokenFormat, bank } = storageFields(json("storage"), "storage");
     const { shared, ...own } = formats;
     const weights = { formats: shared ? { ...own, shared } : own, biasDType, separateGate };
-    return { config, storage: { weights, tokenFormat, bank: checkBank(bank, config.numExperts) } };
+    return { config, storage: { weights, tokenFormat, bank: checkedBank(bank, config) } };
   });
 }

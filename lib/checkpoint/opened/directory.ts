@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { cachedDirectory } from "../cache/cached_model.js";
 import { ConfigFields } from "../config_fields.js";
 import { Model } from "../model.js";
@@ -28,7 +29,7 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
     quantization,
     storage: undefined,
     has: (name) => checkpoint?.has(name) ?? false,
-    layer: ({ numExperts }) =>
+    layer: (config) =>
       checkpoint === undefined
         ? {
             locate: async () => {
@@ -37,7 +38,11 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
             has: () => false,
             find: async () => undefined,
           }
-        : shardedFiles(checkpoint, { configPath: join(directory, configName), numExperts, quantization }),
+        : shardedFiles(checkpoint, {
+            configPath: join(directory, configName),
+            numExperts: expertsWithWeights(config),
+            quantization,
+          }),
     cached: once(() => cachedDirectory(directory)),
     [Symbol.asyncDispose]: async () => await checkpoint?.close(),
   };

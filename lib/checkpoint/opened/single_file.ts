@@ -1,4 +1,5 @@
 import { cannotCombine } from "../../core/errors.js";
+import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { metadataText, readLayer } from "../layer_file/layer_file.js";
 import { readSaved, type SavedLayer } from "../layer_file/saved_layer.js";
 import { savedLocator, savedTensors } from "../layer_file/saved_tensors.js";
@@ -37,10 +38,16 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
     quantization,
     storage: undefined,
     has,
-    layer: ({ numExperts }) => ({
+    layer: (config) => ({
       locate:
         saved === undefined
-          ? tensorLocator({ configPath: path, numExperts, quantization, has, fileOf: async () => file })
+          ? tensorLocator({
+              configPath: path,
+              numExperts: expertsWithWeights(config),
+              quantization,
+              has,
+              fileOf: async () => file,
+            })
           : savedLocator(file, saved),
       has: (name) => hasMatrix(has, name) || has(`${name}.codes`),
       find: async (name) => file.tensors.get(name),

@@ -1,6 +1,7 @@
 import { MoeError, unexpected } from "../../core/errors.js";
 import { groupBy } from "../../core/group_by.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type LayerTensors, mapWeights, type NamedWeight, nameOf } from "../locate.js";
 import { tensorLocator } from "../locate_tensors.js";
@@ -132,7 +133,7 @@ async function planLayer(
   const configPath = model.fields.path;
   const locate = tensorLocator({
     configPath,
-    numExperts: config.numExperts,
+    numExperts: expertsWithWeights(config),
     quantization: model.quantization,
     has: (name) => checkpoint.has(name),
     fileOf: (name) => checkpoint.fileOf(name),
@@ -157,7 +158,8 @@ async function planLayer(
       role,
       source,
       target,
-      ...(layout.stacked && stacked && { stack: { experts: config.numExperts, expert, ...(part && { part }) } }),
+      ...(layout.stacked &&
+        stacked && { stack: { experts: expertsWithWeights(config), expert, ...(part && { part }) } }),
       rows,
       columns,
     });

@@ -32,6 +32,6 @@ export const inspect = defineCommand({
     const complete = inspection.groups.every(
       ({ storage }) => storage === null || storage.missing.length + storage.problems.length === 0,
     );
-    return complete ? 0 : 1;
+    return complete && inspection.refused.length === 0 ? 0 : 1;
   },
 });

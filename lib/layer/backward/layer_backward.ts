@@ -8,6 +8,7 @@ import { sharedSlotsBackward } from "../../operators/routing/shared_slots_backwa
 import type { LayerParts } from "../layer_parts.js";
 import { Temporaries } from "../temporaries.js";
 import { dxTerms, expertsBackward } from "./experts_backward.js";
+import { identityBackward } from "./identity_backward.js";
 import { freePass, LayerState, type SavedPass } from "./layer_state.js";
 import { LayerTensors } from "./layer_tensors.js";
 import { type GradLosses, gradLossesOption } from "./losses.js";
@@ -117,7 +118,7 @@ function passBackward(
   const dy = temporaries.keep(given.reshape(size));
   const rows = passRows(onDevice, x, routing, temporaries);
   const saved = savedRows(pass, matrices, rows, temporaries);
-  const dx = temporaries.keep(new MatrixSum(device, size, tokens.dtype, dxTerms(onDevice) + 2));
+  const dx = temporaries.keep(new MatrixSum(device, size, tokens.dtype, dxTerms(onDevice) + 3));
   const dSlots = expertsBackward(
     { layer: onDevice, matrices, x, dy, rows, saved },
     { memory: gradients.memory, accumulate, dx },
@@ -125,7 +126,7 @@ function passBackward(
   gradients.gather();
   const { sharedExperts } = description;
   const { gate } = rows;
-  const { dWeights, dGate } = hasOwnSlots(onDevice)
+  const { dWeights: dChosen, dGate } = hasOwnSlots(onDevice)
     ? sharedSlotsBackward(routing.weights, dSlots, { sharedExperts, ...(gate && { gate }) })
     : { dWeights: dSlots };
   if (dGate) {
@@ -135,7 +136,9 @@ function passBackward(
     using term = dx.term();
     if (into) projectionBackward({ x, weight, dLogits: dGate, dx: term, into, accumulate });
   }
-  if (dWeights !== dSlots) temporaries.keep(dSlots);
+  if (dChosen !== dSlots) temporaries.keep(dSlots);
+  const { identity } = parts.bank;
+  const dWeights = identity ? identityBackward(identity, pass, dy, temporaries.keep(dChosen), dx) : dChosen;
   let dRouterInput: Tensor<FloatDType> | undefined;
   if (!pass.given) {
     temporaries.keep(dWeights);

@@ -84,7 +84,10 @@ export function savedForward(parts: LayerParts, { recompute, offload, training, 
   const [count, slots] = weights.shape as [number, number];
   const factors =
     weightOn === "input" ? temporaries.keep(ones(onDevice.device, [count, slots], weights.dtype)) : weights;
-  combine(outputs, rows.rowOfSlot, factors, { out: y, ...(residual && { residual }) });
+  const identity = bank.identity?.outputs(x.handle, routing, residual?.handle);
+  if (identity) temporaries.keep(identity);
+  const added = identity ?? residual;
+  combine(outputs, rows.rowOfSlot, factors, { out: y, ...(added && { residual: added }) });
   const kept = { ...pass, ...saved };
   return new LayerState(offload ? movedToHost(kept) : kept);
 }

@@ -12,7 +12,7 @@ import {
 } from "../../core/backend.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
-import { checkBank, type ExpertRange } from "../../core/expert_range.js";
+import type { ExpertRange } from "../../core/expert_range.js";
 import { boolean, choice, type Fields, integer, object, optional, type Read } from "../../core/options.js";
 import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/routing_rule.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
@@ -35,6 +35,7 @@ import {
   gatingFields,
 } from "../../operators/routing/gating_options.js";
 import { checkHierarchy, type Hierarchy, type HierarchyConfig, hierarchyOption } from "./hierarchy.js";
+import { checkedBank } from "./identity_experts.js";
 import { type RouterInput, type RouterInputConfig, routerInputFields } from "./router_input.js";
 import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig, routerNoiseFields } from "./router_noise.js";
 import { uniformStorage, type WeightStorage } from "./storage.js";
@@ -57,8 +58,13 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterInputConfig, Ro
   hiddenSize: number;
   /** I, width inside one expert. */
   intermediateSize: number;
-  /** E. */
+  /** E, all that the router scores. */
   numExperts: number;
+  /**
+   * How many of them, the last ones, have no weights and return their input (LongCat-Flash's zero-computation experts).
+   * Default 0.
+   */
+  identityExperts?: number | undefined;
   /** Default swiglu: down(silu(gate x) * up x). */
   activation?: Activation | undefined;
   /** Parameters of `swiglu_clamped`: alpha (default 1.702), limit (7) and offset (1). */
@@ -107,6 +113,8 @@ export interface MoeLayerDescription extends LayerDescription, RouterInput, Rout
   readonly hierarchy: Hierarchy | undefined;
   /** Whether `expertScale` multiplies the weights. */
   readonly perExpertScale: boolean;
+  /** How many experts, the last ones, return their input. */
+  readonly identityExperts: number;
 }
 
 const sharedExpertFields = {
@@ -121,6 +129,7 @@ export const configFields = {
   hiddenSize: integer(1),
   intermediateSize: integer(1),
   numExperts: expertCount,
+  identityExperts: optional(integer(0), 0),
   activation: optional(choice(activations), "swiglu"),
   clamp: activationFields.clamp,
   multiplier: optional(boolean, false),
@@ -161,7 +170,8 @@ export function describeConfig(
   const { hiddenSize, intermediateSize, numExperts, activation, clamp, multiplier, outputActivation, weightOn } =
     config;
   const { formats: given, biasDType, separateGate } = typeof storage === "string" ? uniformStorage(storage) : storage;
-  const bank = checkBank(experts, numExperts);
+  const bank = checkedBank(experts, config);
+  checkIdentityExperts(config);
   const shared = checkSharedExpert(config, bank);
   const { shared: sharedFormats, ...others } = given;
   const formats: LayerFormats = shared.sharedExperts > 0 && sharedFormats ? given : others;
@@ -188,6 +198,7 @@ export function describeConfig(
     expertChoice: checkExpertChoice(config, gating),
     hierarchy: checkHierarchy(config, gating.topK),
     perExpertScale: config.perExpertScale,
+    identityExperts: config.identityExperts,
     separateRouterInput: config.separateRouterInput,
     routerNorm: config.routerNorm,
     ...checkRouterNoise(config),
@@ -243,6 +254,13 @@ function checkSharedExpert(
   if (outputActivation === "softmax") throw cannotCombine("sharedExpert", 'outputActivation "softmax"');
   if (first > 0) return { sharedExperts: 0, sharedGate: gate === "softmax" ? gate : "none" };
   return { sharedExperts: Math.ceil(width / intermediateSize), sharedGate: gate };
+}
+
+/** An identity expert's output is x: there is no softmax of it, and no gate of a shared expert that the device applies. */
+function checkIdentityExperts({ identityExperts, outputActivation, sharedExpert }: ReadConfig): void {
+  if (identityExperts === 0) return;
+  if (outputActivation === "softmax") throw cannotCombine("identityExperts", 'outputActivation "softmax"');
+  if (sharedExpert?.gate === "softmax") throw cannotCombine("identityExperts", 'sharedExpert.gate "softmax"');
 }
 
 /** Width of the first product before the activation: 2I if gated, else I. */

@@ -12,12 +12,13 @@ import type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./
 export function configOf(description: MoeLayerDescription, sharedWidth?: number): MoeLayerConfig {
   const { hiddenSize, intermediateSize, numExperts, multiplier, outputActivation, weightOn } = description;
   const { hierarchy, capacity, expertChoice, noisy, routerJitter } = description;
-  const { perExpertScale, separateRouterInput, routerNorm } = description;
+  const { perExpertScale, identityExperts, separateRouterInput, routerNorm } = description;
   const sharedExpert = sharedExpertOf(description, sharedWidth);
   return {
     hiddenSize,
     intermediateSize,
     numExperts,
+    ...(identityExperts > 0 && { identityExperts }),
     ...ruleOf(description),
     ...activationOf(description),
     multiplier,

@@ -4,6 +4,7 @@ import { tokensOfExpert } from "../../operators/routing/expert_choice.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { sharedCapacity } from "../../operators/routing/limit_capacity.js";
 import type { MoeLayerDescription } from "../description/config.js";
+import { addsIdentity } from "../description/identity_experts.js";
 import type { DeviceLayer } from "../device_layer.js";
 import { RouterWeights } from "./router_weights.js";
 import { emptyRouting, noisyGate, type RoutingStage, RoutingState, routingStages } from "./stages.js";
@@ -24,11 +25,11 @@ export class Router {
     this.#trainingStages = routingStages(layer.description, true);
   }
 
-  /** Whether the device's fused forward includes the routing (without noise). */
+  /** Whether the device's fused forward is the layer's whole forward (without noise), the routing included. */
   get fused(): boolean {
     const { capacity, expertChoice, hierarchy, routerNorm, separateRouterInput, perExpertScale } = this.#description;
     const composed = [capacity, expertChoice, hierarchy, routerNorm].some((part) => part !== undefined);
-    return !composed && !separateRouterInput && !perExpertScale;
+    return !composed && !separateRouterInput && !perExpertScale && !addsIdentity(this.#description);
   }
 
   /**

@@ -14,6 +14,7 @@ import {
 } from "../../../lib/index.js";
 import type { BackwardOptions } from "../../../lib/layer/backward/layer_backward.js";
 import type { LayerParameters } from "../../../lib/layer/backward/layer_parameters.js";
+import { expertsWithWeights } from "../../../lib/layer/description/identity_experts.js";
 import type { ForwardOptions } from "../../../lib/layer/forward_options.js";
 import { Random } from "../../../lib/testing/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
@@ -149,6 +150,9 @@ const features: readonly (LayerProblem["config"] & { training?: true; sequences?
     ...{ separateRouterInput: true, routerNorm: { epsilon: 0.1 }, perExpertScale: true, training: true },
   },
   { ...small, separateRouterInput: true, routerNorm: { scale: 3 }, routerJitter: 0.2, training: true },
+  { ...small, identityExperts: 2 },
+  { ...small, identityExperts: 2, weightOn: "input", scale: 1.5, sharedExpert: { intermediateSize: 9 } },
+  { ...small, topK: 6, normalize: false, identityExperts: 3, expertChoice: { factor: 1 }, sequences: 3 },
 ];
 
 test.each(features)("the gradients of %o are its derivatives", ({ training, sequences, ...config }) => {
@@ -174,7 +178,7 @@ test.each(features)("the gradients of %o are its derivatives", ({ training, sequ
     ...config,
     device: reference,
     router: draw(numExperts, hiddenSize),
-    experts: expert(intermediateSize, numExperts),
+    experts: expert(intermediateSize, expertsWithWeights(config)),
     ...(noisy && { noiseRouter: draw(numExperts, hiddenSize) }),
     ...(hierarchy && {
       groupRouter: draw(hierarchy.numGroups, hiddenSize),

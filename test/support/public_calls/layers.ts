@@ -67,6 +67,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
           },
           { ...plain, multiplier: true, experts: Array.from({ length: E }, one), routerJitter: 0.1 },
           { ...plain, topK: E, expertChoice: { tokens: 1 } },
+          { ...plain, identityExperts: 1, experts: Array.from({ length: E - 1 }, one), multiplier: true },
           hierarchical,
           gemma,
           { ...plain, scoring: "sparsemixer", jitter: 0.1 },

@@ -95,7 +95,11 @@ function layerTensors(prefix: string): api.LayerTensorNames {
   return {
     router: `${prefix}.gate`,
     experts: { gate: expert("a"), up: { ...expert("a"), part: "odd" }, down: "{e}.down", downBias: "{e}.bias" },
-    shared: { gate: "gate", up: { name: "up", orient: "in_out", part: "first_half" }, down: "down" },
+    shared: {
+      gate: "gate",
+      up: { name: "up", orient: "in_out", part: "first_half" },
+      down: { name: "down", factor: 0.5 },
+    },
     sharedGate: { name: "shared_gate", orient: "out_in" },
   };
 }
