@@ -28,7 +28,7 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  * On `cuda` a replay launches one CUDA graph instead of the forward's individual kernels; on `simt` it repeats the
  * recorded launches. `cpu` and `reference` record nothing: a replay is a `forward` from `x` to `y`. If the layer has
  * `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput` or `perExpertScale`, every replay enqueues the
- * routing first.
+ * routing first; of a layer with `latent`, nothing is recorded on any device.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
   readonly #x: Tensor<D>;
@@ -40,7 +40,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
 
   /** @internal Use MoeLayer.capture. */
   constructor(
-    { onDevice, router }: LayerParts,
+    { onDevice, router, bank }: LayerParts,
     { x, y, norm, residual }: { x: Tensor<D>; y: Tensor<D>; norm: Norm | undefined; residual: boolean },
   ) {
     this.#x = x;
@@ -52,21 +52,12 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     const input = this.#norm?.out ?? x;
     if (onDevice.description.separateRouterInput) this.#routerInput = x.device.empty(x.shape, x.dtype);
     const read = this.#routerInput ?? input;
-    if (!router.fused) this.#router = new CapturedRouter(router, read, checkTokens(onDevice, read));
+    const tokens = checkTokens(onDevice, read);
+    if (!router.fused) this.#router = new CapturedRouter(router, read, tokens);
     const { routing, maxChoices = -1 } = this.#router ?? {};
-    const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
     try {
       const added = residual ? x.handle : undefined;
-      this.#handle = onDevice.handle.capture(
-        input.handle,
-        y.handle,
-        ids,
-        weights,
-        maxChoices,
-        undefined,
-        undefined,
-        added,
-      );
+      this.#handle = bank.capture(input.handle, y.handle, tokens, routing, maxChoices, added);
     } catch (error) {
       this.dispose();
       throw error;
