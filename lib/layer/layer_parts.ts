@@ -60,7 +60,12 @@ export class LayerParts implements Disposable {
     } else {
       const record = new WeightRecord(stored, ["experts"]);
       this.routed = new DeviceLayer(device, routedLayer(description), stored, offload, record);
-      this.onDevice = new DeviceLayer(device, layerOfTokens(description), undefined, undefined, record);
+      try {
+        this.onDevice = new DeviceLayer(device, layerOfTokens(description), undefined, undefined, record);
+      } catch (error) {
+        this.routed.free();
+        throw error;
+      }
       this.projections = new LatentProjections(this.onDevice, quantizing);
     }
     this.router = new Router(this.onDevice, description);

@@ -4,6 +4,7 @@ import { quantizeCheckpoint } from "../../lib/checkpoint/quantize/quantize_check
 import { MoeLayer, openModel } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
+import { expectRejection } from "../support/errors.js";
 import { familyModelPath, familyTokens, readFamilyModel, readFamilyResults } from "./support/family_model.js";
 import { writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
@@ -73,6 +74,22 @@ describe("quantised checkpoints of Nemotron", () => {
     using saved = await MoeLayer.load(`${directory.path}/saved.safetensors`, { device: device() });
     expect(saved.description).toEqual(kept.description);
     expect(await saved.forward(x).data()).toEqual(await kept.forward(x).data());
+  });
+
+  test("NaN among the codes of a projection is refused", async () => {
+    using directory = temporaryDirectory();
+    const { config, weights } = await readFamilyModel("nemotron_h_latent");
+    const name = "backbone.layers.3.mixer.fc2_latent_proj";
+    const data = new Uint8Array(18 * 14).fill(0x7f);
+    weights.set(`${name}.weight`, { dtype: "F8_E4M3", shape: [18, 14], data });
+    weights.set(`${name}.weight_scale`, { dtype: "F32", shape: [], data: Float32Array.of(1) });
+    const quantization = { quantization_config: { quant_method: "modelopt", quant_algo: "FP8" } };
+    await writeModel(directory.path, { config: { ...config, ...quantization }, weights });
+    await expectRejection(
+      MoeLayer.load(directory.path, { layer: 3, device: device() }),
+      "BAD_CHECKPOINT",
+      /fc2_latent_proj\.weight": expected numbers, got NaN at \[0, 0\]/,
+    );
   });
 
   test("quantising leaves the projections as they are", async () => {

@@ -73,14 +73,17 @@ export class LatentProjections {
     const { device, description } = this.#layer;
     const format = description.formats[role] as WeightFormatName;
     const held = heldAs(device, format, weight, [rows, columns], this.#quantize);
+    let made: PackedHandle | undefined;
     try {
       const packed = device.backend.packedExperts(1, rows, columns, format, "none", defaultClamp, "none");
+      made = packed;
       withMatrices({ matrix: matrixOf(role, held, [rows, columns]) }, ({ matrix }) =>
         packed.setExpert(0, matrix, null),
       );
       this.#free(role);
       this.#matrices[role] = { held, packed };
     } catch (error) {
+      made?.free();
       dispose(held);
       throw error;
     }

@@ -68,8 +68,7 @@ Status check_copied_weight(const LayerDescription& layer, WeightRole role, int64
   const bool of_expert = role >= WeightRole::gate;
   const int64_t owners = of_expert ? layer.all_experts() : 1;
   return expect_sizes(expert >= 0 && expert < owners && size.rows > 0 && is_float(target.dtype) && target.rank > 0 &&
-                          target.size() == size.rows * size.columns &&
-                          target.shape[target.rank - 1] == size.columns,
+                          target.size() == size.rows * size.columns && target.shape[target.rank - 1] == size.columns,
                       "copyWeight: expected a weight that the layer has, and a float tensor of its size");
 }
 
