@@ -79,6 +79,7 @@ export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.j
 export type { MoeLayerOptions } from "./layer/create.js";
 export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";
 export type { Hierarchy, HierarchyConfig } from "./layer/description/hierarchy.js";
+export type { Latent, LatentConfig } from "./layer/description/latent.js";
 export type { RouterInput, RouterInputConfig, RouterNorm, RouterNormConfig } from "./layer/description/router_input.js";
 export type { RouterNoise, RouterNoiseConfig } from "./layer/description/router_noise.js";
 export type { WeightDTypes } from "./layer/description/storage.js";

@@ -233,7 +233,7 @@ export class MoeLayer implements Disposable {
         }
         const chosen = routing ?? withMatrix(read, (tokens) => router.route(tokens, readTokens, training));
         const most = routing === undefined ? router.mostChoices(tokens) : -1;
-        bank.forward(input, target, chosen, most, added?.handle);
+        bank.forward(input, target, tokens, chosen, most, added?.handle);
         if (wantsRouting) return routing === undefined ? chosen : routingViews(chosen);
         if (routing === undefined) for (const tensor of Object.values(chosen)) tensor.dispose();
         return undefined;
@@ -325,8 +325,8 @@ export class MoeLayer implements Disposable {
   /**
    * A {@link CapturedForward} of one sequence of `tokens` tokens, which has its own x and y and does the work of
    * launching once for all replays. Enqueued. The weights live until both layer and capture are disposed of. A layer
-   * with `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput`, `perExpertScale` or `identityExperts`
-   * must not be disposed of before the last replay.
+   * with `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput`, `perExpertScale`, `identityExperts` or
+   * `latent` must not be disposed of before the last replay.
    * @param options.dtype dtype of x and y; default that of the experts' weights.
    * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with offload
    * and fewer slots than it, or the layers of its budget, have experts. While the capture lives, only layers for whose
@@ -347,10 +347,11 @@ export class MoeLayer implements Disposable {
 
   /**
    * Microseconds of each stage of the last forward (replays do not count), once it is done. Marks between stages cost a
-   * GPU time, so `cuda` and `simt` time the forwards after the first call, which returns NaN.
+   * GPU time, so `cuda` and `simt` time the forwards after the first call, which returns NaN. What a layer composes of
+   * operators is no stage, as the projections of `latent` and a router that goes with it.
    */
   async stageTimes(): Promise<StageTimes> {
-    return await this.#parts.onDevice.handle.stageTimes();
+    return await this.#parts.stageTimes();
   }
 
   #checkRouting({ ids, weights }: Routing, tokens: number, dtype: FloatDType): void {

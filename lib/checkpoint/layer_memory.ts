@@ -38,6 +38,7 @@ function formatOf({ formats, biasDType }: MoeLayerDescription, role: string): We
   if (set === "selectionBias") return "f32";
   if (role.endsWith("Bias")) return biasDType;
   if (set === "sharedGate") return formats.sharedGate;
+  if (set === "latentDown" || set === "latentUp") return formats[set] ?? formats.router;
   const known = matrixRoles.find((one) => one === matrix);
   return known === undefined ? formats.router : formatsOf(formats, set === "shared" ? "shared" : "experts")[known];
 }

@@ -18,7 +18,7 @@ import type { ModelFiles, OpenedModel } from "./opened/model_files.js";
 import { openModelFiles } from "./opened/open_model_files.js";
 import { loadedTokenFormats } from "./schemes/checkpoint_tokens.js";
 import { type LayerTensorNames, layerTensorNames } from "./tensor_names.js";
-import { describeSource, loadExtraRouters, loadWeights, type WeightOptions } from "./weights.js";
+import { describeSource, loadUncached, loadWeights, type WeightOptions } from "./weights.js";
 
 /** Options of {@link MoeLayer.load} for a layer of a model. */
 export interface LoadOptions extends WeightOptions {
@@ -176,7 +176,7 @@ async function loadCached(
     }));
   const fromCache = async () => {
     const mapped = await cache?.load(signal, offload);
-    if (mapped !== undefined) await addExtraRouters(source, mapped.parts, signal);
+    if (mapped !== undefined) await addUncached(source, mapped.parts, signal);
     return mapped;
   };
   const mapped = await fromCache();
@@ -193,9 +193,9 @@ async function loadCached(
 }
 
 /** Reads what a cache file does not have. */
-async function addExtraRouters(source: LayerSource, parts: LayerParts, signal: AbortSignal | undefined): Promise<void> {
+async function addUncached(source: LayerSource, parts: LayerParts, signal: AbortSignal | undefined): Promise<void> {
   try {
-    await loadExtraRouters(source, parts, { signal });
+    await loadUncached(source, parts, { signal });
   } catch (error) {
     parts.dispose();
     throw error;

@@ -81,7 +81,7 @@ export async function mapWeights<T>(
   { config, tensors, bank = checkedBank(undefined, config) }: Pick<LayerSource, "config" | "tensors" | "bank">,
   visit: (wanted: WantedWeight) => Promise<T>,
 ): Promise<LayerWeights<T, ExpertWeights<T, T>, readonly ExpertWeights<T, T>[]>> {
-  const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;
+  const { hiddenSize, intermediateSize, numExperts, sharedExpert, latent } = config;
   const gateRows = sharedExpert?.gate === "softmax" ? 2 : 1;
   const hasSharedGate = bank.first === 0 || sharedExpert?.gate === "softmax";
   const ofLayer = (weight: NamedWeight, role: string, shape: Shape) =>
@@ -96,8 +96,9 @@ export async function mapWeights<T>(
     width: number,
     expert = 0,
   ) => {
-    const shapes = expertShapes(hiddenSize, width);
-    const pieces = expertShapes(hiddenSize, intermediateSize);
+    const hidden = set === "experts" && latent !== undefined ? latent.size : hiddenSize;
+    const shapes = expertShapes(hidden, width);
+    const pieces = expertShapes(hidden, intermediateSize);
     const visited: Partial<ExpertWeights<T, T>> = {};
     for (const role of expertRoles) {
       const weight = weights[role];

@@ -88,6 +88,9 @@ const readNames = object(
     shared: optional(expert(single)),
     sharedGate: optional(single),
     sharedGateBias: optional(single),
+    latentDown: optional(single),
+    latentUp: optional(single),
+    latentNormWeight: optional(single),
   } satisfies Fields<LayerTensorNames>,
   "{ router, experts: { gate, up, down } }",
 );

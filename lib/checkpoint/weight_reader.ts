@@ -2,7 +2,7 @@ import { type DType, dtypes, type FloatDType } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { type InputField, isPlain, weightFormat } from "../core/weight_formats.js";
-import type { DeviceLayer } from "../layer/device_layer.js";
+import type { LayerParts } from "../layer/layer_parts.js";
 import { disposeExpertMatrix, type ExpertMatrix } from "../layer/weights/expert_weights.js";
 import { quantizedTensors } from "../operators/experts/quantized_weight.js";
 import { bytesOf, type LocatedWeight, type QuantizedBytes, type TensorRange } from "./located_weight.js";
@@ -25,12 +25,12 @@ export interface ReadWeightOptions {
 
 /** Reads a layer's weights from files into device memory and counts the bytes. */
 export class WeightReader {
-  readonly #layer: DeviceLayer;
+  readonly #layer: LayerParts;
   readonly #options: ReadWeightOptions;
   readonly #bytesTotal: number;
   #bytesRead = 0;
 
-  constructor(layer: DeviceLayer, bytesTotal: number, options: ReadWeightOptions) {
+  constructor(layer: LayerParts, bytesTotal: number, options: ReadWeightOptions) {
     this.#layer = layer;
     this.#options = options;
     this.#bytesTotal = bytesTotal;
@@ -52,7 +52,7 @@ export class WeightReader {
       for (const weight of read.values()) disposeExpertMatrix(weight);
     }
     // Without this wait the bytes of all experts would be in memory at once.
-    await this.#layer.handle.weightsSet();
+    await this.#layer.weightsSet();
   }
 
   async #read(weight: LocatedWeight): Promise<ExpertMatrix> {

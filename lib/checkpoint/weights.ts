@@ -144,7 +144,7 @@ export async function loadWeights(
   const steps = loadingSteps(source, located);
   const bytesTotal = steps.reduce((total, { weights }) => total + bytesOfAll(weights), 0);
   const layer = new LayerParts(device, description, { quantizing: asked, offload });
-  const reader = new WeightReader(layer.onDevice, bytesTotal, options);
+  const reader = new WeightReader(layer, bytesTotal, options);
   try {
     for (const { weights, set } of steps) await reader.run(weights, (read) => set(layer, read));
     return layer;
@@ -154,19 +154,31 @@ export async function loadWeights(
   }
 }
 
-/** Sets what of a layer's weights is not part of what devices hold, and so of a cache of packed weights. */
-export async function loadExtraRouters(
+/**
+ * Sets what of a layer's weights is not part of a cache of packed weights: what devices do not hold and, of a layer with
+ * `latent`, all but the routed experts.
+ */
+export async function loadUncached(
   source: LayerSource,
   layer: LayerParts,
   options: Pick<ReadWeightOptions, "signal">,
 ): Promise<void> {
+  const run = async (steps: readonly LoadingStep[]) => {
+    const total = steps.reduce((sum, { weights }) => sum + bytesOfAll(weights), 0);
+    const reader = new WeightReader(layer, total, options);
+    for (const { weights, set } of steps) await reader.run(weights, (read) => set(layer, read));
+  };
+  if (source.config.latent !== undefined) {
+    const located = await locateLayer({ ...source, bank: { first: source.bank?.first ?? 0, count: 0 } });
+    await run(loadingSteps(source, located));
+    return;
+  }
   const located: Record<string, LocatedWeight> = {};
   for (const { role, shape } of extraRouters(source.config)) {
     const weight = source.tensors[role];
     if (weight) located[role] = await source.locate({ weight, shape, expert: 0, role, piece: shape });
   }
-  const reader = new WeightReader(layer.onDevice, bytesOfAll(located), options);
-  for (const { weights, set } of extraSteps(source, located)) await reader.run(weights, (read) => set(layer, read));
+  await run(extraSteps(source, located));
 }
 
 type LocatedExtras = { [Role in ExtraRouterRole]?: LocatedWeight | undefined };
@@ -222,7 +234,7 @@ function extraSteps({ config }: LayerSource, located: LocatedExtras): readonly L
     return [
       {
         weights: { [role]: weight },
-        set: (layer, weights) => layer.router.weights.setExtra(role, weights[role] as StoredWeight),
+        set: (layer, weights) => layer.setExtra(role, weights[role] as ExpertMatrix),
       },
     ];
   });

@@ -15,6 +15,7 @@ export function layerInWords(description: MoeLayerDescription, details: LayerDet
   const experts = `${plural(expertsWithWeights(description), "expert")} of ${expertInWords(description, details)}${identity}`;
   const lines = [
     `H ${hiddenSize}, I ${intermediateSize}, ${experts}${expertChoice ? "" : `, ${topK} per token`}`,
+    ...latentInWords(description),
     ...(tokenFormat === "none" ? [] : [`tokens: rounded to ${tokenFormat} where weights are quantised`]),
     ...(sharedExperts > 0 ? [`shared expert: ${sharedExpertInWords(description, details)}`] : []),
     `routing: ${routingInWords(description, details).join(`;\n${" ".repeat("routing: ".length)}`)}`,
@@ -55,6 +56,13 @@ function expertInWords(description: MoeLayerDescription, { expertBiases = false 
     ` (${activation}${activation === "swiglu_clamped" ? numbers : ""})`,
     outputActivation === "softmax" ? ", softmax of their output" : "",
   ].join("");
+}
+
+/** What the routed experts read, if that is not the tokens. */
+function latentInWords({ latent }: MoeLayerDescription): readonly string[] {
+  if (latent === undefined) return [];
+  const norm = latent.norm ? `, after an RMSNorm (epsilon ${latent.norm.epsilon})` : "";
+  return [`the experts read a projection of the tokens to L ${latent.size}; their sum is projected back${norm}`];
 }
 
 const sharedGates: Readonly<Record<MoeLayerDescription["sharedGate"], string>> = {

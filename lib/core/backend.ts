@@ -107,6 +107,10 @@ export interface LayerFormats extends ExpertFormats {
   readonly sharedGate: WeightFormatName;
   /** Those of the shared experts, if they differ. */
   readonly shared?: ExpertFormats;
+  /** Of the projection to the width of the routed experts, which devices' layers do not hold, if there is one. */
+  readonly latentDown?: WeightFormatName;
+  /** Of the projection back. */
+  readonly latentUp?: WeightFormatName;
 }
 
 export const offloadPolicies = ["lfru", "lru", "lfu"] as const;

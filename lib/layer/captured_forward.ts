@@ -29,7 +29,7 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  * On `cuda` a replay launches one CUDA graph instead of the forward's individual kernels; on `simt` it repeats the
  * recorded launches. `cpu` and `reference` record nothing: a replay is a `forward` from `x` to `y`. If the layer has
  * `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput`, `perExpertScale` or `identityExperts`, every
- * replay enqueues the routing first.
+ * replay enqueues the routing first; of a layer with `latent`, nothing is recorded on any device.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
   readonly #x: Tensor<D>;
@@ -54,22 +54,13 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     const input = this.#norm?.out ?? x;
     if (onDevice.description.separateRouterInput) this.#routerInput = x.device.empty(x.shape, x.dtype);
     const read = this.#routerInput ?? input;
-    if (!router.fused) this.#router = new CapturedRouter(router, read, checkTokens(onDevice, read));
+    const tokens = checkTokens(onDevice, read);
+    if (!router.fused) this.#router = new CapturedRouter(router, read, tokens);
     const { routing, maxChoices = -1 } = this.#router ?? {};
     if (bank.identity && routing) this.#identity = new CapturedIdentity(bank.identity, input, routing, residual && x);
-    const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
     try {
       const added = this.#identity?.outputs.handle ?? (residual ? x.handle : undefined);
-      this.#handle = onDevice.handle.capture(
-        input.handle,
-        y.handle,
-        ids,
-        weights,
-        maxChoices,
-        undefined,
-        undefined,
-        added,
-      );
+      this.#handle = bank.capture(input.handle, y.handle, tokens, routing, maxChoices, added);
     } catch (error) {
       this.dispose();
       throw error;

@@ -13,7 +13,7 @@ import { type WeightDTypes, weightDTypes, weightStorage } from "./description/st
 import { withTokenFormat } from "./description/token_format.js";
 import { LayerParts } from "./layer_parts.js";
 import { type OffloadOptions, offloadOption, offloadRule } from "./offload.js";
-import { type ExpertMatrix, type ExpertWeights, expertWeights, readExperts } from "./weights/expert_weights.js";
+import { type ExpertMatrix, type ExpertWeights, expertWeights, matrix, readExperts } from "./weights/expert_weights.js";
 import { checkExtraRouters, extraRouters } from "./weights/extra_routers.js";
 import { checkFormats, givenFormats, type LayerWeights, separatesGate } from "./weights/layer_weights.js";
 import { quantizing } from "./weights/quantizing.js";
@@ -25,7 +25,7 @@ import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight
  */
 export interface MoeLayerOptions
   extends MoeLayerConfig,
-    LayerWeights<Weight, ExpertWeights, readonly ExpertWeights[] | ExpertWeights> {
+    LayerWeights<Weight, ExpertWeights, readonly ExpertWeights[] | ExpertWeights, ExpertMatrix> {
   /** Where the weights go; that of the given tensors. */
   device: Device;
   /**
@@ -72,6 +72,9 @@ const createFields = {
   shared: optional(expertWeights),
   sharedGate: optional(weight),
   sharedGateBias: optional(weight),
+  latentDown: optional(matrix),
+  latentUp: optional(matrix),
+  latentNormWeight: optional(weight),
 } satisfies Fields<MoeLayerOptions>;
 const createOptions = object(createFields, "{ device, hiddenSize, ..., router, experts }");
 
@@ -117,7 +120,8 @@ function changesInputs(weight: ExpertMatrix): boolean {
   return isQuantized(weight) && (weight.inputScale ?? weight.inputOrder) !== undefined;
 }
 
-function setWeights({ description, router, bank }: LayerParts, given: GivenLayer): void {
+function setWeights(parts: LayerParts, given: GivenLayer): void {
+  const { description, router, bank } = parts;
   const { experts, sharedExpert, shared, sharedGate } = given;
   router.weights.set(given.router, given.routerBias);
   if (given.selectionBias !== undefined) router.weights.setSelectionBias(given.selectionBias);
@@ -134,6 +138,6 @@ function setWeights({ description, router, bank }: LayerParts, given: GivenLayer
   checkExtraRouters(description, given);
   for (const { role } of extraRouters(description)) {
     const weight = given[role];
-    if (weight !== undefined) router.weights.setExtra(role, weight);
+    if (weight !== undefined) parts.setExtra(role, weight);
   }
 }

@@ -23,11 +23,18 @@ export class DeviceLayer {
   /**
    * @param stored the parts of a layer of an equal description; by default the weights are to be set.
    * @param offload which experts are resident; by default all are.
+   * @param record that of another layer of the device that is part of the same whole; default a new one.
    */
-  constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts, offload?: OffloadRule) {
+  constructor(
+    device: Device,
+    description: MoeLayerDescription,
+    stored?: WeightParts,
+    offload?: OffloadRule,
+    record = new WeightRecord(stored),
+  ) {
     this.device = device;
     this.description = description;
-    this.record = new WeightRecord(stored);
+    this.record = record;
     this.offloaded = offload !== undefined;
     this.#handle = device.backend.layer(description, stored, offload);
   }
@@ -46,6 +53,13 @@ export class DeviceLayer {
   /** The width of the shared expert: as it was given or, if that is not known, filled up with zeros as it is stored. */
   get sharedWidth(): number {
     return this.record.sharedWidth ?? this.description.sharedExperts * this.description.intermediateSize;
+  }
+
+  /** Whether some expert that it holds has a bias of this role. */
+  hasExpertBias(role: "gateBias" | "upBias" | "downBias"): boolean {
+    const { bank, sharedExperts } = this.description;
+    const { record } = this;
+    return (bank.count > 0 && record.hasBias("experts", role)) || (sharedExperts > 0 && record.hasBias("shared", role));
   }
 
   /** Enqueues y = layer(x) + residual, with the device's own routing. */

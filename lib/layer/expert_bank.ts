@@ -1,4 +1,4 @@
-import type { ExpertMatrices } from "../core/backend.js";
+import type { CapturedHandle, ExpertMatrices } from "../core/backend.js";
 import { invalidArgument, requires } from "../core/errors.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import { inputFields, isPlain, weightFormat } from "../core/weight_formats.js";
@@ -8,6 +8,8 @@ import { addsIdentity } from "./description/identity_experts.js";
 import { type ExpertSet, formatsOf, matrixRoles } from "./description/storage.js";
 import type { DeviceLayer } from "./device_layer.js";
 import { IdentityExperts } from "./identity_experts.js";
+import { fusedExperts, latentForward } from "./latent_forward.js";
+import type { Tokens } from "./router/tokens.js";
 import {
   checkExpert,
   disposeExpert,
@@ -17,10 +19,18 @@ import {
   stackedExpert,
 } from "./weights/expert_weights.js";
 import { withInnerOrder } from "./weights/inner_order.js";
+import type { LatentProjections } from "./weights/latent_projections.js";
 import { setLinear, withMatrices } from "./weights/linear.js";
 import { type Quantizing, withQuantized, withQuantizedWhole } from "./weights/quantizing.js";
 import type { Weight } from "./weights/weight_layout.js";
 import type { WeightRecord } from "./weights/weight_record.js";
+
+/** What the experts of a layer are held by, as LayerParts names it. */
+interface BankParts {
+  readonly routed: DeviceLayer;
+  readonly onDevice: DeviceLayer;
+  readonly projections: LatentProjections | undefined;
+}
 
 /**
  * The experts that a layer holds: those of `description.bank`, plus the shared ones and those that return their input if
@@ -28,14 +38,19 @@ import type { WeightRecord } from "./weights/weight_record.js";
  * Every setter checks its weights and enqueues a copy.
  */
 export class ExpertBank {
+  /** The layer of the device that holds the routed experts, and that which holds the shared ones, after its own. */
   readonly #layer: DeviceLayer;
+  readonly #shared: DeviceLayer;
+  readonly #projections: LatentProjections | undefined;
   readonly #quantizing: Quantizing | undefined;
   /** Undefined if the bank adds none. */
   readonly identity: IdentityExperts | undefined;
 
-  constructor(layer: DeviceLayer, quantizing?: Quantizing) {
-    this.#layer = layer;
-    if (addsIdentity(layer.description)) this.identity = new IdentityExperts(layer);
+  constructor({ routed, onDevice, projections }: BankParts, quantizing?: Quantizing) {
+    this.#layer = routed;
+    this.#shared = onDevice;
+    this.#projections = projections;
+    if (addsIdentity(routed.description)) this.identity = new IdentityExperts(routed);
     this.#quantizing = quantizing;
   }
 
@@ -43,7 +58,7 @@ export class ExpertBank {
   setExpert(expert: number, weights: ExpertWeights): void {
     const { device, description } = this.#layer;
     checkExpert(`experts[${expert}]`, weights, description, description.intermediateSize, device);
-    this.#setShares(expert, weights, description.intermediateSize);
+    this.#setShares(this.#layer, expert, weights, description.intermediateSize);
   }
 
   /** Sets the weights of all experts of the bank from stacked tensors. */
@@ -54,7 +69,7 @@ export class ExpertBank {
     for (let expert = 0; expert < bank.count; expert++) {
       const weights = stackedExpert(stacked, expert, hiddenSize, intermediateSize);
       try {
-        this.#setShares(expert, weights, intermediateSize);
+        this.#setShares(this.#layer, expert, weights, intermediateSize);
       } finally {
         disposeExpert(weights);
       }
@@ -63,15 +78,15 @@ export class ExpertBank {
 
   /** Sets the weights of the shared expert, which is stored as ceil(width / intermediateSize) experts. */
   setShared(weights: ExpertWeights, width: number): void {
-    const { device, description, record } = this.#layer;
+    const { device, description, record } = this.#shared;
     checkExpert("shared", weights, description, width, device);
     record.sharedWidth = width;
-    this.#setShares(description.bank.count, weights, width);
+    this.#setShares(this.#shared, description.bank.count, weights, width);
   }
 
   /** Sets the shared expert's gate. */
   setSharedGate(weight: ExpertMatrix, bias?: Weight): void {
-    const { device, description, handle, record } = this.#layer;
+    const { device, description, handle, record } = this.#shared;
     const rows = description.sharedGate === "softmax" ? 2 : 1;
     setLinear(device, "sharedGate", [rows, description.hiddenSize], weight, bias, (matrix, vector) => {
       handle.setSharedGate(matrix, vector);
@@ -82,7 +97,7 @@ export class ExpertBank {
 
   /** Checks that exactly the weights that the shared expert needs are given. */
   checkShared(given: { readonly shared: unknown; readonly sharedGate: unknown }): void {
-    const { sharedExperts, sharedGate, bank } = this.#layer.description;
+    const { sharedExperts, sharedGate, bank } = this.#shared.description;
     const bankWithShared = bank.first === 0 ? "sharedExpert" : "a bank that begins with expert 0";
     const needs = { shared: sharedExperts > 0, sharedGate: sharedGate !== "none" };
     for (const name of ["shared", "sharedGate"] as const) {
@@ -96,17 +111,45 @@ export class ExpertBank {
    * Enqueues y = the bank's share of the output for x under a routing.
    * @param maxChoices upper bound on the choices that fall on experts of the bank; -1 if unknown.
    */
-  forward(x: TensorHandle, y: TensorHandle, routing: Routing, maxChoices: number, residual?: TensorHandle): void {
-    const { handle } = this.#layer;
+  forward(
+    x: TensorHandle,
+    y: TensorHandle,
+    tokens: Tokens,
+    routing: Routing,
+    maxChoices: number,
+    residual?: TensorHandle,
+  ): void {
+    const [routed, projections] = [this.#layer, this.#projections];
+    if (projections !== undefined) {
+      const layer = { onDevice: this.#shared, routed, projections };
+      latentForward(layer, x, y, tokens, fusedExperts(layer, x, y, routing, maxChoices), residual).dispose();
+      return;
+    }
     const { ids, weights } = routing;
     using identity = this.identity?.outputs(x, routing, residual);
     const added = identity?.handle ?? residual;
-    handle.forward(x, y, ids.handle, weights.handle, maxChoices, undefined, undefined, added);
+    routed.handle.forward(x, y, ids.handle, weights.handle, maxChoices, undefined, undefined, added);
   }
 
-  /** Replaces the weights of one expert, shared ones included: number bank.count is the first of these. */
-  renewExpert(expert: number, weights: ExpertWeights): void {
-    this.#setShares(expert, weights, this.#layer.description.intermediateSize);
+  /** A forward over fixed tensors; without a routing, by the device's own. With `latent`, nothing of it is recorded. */
+  capture(
+    x: TensorHandle,
+    y: TensorHandle,
+    tokens: Tokens,
+    routing: Routing | undefined,
+    maxChoices: number,
+    residual?: TensorHandle,
+  ): CapturedHandle {
+    if (this.#projections === undefined) {
+      const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
+      return this.#layer.handle.capture(x, y, ids, weights, maxChoices, undefined, undefined, residual);
+    }
+    return { replay: () => this.forward(x, y, tokens, routing as Routing, maxChoices, residual), free: () => {} };
+  }
+
+  /** Replaces the weights of one of the experts of a layer of the device, of which the shared ones are the last. */
+  renewExpert(layer: DeviceLayer, expert: number, weights: ExpertWeights): void {
+    this.#setShares(layer, expert, weights, layer.description.intermediateSize);
   }
 
   free(): void {
@@ -114,8 +157,8 @@ export class ExpertBank {
   }
 
   /** Stores an expert of `width` as one or more experts of intermediateSize, beginning with number `expert`. */
-  #setShares(expert: number, weights: ExpertWeights, width: number): void {
-    const { device, description, handle, record } = this.#layer;
+  #setShares(layer: DeviceLayer, expert: number, weights: ExpertWeights, width: number): void {
+    const { device, description, handle, record } = layer;
     const set = expert < description.bank.count ? "experts" : "shared";
     withQuantizedWhole(device, description, weights, width, set, this.#quantizing, (given) => {
       withInnerOrder(given, description, width, (divisible) => {

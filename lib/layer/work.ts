@@ -31,13 +31,21 @@ export interface RoutedRows {
   readonly touchedExperts: number;
 }
 
-/** Numbers of weights in a layer, without biases. */
+/** A layer whose weights are counted. */
+type CountedLayer = LayerDescription & {
+  readonly latent?: { readonly size: number } | undefined;
+  readonly identityExperts?: number;
+};
+
+/** Numbers of weights in a layer's matrices. */
 export interface WeightCounts {
   readonly router: number;
   readonly expert: ExpertWeightCounts;
   /** Of the shared expert; zeros if there is none. */
   readonly shared: ExpertWeightCounts;
   readonly sharedGate: number;
+  /** Of one of the two projections of `latent`; 0 without. */
+  readonly latent: number;
 }
 
 /** The matrices of the first products. */
@@ -54,25 +62,27 @@ export interface ExpertWeightCounts {
  * @param sharedWidth width of the shared expert; default the description's, which is rounded up to a multiple of I.
  */
 export function countWeights(
-  description: LayerDescription,
+  description: CountedLayer,
   sharedWidth = description.sharedExperts * description.intermediateSize,
 ): WeightCounts {
-  const { hiddenSize, intermediateSize, numExperts, sharedGate } = description;
-  const expert = (width: number): ExpertWeightCounts => ({
-    gateUp: presentRoles(firstRoles, description).length * width * hiddenSize,
-    down: width * hiddenSize,
+  const { hiddenSize, intermediateSize, numExperts, sharedGate, latent } = description;
+  const expert = (width: number, hidden = hiddenSize): ExpertWeightCounts => ({
+    gateUp: presentRoles(firstRoles, description).length * width * hidden,
+    down: width * hidden,
   });
   return {
     router: numExperts * hiddenSize,
-    expert: expert(intermediateSize),
+    expert: expert(intermediateSize, latent?.size),
     shared: expert(sharedWidth),
     sharedGate: { none: 0, sigmoid: 1, softmax: 2 }[sharedGate] * hiddenSize,
+    latent: (latent?.size ?? 0) * hiddenSize,
   };
 }
 
 /** Weights of a layer, counting `experts` of its experts: E for all, k for those that one token uses. */
-export function totalWeights({ router, expert, shared, sharedGate }: WeightCounts, experts: number): number {
-  return router + sharedGate + experts * expertSize(expert) + expertSize(shared);
+export function totalWeights(counts: WeightCounts, experts: number): number {
+  const { router, expert, shared, sharedGate, latent } = counts;
+  return router + sharedGate + 2 * latent + experts * expertSize(expert) + expertSize(shared);
 }
 
 /** Weights of one expert. */
@@ -109,13 +119,14 @@ export function expectedRows(
 
 /** Counts the work of one forward with tokens of `dtype`. */
 export function layerWork(
-  description: LayerDescription,
+  description: CountedLayer,
   { tokens, rows, touchedExperts }: RoutedRows,
   dtype: DType,
   counts: WeightCounts = countWeights(description),
 ): LayerWork {
   const { hiddenSize, intermediateSize, sharedExperts, formats } = description;
-  const { router, expert, shared, sharedGate } = counts;
+  const { router, expert, shared, sharedGate, latent } = counts;
+  const routedSize = description.latent?.size ?? hiddenSize;
   const none: Work = { operations: 0, weightBytes: 0 };
   const forAll = (size: number, bytes: number): Work => ({ operations: 2 * tokens * size, weightBytes: size * bytes });
   const forChosen = (size: number, bytes: number): Work => ({
@@ -123,13 +134,13 @@ export function layerWork(
     weightBytes: touchedExperts * size * bytes,
   });
   /** Bytes of a weight of the first products, on average, and of the last. */
-  const bytesOfExpert = (stored: ExpertFormats) => {
+  const bytesOfExpert = (stored: ExpertFormats, columns: number) => {
     const first = presentRoles(firstRoles, description);
-    const gateUp = first.reduce((total, role) => total + bytesOf(stored[role], hiddenSize), 0) / first.length;
+    const gateUp = first.reduce((total, role) => total + bytesOf(stored[role], columns), 0) / first.length;
     return { gateUp, down: bytesOf(stored.down, intermediateSize) };
   };
-  const routedBytes = bytesOfExpert(formats);
-  const sharedBytes = bytesOfExpert(formats.shared ?? formats);
+  const routedBytes = bytesOfExpert(formats, routedSize);
+  const sharedBytes = bytesOfExpert(formats.shared ?? formats, hiddenSize);
   const stages = {
     router: sum([
       forAll(router, bytesOf(formats.router, hiddenSize)),
@@ -139,10 +150,14 @@ export function layerWork(
     sort: none,
     gateUp: sum([forChosen(expert.gateUp, routedBytes.gateUp), forAll(shared.gateUp, sharedBytes.gateUp)]),
     down: sum([forChosen(expert.down, routedBytes.down), forAll(shared.down, sharedBytes.down)]),
-    combine: { operations: 2 * (rows + tokens * sharedExperts) * hiddenSize, weightBytes: 0 },
+    combine: { operations: 2 * (rows * routedSize + tokens * sharedExperts * hiddenSize), weightBytes: 0 },
   };
+  const projections = [
+    forAll(latent, bytesOf(formats.latentDown ?? formats.router, hiddenSize)),
+    forAll(latent, bytesOf(formats.latentUp ?? formats.router, routedSize)),
+  ];
   const activationBytes = 2 * tokens * hiddenSize * dtypes[dtype].bytes;
-  return { stages, ...sum(Object.values(stages)), activationBytes };
+  return { stages, ...sum([...Object.values(stages), ...projections]), activationBytes };
 }
 
 /** Bytes of one weight of a matrix with `columns` columns, its share of the scales included. */
@@ -167,7 +182,7 @@ export interface ExpectedWork {
 }
 
 export function expectedWork(
-  description: LayerDescription & { readonly identityExperts?: number },
+  description: CountedLayer,
   tokens: number,
   dtype: DType,
   counts?: WeightCounts,

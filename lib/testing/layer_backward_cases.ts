@@ -5,6 +5,7 @@ import type { LayerTensors } from "../layer/backward/layer_tensors.js";
 import type { Case } from "./case.js";
 import { allowance, caseName, type LayerProblem, preparedLayer, projectionNames } from "./layer_case.js";
 import { layerFormulas, layerRules, sharedExpertLayers } from "./layer_feature_cases.js";
+import { latentLayers } from "./layer_latent_cases.js";
 import { layerRoutings } from "./layer_routing_cases.js";
 
 /** By the dtype of x; 16-bit ones also round at every step of the backward pass. */
@@ -67,6 +68,8 @@ function groupOf(output: string): string {
 
 const usual = { hiddenSize: 51, intermediateSize: 33, numExperts: 6, topK: 2, tokens: 13 } as const;
 
+const latent = { latent: { size: 24, norm: {} }, sharedExpert: { intermediateSize: 40 } } as const;
+
 /** The clamps' derivatives jump at their limits, from which 16-bit rows may be on the other side. */
 const jumps = ({ activation, dtypes: [x] = ["f32", "f32"] }: LayerProblem) =>
   activation === "swiglu_clamped" && x !== "f32";
@@ -77,10 +80,13 @@ export const layerBackwardCases: readonly Case[] = [
   ...sharedExpertLayers.filter((_, index) => index % 2 === 0),
   ...layerRules,
   ...layerRoutings,
+  ...latentLayers,
   { ...usual, recompute: true },
   { ...usual, dtypes: ["bf16", "bf16"] as const, recompute: true, biases: true },
   { ...usual, multiplier: true, weightOn: "input" as const, recompute: true },
   { ...usual, offload: true, biases: true },
   { ...usual, dtypes: ["bf16", "f32"] as const, multiplier: true, offload: true },
   { ...usual, outputActivation: "softmax" as const, tokens: 0, offload: true },
+  { ...usual, ...latent, recompute: true },
+  { ...usual, ...latent, dtypes: ["bf16", "bf16"] as const, biases: true, offload: true },
 ].map(layerBackwardCase);

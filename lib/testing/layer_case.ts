@@ -1,7 +1,6 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
-import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import type { Training } from "../layer/router/training.js";
 import { extraRouterRoles } from "../layer/weights/extra_routers.js";
 import type { MoeLayer } from "../moe_layer.js";
@@ -12,7 +11,7 @@ import { gating } from "../reference/routing/gating.js";
 import { hierarchicalGating } from "../reference/routing/hierarchical_gating.js";
 import type { Case } from "./case.js";
 import type { Inputs } from "./inputs.js";
-import { type Draw, randomExpert, randomShared } from "./random_expert.js";
+import { type Draw, randomRouted, randomShared } from "./random_expert.js";
 import { randomRouting, type Spread } from "./random_routing.js";
 import { round } from "./rounding.js";
 import { type Projection, steadyTokens } from "./steady_tokens.js";
@@ -92,7 +91,7 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
   const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
   const { model, logits, residual: _, selectionBias: hasSelectionBias = false, sequences, ...others } = rest;
   const { routerInput: readDType = xDType, ...config } = others;
-  const { hiddenSize, intermediateSize, numExperts, topK } = config;
+  const { hiddenSize, numExperts, topK } = config;
   const { random } = inputs;
   const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
   const router = random.normals(numExperts * hiddenSize, hiddenSize ** -0.5);
@@ -109,7 +108,7 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
     router: inputs.floats(router, [numExperts, hiddenSize], dtype),
     ...(biases && { routerBias: inputs.floats(routerBias, [numExperts], dtype) }),
     ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
-    experts: randomExpert(draw, config, intermediateSize, biases, [expertsWithWeights(config)]),
+    ...randomRouted(draw, config, biases),
     ...randomShared(draw, config, biases),
     ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
     ...(config.hierarchy && {
@@ -175,7 +174,7 @@ type F32 = Tensor<"f32">;
 export function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }: LayerProblem): string {
   const { hiddenSize, intermediateSize, numExperts, topK, activation = "swiglu", clamp } = problem;
   const { capacity, expertChoice, hierarchy, sequences } = problem;
-  const { sharedExpert: shared, groups, normalize, outputActivation = "none" } = problem;
+  const { sharedExpert: shared, latent, groups, normalize, outputActivation = "none" } = problem;
   const details = {
     [activation]: true,
     [`clamp ${Object.values(clamp ?? {}).join(" ")}`]: clamp,
@@ -186,6 +185,7 @@ export function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...pro
     "weight on input": problem.weightOn === "input",
     [`shared ${shared?.intermediateSize}`]: shared,
     [`${shared?.gate} gate`]: shared?.gate,
+    [`latent ${latent?.size}${latent?.norm ? " with norm" : ""}`]: latent,
     [`${problem.scoring}`]: problem.scoring,
     [`normalize ${typeof normalize === "object" && normalize.by}`]: typeof normalize === "object",
     [`groups ${groups?.top} of ${groups?.count} by ${groups?.score}`]: groups,

@@ -3,6 +3,7 @@ import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { MoeLayerOptions } from "../layer/create.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
+import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { matrixRoles, presentRoles } from "../layer/description/storage.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
 
@@ -18,14 +19,36 @@ export function randomExpert(
   width: number,
   biases: boolean,
   lead: Shape = [],
+  hiddenSize = config.hiddenSize,
 ): ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>> {
-  const shapes = expertShapes(config.hiddenSize, width);
+  const shapes = expertShapes(hiddenSize, width);
   const roles = presentRoles(biases ? expertRoles : matrixRoles, config);
   const tensors = roles.map((role) => {
     const [, columns = 1] = shapes[role];
     return [role, draw([...lead, ...shapes[role]], columns ** -0.5)] as const;
   });
   return Object.fromEntries(tensors) as unknown as ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>;
+}
+
+/** The weights of `count` routed experts, stacked, and what leads to them and back if they work on a projection. */
+export function randomRouted(
+  draw: Draw,
+  config: MoeLayerConfig,
+  biases: boolean,
+  count = expertsWithWeights(config),
+): Pick<MoeLayerOptions, "latentDown" | "latentUp" | "latentNormWeight"> & {
+  readonly experts: ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>;
+} {
+  const { hiddenSize, intermediateSize, latent } = config;
+  const size = latent?.size ?? hiddenSize;
+  const experts = randomExpert(draw, config, intermediateSize, biases, [count], size);
+  if (latent === undefined) return { experts };
+  return {
+    experts,
+    latentDown: draw([size, hiddenSize], hiddenSize ** -0.5),
+    latentUp: draw([hiddenSize, size], size ** -0.5),
+    ...(latent.norm && { latentNormWeight: draw([size], 1) }),
+  };
 }
 
 /** The shared expert's weights and gate, if the configuration has them. */

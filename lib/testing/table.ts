@@ -12,6 +12,7 @@ import { hierarchicalGatingBackwardCases } from "./hierarchical_gating_backward_
 import { hierarchicalGatingCases } from "./hierarchical_gating_cases.js";
 import { layerBackwardCases } from "./layer_backward_cases.js";
 import { layerCases } from "./layer_cases.js";
+import { layerLatentCases } from "./layer_latent_cases.js";
 import { layerRoutingCases } from "./layer_routing_cases.js";
 import { limitCapacityBackwardCases } from "./limit_capacity_backward_cases.js";
 import { noiseBackwardCases } from "./noise_backward_cases.js";
@@ -70,6 +71,7 @@ export const cases: readonly Case[] = [
   ...layerCases,
   ...layerBackwardCases,
   ...layerRoutingCases,
+  ...layerLatentCases,
   ...quantizedLayerCases,
   ...tokenLayerCases,
 ];

@@ -160,10 +160,11 @@ describe("ERNIE's shared expert", () => {
   });
 });
 
-test.each(["moe_latent_size", "expert_latent_length"])("Nemotron's %s is refused", async (key) => {
-  await expectRejection(
-    configOf("nemotron_h", "nemotron_h_moe", { [key]: 32 }),
-    "BAD_CHECKPOINT",
-    new RegExp(`nemotron_h_moe\\.${key}: expected none`),
-  );
-});
+test.each(["moe_latent_size", "expert_latent_length"])(
+  "Nemotron's %s is the width of its experts' tokens",
+  async (key) => {
+    const { latent } = await configOf("nemotron_h_latent", "nemotron_h_moe", { [key]: 14 });
+    expect(latent).toEqual({ size: 14 });
+    expect((await configOf("nemotron_h", "nemotron_h_moe")).latent).toBeUndefined();
+  },
+);

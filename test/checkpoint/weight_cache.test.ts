@@ -58,12 +58,13 @@ describe("the cache of packed weights", () => {
     expect(reported).toHaveLength(model.weights.size);
   });
 
-  test("is completed by the weights of the router's side that devices do not hold", async () => {
+  const uncached = ["gemma4", "nemotron_h_latent", "kimi_linear_latent"];
+  test.each(uncached)("of %s is completed by the weights that it does not have", async (name) => {
     using folder = temporaryDirectory();
-    const results = await readFamilyResults("gemma4");
+    const results = await readFamilyResults(name);
     const { x, options } = familyTokens(device(), results, "f32");
     const load = (more: object) =>
-      MoeLayer.load(familyModelPath("gemma4"), { layer: results.layer, device: device(), cache: folder.path, ...more });
+      MoeLayer.load(familyModelPath(name), { layer: results.layer, device: device(), cache: folder.path, ...more });
     using first = await load({});
     const expected = await first.forward(x, options).data();
     using mapped = await load({});
@@ -74,7 +75,10 @@ describe("the cache of packed weights", () => {
       "mapped",
       "copied",
     ]);
-    for (const layer of [mapped, offloaded, copied]) expect(await layer.forward(x, options).data()).toEqual(expected);
+    for (const layer of [mapped, offloaded, copied]) {
+      expect(layer.description).toEqual(first.description);
+      expect(await layer.forward(x, options).data()).toEqual(expected);
+    }
   });
 
   test("is completed by the router of noise of a layer that is given", async () => {

@@ -10,6 +10,13 @@ const routing = (config: Partial<MoeLayerConfig>, details: LayerDetails = {}): s
 const layer = (config: Partial<MoeLayerConfig>, details?: LayerDetails): string[] =>
   layerInWords(describeLayer({ ...base, ...config }, "f32"), details).split("\n");
 
+test("experts on a projection in words", () => {
+  const [, line] = layer({ latent: { size: 24, norm: { epsilon: 1e-5 } } });
+  expect(line).toBe(
+    "the experts read a projection of the tokens to L 24; their sum is projected back, after an RMSNorm (epsilon 0.00001)",
+  );
+});
+
 describe("routing in words", () => {
   test.each<[Partial<MoeLayerConfig>, string]>([
     [{}, "softmax over all 16 logits, the 4 experts with the largest score chosen; weights: their scores"],

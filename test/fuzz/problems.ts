@@ -463,11 +463,17 @@ function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
     weightOn,
     outputActivation,
     ...(shared && { sharedExpert: { intermediateSize: draw.integer(1, 100), gate } }),
+    ...((!shared || gate !== "softmax") && draw.chance(0.2) && { latent: latent(draw) }),
     dtypes: [draw.pick(dtypes), draw.pick(dtypes)],
     biases: draw.chance(0.3),
     sequences: divisor(draw, Math.max(tokens, 1)),
     ...(draw.chance(0.3) && { routing: draw.pick(spreads) }),
   };
+}
+
+/** A norm of few sums of rows that were rounded to 16 bits could divide by what is left of them. */
+function latent(draw: Draw) {
+  return { size: draw.integer(16, 100), ...(draw.chance(0.5) && { norm: { epsilon: 0.01 } }) };
 }
 
 /** Those whose derivatives do not jump: where one does, a row within rounding of that place may be on either side. */

@@ -17,6 +17,8 @@ import numpy as np
 
 FOLDER = Path(__file__).parent / "families"
 H, I, E, K, T = 18, 10, 8, 3, 7
+L = 14
+"""Width of the tokens of experts on a projection."""
 MARGIN = 1e-3
 """Smallest difference of neighbouring keys, relative to the largest."""
 
@@ -163,18 +165,19 @@ def aria_stacks(experts, block):
             f"{block}.experts.fc2.weight": names[f"{block}.experts.down_proj"]}
 
 
-def matrices(random, width, gated=True):
-    shapes = {"gate": (width, H), "up": (width, H), "down": (H, width)}
+def matrices(random, width, gated=True, hidden=H):
+    shapes = {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
     drawn = {role: random.normal(0, shape[1] ** -0.5, shape).astype(np.float32) for role, shape in shapes.items()}
     return drawn if gated else {role: drawn[role] for role in ("up", "down")}
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, residual=None, own_input=None, identity=0, sum_bias=None, average=False, gated=True, activate=swiglu, index=1, text=False):
+          shared_gate=None, residual=None, own_input=None, latent=None, identity=0, sum_bias=None, average=False, gated=True, activate=swiglu, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
     `residual` is the prefix of a biased softmax over the routed and the shared experts; `own_input` names the scale of the
-    router's normalised input, which is not the experts', and the experts' scales; after the experts come `identity` that
+    router's normalised input, which is not the experts', and the experts' scales; `latent` names the projections to the
+    routed experts and back, and perhaps the weight of a norm of their sum; after the experts come `identity` that
     return their input; `sum_bias` names a bias of the sum of the experts;
     `average` halves that sum, and the weights with it.
     """
@@ -189,7 +192,7 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         if bias is not None:
             tensors[f"{block}.{bias}"] = random.normal(0, 0.2, scored).astype(np.float32)
             correction = tensors[f"{block}.{bias}"].astype(np.float64)
-        experts = [matrices(random, I, gated) for _ in range(E)]
+        experts = [matrices(random, I, gated, L if latent else H) for _ in range(E)]
         tensors |= store(experts, block)
         common = matrices(random, shared_width, gated) if shared else None
         if common:
@@ -206,6 +209,18 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
 
         if sum_bias:
             tensors[f"{block}.{sum_bias}"] = random.normal(0, 1, H).astype(np.float32)
+        if latent:
+            for name, shape in zip(latent, ((L, H), (H, L), (L,))):
+                tensors[f"{block}.{name}"] = random.normal(0, shape[-1] ** -0.5, shape).astype(np.float32)
+
+        def of_latent(name, x):
+            return x @ tensors[f"{block}.{name}"].astype(np.float64).T
+
+        def normalised(x):
+            """KimiRMSNorm, if there is one."""
+            if len(latent) == 2:
+                return x
+            return x / np.sqrt((x**2).mean(-1, keepdims=True) + config["rms_norm_eps"]) * tensors[f"{block}.{latent[2]}"]
 
         def read(x):
             """Gemma4TextRouter up to its projection."""
@@ -232,8 +247,11 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         if own_input:
             factors = factors * tensors[f"{block}.{own_input[1]}"].astype(np.float64)[ids]
         every = experts + [None] * identity
+        inputs = of_latent(latent[0], rows) if latent else rows
         output = np.stack([sum(factor * run(every[expert], row) for expert, factor in zip(*each))
-                           for row, *each in zip(rows, ids, factors)])
+                           for row, *each in zip(inputs, ids, factors)])
+        if latent:
+            output = of_latent(latent[1], normalised(output))
         if sum_bias:
             output += tensors[f"{block}.{sum_bias}"].astype(np.float64)
         if residual:
@@ -359,6 +377,15 @@ cases = {
                   "moe_shared_expert_intermediate_size": 21, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "mlp_bias": False},
         "backbone.layers.3.mixer", by_sigmoid, bias="gate.e_score_correction_bias", index=3, gated=False,
         shared=modules("backbone.layers.3.mixer.shared_experts"), shared_width=21),
+    # The same with moe_latent_size
+    "nemotron_h_latent": layer(
+        common | {"model_type": "nemotron_h", "hybrid_override_pattern": "ME*E", "num_hidden_layers": 4, "mlp_hidden_act": "relu2",
+                  "n_routed_experts": E, "moe_intermediate_size": I, "moe_latent_size": L, "n_shared_experts": 1, "n_group": 1,
+                  "topk_group": 1, "moe_shared_expert_intermediate_size": 21, "norm_topk_prob": True, "routed_scaling_factor": 5.0,
+                  "mlp_bias": False},
+        "backbone.layers.3.mixer", by_sigmoid, bias="gate.e_score_correction_bias", index=3, gated=False,
+        shared=modules("backbone.layers.3.mixer.shared_experts"), shared_width=21,
+        latent=("fc1_latent_proj.weight", "fc2_latent_proj.weight")),
     # AfmoeMoE, and with groups Arcee's own class
     "afmoe": layer(
         qwen | {"model_type": "afmoe", "num_dense_layers": 1, "num_shared_experts": 2, "score_func": "sigmoid", "route_norm": True,
@@ -385,6 +412,16 @@ cases = {
          "use_grouped_topk": True, "num_expert_group": 2, "topk_group": 1, "routed_scaling_factor": 2.446},
         "model.layers.1.block_sparse_moe", by_scores(sigmoid, groups=2, top=1, scale=2.446), bias="gate.e_score_correction_bias",
         store=mixtral_names, shared=modules("model.layers.1.block_sparse_moe.shared_experts"), shared_width=I),
+    # KimiSparseMoeBlock of Kimi K3, with another activation than it has
+    "kimi_linear_latent": layer(
+        {"model_type": "kimi_linear", "hidden_size": H, "num_hidden_layers": 2, "hidden_act": "silu", "num_experts": E,
+         "num_experts_per_token": K, "moe_intermediate_size": I, "intermediate_size": 30, "num_shared_experts": 2,
+         "first_k_dense_replace": 1, "moe_layer_freq": 1, "moe_router_activation_func": "sigmoid", "moe_renormalize": True,
+         "use_grouped_topk": True, "num_expert_group": 1, "topk_group": 1, "routed_scaling_factor": 1.0, "rms_norm_eps": 1e-2,
+         "routed_expert_hidden_size": L, "latent_moe_use_norm": True},
+        "language_model.model.layers.1.block_sparse_moe", by_scores(sigmoid), bias="gate.e_score_correction_bias",
+        store=mixtral_names, shared=modules("language_model.model.layers.1.block_sparse_moe.shared_experts"), shared_width=2 * I,
+        latent=("routed_expert_down_proj.weight", "routed_expert_up_proj.weight", "routed_expert_norm.weight"), text="kimi_k3"),
     # LagunaSparseMoeBlock
     "laguna": layer(
         qwen | {"model_type": "laguna", "mlp_layer_types": ["dense", "sparse"], "shared_expert_intermediate_size": 14,

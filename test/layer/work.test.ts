@@ -22,6 +22,11 @@ describe("parameters", () => {
     [{ sharedExpert: { intermediateSize: 2 * I } }, E * H + E * 3 * I * H + 3 * 2 * I * H],
     [{ sharedExpert: { intermediateSize: I, gate: "sigmoid" } }, E * H + (E + 1) * 3 * I * H + H],
     [{ sharedExpert: { intermediateSize: I, gate: "softmax" } }, E * H + (E + 1) * 3 * I * H + 2 * H],
+    [{ latent: { size: 24 } }, E * H + E * 3 * I * 24 + 2 * 24 * H],
+    [
+      { latent: { size: 24, norm: {} }, sharedExpert: { intermediateSize: I } },
+      E * H + 3 * I * (E * 24 + H) + 2 * 24 * H,
+    ],
   ])("%j", (more, count) => expect(totalWeights(countWeights(described(more)), E)).toBe(count));
 
   test("a shared expert of its own width", () => {
@@ -38,6 +43,15 @@ describe("parameters", () => {
     // Mixtral-8x7B (arXiv 2401.04088): 45.1e9 of its 46.7e9 weights are experts'; DeepSeek-V3: 654e9 of 671e9.
     [{ hiddenSize: 4096, intermediateSize: 14336, numExperts: 8, topK: 2 }, 32, 45.1e9],
     [{ hiddenSize: 7168, intermediateSize: 2048, numExperts: 256, topK: 8 }, 58, 653.9e9],
+    // Kimi K3: of its 2.8e12 weights, 92 layers of 896 experts on tokens of half the width.
+    [
+      {
+        ...{ hiddenSize: 7168, intermediateSize: 3072, numExperts: 896, topK: 16, latent: { size: 3584 } },
+        sharedExpert: { intermediateSize: 6144 },
+      },
+      92,
+      2.7405e12,
+    ],
   ])("published models %j", (sizes, layers, count) => {
     const total = layers * totalWeights(countWeights(describeLayer(sizes, "bf16")), sizes.numExperts);
     expect(Math.abs(total / count - 1)).toBeLessThan(2e-3);

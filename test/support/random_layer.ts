@@ -13,7 +13,7 @@ import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import type { GatingRuleOptions, Normalize } from "../../lib/operators/routing/gating_options.js";
 import { Random } from "../../lib/testing/random.js";
-import { randomExpert, randomShared } from "../../lib/testing/random_expert.js";
+import { randomRouted, randomShared } from "../../lib/testing/random_expert.js";
 
 /** The sizes and formula of a layer, and the seed of its weights and tokens. */
 export interface LayerProblem {
@@ -139,7 +139,7 @@ export class RandomLayer implements Disposable {
 
   constructor(device: Device, problem: LayerProblem) {
     const { config, tokens, dtype, seed, biases = false, selectionBias = false, magnitudes = false } = problem;
-    const { hiddenSize, intermediateSize, numExperts } = config;
+    const { hiddenSize, numExperts } = config;
     const random = new Random(seed);
     const draw = (shape: Shape, deviation: number) => {
       const values = random.normals(shapeSize(shape), deviation);
@@ -150,13 +150,15 @@ export class RandomLayer implements Disposable {
     this.#device = device;
     this.x = draw([tokens, hiddenSize], 1);
     this.router = draw([numExperts, hiddenSize], hiddenSize ** -0.5);
-    this.experts = randomExpert(draw, config, intermediateSize, biases, [numExperts]);
+    const { experts, ...latent } = randomRouted(draw, config, biases);
+    this.experts = experts;
     this.options = {
       ...config,
       device,
       dtype,
       router: this.router,
-      experts: this.experts,
+      experts,
+      ...latent,
       ...(biases && { routerBias: draw([numExperts], 0.1) }),
       ...(selectionBias && { selectionBias: draw([numExperts], 0.1) }),
       ...randomShared(draw, config, biases),

@@ -9,8 +9,10 @@ import { packageVersion } from "../../core/version.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
+import { cachedLayer } from "../../layer/description/latent_layers.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import { LayerParts } from "../../layer/layer_parts.js";
+import { type Quantizing, quantizing } from "../../layer/weights/quantizing.js";
 import type { QuantizeOptions } from "../../operators/formats/quantize.js";
 import { badCheckpoint, callFileSystem } from "../bad_checkpoint.js";
 import { difference } from "../difference.js";
@@ -76,7 +78,7 @@ export async function openWeightCache(
     if (!isMoeError(error, "BAD_CHECKPOINT")) throw error;
     return noCache({ state: "failed", path: "", reason: error.message });
   }
-  const layout = device.backend.weightLayout(description);
+  const layout = device.backend.weightLayout(cachedLayer(description));
   if (layout === "") {
     const reason = `device ${device.name} cannot compute with packed weights from a file`;
     return noCache({ state: "unsupported", path: "", reason });
@@ -96,7 +98,8 @@ export async function openWeightCache(
   };
   const experts = bank.count === expertsWithWeights(description) ? [] : [`experts-${origin.bank}`];
   const name = fileName([`layer-${layer}`, ...experts, origin.dtype, layout].join("-"));
-  return new CacheFile(device, description, join(model.folder, `${name}.safetensors`), origin, cache.copy);
+  const path = join(model.folder, `${name}.safetensors`);
+  return new CacheFile(device, description, path, origin, cache.copy, quantizing(dtype, quantize));
 }
 
 /** Every layer comes from the checkpoint, for the reason in the status. */
@@ -129,6 +132,8 @@ class CacheFile {
   /** Whatever decides the bytes of the weights; part of the file's metadata. */
   readonly #origin: Readonly<Record<string, string>>;
   readonly #copies: boolean;
+  /** For weights that the file does not have. */
+  readonly #quantizing: Quantizing | undefined;
   #whyNotUsed = "";
 
   constructor(
@@ -137,12 +142,14 @@ class CacheFile {
     path: string,
     origin: Readonly<Record<string, string>>,
     copies: boolean,
+    quantizing: Quantizing | undefined,
   ) {
     this.#device = device;
     this.#description = description;
     this.#path = path;
     this.#origin = origin;
     this.#copies = copies;
+    this.#quantizing = quantizing;
   }
 
   /**
@@ -218,7 +225,7 @@ class CacheFile {
     }
     const layer = this.#over(whole, file, names);
     try {
-      const sums = bytesOfArray(await layer.onDevice.handle.checksums());
+      const sums = bytesOfArray(await layer.routed.handle.checksums());
       if (Buffer.compare(sums, bytesOfArray((await file.read(checksumsName)).data)) === 0) return layer;
       throw badCheckpoint(this.#path, "its packed weights do not match their checksums");
     } catch (error) {
@@ -235,7 +242,7 @@ class CacheFile {
         const { byteOffset, byteLength } = file.info(name);
         parts[name] = whole.view([byteLength], byteOffset);
       }
-      return new LayerParts(this.#device, this.#description, { stored: parts, offload });
+      return new LayerParts(this.#device, this.#description, { stored: parts, offload, quantizing: this.#quantizing });
     } finally {
       for (const handle of [whole, ...Object.values(parts)]) handle.free();
     }
@@ -243,7 +250,8 @@ class CacheFile {
 
   async #write(layer: LayerParts, signal: AbortSignal | undefined): Promise<CacheStatus> {
     const path = this.#path;
-    const { handle } = layer.onDevice;
+    const { handle } = layer.routed;
+    await layer.clearUnusedRouter();
     const parts = handle.parts();
     try {
       await callFileSystem(path, "written", () => mkdir(dirname(path), { recursive: true }));

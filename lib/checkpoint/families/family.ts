@@ -49,11 +49,15 @@ export function isListedSparse(fields: ConfigFields, layer: number): boolean | u
   return Array.isArray(types) ? types[layer] === "sparse" : undefined;
 }
 
-/** Refuses a field that says how wide the tokens are on which experts work, if they are not the model's. */
-export function refuseLatentTokens(fields: ConfigFields, field: string): void {
-  if (!fields.has(field)) return;
-  const problem = "expected null, as experts on a projection of the tokens are not supported";
-  throw badCheckpoint(fields.path, `${field}: ${problem}, got ${describe(fields.value(field))}`);
+/** Experts on a projection of the tokens, if a field says how wide that is; null and an absent one say that there is none. */
+export function latentTokens(
+  fields: ConfigFields,
+  field: string,
+  norm?: NonNullable<MoeLayerConfig["latent"]>["norm"],
+): Pick<MoeLayerConfig, "latent"> {
+  if (!fields.has(field)) return {};
+  const size = fields.integer(field, undefined);
+  return { latent: { size, ...(norm && { norm }) } };
 }
 
 /**

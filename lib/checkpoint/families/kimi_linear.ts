@@ -1,12 +1,13 @@
 import type { Groups } from "../../operators/routing/gating_options.js";
 import type { ConfigFields } from "../config_fields.js";
+import type { LayerTensors } from "../locate.js";
 import { isSparseDeepseekLayer } from "./deepseek_v2.js";
 import {
   blockTensors,
   type Family,
   gatedActivation,
+  latentTokens,
   layerCount,
-  refuseLatentTokens,
   sharedExpert,
   sharedTensors,
 } from "./family.js";
@@ -19,14 +20,13 @@ const scorings = new Map([
 
 /**
  * Kimi Linear: KimiLinearConfig of Transformers, KimiSparseMoeBlock of Moonshot's own code. DeepSeek-V3's formula under other
- * names. Kimi K3 has the same `model_type`, and experts on a projection of the tokens.
+ * names. Kimi K3 has the same `model_type`, and experts on a projection of the tokens, whose sum it may normalise.
  */
 export const kimiLinear: Family = {
   modelType: "kimi_linear",
   layerCount: layerCount(27),
   hasExperts: (fields, layer) => isSparseDeepseekLayer(fields, layer, 1),
   config: (fields) => {
-    refuseLatentTokens(fields, "routed_expert_hidden_size");
     const groups: Groups = {
       count: fields.integer("num_expert_group", 1, { alias: "n_group" }),
       top: fields.integer("topk_group", 1),
@@ -44,6 +44,11 @@ export const kimiLinear: Family = {
       scale: fields.number("routed_scaling_factor", 2.446),
       activation: gatedActivation(fields),
       ...sharedExpert(sharedCount(fields), intermediateSize),
+      ...latentTokens(
+        fields,
+        latentSize,
+        hasNorm(fields) ? { epsilon: fields.number("rms_norm_eps", 1e-5) } : undefined,
+      ),
     };
   },
   tensors: (prefix, fields) => {
@@ -51,6 +56,7 @@ export const kimiLinear: Family = {
     const more = (block: string) => ({
       selectionBias: { name: `${block}.gate.e_score_correction_bias` },
       ...sharedTensors(block, sharedCount(fields)),
+      ...latentTensors(block, fields),
     });
     return [
       ...mixtralTensors(own).map((tensors) => ({ ...tensors, ...more(own) })),
@@ -58,6 +64,19 @@ export const kimiLinear: Family = {
     ];
   },
 };
+
+const latentSize = "routed_expert_hidden_size";
+
+const hasNorm = (fields: ConfigFields) => fields.boolean("latent_moe_use_norm", false);
+
+function latentTensors(block: string, fields: ConfigFields): Partial<LayerTensors> {
+  if (!fields.has(latentSize)) return {};
+  return {
+    latentDown: { name: `${block}.routed_expert_down_proj.weight` },
+    latentUp: { name: `${block}.routed_expert_up_proj.weight` },
+    ...(hasNorm(fields) && { latentNormWeight: { name: `${block}.routed_expert_norm.weight` } }),
+  };
+}
 
 function sharedCount(fields: ConfigFields): number {
   return fields.integer("num_shared_experts", 1, { minimum: 0, alias: "n_shared_experts" });

@@ -1,18 +1,18 @@
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors } from "../locate.js";
 import { readGroups } from "./deepseek_v2.js";
-import { type Family, layerCount, maximumLayers, plainActivation, refuseLatentTokens } from "./family.js";
+import { type Family, latentTokens, layerCount, maximumLayers, plainActivation } from "./family.js";
 
 /**
  * Nemotron 3: NemotronHConfig and NemotronHMoE of Transformers. DeepSeek-V3's routing over experts without a gate, and a
- * shared expert of a width of its own. Layers are of several kinds, of which some have experts and nothing else.
+ * shared expert of a width of its own; in the larger models on a projection of the tokens. Layers are of several kinds, of which
+ * some have experts and nothing else.
  */
 export const nemotronH: Family = {
   modelType: "nemotron_h",
   layerCount: (fields) => blocks(fields)?.length ?? layerCount(undefined)(fields),
   hasExperts: (fields, layer) => ["E", "moe"].includes(blocks(fields)?.[layer] as string),
   config: (fields) => {
-    refuseLatentTokens(fields, "moe_latent_size");
     fields.require("mlp_bias", false);
     const groups = readGroups(fields, "top2_sum", 1, 1);
     return {
@@ -26,11 +26,15 @@ export const nemotronH: Family = {
       scale: fields.number("routed_scaling_factor", 1),
       activation: plainActivation(fields, "mlp_hidden_act", "relu2"),
       sharedExpert: { intermediateSize: fields.integer("moe_shared_expert_intermediate_size", 7688) },
+      ...latentTokens(fields, latentSize),
     };
   },
   prefix: (_fields, layer) => `backbone.layers.${layer}`,
-  tensors: (prefix) => [prefix, prefix.replace("backbone.", "model.")].flatMap((own) => tensorsOf(`${own}.mixer`)),
+  tensors: (prefix, fields) =>
+    [prefix, prefix.replace("backbone.", "model.")].flatMap((own) => tensorsOf(`${own}.mixer`, fields.has(latentSize))),
 };
+
+const latentSize = "moe_latent_size";
 
 /** The kind of every layer. */
 function blocks(fields: ConfigFields): readonly unknown[] | undefined {
@@ -40,12 +44,13 @@ function blocks(fields: ConfigFields): readonly unknown[] | undefined {
   return Array.isArray(list) && list.length <= maximumLayers ? list : undefined;
 }
 
-function tensorsOf(block: string): readonly LayerTensors[] {
+function tensorsOf(block: string, latent: boolean): readonly LayerTensors[] {
   const named = (module: string) => ({ name: `${module}.weight` });
   const others = {
     router: named(`${block}.gate`),
     selectionBias: { name: `${block}.gate.e_score_correction_bias` },
     shared: { up: named(`${block}.shared_experts.up_proj`), down: named(`${block}.shared_experts.down_proj`) },
+    ...(latent && { latentDown: named(`${block}.fc1_latent_proj`), latentUp: named(`${block}.fc2_latent_proj`) }),
   };
   const single = (name: string) => named(`${block}.experts.{e}.${name}`);
   const stacked = (name: string) => ({ name: `${block}.experts.${name}`, stacked: "dim0" }) as const;

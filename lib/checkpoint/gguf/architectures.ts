@@ -146,13 +146,13 @@ const lfm2: Architecture = fixed(lfm2Moe, "sigmoid", true, (_fields, known) => (
 
 const nemotron: Architecture = {
   read(fields, layer, hasBias) {
-    for (const name of ["moe_latent_size", "expert_latent_length"]) {
-      const latent = fields.optional(name);
-      if (latent !== undefined) throw fields.error(name, "none: experts on a projection of the tokens", latent);
-    }
+    const latent = fields.optional("moe_latent_size") ?? fields.optional("expert_latent_length");
     const width = fields.integer("expert_shared_feed_forward_length");
     const { family, fields: known } = deepseekSigmoid(nemotronH).read(fields, layer, hasBias);
-    return { family, fields: { ...known, moe_shared_expert_intermediate_size: width } };
+    return {
+      family,
+      fields: { ...known, moe_shared_expert_intermediate_size: width, moe_latent_size: latent ?? null },
+    };
   },
 };
 

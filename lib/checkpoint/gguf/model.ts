@@ -68,11 +68,12 @@ export class GgufModel {
   }
 
   /** A layer computes something else with tensors that are not known here. */
-  #checkNames(layer: number, { routerNorm }: MoeLayerConfig): void {
+  #checkNames(layer: number, { routerNorm, latent }: MoeLayerConfig): void {
     const block = `blk.${layer}.`;
     const known = [
       ...knownNames,
       ...(routerNorm ? [/^ffn_gate_inp\.scale$/] : []),
+      ...(latent ? [/^ffn_latent_(down|up)\.(weight|scale|input_scale)$/] : []),
       ...(this.#hasDenseBlock ? [namesOfDenseBlock] : []),
     ];
     for (const name of this.#files.names) {
@@ -89,7 +90,7 @@ export class GgufModel {
     const block = `blk.${layer}`;
     const optional = (role: string, name: string | undefined) =>
       name !== undefined && has(name) ? { [role]: { name } } : {};
-    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale } = this.config(layer);
+    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale, latent } = this.config(layer);
     const gated = isGated(activation);
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
@@ -106,6 +107,10 @@ export class GgufModel {
         },
       }),
       ...(sharedExpert?.gate && { sharedGate: { name: `${block}.ffn_gate_inp_shexp.weight` } }),
+      ...(latent && {
+        latentDown: { name: `${block}.ffn_latent_down.weight` },
+        latentUp: { name: `${block}.ffn_latent_up.weight` },
+      }),
     };
   }
 }

@@ -3,6 +3,7 @@ import { boolean, choice, floatDType, object, optional, type Reader } from "../.
 import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import { weightFormat } from "../../core/weight_formats.js";
+import { withoutUndefined } from "../../core/without_undefined.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { configOf } from "../../layer/description/config_of.js";
 import { checkedBank } from "../../layer/description/identity_experts.js";
@@ -51,6 +52,8 @@ const storageFields = object(
         sharedGate: floatDType,
         ...expertFormats,
         shared: optional(object(expertFormats, "{ gate, up, multiplier, down }")),
+        latentDown: optional(format),
+        latentUp: optional(format),
       },
       "{ router, sharedGate, gate, up, multiplier, down }",
     ),
@@ -85,8 +88,7 @@ export function readSaved({ path, metadata }: SafetensorsFile): SavedLayer | und
   const config = checkedAt(`${place}.config`, () => layerConfig(json("config"), "config")) as MoeLayerConfig;
   return checkedAt(`${place}.storage`, () => {
     const { formats, biasDType, separateGate, tokenFormat, bank } = storageFields(json("storage"), "storage");
-    const { shared, ...own } = formats;
-    const weights = { formats: shared ? { ...own, shared } : own, biasDType, separateGate };
+    const weights = { formats: withoutUndefined(formats), biasDType, separateGate };
     return { config, storage: { weights, tokenFormat, bank: checkedBank(bank, config) } };
   });
 }

@@ -79,6 +79,10 @@ export function savedLocator(file: SafetensorsFile, { storage }: SavedLayer): Lo
     const stored = formatsOf(storage.weights.formats, set);
     for (const role of matrixRoles) formats.set(`${prefix}.${role}`, stored[role]);
   }
+  for (const role of ["latentDown", "latentUp"] as const) {
+    const stored = storage.weights.formats[role];
+    if (stored !== undefined) formats.set(role, stored);
+  }
   return async ({ weight, shape, expert }) => {
     const format = formats.get(weight.name);
     const name = nameOf(weight, expert);

@@ -4,18 +4,17 @@ import { boolean, type Fields, object, optional, type Read, type Reader } from "
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
-import { sharedSlotsBackward } from "../../operators/routing/shared_slots_backward.js";
 import type { LayerParts } from "../layer_parts.js";
 import { Temporaries } from "../temporaries.js";
-import { dxTerms, expertsBackward } from "./experts_backward.js";
+import { bankBackward } from "./bank_backward.js";
+import { dxTerms } from "./experts_backward.js";
 import { identityBackward } from "./identity_backward.js";
+import { latentBackward } from "./latent_backward.js";
 import { freePass, LayerState, type SavedPass } from "./layer_state.js";
 import { LayerTensors } from "./layer_tensors.js";
 import { type GradLosses, gradLossesOption } from "./losses.js";
-import { type BackwardMatrices, copiedProjection, trainsExperts } from "./matrices.js";
-import { projectionBackward } from "./projection.js";
+import { trainsExperts } from "./matrices.js";
 import { routingBackward } from "./routing_backward.js";
-import { hasOwnSlots, innerRows, type PassRows, passRows } from "./rows.js";
 import { MatrixSum } from "./sums.js";
 
 /** Options of {@link MoeLayer.backward}. */
@@ -82,7 +81,7 @@ export function layerBackward(
     throw new MoeError("UNSUPPORTED_DTYPE", `dy: expected f32, f16 or bf16 as the tokens, got ${dy.dtype}`);
   }
   const { accumulate, gradLosses } = options;
-  const experts = trainsExperts(onDevice, options.experts);
+  const experts = trainsExperts(parts, options.experts);
   if (accumulate && options.gradients === undefined) throw requires("accumulate", "gradients to add to");
   const given = state.routingGiven;
   if (gradLosses !== undefined && given) throw requires("gradLosses", "a forward with the layer's own routing");
@@ -94,7 +93,7 @@ export function layerBackward(
   const pass = state.take(onDevice);
   try {
     const dtype = resultDType(pass.x);
-    const result = options.gradients ?? new LayerTensors(onDevice, parts.router.weights, dtype, wanted, "gradients");
+    const result = options.gradients ?? new LayerTensors(parts, dtype, wanted, "gradients");
     const results = passBackward(parts, pass, dy, result, { accumulate, gradLosses });
     result.markWritten(wanted, accumulate);
     return { ...results, gradients: result };
@@ -112,32 +111,18 @@ function passBackward(
 ): Omit<LayerBackward, "gradients"> {
   using temporaries = new Temporaries();
   const { onDevice, device, description } = parts;
-  const { x, tokens, routing } = pass;
-  const matrices = parts.backwardMatrices();
+  const { tokens } = pass;
   const size = [tokens.count, description.hiddenSize] as const;
   const dy = temporaries.keep(given.reshape(size));
-  const rows = passRows(onDevice, x, routing, temporaries);
-  const saved = savedRows(pass, matrices, rows, temporaries);
-  const dx = temporaries.keep(new MatrixSum(device, size, tokens.dtype, dxTerms(onDevice) + 3));
-  const dSlots = expertsBackward(
-    { layer: onDevice, matrices, x, dy, rows, saved },
-    { memory: gradients.memory, accumulate, dx },
-  );
-  gradients.gather();
-  const { sharedExperts } = description;
-  const { gate } = rows;
-  const { dWeights: dChosen, dGate } = hasOwnSlots(onDevice)
-    ? sharedSlotsBackward(routing.weights, dSlots, { sharedExperts, ...(gate && { gate }) })
-    : { dWeights: dSlots };
-  if (dGate) {
-    temporaries.keep(dGate);
-    const weight = temporaries.keep(copiedProjection(onDevice, "sharedGate", dGate.shape[1] as number));
-    const into = gradients.projection("sharedGate");
-    using term = dx.term();
-    if (into) projectionBackward({ x, weight, dLogits: dGate, dx: term, into, accumulate });
-  }
-  if (dChosen !== dSlots) temporaries.keep(dSlots);
+  const ofExperts = parts.expertLayers.includes(onDevice) ? dxTerms(onDevice) : 0;
   const { identity } = parts.bank;
+  const terms = ofExperts + (parts.projections ? 1 : 0) + (identity ? 1 : 0) + 2;
+  const dx = temporaries.keep(new MatrixSum(device, size, tokens.dtype, terms));
+  const dChosen =
+    parts.projections === undefined
+      ? bankBackward(parts, { ...pass, layer: onDevice, dy }, { gradients, accumulate, dx })
+      : latentBackward(parts, parts.projections, pass, dy, { gradients, accumulate, dx });
+  gradients.gather();
   const dWeights = identity ? identityBackward(identity, pass, dy, temporaries.keep(dChosen), dx) : dChosen;
   let dRouterInput: Tensor<FloatDType> | undefined;
   if (!pass.given) {
@@ -147,7 +132,7 @@ function passBackward(
     using place = dRouterInput?.reshape(size) ?? dx.term();
     routingBackward(parts, pass, dWeights, { gradients, accumulate, losses, dx: place });
   }
-  const result = device.empty(pass.shape, x.dtype);
+  const result = device.empty(pass.shape, pass.x.dtype);
   using flat = result.reshape(size);
   const dNormWeight = intoTokens(pass, dx, pass.addsTokens ? dy : undefined, flat);
   return { dx: result, dRouterInput, dWeights: pass.given ? dWeights : undefined, dNormWeight };
@@ -175,14 +160,4 @@ function intoTokens(
     out: { dx: out, dWeight },
   });
   return dWeight;
-}
-
-/** The rows before the activation, computed again if they were not kept. */
-function savedRows(pass: SavedPass, matrices: BackwardMatrices, rows: PassRows, temporaries: Temporaries) {
-  const { layer, x, pre, multiplied } = pass;
-  if (pre !== undefined) return { pre, multiplied };
-  const again = innerRows(layer, matrices, x, rows);
-  temporaries.keep(again.pre);
-  if (again.multiplied) temporaries.keep(again.multiplied);
-  return again;
 }

@@ -6,9 +6,9 @@ import type { WeightRole } from "../../core/weight_role.js";
 import type { Parameter } from "../../optimizers/parameter.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
-import type { ExtraRouterRole } from "../weights/extra_routers.js";
+import { type ExtraRouterRole, isLatentRole } from "../weights/extra_routers.js";
 import { copyAll } from "./copy_all.js";
-import { LayerTensors, type TensorKind } from "./layer_tensors.js";
+import { type ExpertMemory, LayerTensors, type TensorKind } from "./layer_tensors.js";
 import { checkCopied, trainsExperts } from "./matrices.js";
 
 /** Options of {@link MoeLayer.parameters}. */
@@ -48,11 +48,11 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   constructor(parts: LayerParts, dtype: "f32", options: Read<typeof parametersOptions>) {
     checkOwnClass(new.target, LayerParameters);
     // Checks, before memory is taken, that the layer's weights can be copied.
-    checkCopied(parts.onDevice);
-    const which = { experts: trainsExperts(parts.onDevice, options.experts), routers: true };
-    if (which.experts) parts.backwardMatrices();
+    checkCopied(parts.routed);
+    const which = { experts: trainsExperts(parts, options.experts), routers: true };
+    if (which.experts) for (const layer of parts.expertLayers) parts.backwardMatrices(layer);
     this.#parts = parts;
-    const tensors = (kind: TensorKind) => new LayerTensors(parts.onDevice, parts.router.weights, dtype, which, kind);
+    const tensors = (kind: TensorKind) => new LayerTensors(parts, dtype, which, kind);
     this.weights = tensors("weights");
     this.gradients = tensors("gradients");
     this.gradients.markUnwritten();
@@ -60,13 +60,19 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     Object.freeze(this);
   }
 
-  /** Every weight by its name: all experts together, shared ones last. */
+  /**
+   * Every weight by its name: all experts together, shared ones last; of a layer with `latent`, the shared ones apart, as
+   * `shared`.
+   */
   *[Symbol.iterator](): Iterator<Parameter> {
     const changed = this.changed;
-    const { memory } = this.weights;
-    for (const [name, value] of Object.entries(memory ?? {}) as [keyof typeof memory, Tensor<"f32"> | undefined][]) {
-      if (value === undefined) continue;
-      yield { name: `experts.${name}`, value, gradient: this.gradients.memory?.[name], changed };
+    for (const layer of this.#parts.expertLayers) {
+      const [memory, gradients] = [this.weights.memoryOf(layer) ?? {}, this.gradients.memoryOf(layer)];
+      const set = layer === this.#parts.routed ? "experts" : "shared";
+      for (const [name, value] of Object.entries(memory) as [keyof ExpertMemory, Tensor<"f32"> | undefined][]) {
+        if (value === undefined) continue;
+        yield { name: `${set}.${name}`, value, gradient: gradients?.[name], changed };
+      }
     }
     for (const role of this.weights.projectionRoles) {
       const [weight, gradient] = [this.weights.projection(role), this.gradients.projection(role)];
@@ -78,14 +84,15 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
 
   /** Packs the weights again, in order with the enqueued work. Optimisers call it after each step. */
   readonly changed = (): void => {
-    const { onDevice, bank, router } = this.#parts;
-    const { memory } = this.weights;
-    if (memory !== undefined) {
-      this.weights.gather();
-      const matrices = this.#parts.backwardMatrices();
-      for (let expert = 0; expert < expertsOf(onDevice); expert++) {
-        const weights = this.weights.viewsOf(expert);
-        bank.renewExpert(expert, weights);
+    const { bank, router, expertLayers } = this.#parts;
+    this.weights.gather();
+    for (const layer of expertLayers) {
+      const memory = this.weights.memoryOf(layer);
+      if (memory === undefined) continue;
+      const matrices = this.#parts.backwardMatrices(layer);
+      for (let expert = 0; expert < expertsOf(layer); expert++) {
+        const weights = this.weights.viewsOf(layer, expert);
+        bank.renewExpert(layer, expert, weights);
         for (const view of Object.values(weights)) view.dispose();
       }
       matrices.renew(memory);
@@ -98,7 +105,7 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
       if (role === "router") router.weights.set(weight, bias);
       else if (role === "sharedGate") bank.setSharedGate(weight, bias);
       else {
-        router.weights.setExtra(role, weight);
+        this.#parts.setExtra(role, weight);
         if (bias) router.weights.setExtra("groupRouterBias", bias);
       }
     }
@@ -132,16 +139,18 @@ function expertsOf({ description: { bank, sharedExperts } }: DeviceLayer): numbe
   return bank.count + sharedExperts;
 }
 
-function copyWeights({ onDevice, router }: LayerParts, weights: LayerTensors): void {
-  for (let expert = 0; weights.memory !== undefined && expert < expertsOf(onDevice); expert++) {
-    for (const [role, view] of Object.entries(weights.viewsOf(expert)) as [WeightRole, Tensor][]) {
-      onDevice.handle.copyWeight(role, expert, view.handle);
-      view.dispose();
+function copyWeights({ onDevice, expertLayers, router, projections }: LayerParts, weights: LayerTensors): void {
+  for (const layer of expertLayers) {
+    for (let expert = 0; weights.memoryOf(layer) !== undefined && expert < expertsOf(layer); expert++) {
+      for (const [role, view] of Object.entries(weights.viewsOf(layer, expert)) as [WeightRole, Tensor][]) {
+        layer.handle.copyWeight(role, expert, view.handle);
+        view.dispose();
+      }
     }
   }
   weights.gather();
   const copyOf = (role: ExtraRouterRole, target: Tensor) => {
-    copyAll(router.weights.extra(role) as Tensor, target);
+    copyAll((isLatentRole(role) ? projections?.weight(role) : router.weights.extra(role)) as Tensor, target);
   };
   for (const role of weights.projectionRoles) {
     const { weight, bias } = weights.projection(role) as { weight: Tensor; bias: Tensor | undefined };

@@ -35,6 +35,11 @@ export interface SavedPass {
   /** [R, P] and [R, I], the rows before the activation; undefined if they are to be computed again. */
   readonly pre?: Tensor<FloatDType> | undefined;
   readonly multiplied?: Tensor<FloatDType> | undefined;
+  /** Of a layer with `latent`: the same of its shared experts. */
+  readonly sharedPre?: Tensor<FloatDType> | undefined;
+  readonly sharedMultiplied?: Tensor<FloatDType> | undefined;
+  /** [T, L], the sums of its routed experts. */
+  readonly sums?: Tensor<FloatDType> | undefined;
 }
 
 /** What the router of a pass read [T, H]. */
@@ -48,7 +53,7 @@ export interface SavedNorm extends Norm {
 }
 
 /** Tensors of a pass that may be in the host's memory meanwhile. */
-const movable = ["x", "pre", "multiplied"] as const;
+const movable = ["x", "pre", "multiplied", "sharedPre", "sharedMultiplied", "sums"] as const;
 type Movable = (typeof movable)[number];
 
 /** What is kept; without x if it is to be normalised again. */
@@ -86,8 +91,8 @@ function moveEach<From extends Disposable, To extends Disposable>(
 /**
  * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x and `routerInput` (not copies: do not write to
  * them before), the rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's dtype),
- * and ids and weights of the routing; with `norm` also the normalised tokens. With `recompute: true` only x, `routerInput`
- * and the routing. With `offload: true` all but these as they were given is in the host's memory until then. `backward`
+ * and ids and weights of the routing; with `norm` also the normalised tokens, of a layer with `latent` also the sums [T, L]
+ * of its routed experts. With `recompute: true` all but the rows and the normalised tokens. With `offload: true` all but these as they were given is in the host's memory until then. `backward`
  * frees it, and so does `dispose()`.
  */
 export class LayerState implements Disposable {
@@ -117,8 +122,9 @@ export class LayerState implements Disposable {
 
   #own(): readonly (Tensor | HostTensor | undefined)[] {
     if (this.#pass === undefined) return [];
-    const { pre, multiplied, routing, given, norm, x } = this.#pass;
-    return [pre, multiplied, norm && x, ...(given ? [] : [routing.ids, routing.weights])];
+    const { routing, given, norm, x, ...kept } = this.#pass;
+    const rows = movable.map((name) => (name === "x" ? norm && x : kept[name]));
+    return [...rows, ...(given ? [] : [routing.ids, routing.weights])];
   }
 
   /** @internal Views of the routing, for the caller. */
@@ -148,10 +154,9 @@ export class LayerState implements Disposable {
   take(layer: DeviceLayer): SavedPass {
     const kept = this.#check(layer);
     const back = moveEach(kept, (tensor) => (tensor instanceof HostTensor ? tensor.toDevice() : undefined));
-    const { x, pre, multiplied, ...rest } = kept;
-    const onDevice = { x, pre, multiplied, ...back } as Partial<Pick<SavedPass, Movable>>;
+    const onDevice = { ...kept, ...back } as Omit<SavedPass, "x"> & Partial<Pick<SavedPass, "x">>;
     const norm = kept.norm as SavedNorm;
-    const pass = { ...rest, ...onDevice, x: onDevice.x ?? normalised(norm.tokens, norm) };
+    const pass = { ...onDevice, x: onDevice.x ?? normalised(norm.tokens, norm) };
     this.#pass = undefined;
     this.#used = true;
     return pass;
@@ -193,7 +198,8 @@ function bytesOf(tensors: readonly (Tensor | HostTensor | undefined)[]): number 
 }
 
 /** Frees what was kept; tokens, a norm's weight and a given routing are views of the caller's tensors. */
-export function freePass({ x, routerInput, norm, routing, training, pre, multiplied }: KeptPass): void {
-  const inputs = [x, routerInput, norm?.tokens, norm?.weight, training?.noise, training?.groupNoise];
-  for (const tensor of [...inputs, routing.ids, routing.weights, pre, multiplied]) tensor?.dispose();
+export function freePass({ routerInput, norm, routing, training, ...kept }: KeptPass): void {
+  const inputs = [routerInput, norm?.tokens, norm?.weight, training?.noise, training?.groupNoise];
+  const rows = movable.map((name) => kept[name]);
+  for (const tensor of [...inputs, routing.ids, routing.weights, ...rows]) tensor?.dispose();
 }

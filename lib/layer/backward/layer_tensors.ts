@@ -9,7 +9,8 @@ import { permute } from "../../operators/experts/permute.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
 import type { ExpertWeights } from "../weights/expert_weights.js";
-import { type ExtraRouterRole, extraRouters } from "../weights/extra_routers.js";
+import { type ExtraRouterRole, extraRouters, isLatentRole } from "../weights/extra_routers.js";
+import type { LatentProjections } from "../weights/latent_projections.js";
 import { copyAll } from "./copy_all.js";
 
 /** One expert's: views of the memory of all experts. */
@@ -21,7 +22,10 @@ export interface ProjectionTensors {
   readonly bias: Tensor<"f32"> | undefined;
 }
 
-/** The weights of a router's side: projections of the gates and of their noise, and what scales inputs and weights. */
+/**
+ * The weights of a router's side: projections of the gates and of their noise, and what scales inputs and weights. And what
+ * leads to the experts and back.
+ */
 export type ProjectionRole = "router" | "sharedGate" | ExtraRouterRole;
 
 /** Which parts of a layer there are tensors for. */
@@ -32,10 +36,19 @@ export interface TensorParts {
   readonly routers: boolean;
 }
 
+/** What of a layer its tensors are made for, as LayerParts names it. */
+export interface TensorOwners {
+  readonly onDevice: DeviceLayer;
+  readonly routed: DeviceLayer;
+  readonly expertLayers: readonly DeviceLayer[];
+  readonly router: { readonly weights: RouterWeights };
+  readonly projections: LatentProjections | undefined;
+}
+
 /** Which of them: backward writes to the latter alone. */
 export type TensorKind = "weights" | "gradients";
 
-/** The tensors of all experts A, shared ones included. */
+/** The tensors of all experts A of a layer of the device, shared ones included. */
 export interface ExpertMemory {
   /** [A, P, H] */
   readonly gateUp: Tensor<"f32">;
@@ -60,17 +73,19 @@ export class LayerTensors implements Disposable {
   readonly #layer: DeviceLayer;
   readonly #parts: TensorParts;
   readonly #kind: TensorKind;
-  readonly #memory: ExpertMemory | undefined;
+  readonly #memory = new Map<DeviceLayer, ExpertMemory>();
   readonly #projections: Partial<Record<ProjectionRole, ProjectionTensors>> = {};
 
   /** @internal Use {@link MoeLayer.backward} or {@link MoeLayer.parameters}. All begin as zeros. */
-  constructor(layer: DeviceLayer, routers: RouterWeights, dtype: "f32", parts: TensorParts, kind: TensorKind) {
+  constructor(owners: TensorOwners, dtype: "f32", parts: TensorParts, kind: TensorKind) {
     checkOwnClass(new.target, LayerTensors);
+    const { onDevice: layer, routed, expertLayers, projections } = owners;
+    const routers = owners.router.weights;
     this.#layer = layer;
     this.#parts = parts;
     this.#kind = kind;
     const { device, description, record } = layer;
-    const { numExperts, hiddenSize, sharedGate, bank } = description;
+    const { numExperts, hiddenSize, sharedGate } = description;
     const projection = (role: ProjectionRole, shape: Shape, bias: boolean) => {
       const weight = device.zeros(shape, dtype);
       this.#projections[role] = { weight, bias: bias ? device.zeros(shape.slice(0, 1), dtype) : undefined };
@@ -78,19 +93,24 @@ export class LayerTensors implements Disposable {
     if (parts.routers) {
       projection("router", [numExperts, hiddenSize], record.hasBias("layer", "routerBias"));
       for (const { role, shape } of extraRouters(description)) {
-        if (role.endsWith("Bias") || routers.extra(role) === undefined) continue;
+        if (isLatentRole(role) || role.endsWith("Bias") || routers.extra(role) === undefined) continue;
         projection(role, shape, role === "groupRouter" && routers.extra("groupRouterBias") !== undefined);
       }
+    }
+    for (const { role, shape } of extraRouters(description)) {
+      if (isLatentRole(role) && projections?.weight(role) instanceof Tensor) projection(role, shape, false);
     }
     if (sharedGate !== "none") {
       const rows = sharedGate === "sigmoid" ? 1 : 2;
       projection("sharedGate", [rows, hiddenSize], record.hasBias("layer", "sharedGateBias"));
     }
     if (parts.experts) {
-      this.#memory = expertMemory(layer, dtype);
-      const memory = this.#memory;
-      this.experts = Array.from({ length: bank.count }, (_, expert) => views(layer, memory, "experts", expert));
-      this.shared = sharedGradients(layer, memory);
+      for (const each of expertLayers) this.#memory.set(each, expertMemory(each, dtype));
+      const memory = this.#memory.get(routed) as ExpertMemory;
+      const { count } = routed.description.bank;
+      this.experts = Array.from({ length: count }, (_, expert) => views(routed, memory, "experts", expert));
+      const ofShared = this.#memory.get(layer);
+      this.shared = ofShared && sharedGradients(layer, ofShared);
     }
     Object.freeze(this);
   }
@@ -150,6 +170,21 @@ export class LayerTensors implements Disposable {
     return this.#projections.sharedGate?.bias;
   }
 
+  /** [L, H]; undefined if the projection is quantised. */
+  get latentDown(): Tensor<"f32"> | undefined {
+    return this.#projections.latentDown?.weight;
+  }
+
+  /** [H, L]; undefined if the projection is quantised. */
+  get latentUp(): Tensor<"f32"> | undefined {
+    return this.#projections.latentUp?.weight;
+  }
+
+  /** [L] */
+  get latentNormWeight(): Tensor<"f32"> | undefined {
+    return this.#projections.latentNormWeight?.weight;
+  }
+
   /** @internal */
   projection(role: ProjectionRole): ProjectionTensors | undefined {
     return this.#projections[role];
@@ -160,22 +195,22 @@ export class LayerTensors implements Disposable {
     return Object.keys(this.#projections) as ProjectionRole[];
   }
 
-  /** @internal An expert's tensors, numbered in the bank with the shared ones last; for the caller to dispose of. */
-  viewsOf(expert: number): ExpertTensors {
-    const owner = expert < this.#layer.description.bank.count ? "experts" : "shared";
-    return views(this.#layer, this.#memory as ExpertMemory, owner, expert);
+  /** @internal An expert's tensors, numbered in its layer with the shared ones last; for the caller to dispose of. */
+  viewsOf(layer: DeviceLayer, expert: number): ExpertTensors {
+    const owner = expert < layer.description.bank.count ? "experts" : "shared";
+    return views(layer, this.#memory.get(layer) as ExpertMemory, owner, expert);
   }
 
   /** Bytes of all tensors. */
   get byteLength(): number {
-    const all = [...Object.values(this.#projections), ...(this.#memory ? [this.#memory] : [])];
+    const all = [...Object.values(this.#projections), ...this.#memory.values()];
     const tensors = all.flatMap((group) => Object.values(group) as (Tensor | undefined)[]);
     return tensors.reduce((total, tensor) => total + (tensor?.byteLength ?? 0), 0);
   }
 
-  /** @internal */
-  get memory(): ExpertMemory | undefined {
-    return this.#memory;
+  /** @internal That of the experts of a layer of the device; undefined if experts have none. */
+  memoryOf(layer: DeviceLayer): ExpertMemory | undefined {
+    return this.#memory.get(layer);
   }
 
   /**
@@ -198,9 +233,9 @@ export class LayerTensors implements Disposable {
    * expert's tensors, if they do not lie there as given.
    */
   gather(): void {
-    if (this.#memory === undefined) return;
-    clearAbsentBiases(this.#layer, this.#memory);
-    if (this.shared) gatherShared(this.#layer, this.#memory, this.shared);
+    for (const [layer, memory] of this.#memory) clearAbsentBiases(layer, memory);
+    const memory = this.#memory.get(this.#layer);
+    if (memory && this.shared) gatherShared(this.#layer, memory, this.shared);
   }
 
   /** @internal Says that all these gradients are still to be computed. */
@@ -213,7 +248,8 @@ export class LayerTensors implements Disposable {
    * was given, stay if others were added, and else become zeros, if they have ever been computed.
    */
   markWritten(parts: TensorParts, accumulated: boolean): void {
-    const routers = parts.routers ? [] : Object.entries(this.#projections).filter(([role]) => role !== "sharedGate");
+    const ofRouters = ([role]: [string, unknown]) => role !== "sharedGate" && !isLatentRole(role);
+    const routers = parts.routers ? [] : Object.entries(this.#projections).filter(ofRouters);
     const skipped = new Set(routers.flatMap(([, { weight, bias }]) => (bias ? [weight, bias] : [weight])));
     for (const tensor of this.#tensors()) if (!skipped.has(tensor as Tensor<"f32">)) markWritten(tensor);
     for (const tensor of skipped) {
@@ -235,7 +271,7 @@ export class LayerTensors implements Disposable {
 
   *#tensors(): Iterable<Tensor> {
     const experts = [...(this.experts ?? []), ...(this.shared ? [this.shared] : [])];
-    const groups = [...Object.values(this.#projections), ...(this.#memory ? [this.#memory] : []), ...experts];
+    const groups = [...Object.values(this.#projections), ...this.#memory.values(), ...experts];
     for (const group of groups) {
       for (const tensor of Object.values(group)) if (tensor instanceof Tensor) yield tensor;
     }
@@ -248,19 +284,18 @@ export class LayerTensors implements Disposable {
   }
 }
 
-function expertMemory({ device, description, record }: DeviceLayer, dtype: "f32"): ExpertMemory {
+function expertMemory(layer: DeviceLayer, dtype: "f32"): ExpertMemory {
+  const { device, description } = layer;
   const { bank, sharedExperts, intermediateSize, hiddenSize, activation, multiplier } = description;
   const experts = bank.count + sharedExperts;
   const inner = (isGated(activation) ? 2 : 1) * intermediateSize;
-  const has = (role: "gateBias" | "upBias" | "downBias") =>
-    record.hasBias("experts", role) || record.hasBias("shared", role);
   const memory = (...shape: Shape) => device.zeros([experts, ...shape], dtype);
   return {
     gateUp: memory(inner, hiddenSize),
     multiplier: multiplier ? memory(intermediateSize, hiddenSize) : undefined,
     down: memory(hiddenSize, intermediateSize),
-    gateUpBias: has("gateBias") || has("upBias") ? memory(inner) : undefined,
-    downBias: has("downBias") ? memory(hiddenSize) : undefined,
+    gateUpBias: layer.hasExpertBias("gateBias") || layer.hasExpertBias("upBias") ? memory(inner) : undefined,
+    downBias: layer.hasExpertBias("downBias") ? memory(hiddenSize) : undefined,
   };
 }
 

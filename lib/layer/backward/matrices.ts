@@ -6,7 +6,6 @@ import type { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import { plainWeight, type WeightFormatName } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
-import type { WeightRole } from "../../core/weight_role.js";
 import { PackedExperts } from "../../operators/experts/packed_experts.js";
 import type { DeviceLayer } from "../device_layer.js";
 import { copyAll } from "./copy_all.js";
@@ -150,7 +149,10 @@ export function checkCopied({ offloaded }: DeviceLayer): void {
  * Whether the experts get gradients: what is asked for, or by default if none of their matrices is quantised.
  * @throws UNSUPPORTED_OPERATION if gradients of quantised ones are asked for.
  */
-export function trainsExperts({ description: { formats } }: DeviceLayer, wanted: boolean | undefined): boolean {
+export function trainsExperts(
+  { description: { formats } }: Pick<DeviceLayer, "description">,
+  wanted: boolean | undefined,
+): boolean {
   const all = [formats, ...(formats.shared ? [formats.shared] : [])];
   const quantized = all
     .flatMap(({ gate, up, multiplier, down }) => [gate, up, multiplier, down])
@@ -164,10 +166,13 @@ export function trainsExperts({ description: { formats } }: DeviceLayer, wanted:
 }
 
 /** [A, roles * columns] of all experts, the roles' biases one after another. */
-function biases(layer: DeviceLayer, roles: readonly WeightRole[], columns: number): Tensor<FloatDType> | undefined {
-  const { device, description, record, handle } = layer;
-  const owners = ["experts", "shared"] as const;
-  if (!roles.some((role) => owners.some((owner) => record.hasBias(owner, role)))) return undefined;
+function biases(
+  layer: DeviceLayer,
+  roles: readonly ("gateBias" | "upBias" | "downBias")[],
+  columns: number,
+): Tensor<FloatDType> | undefined {
+  const { device, description, handle } = layer;
+  if (!roles.some((role) => layer.hasExpertBias(role))) return undefined;
   const experts = description.bank.count + description.sharedExperts;
   const all = device.empty([experts, roles.length * columns], description.biasDType as FloatDType);
   for (let expert = 0; expert < experts; expert++) {

@@ -4,13 +4,16 @@ import { combine } from "../../operators/experts/combine.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { routerScores } from "../../operators/statistics/router_scores.js";
 import type { Norm } from "../block.js";
+import type { DeviceLayer } from "../device_layer.js";
+import { fusedExperts, type LatentExperts, latentForward } from "../latent_forward.js";
 import type { LayerParts } from "../layer_parts.js";
 import { routingViews } from "../router/routing_views.js";
 import { readFrom, type Tokens } from "../router/tokens.js";
 import type { NoiseSource } from "../router/training.js";
 import { Temporaries } from "../temporaries.js";
-import { LayerState, movedToHost } from "./layer_state.js";
-import { activatedRows, innerRows, outputRows, passRows } from "./rows.js";
+import type { LatentProjections } from "../weights/latent_projections.js";
+import { LayerState, movedToHost, type SavedPass } from "./layer_state.js";
+import { activatedRows, type InnerRows, innerRows, outputRows, passRows } from "./rows.js";
 import { ones } from "./sums.js";
 
 /** A forward whose results a backward pass needs. */
@@ -33,9 +36,9 @@ export interface ForwardToSave {
 
 /** Writes y, and keeps what {@link LayerState} says. */
 export function savedForward(parts: LayerParts, { recompute, offload, training, ...given }: ForwardToSave): LayerState {
-  const { onDevice, router, bank } = parts;
+  const { onDevice, routed, projections, router, bank } = parts;
   const { tokens } = given;
-  const matrices = parts.backwardMatrices();
+  for (const layer of parts.expertLayers) parts.backwardMatrices(layer);
   const size = [tokens.count, onDevice.description.hiddenSize] as const;
   using y = given.y.reshape(size);
   using residual = given.residual?.reshape(size);
@@ -65,16 +68,40 @@ export function savedForward(parts: LayerParts, { recompute, offload, training, 
   };
   if (recompute) {
     const most = given.routing === undefined ? router.mostChoices(tokens) : -1;
-    bank.forward(x.handle, y.handle, routing, most, residual?.handle);
+    let sums: Tensor<FloatDType> | undefined;
+    if (projections === undefined) bank.forward(x.handle, y.handle, tokens, routing, most, residual?.handle);
+    else {
+      const layer = { onDevice, routed, projections };
+      const experts = fusedExperts(layer, x.handle, y.handle, routing, most);
+      sums = latentForward(layer, x.handle, y.handle, tokens, experts, residual?.handle);
+    }
     if (given.norm) x.dispose();
-    return new LayerState({ ...pass, x: given.norm ? undefined : x });
+    return new LayerState({ ...pass, x: given.norm ? undefined : x, sums });
   }
+  const rows =
+    projections === undefined
+      ? expertsForward(parts, onDevice, x, routing, y, residual)
+      : latentRows(parts, projections, x, tokens, routing, y, residual);
+  const kept = { ...pass, ...rows };
+  return new LayerState(offload ? movedToHost(kept) : kept);
+}
+
+/** Writes y [T, H] = the outputs of the experts of a layer of the device, and returns the rows before the activation. */
+function expertsForward(
+  parts: LayerParts,
+  layer: DeviceLayer,
+  x: Tensor<FloatDType>,
+  routing: Routing,
+  y: Tensor<FloatDType>,
+  residual: Tensor<FloatDType> | undefined,
+): InnerRows {
   using temporaries = new Temporaries();
-  const rows = passRows(onDevice, x, routing, temporaries);
-  const saved = innerRows(onDevice, matrices, x, rows);
-  const inner = temporaries.keep(activatedRows(onDevice, saved));
+  const matrices = parts.backwardMatrices(layer);
+  const rows = passRows(layer, x, routing, temporaries);
+  const saved = innerRows(layer, matrices, x, rows);
+  const inner = temporaries.keep(activatedRows(layer, saved));
   let outputs = temporaries.keep(outputRows(matrices, inner, rows));
-  const { outputActivation, weightOn } = onDevice.description;
+  const { outputActivation, weightOn } = layer.description;
   if (outputActivation === "softmax") {
     const { scores, ...others } = routerScores(outputs);
     for (const other of Object.values(others)) other.dispose();
@@ -82,14 +109,39 @@ export function savedForward(parts: LayerParts, { recompute, offload, training, 
   }
   const { weights } = rows;
   const [count, slots] = weights.shape as [number, number];
-  const factors =
-    weightOn === "input" ? temporaries.keep(ones(onDevice.device, [count, slots], weights.dtype)) : weights;
-  const identity = bank.identity?.outputs(x.handle, routing, residual?.handle);
+  const factors = weightOn === "input" ? temporaries.keep(ones(layer.device, [count, slots], weights.dtype)) : weights;
+  const identity =
+    layer === parts.routed ? parts.bank.identity?.outputs(x.handle, routing, residual?.handle) : undefined;
   if (identity) temporaries.keep(identity);
   const added = identity ?? residual;
   combine(outputs, rows.rowOfSlot, factors, { out: y, ...(added && { residual: added }) });
-  const kept = { ...pass, ...saved };
-  return new LayerState(offload ? movedToHost(kept) : kept);
+  return saved;
+}
+
+/** The same of a layer with `latent`: the rows of both its layers, and the sums of the routed experts. */
+function latentRows(
+  parts: LayerParts,
+  projections: LatentProjections,
+  x: Tensor<FloatDType>,
+  tokens: Tokens,
+  routing: Routing,
+  y: Tensor<FloatDType>,
+  residual: Tensor<FloatDType> | undefined,
+): Pick<SavedPass, "pre" | "multiplied" | "sharedPre" | "sharedMultiplied" | "sums"> {
+  const { onDevice, routed } = parts;
+  let own: InnerRows | undefined;
+  let shared: InnerRows | undefined;
+  const experts: LatentExperts = {
+    routed(z, sums) {
+      own = expertsForward(parts, routed, z, routing, sums, undefined);
+    },
+    shared(added) {
+      shared = expertsForward(parts, onDevice, x, routing, y, added);
+    },
+  };
+  const layer = { onDevice, routed, projections };
+  const sums = latentForward(layer, x.handle, y.handle, tokens, experts, residual?.handle);
+  return { ...own, sharedPre: shared?.pre, sharedMultiplied: shared?.multiplied, sums };
 }
 
 function viewOf<T extends Tensor | undefined>(tensor: T): T {

@@ -36,6 +36,7 @@ import {
 } from "../../operators/routing/gating_options.js";
 import { checkHierarchy, type Hierarchy, type HierarchyConfig, hierarchyOption } from "./hierarchy.js";
 import { checkedBank } from "./identity_experts.js";
+import { checkLatent, type Latent, type LatentConfig, latentOption } from "./latent.js";
 import { type RouterInput, type RouterInputConfig, routerInputFields } from "./router_input.js";
 import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig, routerNoiseFields } from "./router_noise.js";
 import { uniformStorage, type WeightStorage } from "./storage.js";
@@ -78,6 +79,11 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterInputConfig, Ro
   /** Default none. */
   sharedExpert?: SharedExpertConfig | undefined;
   /**
+   * Routed experts on a projection of the tokens: with z = latentDown x, the output is latentUp (Σⱼ wⱼ · expertᵢⱼ(z)) and
+   * the shared expert's of x (Nemotron 3 Super). Default: experts read the tokens as they are.
+   */
+  latent?: LatentConfig | undefined;
+  /**
    * Hierarchical gating (see {@link hierarchicalGating}): a first gate applies this rule to the logits of `groupRouter`
    * to choose groups of neighbouring experts; the layer's own rule then chooses topK / hierarchy.topK experts in each.
    * Default none.
@@ -115,6 +121,8 @@ export interface MoeLayerDescription extends LayerDescription, RouterInput, Rout
   readonly perExpertScale: boolean;
   /** How many experts, the last ones, return their input. */
   readonly identityExperts: number;
+  /** The projection that the routed experts read; undefined if they read the tokens as they are. */
+  readonly latent: Latent | undefined;
 }
 
 const sharedExpertFields = {
@@ -136,6 +144,7 @@ export const configFields = {
   outputActivation: optional(choice(outputActivations), "none"),
   weightOn: optional(choice(weightPlaces), "output"),
   sharedExpert: optional(object(sharedExpertFields, "{ intermediateSize: 1024 }")),
+  latent: optional(latentOption),
   hierarchy: optional(hierarchyOption),
   capacity: optional(capacityOption),
   expertChoice: optional(capacitySize),
@@ -173,8 +182,13 @@ export function describeConfig(
   const bank = checkedBank(experts, config);
   checkIdentityExperts(config);
   const shared = checkSharedExpert(config, bank);
-  const { shared: sharedFormats, ...others } = given;
-  const formats: LayerFormats = shared.sharedExperts > 0 && sharedFormats ? given : others;
+  const latent = checkLatent(config, bank);
+  const { shared: sharedFormats, latentDown, latentUp, ...others } = given;
+  const formats: LayerFormats = {
+    ...others,
+    ...(shared.sharedExperts > 0 && sharedFormats && { shared: sharedFormats }),
+    ...(latent && { latentDown: latentDown ?? others.router, latentUp: latentUp ?? others.router }),
+  };
   checkSize(config, bank.count + shared.sharedExperts);
   const gating = checkGating(config, numExperts);
   return {
@@ -199,6 +213,7 @@ export function describeConfig(
     hierarchy: checkHierarchy(config, gating.topK),
     perExpertScale: config.perExpertScale,
     identityExperts: config.identityExperts,
+    latent,
     separateRouterInput: config.separateRouterInput,
     routerNorm: config.routerNorm,
     ...checkRouterNoise(config),

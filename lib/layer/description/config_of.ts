@@ -12,7 +12,7 @@ import type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./
 export function configOf(description: MoeLayerDescription, sharedWidth?: number): MoeLayerConfig {
   const { hiddenSize, intermediateSize, numExperts, multiplier, outputActivation, weightOn } = description;
   const { hierarchy, capacity, expertChoice, noisy, routerJitter } = description;
-  const { perExpertScale, identityExperts, separateRouterInput, routerNorm } = description;
+  const { perExpertScale, identityExperts, separateRouterInput, routerNorm, latent } = description;
   const sharedExpert = sharedExpertOf(description, sharedWidth);
   return {
     hiddenSize,
@@ -25,6 +25,7 @@ export function configOf(description: MoeLayerDescription, sharedWidth?: number)
     outputActivation,
     weightOn,
     ...(sharedExpert && { sharedExpert }),
+    ...(latent && { latent: withoutUndefined(latent) }),
     ...(hierarchy && { hierarchy: { numGroups: hierarchy.numGroups, ...ruleOf(hierarchy.groups) } }),
     ...(capacity && { capacity: capacityOf(capacity) }),
     ...(expertChoice && { expertChoice: withoutUndefined(expertChoice) }),

@@ -29,6 +29,8 @@ export interface WeightDTypes {
   shared?: WeightFormatName | undefined;
   /** The shared expert's gate. */
   sharedGate?: FloatDType | undefined;
+  /** Both projections of `latent`. */
+  latent?: WeightFormatName | undefined;
   /** All biases except the selection bias, which is f32. */
   biases?: FloatDType | undefined;
 }
@@ -49,6 +51,8 @@ export interface GivenFormats extends GivenExpert {
   readonly router: FloatDType;
   readonly sharedGate?: FloatDType | undefined;
   readonly shared?: GivenExpert | undefined;
+  readonly latentDown?: WeightFormatName | undefined;
+  readonly latentUp?: WeightFormatName | undefined;
   readonly biases?: FloatDType | undefined;
 }
 
@@ -97,6 +101,7 @@ const roleDTypes = {
   down: optional(storageFormat),
   shared: optional(storageFormat),
   sharedGate: optional(floatDType),
+  latent: optional(storageFormat),
   biases: optional(floatDType),
 } satisfies Fields<WeightDTypes>;
 const readRoleDTypes = object(roleDTypes, '{ experts: "bf16", router: "f32" }');
@@ -121,14 +126,19 @@ export function isUniform(dtype: WeightFormatName | WeightDTypes | undefined): d
  */
 export function weightStorage(dtype: WeightFormatName | WeightDTypes | undefined, given: GivenFormats): WeightStorage {
   if (isUniform(dtype)) return uniformStorage(dtype);
-  if (dtype === undefined && !hasQuantized(given) && !hasQuantized(given.shared)) return uniformStorage(given.router);
+  if (dtype === undefined && !quantizesAny(given)) return uniformStorage(given.router);
   const byDefault = given.router === "f64" ? { sharedGate: given.router, biases: given.router } : {};
-  const { router = given.router, sharedGate, biases }: WeightDTypes = typeof dtype === "object" ? dtype : byDefault;
+  const byRole: WeightDTypes = typeof dtype === "object" ? dtype : byDefault;
+  const { router = given.router, sharedGate, latent, biases } = byRole;
+  const latentDown = latent ?? given.latentDown;
+  const latentUp = latent ?? given.latentUp;
   const storage = {
     formats: {
       router,
       sharedGate: sharedGate ?? given.sharedGate ?? given.router,
       ...expertFormats(dtype, given),
+      ...(latentDown && { latentDown }),
+      ...(latentUp && { latentUp }),
     },
     biasDType: biases ?? given.biases ?? given.router,
   };
@@ -141,15 +151,17 @@ export function weightStorage(dtype: WeightFormatName | WeightDTypes | undefined
   return storage;
 }
 
-function hasQuantized(given: GivenExpert | undefined): boolean {
-  return matrixRoles.some((role) => given?.[role] !== undefined && !isPlain(weightFormat(given[role])));
+/** Whether any of the given matrices is quantised. */
+function quantizesAny({ shared, latentDown, latentUp, ...experts }: GivenFormats): boolean {
+  const formats = [...matrixRoles.flatMap((role) => [experts[role], shared?.[role]]), latentDown, latentUp];
+  return formats.some((format) => format !== undefined && !isPlain(weightFormat(format)));
 }
 
 /** The formats of all experts; those of the shared expert apart if a matrix that it has differs. */
 function expertFormats(
   dtype: WeightFormatName | WeightDTypes | undefined,
   given: GivenFormats,
-): Omit<LayerFormats, "router" | "sharedGate"> {
+): Pick<LayerFormats, keyof ExpertFormats | "shared"> {
   const formats = (set: ExpertSet, own: GivenExpert) => {
     const format = (role: keyof ExpertFormats) => askedFormat(dtype, set, role) ?? own[role] ?? given.router;
     return Object.fromEntries(matrixRoles.map((role) => [role, format(role)])) as unknown as ExpertFormats;

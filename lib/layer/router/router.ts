@@ -18,17 +18,19 @@ export class Router {
   readonly #stages: readonly RoutingStage[];
   readonly #trainingStages: readonly RoutingStage[];
 
-  constructor(layer: DeviceLayer) {
+  /** @param description of the whole layer, of whose experts `layer` may hold only the shared ones. */
+  constructor(layer: DeviceLayer, description: MoeLayerDescription) {
     this.weights = new RouterWeights(layer);
-    this.#description = layer.description;
-    this.#stages = routingStages(layer.description, false);
-    this.#trainingStages = routingStages(layer.description, true);
+    this.#description = description;
+    this.#stages = routingStages(description, false);
+    this.#trainingStages = routingStages(description, true);
   }
 
   /** Whether the device's fused forward is the layer's whole forward (without noise), the routing included. */
   get fused(): boolean {
-    const { capacity, expertChoice, hierarchy, routerNorm, separateRouterInput, perExpertScale } = this.#description;
-    const composed = [capacity, expertChoice, hierarchy, routerNorm].some((part) => part !== undefined);
+    const { capacity, expertChoice, hierarchy, routerNorm, latent, separateRouterInput, perExpertScale } =
+      this.#description;
+    const composed = [capacity, expertChoice, hierarchy, routerNorm, latent].some((part) => part !== undefined);
     return !composed && !separateRouterInput && !perExpertScale && !addsIdentity(this.#description);
   }
 

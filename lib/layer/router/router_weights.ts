@@ -7,11 +7,14 @@ import { checkSelectionBias } from "../../operators/routing/gating_options.js";
 import type { MoeLayerDescription } from "../description/config.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertMatrix } from "../weights/expert_weights.js";
-import { type ExtraRouterRole, type ExtraRouters, extraRouters } from "../weights/extra_routers.js";
+import { type ExtraRouterRole, type ExtraRouters, extraRouters, type LatentRole } from "../weights/extra_routers.js";
 import { setLinear, withMatrices } from "../weights/linear.js";
 import { checkWeight, type Weight, wholeMatrix } from "../weights/weight_layout.js";
 import { timesNumber } from "./scales.js";
 import type { GateName, Tokens } from "./tokens.js";
+
+/** The weights of the router's side that the device does not hold. */
+export type RouterRole = Exclude<ExtraRouterRole, LatentRole>;
 
 /**
  * The linear projections that score experts, and what scales their inputs and the experts' weights. Devices hold the one
@@ -72,7 +75,7 @@ export class RouterWeights {
   }
 
   /** Sets a weight that the device does not hold. */
-  setExtra(role: ExtraRouterRole, weight: Weight): void {
+  setExtra(role: RouterRole, weight: Weight): void {
     const { device, description, record } = this.#layer;
     const shape = extraRouters(description).find((router) => router.role === role)?.shape as Shape;
     checkWeight(role, weight, shape, device);
@@ -115,7 +118,7 @@ export class RouterWeights {
   }
 
   /** A weight that the device does not hold, if the layer has it. */
-  extra(role: ExtraRouterRole): Tensor<FloatDType> | undefined {
+  extra(role: RouterRole): Tensor<FloatDType> | undefined {
     return this.#extra[role];
   }
 
@@ -129,7 +132,7 @@ export class RouterWeights {
     this.normFactors?.dispose();
   }
 
-  #project(x: TensorHandle, role: ExtraRouterRole, biasRole: ExtraRouterRole | undefined, out: Tensor): void {
+  #project(x: TensorHandle, role: RouterRole, biasRole: RouterRole | undefined, out: Tensor): void {
     const bias = biasRole && this.#extra[biasRole];
     const weight = this.#extra[role] as Tensor;
     this.#layer.device.backend.routerProjection({ x, weight: weight.handle, bias: bias?.handle, logits: out.handle });

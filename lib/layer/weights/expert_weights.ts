@@ -51,7 +51,7 @@ export interface ExpertWeights<Matrix = ExpertMatrix, Bias = Weight> {
   downBias?: Bias | undefined;
 }
 
-const matrix: Reader<ExpertMatrix> = (value, name) =>
+export const matrix: Reader<ExpertMatrix> = (value, name) =>
   isQuantized(value) ? quantizedWeight(value, name) : weight(value, name);
 
 const expertFields = {

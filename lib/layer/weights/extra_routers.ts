@@ -5,9 +5,14 @@ import type { Tensor } from "../../core/tensor.js";
 import type { MoeLayerConfig } from "../description/config.js";
 
 // Devices hold a layer's main router. The layer itself keeps what else its routing needs: further projections, the weight of
-// the router's norm, and the experts' scales.
+// the router's norm, and the experts' scales; and what leads to the experts and back, if these work on a projection.
 
-/** The weights of the router's side that devices do not hold, named as in {@link LayerWeights}. */
+/** What a layer with `latent` holds besides its experts, named as in {@link LayerWeights}. */
+export const latentRoles = ["latentDown", "latentUp", "latentNormWeight"] as const;
+
+export type LatentRole = (typeof latentRoles)[number];
+
+/** The weights that devices do not hold, named as in {@link LayerWeights}. */
 export const extraRouterRoles = [
   "noiseRouter",
   "groupRouter",
@@ -15,12 +20,18 @@ export const extraRouterRoles = [
   "groupNoiseRouter",
   "routerNormWeight",
   "expertScale",
+  ...latentRoles,
 ] as const;
 
 export type ExtraRouterRole = (typeof extraRouterRoles)[number];
 
-/** Those of a layer, in the dtype of its router. */
-export type ExtraRouters = Partial<Record<ExtraRouterRole, Tensor<FloatDType>>>;
+/** Whether a weight is one of those of `latent`, and not of the router's side. */
+export function isLatentRole(role: string): role is LatentRole {
+  return (latentRoles as readonly string[]).includes(role);
+}
+
+/** Those of a router, in the dtype of the main one. */
+export type ExtraRouters = Partial<Record<Exclude<ExtraRouterRole, LatentRole>, Tensor<FloatDType>>>;
 
 interface ExtraRouter {
   readonly role: ExtraRouterRole;
@@ -34,11 +45,12 @@ type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts"> & {
   readonly hierarchy?: { readonly numGroups: number } | undefined;
   readonly routerNorm?: object | undefined;
   readonly perExpertScale?: boolean | undefined;
+  readonly latent?: { readonly size: number; readonly norm?: object | undefined } | undefined;
 };
 
-/** What a layer's `noisy`, `hierarchy`, `routerNorm` and `perExpertScale` need. */
+/** What a layer's `noisy`, `hierarchy`, `routerNorm`, `perExpertScale` and `latent` need. */
 export function extraRouters(sizes: RouterSizes): readonly ExtraRouter[] {
-  const { hiddenSize, numExperts, noisy, hierarchy, routerNorm, perExpertScale } = sizes;
+  const { hiddenSize, numExperts, noisy, hierarchy, routerNorm, perExpertScale, latent } = sizes;
   const groups = hierarchy?.numGroups ?? 0;
   const needed = (role: ExtraRouterRole, rows: number) => ({ role, shape: [rows, hiddenSize], optional: false });
   return [
@@ -48,6 +60,9 @@ export function extraRouters(sizes: RouterSizes): readonly ExtraRouter[] {
     ...(noisy && hierarchy ? [needed("groupNoiseRouter", groups)] : []),
     ...(routerNorm ? [{ role: "routerNormWeight" as const, shape: [hiddenSize], optional: true }] : []),
     ...(perExpertScale ? [{ role: "expertScale" as const, shape: [numExperts], optional: false }] : []),
+    ...(latent ? [{ role: "latentDown" as const, shape: [latent.size, hiddenSize], optional: false }] : []),
+    ...(latent ? [{ role: "latentUp" as const, shape: [hiddenSize, latent.size], optional: false }] : []),
+    ...(latent?.norm ? [{ role: "latentNormWeight" as const, shape: [latent.size], optional: false }] : []),
   ];
 }
 
@@ -58,6 +73,9 @@ const causes: Readonly<Record<ExtraRouterRole, string>> = {
   groupNoiseRouter: "noisy and hierarchy",
   routerNormWeight: "routerNorm",
   expertScale: "perExpertScale",
+  latentDown: "latent",
+  latentUp: "latent",
+  latentNormWeight: "latent.norm",
 };
 
 /** Checks that exactly the weights of this kind that a layer needs are given. */

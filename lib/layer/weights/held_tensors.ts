@@ -1,12 +1,12 @@
 import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
+import { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import { type InputField, isPlain, weightFormat } from "../../core/weight_formats.js";
 import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
-import { quantizedTensors } from "../../operators/experts/quantized_weight.js";
+import { type QuantizedWeight, quantizedTensors, tensorRoles } from "../../operators/experts/quantized_weight.js";
 import {
   biasRoles,
   type ExpertSet,
@@ -15,9 +15,10 @@ import {
   matrixRoles,
   presentRoles,
 } from "../description/storage.js";
+import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
 import { expertShapes } from "./expert_weights.js";
-import { extraRouters } from "./extra_routers.js";
+import { extraRouters, isLatentRole } from "./extra_routers.js";
 import { divides } from "./quantizing.js";
 
 /** A tensor of a layer's weights as the layer holds it. */
@@ -46,7 +47,7 @@ export function heldTensors(parts: LayerParts): readonly HeldTensor[] {
   const biasDType: FloatDType = description.biasDType === "f64" ? "f64" : "f32";
   const held: HeldTensor[] = [];
   const add = (role: WeightRole, dtype: FloatDType, shape: Shape) => {
-    held.push({ name: role, dtype, shape, read: () => copied(parts, dtype, shape, ofRole(parts, role, 0)) });
+    held.push({ name: role, dtype, shape, read: () => copied(parts, dtype, shape, ofRole(onDevice, role, 0)) });
   };
   add("router", formats.router as FloatDType, [numExperts, hiddenSize]);
   if (record.hasBias("layer", "routerBias")) add("routerBias", biasDType, [numExperts]);
@@ -61,18 +62,37 @@ export function heldTensors(parts: LayerParts): readonly HeldTensor[] {
     if (record.hasBias("layer", "sharedGateBias")) add("sharedGateBias", biasDType, [rows]);
   }
   for (const { role } of extraRouters(description)) {
-    const router = parts.router.weights.extra(role);
-    if (router)
-      held.push({ name: role, dtype: router.dtype, shape: router.shape, read: async () => await router.raw() });
+    const weight = isLatentRole(role) ? parts.projections?.weight(role) : parts.router.weights.extra(role);
+    if (weight) held.push(...tensorsHeld(role, weight));
   }
   for (let expert = 0; expert < bank.count; expert++) {
     held.push(...expertTensors(parts, "experts", `experts.${bank.first + expert}`, [expert], biasDType));
   }
   if (sharedExperts > 0) {
-    const stored = Array.from({ length: sharedExperts }, (_, index) => bank.count + index);
+    const first = onDevice.description.bank.count;
+    const stored = Array.from({ length: sharedExperts }, (_, index) => first + index);
     held.push(...expertTensors(parts, "shared", "shared", stored, biasDType));
   }
   return held;
+}
+
+/** A weight that the layer itself holds, of a quantised one its fields. */
+function tensorsHeld(role: string, weight: Tensor | QuantizedWeight): readonly HeldTensor[] {
+  const one = (name: string, tensor: Tensor): HeldTensor => ({
+    name,
+    dtype: tensor.dtype,
+    shape: tensor.shape,
+    read: async () => await tensor.raw(),
+  });
+  if (weight instanceof Tensor) return [one(role, weight)];
+  if (weight.scalar !== undefined) {
+    throw new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `${role}: expected a quantised projection without a scalar, which a file has no place for; ` +
+        "multiply its scales by it, or give it as floats",
+    );
+  }
+  return tensorRoles.flatMap((field) => (weight[field] ? [one(`${role}.${field}`, weight[field])] : []));
 }
 
 /** The tensors of an expert that is stored as several, side by side: columns of `down`, rows of the others. */
@@ -83,8 +103,10 @@ function expertTensors(
   stored: readonly number[],
   biasDType: FloatDType,
 ): readonly HeldTensor[] {
-  const { hiddenSize, intermediateSize, formats } = parts.description;
-  const { record, sharedWidth } = parts.onDevice;
+  const layer = set === "shared" ? parts.onDevice : parts.routed;
+  const { hiddenSize, intermediateSize } = layer.description;
+  const { formats } = parts.description;
+  const { record, sharedWidth } = layer;
   const shapes = expertShapes(hiddenSize, set === "shared" ? sharedWidth : intermediateSize);
   const storedShapes = expertShapes(hiddenSize, intermediateSize);
   const joined = (place: string, dtype: DType, part: Shape, whole: Shape, axis: number, copy: CopyOf): HeldTensor => ({
@@ -109,14 +131,14 @@ function expertTensors(
     return whole.map(([field, shape, dtype], index) => {
       const partShape = (part[index] as MatrixTensor)[1];
       const axis = role === "down" && shape.length === 2 ? 1 : 0;
-      const copy: CopyOf = (expert) => (field ? ofField(parts, role, expert, field) : ofRole(parts, role, expert));
+      const copy: CopyOf = (expert) => (field ? ofField(layer, role, expert, field) : ofRole(layer, role, expert));
       return joined(field ? `${role}.${field}` : role, dtype, partShape, shape, axis, copy);
     });
   });
   const biases = presentRoles(biasRoles, parts.description)
     .filter((role) => record.hasBias(set, role))
     .map((role) =>
-      joined(role, biasDType, storedShapes[role], shapes[role], 0, (expert) => ofRole(parts, role, expert)),
+      joined(role, biasDType, storedShapes[role], shapes[role], 0, (expert) => ofRole(layer, role, expert)),
     );
   return [...matrices, ...biases];
 }
@@ -147,12 +169,12 @@ function checkWhole(format: WeightFormatName, role: MatrixRole, width: number): 
 type Copy = (target: TensorHandle) => void;
 type CopyOf = (expert: number) => Copy;
 
-function ofRole({ onDevice }: LayerParts, role: WeightRole, expert: number): Copy {
-  return (target) => onDevice.handle.copyWeight(role, expert, target);
+function ofRole(layer: DeviceLayer, role: WeightRole, expert: number): Copy {
+  return (target) => layer.handle.copyWeight(role, expert, target);
 }
 
-function ofField({ onDevice }: LayerParts, role: MatrixRole, expert: number, field: QuantizedField): Copy {
-  return (target) => onDevice.handle.copyField(role, expert, field, target);
+function ofField(layer: DeviceLayer, role: MatrixRole, expert: number, field: QuantizedField): Copy {
+  return (target) => layer.handle.copyField(role, expert, field, target);
 }
 
 async function copied({ device }: LayerParts, dtype: DType, shape: Shape, copy: Copy): Promise<Uint8Array> {

@@ -19,7 +19,7 @@ import type { Weight } from "./weight_layout.js";
  * The weights of a layer. Each is a tensor of the shape given here or, if it is stored in another way (inputs first,
  * gate and up in one tensor), `{ tensor, orient, part, stacked }`; see {@link WeightLayout}.
  */
-export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts = Expert> {
+export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts = Expert, Matrix = W> {
   /** [E, H] */
   router: W;
   /** [E] */
@@ -48,6 +48,12 @@ export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts 
   sharedGate?: W | undefined;
   /** [1] or [2] */
   sharedGateBias?: W | undefined;
+  /** [L, H], for `latent`: the projection of the tokens that the routed experts read. */
+  latentDown?: Matrix | undefined;
+  /** [H, L], for `latent`: the projection of the sum of a token's experts to its width. */
+  latentUp?: Matrix | undefined;
+  /** [L], for `latent.norm`. */
+  latentNormWeight?: W | undefined;
 }
 
 /** Whether a gate or up projection has an input scale or order of its own, so that they cannot be one product. */
@@ -100,7 +106,9 @@ export function checkFormats<W>(
 
 /** The formats of a layer's weights, given its first expert. */
 export function givenFormats<W>(
-  layer: { readonly [Role in "routerBias" | "sharedGate" | "sharedGateBias"]?: W | undefined } & {
+  layer: {
+    readonly [Role in "routerBias" | "sharedGate" | "sharedGateBias" | "latentDown" | "latentUp"]?: W | undefined;
+  } & {
     readonly router: W;
     readonly shared?: Matrices<W> | undefined;
   },
@@ -115,6 +123,8 @@ export function givenFormats<W>(
     sharedGate: format(layer.sharedGate) as FloatDType | undefined,
     ...expertFormats(expert, formatOf),
     shared: layer.shared && expertFormats(layer.shared, formatOf),
+    latentDown: format(layer.latentDown),
+    latentUp: format(layer.latentUp),
     biases: widest(biases.map((bias) => formatOf(bias) as FloatDType)),
   };
 }

@@ -33,7 +33,8 @@ export function quantizing(
   const asked = (set: ExpertSet) =>
     matrixRoles.filter((role) => !isPlain(weightFormat(askedFormat(dtype, set, role) ?? "f32")));
   const roles = { experts: asked("experts"), shared: asked("shared") };
-  return roles.experts.length + roles.shared.length === 0 ? undefined : { ...options, roles };
+  const latent = typeof dtype === "object" && !isPlain(weightFormat(dtype.latent ?? "f32"));
+  return roles.experts.length + roles.shared.length === 0 && !latent ? undefined : { ...options, roles };
 }
 
 /**
@@ -120,7 +121,7 @@ export function divides(name: WeightFormatName, role: MatrixRole, width: number)
 }
 
 /** Quantises a matrix of any format. */
-function quantizeMatrix(
+export function quantizeMatrix(
   device: Device,
   matrix: WeightMatrix,
   format: WeightFormatName,

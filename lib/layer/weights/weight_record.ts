@@ -17,8 +17,11 @@ export class WeightRecord {
   readonly #biases = new Set<string>();
   readonly #inputs = new Set<string>();
 
-  /** @param stored the parts of a layer whose weights are not set but stored elsewhere. */
-  constructor(stored: WeightParts = {}) {
+  /**
+   * @param stored the parts of a layer whose weights are not set but stored elsewhere.
+   * @param owners what the parts are of.
+   */
+  constructor(stored: WeightParts = {}, owners: readonly BiasOwner[] = ["layer", "experts", "shared"]) {
     const names: Readonly<Record<string, readonly BiasRole[]>> = {
       router_bias: ["routerBias"],
       selection_bias: ["selectionBias"],
@@ -29,7 +32,7 @@ export class WeightRecord {
     for (const [name, roles] of Object.entries(names)) {
       if (!(name in stored)) continue;
       for (const role of roles) {
-        for (const owner of ["layer", "experts", "shared"] as const) this.addBias(owner, role);
+        for (const owner of owners) this.addBias(owner, role);
       }
     }
     for (const name of Object.keys(stored)) {
@@ -38,7 +41,7 @@ export class WeightRecord {
       if (matrix === undefined) continue;
       const field = what === "scale" ? "inputScale" : "inputOrder";
       const roles = matrix === "gate_up" ? (["gate", "up"] as const) : [matrix as MatrixRole];
-      for (const role of roles) for (const owner of ["experts", "shared"] as const) this.addInput(owner, role, field);
+      for (const role of roles) for (const owner of owners) if (owner !== "layer") this.addInput(owner, role, field);
     }
   }
 

@@ -252,7 +252,7 @@ export function disposeQuantized(weight: QuantizedWeight): void {
   });
 }
 
-const tensorRoles = ["codes", ...levelRoles, ...inputFields] as const;
+export const tensorRoles = ["codes", ...levelRoles, ...inputFields] as const;
 
 /** The fields of a quantised weight that are tensors. */
 export type TensorRole = (typeof tensorRoles)[number];

@@ -1,6 +1,6 @@
 import type { Device } from "../../core/device.js";
 import { invalidArgument } from "../../core/errors.js";
-import { bankOption, checkBank, type ExpertRange } from "../../core/expert_range.js";
+import { checkBank, type ExpertRange } from "../../core/expert_range.js";
 import { type Fields, integer, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
@@ -13,7 +13,7 @@ export interface SharedSlotsOptions {
   numExperts: number;
   /** Shared experts, each with a slot of every token. */
   sharedExperts: number;
-  /** The experts that ids of slots count, from the first of them on; default all. */
+  /** The experts that ids of slots count, from the first of them on; a `count` of 0 leaves the shared ones. Default all. */
   bank?: ExpertRange | undefined;
   /** [T, 1] f32, whose sigmoid weighs the shared experts, or [T, 2], whose softmax weighs the others and them. */
   gate?: Tensor<"f32"> | undefined;
@@ -23,11 +23,16 @@ export interface SharedSlotsOptions {
 
 export const sharedExpertCount = integer(0, 2 ** 31 - 2);
 
+const heldBank = object(
+  { first: integer(0), count: integer(0) } satisfies Fields<ExpertRange>,
+  "{ first: 0, count: 8 }",
+);
+
 const slotsOptions = object(
   {
     numExperts: expertCount,
     sharedExperts: sharedExpertCount,
-    bank: optional(bankOption),
+    bank: optional(heldBank),
     gate: optional(tensor<"f32">()),
     out: optional(routingRecord),
   } satisfies Fields<SharedSlotsOptions>,

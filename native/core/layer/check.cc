@@ -27,7 +27,7 @@ Status check_layer(const LayerDescription& layer) {
   MOE_TRY(expect_sizes(layer.hidden >= 1 && layer.intermediate >= 1 && layer.experts >= 1 &&
                            layer.shared_experts >= 0 && layer.shared_experts < INT32_MAX,
                        "layer: expected sizes of at least 1"));
-  MOE_TRY(expect_sizes(layer.bank.first >= 0 && layer.bank.count >= 1 && layer.bank.end() <= layer.experts,
+  MOE_TRY(expect_sizes(layer.bank.first >= 0 && layer.bank.count >= 0 && layer.bank.end() <= layer.experts,
                        "layer: expected a bank of the experts"));
   MOE_TRY(expect_sizes(is_float(layer.bias_dtype), "layer: expected a float dtype of biases"));
   MOE_TRY((ExpertProduct{.experts = layer.experts, .rows = 1, .columns = layer.hidden}.check()));
@@ -65,9 +65,10 @@ Status check_expert(const LayerDescription& layer, int64_t expert, const ExpertV
 
 Status check_copied_weight(const LayerDescription& layer, WeightRole role, int64_t expert, const TensorView& target) {
   const WeightSize size = size_of_weight(layer, role);
-  return expect_sizes(expert >= 0 && expert < layer.all_experts() && size.rows > 0 && is_float(target.dtype) &&
-                          target.rank > 0 && target.size() == size.rows * size.columns &&
-                          target.shape[target.rank - 1] == size.columns,
+  const bool of_expert = role >= WeightRole::gate;
+  const int64_t owners = of_expert ? layer.all_experts() : 1;
+  return expect_sizes(expert >= 0 && expert < owners && size.rows > 0 && is_float(target.dtype) && target.rank > 0 &&
+                          target.size() == size.rows * size.columns && target.shape[target.rank - 1] == size.columns,
                       "copyWeight: expected a weight that the layer has, and a float tensor of its size");
 }
 

@@ -50,6 +50,16 @@ const granite = (config: Config): Keys => ({
   expert_shared_feed_forward_length: number(config, "shared_intermediate_size"),
 });
 
+const nemotron = (config: Config): Keys => ({
+  expert_count: number(config, "n_routed_experts"),
+  expert_feed_forward_length: number(config, "moe_intermediate_size"),
+  expert_shared_feed_forward_length: number(config, "moe_shared_expert_intermediate_size"),
+  expert_shared_count: number(config, "n_shared_experts"),
+  expert_group_count: number(config, "n_group"),
+  expert_weights_scale: f32(number(config, "routed_scaling_factor")),
+  expert_weights_norm: config.norm_topk_prob as boolean,
+});
+
 /** By golden model: the architecture, and its keys beside those that all have. */
 export const ggufFamilies: Readonly<Record<string, readonly [string, (config: Config) => Keys]>> = {
   mixtral: ["llama", (config) => dense(config)],
@@ -142,17 +152,10 @@ export const ggufFamilies: Readonly<Record<string, readonly [string, (config: Co
   ],
   granitemoeshared: ["granitemoe", granite],
   granitemoehybrid: ["granitehybrid", granite],
-  nemotron_h: [
+  nemotron_h: ["nemotron_h_moe", nemotron],
+  nemotron_h_latent: [
     "nemotron_h_moe",
-    (config) => ({
-      expert_count: number(config, "n_routed_experts"),
-      expert_feed_forward_length: number(config, "moe_intermediate_size"),
-      expert_shared_feed_forward_length: number(config, "moe_shared_expert_intermediate_size"),
-      expert_shared_count: number(config, "n_shared_experts"),
-      expert_group_count: number(config, "n_group"),
-      expert_weights_scale: f32(number(config, "routed_scaling_factor")),
-      expert_weights_norm: config.norm_topk_prob as boolean,
-    }),
+    (config) => ({ ...nemotron(config), moe_latent_size: number(config, "moe_latent_size") }),
   ],
   hunyuan_v1_moe: [
     "hunyuan-moe",
@@ -180,6 +183,8 @@ const roleNames: Readonly<Record<string, string>> = {
   sharedGate: "ffn_gate_inp_shexp.weight",
   routerNormWeight: "ffn_gate_inp.scale",
   expertScale: "ffn_down_exps.scale",
+  latentDown: "ffn_latent_down.weight",
+  latentUp: "ffn_latent_up.weight",
   "experts.gate": "ffn_gate_exps.weight",
   "experts.up": "ffn_up_exps.weight",
   "experts.down": "ffn_down_exps.weight",

@@ -153,12 +153,15 @@ const features: readonly (LayerProblem["config"] & { training?: true; sequences?
   { ...small, identityExperts: 2 },
   { ...small, identityExperts: 2, weightOn: "input", scale: 1.5, sharedExpert: { intermediateSize: 9 } },
   { ...small, topK: 6, normalize: false, identityExperts: 3, expertChoice: { factor: 1 }, sequences: 3 },
+  { ...small, latent: { size: 5 } },
+  { ...small, latent: { size: 5, norm: { epsilon: 0.1 } }, sharedExpert: { intermediateSize: 9 }, sequences: 3 },
+  { ...small, ...noise, latent: { size: 15, norm: {} }, sharedExpert: { intermediateSize: 7 }, training: true },
 ];
 
 test.each(features)("the gradients of %o are its derivatives", ({ training, sequences, ...config }) => {
   const random = new Random(JSON.stringify(config));
   const { numExperts, hiddenSize, intermediateSize, hierarchy, noisy, sharedExpert } = config;
-  const { separateRouterInput, routerNorm, perExpertScale } = config;
+  const { separateRouterInput, routerNorm, perExpertScale, latent } = config;
   const draw = (...shape: number[]) =>
     float64(
       reference,
@@ -169,23 +172,25 @@ test.each(features)("the gradients of %o are its derivatives", ({ training, sequ
       ),
       shape,
     );
-  const expert = (width: number, ...stack: number[]) => ({
-    gate: draw(...stack, width, hiddenSize),
-    up: draw(...stack, width, hiddenSize),
-    down: draw(...stack, hiddenSize, width),
+  const expert = (hidden: number, width: number, ...stack: number[]) => ({
+    gate: draw(...stack, width, hidden),
+    up: draw(...stack, width, hidden),
+    down: draw(...stack, hidden, width),
   });
   using layer = MoeLayer.create({
     ...config,
     device: reference,
     router: draw(numExperts, hiddenSize),
-    experts: expert(intermediateSize, expertsWithWeights(config)),
+    experts: expert(latent?.size ?? hiddenSize, intermediateSize, expertsWithWeights(config)),
+    ...(latent && { latentDown: draw(latent.size, hiddenSize), latentUp: draw(hiddenSize, latent.size) }),
+    ...(latent?.norm && { latentNormWeight: draw(latent.size) }),
     ...(noisy && { noiseRouter: draw(numExperts, hiddenSize) }),
     ...(hierarchy && {
       groupRouter: draw(hierarchy.numGroups, hiddenSize),
       groupRouterBias: draw(hierarchy.numGroups),
     }),
     ...(hierarchy && noisy && { groupNoiseRouter: draw(hierarchy.numGroups, hiddenSize) }),
-    ...(sharedExpert && { shared: expert(sharedExpert.intermediateSize) }),
+    ...(sharedExpert && { shared: expert(hiddenSize, sharedExpert.intermediateSize) }),
     ...(routerNorm && { routerNormWeight: draw(hiddenSize) }),
     ...(perExpertScale && { expertScale: draw(numExperts) }),
   });

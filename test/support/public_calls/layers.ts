@@ -36,6 +36,14 @@ export function layerCalls(device: api.Device, directory: string): Part {
     perExpertScale: true,
     expertScale: weight(E),
   };
+  const latent = {
+    ...plain,
+    latent: { size: H, norm: { epsilon: 1e-6 } },
+    latentDown: weight(H, H),
+    latentUp: weight(H, H),
+    latentNormWeight: weight(H),
+    dtype: { latent: "int8" },
+  };
   const own = api.MoeLayer.create(gemma as Options);
   const deep = api.MoeLayer.create(hierarchical as Options);
   const biased = api.MoeLayer.create({ ...plain, selectionBias: floats(E) } as Options);
@@ -70,6 +78,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
           { ...plain, identityExperts: 1, experts: Array.from({ length: E - 1 }, one), multiplier: true },
           hierarchical,
           gemma,
+          latent,
           { ...plain, scoring: "sparsemixer", jitter: 0.1 },
           { ...plain, dtype: "int8", quantize: { scale: "least_squares" } },
         ],
