@@ -330,6 +330,7 @@ describe.each(deviceNames)("on %s", (name) => {
     bad({ latent: { size, norm: { epsilon: 2 } } }, /latent\.norm\.epsilon: expected a number from 1e-30 to 1/);
     const softmax = { sharedExpert: { intermediateSize: width, gate: "softmax" } } as const;
     bad({ ...latent, ...softmax }, /sharedExpert\.gate "softmax" cannot be combined with latent/);
+    bad({ ...latent, identityExperts: 1 }, /identityExperts cannot be combined with latent/);
     bad({ ...norm, bank: { first: 0, count: 2 }, experts: [{}, {}] as never }, /experts\[0\]\.up/);
     const half = { up: drawn("up", [3, inner, size]), down: drawn("down", [3, size, inner]) };
     bad({ ...norm, bank: { first: 0, count: 3 }, experts: half }, /bank: expected all 6 experts for latent\.norm/);
