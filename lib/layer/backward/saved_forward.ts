@@ -72,7 +72,7 @@ export function savedForward(parts: LayerParts, { recompute, offload, training, 
   using temporaries = new Temporaries();
   const rows = passRows(onDevice, x, routing, temporaries);
   const saved = innerRows(onDevice, matrices, x, rows);
-  const inner = temporaries.keep(activatedRows(onDevice, saved));
+  const inner = temporaries.keep(activatedRows(onDevice, rows, saved));
   let outputs = temporaries.keep(outputRows(matrices, inner, rows));
   const { outputActivation, weightOn } = onDevice.description;
   if (outputActivation === "softmax") {
