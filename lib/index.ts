@@ -108,7 +108,7 @@ export {
   openModel,
 } from "./moe_model.js";
 export type { TokenMaskOption } from "./operators/check.js";
-export { type ActivateOptions, activate } from "./operators/experts/activate.js";
+export { type ActivateOptions, activate, type SharedClamp } from "./operators/experts/activate.js";
 export {
   type ActivationBackwardOptions,
   type ActivationGradients,

@@ -12,6 +12,7 @@ export class ConfigFields {
   /** Path of the file, for errors. */
   readonly path: string;
   readonly #fields: JsonObject;
+  readonly #read = new Set<string>();
 
   /** @internal */
   constructor(path: string, fields: JsonObject) {
@@ -30,9 +31,14 @@ export class ConfigFields {
     return this.#fields;
   }
 
+  /** @internal Whether any function has looked at the field. */
+  wasRead(name: string): boolean {
+    return this.#read.has(name);
+  }
+
   /** The value as it is in the file; undefined if absent or null. */
   value(name: string): unknown {
-    return this.#fields[name] ?? undefined;
+    return this.#get(name) ?? undefined;
   }
 
   /** Whether the field is there and not null. */
@@ -42,7 +48,7 @@ export class ConfigFields {
 
   /** Whether the field is present and null, for fields where null has a meaning of its own. */
   isNull(name: string): boolean {
-    return this.#fields[name] === null;
+    return this.#get(name) === null;
   }
 
   /** The fields of a nested object; undefined if it is absent or null. */
@@ -66,7 +72,7 @@ export class ConfigFields {
     fallback: number | undefined,
     { minimum = 1, maximum = Number.MAX_SAFE_INTEGER, alias = name } = {},
   ): number {
-    const value = this.#fields[name] ?? this.#fields[alias] ?? fallback;
+    const value = this.#get(name) ?? this.#get(alias) ?? fallback;
     return checkedAt(this.path, () => {
       checkInteger(name, value, minimum, maximum);
       return value;
@@ -93,7 +99,7 @@ export class ConfigFields {
    * @throws BAD_CHECKPOINT for anything else, or if it is absent without a fallback.
    */
   boolean(name: string, fallback: boolean | undefined): boolean {
-    const value = this.#fields[name] ?? fallback;
+    const value = this.#get(name) ?? fallback;
     if (typeof value !== "boolean") throw this.#error(name, "a boolean", value);
     return value;
   }
@@ -103,7 +109,7 @@ export class ConfigFields {
    * @throws BAD_CHECKPOINT as {@link boolean}.
    */
   number(name: string, fallback: number | undefined): number {
-    const value = this.#fields[name] ?? fallback;
+    const value = this.#get(name) ?? fallback;
     if (typeof value !== "number") throw this.#error(name, "a number", value);
     return value;
   }
@@ -113,7 +119,7 @@ export class ConfigFields {
    * @throws BAD_CHECKPOINT for anything else.
    */
   integers(name: string, fallback: readonly number[]): readonly number[] {
-    const value = this.#fields[name] ?? fallback;
+    const value = this.#get(name) ?? fallback;
     if (!Array.isArray(value) || !value.every(Number.isSafeInteger))
       throw this.#error(name, "a list of integers", value);
     return value;
@@ -121,7 +127,7 @@ export class ConfigFields {
 
   /** The entry of `choices` that the field's string names. */
   choice<T>(name: string, fallback: string | undefined, choices: ReadonlyMap<string, T>): T {
-    const value = this.#fields[name] ?? fallback;
+    const value = this.#get(name) ?? fallback;
     const chosen = typeof value === "string" ? choices.get(value) : undefined;
     if (chosen === undefined) {
       throw this.#error(
@@ -131,6 +137,11 @@ export class ConfigFields {
       );
     }
     return chosen;
+  }
+
+  #get(name: string): unknown {
+    this.#read.add(name);
+    return this.#fields[name];
   }
 
   #error(name: string, expected: string, value: unknown): Error {

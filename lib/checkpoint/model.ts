@@ -3,6 +3,7 @@ import type { MoeLayerConfig } from "../layer/description/config.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
 import type { Family } from "./families/family.js";
+import { refuseUnreadLimits } from "./families/limits.js";
 import { families } from "./families/registry.js";
 import { unsupported } from "./families/unsupported.js";
 import { checkLayer, layersWithExperts } from "./layers_with_experts.js";
@@ -91,7 +92,10 @@ export class Model {
 
   /** The sizes and formula of a layer with experts. */
   config(layer: number): MoeLayerConfig {
-    return this.family.config(this.fields, layer);
+    const fields = new ConfigFields(this.fields.path, this.fields.all);
+    const config = this.family.config(fields, layer);
+    refuseUnreadLimits(fields, layer);
+    return config;
   }
 
   /** The names of a layer's tensors in this checkpoint; if none match, the usual names, for the errors to mention. */

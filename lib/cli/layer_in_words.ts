@@ -1,4 +1,6 @@
+import { isDeepStrictEqual } from "node:util";
 import type { LayerDetails } from "../checkpoint/inspect_model.js";
+import { type Clamp, isClamped } from "../core/activation.js";
 import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
@@ -50,10 +52,9 @@ export function routingInWords(description: MoeLayerDescription, details: LayerD
 function expertInWords(description: MoeLayerDescription, { expertBiases = false }: LayerDetails): string {
   const { activation, clamp, outputActivation } = description;
   const first = presentRoles(matrixRoles, description).slice(0, -1).join(", ");
-  const numbers = `: alpha ${clamp.alpha}, limit ${clamp.limit}, offset ${clamp.offset}`;
   return [
     `${first} and down${expertBiases ? " with biases" : ""}`,
-    ` (${activation}${activation === "swiglu_clamped" ? numbers : ""})`,
+    ` (${activation}${isClamped(activation) ? `: ${clampInWords(clamp)}` : ""})`,
     outputActivation === "softmax" ? ", softmax of their output" : "",
   ].join("");
 }
@@ -65,6 +66,16 @@ function latentInWords({ latent }: MoeLayerDescription): readonly string[] {
   return [`the experts read a projection of the tokens to L ${latent.size}; their sum is projected back${norm}`];
 }
 
+function clampInWords({ alpha, limit, upLimit, offset }: Clamp): string {
+  const limits =
+    upLimit === limit ? `limit ${limitInWords(limit)}` : `limits ${[limit, upLimit].map(limitInWords).join(" and ")}`;
+  return `alpha ${alpha}, ${limits}, offset ${offset}`;
+}
+
+function limitInWords(limit: number): string {
+  return Number.isFinite(limit) ? `${limit}` : "none";
+}
+
 const sharedGates: Readonly<Record<MoeLayerDescription["sharedGate"], string>> = {
   none: "",
   sigmoid: ", weighted by a sigmoid gate",
@@ -72,8 +83,9 @@ const sharedGates: Readonly<Record<MoeLayerDescription["sharedGate"], string>> =
 };
 
 function sharedExpertInWords(description: MoeLayerDescription, { sharedWidth }: LayerDetails): string {
-  const { sharedExperts, sharedGate, intermediateSize } = description;
-  return `I ${sharedWidth ?? sharedExperts * intermediateSize}, for every token${sharedGates[sharedGate]}`;
+  const { sharedExperts, sharedGate, intermediateSize, clamp, sharedClamp } = description;
+  const own = isDeepStrictEqual(clamp, sharedClamp) ? "" : ` (${clampInWords(sharedClamp)})`;
+  return `I ${sharedWidth ?? sharedExperts * intermediateSize}${own}, for every token${sharedGates[sharedGate]}`;
 }
 
 const scoresOf: Readonly<Record<Scoring, string>> = {

@@ -61,8 +61,10 @@ export interface LayerDescription extends Gating {
   readonly sharedGate: SharedGate;
   /** After the first products. */
   readonly activation: Activation;
-  /** Parameters of `swiglu_clamped`; without meaning for other activations. */
+  /** Parameters of an activation that has some. */
   readonly clamp: Clamp;
+  /** Those of the shared experts. */
+  readonly sharedClamp: Clamp;
   /** Whether a third projection multiplies the activation: down(act(gate x) * (up x) * (multiplier x)). */
   readonly multiplier: boolean;
   /** Of an expert's output, before it is weighted. */

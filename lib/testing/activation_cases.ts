@@ -14,23 +14,35 @@ interface Problem {
   outputs: number;
   dtypes?: readonly [pre: FloatDType, dInner: FloatDType, out: FloatDType];
   multiplier?: FloatDType;
+  /** Whether some rows are a shared expert's, with a clamp of its own. */
+  shared?: boolean;
 }
 
-/** Values on both sides of the limits of swiglu_clamped. */
+/** Values on both sides of the limits. */
 const deviation = 3;
-const clamp = { ...defaultClamp, limit: 4 };
+const clamp = { ...defaultClamp, limit: 4, upLimit: 5 };
+/** Of the last of two experts, which has about half of the rows. */
+const sharedClamp = { alpha: 1, limit: 2, upLimit: Number.POSITIVE_INFINITY, offset: 0 };
 
-function named({ activation, rows, outputs, dtypes: [pre, dInner, out] = ["f32", "f32", "f32"], multiplier }: Problem) {
-  const extra = multiplier ? `, multiplier ${multiplier}` : "";
+function named(problem: Problem) {
+  const { activation, rows, outputs, dtypes: [pre, dInner, out] = ["f32", "f32", "f32"], multiplier } = problem;
+  const extra = `${multiplier ? `, multiplier ${multiplier}` : ""}${problem.shared ? ", a shared expert's clamp" : ""}`;
   return `R${rows} I${outputs} ${activation} ${pre}, ${dInner} to ${out}${extra}`;
 }
 
 function drawn(
-  { activation, rows, outputs, dtypes: [dtype] = ["f32", "f32", "f32"], multiplier }: Problem,
+  { activation, rows, outputs, dtypes: [dtype] = ["f32", "f32", "f32"], multiplier, shared }: Problem,
   inputs: Inputs,
 ) {
   const pre = inputs.normals([rows, isGated(activation) ? 2 * outputs : outputs], dtype, deviation);
-  return { pre, rest: multiplier ? { multiplier: inputs.normals([rows, outputs], multiplier) } : {} };
+  const offsets = () => inputs.integers([0, Math.floor(rows / 2), rows], [3]);
+  return {
+    pre,
+    rest: {
+      ...(multiplier && { multiplier: inputs.normals([rows, outputs], multiplier) }),
+      ...(shared && { shared: { clamp: sharedClamp, offsets: offsets(), experts: 1 } }),
+    },
+  };
 }
 
 export function activateCase(problem: Problem): Case {
@@ -91,6 +103,9 @@ const problems: readonly Problem[] = [
   { activation: "geglu", rows: 0, outputs: 8 },
   { activation: "silu", rows: 4, outputs: 0 },
   { activation: "swiglu", rows: 1, outputs: 1 },
+  { activation: "swiglu_clamped", rows: 9, outputs: 270, shared: true },
+  { activation: "swiglu_clamped_after", rows: 6, outputs: 40, dtypes: ["bf16", "f16", "f32"], shared: true },
+  { activation: "situ", rows: 7, outputs: 33, multiplier: "f32", shared: true },
 ];
 
 export const activationCases: readonly Case[] = [

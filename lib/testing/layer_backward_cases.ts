@@ -72,7 +72,7 @@ const latent = { latent: { size: 24, norm: {} }, sharedExpert: { intermediateSiz
 
 /** The clamps' derivatives jump at their limits, from which 16-bit rows may be on the other side. */
 const jumps = ({ activation, dtypes: [x] = ["f32", "f32"] }: LayerProblem) =>
-  activation === "swiglu_clamped" && x !== "f32";
+  (activation === "swiglu_clamped" || activation === "swiglu_clamped_after") && x !== "f32";
 
 /** Layers of every formula and routing. */
 export const layerBackwardCases: readonly Case[] = [

@@ -184,6 +184,7 @@ export function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...pro
     [`${outputActivation} of outputs`]: outputActivation !== "none",
     "weight on input": problem.weightOn === "input",
     [`shared ${shared?.intermediateSize}`]: shared,
+    [`shared clamp ${Object.values(shared?.clamp ?? {}).join(" ")}`]: shared?.clamp,
     [`${shared?.gate} gate`]: shared?.gate,
     [`latent ${latent?.size}${latent?.norm ? " with norm" : ""}`]: latent,
     [`${problem.scoring}`]: problem.scoring,

@@ -26,6 +26,7 @@ LayerDescription layer_description(Napi::Env env, Napi::Object given) {
   description.shared_gate = choice<SharedGate>(env, given.Get("sharedGate"), "sharedGate");
   description.activation = choice<Activation>(env, given.Get("activation"), "activation");
   description.clamp = read_fields<Clamp>(given.Get("clamp"), "clamp");
+  description.shared_clamp = read_fields<Clamp>(given.Get("sharedClamp"), "sharedClamp");
   description.multiplier = given.Get("multiplier").ToBoolean();
   description.output_activation = choice<OutputActivation>(env, given.Get("outputActivation"), "outputActivation");
   description.weight_on = choice<WeightPlace>(env, given.Get("weightOn"), "weightOn");

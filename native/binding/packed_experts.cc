@@ -32,7 +32,7 @@ Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owne
   weights.columns = integer(env, info[2], "columns");
   weights.format = weight_format(env, info[3]);
   weights.activation = choice<Activation>(env, info[4], "activation");
-  weights.clamp = read_fields<Clamp>(info[5], "clamp");
+  weights.clamps.routed = read_fields<Clamp>(info[5], "clamp");
   weights.tokens = choice<TokenFormat>(env, info[6], "tokenFormat");
   check(env, weights.check());
   std::unique_ptr<PackedExperts> packed;

@@ -130,6 +130,14 @@ const defaults: Readonly<Record<string, Defaults>> = {
   afmoe: { ...sizes(2048, 1408, 64, 6), ...sigmoid(1, 2816), layers: 32 },
   exaone_moe: { ...sizes(4096, 1024, 64, 8), ...sigmoid(2.5, 1024), layers: 32 },
   hy_v3: { ...sizes(4096, 1536, 192, 8), ...sigmoid(2.826, 1536), layers: 80 },
+  hy_v4: {
+    ...sizes(2816, 768, 256, 8),
+    ...sigmoid(2.827, 768),
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1, limit: 10, offset: 0 },
+    sharedExpert: { intermediateSize: 768, clamp: { alpha: 1, limit: Number.POSITIVE_INFINITY, offset: 0 } },
+    layers: 34,
+  },
   laguna: { ...sizes(2048, 512, 256, 8), ...sigmoid(1, 512), layers: 40 },
   step3p5: { ...sizes(4096, 1280, 288, 8), ...sigmoid(1, 1280), layers: 45 },
   minimax_m3_vl_text: {
@@ -271,6 +279,7 @@ const otherActivations: readonly string[] = [
   "gemma4_text",
   "diffusion_gemma_text",
   "glm5_next_text",
+  "hy_v4",
   "minimax_m3_vl_text",
 ];
 
@@ -301,6 +310,42 @@ test.each(["mixtral", "minimax", "olmoe", "qwen2_moe", "qwen3_moe", "gpt_oss", "
   },
 );
 
+test.each([
+  ["step3p5", "swiglu_limits", "swiglu_limits_shared"],
+  ["bailing_moe_v2", "expert_swiglu_limit_list", "share_expert_swiglu_limit_list"],
+  ["bailing_hybrid", "expert_swiglu_limit_list", "share_expert_swiglu_limit_list"],
+])("%s limits SiLU by layer", (modelType, routed, shared) => {
+  const family = families.get(modelType) as Family;
+  const none = Number.POSITIVE_INFINITY;
+  const clamp = (limit: number) => ({ alpha: 1, limit, offset: 0 });
+  const limits = { [routed]: [0, 0, 7, null, 4], [shared]: [0, 16, 5, 0, 4] };
+  const fields = fieldsOf({ ...neededFields[modelType], num_shared_experts: 1, ...limits });
+  const read = (layer: number) => {
+    const { activation, clamp, sharedExpert } = family.config(fields, layer);
+    return [activation, clamp, sharedExpert?.clamp];
+  };
+  expect(read(0)).toEqual(["swiglu", undefined, undefined]);
+  expect(read(1)).toEqual(["swiglu_clamped_after", clamp(none), clamp(16)]);
+  expect(read(2)).toEqual(["swiglu_clamped_after", clamp(7), clamp(5)]);
+  expect(read(3)).toEqual(["swiglu", undefined, undefined]);
+  expect(read(4)).toEqual(["swiglu_clamped_after", clamp(4), undefined]);
+  expect(read(5)).toEqual(["swiglu", undefined, undefined]);
+});
+
+test("kimi_linear with SiTU", () => {
+  const family = families.get("kimi_linear") as Family;
+  const clamps = [
+    {},
+    { activation_situ_beta: 4, activation_situ_linear_beta: 25 },
+    { activation_situ_linear_beta: null },
+  ];
+  expect(clamps.map((fields) => family.config(fieldsOf({ hidden_act: "situ", ...fields }), 1))).toMatchObject([
+    { activation: "situ", clamp: { limit: 1 } },
+    { activation: "situ", clamp: { limit: 4, upLimit: 25 } },
+    { activation: "situ", clamp: { limit: 1 } },
+  ]);
+});
+
 test("longcat_flash with a bias of the router, renormalised weights and without experts that return their input", () => {
   const family = families.get("longcat_flash") as Family;
   const fields = fieldsOf({ router_bias: true, norm_topk_prob: true, zero_expert_num: null, n_routed_experts: 8 });
@@ -314,7 +359,7 @@ test("longcat_flash with a bias of the router, renormalised weights and without 
   });
 });
 
-test.each(["deepseek_v4", "glm5_next_text"])("%s without a limit has a plain SwiGLU", (modelType) => {
+test.each(["deepseek_v4", "glm5_next_text", "hy_v4"])("%s without a limit has a plain SwiGLU", (modelType) => {
   const family = families.get(modelType) as Family;
   for (const limit of [null, 0]) {
     const config = family.config(fieldsOf({ ...neededFields[modelType], swiglu_limit: limit }), 3);

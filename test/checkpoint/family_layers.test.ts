@@ -270,28 +270,29 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     ],
     ["a limited GELU", "deepseek_v4", { hidden_act: "gelu" }, /hidden_act: expected "silu", got "gelu"/],
     [
-      "a limit after the activation",
+      "a negative limit",
       "step3p5",
-      { swiglu_limits: [0, 7] },
-      /swiglu_limits: expected no limit for layer 1, .*got 7; layers without a limit can be loaded/,
+      { swiglu_limits: [0, -7] },
+      /swiglu_limits\[1\]: expected a limit > 0, or 0 for none, got -7/,
+    ],
+    ["a limited GELU", "step3p5", { swiglu_limits: 7, hidden_act: "gelu" }, /hidden_act: expected "silu", got "gelu"/],
+    [
+      "limits that a family does not have",
+      "qwen3_moe",
+      { swiglu_limit: 7 },
+      /swiglu_limit: expected no limit for layer \d, as this family has none here, got 7/,
     ],
     [
-      "such a limit in the shared expert",
-      "step3p5",
-      { swiglu_limits_shared: [0, 16] },
-      /swiglu_limits_shared: .*got 16/,
+      "those of another family",
+      "deepseek_v3",
+      { swiglu_limits: [7, 7, 7, 7, 7, 7] },
+      /swiglu_limits: expected no limit/,
     ],
     [
-      "the limits of Ling 3",
-      "bailing_moe_v2",
-      { expert_swiglu_limit_list: [0, 7] },
-      /expert_swiglu_limit_list: expected no limit for layer 1, .*got 7; layers without a limit can be loaded/,
-    ],
-    [
-      "those of its shared expert",
-      "bailing_moe_v2",
-      { share_expert_swiglu_limit_list: [0, 16] },
-      /share_expert_swiglu_limit_list: .*got 16/,
+      "and those of an expert",
+      "glm4_moe",
+      { share_expert_swiglu_limit_list: [7, 7, 7, 7, 7, 7] },
+      /share_expert_swiglu_limit_list: expected no limit/,
     ],
     [
       "a projection",
@@ -299,7 +300,7 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       { routed_expert_hidden_size: "8" },
       /routed_expert_hidden_size: expected an integer/,
     ],
-    ["Kimi K3's activation", "kimi_linear", { hidden_act: "situ" }, /hidden_act: expected one of .*got "situ"/],
+    ["Kimi K3's activation", "qwen3_moe", { hidden_act: "situ" }, /hidden_act: expected one of .*got "situ"/],
     [
       "capped logits",
       "laguna",
@@ -339,7 +340,6 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     ["doge", undefined],
     ["inkling_mm_model", "inkling_text"],
     ["deepseek_v41", "deepseek_v41_text"],
-    ["hy_v4", undefined],
   ])("%s, by name and with the reason", async (modelType, text) => {
     const { weights } = await readFamilyModel("mixtral");
     const config = { model_type: modelType, ...(text !== undefined && { text_config: { model_type: text } }) };

@@ -76,6 +76,7 @@ describe("architectures whose metadata state the formula", () => {
     ["laguna", "sigmoid", false],
     ["mimo2", "sigmoid", true],
     ["step35", "sigmoid", false],
+    ["hy_v4", "sigmoid", false],
     ["llada-moe", "softmax", false],
     ["rnd1", "softmax", true],
     ["mellum", "softmax", true],
@@ -131,17 +132,51 @@ describe("architectures whose metadata state the formula", () => {
     expect(other.sharedExpert).toMatchObject({ intermediateSize: 48 });
   });
 
-  test("layers whose activations are clamped are refused, the others not", async () => {
+  /** Limits of every layer or, as in files of Step 3.5, of one. */
+  const limits = (exp: number, shexp: number, at?: number) => {
+    const value = (limit: number) => Array.from({ length: 8 }, (_, index) => (index === (at ?? index) ? limit : 0));
+    return {
+      swiglu_clamp_exp: { type: "array", of: "f32", value: value(exp) },
+      swiglu_clamp_shexp: { type: "array", of: "f32", value: value(shexp) },
+    } as const;
+  };
+  const none = Number.POSITIVE_INFINITY;
+  const clamp = (limit: number) => ({ alpha: 1, limit, offset: 0 });
+
+  test.each([
+    ["step35", "swiglu_clamped_after"],
+    ["bailingmoe3", "swiglu_clamped_after"],
+    ["hy_v4", "swiglu_clamped"],
+  ])("limits of layers of %s", async (architecture, activation) => {
     const { layer } = await readFamilyResults("deepseek_v3");
-    const limits = (at: number) => {
-      const value = Array.from({ length: 8 }, (_, index) => (index === at ? 7 : 0));
-      return { swiglu_clamp_exp: { type: "array", of: "f32", value } } as const;
-    };
-    await configOf("deepseek_v3", "step35", limits(layer + 1));
+    const other = await configOf("deepseek_v3", architecture, limits(7, 5, layer + 1));
+    expect(other).toMatchObject({ activation: "swiglu" });
+    expect(other.clamp).toBeUndefined();
+    const both = await configOf("deepseek_v3", architecture, limits(7, 5, layer));
+    expect(both).toMatchObject({ activation, clamp: clamp(7), sharedExpert: { clamp: clamp(5) } });
+    const routed = await configOf("deepseek_v3", architecture, limits(7, 0));
+    expect(routed).toMatchObject({ activation, clamp: clamp(7), sharedExpert: { clamp: clamp(none) } });
+    const shared = await configOf("deepseek_v3", architecture, limits(0, 5));
+    expect(shared).toMatchObject({ activation, clamp: clamp(none), sharedExpert: { clamp: clamp(5) } });
+    const alike = await configOf("deepseek_v3", architecture, limits(7, 7));
+    expect(alike).toMatchObject({ activation, clamp: clamp(7) });
+    expect(alike.sharedExpert?.clamp).toBeUndefined();
+    const one = { swiglu_clamp_exp: { type: "f32", value: 7 } } as const;
+    expect(await configOf("deepseek_v3", architecture, one)).toMatchObject({ activation, clamp: clamp(7) });
     await expectRejection(
-      configOf("deepseek_v3", "step35", limits(layer)),
+      configOf("deepseek_v3", architecture, limits(-1, 0)),
       "BAD_CHECKPOINT",
-      new RegExp(`step35\\.swiglu_clamp_exp\\[${layer}\\]: expected 0, .* got 7`),
+      new RegExp(`${architecture}\\.swiglu_clamp_exp\\[${layer}\\]: expected a limit > 0, or 0 for none, got -1`),
+    );
+  });
+
+  test.each(["deepseek2", "laguna"])("limits that %s does not have are refused", async (architecture) => {
+    const { layer } = await readFamilyResults("deepseek_v3");
+    await configOf("deepseek_v3", architecture, limits(0, 5, layer + 1));
+    await expectRejection(
+      configOf("deepseek_v3", architecture, limits(0, 5)),
+      "BAD_CHECKPOINT",
+      new RegExp(`${architecture}\\.swiglu_clamp_shexp\\[${layer}\\]: expected 0, as .* got 5`),
     );
   });
 });

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openLayerFile } from "../../lib/checkpoint/layer_file/layer_file.js";
+import { readFormula } from "../../lib/checkpoint/layer_file/layer_file_formula.js";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
@@ -159,7 +160,12 @@ test.each<[string, Record<string, unknown>, Partial<MoeLayerConfig>]>([
   [
     "gpt-oss",
     { activation: "swiglu_clamped", swiglu_alpha: 2, swiglu_limit: 5 },
-    { activation: "swiglu_clamped", clamp: { alpha: 2, limit: 5, offset: 1 } },
+    { activation: "swiglu_clamped", clamp: { alpha: 2, limit: 5 } },
+  ],
+  [
+    "situ",
+    { activation: "situ", swiglu_limit: 4, swiglu_up_limit: 25, swiglu_offset: 0.5 },
+    { activation: "situ", clamp: { limit: 4, upLimit: 25, offset: 0.5 } },
   ],
   ["weights not renormalised", { norm_topk_prob: false, norm_kind: "clamped_sum" }, { normalize: false }],
   [
@@ -187,6 +193,19 @@ test.each<[string, Record<string, unknown>, Partial<MoeLayerConfig>]>([
     for (const [field, value] of Object.entries(change)) set("config", field, value)(contents);
   });
   expect(file.config).toMatchObject(expected);
+});
+
+test("limits of a shared expert alone", async () => {
+  await using file = await SafetensorsFile.open(golden);
+  const config = JSON.parse(file.metadata.config as string);
+  const own = { intermediate_size: 37, swiglu_limit: 7, swiglu_up_limit: 3 };
+  const read = (change: object) => readFormula("file", { ...config, shared_expert: own, ...change }).config;
+  expect(read({ activation: "swiglu_clamped_after", swiglu_limit: 0 })).toMatchObject({
+    activation: "swiglu_clamped_after",
+    clamp: { limit: Number.POSITIVE_INFINITY },
+    sharedExpert: { intermediateSize: 37, gate: "none", clamp: { limit: 7, upLimit: 3 } },
+  });
+  expect(read({}).sharedExpert).toEqual({ intermediateSize: 37, gate: "none" });
 });
 
 describe("MoeLayer.load of a layer file", () => {

@@ -187,6 +187,11 @@ describe("a layer in words", () => {
         "(swiglu_clamped: alpha 1.702, limit 5, offset 1), 4 per token",
     ],
     [
+      { activation: "situ", clamp: { limit: 4 } },
+      {},
+      "H 64, I 32, 16 experts of gate, up and down (situ: alpha 1, limits 4 and none, offset 0), 4 per token",
+    ],
+    [
       { activation: "relu", outputActivation: "softmax" },
       {},
       "H 64, I 32, 16 experts of up and down (relu), softmax of their output, 4 per token",
@@ -204,7 +209,14 @@ describe("a layer in words", () => {
       {},
       "shared expert: I 32, for every token, weighed against the chosen experts by a softmax gate",
     ],
+    [
+      { intermediateSize: 32, clamp: { limit: Number.POSITIVE_INFINITY } },
+      {},
+      "shared expert: I 32 (alpha 1, limit none, offset 0), for every token",
+    ],
   ])("the shared expert %j %j", (sharedExpert, details, words) =>
-    expect(layer({ sharedExpert }, details)[1]).toBe(words),
+    expect(
+      layer({ sharedExpert, ...(sharedExpert?.clamp && { activation: "swiglu_clamped_after" }) }, details)[1],
+    ).toBe(words),
   );
 });

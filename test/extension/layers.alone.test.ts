@@ -111,7 +111,7 @@ describe("the formula of the format", () => {
       Uint8Array.from(matrix?.handle.map() as Uint8Array);
     const [codes, zeros] = [bytes(weight.codes), bytes(weight.zeros)];
     const scales = new Float32Array(bytes(weight.scales).buffer);
-    const packed = backend.packedExperts(1, 3, 40, u4, "none", { alpha: 1, limit: 1, offset: 0 }, "none");
+    const packed = backend.packedExperts(1, 3, 40, u4, "none", { alpha: 1, limit: 1, upLimit: 1, offset: 0 }, "none");
     packed.setExpert(0, weight, null);
     const unit = new Float32Array(40 * 40);
     for (let column = 0; column < 40; column++) unit[column * 41] = 1;

@@ -1,4 +1,4 @@
-import { type Activation, activations } from "../../lib/core/activation.js";
+import { type Activation, activations, isClamped } from "../../lib/core/activation.js";
 import { outputActivations, sharedGates, weightPlaces } from "../../lib/core/backend.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { distributions } from "../../lib/core/operators/noise.js";
@@ -448,6 +448,8 @@ function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
   const gate = weightOn === "input" ? "none" : draw.pick(sharedGates);
   const shared = outputActivation === "none" && draw.chance(0.3);
   const tokens = draw.size(40);
+  const activation = draw.pick(from);
+  const clamp = isClamped(activation) && draw.chance(0.5) && { clamp: { limit: draw.pick([0.5, 2, Infinity]) } };
   return {
     tokens,
     hiddenSize: draw.integer(1, 100),
@@ -458,11 +460,11 @@ function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
     ...(scale !== undefined && { scale }),
     ...(normalize !== undefined && { normalize }),
     ...(scoring !== undefined && { scoring }),
-    activation: draw.pick(from),
+    activation,
     multiplier: draw.chance(0.2),
     weightOn,
     outputActivation,
-    ...(shared && { sharedExpert: { intermediateSize: draw.integer(1, 100), gate } }),
+    ...(shared && { sharedExpert: { intermediateSize: draw.integer(1, 100), gate, ...clamp } }),
     ...((!shared || gate !== "softmax") && draw.chance(0.2) && { latent: latent(draw) }),
     dtypes: [draw.pick(dtypes), draw.pick(dtypes)],
     biases: draw.chance(0.3),
@@ -477,7 +479,7 @@ function latent(draw: Draw) {
 }
 
 /** Those whose derivatives do not jump: where one does, a row within rounding of that place may be on either side. */
-const smoothActivations = activations.filter((name) => name !== "relu" && name !== "swiglu_clamped");
+const smoothActivations = activations.filter((name) => name !== "relu" && !name.startsWith("swiglu_clamped"));
 
 function sharedExperts(draw: Draw) {
   const problem = { ...choices(draw), sharedExperts: draw.integer(0, 4) };
@@ -487,8 +489,10 @@ function sharedExperts(draw: Draw) {
 }
 
 function activation(draw: Draw) {
+  const activation = draw.pick(activations);
   return {
-    activation: draw.pick(activations),
+    activation,
+    shared: isClamped(activation) && draw.chance(0.3),
     rows: draw.size(60),
     outputs: draw.size(600),
     dtypes: [draw.pick(dtypes), draw.pick(dtypes), draw.pick(dtypes)] as const,

@@ -26,7 +26,6 @@ test("every family has a golden model", async () => {
     "mimo_v2", // mimo_v2_flash
     "bailing_moe_v2", // bailing_moe
     "bailing_moe_linear", // bailing_moe_v2
-    "bailing_hybrid", // bailing_moe_v2
     "llada2_moe", // bailing_moe_v2
     "qwen3_omni_moe_text", // qwen3_moe
     "mellum", // qwen3_moe

@@ -44,6 +44,16 @@ def clamped_swiglu(alpha, limit, offset):
     return activate
 
 
+def swiglu_clamped_after(limit):
+    """Step 3.5's and Ling 3's."""
+    return lambda gate, up: np.minimum(gate * sigmoid(gate), limit) * np.clip(up, -limit, limit)
+
+
+def situ(beta, linear_beta):
+    """SituAndMul of Kimi K3's modeling_kimi_linear.py."""
+    return lambda gate, up: beta * np.tanh(gate / beta) * sigmoid(gate) * linear_beta * np.tanh(up / linear_beta)
+
+
 def gelu_tanh_gated(gate, up):
     return 0.5 * gate * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) * up
 
@@ -172,14 +182,15 @@ def matrices(random, width, gated=True, hidden=H):
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, residual=None, own_input=None, latent=None, identity=0, sum_bias=None, average=False, gated=True, activate=swiglu, index=1, text=False):
+          shared_gate=None, residual=None, own_input=None, latent=None, identity=0, sum_bias=None, average=False, gated=True,
+          activate=swiglu, activate_shared=None, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
     `residual` is the prefix of a biased softmax over the routed and the shared experts; `own_input` names the scale of the
     router's normalised input, which is not the experts', and the experts' scales; `latent` names the projections to the
     routed experts and back, and perhaps the weight of a norm of their sum; after the experts come `identity` that
-    return their input; `sum_bias` names a bias of the sum of the experts;
-    `average` halves that sum, and the weights with it.
+    return their input; `sum_bias` names a bias of the sum of the experts; `average` halves that sum, and the weights
+    with it; `activate_shared` is the shared expert's activation, if it differs.
     """
     activate = activate if gated else squared_relu
 
@@ -227,7 +238,7 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             normalised = x / np.sqrt((x**2).mean(-1, keepdims=True) + config["rms_norm_eps"])
             return normalised * tensors[f"{block}.{own_input[0]}"].astype(np.float64) * H**-0.5
 
-        def run(expert, x):
+        def run(expert, x, activate=activate):
             if expert is None:
                 return x
             wide = {role: matrix.astype(np.float64) for role, matrix in expert.items()}
@@ -259,7 +270,7 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             share = softmax(rows @ weight.T + offset)
             output = share[:, :1] * output + share[:, 1:] * run(common, rows)
         elif common:
-            added = run(common, rows)
+            added = run(common, rows, activate_shared or activate)
             output += sigmoid(rows @ tensors[f"{block}.{shared_gate}"].astype(np.float64).T) * added if shared_gate else added
         if average:
             output, factors = output / 2, factors / 2
@@ -305,6 +316,10 @@ step = {"model_type": "step3p5", "hidden_size": H, "num_hidden_layers": 2, "moe_
         "moe_intermediate_size": I, "share_expert_dim": 14, "moe_layers_enum": "1", "moe_router_activation": "sigmoid",
         "moe_router_scaling_factor": 3.0, "norm_expert_weight": True, "use_moe_router_bias": True, "swiglu_limits": [7.0, 0.0],
         "swiglu_limits_shared": [16.0, 0.0]}
+kimi = {"model_type": "kimi_linear", "hidden_size": H, "num_hidden_layers": 2, "hidden_act": "silu", "num_experts": E,
+        "num_experts_per_token": K, "moe_intermediate_size": I, "intermediate_size": 30, "num_shared_experts": 1,
+        "first_k_dense_replace": 1, "moe_layer_freq": 1, "moe_router_activation_func": "sigmoid", "moe_renormalize": True,
+        "routed_scaling_factor": 2.446}
 minimax_m3 = {"hidden_size": H, "num_hidden_layers": 2, "num_experts_per_tok": K, "num_local_experts": E, "intermediate_size": I,
               "dense_intermediate_size": 30, "shared_intermediate_size": 14, "routed_scaling_factor": 2.0, "swiglu_alpha": 1.702,
               "swiglu_limit": 0.8}
@@ -343,6 +358,9 @@ cases = {
     "glm_moe_dsa": glm(deepseek | {"model_type": "glm_moe_dsa", "first_k_dense_replace": 1}, store=stacked),
     "glm5_next": glm(deepseek | {"model_type": "glm5_next_text", "mlp_layer_types": ["dense", "sparse"], "swiglu_limit": 0.7},
                      "model.language_model.layers.1.mlp", text="glm5_next", activate=clamped_swiglu(1, 0.7, 0)),
+    # HYV4MoE, whose shared expert has no limit
+    "hy_v4": glm(deepseek | {"model_type": "hy_v4", "mlp_layer_types": ["dense", "sparse"], "swiglu_limit": 0.7}, store=stacked,
+                 activate=clamped_swiglu(1, 0.7, 0), activate_shared=swiglu),
     "dots1": glm(deepseek | {"model_type": "dots1", "first_k_dense_replace": 1, "norm_topk_prob": False}),
     # BailingMoeSparseMoeBlock
     "bailing_moe": layer(bailing, "model.layers.1.mlp", by_softmax, shared=modules("model.layers.1.mlp.shared_experts"),
@@ -353,6 +371,13 @@ cases = {
                    "routed_scaling_factor": 2.5, "moe_router_enable_expert_bias": True},
         "model.layers.1.mlp", by_sigmoid, bias="gate.expert_bias", shared=modules("model.layers.1.mlp.shared_experts"),
         shared_width=2 * I),
+    # A layer of Ling 3 of which the shared expert alone is limited
+    "bailing_hybrid": layer(
+        bailing | {"model_type": "bailing_hybrid", "score_function": "sigmoid", "n_group": 1, "topk_group": 1,
+                   "routed_scaling_factor": 2.5, "moe_router_enable_expert_bias": True, "expert_swiglu_limit_list": [0, 0],
+                   "share_expert_swiglu_limit_list": [0, 0.5]},
+        "model.layers.1.mlp", by_sigmoid, bias="gate.expert_bias", shared=modules("model.layers.1.mlp.shared_experts"),
+        shared_width=2 * I, activate_shared=swiglu_clamped_after(0.5)),
     # MiniMaxM2SparseMoeBlock
     "minimax_m2": layer(common | {"model_type": "minimax_m2", "num_local_experts": E, "intermediate_size": I, "scoring_func": "sigmoid",
                                   "use_routing_bias": True},
@@ -406,22 +431,23 @@ cases = {
         shared=modules("model.layers.1.mlp.shared_mlp"), shared_width=I),
     # KimiSparseMoeBlock of modeling_kimi.py
     "kimi_linear": layer(
-        {"model_type": "kimi_linear", "hidden_size": H, "num_hidden_layers": 2, "hidden_act": "silu", "num_experts": E,
-         "num_experts_per_token": K, "moe_intermediate_size": I, "intermediate_size": 30, "num_shared_experts": 1,
-         "first_k_dense_replace": 1, "moe_layer_freq": 1, "moe_router_activation_func": "sigmoid", "moe_renormalize": True,
-         "use_grouped_topk": True, "num_expert_group": 2, "topk_group": 1, "routed_scaling_factor": 2.446},
+        kimi | {"use_grouped_topk": True, "num_expert_group": 2, "topk_group": 1},
         "model.layers.1.block_sparse_moe", by_scores(sigmoid, groups=2, top=1, scale=2.446), bias="gate.e_score_correction_bias",
         store=mixtral_names, shared=modules("model.layers.1.block_sparse_moe.shared_experts"), shared_width=I),
-    # KimiSparseMoeBlock of Kimi K3, with another activation than it has
+    # KimiSparseMoeBlock of Kimi K3
     "kimi_linear_latent": layer(
-        {"model_type": "kimi_linear", "hidden_size": H, "num_hidden_layers": 2, "hidden_act": "silu", "num_experts": E,
-         "num_experts_per_token": K, "moe_intermediate_size": I, "intermediate_size": 30, "num_shared_experts": 2,
-         "first_k_dense_replace": 1, "moe_layer_freq": 1, "moe_router_activation_func": "sigmoid", "moe_renormalize": True,
-         "use_grouped_topk": True, "num_expert_group": 1, "topk_group": 1, "routed_scaling_factor": 1.0, "rms_norm_eps": 1e-2,
-         "routed_expert_hidden_size": L, "latent_moe_use_norm": True},
+        kimi | {"hidden_act": "situ", "activation_situ_beta": 0.8, "activation_situ_linear_beta": 1.5, "num_shared_experts": 2,
+                "routed_scaling_factor": 1.0, "rms_norm_eps": 1e-2, "routed_expert_hidden_size": L, "latent_moe_use_norm": True},
         "language_model.model.layers.1.block_sparse_moe", by_scores(sigmoid), bias="gate.e_score_correction_bias",
         store=mixtral_names, shared=modules("language_model.model.layers.1.block_sparse_moe.shared_experts"), shared_width=2 * I,
-        latent=("routed_expert_down_proj.weight", "routed_expert_up_proj.weight", "routed_expert_norm.weight"), text="kimi_k3"),
+        latent=("routed_expert_down_proj.weight", "routed_expert_up_proj.weight", "routed_expert_norm.weight"),
+        activate=situ(0.8, 1.5), text="kimi_k3"),
+    # Its activation alone
+    "kimi_linear_situ": layer(
+        kimi | {"hidden_act": "situ", "activation_situ_beta": 0.8, "activation_situ_linear_beta": 1.5},
+        "model.layers.1.block_sparse_moe", by_scores(sigmoid, scale=2.446), bias="gate.e_score_correction_bias",
+        store=mixtral_names, shared=modules("model.layers.1.block_sparse_moe.shared_experts"), shared_width=I,
+        activate=situ(0.8, 1.5)),
     # LagunaSparseMoeBlock
     "laguna": layer(
         qwen | {"model_type": "laguna", "mlp_layer_types": ["dense", "sparse"], "shared_expert_intermediate_size": 14,
@@ -431,6 +457,10 @@ cases = {
     # Step3p7SparseMoeBlock, under the names of published files and under its own
     "step3p5": layer(step, "model.layers.1.moe", by_scores(sigmoid, scale=3), bias="router_bias", store=three_stacks,
                      shared=modules("model.layers.1.share_expert"), shared_width=14),
+    "step3p5_limited": layer(
+        step | {"swiglu_limits": [0.0, 0.4], "swiglu_limits_shared": [0.0, 0.9]}, "model.layers.1.moe", by_scores(sigmoid, scale=3),
+        bias="router_bias", store=three_stacks, shared=modules("model.layers.1.share_expert"), shared_width=14,
+        activate=swiglu_clamped_after(0.4), activate_shared=swiglu_clamped_after(0.9)),
     "step3p5_transformers": layer(
         common | {"model_type": "step3p5", "mlp_layer_types": ["dense", "sparse"], "n_routed_experts": E, "moe_intermediate_size": I,
                   "share_expert_dim": 14, "moe_router_scaling_factor": 3.0},

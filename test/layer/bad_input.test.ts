@@ -68,7 +68,10 @@ describe.each(deviceNames)("bad arguments of layers on %s", (name) => {
       "INVALID_ARGUMENT",
       /^router: expected a Tensor, as device\.tensor\(values, shape\) makes, or { .*, got Float32Array$/,
     );
-    expectError(create({ clamp: { limit: 1 } }), "INVALID_ARGUMENT", /^clamp requires the activation swiglu_clamped$/);
+    const names = "the activation swiglu_clamped, swiglu_clamped_after or situ$";
+    expectError(create({ clamp: { limit: 1 } }), "INVALID_ARGUMENT", new RegExp(`^clamp requires ${names}`));
+    const sharedExpert = { intermediateSize: 3, clamp: { limit: 1 } };
+    expectError(create({ sharedExpert }), "INVALID_ARGUMENT", new RegExp(`^sharedExpert\\.clamp requires ${names}`));
     if (name !== "reference") {
       expectError(create({ dtype: "f64" }), "UNSUPPORTED_DTYPE", /^dtype: .* got "f64" \(reference only\)$/);
     }

@@ -75,6 +75,14 @@ const configs: Readonly<Record<string, [MoeLayerConfig, Training?]>> = {
   "noisy hierarchy": [{ ...base, topK: 4, hierarchy: { numGroups: 4, topK: 2 }, noisy: {} }, { seed: 3 }],
   jitter: [{ ...base, routerJitter: 0.1 }, { seed: 4 }],
   "shared, softmax gate": [{ ...base, sharedExpert: { intermediateSize: 40, gate: "softmax" } }],
+  "shared, without the others' limit": [
+    {
+      ...base,
+      activation: "swiglu_clamped",
+      clamp: { limit: 0.5 },
+      sharedExpert: { intermediateSize: 40, clamp: { limit: Number.POSITIVE_INFINITY } },
+    },
+  ],
   "shared, sigmoid gate": [{ ...base, sharedExpert: { intermediateSize: 40, gate: "sigmoid" } }],
 };
 

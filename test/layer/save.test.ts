@@ -57,6 +57,12 @@ const configurations: Readonly<Record<string, LayerOptions>> = {
     noisy: {},
   },
   "of relu with a softmax": { ...plain, activation: "relu", outputActivation: "softmax" },
+  "of a shared expert without the others' limit": {
+    ...plain,
+    activation: "swiglu_clamped_after",
+    clamp: { limit: 0.7 },
+    sharedExpert: { intermediateSize: 5, clamp: { alpha: 1.5, limit: Number.POSITIVE_INFINITY } },
+  },
   "of clamped swiglu": {
     ...plain,
     activation: "swiglu_clamped",

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { type Activation, defaultClamp } from "../../lib/core/activation.js";
 import { activate } from "../../lib/reference/experts/activation.js";
 
+const { POSITIVE_INFINITY: infinity } = Number;
 const points = [-10, -3, -1, -0.5, 0, 0.5, 1, 3, 10];
 
 /** Values at these points, computed from the formulas with 30 digits by mpmath 1.3. */
@@ -56,7 +57,7 @@ test.each(["relu", "silu", "gelu", "gelu_tanh"] as const)("%s of NaN is NaN", (a
 });
 
 test("swiglu_clamped bounds the gate above and the up value on both sides", () => {
-  const clamp = { alpha: 1.5, limit: 2, offset: 1 };
+  const clamp = { alpha: 1.5, limit: 2, upLimit: 2, offset: 1 };
   const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
   const actual = activate("swiglu_clamped", clamp, Float64Array.of(-5, 1, 3, 3, 0.5, -3, 0.5, 7));
   const expected = [
@@ -68,4 +69,29 @@ test("swiglu_clamped bounds the gate above and the up value on both sides", () =
   actual.forEach((value, index) => {
     expect(Math.abs(value - (expected[index] as number))).toBeLessThanOrEqual(1e-15);
   });
+});
+
+test("swiglu_clamped_after bounds SiLU above, and the up value as swiglu_clamped", () => {
+  const clamp = { alpha: 1, limit: 2, upLimit: 3, offset: 0 };
+  const actual = activate("swiglu_clamped_after", clamp, Float64Array.of(-1, 1, 3, 10, -3, 0.5, 2, -7));
+  const expected = [(silu[2] as number) * -3, (silu[6] as number) * 0.5, 2 * 2, 2 * -3];
+  actual.forEach((value, index) => {
+    expect(Math.abs(value - (expected[index] as number))).toBeLessThanOrEqual(1e-15);
+  });
+});
+
+test("situ limits the gate and the up value by hyperbolic tangents", () => {
+  const clamp = { alpha: 1, limit: 4, upLimit: 25, offset: 0 };
+  const actual = activate("situ", clamp, Float64Array.of(-1, 3, 1000, 2, -30, 1));
+  // 4 tanh(g / 4) / (1 + exp(-g)) · 25 tanh(u / 25), computed with 30 digits
+  const expected = [-0.525828895514303, -50.43830946782646, 3.997868031116357];
+  actual.forEach((value, index) => {
+    expect(Math.abs(value / (expected[index] as number) - 1)).toBeLessThanOrEqual(1e-14);
+  });
+});
+
+test.each(["swiglu_clamped", "swiglu_clamped_after", "situ"] as const)("%s without limits is swiglu", (activation) => {
+  const clamp = { alpha: 1, limit: infinity, upLimit: infinity, offset: 0 };
+  const row = Float64Array.from([...points, ...points.toReversed()]);
+  expect(activate(activation, clamp, row)).toEqual(activate("swiglu", defaultClamp, row));
 });

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { type Activation, activations } from "../../lib/core/activation.js";
+import { type Activation, activations, isClamped } from "../../lib/core/activation.js";
 import { sharedGates } from "../../lib/core/backend.js";
 import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
@@ -110,15 +110,17 @@ export const anyLayer: fc.Arbitrary<LayerProblem> = fc
     shared: fc.option(
       fc.record({ intermediateSize: fc.integer({ min: 1, max: 100 }), gate: fc.constantFrom(...sharedGates) }),
     ),
+    limit: fc.option(fc.constantFrom(0.5, Number.POSITIVE_INFINITY)),
     tokens: fc.integer({ min: 1, max: 20 }),
     dtype: fc.constantFrom("f32" as const, "f16" as const, "bf16" as const),
     seed: fc.integer({ min: 0 }),
     biases: fc.boolean(),
     selectionBias: fc.boolean(),
   })
-  .map(({ routing, formula, shared, ...problem }): LayerProblem => {
+  .map(({ routing, formula, shared, limit, ...problem }): LayerProblem => {
     const gate = formula.weightOn === "input" ? "none" : shared?.gate;
-    const sharedExpert = shared && formula.outputActivation === "none" ? { ...shared, gate } : undefined;
+    const clamp = limit !== null && isClamped(formula.activation) ? { limit } : undefined;
+    const sharedExpert = shared && formula.outputActivation === "none" ? { ...shared, gate, clamp } : undefined;
     const selectionBias = problem.selectionBias && routing.scoring !== "sparsemixer";
     return { ...problem, selectionBias, config: { ...routing, ...formula, sharedExpert } as LayerProblem["config"] };
   });

@@ -19,7 +19,8 @@ function routed(draw: Draw, { tokens, topK, numExperts }: Sizes) {
 function activations(draw: Draw, { rows, intermediateSize, dtype, description }: Sizes) {
   const { activation, clamp } = description;
   const columns = (isGated(activation) ? 2 : 1) * intermediateSize;
-  return { pre: draw.normals([rows, columns], dtype), activation, clamp };
+  const own = { activation, clamp, sharedClamp: clamp, sharedExperts: 0 };
+  return { pre: draw.normals([rows, columns], dtype), ...own };
 }
 
 const normNumbers = { epsilon: 1e-5, offset: 0 };

@@ -1,14 +1,7 @@
 import type { ConfigFields } from "../config_fields.js";
 import { readGroups } from "./deepseek_v2.js";
-import {
-  blockTensors,
-  type Family,
-  gatedActivation,
-  layerCount,
-  refuseLimits,
-  sharedExpert,
-  sharedTensors,
-} from "./family.js";
+import { blockTensors, type Family, layerCount, sharedExpert, sharedTensors } from "./family.js";
+import { limitedOutputs } from "./limits.js";
 
 const scoreFunctions = new Map([
   ["softmax", false],
@@ -28,12 +21,13 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
     hasExperts: (fields, layer) => layer >= fields.integer("first_k_dense_replace", 0, { minimum: 0 }),
     config: (fields, layer) => {
       fields.require("use_bias", false);
-      refuseLimits(fields, layer, ["expert_swiglu_limit_list", "share_expert_swiglu_limit_list"]);
       if (!isSigmoid(fields)) {
         fields.require("routed_scaling_factor", 1);
         fields.require("n_group", 1);
       }
       const groups = readGroups(fields, "top2_sum", 1, 1);
+      const limits = ["expert_swiglu_limit_list", "share_expert_swiglu_limit_list"] as const;
+      const { experts, shared } = limitedOutputs(fields, layer, ...limits);
       return {
         hiddenSize: fields.integer("hidden_size", undefined),
         intermediateSize: fields.integer("moe_intermediate_size", undefined),
@@ -43,8 +37,8 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
         ...(groups.count > 1 && { groups }),
         normalize: fields.boolean("norm_topk_prob", true),
         scale: fields.number("routed_scaling_factor", 1),
-        activation: gatedActivation(fields),
-        ...sharedExpert(sharedCount(fields), sharedWidth(fields)),
+        ...experts,
+        ...sharedExpert(sharedCount(fields), sharedWidth(fields), shared),
       };
     },
     tensors: (prefix, fields) => {
@@ -60,7 +54,7 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
 export const bailingMoe = bailingFamily("bailing_moe", "softmax");
 export const bailingMoeV2 = bailingFamily("bailing_moe_v2", "sigmoid");
 
-/** Ring-linear, and Ling and Ring 2.5 and Ling 3, whose attention differs. The last layers of Ling 3 have limits. */
+/** Ring-linear, and Ling and Ring 2.5 and Ling 3, whose attention differs. The last layers of Ling 3 limit SiLU. */
 export const bailingMoeLinear = bailingFamily("bailing_moe_linear", undefined);
 export const bailingHybrid = bailingFamily("bailing_hybrid", undefined);
 

@@ -1,13 +1,6 @@
 import { isSparseDeepseekLayer, readGroups, sharedCount } from "./deepseek_v2.js";
-import {
-  blockTensors,
-  type Family,
-  gatedActivation,
-  layerCount,
-  limitedActivation,
-  sharedExpert,
-  sharedTensors,
-} from "./family.js";
+import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
+import { type ExpertActivations, limitedInputs } from "./limits.js";
 
 /** The defaults by which the families of DeepSeek-V3's formula differ. */
 interface Defaults {
@@ -26,6 +19,8 @@ interface Defaults {
   readonly scoring?: string;
   /** Of `swiglu_limit`, for families that have one. */
   readonly limit?: number;
+  /** Whether that limits the shared experts, too; default true. */
+  readonly limitsShared?: boolean;
 }
 
 /**
@@ -45,6 +40,10 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
       fields.require("mlp_bias", false);
       const intermediateSize = fields.integer("moe_intermediate_size", defaults.intermediateSize);
       const groups = readGroups(fields, "top2_sum", defaults.numGroups, defaults.topGroups);
+      const activations: ExpertActivations =
+        defaults.limit === undefined
+          ? { experts: { activation: gatedActivation(fields) }, shared: {} }
+          : limitedInputs(fields, defaults.limit, defaults.limitsShared);
       return {
         hiddenSize: fields.integer("hidden_size", defaults.hiddenSize),
         intermediateSize,
@@ -54,10 +53,8 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
         ...(groups.count > 1 && { groups }),
         normalize: fields.boolean("norm_topk_prob", defaults.normalize ?? true),
         scale: fields.number("routed_scaling_factor", defaults.scale),
-        ...(defaults.limit === undefined
-          ? { activation: gatedActivation(fields) }
-          : limitedActivation(fields, defaults.limit)),
-        ...sharedExpert(sharedCount(fields, shared), intermediateSize),
+        ...activations.experts,
+        ...sharedExpert(sharedCount(fields, shared), intermediateSize, activations.shared),
       };
     },
     tensors: (prefix, fields) =>
@@ -138,6 +135,19 @@ export const glm5Next = deepseekV3Family("glm5_next_text", {
   numExperts: 288,
   scale: 2.5,
   limit: 10,
+});
+
+/** Hy4: HYV4Config of Transformers, whose routed experts alone are limited. */
+export const hyV4 = deepseekV3Family("hy_v4", {
+  ...oneGroup,
+  layers: 34,
+  firstSparse: 1,
+  hiddenSize: 2816,
+  intermediateSize: 768,
+  numExperts: 256,
+  scale: 2.827,
+  limit: 10,
+  limitsShared: false,
 });
 
 /** dots.llm1: Dots1Config. Its published files have the name of the choice where others have that of the score. */

@@ -1,7 +1,8 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import { sharedCount } from "./deepseek_v2.js";
-import { type Family, gatedExpert, layerCount, limitedActivation, sharedExpert, stackedExperts } from "./family.js";
+import { type Family, gatedExpert, layerCount, sharedExpert, stackedExperts } from "./family.js";
+import { limitedInputs } from "./limits.js";
 
 const scorings = new Map([
   ["sqrtsoftplus", "sqrt_softplus"],
@@ -21,6 +22,7 @@ export const deepseekV4: Family = {
     fields.require("topk_method", "noaux_tc");
     fields.require("norm_topk_prob", true);
     const intermediateSize = fields.integer("moe_intermediate_size", 2048);
+    const activations = limitedInputs(fields, 10);
     return {
       hiddenSize: fields.integer("hidden_size", 4096),
       intermediateSize,
@@ -29,8 +31,8 @@ export const deepseekV4: Family = {
       scoring: fields.choice("scoring_func", "sqrtsoftplus", scorings),
       normalize: true,
       scale: fields.number("routed_scaling_factor", 1.5),
-      ...limitedActivation(fields, 10),
-      ...sharedExpert(sharedCount(fields, 1), intermediateSize),
+      ...activations.experts,
+      ...sharedExpert(sharedCount(fields, 1), intermediateSize, activations.shared),
     };
   },
   tensors: (prefix) => {

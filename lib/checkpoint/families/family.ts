@@ -1,9 +1,7 @@
-import type { Activation, ClampOptions } from "../../core/activation.js";
-import { describe } from "../../core/errors.js";
-import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { Activation } from "../../core/activation.js";
+import type { MoeLayerConfig, SharedExpertConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import type { Orient } from "../../layer/weights/weight_layout.js";
-import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 import type { LayerTensorNames } from "../tensor_names.js";
@@ -60,23 +58,6 @@ export function latentTokens(
   return { latent: { size, ...(norm && { norm }) } };
 }
 
-/**
- * Refuses a layer for which one of these fields, a limit or a list of one for each layer, limits SiLU's result, where
- * `swiglu_clamped` limits what SiLU is applied to.
- */
-export function refuseLimits(fields: ConfigFields, layer: number, names: readonly string[]): void {
-  for (const name of names) {
-    const limits = fields.value(name);
-    const limit = Array.isArray(limits) ? limits[layer] : limits;
-    if (!limit) continue;
-    const problem = `expected no limit for layer ${layer}, as a limit after the activation is not supported`;
-    throw badCheckpoint(
-      fields.path,
-      `${name}: ${problem}, got ${describe(limit)}; layers without a limit can be loaded`,
-    );
-  }
-}
-
 /** Transformers' activation names for experts that compute down(act(up x)). */
 const plainActivations: ReadonlyMap<string, Activation> = new Map([
   ["relu", "relu"],
@@ -107,20 +88,13 @@ export function gatedActivation(fields: ConfigFields, field = "hidden_act", fall
   return fields.choice(field, fallback, gatedActivations);
 }
 
-/** A gated activation whose inputs `swiglu_limit` clamps, if it is more than 0: DeepSeek-V4's. */
-export function limitedActivation(
-  fields: ConfigFields,
-  fallback: number,
-): { activation: Activation; clamp?: ClampOptions } {
-  const limit = fields.isNull("swiglu_limit") ? 0 : fields.number("swiglu_limit", fallback);
-  if (limit <= 0) return { activation: gatedActivation(fields) };
-  fields.require("hidden_act", "silu");
-  return { activation: "swiglu_clamped", clamp: { alpha: 1, limit, offset: 0 } };
-}
-
 /** Shared experts form one expert of their total width. */
-export function sharedExpert(count: number, width: number): Pick<MoeLayerConfig, "sharedExpert"> {
-  return count === 0 ? {} : { sharedExpert: { intermediateSize: count * width } };
+export function sharedExpert(
+  count: number,
+  width: number,
+  more: Pick<SharedExpertConfig, "clamp"> = {},
+): Pick<MoeLayerConfig, "sharedExpert"> {
+  return count === 0 ? {} : { sharedExpert: { intermediateSize: count * width, ...more } };
 }
 
 /** Its tensors, by the name that most families give it. */

@@ -10,6 +10,7 @@ interface Defaults {
 
 /** GptOssTopKRouter of Transformers: biased router, softmax over the chosen; biased experts with a clamped SwiGLU. */
 function gptOssConfig({ layers, size }: Defaults): Pick<Family, "layerCount" | "config"> {
+  const { alpha, limit, offset } = defaultClamp;
   return {
     layerCount: layerCount(layers),
     config: (fields) => ({
@@ -19,7 +20,7 @@ function gptOssConfig({ layers, size }: Defaults): Pick<Family, "layerCount" | "
       topK: fields.integer("num_experts_per_tok", 4, { alias: "experts_per_token" }),
       scoring: "softmax_selected",
       activation: "swiglu_clamped",
-      clamp: { ...defaultClamp, limit: fields.number("swiglu_limit", defaultClamp.limit) },
+      clamp: { alpha, limit: fields.number("swiglu_limit", limit), offset },
     }),
   };
 }

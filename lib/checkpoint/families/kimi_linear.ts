@@ -1,3 +1,4 @@
+import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { Groups } from "../../operators/routing/gating_options.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors } from "../locate.js";
@@ -42,7 +43,7 @@ export const kimiLinear: Family = {
       ...(groups.count > 1 && fields.boolean("use_grouped_topk", true) && { groups }),
       normalize: fields.boolean("moe_renormalize", fields.boolean("norm_topk_prob", true)),
       scale: fields.number("routed_scaling_factor", 2.446),
-      activation: gatedActivation(fields),
+      ...activationOf(fields),
       ...sharedExpert(sharedCount(fields), intermediateSize),
       ...latentTokens(
         fields,
@@ -75,6 +76,16 @@ function latentTensors(block: string, fields: ConfigFields): Partial<LayerTensor
     latentDown: { name: `${block}.routed_expert_down_proj.weight` },
     latentUp: { name: `${block}.routed_expert_up_proj.weight` },
     ...(hasNorm(fields) && { latentNormWeight: { name: `${block}.routed_expert_norm.weight` } }),
+  };
+}
+
+/** SwiGLU, or SiTU, whose `linear_beta` may be null for up values without a limit. */
+function activationOf(fields: ConfigFields): Pick<MoeLayerConfig, "activation" | "clamp"> {
+  if (fields.value("hidden_act") !== "situ") return { activation: gatedActivation(fields) };
+  const upLimit = fields.has("activation_situ_linear_beta") && fields.number("activation_situ_linear_beta", undefined);
+  return {
+    activation: "situ",
+    clamp: { limit: fields.number("activation_situ_beta", 1), ...(upLimit && { upLimit }) },
   };
 }
 

@@ -32,9 +32,9 @@ export const minimaxM3: Family = {
       scale: fields.number("routed_scaling_factor", 2),
       activation: fields.choice("hidden_act", "swigluoai", activations),
       clamp: {
-        ...defaultClamp,
         alpha: fields.number("swiglu_alpha", defaultClamp.alpha),
         limit: fields.number("swiglu_limit", defaultClamp.limit),
+        offset: defaultClamp.offset,
       },
       sharedExpert: { intermediateSize: shared * fields.integer("shared_intermediate_size", 3072) },
     };

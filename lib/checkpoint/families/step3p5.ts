@@ -1,24 +1,18 @@
 import type { ConfigFields } from "../config_fields.js";
-import {
-  type Family,
-  gatedActivation,
-  gatedExpert,
-  isListedSparse,
-  layerCount,
-  refuseLimits,
-  stackedExperts,
-} from "./family.js";
+import { type Family, gatedExpert, isListedSparse, layerCount, sharedExpert, stackedExperts } from "./family.js";
+import { limitedOutputs } from "./limits.js";
 
 /**
  * Step 3.5 and the text model of Step 3.7: Step3p7TextConfig and Step3p7SparseMoeBlock of Transformers. Sigmoid; experts are
- * chosen by score plus bias, and weighted by their scores, renormalised and scaled; a shared expert.
+ * chosen by score plus bias, and weighted by their scores, renormalised and scaled; a shared expert. In the last layers
+ * SiLU is limited, in the shared expert or in the others.
  */
 export const step3p5: Family = {
   modelType: "step3p5",
   layerCount: layerCount(45),
   hasExperts: (fields, layer) => isListedSparse(fields, layer) ?? layersOf(fields)?.includes(layer) ?? layer >= 3,
   config: (fields, layer) => {
-    refuseLimits(fields, layer, ["swiglu_limits", "swiglu_limits_shared"]);
+    const { experts, shared } = limitedOutputs(fields, layer, "swiglu_limits", "swiglu_limits_shared");
     fields.require("moe_router_activation", "sigmoid");
     return {
       hiddenSize: fields.integer("hidden_size", 4096),
@@ -28,8 +22,8 @@ export const step3p5: Family = {
       scoring: "sigmoid",
       normalize: fields.boolean("norm_expert_weight", true),
       scale: fields.number("moe_router_scaling_factor", 1),
-      activation: gatedActivation(fields),
-      sharedExpert: { intermediateSize: fields.integer("share_expert_dim", 1280, { alias: "share_expert_dims" }) },
+      ...experts,
+      ...sharedExpert(1, fields.integer("share_expert_dim", 1280, { alias: "share_expert_dims" }), shared),
     };
   },
   tensors: (prefix, fields) => {

@@ -4,7 +4,6 @@ export const unsupported: ReadonlyMap<unknown, string> = new Map([
   ["ernie4_5_moe_vl", "tokens of images have experts of their own"],
   ["deepseek_v41", "tokens of images have a selection bias of their own"],
   ["deepseek_v41_text", "tokens of images have a selection bias of their own"],
-  ["hy_v4", "a limit clamps its routed experts, but not the shared one"],
   ["inkling_text", "its router weighs the shared experts, too"],
   ["doge", "its experts are pairs of keys"],
 ]);

@@ -7,6 +7,7 @@ export class GgufFields {
   readonly #path: string;
   readonly #architecture: string;
   readonly #metadata: ReadonlyMap<string, GgufValue>;
+  readonly #read = new Set<string>();
 
   constructor(path: string, architecture: string, metadata: ReadonlyMap<string, GgufValue>) {
     this.#path = path;
@@ -51,7 +52,13 @@ export class GgufFields {
     return badCheckpoint(this.#path, `${this.#architecture}.${name}: expected ${expected}, got ${describe(got)}`);
   }
 
+  /** Whether any function has looked at the value. */
+  wasRead(name: string): boolean {
+    return this.#read.has(name);
+  }
+
   #value(name: string): GgufValue | undefined {
+    this.#read.add(name);
     return this.#metadata.get(`${this.#architecture}.${name}`);
   }
 

@@ -10,6 +10,7 @@ import type { FamilyFields } from "./architecture.js";
 import { architectureOf } from "./architectures.js";
 import { GgufFields } from "./fields.js";
 import type { SplitGguf } from "./split.js";
+import { refuseUnreadLimits } from "./stated_formula.js";
 
 /** What the metadata and the names of a GGUF model say: `general.architecture` names the family. */
 export class GgufModel {
@@ -29,8 +30,13 @@ export class GgufModel {
     if (this.layerCount > maximumLayers) throw fields.error("block_count", `at most ${maximumLayers}`, this.layerCount);
     this.#files = files;
     this.#hasDenseBlock = architecture.hasDenseBlock ?? false;
-    this.#read = (layer) =>
-      architecture.read(fields, layer, biasName(`blk.${layer}`, (name) => files.has(name)) !== undefined);
+    this.#read = (layer) => {
+      const own = new GgufFields(files.path, name as string, files.metadata);
+      const hasBias = biasName(`blk.${layer}`, (name) => files.has(name)) !== undefined;
+      const read = architecture.read(own, layer, hasBias);
+      refuseUnreadLimits(own, layer);
+      return read;
+    };
   }
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */

@@ -1,5 +1,6 @@
-import type { Activation } from "../../core/activation.js";
+import type { Activation, ClampedActivation } from "../../core/activation.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
+import { type ExpertActivations, limitedSwiglu } from "../families/limits.js";
 import { type Architecture, checkFormula, expertWidth, gatingNames, weightsScale } from "./architecture.js";
 import type { GgufFields } from "./fields.js";
 
@@ -12,6 +13,8 @@ interface Defaults {
   readonly decided?: true;
   /** Default swiglu. */
   readonly activation?: Activation;
+  /** How swiglu_clamp_exp and swiglu_clamp_shexp limit a layer's experts; absent if they do not. */
+  readonly limits?: ClampedActivation;
 }
 
 /**
@@ -23,14 +26,15 @@ const architectures: Readonly<Record<string, Defaults>> = {
   afmoe: { gating: "sigmoid" },
   "exaone-moe": { gating: "sigmoid" },
   hy_v3: { gating: "sigmoid" },
+  hy_v4: { gating: "sigmoid", limits: "swiglu_clamped" },
   "kimi-linear": { gating: "sigmoid", normalized: true },
   laguna: { gating: "sigmoid" },
   mimo2: { gating: "sigmoid", normalized: true, decided: true },
-  step35: { gating: "sigmoid" },
+  step35: { gating: "sigmoid", limits: "swiglu_clamped_after" },
   "llada-moe": { gating: "softmax", normalized: false, decided: true },
   rnd1: { gating: "softmax", normalized: true, decided: true },
   mellum: { gating: "softmax", normalized: true, decided: true },
-  bailingmoe3: { gating: "sigmoid" },
+  bailingmoe3: { gating: "sigmoid", limits: "swiglu_clamped_after" },
   "minimax-m3": { gating: "sigmoid", activation: "swiglu_clamped" },
   grok: { gating: "softmax", normalized: true, decided: true, activation: "geglu_tanh" },
   "nomic-bert-moe": { gating: "softmax", normalized: false, decided: true, activation: "gelu_tanh" },
@@ -49,14 +53,14 @@ export const statedArchitectures: readonly (readonly [string, Architecture])[] =
 );
 
 function readConfig(fields: GgufFields, layer: number, defaults: Defaults): MoeLayerConfig {
-  checkClamps(fields, layer);
-  const { gating, normalized, decided, activation = "swiglu" } = defaults;
+  const { gating, normalized, decided, activation = "swiglu", limits } = defaults;
   if (decided) checkFormula(fields, gating, normalized === true);
   const intermediateSize = expertWidth(fields, layer);
   const groups = fields.optional("expert_group_count") ?? 1;
   const shared =
     fields.optional("expert_shared_feed_forward_length") ??
     (fields.optional("expert_shared_count") ?? 0) * intermediateSize;
+  const activations = limits ? readLimits(fields, layer, limits, shared > 0) : { experts: { activation }, shared: {} };
   return {
     hiddenSize: fields.integer("embedding_length"),
     intermediateSize,
@@ -68,8 +72,8 @@ function readConfig(fields: GgufFields, layer: number, defaults: Defaults): MoeL
     }),
     normalize: normalized ?? fields.boolean("expert_weights_norm") ?? false,
     scale: weightsScale(fields),
-    activation,
-    ...(shared > 0 && { sharedExpert: { intermediateSize: shared } }),
+    ...activations.experts,
+    ...(shared > 0 && { sharedExpert: { intermediateSize: shared, ...activations.shared } }),
   };
 }
 
@@ -81,10 +85,28 @@ function scoring(fields: GgufFields): "softmax" | "sigmoid" | undefined {
   throw fields.error("expert_gating_func", "1 (softmax) or 2 (sigmoid)", given);
 }
 
-/** The last layers of Step-3.5 clamp the activations of their experts, which no activation here does. */
-function checkClamps(fields: GgufFields, layer: number): void {
-  for (const name of ["swiglu_clamp_exp", "swiglu_clamp_shexp"]) {
+function readLimits(
+  fields: GgufFields,
+  layer: number,
+  activation: ClampedActivation,
+  hasShared: boolean,
+): ExpertActivations {
+  const [routed, shared] = limitKeys.map((name) => {
     const limit = fields.elementOf(name, layer) ?? 0;
-    if (limit !== 0) throw fields.error(`${name}[${layer}]`, "0, as clamped activations are not supported", limit);
+    if (typeof limit === "number" && limit >= 0) return limit === 0 ? undefined : limit;
+    throw fields.error(`${name}[${layer}]`, "a limit > 0, or 0 for none", limit);
+  });
+  return limitedSwiglu(activation, { routed, shared: hasShared ? shared : routed });
+}
+
+/** Limits of the activations of a layer's experts, and of its shared expert. */
+const limitKeys = ["swiglu_clamp_exp", "swiglu_clamp_shexp"] as const;
+
+/** Refuses metadata that limit the activations of a layer, if its architecture did not read them. */
+export function refuseUnreadLimits(fields: GgufFields, layer: number): void {
+  for (const name of limitKeys) {
+    if (fields.wasRead(name)) continue;
+    const limit = fields.elementOf(name, layer) ?? 0;
+    if (limit !== 0) throw fields.error(`${name}[${layer}]`, "0, as this architecture has no limits here", limit);
   }
 }

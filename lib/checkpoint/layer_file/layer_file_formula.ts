@@ -1,4 +1,4 @@
-import { activations, type Clamp, defaultClamp } from "../../core/activation.js";
+import { activations, type Clamp, type ClampOptions, isClamped } from "../../core/activation.js";
 import { sharedGates, weightPlaces } from "../../core/backend.js";
 import { MoeError } from "../../core/errors.js";
 import { groupScores, type Normalization, scorings } from "../../core/routing_rule.js";
@@ -52,6 +52,14 @@ const choices = {
   capacity_scope: named(["batch", "sequence"] as const),
 };
 
+/** The parameters of an activation that are limits. */
+const clampFields: Readonly<Record<keyof Clamp, string>> = {
+  alpha: "swiglu_alpha",
+  limit: "swiglu_limit",
+  upLimit: "swiglu_up_limit",
+  offset: "swiglu_offset",
+};
+
 /**
  * All other fields that are read or do not affect the output. Unknown fields are refused: they may change the formula.
  */
@@ -59,7 +67,8 @@ const otherFields: readonly string[] = [
   ...["hidden_size", "intermediate_size", "num_experts", "top_k", "num_tokens", "batch_size", "seq_len"],
   ...["shared_expert", "expert_capacity", "capacity_factor"],
   ...["norm_topk_prob", "norm_eps", "norm_p", "routed_scaling_factor", "n_group", "topk_group"],
-  ...["swiglu_alpha", "swiglu_limit", "router_jitter_noise", "training", "noise_epsilon", "loss_coef"],
+  ...Object.values(clampFields),
+  ...["router_jitter_noise", "training", "noise_epsilon", "loss_coef"],
 ];
 
 /**
@@ -87,7 +96,7 @@ export function readFormula(path: string, json: JsonObject): LayerFormula {
       ...(capacity &&
         (expertsChoose ? { expertChoice: capacity } : { capacity: { ...capacity, per: readScope(fields) } })),
       ...expert,
-      ...(expert.activation === "swiglu_clamped" && { clamp: readClamp(fields) }),
+      ...(isClamped(expert.activation) && { clamp: readClamp(fields) }),
       ...routing,
       ...(noisy && { noisy: { epsilon: fields.number("noise_epsilon", 0.01) } }),
       ...(routing.scoring === "sparsemixer" && { jitter: fields.number("router_jitter_noise", 0.01) }),
@@ -97,7 +106,7 @@ export function readFormula(path: string, json: JsonObject): LayerFormula {
       ...(fields.has("weight_applied_to") && {
         weightOn: fields.choice("weight_applied_to", undefined, choices.weight_applied_to),
       }),
-      ...(shared && { sharedExpert: readSharedExpert(shared) }),
+      ...(shared && { sharedExpert: readSharedExpert(shared, isClamped(expert.activation)) }),
     },
     shape: readShape(fields, hiddenSize),
     training: noisy && fields.boolean("training", false),
@@ -139,12 +148,12 @@ function readScope(fields: ConfigFields): "batch" | "sequence" {
   return fields.choice("capacity_scope", "batch", choices.capacity_scope);
 }
 
-function readClamp(fields: ConfigFields): Clamp {
-  return {
-    ...defaultClamp,
-    alpha: fields.number("swiglu_alpha", defaultClamp.alpha),
-    limit: fields.number("swiglu_limit", defaultClamp.limit),
-  };
+/** What the fields say; the rest is the activation's default. A limit of 0 is none. */
+function readClamp(fields: ConfigFields): ClampOptions {
+  const given = Object.entries(clampFields).filter(([, field]) => fields.has(field));
+  const read = (name: string, value: number) =>
+    value === 0 && /limit$/i.test(name) ? Number.POSITIVE_INFINITY : value;
+  return Object.fromEntries(given.map(([name, field]) => [name, read(name, fields.number(field, undefined))]));
 }
 
 function readGroups(fields: ConfigFields): Groups {
@@ -163,10 +172,12 @@ function readNormalize(fields: ConfigFields): true | Normalize {
     : { by, epsilon: fields.number("norm_eps", undefined) };
 }
 
-function readSharedExpert(fields: ConfigFields): SharedExpertConfig {
+function readSharedExpert(fields: ConfigFields, clamped: boolean): SharedExpertConfig {
+  const clamp = clamped ? readClamp(fields) : {};
   return {
     intermediateSize: fields.integer("intermediate_size", undefined),
     gate: fields.choice("gate", "none", named(sharedGates)),
+    ...(Object.keys(clamp).length > 0 && { clamp }),
   };
 }
 

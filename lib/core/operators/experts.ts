@@ -3,6 +3,7 @@ import {
   boolean,
   choice,
   input,
+  integer,
   matrix,
   number,
   operator,
@@ -13,8 +14,13 @@ import {
   rule,
 } from "./field.js";
 
-/** An activation and its parameters. */
-const activation = { activation: choice(activations), clamp: rule({ alpha: number, limit: number, offset: number }) };
+const clamp = rule({ alpha: number, limit: number, upLimit: number, offset: number });
+
+/**
+ * An activation and its parameters. With `offsets`, the rows of the last `sharedExperts` experts have `sharedClamp` in place
+ * of `clamp`.
+ */
+const activation = { activation: choice(activations), clamp, sharedClamp: clamp, sharedExperts: integer };
 
 /** Moves rows to the experts, through them and back. */
 export const experts = {
@@ -36,13 +42,17 @@ export const experts = {
   }),
   /**
    * inner [R, I] = activation(pre) * multiplier; pre is [R, I], or [R, 2I] if gated: I gate values, then I up values,
-   * whose activation is act(gate) * up.
+   * whose activation is act(gate) * up. With offsets [E+1], the rows of the last sharedExperts experts have sharedClamp.
    */
-  activate: operator({ pre: input, multiplier: optionalInput, inner: output, ...activation }),
-  /** dPre and dMultiplier from dInner [R, I], and inner itself. There is dMultiplier only with a multiplier. */
+  activate: operator({ pre: input, multiplier: optionalInput, offsets: optionalInput, inner: output, ...activation }),
+  /**
+   * dPre and dMultiplier from dInner [R, I], and inner itself. There is dMultiplier only with a multiplier. Clamps are as in
+   * activate.
+   */
   activationBackward: operator({
     pre: input,
     multiplier: optionalInput,
+    offsets: optionalInput,
     dInner: input,
     dPre: output,
     dMultiplier: optionalOutput,

@@ -1,7 +1,6 @@
 import type { FloatDType } from "../../core/dtype.js";
 import type { Tensor } from "../../core/tensor.js";
 import { activationBackward } from "../../operators/experts/activation_backward.js";
-import { activationOf } from "../../operators/experts/activation_options.js";
 import { combine } from "../../operators/experts/combine.js";
 import { combineBackward } from "../../operators/experts/combine_backward.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
@@ -15,7 +14,7 @@ import { Temporaries } from "../temporaries.js";
 import { copyAll } from "./copy_all.js";
 import type { ExpertMemory } from "./layer_tensors.js";
 import type { BackwardMatrices } from "./matrices.js";
-import { activatedRows, type InnerRows, outputRows, type PassRows, weightedRows } from "./rows.js";
+import { activatedRows, type InnerRows, outputRows, type PassRows, rowActivation, weightedRows } from "./rows.js";
 import { MatrixSum, ones, steps } from "./sums.js";
 
 /** What the backward pass of the experts reads. */
@@ -53,13 +52,9 @@ export function expertsBackward(pass: ExpertPass, target: ExpertTarget): Tensor<
   using temporaries = new Temporaries();
   const { layer, saved, rows } = pass;
   const { weightOn } = layer.description;
-  const inner = temporaries.keep(activatedRows(layer, saved));
+  const inner = temporaries.keep(activatedRows(layer, rows, saved));
   const { dInner, dWeights } = outputsBackward(pass, inner, target, temporaries);
-  const { pre, multiplied } = saved;
-  const gradients = activationBackward(pre, dInner, {
-    ...activationOf(layer.description),
-    ...(multiplied && { multiplier: multiplied }),
-  });
+  const gradients = activationBackward(saved.pre, dInner, rowActivation(layer, rows, saved));
   const dPre = temporaries.keep(gradients.dPre);
   const dMultiplied = gradients.dMultiplier && temporaries.keep(gradients.dMultiplier);
   const onInput = weightOn === "input";

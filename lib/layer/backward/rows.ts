@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { FloatDType } from "../../core/dtype.js";
 import type { Tensor } from "../../core/tensor.js";
 import { resultDType } from "../../operators/check.js";
@@ -88,9 +89,16 @@ export function innerRows(
   return { pre, multiplied };
 }
 
+/** The activation of all rows, as options of `activate`. */
+export function rowActivation({ description }: DeviceLayer, { offsets }: PassRows, { multiplied }: InnerRows) {
+  const { clamp, sharedClamp, sharedExperts: experts } = description;
+  const shared = !isDeepStrictEqual(clamp, sharedClamp) && { shared: { clamp: sharedClamp, offsets, experts } };
+  return { ...activationOf(description), ...shared, ...(multiplied && { multiplier: multiplied }) };
+}
+
 /** [R, I], the activation of all rows. */
-export function activatedRows({ description }: DeviceLayer, { pre, multiplied }: InnerRows): Tensor<FloatDType> {
-  return activate(pre, { ...activationOf(description), ...(multiplied && { multiplier: multiplied }) });
+export function activatedRows(layer: DeviceLayer, rows: PassRows, inner: InnerRows): Tensor<FloatDType> {
+  return activate(inner.pre, rowActivation(layer, rows, inner));
 }
 
 /** [R, H] f32: what the experts give for every row, before the activation of the output. */

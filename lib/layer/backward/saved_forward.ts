@@ -99,7 +99,7 @@ function expertsForward(
   const matrices = parts.backwardMatrices(layer);
   const rows = passRows(layer, x, routing, temporaries);
   const saved = innerRows(layer, matrices, x, rows);
-  const inner = temporaries.keep(activatedRows(layer, saved));
+  const inner = temporaries.keep(activatedRows(layer, rows, saved));
   let outputs = temporaries.keep(outputRows(matrices, inner, rows));
   const { outputActivation, weightOn } = layer.description;
   if (outputActivation === "softmax") {

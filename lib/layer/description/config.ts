@@ -51,6 +51,11 @@ export interface SharedExpertConfig {
    * 2201.05596).
    */
   gate?: SharedGate | undefined;
+  /**
+   * Parameters of its activation, which is the layer's, if they are not those of the layer. A `limit` of Infinity is
+   * none.
+   */
+  clamp?: ClampOptions | undefined;
 }
 
 /** The sizes and formula of an MoE layer. */
@@ -68,7 +73,7 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterInputConfig, Ro
   identityExperts?: number | undefined;
   /** Default swiglu: down(silu(gate x) * up x). */
   activation?: Activation | undefined;
-  /** Parameters of `swiglu_clamped`: alpha (default 1.702), limit (7) and offset (1). */
+  /** Parameters of `swiglu_clamped`, `swiglu_clamped_after` and `situ`; see {@link Clamp} and {@link ClampOptions}. */
   clamp?: ClampOptions | undefined;
   /** Whether there is a third projection: down(act(gate x) * (up x) * (multiplier x)), as in OpenMoE. Default false. */
   multiplier?: boolean | undefined;
@@ -128,6 +133,7 @@ export interface MoeLayerDescription extends LayerDescription, RouterInput, Rout
 const sharedExpertFields = {
   intermediateSize: integer(1),
   gate: optional(choice(sharedGates), "none"),
+  clamp: activationFields.clamp,
 } satisfies Fields<SharedExpertConfig>;
 
 export const configFields = {
@@ -176,8 +182,7 @@ export function describeConfig(
   storage: FloatDType | WeightStorage,
   experts?: ExpertRange,
 ): MoeLayerDescription {
-  const { hiddenSize, intermediateSize, numExperts, activation, clamp, multiplier, outputActivation, weightOn } =
-    config;
+  const { hiddenSize, intermediateSize, numExperts, activation, multiplier, outputActivation, weightOn } = config;
   const { formats: given, biasDType, separateGate } = typeof storage === "string" ? uniformStorage(storage) : storage;
   const bank = checkedBank(experts, config);
   checkIdentityExperts(config);
@@ -197,7 +202,7 @@ export function describeConfig(
     numExperts,
     ...shared,
     activation,
-    clamp: clampOf(activation, clamp),
+    ...checkClamps(config, shared.sharedExperts > 0),
     multiplier,
     outputActivation,
     weightOn,
@@ -218,6 +223,16 @@ export function describeConfig(
     routerNorm: config.routerNorm,
     ...checkRouterNoise(config),
   };
+}
+
+/** A bank without the shared experts has no clamp of theirs. */
+function checkClamps(
+  { activation, clamp: given, sharedExpert }: ReadConfig,
+  hasShared: boolean,
+): Pick<LayerDescription, "clamp" | "sharedClamp"> {
+  const clamp = clampOf(activation, given);
+  const own = sharedExpert?.clamp && clampOf(activation, sharedExpert.clamp, "sharedExpert.clamp");
+  return { clamp, sharedClamp: hasShared && own ? own : clamp };
 }
 
 /** Whether a matrix that reads tokens stays quantised, and with it what it does to its inputs. */

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Gating } from "../../core/routing_rule.js";
 import { withoutUndefined } from "../../core/without_undefined.js";
 import { activationOf } from "../../operators/experts/activation_options.js";
@@ -39,10 +40,12 @@ export function configOf(description: MoeLayerDescription, sharedWidth?: number)
 
 /** In a bank that begins with another expert than 0 only a softmax gate is left of the shared expert. */
 function sharedExpertOf(
-  { sharedExperts, sharedGate, intermediateSize }: MoeLayerDescription,
+  { sharedExperts, sharedGate, intermediateSize, clamp, sharedClamp }: MoeLayerDescription,
   width = Math.max(1, sharedExperts) * intermediateSize,
 ): SharedExpertConfig | undefined {
-  return sharedExperts === 0 && sharedGate === "none" ? undefined : { intermediateSize: width, gate: sharedGate };
+  if (sharedExperts === 0 && sharedGate === "none") return undefined;
+  const own = isDeepStrictEqual(clamp, sharedClamp) ? {} : { clamp: sharedClamp };
+  return { intermediateSize: width, gate: sharedGate, ...own };
 }
 
 function ruleOf(gating: Gating): GatingRuleOptions {

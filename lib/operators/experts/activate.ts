@@ -1,18 +1,31 @@
 import { type Activation, activations, type ClampOptions, isGated } from "../../core/activation.js";
+import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
-import { MoeError } from "../../core/errors.js";
-import { choice, type Fields, object, optional } from "../../core/options.js";
+import { checkInteger, MoeError } from "../../core/errors.js";
+import { choice, type Fields, integer, object, optional, type Read } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkTensor, output } from "../check.js";
-import { activationFields, clampOf } from "./activation_options.js";
+import { activationFields, clampOf, clampRecord } from "./activation_options.js";
+
+/** The clamp of the shared experts, which come after all others. */
+export interface SharedClamp {
+  /** The parameters. */
+  clamp: ClampOptions;
+  /** [E+1] i32: the rows of expert e are offsets[e] .. offsets[e+1]. */
+  offsets: Tensor<"i32">;
+  /** How many of the experts are shared. */
+  experts: number;
+}
 
 /** What is applied to rows between the two products of experts. */
 export interface InnerActivation {
   /** Which function. */
   activation: Activation;
-  /** Parameters of `swiglu_clamped`; defaults are those of gpt-oss. */
+  /** Parameters of `swiglu_clamped`, `swiglu_clamped_after` and `situ`; see {@link Clamp} and {@link ClampOptions}. */
   clamp?: ClampOptions | undefined;
+  /** Which rows have another clamp; default none. */
+  shared?: SharedClamp | undefined;
   /** [R, I] f32, f16 or bf16, multiplies the activation. */
   multiplier?: Tensor<FloatDType> | undefined;
 }
@@ -20,6 +33,12 @@ export interface InnerActivation {
 export const innerActivationFields = {
   activation: choice(activations),
   clamp: activationFields.clamp,
+  shared: optional(
+    object(
+      { clamp: clampRecord, offsets: tensor<"i32">(), experts: integer(0) } satisfies Fields<SharedClamp>,
+      "{ clamp: { limit: 7 }, offsets, experts: 1 }",
+    ),
+  ),
   multiplier: optional(tensor<FloatDType>()),
 } satisfies Fields<InnerActivation>;
 
@@ -33,6 +52,25 @@ const activateOptions = object(
   { ...innerActivationFields, out: optional(tensor<FloatDType>()) } satisfies Fields<ActivateOptions>,
   '{ activation: "swiglu" }',
 );
+
+/** An activation and its clamps as devices take them. */
+export function checkActivation(
+  { activation, clamp: given, shared }: Pick<Read<typeof activateOptions>, "activation" | "clamp" | "shared">,
+  device: Device,
+) {
+  const clamp = clampOf(activation, given);
+  if (shared === undefined) return { activation, clamp, sharedClamp: clamp, sharedExperts: 0, offsets: undefined };
+  checkTensor("shared.offsets", shared.offsets, ["i32"], ["E+1"], device);
+  const most = Math.max(0, shared.offsets.size - 1);
+  checkInteger("shared.experts", shared.experts, 0, most);
+  return {
+    activation,
+    clamp,
+    sharedClamp: clampOf(activation, shared.clamp, "shared.clamp"),
+    sharedExperts: shared.experts,
+    offsets: shared.offsets.handle,
+  };
+}
 
 /** Checks `pre` [R, P] for an activation, and returns [R, I]. */
 export function activatedShape(pre: Tensor<FloatDType>, activation: Activation): [number, number] {
@@ -69,17 +107,18 @@ export function activate(pre: Tensor<FloatDType>, options: ActivateOptions): Ten
 export function activate(pre: Tensor<FloatDType>, options: ActivateOptions): Tensor<FloatDType> {
   checkTensor("pre", pre, "float", ["R", "P"]);
   const { device } = pre;
-  const { activation, clamp, multiplier, out } = activateOptions(options, "options");
+  const { multiplier, out, ...given } = activateOptions(options, "options");
+  const { activation } = given;
   const shape = activatedShape(pre, activation);
   checkOptional("multiplier", multiplier, "float", shape, device);
-  const inner = output("out", out, device, shape, out?.dtype ?? pre.dtype, [pre, multiplier]);
+  const checked = checkActivation(given, device);
+  const inner = output("out", out, device, shape, out?.dtype ?? pre.dtype, [pre, multiplier, given.shared?.offsets]);
   checkTensor("out", inner, "float", shape, device);
   device.backend.activate({
     pre: pre.handle,
     multiplier: multiplier?.handle,
     inner: inner.handle,
-    activation,
-    clamp: clampOf(activation, clamp),
+    ...checked,
   });
   return inner;
 }

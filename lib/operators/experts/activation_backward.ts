@@ -3,8 +3,7 @@ import { boolean, type Fields, object, optional, results } from "../../core/opti
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkResult, checkTensor, output } from "../check.js";
-import { activatedShape, type InnerActivation, innerActivationFields } from "./activate.js";
-import { clampOf } from "./activation_options.js";
+import { activatedShape, checkActivation, type InnerActivation, innerActivationFields } from "./activate.js";
 
 /** The gradients of an activation's inputs. */
 export interface ActivationGradients<D extends FloatDType = FloatDType> {
@@ -43,8 +42,8 @@ const backwardOptions = object(
  * gradient of the second product's weights is made.
  *
  * For gated activations, dGate = dInner · multiplier · act'(gate) · up and dUp = dInner · multiplier · act(gate). relu'
- * is 0 at 0. The limits of `swiglu_clamped` are as PyTorch's clamp: the gradient is 0 outside and passes at the limit
- * itself, so of a gate above `limit` and of an up value beyond ±limit it is 0. At infinite values other derivatives are
+ * is 0 at 0. The limits of `swiglu_clamped` and `swiglu_clamped_after` are as PyTorch's clamp: the gradient is 0 outside and
+ * passes at the limit itself, so of a gate (or its SiLU) above `limit` and of an up value beyond ±upLimit it is 0. At infinite values other derivatives are
  * their limits, 0 or 1 (relu2' is infinite).
  *
  * Computed in float32, each result rounded once. NaN stays in its element.
@@ -74,17 +73,18 @@ export function activationBackward(
 ): ActivationGradients {
   checkTensor("pre", pre, "float", ["R", "P"]);
   const { device } = pre;
-  const { activation, clamp, multiplier, inner: wantsInner, out } = backwardOptions(options, "options");
-  const shape = activatedShape(pre, activation);
+  const { multiplier, inner: wantsInner, out, ...given } = backwardOptions(options, "options");
+  const shape = activatedShape(pre, given.activation);
+  const checked = checkActivation(given, device);
   checkTensor("dInner", dInner, "float", shape, device);
   checkOptional("multiplier", multiplier, "float", shape, device);
   checkResult(out, "dMultiplier", multiplier !== undefined, "multiplier");
   checkResult(out, "inner", wantsInner, "inner: true");
 
-  const others = [pre, dInner, multiplier];
+  const others = [pre, dInner, multiplier, given.shared?.offsets];
   const result = (name: keyof ActivationGradients, size: readonly number[], dtype: FloatDType) => {
-    const given = out?.[name];
-    const tensor = output(`out.${name}`, given, device, size, given?.dtype ?? dtype, others);
+    const own = out?.[name];
+    const tensor = output(`out.${name}`, own, device, size, own?.dtype ?? dtype, others);
     checkTensor(`out.${name}`, tensor, "float", size, device);
     others.push(tensor);
     return tensor;
@@ -99,8 +99,7 @@ export function activationBackward(
     dPre: dPre.handle,
     dMultiplier: dMultiplier?.handle,
     inner: inner?.handle,
-    activation,
-    clamp: clampOf(activation, clamp),
+    ...checked,
   });
   return { dPre, ...(dMultiplier && { dMultiplier }), ...(inner && { inner }) };
 }

@@ -1,25 +1,35 @@
-import { type Activation, activations, type Clamp, type ClampOptions, defaultClamp } from "../../core/activation.js";
+import {
+  type Activation,
+  activations,
+  type Clamp,
+  type ClampOptions,
+  completeClamp,
+  isClamped,
+} from "../../core/activation.js";
 import { requires } from "../../core/errors.js";
-import { choice, type Fields, finite, object, optional, positive } from "../../core/options.js";
+import { choice, type Fields, finite, number, object, optional, type Reader } from "../../core/options.js";
 
 /** What is applied to the outputs of a product. */
 export interface ActivationOptions {
   /** Default none. */
   activation?: Activation | undefined;
-  /**
-   * Parameters of `swiglu_clamped`: g σ(alpha g) (u + offset) with g = min(gate, limit), u = clamp(up, ±limit).
-   * Defaults are those of gpt-oss.
-   */
+  /** Parameters of `swiglu_clamped`, `swiglu_clamped_after` and `situ`; see {@link Clamp} and {@link ClampOptions}. */
   clamp?: ClampOptions | undefined;
 }
 
+const positive = number((value) => value > 0, "a number > 0");
+
+/** Infinity is no limit; JSON writes it as null. */
+const limit: Reader<number> = (value, name) => (value === null ? Number.POSITIVE_INFINITY : positive(value, name));
+
 const clampFields = {
-  alpha: optional(finite, defaultClamp.alpha),
-  limit: optional(positive, defaultClamp.limit),
-  offset: optional(finite, defaultClamp.offset),
+  alpha: optional(finite),
+  limit: optional(limit),
+  upLimit: optional(limit),
+  offset: optional(finite),
 } satisfies Fields<ClampOptions>;
 
-const clampRecord = object(clampFields, "{ limit: 7 }");
+export const clampRecord = object(clampFields, "{ limit: 7 }");
 
 export const activationFields = {
   activation: optional(choice(activations)),
@@ -29,11 +39,21 @@ export const activationFields = {
 /** The options for an activation and the clamp that it is described with, which most activations do not use. */
 export function activationOf<A extends Activation>(described: { readonly activation: A; readonly clamp: Clamp }) {
   const { activation, clamp } = described;
-  return { activation, ...(activation === "swiglu_clamped" && { clamp }) };
+  return { activation, ...(isClamped(activation) && { clamp }) };
 }
 
-/** @throws INVALID_ARGUMENT for a clamp that the activation would not use. */
-export function clampOf(activation: Activation | undefined, clamp: Clamp | undefined): Clamp {
-  if (clamp !== undefined && activation !== "swiglu_clamped") throw requires("clamp", "the activation swiglu_clamped");
-  return clamp ?? defaultClamp;
+/**
+ * The clamp of an activation.
+ * @param name of the option.
+ * @throws INVALID_ARGUMENT for a clamp that the activation would not use.
+ */
+export function clampOf(
+  activation: Activation | undefined,
+  clamp: ClampOptions | undefined,
+  name: `${string}clamp` = "clamp",
+): Clamp {
+  if (clamp !== undefined && !isClamped(activation)) {
+    throw requires(name, "the activation swiglu_clamped, swiglu_clamped_after or situ");
+  }
+  return completeClamp(activation, clamp);
 }

@@ -6,6 +6,7 @@ import { type Fields, object, optional, type Read } from "../../core/options.js"
 import { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkPair, checkTensor, output } from "../check.js";
+import { clampOf } from "./activation_options.js";
 import {
   type ExpertStack,
   floatStack,
@@ -113,10 +114,11 @@ function multiply(
   if (options.activation !== undefined && options.activation !== activation) {
     throw invalidArgument("activation", `"${activation}", which the weights were packed for`, options.activation);
   }
-  if (options.clamp !== undefined && !isDeepStrictEqual(options.clamp, clamp)) {
+  const given = options.clamp && clampOf(activation, options.clamp);
+  if (given && !isDeepStrictEqual(given, clamp)) {
     throw new MoeError(
       "INVALID_ARGUMENT",
-      `clamp: expected ${inspect(clamp)}, which the weights were packed for, got ${inspect(options.clamp)}`,
+      `clamp: expected ${inspect(clamp)}, which the weights were packed for, got ${inspect(given)}`,
     );
   }
   if (options.tokenFormat !== undefined && options.tokenFormat !== tokenFormat) {

@@ -1,8 +1,8 @@
-import { type Activation, type Clamp, isGated } from "../../core/activation.js";
+import { type Activation, type Clamp, type ClampedActivation, isClamped, isGated } from "../../core/activation.js";
 import { erfc } from "../core/erf.js";
 import type { Implementation } from "../core/implementation.js";
 import { zeros } from "../core/matrix.js";
-import { functions } from "./activation.js";
+import { clampOfRow, functions, gates, limitedUp, softly } from "./activation.js";
 
 type Unary = (x: number) => number;
 
@@ -34,7 +34,7 @@ const relu: Unary = (x) => (Number.isNaN(x) ? x : x > 0 ? 1 : 0);
 
 const relu2: Unary = (x) => 2 * functions.relu(x);
 
-const derivatives: Readonly<Record<Exclude<Activation, "swiglu_clamped">, Unary>> = {
+const derivatives: Readonly<Record<Exclude<Activation, ClampedActivation>, Unary>> = {
   none: () => 1,
   relu,
   relu2,
@@ -55,23 +55,42 @@ interface Parts {
 }
 
 function partsOf(activation: Activation, clamp: Clamp, gate: number, up: number): Parts {
-  if (activation !== "swiglu_clamped") {
+  if (!isClamped(activation)) {
     return { value: functions[activation](gate), slope: derivatives[activation](gate), factor: up, factorSlope: 1 };
   }
-  const { alpha, limit, offset } = clamp;
-  const bounded = Math.min(gate, limit);
-  const exponent = limited(alpha * bounded);
+  const { upLimit, offset } = clamp;
+  const isWithin = !(up < -upLimit || up > upLimit);
   return {
-    value: bounded * sigmoid(alpha * bounded),
-    slope: gate > limit ? 0 : logisticSlope(exponent, exponent, 1),
-    factor: Math.min(Math.max(up, -limit), limit) + offset,
-    factorSlope: up < -limit || up > limit ? 0 : 1,
+    value: gates[activation](gate, clamp),
+    slope: gateSlopes[activation](gate, clamp),
+    factor: limitedUp(activation, up, upLimit) + offset,
+    factorSlope: activation === "situ" ? softSlope(up, upLimit) : Number(isWithin),
   };
 }
 
+/** The derivative of limit tanh(x / limit). */
+const softSlope = (x: number, limit: number) =>
+  limit === Number.POSITIVE_INFINITY ? 1 : 1 - Math.tanh(x / limit) ** 2;
+
+const gateSlopes: Readonly<Record<ClampedActivation, (gate: number, clamp: Clamp) => number>> = {
+  swiglu_clamped: (gate, { alpha, limit }) => {
+    const exponent = limited(alpha * Math.min(gate, limit));
+    return gate > limit ? 0 : logisticSlope(exponent, exponent, 1);
+  },
+  swiglu_clamped_after: (gate, { alpha, limit }) => {
+    const exponent = limited(alpha * gate);
+    return gate * sigmoid(alpha * gate) > limit ? 0 : logisticSlope(exponent, exponent, 1);
+  },
+  situ: (gate, { alpha, limit }) => {
+    const share = sigmoid(alpha * gate);
+    return softSlope(gate, limit) * share + limited(alpha * softly(gate, limit)) * share * (1 - share);
+  },
+};
+
 /** See lib/operators/experts/activation_backward.ts. */
 export const runActivationBackward: Implementation<"activationBackward"> = (operands) => {
-  const { activation, clamp, pre, dInner } = operands;
+  const { activation, pre, dInner } = operands;
+  const clampAt = clampOfRow(operands);
   const [given, gradient, multiplier] = [pre.matrix(), dInner.matrix(), operands.multiplier?.values()];
   const { rows, columns } = gradient;
   const gated = isGated(activation);
@@ -82,7 +101,12 @@ export const runActivationBackward: Implementation<"activationBackward"> = (oper
     const gateAt = Math.floor(i / columns) * given.columns + (i % columns);
     const upAt = gateAt + columns;
     const up = gated ? (given.values[upAt] as number) : 1;
-    const { value, slope, factor, factorSlope } = partsOf(activation, clamp, given.values[gateAt] as number, up);
+    const { value, slope, factor, factorSlope } = partsOf(
+      activation,
+      clampAt(Math.floor(i / columns)),
+      given.values[gateAt] as number,
+      up,
+    );
     const by = multiplier?.[i] ?? 1;
     const product = value * factor;
     dPre.values[gateAt] = dInnerValue * by * (slope * factor);

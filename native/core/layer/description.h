@@ -1,6 +1,7 @@
 // What a layer computes, and the tensors of one pass of tokens through it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -63,6 +64,7 @@ struct LayerDescription {
   SharedGate shared_gate = SharedGate::none;
   Activation activation = Activation::swiglu;
   Clamp clamp;
+  Clamp shared_clamp;  // of the shared experts
   bool multiplier = false;
   OutputActivation output_activation = OutputActivation::none;
   WeightPlace weight_on = WeightPlace::output;
@@ -88,6 +90,10 @@ struct LayerDescription {
   std::vector<ExpertGroup> groups() const {
     if (shared_experts == 0 || !formats.shared) return {{{0, all_experts()}, formats.experts()}};
     return {{{0, bank.count}, formats.experts()}, {{bank.count, shared_experts}, *formats.shared}};
+  }
+  // The clamps of a group's experts, counted within the group.
+  ExpertClamps clamps(const ExpertRange& group) const {
+    return {clamp, shared_clamp, static_cast<int32_t>(std::max<int64_t>(0, bank.count - group.first))};
   }
   // Whether a token's slots are not its choices alone: the shared experts' follow, or their softmax gate, which every
   // bank has, weighs the choices.

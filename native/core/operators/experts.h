@@ -13,7 +13,8 @@
 
 namespace moe {
 
-MOE_ENUM(Activation, none, relu, relu2, gelu, gelu_tanh, silu, swiglu, geglu, geglu_tanh, swiglu_clamped)
+MOE_ENUM(Activation, none, relu, relu2, gelu, gelu_tanh, silu, swiglu, geglu, geglu_tanh, swiglu_clamped,
+         swiglu_clamped_after, situ)
 
 // Whether the product has a gate half and an up half.
 constexpr bool is_gated(Activation activation) { return activation >= Activation::swiglu; }
@@ -22,18 +23,32 @@ constexpr bool is_gated(Activation activation) { return activation >= Activation
 // activated gate or the multiplier that multiplies it.
 enum class ActivationPart : uint8_t { whole, gate, up };
 
-// Parameters of swiglu_clamped.
+// Whether an activation reads a clamp.
+MOE_HOST_DEVICE constexpr bool is_clamped(Activation activation) { return activation >= Activation::swiglu_clamped; }
+
+// Parameters of clamped activations; infinity is no limit. See lib/core/activation.ts.
 struct Clamp {
   float alpha = 1.702f;
   float limit = 7.0f;
+  float up_limit = 7.0f;
   float offset = 1.0f;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
     f.value("alpha", &Clamp::alpha);
     f.value("limit", &Clamp::limit);
+    f.value("upLimit", &Clamp::up_limit);
     f.value("offset", &Clamp::offset);
   }
+};
+
+// The clamps of a product's experts: the shared ones, which come last, may have another than the others.
+struct ExpertClamps {
+  Clamp routed = {};
+  Clamp shared = {};
+  int32_t first_shared = INT32_MAX;
+
+  MOE_HOST_DEVICE constexpr const Clamp& of(int64_t expert) const { return expert < first_shared ? routed : shared; }
 };
 
 // One product of all experts: y = activation(W x), W [experts, rows, columns] stored in `format`. If the product is
@@ -44,7 +59,7 @@ struct ExpertProduct {
   int64_t columns = 0;
   const WeightFormat* format = &kF32Format;
   Activation activation = Activation::none;
-  Clamp clamp = {};
+  ExpertClamps clamps = {};
   ActivationPart part = ActivationPart::whole;
   TokenFormat tokens = TokenFormat::none;
 

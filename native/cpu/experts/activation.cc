@@ -43,6 +43,13 @@ void store(const Kernels& kernels, const float* values, const TensorView& tensor
   if (!tensor.absent()) kernels.from_f32(tensor.dtype, values, piece.count, place(tensor, piece, offset));
 }
 
+// The clamp of a row: that of the shared experts from their first row on.
+template <class Operator>
+const Clamp& clamp_of(const Operator& p, int64_t row) {
+  const int32_t* first_shared = first_shared_row(p.offsets, p.shared_experts);
+  return first_shared != nullptr && row >= *first_shared ? p.shared_clamp : p.clamp;
+}
+
 }  // namespace
 
 Status run(Context& context, const Activate& p) {
@@ -52,7 +59,7 @@ Status run(Context& context, const Activate& p) {
     load(kernels, p.pre, piece, columns.gate);
     if (is_gated(p.activation)) load(kernels, p.pre, piece, columns.up, outputs);
     load(kernels, p.multiplier, piece, columns.multiplier);
-    kernels.activate_columns(p.activation, p.clamp, piece.count, columns);
+    kernels.activate_columns(p.activation, clamp_of(p, piece.row), piece.count, columns);
     store(kernels, columns.inner, p.inner, piece);
   });
   return {};
@@ -66,7 +73,7 @@ Status run(Context& context, const ActivationBackward& p) {
     if (is_gated(p.activation)) load(kernels, p.pre, piece, columns.up, outputs);
     load(kernels, p.multiplier, piece, columns.multiplier);
     load(kernels, p.d_inner, piece, columns.d_inner);
-    kernels.differentiate_columns(p.activation, p.clamp, piece.count, columns);
+    kernels.differentiate_columns(p.activation, clamp_of(p, piece.row), piece.count, columns);
     store(kernels, columns.d_gate, p.d_pre, piece);
     if (is_gated(p.activation)) store(kernels, columns.d_up, p.d_pre, piece, outputs);
     store(kernels, columns.d_multiplier, p.d_multiplier, piece);

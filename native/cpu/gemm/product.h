@@ -120,6 +120,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
     const WorkItem& item = product.plan.items[index];
     const RowTile* tiles = product.tiles->data() + item.first_tile;
     const char* weights = product.weights->data() + tiles[0].expert * layout.expert_bytes();
+    const Clamp& clamp = expert_weights.clamps.of(tiles[0].expert);
     // A tile that shares its panels with no other reads them from end to end.
     const bool shared = item.tiles > 1;
     const bool in_order = !shared && tiles[0].rows <= product.gemm->in_order_rows;
@@ -219,7 +220,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
               product.kernels->scale_rows(product.row_scales + tile.first_row, tile.rows, c);
             }
             if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel + i, bias);
-            product.kernels->activate(expert_weights.activation, expert_weights.part, expert_weights.clamp,
+            product.kernels->activate(expert_weights.activation, expert_weights.part, clamp,
                                       product.bias == nullptr ? nullptr : bias, c, tile.rows);
             store(tile, panel + i, c);
           }

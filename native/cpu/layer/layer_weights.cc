@@ -57,7 +57,7 @@ void LayerWeights::add_group(const ExpertGroup& group, Group& weights) {
   add("down", weights.down, product(d.hidden, d.intermediate, formats.down));
   ExpertProduct gate_up = product(d.gate_up_rows(), d.hidden, formats.up);
   gate_up.activation = d.activation;
-  gate_up.clamp = d.clamp;
+  gate_up.clamps = d.clamps(group.experts);
   if (d.gate_apart(formats)) {
     gate_up.rows = d.intermediate;
     ExpertProduct gate = gate_up;

@@ -24,7 +24,7 @@ Status launch_grouped_gemm(const GroupedGemmOperands& o, const gpu::GemmPlan& pl
                                        .bias_dtype = o.bias.dtype,
                                        .activation = product.activation,
                                        .part = product.part,
-                                       .clamp = product.clamp,
+                                       .clamps = product.clamps,
                                        .gated = product.gated(),
                                        .aligned_y = false,
                                        .outputs = product.outputs()}};

@@ -171,7 +171,7 @@ void add_products(const LayerDescription& layer, const ExpertGroup& group, size_
                           .columns = role == ProductRole::down ? layer.intermediate : layer.hidden,
                           .format = format,
                           .activation = activation,
-                          .clamp = layer.clamp,
+                          .clamps = layer.clamps(group.experts),
                           .part = part,
                           .tokens = layer.tokens},
                          index});

@@ -29,6 +29,11 @@ __device__ __forceinline__ float bounded(float x, float lowest, float highest) {
   return x < lowest ? lowest : x > highest ? highest : x;
 }
 
+// limit tanh(x / limit); infinity is no limit.
+__device__ __forceinline__ float softly_limited(float x, float limit) {
+  return limit == INFINITY ? x : limit * tanhf(x / limit);
+}
+
 // Replaces values (of an ungated product, or of gates) by their activations.
 template <int N>
 __device__ __forceinline__ void activate(Activation activation, const Clamp& clamp, float (&values)[N]) {
@@ -51,15 +56,24 @@ __device__ __forceinline__ void activate(Activation activation, const Clamp& cla
         const float gate = bounded(x, -INFINITY, clamp.limit);
         return gate / (1.0f + expf(-clamp.alpha * gate));
       });
+    case Activation::swiglu_clamped_after:
+      return replace([&](float x) { return bounded(x / (1.0f + expf(-clamp.alpha * x)), -INFINITY, clamp.limit); });
+    case Activation::situ:
+      return replace([&](float x) { return softly_limited(x, clamp.limit) / (1.0f + expf(-clamp.alpha * x)); });
   }
 }
 
 // Replaces ups by the factors that multiply their activated gates.
 template <int N>
 __device__ __forceinline__ void to_factors(Activation activation, const Clamp& clamp, float (&ups)[N]) {
-  if (activation != Activation::swiglu_clamped) return;
+  if (!is_clamped(activation)) return;
+  if (activation == Activation::situ) {
 #pragma unroll
-  for (int i = 0; i < N; ++i) ups[i] = bounded(ups[i], -clamp.limit, clamp.limit) + clamp.offset;
+    for (int i = 0; i < N; ++i) ups[i] = softly_limited(ups[i], clamp.up_limit) + clamp.offset;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < N; ++i) ups[i] = bounded(ups[i], -clamp.up_limit, clamp.up_limit) + clamp.offset;
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -37,6 +37,8 @@ __device__ __forceinline__ ActivatedGate activated_gate(float gate, const Clamp&
     case Activation::swiglu: return {value[0], sigmoid(gate), 0.0f};
     case Activation::swiglu_clamped:
       return {value[0], sigmoid(clamp.alpha * bounded(gate, -INFINITY, clamp.limit)), 0.0f};
+    case Activation::swiglu_clamped_after: return {value[0], sigmoid(clamp.alpha * gate), 0.0f};
+    case Activation::situ: return {value[0], sigmoid(clamp.alpha * gate), softly_limited(gate, clamp.limit)};
     default: return {value[0], 0.0f, 0.0f};
   }
 }

@@ -104,7 +104,8 @@ function float64Layer(problem: LayerProblem): RandomLayer {
 
 // Its estimator is no derivative; a piecewise linear function has none where its pieces meet.
 const smooth = anyLayer.filter(
-  ({ config }) => config.scoring !== "sparsemixer" && !["relu", "swiglu_clamped"].includes(config.activation),
+  ({ config }) =>
+    config.scoring !== "sparsemixer" && !["relu", "swiglu_clamped", "swiglu_clamped_after"].includes(config.activation),
 );
 
 test("the gradients of any layer are its derivatives", () => {
@@ -122,6 +123,7 @@ const noise = { noisy: {}, scoring: "softmax_selected" as const, normalize: fals
 
 /** Layers with what `anyLayer` has not. */
 const features: readonly (LayerProblem["config"] & { training?: true; sequences?: number })[] = [
+  { ...small, activation: "situ", sharedExpert: { intermediateSize: 9, clamp: { limit: 0.5, upLimit: 0.8 } } },
   { ...small, capacity: { tokens: 3 } },
   { ...small, capacity: { factor: 0.7, drop: "probability", renormalize: true } },
   { ...small, capacity: { factor: 0.7, per: "sequence", renormalize: { by: "chosen", scale: 2 } }, sequences: 3 },

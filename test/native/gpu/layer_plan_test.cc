@@ -209,6 +209,22 @@ MOE_TEST(each_role_is_planned_in_its_own_format) {
   MOE_CHECK_EQUAL(plan.converted.size(), 1u);
 }
 
+MOE_TEST(shared_experts_have_a_clamp_of_their_own) {
+  LayerDescription layer = small_layer();
+  layer.activation = Activation::swiglu_clamped;
+  layer.shared_experts = 2;
+  layer.clamp.limit = 3;
+  layer.shared_clamp.limit = 5;
+  const auto limit = [&](size_t product, int64_t expert) {
+    return layer_products(layer)[product].product.clamps.of(expert).limit;
+  };
+  MOE_CHECK_EQUAL(limit(0, layer.bank.count - 1), 3);
+  MOE_CHECK_EQUAL(limit(0, layer.bank.count), 5);
+  layer.formats.shared = layer.formats.experts();
+  MOE_CHECK_EQUAL(limit(0, layer.bank.count - 1), 3);
+  MOE_CHECK_EQUAL(limit(2, 0), 5);
+}
+
 MOE_TEST(a_gate_of_another_format_is_a_product_of_its_own) {
   LayerDescription layer = small_layer();
   layer.activation = Activation::swiglu_clamped;

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Activation, activations, isGated } from "../../../lib/core/activation.js";
+import { type Activation, activations, isClamped, isGated } from "../../../lib/core/activation.js";
+import type { Tensor } from "../../../lib/core/tensor.js";
 import { openDevice } from "../../../lib/devices.js";
 import { activate } from "../../../lib/operators/experts/activate.js";
 import { activationBackward } from "../../../lib/operators/experts/activation_backward.js";
@@ -32,7 +33,7 @@ const sizes = {
   multiplied: fc.boolean(),
   seed: fc.nat(),
 };
-const clamp = { alpha: 1.3, limit: 1.5, offset: 0.5 };
+const clamp = { alpha: 1.3, limit: 1.5, upLimit: 1.2, offset: 0.5 };
 
 /** An activation in float64, the gradients of its results, and the loss whose gradients these are. */
 function activationOf({ activation, rows, outputs, multiplied, seed }: Problem) {
@@ -43,7 +44,7 @@ function activationOf({ activation, rows, outputs, multiplied, seed }: Problem) 
   const dInner = normals(random, rows * outputs);
   const options = (by: Float64Array, as = activation) => ({
     activation: as,
-    ...(as === "swiglu_clamped" && { clamp }),
+    ...(isClamped(as) && { clamp }),
     ...(multiplied && { multiplier: float64(reference, by, [rows, outputs]) }),
   });
   const apply = (values: Float64Array, by = multiplier) =>
@@ -64,7 +65,11 @@ function activationOf({ activation, rows, outputs, multiplied, seed }: Problem) 
 
 /** Whether differences can be taken: no value is close to where a derivative jumps. */
 function isSmooth(pre: Float64Array, activation: Activation): boolean {
-  const kinks = { relu: [0], relu2: [0], swiglu_clamped: [-clamp.limit, clamp.limit] } as const;
+  const { limit, upLimit, alpha } = clamp;
+  const clamped = [-upLimit, limit, upLimit];
+  const kinks = { relu: [0], relu2: [0], swiglu_clamped: clamped, swiglu_clamped_after: clamped } as const;
+  const silus = activation === "swiglu_clamped_after" ? pre.map((gate) => gate / (1 + Math.exp(-alpha * gate))) : [];
+  if (silus.some((silu) => Math.abs(silu - limit) <= 1e-3)) return false;
   const at: readonly number[] = kinks[activation as keyof typeof kinks] ?? [];
   return pre.every((value) => at.every((kink) => Math.abs(value - kink) > 1e-3));
 }
@@ -166,14 +171,22 @@ describe.each(kernelPaths)("activations on $label", (path) => {
     expect(first.slice(0, outputs).map(Number.isNaN)).toEqual(nans);
     const [values] = inner.toArraySync() as [number[]];
     expect(values.map(Number.isNaN)).toEqual(given.map((_, i) => i === 1 || (gated && i === 6)));
-    const at = { relu2: [0, 2e30, 2e38, 0], none: [1, 1, 1, 1], swiglu_clamped: [0, 0, 0, 0] }[activation as string];
-    const limits = at ?? [0, 1, 1, 0];
+    const at = { relu2: [0, 2e30, 2e38, 0], none: [1, 1, 1, 1] }[activation as string];
+    const limits = at ?? (isClamped(activation) ? [0, 0, 0, 0] : [0, 1, 1, 0]);
     first.slice(2, 6).forEach((value, i) => {
       expect(value / (limits[i] || 1)).toBeCloseTo(limits[i] ? 1 : 0, 5);
     });
   });
 
   test("infinite values have the limits of the derivatives", () => {
+    for (const activation of ["swiglu_clamped", "swiglu_clamped_after", "situ"] as const) {
+      const clamp = { limit: infinity, upLimit: infinity, alpha: 1, offset: 0 };
+      const pre = device().tensor([[-infinity, infinity, 1, 1]]);
+      const { dPre } = activationBackward(pre, device().tensor([[1, 1]]), { activation, clamp });
+      const [[below, above]] = dPre.toArraySync() as [[number, number]];
+      expect(below).toBeCloseTo(0, 6);
+      expect(above).toBeCloseTo(1, 6);
+    }
     for (const activation of ["relu", "gelu", "gelu_tanh", "silu"] as const) {
       const ones = device().tensor([[1, 1]]);
       const { dPre } = activationBackward(device().tensor([[-infinity, infinity]]), ones, { activation });
@@ -187,7 +200,7 @@ describe.each(kernelPaths)("activations on $label", (path) => {
     const derivative = (activation: Activation, row: number[], outputs: number) =>
       activationBackward(device().tensor([row]), device().tensor([new Array<number>(outputs).fill(1)]), {
         activation,
-        ...(activation === "swiglu_clamped" && { clamp: { alpha: 1, limit: 2, offset: 0 } }),
+        ...(isClamped(activation) && { clamp: { alpha: 1, limit: 2, offset: 0 } }),
       }).dPre.toArraySync() as number[][];
     expect(derivative("relu", [0, -1, 2], 3)).toEqual([[0, 0, 1]]);
     expect(derivative("relu2", [0, -1, 2], 3)).toEqual([[0, 0, 4]]);
@@ -196,7 +209,41 @@ describe.each(kernelPaths)("activations on $label", (path) => {
     const silu = (x: number) => x / (1 + Math.exp(-x));
     const expected = [slope(2), 0, slope(1) * 2, slope(1) * -2, slope(1) * 2, silu(2), silu(2), silu(1), silu(1), 0];
     expect(relativeError(row, expected)).toBeLessThan(1e-6);
+    // With alpha 0, SiLU is half the gate, so the limit is at 4.
+    const after = activationBackward(device().tensor([[4, 4.5, -9, 2, -2, 2.5]]), device().tensor([[1, 1, 1]]), {
+      activation: "swiglu_clamped_after",
+      clamp: { alpha: 0, limit: 2 },
+    }).dPre.toArraySync();
+    expect((after as number[][])[0]?.map((value) => value + 0)).toEqual([1, 0, 1, 2, 2, 0]);
   });
+
+  test.each(["swiglu_clamped", "swiglu_clamped_after", "situ"] as const)(
+    "the rows of shared experts have the other clamp of %s",
+    (activation) => {
+      const random = new Random(4);
+      const shape = [9, 80];
+      const [values, gradients] = [random.normals(9 * 80, 3), random.normals(9 * 40)];
+      const pre = device().tensor(values, shape);
+      const dInner = device().tensor(gradients, [9, 40]);
+      const offsets = device().tensor(Int32Array.of(0, 2, 5, 7, 9));
+      const other = { limit: 0.5, upLimit: infinity };
+      const run = (options: object) => {
+        const { dPre, inner } = activationBackward(pre, dInner, { activation, ...options, inner: true });
+        return [activate(pre, { activation, ...options }), dPre, inner].map((tensor) =>
+          (tensor as Tensor).toArraySync(),
+        );
+      };
+      const [own, theirs] = [run({ clamp }), run({ clamp: other })];
+      const shared = run({ clamp, shared: { clamp: other, offsets, experts: 2 } });
+      shared.forEach((rows, index) => {
+        const [before, after] = [own[index] as number[][], theirs[index] as number[][]];
+        expect(rows).toEqual([...before.slice(0, 5), ...after.slice(5)]);
+        expect(before.slice(5)).not.toEqual(after.slice(5));
+      });
+      expect(run({ clamp, shared: { clamp: other, offsets, experts: 0 } })).toEqual(own);
+      expect(run({ clamp, shared: { clamp: other, offsets, experts: 4 } })).toEqual(theirs);
+    },
+  );
 
   test("bad arguments", () => {
     const backward =
@@ -221,6 +268,12 @@ describe.each(kernelPaths)("activations on $label", (path) => {
     const twice = backward({ inner: true, multiplier: floats(2, 3), out });
     expectError(twice, "INVALID_ARGUMENT", /^out\.inner: expected memory of its own/);
     const call = (options: object) => () => activate(floats(2, 6), options as { activation: Activation });
+    const offsets = device().tensor(Int32Array.of(0, 2));
+    const shared = (more: object, activation = "situ") =>
+      call({ activation, shared: { clamp: {}, offsets, experts: 1, ...more } });
+    expectError(shared({}, "swiglu"), "INVALID_ARGUMENT", /^shared\.clamp requires the activation swiglu_clamped, /);
+    expectError(shared({ experts: 2 }), "INVALID_ARGUMENT", /^shared\.experts: expected an integer from 0 to 1, got 2/);
+    expectError(shared({ offsets: floats(2) }), "UNSUPPORTED_DTYPE", /^shared\.offsets: expected dtype i32, got f32/);
     expectError(call({}), "INVALID_ARGUMENT", /^activation: expected one of/);
     expectError(call({ activation: "swiglu", out: floats(2, 6) }), "SHAPE_MISMATCH", /^out: expected shape \[2, 3\]/);
   });

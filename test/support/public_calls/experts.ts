@@ -23,7 +23,15 @@ export function expertCalls(device: api.Device): Part {
         name: "activate",
         args: [floats(5, 4)],
         call: api.activate,
-        valid: [{ activation: "swiglu_clamped", clamp: { limit: 2 }, multiplier: floats(5, 2), out: floats(5, 2) }],
+        valid: [
+          {
+            activation: "swiglu_clamped",
+            clamp: { limit: 2, upLimit: 3 },
+            shared: { clamp: { limit: 1 }, offsets: integers(2), experts: 1 },
+            multiplier: floats(5, 2),
+            out: floats(5, 2),
+          },
+        ],
       },
       {
         name: "activationBackward",
@@ -33,6 +41,7 @@ export function expertCalls(device: api.Device): Part {
           {
             activation: "swiglu_clamped",
             clamp: { alpha: 1, limit: 2, offset: 3 },
+            shared: { clamp: {}, offsets: integers(3), experts: 1 },
             multiplier: floats(5, 2),
             inner: true,
             out: { dPre: floats(5, 4), dMultiplier: floats(5, 2), inner: floats(5, 2) },

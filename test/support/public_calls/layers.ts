@@ -67,7 +67,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
             clamp: { limit: 2 },
             outputActivation: "none",
             weightOn: "output",
-            sharedExpert: { intermediateSize: 2, gate: "sigmoid" },
+            sharedExpert: { intermediateSize: 2, gate: "sigmoid", clamp: { limit: 3 } },
             shared: { gate: floats(2, H), up: weight(2, H), down: floats(H, 2) },
             sharedGate: weight(1, H),
             sharedGateBias: weight(1),

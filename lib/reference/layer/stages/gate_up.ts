@@ -16,12 +16,14 @@ export const gateUp: Stage = (state, { description, weights: { gate, up, multipl
   const factors = multiplier && product(multiplier);
   const width = up.weight.rows;
   const inner = zeros(rows.rows, width);
+  const { activation, clamp, sharedClamp, bank } = description;
+  const firstShared = offsets[bank.count] as number;
   const joined = new Float64Array(products.length * width);
   for (let row = 0; row < rows.rows; row++) {
     products.forEach((values, index) => {
       joined.set(rowOf(values, row), index * width);
     });
-    rowOf(inner, row).set(activate(description.activation, description.clamp, joined));
+    rowOf(inner, row).set(activate(activation, row < firstShared ? clamp : sharedClamp, joined));
   }
   if (factors) multiply(inner, factors);
   state.set("inner", inner);

@@ -23,6 +23,20 @@ inline Vector exp(Vector x) {
   return exp_in_range(Vector::max(Vector::broadcast(kLeastExponent), Vector::min(Vector::broadcast(88.3f), x)));
 }
 
+// tanh(x), by Cephes' polynomial where 1 - 2 / (e^2x + 1) would lose digits.
+inline Vector tanh(Vector x) {
+  const Vector size = x.abs(), square = x * x, one = Vector::broadcast(1.0f);
+  Vector p = Vector::broadcast(-5.70498872745e-3f);
+  p = Vector::fma(p, square, Vector::broadcast(2.06390887954e-2f));
+  p = Vector::fma(p, square, Vector::broadcast(-5.37397155531e-2f));
+  p = Vector::fma(p, square, Vector::broadcast(1.33314422036e-1f));
+  p = Vector::fma(p, square, Vector::broadcast(-3.33332819422e-1f));
+  const Vector near = Vector::fma(p * square, x, x);
+  const Vector far = one - Vector::broadcast(2.0f) / (exp(size + size) + one);
+  const Vector signed_far = Vector::select_negative(x, Vector::zero() - far, far);
+  return Vector::select_negative(size - Vector::broadcast(0.625f), near, signed_far);
+}
+
 struct Identity {
   static Vector apply(Vector x) { return x; }
 };
@@ -96,7 +110,7 @@ struct Product {
   static Vector apply(Vector gate, Vector up, const Clamp&) { return Function::apply(gate) * up; }
 };
 
-// The two halves of swiglu_clamped.
+// The two halves of swiglu_clamped; swiglu_clamped_after has the same `up`.
 struct ClampedSilu {
   static Vector limited(Vector gate, const Clamp& clamp) { return Vector::min(Vector::broadcast(clamp.limit), gate); }
   static Vector divisor(Vector limited, const Clamp& clamp) {
@@ -107,14 +121,41 @@ inline Vector clamped_silu(Vector gate, const Clamp& clamp) {
   const Vector g = ClampedSilu::limited(gate, clamp);
   return g / ClampedSilu::divisor(g, clamp);
 }
+inline Vector silu_clamped(Vector gate, const Clamp& clamp) {
+  return Vector::min(Vector::broadcast(clamp.limit), gate / ClampedSilu::divisor(gate, clamp));
+}
 inline Vector clamped_up(Vector up, const Clamp& clamp) {
-  const Vector limited = Vector::max(Vector::broadcast(-clamp.limit), Vector::min(Vector::broadcast(clamp.limit), up));
-  return limited + Vector::broadcast(clamp.offset);
+  const Vector limit = Vector::broadcast(clamp.up_limit);
+  return Vector::max(Vector::zero() - limit, Vector::min(limit, up)) + Vector::broadcast(clamp.offset);
+}
+
+// The two halves of situ.
+inline Vector softly_limited(Vector x, float limit) {
+  if (limit == INFINITY) return x;
+  return Vector::broadcast(limit) * tanh(x * Vector::broadcast(1.0f / limit));
+}
+inline Vector situ_gate(Vector gate, const Clamp& clamp) {
+  return softly_limited(gate, clamp.limit) / ClampedSilu::divisor(gate, clamp);
+}
+inline Vector situ_up(Vector up, const Clamp& clamp) {
+  return softly_limited(up, clamp.up_limit) + Vector::broadcast(clamp.offset);
 }
 
 struct ClampedSwiglu {
   static Vector apply(Vector gate, Vector up, const Clamp& clamp) {
     return clamped_silu(gate, clamp) * clamped_up(up, clamp);
+  }
+};
+
+struct SwigluClampedAfter {
+  static Vector apply(Vector gate, Vector up, const Clamp& clamp) {
+    return silu_clamped(gate, clamp) * clamped_up(up, clamp);
+  }
+};
+
+struct Situ {
+  static Vector apply(Vector gate, Vector up, const Clamp& clamp) {
+    return situ_gate(gate, clamp) * situ_up(up, clamp);
   }
 };
 
@@ -144,12 +185,19 @@ inline void activate_values(Activation activation, const Clamp& clamp, const flo
     case Activation::swiglu: return activate_plain<Silu>(bias, c, rows);
     case Activation::swiglu_clamped:
       return activate_each(bias, c, rows, [&clamp](Vector gate) { return clamped_silu(gate, clamp); });
+    case Activation::swiglu_clamped_after:
+      return activate_each(bias, c, rows, [&clamp](Vector gate) { return silu_clamped(gate, clamp); });
+    case Activation::situ:
+      return activate_each(bias, c, rows, [&clamp](Vector gate) { return situ_gate(gate, clamp); });
   }
 }
 
 // The multiplier that multiplies a separate activated gate.
 inline void activate_up(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows) {
-  if (activation != Activation::swiglu_clamped) return activate_values(Activation::none, clamp, bias, c, rows);
+  if (!is_clamped(activation)) return activate_values(Activation::none, clamp, bias, c, rows);
+  if (activation == Activation::situ) {
+    return activate_each(bias, c, rows, [&clamp](Vector up) { return situ_up(up, clamp); });
+  }
   activate_each(bias, c, rows, [&clamp](Vector up) { return clamped_up(up, clamp); });
 }
 
@@ -161,6 +209,8 @@ void activate(Activation activation, ActivationPart part, const Clamp& clamp, co
     case Activation::geglu: return activate_gated<Product<Gelu>>(bias, clamp, c, rows);
     case Activation::geglu_tanh: return activate_gated<Product<GeluTanh>>(bias, clamp, c, rows);
     case Activation::swiglu_clamped: return activate_gated<ClampedSwiglu>(bias, clamp, c, rows);
+    case Activation::swiglu_clamped_after: return activate_gated<SwigluClampedAfter>(bias, clamp, c, rows);
+    case Activation::situ: return activate_gated<Situ>(bias, clamp, c, rows);
     default: return activate_values(activation, clamp, bias, c, rows);
   }
 }

@@ -162,12 +162,12 @@ bool takes(const Kernels& kernels, const GemmKernel& gemm, const WeightFormat& f
 
 // Calls expected(gate or value, up).
 template <class Function>
-void check_activation(const Kernels& kernels, Activation activation, Function expected) {
+void check_activation(const Kernels& kernels, Activation activation, Function expected, const Clamp& clamp = {}) {
   std::vector<float> c, inputs;
   for (int i = 0; i < 4 * kernels.panel_columns; ++i) inputs.push_back(static_cast<float>(i) * 0.31f - 18.0f);
   c = inputs;
   const std::vector<float> bias(static_cast<size_t>(kernels.panel_columns), 0.25f);
-  kernels.activate(activation, ActivationPart::whole, Clamp{}, bias.data(), c.data(), 4);
+  kernels.activate(activation, ActivationPart::whole, clamp, bias.data(), c.data(), 4);
   const int outputs = kernels.panel_columns / (is_gated(activation) ? 2 : 1);
   double worst = 0;
   for (int r = 0; r < 4; ++r) {
@@ -217,7 +217,8 @@ MOE_TEST(the_parts_of_gated_activations_multiply_to_the_whole) {
   for (const Kernels* kernels : available_kernels()) {
     const int columns = kernels->panel_columns, half = columns / 2;
     for (const Activation activation :
-         {Activation::swiglu, Activation::geglu, Activation::geglu_tanh, Activation::swiglu_clamped}) {
+         {Activation::swiglu, Activation::geglu, Activation::geglu_tanh, Activation::swiglu_clamped,
+          Activation::swiglu_clamped_after, Activation::situ}) {
       std::vector<float> whole(static_cast<size_t>(columns)), gate = whole, up = whole;
       for (int j = 0; j < half; ++j) {
         gate[j] = whole[j] = static_cast<float>(j) * 1.7f - 9.0f;
@@ -241,6 +242,19 @@ MOE_TEST(activations_follow_their_formulas) {
       const double gate = std::min(x, 7.0);
       return gate / (1 + std::exp(-1.702 * gate)) * (std::clamp(up, -7.0, 7.0) + 1);
     });
+    const Clamp clamp{.alpha = 1.25f, .limit = 3.0f, .up_limit = 5.0f, .offset = 0.5f};
+    const auto after = [](double x, double up) {
+      return std::min(x / (1 + std::exp(-1.25 * x)), 3.0) * (std::clamp(up, -5.0, 5.0) + 0.5);
+    };
+    check_activation(*kernels, Activation::swiglu_clamped_after, after, clamp);
+    const auto situ = [](double x, double up) {
+      return 3 * std::tanh(x / 3) / (1 + std::exp(-1.25 * x)) * (5 * std::tanh(up / 5) + 0.5);
+    };
+    check_activation(*kernels, Activation::situ, situ, clamp);
+    const Clamp unlimited{.alpha = 1.0f, .limit = INFINITY, .up_limit = INFINITY, .offset = 0.0f};
+    for (const Activation clamped : {Activation::swiglu_clamped, Activation::swiglu_clamped_after, Activation::situ}) {
+      check_activation(*kernels, clamped, silu, unlimited);
+    }
     check_activation(*kernels, Activation::silu, silu);
     check_activation(*kernels, Activation::gelu, gelu);
     check_activation(*kernels, Activation::gelu_tanh, gelu_tanh);
