@@ -4,6 +4,7 @@ import { cannotCombine, invalidArgument, MoeError, requires, unexpected } from "
 import { bankOption, checkBank, type ExpertRange } from "../core/expert_range.js";
 import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
 import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
+import { checkNormalisedBank } from "../layer/description/latent.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
 import { offloadOption, offloadRule } from "../layer/offload.js";
@@ -134,6 +135,7 @@ export function layerSource(
   const { saved } = formula;
   const bank = checkBank(experts ?? saved?.bank, config.numExperts);
   if (saved) checkHeld(bank, saved.bank);
+  checkNormalisedBank(config.latent, config.numExperts, bank);
   const tensors = formula.tensors(layer);
   return { configPath: formula.path, config, bank, tensors, locate: files.layer(config, tensors).locate, saved };
 }

@@ -39,12 +39,22 @@ interface LatentRule {
   readonly sharedExpert?: { readonly gate: string } | undefined;
 }
 
-/** Checks what goes with experts on a projection: weights by the token's width, and no norm of a part of a sum. */
+/** Checks what goes with experts on a projection. */
 export function checkLatent({ latent, numExperts, sharedExpert }: LatentRule, bank: ExpertRange): Latent | undefined {
   if (latent === undefined) return undefined;
   const { size, norm } = latent;
   if (sharedExpert?.gate === "softmax") throw cannotCombine('sharedExpert.gate "softmax"', "latent");
-  if (norm === undefined || bank.count === numExperts) return { size, norm };
+  checkNormalisedBank(latent, numExperts, bank);
+  return { size, norm };
+}
+
+/** Checks that a layer whose experts' sum is normalised has all of them. */
+export function checkNormalisedBank(
+  latent: Pick<LatentConfig, "norm"> | undefined,
+  numExperts: number,
+  bank: ExpertRange,
+): void {
+  if (latent?.norm === undefined || bank.count === numExperts) return;
   throw new MoeError(
     "INVALID_ARGUMENT",
     `bank: expected all ${numExperts} experts for latent.norm, which normalises their sum, got ${bank.count}; ` +
