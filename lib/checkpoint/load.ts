@@ -6,6 +6,7 @@ import { type FilePath, filePath } from "../core/file_path.js";
 import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
 import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { checkedBank } from "../layer/description/identity_experts.js";
+import { checkNormalisedBank } from "../layer/description/latent.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
 import { offloadOption, offloadRule } from "../layer/offload.js";
@@ -136,6 +137,7 @@ export function layerSource(
   const { saved } = formula;
   const bank = checkedBank(experts ?? saved?.bank, config);
   if (saved) checkHeld(bank, saved.bank);
+  checkNormalisedBank(config.latent, config.numExperts, bank);
   const tensors = formula.tensors(layer);
   return { configPath: formula.path, config, bank, tensors, locate: files.layer(config, tensors).locate, saved };
 }

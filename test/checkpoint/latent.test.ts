@@ -28,7 +28,7 @@ describe.each(["nemotron_h_latent", "kimi_linear_latent"])("%s", (name) => {
   });
 });
 
-describe("quantised checkpoints of Nemotron", () => {
+describe("checkpoints of Nemotron and Kimi K3", () => {
   const device = openForTests("cpu");
 
   test("projections in fp8 with a scale for the matrix stay in it", async () => {
@@ -90,6 +90,12 @@ describe("quantised checkpoints of Nemotron", () => {
       "BAD_CHECKPOINT",
       /fc2_latent_proj\.weight": expected numbers, got NaN at \[0, 0\]/,
     );
+  });
+
+  test("a layer that normalises the sum of its experts has no banks", async () => {
+    const options = { layer: 1, device: device(), bank: { first: 0, count: 3 } };
+    const message = /^bank: expected all 8 experts for latent\.norm, which normalises their sum, got 3/;
+    await expectRejection(MoeLayer.load(familyModelPath("kimi_linear_latent"), options), "INVALID_ARGUMENT", message);
   });
 
   test("quantising leaves the projections as they are", async () => {

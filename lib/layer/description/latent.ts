@@ -40,10 +40,7 @@ interface LatentRule {
   readonly sharedExpert?: { readonly gate: string } | undefined;
 }
 
-/**
- * Checks what goes with experts on a projection: weights by the token's width, no experts that return what they read,
- * and no norm of a part of a sum.
- */
+/** Checks what goes with experts on a projection. */
 export function checkLatent(
   { latent, numExperts, identityExperts, sharedExpert }: LatentRule,
   bank: ExpertRange,
@@ -52,7 +49,17 @@ export function checkLatent(
   const { size, norm } = latent;
   if (sharedExpert?.gate === "softmax") throw cannotCombine('sharedExpert.gate "softmax"', "latent");
   if (identityExperts > 0) throw cannotCombine("identityExperts", "latent");
-  if (norm === undefined || bank.count === numExperts) return { size, norm };
+  checkNormalisedBank(latent, numExperts, bank);
+  return { size, norm };
+}
+
+/** Checks that a layer whose experts' sum is normalised has all of them. */
+export function checkNormalisedBank(
+  latent: Pick<LatentConfig, "norm"> | undefined,
+  numExperts: number,
+  bank: ExpertRange,
+): void {
+  if (latent?.norm === undefined || bank.count === numExperts) return;
   throw new MoeError(
     "INVALID_ARGUMENT",
     `bank: expected all ${numExperts} experts for latent.norm, which normalises their sum, got ${bank.count}; ` +
