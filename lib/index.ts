@@ -178,6 +178,7 @@ export { type ExpertSlotsOptions, expertSlots } from "./operators/routing/expert
 export { type GatingOptions, gating, type Routing } from "./operators/routing/gating.js";
 export { type GatingBackwardOptions, gatingBackward } from "./operators/routing/gating_backward.js";
 export type { GatingRuleOptions, Groups, Normalize } from "./operators/routing/gating_options.js";
+export { type GatingWeightsOptions, gatingWeights } from "./operators/routing/gating_weights.js";
 export { type HierarchicalGatingOptions, hierarchicalGating } from "./operators/routing/hierarchical_gating.js";
 export {
   type HierarchicalGatingBackwardOptions,
@@ -189,6 +190,7 @@ export {
   type LimitCapacityBackwardOptions,
   limitCapacityBackward,
 } from "./operators/routing/limit_capacity_backward.js";
+export { type LookUpExpertsOptions, lookUpExperts } from "./operators/routing/look_up_experts.js";
 export { routerProjection } from "./operators/routing/router_projection.js";
 export {
   type BiasedRouterProjectionGradients,

@@ -19,6 +19,7 @@ import {
 } from "../../lib/testing/formats_cases.js";
 import { gatingBackwardCase } from "../../lib/testing/gating_backward_cases.js";
 import { gatingCase } from "../../lib/testing/gating_cases.js";
+import { gatingWeightsCase } from "../../lib/testing/gating_weights_cases.js";
 import {
   groupedGemmBackwardCase,
   groupedGemmWeightBackwardCase,
@@ -32,6 +33,7 @@ import {
   expertChoiceBackwardCase,
   limitCapacityBackwardCase,
 } from "../../lib/testing/limit_capacity_backward_cases.js";
+import { lookUpExpertsCase } from "../../lib/testing/look_up_experts_cases.js";
 import { expertLoadBackwardCase, noisyLogitsBackwardCase } from "../../lib/testing/noise_backward_cases.js";
 import {
   expertLoadCase,
@@ -226,6 +228,14 @@ export const problems: Readonly<Record<string, Problem>> = {
       { tokens, experts, dtype: draw.pick(dtypes), kind, dropped: draw.chance(0.3), ...gatingRule(draw, experts) },
     ];
   }),
+  gatingWeights: problem(gatingWeightsCase)((draw) => {
+    const { tokens, experts } = choices(draw);
+    const kind = draw.pick(["normal", "normal", "equal", "all_nan"]);
+    return [{ tokens, experts, dtype: draw.pick(dtypes), kind, odd: draw.chance(0.3), ...gatingRule(draw, experts) }];
+  }),
+  lookUpExperts: problem(lookUpExpertsCase)((draw) => [
+    { tokens: draw.size(500), vocabulary: draw.integer(1, 300), topK: draw.integer(1, 12) },
+  ]),
   hierarchicalGating: problem(hierarchicalGatingCase)((draw) => {
     const [numGroups, groupSize] = [draw.integer(1, 12), draw.integer(1, 12)];
     return [
