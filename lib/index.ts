@@ -76,6 +76,7 @@ export type { NormOption } from "./layer/block.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";
 export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";
+export type { HashRouting, HashRoutingConfig } from "./layer/description/hash_routing.js";
 export type { Hierarchy, HierarchyConfig } from "./layer/description/hierarchy.js";
 export type { RouterInput, RouterInputConfig, RouterNorm, RouterNormConfig } from "./layer/description/router_input.js";
 export type { RouterNoise, RouterNoiseConfig } from "./layer/description/router_noise.js";
@@ -89,6 +90,7 @@ export type {
 } from "./layer/forward_options.js";
 export type { ExpertOffload, OffloadOptions, OnMiss } from "./layer/offload.js";
 export { OffloadBudget, type OffloadBudgetOptions } from "./layer/offload_budget.js";
+export type { TokenIds } from "./layer/router/token_ids.js";
 export type { GateLogits, Training, TrainingLogits } from "./layer/router/training.js";
 export type { ExpertMatrix, ExpertWeights } from "./layer/weights/expert_weights.js";
 export type { LayerWeights } from "./layer/weights/layer_weights.js";

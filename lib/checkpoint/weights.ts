@@ -2,6 +2,7 @@ import type { OffloadRule } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { ExpertRange } from "../core/expert_range.js";
+import type { Tensor } from "../core/tensor.js";
 import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
@@ -161,9 +162,9 @@ export async function loadExtraRouters(
   options: Pick<ReadWeightOptions, "signal">,
 ): Promise<void> {
   const located: Record<string, LocatedWeight> = {};
-  for (const { role, shape } of extraRouters(source.config)) {
+  for (const { role, shape, limit } of extraRouters(source.config)) {
     const weight = source.tensors[role];
-    if (weight) located[role] = await source.locate({ weight, shape, expert: 0, role, piece: shape });
+    if (weight) located[role] = await source.locate({ weight, shape, expert: 0, role, piece: shape, limit });
   }
   const reader = new WeightReader(layer.onDevice, bytesOfAll(located), options);
   for (const { weights, set } of extraSteps(source, located)) await reader.run(weights, (read) => set(layer, read));
@@ -222,7 +223,11 @@ function extraSteps({ config }: LayerSource, located: LocatedExtras): readonly L
     return [
       {
         weights: { [role]: weight },
-        set: (layer, weights) => layer.router.weights.setExtra(role, weights[role] as StoredWeight),
+        set: ({ router }, weights) => {
+          const { tensor, ...layout } = weights[role] as StoredWeight;
+          if (role === "expertTable") router.weights.setExpertTable(tensor as Tensor as Tensor<"i32">);
+          else router.weights.setExtra(role, { tensor, ...layout });
+        },
       },
     ];
   });

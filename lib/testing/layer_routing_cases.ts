@@ -11,6 +11,7 @@ const likeGemma = {
   perExpertScale: true,
   normalize: true,
 } as const;
+const hashed = { ...small, hashRouting: { vocabularySize: 20 }, normalize: true } as const;
 const choosing = { ...small, topK: 6 } as const;
 
 /** The routings of layers. */
@@ -60,10 +61,15 @@ export const layerRoutings: readonly LayerProblem[] = [
   { ...hierarchical, ...likeGemma, noisy: {}, scoring: "softmax_selected", logits: true },
   { ...choosing, separateRouterInput: true, perExpertScale: true, expertChoice: { factor: 1 } },
   { ...small, ...likeGemma, tokens: 0 },
+  { ...hashed, scoring: "sqrt_softplus", scale: 1.5, sharedExpert: { intermediateSize: 33 }, logits: true },
+  { ...hashed, ...bf16, scoring: "sigmoid", biases: true, sequences: 4, capacity: { factor: 0.8 } },
+  { ...hashed, ...likeGemma, scoring: "softmax_selected" },
+  { ...hashed, routerJitter: 0.1, topK: 6 },
+  { ...hashed, tokens: 0 },
 ];
 
 /**
- * Layers with limited capacity, expert choice, a hierarchical gate, noise in training, routers with tokens of their own,
- * scales of experts, and sequences of tokens.
+ * Layers with limited capacity, expert choice, a hierarchical gate, hash routing, noise in training, routers with tokens of
+ * their own, scales of experts, and sequences of tokens.
  */
 export const layerRoutingCases: readonly Case[] = layerRoutings.map(layerCase);

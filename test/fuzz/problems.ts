@@ -453,11 +453,12 @@ export const problems: Readonly<Record<string, Problem>> = {
 
 function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
   const experts = draw.integer(1, 12);
-  const { scale, normalize, scoring, topK, ...rule } = gatingRule(draw, experts);
+  const { scale, normalize, scoring, topK, ...rule }: GatingRuleOptions = gatingRule(draw, experts);
   const [weightOn, outputActivation] = [draw.pick(weightPlaces), draw.pick(outputActivations)];
   const gate = weightOn === "input" ? "none" : draw.pick(sharedGates);
   const shared = outputActivation === "none" && draw.chance(0.3);
   const tokens = draw.size(40);
+  const hashed = rule.groups === undefined && scoring !== "sparsemixer" && draw.chance(0.2);
   return {
     tokens,
     hiddenSize: draw.integer(1, 100),
@@ -468,6 +469,7 @@ function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
     ...(scale !== undefined && { scale }),
     ...(normalize !== undefined && { normalize }),
     ...(scoring !== undefined && { scoring }),
+    ...(hashed && { hashRouting: { vocabularySize: draw.integer(1, 50) } }),
     activation: draw.pick(from),
     multiplier: draw.chance(0.2),
     weightOn,

@@ -6,7 +6,7 @@ import type { WeightRole } from "../../core/weight_role.js";
 import type { Parameter } from "../../optimizers/parameter.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
-import type { ExtraRouterRole } from "../weights/extra_routers.js";
+import type { TrainedRouterRole } from "../weights/extra_routers.js";
 import { copyAll } from "./copy_all.js";
 import { LayerTensors, type TensorKind } from "./layer_tensors.js";
 import { checkCopied, trainsExperts } from "./matrices.js";
@@ -140,7 +140,7 @@ function copyWeights({ onDevice, router }: LayerParts, weights: LayerTensors): v
     }
   }
   weights.gather();
-  const copyOf = (role: ExtraRouterRole, target: Tensor) => {
+  const copyOf = (role: TrainedRouterRole, target: Tensor) => {
     copyAll(router.weights.extra(role) as Tensor, target);
   };
   for (const role of weights.projectionRoles) {

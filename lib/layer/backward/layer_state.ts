@@ -84,10 +84,10 @@ function moveEach<From extends Disposable, To extends Disposable>(
 }
 
 /**
- * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x and `routerInput` (not copies: do not write to
- * them before), the rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's dtype),
- * and ids and weights of the routing; with `norm` also the normalised tokens. With `recompute: true` only x, `routerInput`
- * and the routing. With `offload: true` all but these as they were given is in the host's memory until then. `backward`
+ * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x, `routerInput` and `tokenIds` (not copies: do not
+ * write to them before), the rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's
+ * dtype), and ids and weights of the routing; with `norm` also the normalised tokens. With `recompute: true` only what was
+ * given and the routing. With `offload: true` all but these as they were given is in the host's memory until then. `backward`
  * frees it, and so does `dispose()`.
  */
 export class LayerState implements Disposable {
@@ -193,7 +193,7 @@ function bytesOf(tensors: readonly (Tensor | HostTensor | undefined)[]): number 
 }
 
 /** Frees what was kept; tokens, a norm's weight and a given routing are views of the caller's tensors. */
-export function freePass({ x, routerInput, norm, routing, training, pre, multiplied }: KeptPass): void {
-  const inputs = [x, routerInput, norm?.tokens, norm?.weight, training?.noise, training?.groupNoise];
+export function freePass({ x, routerInput, tokens, norm, routing, training, pre, multiplied }: KeptPass): void {
+  const inputs = [x, routerInput, tokens.ids, norm?.tokens, norm?.weight, training?.noise, training?.groupNoise];
   for (const tensor of [...inputs, routing.ids, routing.weights, pre, multiplied]) tensor?.dispose();
 }

@@ -9,7 +9,7 @@ import { permute } from "../../operators/experts/permute.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
 import type { ExpertWeights } from "../weights/expert_weights.js";
-import { type ExtraRouterRole, extraRouters } from "../weights/extra_routers.js";
+import { extraRouters, type TrainedRouterRole, trainedRouterRoles } from "../weights/extra_routers.js";
 import { copyAll } from "./copy_all.js";
 
 /** One expert's: views of the memory of all experts. */
@@ -22,7 +22,7 @@ export interface ProjectionTensors {
 }
 
 /** The weights of a router's side: projections of the gates and of their noise, and what scales inputs and weights. */
-export type ProjectionRole = "router" | "sharedGate" | ExtraRouterRole;
+export type ProjectionRole = "router" | "sharedGate" | TrainedRouterRole;
 
 /** Which parts of a layer there are tensors for. */
 export interface TensorParts {
@@ -77,8 +77,10 @@ export class LayerTensors implements Disposable {
     };
     if (parts.routers) {
       projection("router", [numExperts, hiddenSize], record.hasBias("layer", "routerBias"));
-      for (const { role, shape } of extraRouters(description)) {
-        if (role.endsWith("Bias") || routers.extra(role) === undefined) continue;
+      const shapes = new Map(extraRouters(description).map(({ role, shape }) => [role, shape]));
+      for (const role of trainedRouterRoles) {
+        const shape = shapes.get(role);
+        if (shape === undefined || role.endsWith("Bias") || routers.extra(role) === undefined) continue;
         projection(role, shape, role === "groupRouter" && routers.extra("groupRouterBias") !== undefined);
       }
     }

@@ -12,13 +12,15 @@ import type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./
 export function configOf(description: MoeLayerDescription, sharedWidth?: number): MoeLayerConfig {
   const { hiddenSize, intermediateSize, numExperts, multiplier, outputActivation, weightOn } = description;
   const { hierarchy, capacity, expertChoice, noisy, routerJitter } = description;
-  const { perExpertScale, separateRouterInput, routerNorm } = description;
+  const { perExpertScale, separateRouterInput, routerNorm, hashRouting } = description;
+  const { selectionKey, ...rule } = ruleOf(description);
   const sharedExpert = sharedExpertOf(description, sharedWidth);
   return {
     hiddenSize,
     intermediateSize,
     numExperts,
-    ...ruleOf(description),
+    ...rule,
+    ...(hashRouting ? { hashRouting } : { selectionKey }),
     ...activationOf(description),
     multiplier,
     outputActivation,

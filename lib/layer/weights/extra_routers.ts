@@ -5,10 +5,10 @@ import type { Tensor } from "../../core/tensor.js";
 import type { MoeLayerConfig } from "../description/config.js";
 
 // Devices hold a layer's main router. The layer itself keeps what else its routing needs: further projections, the weight of
-// the router's norm, and the experts' scales.
+// the router's norm, the experts' scales, and the table of hash routing.
 
-/** The weights of the router's side that devices do not hold, named as in {@link LayerWeights}. */
-export const extraRouterRoles = [
+/** The weights of the router's side that devices do not hold and that can be trained, named as in {@link LayerWeights}. */
+export const trainedRouterRoles = [
   "noiseRouter",
   "groupRouter",
   "groupRouterBias",
@@ -17,29 +17,38 @@ export const extraRouterRoles = [
   "expertScale",
 ] as const;
 
+export type TrainedRouterRole = (typeof trainedRouterRoles)[number];
+
+/** All of them. */
+export const extraRouterRoles = [...trainedRouterRoles, "expertTable"] as const;
+
 export type ExtraRouterRole = (typeof extraRouterRoles)[number];
 
-/** Those of a layer, in the dtype of its router. */
-export type ExtraRouters = Partial<Record<ExtraRouterRole, Tensor<FloatDType>>>;
+/** The tensors in which a layer keeps them: floats in the dtype of its router. */
+export type ExtraRouters = { [Role in ExtraRouterRole]?: ExtraRouterTensor<Role> };
+export type ExtraRouterTensor<Role extends ExtraRouterRole> = Tensor<Role extends "expertTable" ? "i32" : FloatDType>;
 
 interface ExtraRouter {
   readonly role: ExtraRouterRole;
   readonly shape: Shape;
+  /** For integers instead of floats: each is from 0 to this less one. */
+  readonly limit?: number;
   /** Whether it may be left out. */
   readonly optional: boolean;
 }
 
-type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts"> & {
+type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts" | "topK" | "hashRouting"> & {
   readonly noisy?: object | undefined;
   readonly hierarchy?: { readonly numGroups: number } | undefined;
   readonly routerNorm?: object | undefined;
   readonly perExpertScale?: boolean | undefined;
 };
 
-/** What a layer's `noisy`, `hierarchy`, `routerNorm` and `perExpertScale` need. */
+/** What a layer's `noisy`, `hierarchy`, `routerNorm`, `perExpertScale` and `hashRouting` need. */
 export function extraRouters(sizes: RouterSizes): readonly ExtraRouter[] {
-  const { hiddenSize, numExperts, noisy, hierarchy, routerNorm, perExpertScale } = sizes;
+  const { hiddenSize, numExperts, topK, noisy, hierarchy, routerNorm, perExpertScale, hashRouting } = sizes;
   const groups = hierarchy?.numGroups ?? 0;
+  const rows = hashRouting?.vocabularySize ?? 0;
   const needed = (role: ExtraRouterRole, rows: number) => ({ role, shape: [rows, hiddenSize], optional: false });
   return [
     ...(noisy ? [needed("noiseRouter", numExperts)] : []),
@@ -48,6 +57,7 @@ export function extraRouters(sizes: RouterSizes): readonly ExtraRouter[] {
     ...(noisy && hierarchy ? [needed("groupNoiseRouter", groups)] : []),
     ...(routerNorm ? [{ role: "routerNormWeight" as const, shape: [hiddenSize], optional: true }] : []),
     ...(perExpertScale ? [{ role: "expertScale" as const, shape: [numExperts], optional: false }] : []),
+    ...(hashRouting ? [{ role: "expertTable" as const, shape: [rows, topK], optional: false, limit: numExperts }] : []),
   ];
 }
 
@@ -58,6 +68,7 @@ const causes: Readonly<Record<ExtraRouterRole, string>> = {
   groupNoiseRouter: "noisy and hierarchy",
   routerNormWeight: "routerNorm",
   expertScale: "perExpertScale",
+  expertTable: "hashRouting",
 };
 
 /** Checks that exactly the weights of this kind that a layer needs are given. */
