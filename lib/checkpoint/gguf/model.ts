@@ -29,8 +29,14 @@ export class GgufModel {
     if (this.layerCount > maximumLayers) throw fields.error("block_count", `at most ${maximumLayers}`, this.layerCount);
     this.#files = files;
     this.#hasDenseBlock = architecture.hasDenseBlock ?? false;
-    this.#read = (layer) =>
-      architecture.read(fields, layer, biasName(`blk.${layer}`, (name) => files.has(name)) !== undefined);
+    this.#read = (layer) => {
+      const block = `blk.${layer}`;
+      const table = tableName(block);
+      return architecture.read(fields, layer, {
+        hasBias: biasName(block, (name) => files.has(name)) !== undefined,
+        tableRows: files.has(table) ? files.fileOf(table).info(table).shape[0] : undefined,
+      });
+    };
   }
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
@@ -68,11 +74,12 @@ export class GgufModel {
   }
 
   /** A layer computes something else with tensors that are not known here. */
-  #checkNames(layer: number, { routerNorm }: MoeLayerConfig): void {
+  #checkNames(layer: number, { routerNorm, hashRouting }: MoeLayerConfig): void {
     const block = `blk.${layer}.`;
     const known = [
       ...knownNames,
       ...(routerNorm ? [/^ffn_gate_inp\.scale$/] : []),
+      ...(hashRouting ? [/^ffn_gate_tid2eid\.weight$/] : []),
       ...(this.#hasDenseBlock ? [namesOfDenseBlock] : []),
     ];
     for (const name of this.#files.names) {
@@ -89,7 +96,7 @@ export class GgufModel {
     const block = `blk.${layer}`;
     const optional = (role: string, name: string | undefined) =>
       name !== undefined && has(name) ? { [role]: { name } } : {};
-    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale } = this.config(layer);
+    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale, hashRouting } = this.config(layer);
     const gated = isGated(activation);
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
@@ -97,6 +104,7 @@ export class GgufModel {
       ...optional("selectionBias", biasName(block, has)),
       ...(routerNorm && { routerNormWeight: { name: `${block}.ffn_gate_inp.scale` } }),
       ...(perExpertScale && { expertScale: { name: `${block}.ffn_down_exps.scale` } }),
+      ...(hashRouting && { expertTable: { name: tableName(block) } }),
       experts: gated ? experts(block, has) : withoutGate(experts(block, has)),
       ...(sharedExpert && {
         shared: {
@@ -127,6 +135,11 @@ const namesOfDenseBlock = /^ffn_(gate|up|down)\.(weight|bias|scale|input_scale)$
 /** The bias for the choice of experts, which some architectures have without `.bias`. */
 function biasName(block: string, has: (name: string) => boolean): string | undefined {
   return [`${block}.exp_probs_b.bias`, `${block}.exp_probs_b`].find(has);
+}
+
+/** The experts of each token id, for hash routing. */
+function tableName(block: string): string {
+  return `${block}.ffn_gate_tid2eid.weight`;
 }
 
 function withoutGate({ gate: _, gateBias: __, ...others }: ExpertWeights<NamedWeight, NamedWeight>) {
