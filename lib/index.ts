@@ -78,6 +78,7 @@ export type { NormOption } from "./layer/block.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";
 export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";
+export type { HashRouting, HashRoutingConfig } from "./layer/description/hash_routing.js";
 export type { Hierarchy, HierarchyConfig } from "./layer/description/hierarchy.js";
 export type { Latent, LatentConfig } from "./layer/description/latent.js";
 export type { RouterInput, RouterInputConfig, RouterNorm, RouterNormConfig } from "./layer/description/router_input.js";
@@ -92,6 +93,7 @@ export type {
 } from "./layer/forward_options.js";
 export type { ExpertOffload, OffloadOptions, OnMiss } from "./layer/offload.js";
 export { OffloadBudget, type OffloadBudgetOptions } from "./layer/offload_budget.js";
+export type { TokenIds } from "./layer/router/token_ids.js";
 export type { GateLogits, Training, TrainingLogits } from "./layer/router/training.js";
 export type { ExpertMatrix, ExpertWeights } from "./layer/weights/expert_weights.js";
 export type { LayerWeights } from "./layer/weights/layer_weights.js";
@@ -181,6 +183,7 @@ export { type ExpertSlotsOptions, expertSlots } from "./operators/routing/expert
 export { type GatingOptions, gating, type Routing } from "./operators/routing/gating.js";
 export { type GatingBackwardOptions, gatingBackward } from "./operators/routing/gating_backward.js";
 export type { GatingRuleOptions, Groups, Normalize } from "./operators/routing/gating_options.js";
+export { type GatingWeightsOptions, gatingWeights } from "./operators/routing/gating_weights.js";
 export { type HierarchicalGatingOptions, hierarchicalGating } from "./operators/routing/hierarchical_gating.js";
 export {
   type HierarchicalGatingBackwardOptions,
@@ -192,6 +195,7 @@ export {
   type LimitCapacityBackwardOptions,
   limitCapacityBackward,
 } from "./operators/routing/limit_capacity_backward.js";
+export { type LookUpExpertsOptions, lookUpExperts } from "./operators/routing/look_up_experts.js";
 export { routerProjection } from "./operators/routing/router_projection.js";
 export {
   type BiasedRouterProjectionGradients,

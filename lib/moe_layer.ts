@@ -37,6 +37,7 @@ import {
 import { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
 import { routingViews } from "./layer/router/routing_views.js";
+import { type TokenIds, tokenIdsOnDevice, tokenIdsOption } from "./layer/router/token_ids.js";
 import {
   checkGoesWithWeights,
   checkRouterInput,
@@ -50,7 +51,10 @@ import { weight } from "./layer/weights/weight_layout.js";
 import { checkTensor, output } from "./operators/check.js";
 import type { Routing } from "./operators/routing/gating.js";
 
-const routeOptions = object({ training: optional(trainingOption) }, "{ training: { seed: 1 } }");
+const routeOptions = object(
+  { tokenIds: optional(tokenIdsOption), training: optional(trainingOption) },
+  "{ training: { seed: 1 } }",
+);
 const captureOptions = object(
   {
     dtype: optional(floatDType),
@@ -152,9 +156,9 @@ export class MoeLayer implements Disposable {
 
   /**
    * The layer's output for tokens x [T, H], or for B sequences [B, S, H], with x's shape and dtype. Sequences only
-   * matter for a capacity per sequence. A layer with `separateRouterInput` needs the option `routerInput` too. With
-   * `{ norm: { weight }, residual: true }` the output is that of a model's block: y = x + layer(RMSNorm(x)), whose sum is
-   * rounded once.
+   * matter for a capacity per sequence. A layer with `separateRouterInput` needs the option `routerInput` too, and one with
+   * `hashRouting` needs `tokenIds`. With `{ norm: { weight }, residual: true }` the output is that of a model's block:
+   * y = x + layer(RMSNorm(x)), whose sum is rounded once.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
    * `save`, UNSUPPORTED_OPERATION for offload, and OUT_OF_MEMORY; the reason of a signal that is aborted already.
    */
@@ -180,16 +184,16 @@ export class MoeLayer implements Disposable {
 
   #forward<D extends FloatDType>(
     x: Tensor<D>,
-    tokens: Tokens,
+    checked: Tokens,
     { routing, training, save, recompute, offload, norm, want, out, ...given }: Read<typeof forwardOptions>,
   ): Tensor<D> | ForwardResult<D> {
     const { device, onDevice, router, bank } = this.#parts;
-    const { routerInput } = given;
+    const { routerInput, tokenIds } = given;
     if (recompute && !save) throw requires("recompute", "save");
     if (offload && !save) throw requires("offload", "save");
-    if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
+    if (routing !== undefined) this.#checkRouting(routing, checked.count, x.dtype);
     if (training !== undefined) {
-      checkTraining(onDevice, training, tokens);
+      checkTraining(onDevice, training, checked);
       if (routing !== undefined) throw cannotCombine("training", "routing");
     }
     const wantsRouting = want?.includes("routing") ?? false;
@@ -197,8 +201,10 @@ export class MoeLayer implements Disposable {
     checkRouterInput(onDevice, routerInput, x, routing === undefined || wantsLogits);
     if (norm !== undefined) checkNorm(norm, x);
     const residual = residualOf(given.residual, x);
+    using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, routing === undefined);
+    const tokens = { ...checked, ids };
     const noise = [training?.noise, training?.groupNoise];
-    const inputs = [x, routerInput, norm?.weight, residual, routing?.ids, routing?.weights, ...noise];
+    const inputs = [x, routerInput, ids, norm?.weight, residual, routing?.ids, routing?.weights, ...noise];
     const y = output("out", out, device, x.shape, x.dtype, inputs);
     using normed = norm && normalised(x, norm);
     const source = normed ?? x;
@@ -279,13 +285,19 @@ export class MoeLayer implements Disposable {
    * [B, S, H]. A choice dropped by `capacity` has id -1 and weight 0.
    * @param x what the router reads: of a layer with `separateRouterInput` the `routerInput` of {@link forward}, here and in
    * the functions below.
+   * @param options.tokenIds as in {@link forward}.
    * @param options.training as in {@link forward}.
    */
-  route(x: Tensor<FloatDType>, options: { training?: Training | undefined } = {}): Routing {
-    const tokens = checkTokens(this.#parts.onDevice, x);
-    const { training } = routeOptions(options, "options");
-    if (training !== undefined) checkTraining(this.#parts.onDevice, training, tokens);
-    return withMatrix(x, (input) => this.#parts.router.route(input, tokens, training));
+  route(
+    x: Tensor<FloatDType>,
+    options: { tokenIds?: TokenIds | undefined; training?: Training | undefined } = {},
+  ): Routing {
+    const { onDevice, router } = this.#parts;
+    const tokens = checkTokens(onDevice, x);
+    const { tokenIds, training } = routeOptions(options, "options");
+    if (training !== undefined) checkTraining(onDevice, training, tokens);
+    using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, true);
+    return withMatrix(x, (input) => router.route(input, { ...tokens, ids }, training));
   }
 
   /** The router's logits, before scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
@@ -325,8 +337,8 @@ export class MoeLayer implements Disposable {
   /**
    * A {@link CapturedForward} of one sequence of `tokens` tokens, which has its own x and y and does the work of
    * launching once for all replays. Enqueued. The weights live until both layer and capture are disposed of. A layer
-   * with `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput`, `perExpertScale`, `identityExperts` or
-   * `latent` must not be disposed of before the last replay.
+   * with `capacity`, `expertChoice`, `hierarchy`, `hashRouting`, `routerNorm`, `separateRouterInput`, `perExpertScale`,
+   * `identityExperts` or `latent` must not be disposed of before the last replay.
    * @param options.dtype dtype of x and y; default that of the experts' weights.
    * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with offload
    * and fewer slots than it, or the layers of its budget, have experts. While the capture lives, only layers for whose

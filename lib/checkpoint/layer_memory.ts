@@ -23,9 +23,10 @@ export interface LayerMemory {
 export async function layerMemory(source: LayerSource, description: MoeLayerDescription): Promise<LayerMemory> {
   let [bytes, expertBytes] = [0, 0];
   const first = description.bank.first;
-  await mapWeights(source, async ({ shape, expert, role }) => {
+  await mapWeights(source, async ({ shape, expert, role, limit }) => {
     const format = weightFormat(formatOf(description, role));
-    const size = (shapeSize(shape) * bitsPerWeight(format, shape.at(-1) as number)) / 8;
+    const bits = limit === undefined ? bitsPerWeight(format, shape.at(-1) as number) : 32;
+    const size = (shapeSize(shape) * bits) / 8;
     bytes += size;
     if (role.startsWith("experts.") && expert === first) expertBytes += size;
   });

@@ -38,6 +38,8 @@ export interface WantedWeight {
   readonly expert: number;
   /** Such as `router` or `experts.gate`. */
   readonly role: string;
+  /** For integers instead of floats: each is from 0 to this less one. */
+  readonly limit?: number | undefined;
   /** The shape of the pieces in which the layer will store it: a routed expert's for a shared one's, else its own. */
   readonly piece: Shape;
 }
@@ -84,11 +86,15 @@ export async function mapWeights<T>(
   const { hiddenSize, intermediateSize, numExperts, sharedExpert, latent } = config;
   const gateRows = sharedExpert?.gate === "softmax" ? 2 : 1;
   const hasSharedGate = bank.first === 0 || sharedExpert?.gate === "softmax";
-  const ofLayer = (weight: NamedWeight, role: string, shape: Shape) =>
-    visit({ weight, shape, expert: 0, role, piece: shape });
-  const optional = async (role: Exclude<keyof LayerTensors, "router" | "experts" | "shared">, shape: Shape) => {
+  const ofLayer = (weight: NamedWeight, role: string, shape: Shape, limit?: number) =>
+    visit({ weight, shape, expert: 0, role, piece: shape, limit });
+  const optional = async (
+    role: Exclude<keyof LayerTensors, "router" | "experts" | "shared">,
+    shape: Shape,
+    limit?: number,
+  ) => {
     const weight = tensors[role];
-    return weight === undefined ? {} : { [role]: await ofLayer(weight, role, shape) };
+    return weight === undefined ? {} : { [role]: await ofLayer(weight, role, shape, limit) };
   };
   const expertOf = async (
     set: "experts" | "shared",
@@ -113,7 +119,7 @@ export async function mapWeights<T>(
     experts.push(await expertOf("experts", tensors.experts, intermediateSize, bank.first + experts.length));
   }
   const extra: Partial<Record<ExtraRouterRole, T>> = {};
-  for (const { role, shape } of extraRouters(config)) Object.assign(extra, await optional(role, shape));
+  for (const { role, shape, limit } of extraRouters(config)) Object.assign(extra, await optional(role, shape, limit));
   return {
     router,
     experts,

@@ -3,6 +3,7 @@ import { type Shape, sameShape, shapeText } from "../core/shape.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { type Locator, type NamedWeight, nameOf } from "./locate.js";
+import { locateIntegers } from "./locate_integers.js";
 import type { LocatedWeight } from "./located_weight.js";
 import type { SafetensorsDType } from "./safetensors/dtype.js";
 import type { SafetensorsFile } from "./safetensors/file.js";
@@ -34,8 +35,12 @@ const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map(
  * configuration says neither that a router is quantised nor that some experts are not.
  */
 export function tensorLocator(source: TensorSource): Locator {
-  return async ({ weight: named, shape, expert, piece }) => {
+  return async ({ weight: named, shape, expert, piece, limit }) => {
     const weight = { ...named, name: nameOf(named, expert) };
+    if (limit !== undefined) {
+      const { file, name, info } = await findTensor(source, weight.name);
+      return locateIntegers({ file, name, ...info }, shape, limit, `the sizes in ${source.configPath}`);
+    }
     const vector = shape.length === 1;
     const tensors = vector ? new Map<Suffix, FoundTensor>() : await findTensors(source, weight.name);
     const plain = vector ? await findTensor(source, weight.name) : tensors.get("weight");

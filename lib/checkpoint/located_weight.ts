@@ -24,6 +24,7 @@ export interface TensorRange {
 export interface LocatedWeight {
   /** The checkpoint's name for it. Weights of one name are parts of the same tensors. */
   readonly name: string;
+  /** Or i32, for integers. */
   readonly format: WeightFormatName;
   /** [N, K] or [N] as stored, in the order of `layout`; for a `part`, with the outputs of both parts. */
   readonly shape: Shape;
@@ -32,8 +33,8 @@ export interface LocatedWeight {
   /** Whether it may have an input scale or order. */
   readonly changesInputs?: boolean;
   /**
-   * Makes codes and scales from the bytes of `ranges`, which it may change and keep; or for floats, whose codes are
-   * their values. Absent for floats whose single range has the values.
+   * Makes codes and scales from the bytes of `ranges`, which it may change and keep; or for floats and integers, whose codes
+   * are their values. Absent for floats whose single range has the values.
    * @throws BAD_CHECKPOINT for values that the format does not have.
    */
   readonly convert?: (bytes: readonly Uint8Array[]) => QuantizedBytes;

@@ -48,6 +48,15 @@ const single: Reader<NamedWeight> = (value, name) => {
   return read;
 };
 
+/** A table, which is stored in one way alone. */
+const table: Reader<NamedWeight> = (value, name) => {
+  const read = single(value, name);
+  for (const field of ["orient", "part"] as const) {
+    if (read[field] !== undefined) throw cannotCombine(`${name}.${field}`, "a table");
+  }
+  return read;
+};
+
 /** A weight of all experts. */
 const ofExperts: Reader<NamedWeight> = (value, name) => {
   const read = tensorName(value, name);
@@ -83,6 +92,7 @@ const readNames = object(
     groupNoiseRouter: optional(single),
     routerNormWeight: optional(single),
     expertScale: optional(single),
+    expertTable: optional(table),
     selectionBias: optional(single),
     experts: expert(ofExperts),
     shared: optional(expert(single)),

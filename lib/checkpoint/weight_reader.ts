@@ -85,8 +85,8 @@ export class WeightReader {
 
   #upload({ format, shape }: LocatedWeight, bytes: QuantizedBytes): ExpertMatrix {
     const { scalar } = bytes;
-    if (isPlain(weightFormat(format))) {
-      return { tensor: this.#tensor(bytes.codes, shape, format as FloatDType) as Tensor<FloatDType> };
+    if (format === "i32" || isPlain(weightFormat(format))) {
+      return { tensor: this.#tensor(bytes.codes, shape, format as DType) as Tensor<FloatDType> };
     }
     const tensors: Record<string, Tensor> = {};
     try {

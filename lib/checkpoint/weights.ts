@@ -2,6 +2,7 @@ import type { OffloadRule } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { ExpertRange } from "../core/expert_range.js";
+import type { Tensor } from "../core/tensor.js";
 import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
@@ -174,9 +175,9 @@ export async function loadUncached(
     return;
   }
   const located: Record<string, LocatedWeight> = {};
-  for (const { role, shape } of extraRouters(source.config)) {
+  for (const { role, shape, limit } of extraRouters(source.config)) {
     const weight = source.tensors[role];
-    if (weight) located[role] = await source.locate({ weight, shape, expert: 0, role, piece: shape });
+    if (weight) located[role] = await source.locate({ weight, shape, expert: 0, role, piece: shape, limit });
   }
   await run(extraSteps(source, located));
 }
@@ -234,7 +235,11 @@ function extraSteps({ config }: LayerSource, located: LocatedExtras): readonly L
     return [
       {
         weights: { [role]: weight },
-        set: (layer, weights) => layer.setExtra(role, weights[role] as ExpertMatrix),
+        set: (layer, weights) => {
+          if (role !== "expertTable") return layer.setExtra(role, weights[role] as ExpertMatrix);
+          const { tensor } = weights[role] as StoredWeight;
+          layer.router.weights.setExpertTable(tensor as Tensor as Tensor<"i32">);
+        },
       },
     ];
   });

@@ -19,14 +19,14 @@ const weightTolerance = 3e-6;
  */
 export async function checkLayer(
   layer: MoeLayer,
-  { x, read, options }: RunTokens,
+  { x, read, options, routeOptions }: RunTokens,
   expectation: Expectation,
 ): Promise<Check[]> {
   const exact = x.dtype === "f32" || x.dtype === "f64";
   const checks: Check[] = [];
   using noise = expectation.noise && uploadNoise(layer, x, expectation.noise);
   const training = noise && { training: { noise } };
-  const own = layer.route(read, training);
+  const own = layer.route(read, { ...routeOptions, ...training });
   if (exact && expectation.routing) {
     const { ids, weights } = expectation.routing;
     checks.push(await compare("ids", own.ids, ids, 0));

@@ -4,6 +4,7 @@ import { type Clamp, isClamped } from "../core/activation.js";
 import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
+import type { HashRouting } from "../layer/description/hash_routing.js";
 import type { Hierarchy } from "../layer/description/hierarchy.js";
 import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { matrixRoles, presentRoles } from "../layer/description/storage.js";
@@ -32,12 +33,14 @@ export function storageInWords({ weightDType, formats }: MoeLayerDescription): s
 
 /** How a layer chooses experts and weighs them, in clauses. */
 export function routingInWords(description: MoeLayerDescription, details: LayerDetails): readonly string[] {
-  const { numExperts, expertChoice, hierarchy, capacity, weightOn, perExpertScale } = description;
+  const { numExperts, expertChoice, hierarchy, hashRouting, capacity, weightOn, perExpertScale } = description;
   const choice = expertChoice
     ? [expertChoiceInWords(description, expertChoice, details)]
     : hierarchy
       ? hierarchyInWords(hierarchy, numExperts, details)
-      : choiceInWords(description, numExperts, "expert", details);
+      : hashRouting
+        ? [tableInWords(description, hashRouting, details)]
+        : choiceInWords(description, numExperts, "expert", details);
   const weights = `weights: ${weightsInWords(hierarchy?.experts ?? description)}`;
   const factors = `${hierarchy ? ", times the group's" : ""}${perExpertScale ? ", times the expert's scale" : ""}`;
   return [
@@ -129,6 +132,16 @@ function expertChoiceInWords(
 ): string {
   const logits = logitsInWords(rule, plural(numExperts, "logit"), details);
   return `${logits}, each expert chooses ${amountInWords(size, "the tokens")}, those with the largest score`;
+}
+
+function tableInWords(
+  { numExperts, ...rule }: MoeLayerDescription,
+  { vocabularySize }: HashRouting,
+  details: LayerDetails,
+): string {
+  const logits = logitsInWords(rule, plural(numExperts, "logit"), details);
+  const experts = rule.topK === 1 ? "the expert" : `the ${rule.topK} experts`;
+  return `${logits}, ${experts} that a table has for the token's id, one of ${vocabularySize}`;
 }
 
 /** How groups are chosen and weighted, then the experts in each. */

@@ -85,7 +85,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
   const count = shapeSize(tokens.shape.slice(0, -1));
   using uploaded = uploadTokens(layer, tokens);
   const fastest = await timeForward(layer, uploaded, options.repeat);
-  const counts = await tokensPerExpert(layer, uploaded.read);
+  const counts = await tokensPerExpert(layer, uploaded.read, uploaded.routeOptions);
   return {
     layer: workload.layer,
     device: device.name,
@@ -98,7 +98,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     ...fastest,
     tokensPerExpert: counts,
     work: layerWork(description, countedRows(count, counts.slice(0, expertsWithWeights(description))), tokenDType),
-    history: options.history ? await recordRouting(layer, uploaded.read) : null,
+    history: options.history ? await recordRouting(layer, uploaded) : null,
     checks: workload.expectation && !quantizes ? await checkLayer(layer, uploaded, workload.expectation) : [],
     quantization: quantizes || workload.original ? await quantizationEffect(workload, layer, uploaded) : null,
   };

@@ -1,16 +1,15 @@
-import type { FloatDType } from "../core/dtype.js";
-import type { Tensor } from "../core/tensor.js";
 import type { MoeLayer } from "../moe_layer.js";
 import type { RouterHistory } from "../statistics/router_history.js";
 import { RouterStats } from "../statistics/router_stats.js";
+import type { RunTokens } from "./run_tokens.js";
 
 const maximumSlices = 64;
 
-/** Records what a layer's router does with the tokens x [T, H] or [B, S, H] that it reads, in slices that count as one call each. */
-export async function recordRouting(layer: MoeLayer, x: Tensor<FloatDType>): Promise<RouterHistory> {
+/** Records what a layer's router does with tokens, in slices that count as one call each. */
+export async function recordRouting(layer: MoeLayer, { read, routeOptions }: RunTokens): Promise<RouterHistory> {
   using stats = new RouterStats(layer.device, { numExperts: layer.description.numExperts });
-  using logits = layer.routerLogits(x);
-  const routing = layer.route(x);
+  using logits = layer.routerLogits(read);
+  const routing = layer.route(read, routeOptions);
   using ids = routing.ids;
   using weights = routing.weights;
   const tokens = ids.shape[0] as number;

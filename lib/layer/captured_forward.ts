@@ -28,14 +28,15 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  *
  * On `cuda` a replay launches one CUDA graph instead of the forward's individual kernels; on `simt` it repeats the
  * recorded launches. `cpu` and `reference` record nothing: a replay is a `forward` from `x` to `y`. If the layer has
- * `capacity`, `expertChoice`, `hierarchy`, `routerNorm`, `separateRouterInput`, `perExpertScale` or `identityExperts`, every
- * replay enqueues the routing first; of a layer with `latent`, nothing is recorded on any device.
+ * `capacity`, `expertChoice`, `hierarchy`, `hashRouting`, `routerNorm`, `separateRouterInput`, `perExpertScale` or
+ * `identityExperts`, every replay enqueues the routing first; of a layer with `latent`, nothing is recorded on any device.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
   readonly #x: Tensor<D>;
   readonly #y: Tensor<D>;
   #handle: CapturedHandle | undefined;
   readonly #routerInput: Tensor<D> | undefined;
+  readonly #tokenIds: Tensor<"i32"> | undefined;
   readonly #router: CapturedRouter | undefined;
   readonly #identity: CapturedIdentity | undefined;
   readonly #norm: { readonly norm: Norm; readonly out: Tensor<D> } | undefined;
@@ -53,8 +54,9 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     }
     const input = this.#norm?.out ?? x;
     if (onDevice.description.separateRouterInput) this.#routerInput = x.device.empty(x.shape, x.dtype);
+    if (onDevice.description.hashRouting) this.#tokenIds = x.device.zeros(x.shape.slice(0, 1), "i32");
     const read = this.#routerInput ?? input;
-    const tokens = checkTokens(onDevice, read);
+    const tokens = { ...checkTokens(onDevice, read), ids: this.#tokenIds };
     if (!router.fused) this.#router = new CapturedRouter(router, read, tokens);
     const { routing, maxChoices = -1 } = this.#router ?? {};
     if (bank.identity && routing) this.#identity = new CapturedIdentity(bank.identity, input, routing, residual && x);
@@ -77,6 +79,11 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     return this.#routerInput;
   }
 
+  /** The ids of the tokens [T] i32, zeros until it is filled as x; undefined for a layer without `hashRouting`. */
+  get tokenIds(): Tensor<"i32"> | undefined {
+    return this.#tokenIds;
+  }
+
   /** The outputs [T, H] of the last replay; the next one overwrites them. */
   get y(): Tensor<D> {
     return this.#y;
@@ -95,7 +102,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#handle.replay();
   }
 
-  /** Frees `x`, `y`, `routerInput` and the recording, once enqueued work no longer needs them. Idempotent. */
+  /** Frees `x`, `y`, `routerInput`, `tokenIds` and the recording, once enqueued work no longer needs them. Idempotent. */
   dispose(): void {
     this.#handle?.free();
     this.#handle = undefined;
@@ -104,6 +111,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#norm?.out.dispose();
     this.#norm?.norm.weight.dispose();
     this.#routerInput?.dispose();
+    this.#tokenIds?.dispose();
     this.x.dispose();
     this.y.dispose();
   }

@@ -3,6 +3,7 @@ import { dtypes, type FloatDType } from "../core/dtype.js";
 import { bankOption, type ExpertRange } from "../core/expert_range.js";
 import { choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";
+import { tensor } from "../core/tensor_option.js";
 import { type TokenFormat, tokenFormats } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isQuantized } from "../operators/experts/quantized_weight.js";
@@ -14,7 +15,7 @@ import { withTokenFormat } from "./description/token_format.js";
 import { LayerParts } from "./layer_parts.js";
 import { type OffloadOptions, offloadOption, offloadRule } from "./offload.js";
 import { type ExpertMatrix, type ExpertWeights, expertWeights, matrix, readExperts } from "./weights/expert_weights.js";
-import { checkExtraRouters, extraRouters } from "./weights/extra_routers.js";
+import { checkExtraRouters, trainedRoles } from "./weights/extra_routers.js";
 import { checkFormats, givenFormats, type LayerWeights, separatesGate } from "./weights/layer_weights.js";
 import { quantizing } from "./weights/quantizing.js";
 import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight_layout.js";
@@ -25,7 +26,7 @@ import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight
  */
 export interface MoeLayerOptions
   extends MoeLayerConfig,
-    LayerWeights<Weight, ExpertWeights, readonly ExpertWeights[] | ExpertWeights, ExpertMatrix> {
+    LayerWeights<Weight, ExpertWeights, readonly ExpertWeights[] | ExpertWeights, ExpertMatrix, Tensor<"i32">> {
   /** Where the weights go; that of the given tensors. */
   device: Device;
   /**
@@ -67,6 +68,7 @@ const createFields = {
   groupNoiseRouter: optional(weight),
   routerNormWeight: optional(weight),
   expertScale: optional(weight),
+  expertTable: optional(tensor<"i32">()),
   selectionBias: optional(weight),
   experts: unchecked,
   shared: optional(expertWeights),
@@ -136,7 +138,8 @@ function setWeights(parts: LayerParts, given: GivenLayer): void {
   if (sharedExpert && shared) bank.setShared(shared, sharedExpert.intermediateSize);
   if (sharedGate) bank.setSharedGate(sharedGate, given.sharedGateBias);
   checkExtraRouters(description, given);
-  for (const { role } of extraRouters(description)) {
+  if (given.expertTable !== undefined) router.weights.setExpertTable(given.expertTable);
+  for (const role of trainedRoles) {
     const weight = given[role];
     if (weight !== undefined) parts.setExtra(role, weight);
   }

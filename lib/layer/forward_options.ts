@@ -6,6 +6,7 @@ import { tensor } from "../core/tensor_option.js";
 import { type Routing, routingRecord } from "../operators/routing/gating.js";
 import type { LayerState } from "./backward/layer_state.js";
 import { type NormOption, normOption, residualOption } from "./block.js";
+import { type TokenIds, tokenIdsOption } from "./router/token_ids.js";
 import { type Training, trainingOption } from "./router/training.js";
 
 /** Options of {@link MoeLayer.forward}. */
@@ -15,6 +16,12 @@ export interface ForwardOptions<D extends FloatDType = FloatDType> {
    * unless a routing is given.
    */
   routerInput?: Tensor<FloatDType> | undefined;
+  /**
+   * The ids of the tokens in the vocabulary, for a layer with `hashRouting`, unless a routing is given: a tensor [T] or [B, S]
+   * i32, or a list of T or B * S numbers. -1 is padding, a token without experts. In a list, any other id out of range is
+   * refused; in a tensor, it counts as -1 and is ID_OUT_OF_RANGE at the next wait.
+   */
+  tokenIds?: TokenIds | undefined;
   /** Ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing. */
   routing?: Routing | undefined;
   /**
@@ -85,6 +92,7 @@ export interface SavedForward<D extends FloatDType = FloatDType> extends Forward
 export const forwardOptions = object(
   {
     routerInput: optional(tensor<FloatDType>()),
+    tokenIds: optional(tokenIdsOption),
     routing: optional(routingRecord),
     training: optional(trainingOption),
     save: optional(boolean, false),

@@ -13,7 +13,7 @@ import { ExpertBank } from "./expert_bank.js";
 import { ExpertOffload } from "./offload.js";
 import { Router } from "./router/router.js";
 import type { ExpertMatrix } from "./weights/expert_weights.js";
-import { type ExtraRouterRole, isLatentRole } from "./weights/extra_routers.js";
+import { isLatentRole, type TrainedRole } from "./weights/extra_routers.js";
 import { LatentProjections } from "./weights/latent_projections.js";
 import type { Quantizing } from "./weights/quantizing.js";
 import type { Weight } from "./weights/weight_layout.js";
@@ -74,7 +74,7 @@ export class LayerParts implements Disposable {
   }
 
   /** Sets a weight that the device's layer does not hold. */
-  setExtra(role: ExtraRouterRole, weight: ExpertMatrix): void {
+  setExtra(role: TrainedRole, weight: ExpertMatrix): void {
     if (isLatentRole(role)) this.projections?.set(role, weight);
     else this.router.weights.setExtra(role, weight as Weight);
   }

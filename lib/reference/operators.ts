@@ -19,9 +19,11 @@ import { runExpertSlots, runLimitCapacity } from "./routing/capacity.js";
 import { runExpertChoice } from "./routing/expert_choice.js";
 import { runGating } from "./routing/gating.js";
 import { runGatingBackward } from "./routing/gating_backward.js";
+import { runGatingWeights } from "./routing/gating_weights.js";
 import { runHierarchicalGating } from "./routing/hierarchical_gating.js";
 import { runHierarchicalGatingBackward } from "./routing/hierarchical_gating_backward.js";
 import { runLimitCapacityBackward } from "./routing/limit_capacity_backward.js";
+import { runLookUpExperts } from "./routing/look_up_experts.js";
 import { runRouterProjection } from "./routing/router_projection.js";
 import { runRouterProjectionBackward } from "./routing/router_projection_backward.js";
 import { runSharedSlots, runSharedSlotsBackward } from "./routing/shared_slots.js";
@@ -41,10 +43,12 @@ export const implementations: { readonly [Name in OperatorName]: Implementation<
   routerProjection: runRouterProjection,
   routerProjectionBackward: runRouterProjectionBackward,
   gating: runGating,
+  gatingWeights: runGatingWeights,
   gatingBackward: runGatingBackward,
   hierarchicalGating: runHierarchicalGating,
   hierarchicalGatingBackward: runHierarchicalGatingBackward,
   expertChoice: runExpertChoice,
+  lookUpExperts: runLookUpExperts,
   sharedSlots: runSharedSlots,
   sharedSlotsBackward: runSharedSlotsBackward,
   sort: runSort,

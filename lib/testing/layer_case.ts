@@ -2,7 +2,7 @@ import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
 import type { Training } from "../layer/router/training.js";
-import { extraRouterRoles } from "../layer/weights/extra_routers.js";
+import { trainedRouterRoles } from "../layer/weights/extra_routers.js";
 import type { MoeLayer } from "../moe_layer.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { Matrix } from "../reference/core/matrix.js";
@@ -35,8 +35,8 @@ export interface LayerProblem extends MoeLayerConfig {
   model?: string;
 }
 
-/** A layer's weights besides its experts, as MoeLayer.create calls them. */
-export const projectionNames = ["router", "routerBias", ...extraRouterRoles, "sharedGate", "sharedGateBias"] as const;
+/** A layer's weights besides its experts that have gradients, as MoeLayer.create calls them. */
+export const projectionNames = ["router", "routerBias", ...trainedRouterRoles, "sharedGate", "sharedGateBias"] as const;
 
 /** By the dtype of x; 16-bit ones also round between the two products. */
 const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
@@ -51,14 +51,14 @@ export function layerCase(problem: LayerProblem): Case {
     run(inputs) {
       const { layer, x, options } = preparedLayer(problem, inputs);
       const residual = problem.residual && { residual: inputs.normals(x.shape, problem.residual) };
-      const { routing: given, routerInput, ...training } = options;
+      const { routing: given, routerInput, ...others } = options;
       if (given !== undefined) return { y: inputs.forward(layer, x, { routing: given, ...residual }) };
       const read = routerInput ?? x;
       const logits = problem.logits && {
         logits: layer.routerLogits(read),
         ...(problem.hierarchy && { groupLogits: layer.groupLogits(read) }),
       };
-      return { ...logits, ...layer.route(read, training), y: inputs.forward(layer, x, { ...options, ...residual }) };
+      return { ...logits, ...layer.route(read, others), y: inputs.forward(layer, x, { ...options, ...residual }) };
     },
   };
 }
@@ -83,7 +83,12 @@ export function allowance({ outputActivation, tokens, hiddenSize }: OutputSize):
 export interface PreparedLayer {
   readonly layer: MoeLayer;
   readonly x: Tensor<FloatDType>;
-  readonly options: { routerInput?: Tensor<FloatDType>; routing?: Routing; training?: Training };
+  readonly options: {
+    routerInput?: Tensor<FloatDType>;
+    tokenIds?: Tensor<"i32">;
+    routing?: Routing;
+    training?: Training;
+  };
 }
 
 /** A layer with random weights, and tokens whose choice of experts does not depend on rounding. */
@@ -102,6 +107,8 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
   const groupRouterBias = random.normals(numGroups, 0.1);
   const normWeight = config.routerNorm && random.normals(hiddenSize, 0.3).map((value) => 1 + value);
   const scales = config.perExpertScale && random.normals(numExperts, 0.5);
+  const vocabulary = config.hashRouting?.vocabularySize;
+  const table = vocabulary && randomRouting(random, vocabulary, topK, numExperts, "even").ids;
   const layer = inputs.layer({
     ...config,
     dtype: inputs.dtype(dtype),
@@ -118,6 +125,7 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
     }),
     ...(normWeight && { routerNormWeight: inputs.floats(normWeight, [hiddenSize], dtype) }),
     ...(scales && { expertScale: inputs.floats(scales, [numExperts], dtype) }),
+    ...(vocabulary && { expertTable: inputs.integers(table as Int32Array, [vocabulary, topK]) }),
   });
   const shape = [tokens, topK];
   const xShape = sequences === undefined ? [tokens, hiddenSize] : [sequences, tokens / sequences, hiddenSize];
@@ -128,12 +136,12 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
     return { layer, x, options: { routing: given } };
   }
   const rule = describeLayer(config, dtype);
+  const { hierarchy, routerNorm, separateRouterInput } = rule;
   const projection = (weight: Float32Array, bias: Float32Array, rows: number): Projection => ({
     weight: { values: round(weight, dtype), rows, columns: hiddenSize },
     bias: biases ? round(bias, dtype) : undefined,
   });
   const gate = projection(router, routerBias, numExperts);
-  const { hierarchy, routerNorm, separateRouterInput } = rule;
   const factors = normWeight && round(normWeight, dtype).map((value) => value * (routerNorm?.scale ?? 1));
   const read = (token: Float64Array) =>
     factors === undefined
@@ -141,20 +149,28 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
       : rmsNorm({ values: token, rows: 1, columns: hiddenSize }, factors, routerNorm?.epsilon as number).values;
   const exactBias = hasSelectionBias ? round(selectionBias, "f32") : undefined;
   const steady = inputs.drawn(() =>
-    hierarchy
-      ? steadyTokens(
-          random,
-          tokens,
-          [projection(groupRouter, groupRouterBias, numGroups), gate],
-          (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
-          readDType,
-          read,
-        )
-      : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), readDType, read),
+    vocabulary
+      ? random.normals(tokens * hiddenSize)
+      : hierarchy
+        ? steadyTokens(
+            random,
+            tokens,
+            [projection(groupRouter, groupRouterBias, numGroups), gate],
+            (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
+            readDType,
+            read,
+          )
+        : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), readDType, read),
   );
   const routerTokens = inputs.floats(steady, xShape, readDType);
   const x = separateRouterInput ? inputs.normals(xShape, xDType) : routerTokens;
-  const own = separateRouterInput && { routerInput: routerTokens };
+  const tokenIds = Array.from({ length: vocabulary ? tokens : 0 }, () =>
+    random.integer(-1, (vocabulary as number) - 1),
+  );
+  const own = {
+    ...(separateRouterInput && { routerInput: routerTokens }),
+    ...(vocabulary && { tokenIds: inputs.integers(tokenIds, xShape.slice(0, -1)) }),
+  };
   const training: { training?: Training } = config.noisy
     ? {
         training: {
@@ -204,6 +220,7 @@ export function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...pro
     [`router norm ${Object.values(problem.routerNorm ?? {}).join(" ")}`.trimEnd()]: problem.routerNorm,
     "scales of experts": problem.perExpertScale,
     [`${problem.identityExperts} identity experts`]: problem.identityExperts,
+    [`hash routing of ${problem.hashRouting?.vocabularySize} token ids`]: problem.hashRouting,
   };
   const sizes = `T${tokens} H${hiddenSize} I${intermediateSize} E${numExperts} k${topK}`;
   const stated = Object.keys(details).filter((detail) => details[detail]);

@@ -12,6 +12,7 @@ const likeGemma = {
   normalize: true,
 } as const;
 const identity = { identityExperts: 2 } as const;
+const hashed = { ...small, hashRouting: { vocabularySize: 20 }, normalize: true } as const;
 const choosing = { ...small, topK: 6 } as const;
 
 /** The routings of layers. */
@@ -67,10 +68,16 @@ export const layerRoutings: readonly LayerProblem[] = [
   { ...small, ...bf16, ...identity, normalize: true, residual: "f32", capacity: { factor: 0.8 } },
   { ...choosing, ...identity, expertChoice: { factor: 1 } },
   { ...small, ...identity, tokens: 0 },
+  { ...hashed, scoring: "sqrt_softplus", scale: 1.5, sharedExpert: { intermediateSize: 33 }, logits: true },
+  { ...hashed, ...bf16, scoring: "sigmoid", biases: true, sequences: 4, capacity: { factor: 0.8 } },
+  { ...hashed, ...likeGemma, scoring: "softmax_selected" },
+  { ...hashed, routerJitter: 0.1, topK: 6 },
+  { ...hashed, ...identity },
+  { ...hashed, tokens: 0 },
 ];
 
 /**
- * Layers with limited capacity, expert choice, a hierarchical gate, noise in training, routers with tokens of their own,
- * scales of experts, experts that return their input, and sequences of tokens.
+ * Layers with limited capacity, expert choice, a hierarchical gate, hash routing, noise in training, routers with tokens of
+ * their own, scales of experts, experts that return their input, and sequences of tokens.
  */
 export const layerRoutingCases: readonly Case[] = layerRoutings.map(layerCase);

@@ -6,6 +6,7 @@ import { expertChoiceCases } from "./expert_choice_cases.js";
 import { dequantizeCases, quantizationErrorCases, quantizeCases } from "./formats_cases.js";
 import { gatingBackwardCases } from "./gating_backward_cases.js";
 import { gatingCases } from "./gating_cases.js";
+import { gatingWeightsCases } from "./gating_weights_cases.js";
 import { groupedGemmBackwardCases } from "./grouped_gemm_backward_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
 import { hierarchicalGatingBackwardCases } from "./hierarchical_gating_backward_cases.js";
@@ -15,6 +16,7 @@ import { layerCases } from "./layer_cases.js";
 import { layerLatentCases } from "./layer_latent_cases.js";
 import { layerRoutingCases } from "./layer_routing_cases.js";
 import { limitCapacityBackwardCases } from "./limit_capacity_backward_cases.js";
+import { lookUpExpertsCases } from "./look_up_experts_cases.js";
 import { noiseBackwardCases } from "./noise_backward_cases.js";
 import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
 import { normCases } from "./norm_cases.js";
@@ -35,11 +37,13 @@ export const cases: readonly Case[] = [
   ...routerProjectionCases,
   ...routerProjectionBackwardCases,
   ...gatingCases,
+  ...gatingWeightsCases,
   ...gatingBackwardCases,
   ...limitCapacityCases,
   ...limitCapacityBackwardCases,
   ...expertSlotsCases,
   ...expertChoiceCases,
+  ...lookUpExpertsCases,
   ...hierarchicalGatingCases,
   ...hierarchicalGatingBackwardCases,
   ...sharedSlotsCases,

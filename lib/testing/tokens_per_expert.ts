@@ -3,9 +3,13 @@ import type { Tensor } from "../core/tensor.js";
 import type { MoeLayer } from "../moe_layer.js";
 import { sort } from "../operators/routing/sort.js";
 
-/** How many of the tokens x [T, H] the layer's router sends to each expert. */
-export async function tokensPerExpert(layer: MoeLayer, x: Tensor<FloatDType>): Promise<number[]> {
-  const { ids, weights } = layer.route(x);
+/** How many of the tokens x [T, H] the layer's router sends to each expert; `options` are what it needs besides them. */
+export async function tokensPerExpert(
+  layer: MoeLayer,
+  x: Tensor<FloatDType>,
+  options: { readonly tokenIds?: Tensor<"i32"> } = {},
+): Promise<number[]> {
+  const { ids, weights } = layer.route(x, options);
   const rows = sort(ids, { numExperts: layer.description.numExperts });
   try {
     return Array.from(await rows.tokensPerExpert.data());

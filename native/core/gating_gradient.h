@@ -1,5 +1,5 @@
 // One token's gate with its choice held fixed: weights, and the gradient of the logits. See
-// lib/operators/routing/gating_backward.ts.
+// lib/operators/routing/gating_weights.ts and gating_backward.ts.
 #pragma once
 
 #include <cfloat>
@@ -62,7 +62,7 @@ class FixedGate {
       switch (kScoring) {
         case Scoring::softmax_selected: own -= score * total; break;
         case Scoring::sigmoid: own *= sigmoid(-logit); break;
-        case Scoring::sqrt_softplus: own *= score == 0.0f ? 0.0f : sigmoid(logit) / (2.0f * softplus(logit)); break;
+        case Scoring::sqrt_softplus: own *= relative_slope(logit, score); break;
         case Scoring::none: own = factor() * gradient_of(slot) - (score == 0.0f ? 0.0f : taken(score) / score); break;
         case Scoring::sparsemixer: add_near(slot, -own, gradient); break;
         default: break;
@@ -92,7 +92,7 @@ class FixedGate {
       case Scoring::softmax: return row_.share(expert);
       case Scoring::softmax_selected: return exponential(logit, selected_max_) / selected_sum_;
       case Scoring::sigmoid: return sigmoid(logit);
-      case Scoring::sqrt_softplus: return sqrtf(softplus(clipped(logit)));
+      case Scoring::sqrt_softplus: return sqrt_softplus(clipped(logit));
       case Scoring::sparsemixer: {
         const Near near = find_near(slot);
         return near.sum > 0.0f ? near_term(slot, expert, logit, near.best) / near.sum : 0.0f;
@@ -101,6 +101,12 @@ class FixedGate {
     }
   }
   MOE_HOST_DEVICE static float clipped(float logit) { return fminf(fmaxf(logit, -FLT_MAX), FLT_MAX); }
+
+  // The derivative of the logarithm of a square root of a softplus.
+  MOE_HOST_DEVICE static float relative_slope(float logit, float score) {
+    if (score == 0.0f) return 0.0f;
+    return logit < kExponentialSoftplus ? 0.5f : sigmoid(logit) / (2.0f * softplus(logit));
+  }
 
   // What scores are multiplied by.
   MOE_HOST_DEVICE float factor() const { return rule_.scale / unit_ / divisor_; }

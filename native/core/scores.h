@@ -17,6 +17,15 @@ MOE_HOST_DEVICE inline float exponential(float x, float max) {
 // The logistic function. NaN stays NaN.
 MOE_HOST_DEVICE inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
+// Below it, ln(1 + e^x) is e^x to float32's last bit, and soon less than float32 can hold.
+constexpr float kExponentialSoftplus = -17.0f;
+
+// The square root of ln(1 + e^x). NaN stays NaN.
+MOE_HOST_DEVICE inline float sqrt_softplus(float x) {
+  if (x < kExponentialSoftplus) return expf(0.5f * x);
+  return sqrtf((x < 0.0f ? 0.0f : x) + log1pf(expf(-fabsf(x))));
+}
+
 // The score of a logit: 0 for NaN.
 MOE_HOST_DEVICE inline float sigmoid_score(float logit) { return logit != logit ? 0.0f : sigmoid(logit); }
 

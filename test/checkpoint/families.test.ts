@@ -109,6 +109,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
   axk2: { ...sizes(2048, 512, 128, 8), ...sigmoid(2.5, 512), layers: 48 },
   deepseek_v4: {
     ...sizes(4096, 2048, 256, 6),
+    hashRouting: { vocabularySize: 129280 },
     scoring: "sqrt_softplus",
     normalize: true,
     scale: 1.5,
@@ -357,6 +358,17 @@ test("longcat_flash with a bias of the router, renormalised weights and without 
     routerBias: { name: "model.layers.3.mlp.router.classifier.bias" },
     selectionBias: { name: "model.layers.3.mlp.router.e_score_correction_bias" },
   });
+});
+
+test("the first layers of DeepSeek-V4 look up experts by token id", () => {
+  const hashed = (fields: Record<string, unknown>) =>
+    [0, 1, 2, 3, 4].filter((layer) => families.get("deepseek_v4")?.config(fieldsOf(fields), layer).hashRouting);
+  expect(hashed({})).toEqual([0, 1, 2]);
+  expect(hashed({ num_hash_layers: 1 })).toEqual([0]);
+  expect(hashed({ num_hash_layers: 0 })).toEqual([]);
+  expect(hashed({ mlp_layer_types: ["hash_moe", "hash_moe", "moe", "moe", "moe"], num_hash_layers: 4 })).toEqual([
+    0, 1,
+  ]);
 });
 
 test.each(["deepseek_v4", "glm5_next_text", "hy_v4"])("%s without a limit has a plain SwiGLU", (modelType) => {

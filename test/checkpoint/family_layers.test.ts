@@ -255,13 +255,6 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       { score_function: "tanh" },
       /score_function: expected one of "softmax", "sigmoid"/,
     ],
-    ["a choice by token ids", "deepseek_v4", { num_hash_layers: 2 }, /num_hash_layers: .*got layer 1, whose experts a/],
-    [
-      "a choice by token ids in Transformers' list",
-      "deepseek_v4_transformers",
-      { mlp_layer_types: ["moe", "hash_moe"] },
-      /mlp_layer_types: expected a layer whose router chooses, got layer 1/,
-    ],
     [
       "a softmax",
       "deepseek_v4",

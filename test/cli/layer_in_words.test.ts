@@ -124,6 +124,16 @@ describe("routing in words", () => {
     );
   });
 
+  test("a table of token ids", () => {
+    expect(routing({ scoring: "sqrt_softplus", normalize: true, hashRouting: { vocabularySize: 100 } })).toBe(
+      "square root of softplus of 16 logits, the 4 experts that a table has for the token's id, one of 100; " +
+        "weights: their scores, divided by their sum",
+    );
+    expect(routing({ topK: 1, hashRouting: { vocabularySize: 7 } })).toBe(
+      "softmax over all 16 logits, the expert that a table has for the token's id, one of 7; weights: their scores",
+    );
+  });
+
   test("what the router reads, and scales of experts", () => {
     const rest = `${routing({})}, times the expert's scale`;
     expect(routing({ separateRouterInput: true, perExpertScale: true })).toBe(

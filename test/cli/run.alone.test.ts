@@ -178,6 +178,25 @@ describe("run --model", () => {
     expect(stderr).toMatch(/INVALID_ARGUMENT: .*expected a tensor "router_input" like "x"/);
   });
 
+  test("gives a layer that looks up experts the token ids of the file, or random ones", async () => {
+    const model = familyModelPath("deepseek_v4_hash");
+    const args = ["run", "--model", model, "--layer", "0", "--device", "reference,cpu"];
+    const { exitCode, stdout } = await runCli([...args, "--input", join(model, "expected.safetensors")]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain("the 3 experts that a table has for the token's id, one of 11");
+    expect(stdout.match(/^✔ output: error /gm)).toHaveLength(2);
+    const seeded = async (seed: string) => {
+      const { stdout } = await runCli([...args, "--tokens", "50", "--seed", seed, "--heat-map", "--json"]);
+      return JSON.parse(stdout).runs.map(({ tokensPerExpert }: { tokensPerExpert: number[] }) => tokensPerExpert);
+    };
+    const [first, second] = await seeded("1");
+    expect(second).toEqual(first);
+    expect((await seeded("2"))[0]).not.toEqual(first);
+    const other = join(familyModelPath("mixtral"), "expected.safetensors");
+    const { stderr } = await runCli([...args, "--input", other]);
+    expect(stderr).toMatch(/INVALID_ARGUMENT: .*expected a tensor "token_ids" \[T\], or \[B, S\], by which this layer/);
+  });
+
   test.each([
     ["the model's folder", (_directory: string) => ["--cache"], ".moe-kernels"],
     ["a given folder", (directory: string) => ["--cache", join(directory, "packed")], "packed"],

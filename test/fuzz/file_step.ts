@@ -13,6 +13,8 @@ import { Failure, type Outcome, refusedOr, type Step } from "./step.js";
 const tolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
 
 const tokens = 5;
+/** One of padding; a damaged configuration may say any size of a vocabulary. */
+const tokenIds = [0, -1, 0, 0, 0];
 
 /** A model that loads as it is: a directory, and the number of a layer with experts; or a layer file. */
 export interface FoundModel {
@@ -82,10 +84,11 @@ async function load({ path, layer }: FoundModel, device: Device, cache = false):
 }
 
 async function forward(layer: MoeLayer): Promise<Float32Array> {
-  const { hiddenSize, weightDType, separateRouterInput } = layer.description;
+  const { hiddenSize, weightDType, separateRouterInput, hashRouting } = layer.description;
   const dtype = weightDType as FloatDType;
   using x = layer.device.tensor(new Random("tokens").normals(tokens * hiddenSize), [tokens, hiddenSize], dtype);
-  using y = layer.forward(x, separateRouterInput ? { routerInput: x } : {});
+  const own = { ...(separateRouterInput && { routerInput: x }), ...(hashRouting && { tokenIds }) };
+  using y = layer.forward(x, own);
   return (await y.data()) as Float32Array;
 }
 
@@ -113,11 +116,11 @@ async function compareLoaded(model: FoundModel, device: Device): Promise<Outcome
   using reference = openDevice("reference");
   using expected = await load(model, reference);
   using layer = await load(model, device);
-  const { hiddenSize, weightDType } = expected.description;
+  const { hiddenSize, weightDType, hashRouting } = expected.description;
   const dtype = weightDType as FloatDType;
   const values = new Random("tokens").normals(tokens * hiddenSize);
   const x = reference.tensor(values, [tokens, hiddenSize], dtype);
-  const { ids, weights } = expected.route(x);
+  const { ids, weights } = expected.route(x, hashRouting ? { tokenIds } : {});
   const routing = {
     ids: device.tensor(await ids.data(), ids.shape, "i32"),
     weights: device.tensor(await weights.data(), weights.shape, "f32"),

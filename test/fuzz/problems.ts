@@ -19,6 +19,7 @@ import {
 } from "../../lib/testing/formats_cases.js";
 import { gatingBackwardCase } from "../../lib/testing/gating_backward_cases.js";
 import { gatingCase } from "../../lib/testing/gating_cases.js";
+import { gatingWeightsCase } from "../../lib/testing/gating_weights_cases.js";
 import {
   groupedGemmBackwardCase,
   groupedGemmWeightBackwardCase,
@@ -32,6 +33,7 @@ import {
   expertChoiceBackwardCase,
   limitCapacityBackwardCase,
 } from "../../lib/testing/limit_capacity_backward_cases.js";
+import { lookUpExpertsCase } from "../../lib/testing/look_up_experts_cases.js";
 import { expertLoadBackwardCase, noisyLogitsBackwardCase } from "../../lib/testing/noise_backward_cases.js";
 import {
   expertLoadCase,
@@ -226,6 +228,14 @@ export const problems: Readonly<Record<string, Problem>> = {
       { tokens, experts, dtype: draw.pick(dtypes), kind, dropped: draw.chance(0.3), ...gatingRule(draw, experts) },
     ];
   }),
+  gatingWeights: problem(gatingWeightsCase)((draw) => {
+    const { tokens, experts } = choices(draw);
+    const kind = draw.pick(["normal", "normal", "equal", "all_nan"]);
+    return [{ tokens, experts, dtype: draw.pick(dtypes), kind, odd: draw.chance(0.3), ...gatingRule(draw, experts) }];
+  }),
+  lookUpExperts: problem(lookUpExpertsCase)((draw) => [
+    { tokens: draw.size(500), vocabulary: draw.integer(1, 300), topK: draw.integer(1, 12) },
+  ]),
   hierarchicalGating: problem(hierarchicalGatingCase)((draw) => {
     const [numGroups, groupSize] = [draw.integer(1, 12), draw.integer(1, 12)];
     return [
@@ -443,13 +453,14 @@ export const problems: Readonly<Record<string, Problem>> = {
 
 function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
   const experts = draw.integer(1, 12);
-  const { scale, normalize, scoring, topK, ...rule } = gatingRule(draw, experts);
+  const { scale, normalize, scoring, topK, ...rule }: GatingRuleOptions = gatingRule(draw, experts);
   const [weightOn, outputActivation] = [draw.pick(weightPlaces), draw.pick(outputActivations)];
   const gate = weightOn === "input" ? "none" : draw.pick(sharedGates);
   const shared = outputActivation === "none" && draw.chance(0.3);
   const tokens = draw.size(40);
   const activation = draw.pick(from);
   const clamp = isClamped(activation) && draw.chance(0.5) && { clamp: { limit: draw.pick([0.5, 2, Infinity]) } };
+  const hashed = rule.groups === undefined && scoring !== "sparsemixer" && draw.chance(0.2);
   return {
     tokens,
     hiddenSize: draw.integer(1, 100),
@@ -460,6 +471,7 @@ function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
     ...(scale !== undefined && { scale }),
     ...(normalize !== undefined && { normalize }),
     ...(scoring !== undefined && { scoring }),
+    ...(hashed && { hashRouting: { vocabularySize: draw.integer(1, 50) } }),
     activation,
     multiplier: draw.chance(0.2),
     weightOn,

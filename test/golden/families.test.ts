@@ -47,8 +47,8 @@ describe.each(kernelPaths)("families on $label", (path) => {
     const results = await readFamilyResults(name);
     const { layer: index, shape, ids, weights, output } = results;
     using layer = await MoeLayer.load(familyModelPath(name), { layer: index, device: device(), dtype: "f32" });
-    const { x, read, options } = familyTokens(device(), results, "f32");
-    const routing = layer.route(read);
+    const { x, read, options, routeOptions } = familyTokens(device(), results, "f32");
+    const routing = layer.route(read, routeOptions);
     expect(await routing.ids.data()).toEqual(ids);
     expect(relativeError(await routing.weights.data(), weights)).toBeLessThanOrEqual(3e-6);
     using y = layer.forward(x, options);
@@ -64,8 +64,8 @@ describe("families in float64", () => {
     const results = await readFamilyResults(name);
     const { layer: index, ids, weights, output } = results;
     using layer = await MoeLayer.load(familyModelPath(name), { layer: index, device: device(), dtype: "f64" });
-    const { x, read, options } = familyTokens(device(), results, "f64");
-    const routing = layer.route(read);
+    const { x, read, options, routeOptions } = familyTokens(device(), results, "f64");
+    const routing = layer.route(read, routeOptions);
     expect(await routing.ids.data()).toEqual(ids);
     expect(relativeError(await routing.weights.data(), weights)).toBeLessThanOrEqual(1e-12);
     using y = layer.forward(x, options);

@@ -35,8 +35,8 @@ describe.each(deviceNames)("families from GGUF files on %s", (name) => {
     const path = join(directory.path, "model.gguf");
     writeFileSync(path, rawGguf(await familyGguf(family, index, architecture)));
     using layer = await MoeLayer.load(path, { layer: index, device: device() });
-    const { x, read, options } = familyTokens(device(), results, "f32");
-    const routing = layer.route(read);
+    const { x, read, options, routeOptions } = familyTokens(device(), results, "f32");
+    const routing = layer.route(read, routeOptions);
     expect(await routing.ids.data()).toEqual(ids);
     expect(relativeError(await routing.weights.data(), weights)).toBeLessThanOrEqual(3e-6);
     using y = layer.forward(x, options);

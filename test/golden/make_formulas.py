@@ -121,6 +121,14 @@ def chosen(scores, bias, groups, top, normalize, scale, epsilon):
     return ids, weights * scale
 
 
+def by_table(score, scale=1, epsilon=1e-20):
+    """DeepseekV4HashRouter: ids are looked up."""
+    def route(logits, ids, _config):
+        weights = np.take_along_axis(score(logits), ids, 1)
+        return ids, weights / (weights.sum(1, keepdims=True) + epsilon) * scale
+    return route
+
+
 def sqrt_softplus(x):
     return np.sqrt(np.log1p(np.exp(x)))
 
@@ -182,12 +190,13 @@ def matrices(random, width, gated=True, hidden=H):
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, residual=None, own_input=None, latent=None, identity=0, sum_bias=None, average=False, gated=True,
-          activate=swiglu, activate_shared=None, index=1, text=False):
+          shared_gate=None, residual=None, own_input=None, table=None, latent=None, identity=0, sum_bias=None, average=False,
+          gated=True, activate=swiglu, activate_shared=None, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
     `residual` is the prefix of a biased softmax over the routed and the shared experts; `own_input` names the scale of the
-    router's normalised input, which is not the experts', and the experts' scales; `latent` names the projections to the
+    router's normalised input, which is not the experts', and the experts' scales; `table` is the name and the type of a table
+    with the experts of each token id, which `route` gets in place of the bias; `latent` names the projections to the
     routed experts and back, and perhaps the weight of a norm of their sum; after the experts come `identity` that
     return their input; `sum_bias` names a bias of the sum of the experts; `average` halves that sum, and the weights
     with it; `activate_shared` is the shared expert's activation, if it differs.
@@ -203,6 +212,12 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         if bias is not None:
             tensors[f"{block}.{bias}"] = random.normal(0, 0.2, scored).astype(np.float32)
             correction = tensors[f"{block}.{bias}"].astype(np.float64)
+        if table is not None:
+            name, kind = table
+            rows_of_ids = [random.permutation(E)[:K] for _ in range(config["vocab_size"])]
+            tensors[f"{block}.{name}"] = np.stack(rows_of_ids).astype(kind)
+            token_ids = random.integers(0, config["vocab_size"], T)
+            correction = tensors[f"{block}.{name}"][token_ids]
         experts = [matrices(random, I, gated, L if latent else H) for _ in range(E)]
         tensors |= store(experts, block)
         common = matrices(random, shared_width, gated) if shared else None
@@ -278,6 +293,8 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         results = {"x": x[None], "ids": ids.astype(np.int32), "weights": factors, "output": output[None]}
         if own_input:
             results["router_input"] = router_input[None]
+        if table is not None:
+            results["token_ids"] = token_ids.astype(np.int32)[None]
         return whole, tensors, results, index
     return build
 
@@ -487,6 +504,15 @@ cases = {
         deepseek_v4 | {"mlp_layer_types": ["hash_moe", "moe"]}, "model.layers.1.mlp", by_scores(sqrt_softplus, scale=1.5),
         bias="gate.e_score_correction_bias", store=stacked, shared=modules("model.layers.1.mlp.shared_experts"), shared_width=I,
         activate=clamped_swiglu(1, 0.7, 0)),
+    # the same with DeepseekV4HashRouter
+    "deepseek_v4_hash": layer(
+        deepseek_v4 | {"num_hash_layers": 1, "vocab_size": 11, "topk_method": "noaux_tc", "scoring_func": "sqrtsoftplus"},
+        "layers.0.ffn", by_table(sqrt_softplus, scale=1.5), table=("gate.tid2eid", np.int32), store=mixtral_names, index=0,
+        shared=modules("layers.0.ffn.shared_experts", MIXTRAL), shared_width=I, activate=clamped_swiglu(1, 0.7, 0)),
+    "deepseek_v4_hash_transformers": layer(
+        deepseek_v4 | {"mlp_layer_types": ["hash_moe", "moe"], "vocab_size": 11}, "model.layers.0.mlp",
+        by_table(sqrt_softplus, scale=1.5), table=("gate.tid2eid", np.int64), store=stacked, index=0,
+        shared=modules("model.layers.0.mlp.shared_experts"), shared_width=I, activate=clamped_swiglu(1, 0.7, 0)),
     # Mistral4MoE
     "mistral4": layer(
         deepseek | {"model_type": "mistral4", "first_k_dense_replace": 0, "n_shared_experts": 1, "n_group": 2, "topk_group": 1},
@@ -543,7 +569,8 @@ cases = {
                             "model.layers.1.block_sparse_moe", over_chosen, router="router.weight", store=stacked),
 }
 
-dtypes = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np.int32): "I32"}
+dtypes = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np.int32): "I32",
+          np.dtype(np.int64): "I64"}
 
 
 def write_safetensors(path, tensors, metadata):

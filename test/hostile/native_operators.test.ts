@@ -22,6 +22,8 @@ type Operands = Readonly<Record<string, unknown>>;
 /** Sizes that no other tensor of the call has, so that any will do. */
 const free = [
   "gating.logits[1]",
+  "gatingWeights.logits[1]",
+  "lookUpExperts.table[0]",
   "expertSlots.ids[0]",
   "expertSlots.ids[1]",
   "expertSlots.slots[0]",

@@ -89,6 +89,7 @@ describe.each(deviceNames)("%s", (name) => {
     expect(api.expertTotalsBackward(empty, floats(2, 2)).shape).toEqual([many, 0]);
     expect(api.columnMeansBackward(floats(many, 0), floats(1, 0)).shape).toEqual([many, 0]);
     const choices = { ids: empty, weights: floats(many, 0) };
+    expect(api.lookUpExperts(integers(many, 0), integers(2)).shape).toEqual([2, 0]);
     expect(api.limitCapacityBackward(choices, choices, floats(many, 0)).shape).toEqual([many, 0]);
     const projected = api.routerProjectionBackward(floats(2 ** 30, 0), floats(0, 0), floats(2 ** 30, 0));
     expect(projected.dx.shape).toEqual([2 ** 30, 0]);

@@ -35,6 +35,7 @@ const configurations: Readonly<Record<string, LayerOptions>> = {
   "by sparsemixer": { ...plain, scoring: "sparsemixer", jitter: 0.02, normalize: false },
   "with noise": { ...plain, scoring: "softmax_selected", normalize: false, noisy: { epsilon: 0.05 } },
   "with jitter": { ...plain, routerJitter: 0.125 },
+  "by a table of token ids": { ...plain, scoring: "sqrt_softplus", hashRouting: { vocabularySize: 9 } },
   "with a capacity": { ...plain, capacity: { factor: 0.75, round: "down", minimum: 1, multipleOf: 2 } },
   "with a capacity of a sequence, by priority": {
     ...plain,

@@ -21,9 +21,17 @@ export function layerOf(device: Device, given: LayerOptions, biases = true): Moe
   const draw = (shape: Shape, deviation: number): Tensor<FloatDType> =>
     device.tensor(random.normals(shapeSize(shape), deviation), shape, "f32");
   const { hiddenSize, intermediateSize, numExperts, bank = { first: 0, count: numExperts } } = given;
-  const { noisy, hierarchy, expertChoice, scoring } = given;
-  const takesBias = !noisy && !hierarchy && !expertChoice && scoring !== "sparsemixer";
-  const extra = extraRouters(given).map(({ role, shape }) => [role, draw(shape, 0.3)]);
+  const { noisy, hierarchy, expertChoice, hashRouting, scoring } = given;
+  const takesBias = !noisy && !hierarchy && !expertChoice && !hashRouting && scoring !== "sparsemixer";
+  const integers = (shape: Shape, limit: number): Tensor<"i32"> =>
+    device.tensor(
+      Int32Array.from({ length: shapeSize(shape) }, () => random.integer(0, limit - 1)),
+      shape,
+    );
+  const extra = extraRouters(given).map(({ role, shape, limit }) => [
+    role,
+    limit === undefined ? draw(shape, 0.3) : integers(shape, limit),
+  ]);
   const { shared, sharedGate, sharedGateBias } = randomShared(draw, given, biases);
   const hasShared = bank.first === 0;
   return MoeLayer.create({
@@ -57,7 +65,7 @@ const bitsOf = async (tensor: Tensor) => {
 export async function expectSame(layer: MoeLayer, dtype: FloatDType = "f32"): Promise<void> {
   using loaded = await saved(layer);
   expect(loaded.description).toEqual(layer.description);
-  const { hiddenSize, noisy, routerJitter } = layer.description;
+  const { hiddenSize, noisy, routerJitter, hashRouting } = layer.description;
   const training = { training: { seed: 5 } };
   const inTraining = noisy === undefined && routerJitter === undefined ? [] : [training];
   for (const shape of [
@@ -65,7 +73,11 @@ export async function expectSame(layer: MoeLayer, dtype: FloatDType = "f32"): Pr
     [2, 3, hiddenSize],
   ]) {
     using x = layer.device.tensor(new Random(1).normals(shapeSize(shape)), shape, dtype);
-    for (const options of [{}, ...inTraining]) {
+    const ids = {
+      ...(hashRouting && { tokenIds: Array.from({ length: shapeSize(shape) / hiddenSize }, (_, id) => id) }),
+    };
+    for (const training of [{}, ...inTraining]) {
+      const options = { ...ids, ...training };
       const [ours, theirs] = [layer.route(x, options), loaded.route(x, options)];
       for (const result of ["ids", "weights"] as const) {
         expect(await bitsOf(theirs[result])).toEqual(await bitsOf(ours[result]));

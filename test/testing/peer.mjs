@@ -85,7 +85,7 @@ function sgd({
 }
 
 /** A layer of SwiGLU experts with a softmax over all logits. */
-function layer({ x, routerInput, weights, description, routing, training, residual }) {
+function layer({ x, routerInput, tokenIds, weights, description, routing, training, residual }) {
   const { hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK } = description;
   const { router, experts: own, ...more } = weights;
   const plain =
@@ -94,7 +94,15 @@ function layer({ x, routerInput, weights, description, routing, training, residu
   const { scoring, activation, weightOn, outputActivation, capacity, expertChoice, hierarchy, numGroups } = description;
   const formula = [scoring, activation, weightOn, outputActivation].every((name, index) => name === known[index]);
   if (!plain || !formula || capacity || expertChoice || hierarchy || numGroups > 1) return undefined;
-  if (routerInput || routing || training || residual || description.normalization !== "none" || description.scale !== 1)
+  if (
+    routerInput ||
+    tokenIds ||
+    routing ||
+    training ||
+    residual ||
+    description.normalization !== "none" ||
+    description.scale !== 1
+  )
     return undefined;
   const [tokens, logitsOf] = [valuesOf(x), valuesOf(router)];
   const [gate, up, down] = [own.gate, own.up, own.down].map(valuesOf);

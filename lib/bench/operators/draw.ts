@@ -38,6 +38,12 @@ export class Draw {
     };
   }
 
+  /** Integers from 0 to `limit` - 1. */
+  integers(shape: Shape, limit: number): TestArray {
+    const data = Int32Array.from({ length: shapeSize(shape) }, () => this.random.integer(0, limit - 1));
+    return { data, shape, dtype: "i32" };
+  }
+
   /**
    * Router logits [T, E] that are multiples of 2^-8 within -4 .. 4: scores in float32 then have the order of the exact ones.
    */

@@ -3,8 +3,10 @@ import { expertChoice } from "../../operators/routing/expert_choice.js";
 import { gating } from "../../operators/routing/gating.js";
 import { gatingBackward } from "../../operators/routing/gating_backward.js";
 import { checkGating, type GatingRuleOptions, gatingRule } from "../../operators/routing/gating_options.js";
+import { gatingWeights } from "../../operators/routing/gating_weights.js";
 import { hierarchicalGating } from "../../operators/routing/hierarchical_gating.js";
 import { hierarchicalGatingBackward } from "../../operators/routing/hierarchical_gating_backward.js";
+import { lookUpExperts } from "../../operators/routing/look_up_experts.js";
 import { routerProjection } from "../../operators/routing/router_projection.js";
 import { routerProjectionBackward } from "../../operators/routing/router_projection_backward.js";
 import { sharedSlots } from "../../operators/routing/shared_slots.js";
@@ -49,6 +51,9 @@ function idsInGroups(draw: Draw, sizes: Sizes) {
 const evenShare = ({ rows, tokens, numExperts }: Sizes): number =>
   Math.min(tokens, Math.max(1, Math.ceil(rows / numExperts)));
 
+/** V of hash routing; layers have no such size. */
+const vocabulary = 4096;
+
 const operator = (name: OperatorName) => ({ operator: name, name });
 
 export const routingCases: readonly OperatorCase[] = [
@@ -90,6 +95,19 @@ export const routingCases: readonly OperatorCase[] = [
       ({ rule }) =>
       ({ logits }, { ids, weights }) =>
         void gating(logits, { ...rule, out: { ids, weights } }),
+  },
+  {
+    ...operator("gatingWeights"),
+    inputs: (draw, { tokens, numExperts, topK, gating: rule }) => ({
+      logits: draw.logits(tokens, numExperts),
+      ids: draw.routing(tokens, topK, numExperts).ids,
+      rule,
+    }),
+    outputs: ({ tokens, topK }) => ({ weights: f32(tokens, topK) }),
+    call:
+      ({ rule }) =>
+      ({ logits, ids }, { weights }) =>
+        void gatingWeights(logits, { ids }, { ...rule, out: weights }),
   },
   {
     ...operator("gatingBackward"),
@@ -164,6 +182,18 @@ export const routingCases: readonly OperatorCase[] = [
       return ({ logits }, { tokens, tokenWeights, ids, weights }) =>
         void expertChoice(logits, { ...options, out: { tokens, tokenWeights, ids, weights } });
     },
+  },
+  {
+    ...operator("lookUpExperts"),
+    inputs: (draw, { tokens, topK, numExperts }) => ({
+      table: draw.routing(vocabulary, topK, numExperts).ids,
+      tokenIds: draw.integers([tokens], vocabulary),
+    }),
+    outputs: ({ tokens, topK }) => ({ ids: i32(tokens, topK) }),
+    call:
+      () =>
+      ({ table, tokenIds }, { ids }) =>
+        void lookUpExperts(table, tokenIds, { out: ids }),
   },
   {
     ...operator("sharedSlots"),

@@ -1,4 +1,3 @@
-import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import { sharedCount } from "./deepseek_v2.js";
 import { type Family, gatedExpert, layerCount, sharedExpert, stackedExperts } from "./family.js";
@@ -12,13 +11,12 @@ const scorings = new Map([
 /**
  * DeepSeek-V4: DeepseekV4Config and DeepseekV4SparseMoeBlock of Transformers, Gate and MoE of DeepSeek's own model.py. Square
  * root of softplus; experts are chosen by score plus bias, and weighted by their scores, renormalised and scaled. A limit
- * clamps what enters every SwiGLU. The first layers look up a token's experts by its id.
+ * clamps what enters every SwiGLU. The first layers look up a token's experts by its id, in DeepseekV4HashRouter.
  */
 export const deepseekV4: Family = {
   modelType: "deepseek_v4",
   layerCount: layerCount(43),
   config: (fields, layer) => {
-    refuseHash(fields, layer);
     fields.require("topk_method", "noaux_tc");
     fields.require("norm_topk_prob", true);
     const intermediateSize = fields.integer("moe_intermediate_size", 2048);
@@ -31,23 +29,28 @@ export const deepseekV4: Family = {
       scoring: fields.choice("scoring_func", "sqrtsoftplus", scorings),
       normalize: true,
       scale: fields.number("routed_scaling_factor", 1.5),
+      ...(isHashed(fields, layer) && { hashRouting: { vocabularySize: fields.integer("vocab_size", 129280) } }),
       ...activations.experts,
       ...sharedExpert(sharedCount(fields, 1), intermediateSize, activations.shared),
     };
   },
-  tensors: (prefix) => {
+  tensors: (prefix, fields, layer) => {
     const [own, transformers] = [`${prefix}.ffn`, `${prefix}.mlp`];
     const matrices = ["w1", "w3", "w2"] as const;
+    const choice = (gate: string, bias: string) =>
+      isHashed(fields, layer)
+        ? { expertTable: { name: `${gate}.tid2eid` } }
+        : { selectionBias: { name: `${gate}.${bias}` } };
     return [
       {
         router: { name: `${own}.gate.weight` },
-        selectionBias: { name: `${own}.gate.bias` },
+        ...choice(`${own}.gate`, "bias"),
         experts: gatedExpert(`${own}.experts.{e}`, [...matrices]),
         shared: gatedExpert(`${own}.shared_experts`, [...matrices]),
       },
       {
         router: { name: `${transformers}.gate.weight` },
-        selectionBias: { name: `${transformers}.gate.e_score_correction_bias` },
+        ...choice(`${transformers}.gate`, "e_score_correction_bias"),
         experts: stackedExperts(`${transformers}.experts`),
         shared: gatedExpert(`${transformers}.shared_experts`),
       },
@@ -55,13 +58,9 @@ export const deepseekV4: Family = {
   },
 };
 
-function refuseHash(fields: ConfigFields, layer: number): void {
+/** Whether a layer chooses experts by token ids. */
+function isHashed(fields: ConfigFields, layer: number): boolean {
   const types = fields.value("mlp_layer_types");
-  const hash = Array.isArray(types)
-    ? types[layer] === "hash_moe"
-    : layer < fields.integer("num_hash_layers", 3, { minimum: 0 });
-  if (!hash) return;
-  const field = Array.isArray(types) ? "mlp_layer_types" : "num_hash_layers";
-  const problem = `expected a layer whose router chooses, got layer ${layer}, whose experts a table of token ids chooses`;
-  throw badCheckpoint(fields.path, `${field}: ${problem}; the layers after these can be loaded`);
+  if (Array.isArray(types)) return types[layer] === "hash_moe";
+  return layer < fields.integer("num_hash_layers", 3, { minimum: 0 });
 }

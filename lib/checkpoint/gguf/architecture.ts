@@ -2,13 +2,21 @@ import type { Family } from "../families/family.js";
 import type { GgufFields } from "./fields.js";
 
 /** `expert_gating_func`: llama_expert_gating_func_type of llama.cpp. */
-export const gatingNames = ["none", "softmax", "sigmoid", "softmax of the chosen"] as const;
+export const gatingNames = ["none", "softmax", "sigmoid", "softmax of the chosen", "sqrt_softplus"] as const;
 export type Gating = (typeof gatingNames)[number];
 
 /** A family, and the fields that its config.json would have. */
 export interface FamilyFields {
   readonly family: Pick<Family, "modelType" | "config">;
   readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** What of a layer's formula its tensors tell. */
+export interface LayerFacts {
+  /** Whether it has a bias for the choice of experts. */
+  readonly hasBias: boolean;
+  /** How many token ids have experts in a table; undefined if there is none. */
+  readonly tableRows: number | undefined;
 }
 
 /**
@@ -18,8 +26,8 @@ export interface FamilyFields {
 export interface Architecture {
   /** Whether a dense block, which is no part of the layer, works beside the experts. */
   readonly hasDenseBlock?: boolean;
-  /** The layer is for sizes that differ between layers; `hasBias` is whether it has a bias for the choice of experts. */
-  read(fields: GgufFields, layer: number, hasBias: boolean): FamilyFields;
+  /** The layer is for sizes that differ between layers. */
+  read(fields: GgufFields, layer: number, facts: LayerFacts): FamilyFields;
 }
 
 /** The sizes that all have, by their usual names in config.json. */

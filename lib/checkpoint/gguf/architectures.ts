@@ -3,6 +3,7 @@ import { bailingMoe } from "../families/bailing_moe.js";
 import { dbrx } from "../families/dbrx.js";
 import { deepseekV2 } from "../families/deepseek_v2.js";
 import { deepseekV3, deepseekV32, dots1, glm4Moe, glmMoeDsa } from "../families/deepseek_v3.js";
+import { deepseekV4 } from "../families/deepseek_v4.js";
 import { ernie45Moe } from "../families/ernie4_5_moe.js";
 import type { Family } from "../families/family.js";
 import { gemma4Text } from "../families/gemma4.js";
@@ -92,7 +93,7 @@ function deepseekFields(fields: GgufFields, layer: number): Record<string, unkno
  * say which; only the latter have a bias for the choice.
  */
 const deepseek2: Architecture = {
-  read(fields, layer, hasBias) {
+  read(fields, layer, { hasBias }) {
     const gating = fields.optional("expert_gating_func") ?? (hasBias ? 2 : 1);
     const known = deepseekFields(fields, layer);
     if (gatingNames[gating] === "sigmoid") return { family: deepseekV3, fields: known };
@@ -104,6 +105,28 @@ const deepseek2: Architecture = {
     }
     const method = (known.n_group as number) > 1 ? "group_limited_greedy" : "greedy";
     return { family: deepseekV2, fields: { ...known, topk_method: method } };
+  },
+};
+
+/** DeepSeek-V4. What clamps the experts clamps the shared one too, unless files say otherwise. */
+const deepseek4: Architecture = {
+  read(fields, layer, { tableRows }) {
+    checkGating(fields, "sqrt_softplus");
+    const limit = fields.elementOf("swiglu_clamp_exp", layer) ?? 0;
+    const ofShared = fields.elementOf("swiglu_clamp_shexp", layer) ?? limit;
+    if (ofShared !== limit) {
+      throw fields.error(`swiglu_clamp_shexp[${layer}]`, `${limit}, as swiglu_clamp_exp has`, ofShared);
+    }
+    return {
+      family: deepseekV4,
+      fields: {
+        ...deepseekFields(fields, layer),
+        norm_topk_prob: fields.boolean("expert_weights_norm") ?? true,
+        num_hash_layers: fields.optional("hash_layer_count") ?? 0,
+        swiglu_limit: limit,
+        ...(tableRows !== undefined && { vocab_size: tableRows }),
+      },
+    };
   },
 };
 
@@ -145,10 +168,10 @@ const lfm2: Architecture = fixed(lfm2Moe, "sigmoid", true, (_fields, known) => (
 }));
 
 const nemotron: Architecture = {
-  read(fields, layer, hasBias) {
+  read(fields, layer, facts) {
     const latent = fields.optional("moe_latent_size") ?? fields.optional("expert_latent_length");
     const width = fields.integer("expert_shared_feed_forward_length");
-    const { family, fields: known } = deepseekSigmoid(nemotronH).read(fields, layer, hasBias);
+    const { family, fields: known } = deepseekSigmoid(nemotronH).read(fields, layer, facts);
     return {
       family,
       fields: { ...known, moe_shared_expert_intermediate_size: width, moe_latent_size: latent ?? null },
@@ -191,10 +214,10 @@ const dbrxMoe: Architecture = fixed(dbrx, "softmax", true, (_fields, known) => (
 }));
 
 const granite: Architecture = {
-  read(fields, layer, hasBias) {
+  read(fields, layer, facts) {
     const shared = fields.optional("expert_shared_feed_forward_length") ?? 0;
     const more = () => ({ shared_intermediate_size: shared });
-    return fixed(shared > 0 ? graniteMoeShared : graniteMoe, "softmax", true, more).read(fields, layer, hasBias);
+    return fixed(shared > 0 ? graniteMoeShared : graniteMoe, "softmax", true, more).read(fields, layer, facts);
   },
 };
 
@@ -218,6 +241,7 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["deepseek", deepseek2],
   ["deepseek2", deepseek2],
   ["deepseek2-ocr", deepseek2],
+  ["deepseek4", deepseek4],
   ["deepseek32", deepseekSigmoid(deepseekV32)],
   ["glm4moe", deepseekSigmoid(glm4Moe)],
   ["glm-dsa", deepseekSigmoid(glmMoeDsa)],

@@ -6,6 +6,7 @@ import { expertsWithWeights } from "../../layer/description/identity_experts.js"
 import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type LayerTensors, type Locator, type NamedWeight, nameOf } from "../locate.js";
+import { locateIntegers } from "../locate_integers.js";
 import type { QuantizedBytes, TensorRange } from "../located_weight.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { blockTypes, convertBlocks } from "./blocks/convert.js";
@@ -40,11 +41,15 @@ export function ggufLocator({ files, config, tensors }: Source): Locator {
   const ofLayer = new Set([routerNormWeight?.name, expertScale?.name]);
   /** Whether the scale beside a matrix is a weight of the layer's formula. */
   const isOfLayer = (weight: NamedWeight) => ofLayer.has(scaleName(weight, 0));
-  return async ({ weight, shape, expert, piece }) => {
+  return async ({ weight, shape, expert, piece, limit }) => {
     const name = nameOf(weight, expert);
     const file = files.fileOf(name);
     const place = tensorPlace(file.path, name);
-    const { type, byteLength: allBytes } = file.info(name);
+    const { type, byteLength: allBytes, shape: stored } = file.info(name);
+    if (limit !== undefined) {
+      const tensor = { file, name, byteLength: allBytes, dtype: type, shape: stored };
+      return locateIntegers(tensor, shape, limit, `the sizes in ${files.path}`);
+    }
     const { name: _, stacked, ...layout } = weight;
     const one = storedShape(shape, layout);
     checkShape(file, name, stacked === undefined ? one : stackedShape(one, stacked, count), files.path);

@@ -32,8 +32,12 @@ export class GgufModel {
     this.#hasDenseBlock = architecture.hasDenseBlock ?? false;
     this.#read = (layer) => {
       const own = new GgufFields(files.path, name as string, files.metadata);
-      const hasBias = biasName(`blk.${layer}`, (name) => files.has(name)) !== undefined;
-      const read = architecture.read(own, layer, hasBias);
+      const block = `blk.${layer}`;
+      const table = tableName(block);
+      const read = architecture.read(own, layer, {
+        hasBias: biasName(block, (name) => files.has(name)) !== undefined,
+        tableRows: files.has(table) ? files.fileOf(table).info(table).shape[0] : undefined,
+      });
       refuseUnreadLimits(own, layer);
       return read;
     };
@@ -74,12 +78,13 @@ export class GgufModel {
   }
 
   /** A layer computes something else with tensors that are not known here. */
-  #checkNames(layer: number, { routerNorm, latent }: MoeLayerConfig): void {
+  #checkNames(layer: number, { routerNorm, latent, hashRouting }: MoeLayerConfig): void {
     const block = `blk.${layer}.`;
     const known = [
       ...knownNames,
       ...(routerNorm ? [/^ffn_gate_inp\.scale$/] : []),
       ...(latent ? [/^ffn_latent_(down|up)\.(weight|scale|input_scale)$/] : []),
+      ...(hashRouting ? [/^ffn_gate_tid2eid\.weight$/] : []),
       ...(this.#hasDenseBlock ? [namesOfDenseBlock] : []),
     ];
     for (const name of this.#files.names) {
@@ -96,7 +101,7 @@ export class GgufModel {
     const block = `blk.${layer}`;
     const optional = (role: string, name: string | undefined) =>
       name !== undefined && has(name) ? { [role]: { name } } : {};
-    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale, latent } = this.config(layer);
+    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale, latent, hashRouting } = this.config(layer);
     const gated = isGated(activation);
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
@@ -104,6 +109,7 @@ export class GgufModel {
       ...optional("selectionBias", biasName(block, has)),
       ...(routerNorm && { routerNormWeight: { name: `${block}.ffn_gate_inp.scale` } }),
       ...(perExpertScale && { expertScale: { name: `${block}.ffn_down_exps.scale` } }),
+      ...(hashRouting && { expertTable: { name: tableName(block) } }),
       experts: gated ? experts(block, has) : withoutGate(experts(block, has)),
       ...(sharedExpert && {
         shared: {
@@ -138,6 +144,11 @@ const namesOfDenseBlock = /^ffn_(gate|up|down)\.(weight|bias|scale|input_scale)$
 /** The bias for the choice of experts, which some architectures have without `.bias`. */
 function biasName(block: string, has: (name: string) => boolean): string | undefined {
   return [`${block}.exp_probs_b.bias`, `${block}.exp_probs_b`].find(has);
+}
+
+/** The experts of each token id, for hash routing. */
+function tableName(block: string): string {
+  return `${block}.ffn_gate_tid2eid.weight`;
 }
 
 function withoutGate({ gate: _, gateBias: __, ...others }: ExpertWeights<NamedWeight, NamedWeight>) {

@@ -8,6 +8,7 @@ import { extraRouters } from "../../layer/weights/extra_routers.js";
 import { quantizedTensors } from "../../operators/experts/quantized_weight.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type LayerTensors, type Locator, type NamedWeight, nameOf } from "../locate.js";
+import { locateIntegers } from "../locate_integers.js";
 import type { LocatedWeight, QuantizedBytes } from "../located_weight.js";
 import type { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";
@@ -83,9 +84,12 @@ export function savedLocator(file: SafetensorsFile, { storage }: SavedLayer): Lo
     const stored = storage.weights.formats[role];
     if (stored !== undefined) formats.set(role, stored);
   }
-  return async ({ weight, shape, expert }) => {
+  return async ({ weight, shape, expert, limit }) => {
     const format = formats.get(weight.name);
     const name = nameOf(weight, expert);
+    if (limit !== undefined) {
+      return locateIntegers({ file, name, ...file.info(name) }, shape, limit, "the file's metadata");
+    }
     return format === undefined || isPlain(weightFormat(format))
       ? locatePlain(file, name, shape)
       : locateQuantized(file, name, format, shape as readonly [number, number]);

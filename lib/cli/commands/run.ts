@@ -37,7 +37,7 @@ export const runLayer = defineCommand({
     input: {
       type: "string",
       value: "FILE",
-      help: "tokens from a safetensors file: x [T, H], optionally router_input and output [T, H]",
+      help: "tokens from a safetensors file: x [T, H], optionally router_input and output [T, H] and token_ids [T]",
     },
     device: { type: "string", multiple: true, value: "NAME", help: "devices, repeated or comma-separated (auto)" },
     dtype: {

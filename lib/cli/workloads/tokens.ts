@@ -3,13 +3,14 @@ import { SafetensorsFile } from "../../checkpoint/safetensors/file.js";
 import { MoeError } from "../../core/errors.js";
 import { decodeHalves } from "../../core/half_arrays.js";
 import { type Shape, sameShape, shapeText } from "../../core/shape.js";
+import { Random } from "../../testing/random.js";
 import { randomTokens } from "../../testing/random_layer.js";
 import type { Workload } from "./workload.js";
 
 /** A workload's tokens, and the expected results if known. */
 export type TokenSource = Pick<Workload, "tokens" | "expectation">;
 
-/** `count` tokens of normally distributed values. */
+/** `count` tokens of normally distributed values, and with any ids. */
 export function seededTokens(count: number, seed: number): TokenSource {
   return {
     tokens: (hiddenSize) => ({
@@ -17,13 +18,18 @@ export function seededTokens(count: number, seed: number): TokenSource {
       x: randomTokens(count, hiddenSize, seed),
       routerInput: randomTokens(count, hiddenSize, `of the router ${seed}`),
       shape: [count, hiddenSize],
+      tokenIds(vocabularySize) {
+        const random = new Random(`token ids ${seed}`);
+        return Int32Array.from({ length: count }, () => random.integer(0, vocabularySize - 1));
+      },
     }),
   };
 }
 
 /**
  * The tokens in a safetensors file: its tensor `x` [T, H] or [B, S, H], and the expected `output` of the same shape, if
- * the file has one. The tensor `router_input` of that shape is what the router of a layer with `separateRouterInput` reads.
+ * the file has one. The tensor `router_input` of that shape is what the router of a layer with `separateRouterInput` reads,
+ * `token_ids` [T] or [B, S] are the ids by which a layer with `hashRouting` chooses experts.
  */
 export async function tokensOfFile(path: string): Promise<TokenSource> {
   await using file = await SafetensorsFile.open(path);
@@ -33,6 +39,7 @@ export async function tokensOfFile(path: string): Promise<TokenSource> {
   }
   const x = await readFloats(file, "x");
   const routerInput = file.tensors.has("router_input") ? await readLike(file, "router_input", shape) : undefined;
+  const tokenIds = file.tensors.has("token_ids") ? await readIds(file, shape.slice(0, -1)) : undefined;
   const expectation = file.tensors.has("output") ? { output: await readLike(file, "output", shape) } : undefined;
   return {
     ...(expectation && { expectation }),
@@ -41,20 +48,31 @@ export async function tokensOfFile(path: string): Promise<TokenSource> {
         const problem = `x: expected shape [T, ${hiddenSize}] for this layer, got ${shapeText(shape)} in ${path}`;
         throw new MoeError("SHAPE_MISMATCH", problem);
       }
-      return { origin: path, x, routerInput, shape };
+      return { origin: path, x, routerInput, shape, tokenIds: () => tokenIds };
     },
   };
 }
 
 async function readLike(file: SafetensorsFile, name: string, expected: Shape): Promise<Float32Array | Float64Array> {
-  const { shape } = file.info(name);
-  if (!sameShape(shape, expected)) {
-    throw badCheckpoint(
-      file.path,
-      `tensor "${name}": expected shape ${shapeText(expected)} like "x", got ${shapeText(shape)}`,
-    );
-  }
+  checkLike(file, name, expected);
   return await readFloats(file, name);
+}
+
+function checkLike(file: SafetensorsFile, name: string, expected: Shape): void {
+  const { shape } = file.info(name);
+  if (sameShape(shape, expected)) return;
+  throw badCheckpoint(
+    file.path,
+    `tensor "${name}": expected shape ${shapeText(expected)} like "x", got ${shapeText(shape)}`,
+  );
+}
+
+async function readIds(file: SafetensorsFile, expected: Shape): Promise<Int32Array> {
+  checkLike(file, "token_ids", expected);
+  const tensor = await file.read("token_ids");
+  if (tensor.dtype === "I32") return tensor.data;
+  if (tensor.dtype === "I64") return Int32Array.from(tensor.data, Number);
+  throw badCheckpoint(file.path, `tensor "token_ids": expected I32 or I64, got ${tensor.dtype}`);
 }
 
 async function readFloats(file: SafetensorsFile, name: string): Promise<Float32Array | Float64Array> {

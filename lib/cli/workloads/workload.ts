@@ -14,6 +14,8 @@ export interface Tokens {
   readonly routerInput?: Float32Array | Float64Array | undefined;
   /** Of both: [T, H], or [B, S, H] for sequences. */
   readonly shape: Shape;
+  /** The ids of the tokens in a vocabulary of some size, for a layer with `hashRouting`; undefined if there are none. */
+  tokenIds?(vocabularySize: number): Int32Array | undefined;
 }
 
 /** The routing [T, k] that a layer must compute; in 16-bit runs it is given to the layer. */

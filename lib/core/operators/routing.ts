@@ -12,6 +12,8 @@ export const routing = {
   routerProjectionBackward: operator({ x: input, weight: input, dLogits: input, dx: output, dWeight: output }),
   /** ids [T, k] i32 and weights [T, k] f32 from logits [T, E] and the selection bias [E]. */
   gating: operator({ logits: input, selectionBias: optionalInput, ids: output, weights: output, rule: gatingRule }),
+  /** weights [T, k] f32 of a choice ids [T, k] that is given: what gating would give them. */
+  gatingWeights: operator({ logits: input, ids: input, weights: output, rule: gatingRule }),
   /** dLogits [T, E] f32 from dWeights [T, k], the gradient of gating's weights, with the choice ids [T, k] held fixed. */
   gatingBackward: operator({ logits: input, ids: input, dWeights: input, dLogits: output, rule: gatingRule }),
   /**
@@ -49,6 +51,8 @@ export const routing = {
     weights: output,
     scoring: choice(expertScorings),
   }),
+  /** ids [T, k] i32: the rows of table [V, k] that tokenIds [T] name, of -1 for a token id of -1. */
+  lookUpExperts: operator({ table: input, tokenIds: input, ids: output }),
   /**
    * slotIds and slotWeights [T, k + sharedExperts]: a token's choices, numbered within the bank, or -1, then the shared
    * experts bankCount + j. Shared experts weigh 1, the sigmoid of gate [T, 1], or the second entry of the softmax of

@@ -9,7 +9,13 @@ import { permute } from "../../operators/experts/permute.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
 import type { ExpertWeights } from "../weights/expert_weights.js";
-import { type ExtraRouterRole, extraRouters, isLatentRole } from "../weights/extra_routers.js";
+import {
+  extraRouters,
+  isLatentRole,
+  latentRoles,
+  type TrainedRole,
+  trainedRouterRoles,
+} from "../weights/extra_routers.js";
 import type { LatentProjections } from "../weights/latent_projections.js";
 import { copyAll } from "./copy_all.js";
 
@@ -26,7 +32,7 @@ export interface ProjectionTensors {
  * The weights of a router's side: projections of the gates and of their noise, and what scales inputs and weights. And what
  * leads to the experts and back.
  */
-export type ProjectionRole = "router" | "sharedGate" | ExtraRouterRole;
+export type ProjectionRole = "router" | "sharedGate" | TrainedRole;
 
 /** Which parts of a layer there are tensors for. */
 export interface TensorParts {
@@ -90,15 +96,17 @@ export class LayerTensors implements Disposable {
       const weight = device.zeros(shape, dtype);
       this.#projections[role] = { weight, bias: bias ? device.zeros(shape.slice(0, 1), dtype) : undefined };
     };
+    const shapes = new Map(extraRouters(description).map(({ role, shape }) => [role, shape]));
     if (parts.routers) {
       projection("router", [numExperts, hiddenSize], record.hasBias("layer", "routerBias"));
-      for (const { role, shape } of extraRouters(description)) {
-        if (isLatentRole(role) || role.endsWith("Bias") || routers.extra(role) === undefined) continue;
+      for (const role of trainedRouterRoles) {
+        const shape = shapes.get(role);
+        if (shape === undefined || role.endsWith("Bias") || routers.extra(role) === undefined) continue;
         projection(role, shape, role === "groupRouter" && routers.extra("groupRouterBias") !== undefined);
       }
     }
-    for (const { role, shape } of extraRouters(description)) {
-      if (isLatentRole(role) && projections?.weight(role) instanceof Tensor) projection(role, shape, false);
+    for (const role of latentRoles) {
+      if (projections?.weight(role) instanceof Tensor) projection(role, shapes.get(role) as Shape, false);
     }
     if (sharedGate !== "none") {
       const rows = sharedGate === "sigmoid" ? 1 : 2;

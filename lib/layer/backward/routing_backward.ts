@@ -8,7 +8,7 @@ import type { LayerParts } from "../layer_parts.js";
 import { gateNoise, noisyGate } from "../router/stages.js";
 import { type GateName, readFrom } from "../router/tokens.js";
 import { Temporaries } from "../temporaries.js";
-import type { ExtraRouterRole } from "../weights/extra_routers.js";
+import type { TrainedRouterRole } from "../weights/extra_routers.js";
 import { type GateInputTarget, gateInput, gateInputBackward } from "./gate_input.js";
 import { readByRouter, type SavedPass } from "./layer_state.js";
 import { addLosses, lossTerms, type ReadLosses } from "./losses.js";
@@ -62,7 +62,7 @@ export function routingBackward(
 
   const names = Object.keys(gates) as GateName[];
   const sum = temporaries.keep(new MatrixSum(device, [tokens.count, hiddenSize], tokens.dtype, 2 * names.length));
-  const backward = (role: "router" | ExtraRouterRole, weight: Tensor<FloatDType>, gradient: Tensor<"f32">) => {
+  const backward = (role: "router" | TrainedRouterRole, weight: Tensor<FloatDType>, gradient: Tensor<"f32">) => {
     using dx = sum.term();
     const into = target.gradients.projection(role);
     if (into) projectionBackward({ x, weight, dLogits: gradient, dx, into, accumulate: target.accumulate });

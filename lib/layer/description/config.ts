@@ -34,6 +34,7 @@ import {
   type GatingRuleOptions,
   gatingFields,
 } from "../../operators/routing/gating_options.js";
+import { checkHashRouting, type HashRouting, type HashRoutingConfig, hashRoutingFields } from "./hash_routing.js";
 import { checkHierarchy, type Hierarchy, type HierarchyConfig, hierarchyOption } from "./hierarchy.js";
 import { checkedBank } from "./identity_experts.js";
 import { checkLatent, type Latent, type LatentConfig, latentOption } from "./latent.js";
@@ -59,7 +60,7 @@ export interface SharedExpertConfig {
 }
 
 /** The sizes and formula of an MoE layer. */
-export interface MoeLayerConfig extends GatingRuleOptions, RouterInputConfig, RouterNoiseConfig {
+export interface MoeLayerConfig extends GatingRuleOptions, HashRoutingConfig, RouterInputConfig, RouterNoiseConfig {
   /** H, width of a token. */
   hiddenSize: number;
   /** I, width inside one expert. */
@@ -122,6 +123,8 @@ export interface MoeLayerDescription extends LayerDescription, RouterInput, Rout
   readonly expertChoice: CapacityAmount | undefined;
   /** The rules of both gates; undefined if there is one gate. */
   readonly hierarchy: Hierarchy | undefined;
+  /** The table that chooses experts by token ids; undefined if the router chooses. */
+  readonly hashRouting: HashRouting | undefined;
   /** Whether `expertScale` multiplies the weights. */
   readonly perExpertScale: boolean;
   /** How many experts, the last ones, return their input. */
@@ -138,6 +141,7 @@ const sharedExpertFields = {
 
 export const configFields = {
   ...gatingFields,
+  ...hashRoutingFields,
   ...routerInputFields,
   ...routerNoiseFields,
   hiddenSize: integer(1),
@@ -216,6 +220,7 @@ export function describeConfig(
     capacity: config.capacity && checkCapacity(config.capacity, "capacity."),
     expertChoice: checkExpertChoice(config, gating),
     hierarchy: checkHierarchy(config, gating.topK),
+    hashRouting: checkHashRouting(config),
     perExpertScale: config.perExpertScale,
     identityExperts: config.identityExperts,
     latent,

@@ -13,14 +13,16 @@ import type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./
 export function configOf(description: MoeLayerDescription, sharedWidth?: number): MoeLayerConfig {
   const { hiddenSize, intermediateSize, numExperts, multiplier, outputActivation, weightOn } = description;
   const { hierarchy, capacity, expertChoice, noisy, routerJitter } = description;
-  const { perExpertScale, identityExperts, separateRouterInput, routerNorm, latent } = description;
+  const { perExpertScale, identityExperts, separateRouterInput, routerNorm, latent, hashRouting } = description;
+  const { selectionKey, ...rule } = ruleOf(description);
   const sharedExpert = sharedExpertOf(description, sharedWidth);
   return {
     hiddenSize,
     intermediateSize,
     numExperts,
     ...(identityExperts > 0 && { identityExperts }),
-    ...ruleOf(description),
+    ...rule,
+    ...(hashRouting ? { hashRouting } : { selectionKey }),
     ...activationOf(description),
     multiplier,
     outputActivation,

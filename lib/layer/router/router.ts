@@ -28,9 +28,10 @@ export class Router {
 
   /** Whether the device's fused forward is the layer's whole forward (without noise), the routing included. */
   get fused(): boolean {
-    const { capacity, expertChoice, hierarchy, routerNorm, latent, separateRouterInput, perExpertScale } =
-      this.#description;
-    const composed = [capacity, expertChoice, hierarchy, routerNorm, latent].some((part) => part !== undefined);
+    const { capacity, expertChoice, hierarchy, hashRouting, routerNorm, latent, ...others } = this.#description;
+    const { separateRouterInput, perExpertScale } = others;
+    const options = [capacity, expertChoice, hierarchy, hashRouting, routerNorm, latent];
+    const composed = options.some((option) => option !== undefined);
     return !composed && !separateRouterInput && !perExpertScale && !addsIdentity(this.#description);
   }
 
@@ -90,9 +91,10 @@ export class Router {
 
   /** Upper bound on the choices that fall on experts of the layer's bank, which limits the memory that devices need. */
   mostChoices({ count, sequenceLength }: Tokens): number {
-    const { capacity, expertChoice: amount, numExperts, topK, bank } = this.#description;
+    const { capacity, expertChoice: amount, numExperts, topK, bank, hashRouting } = this.#description;
     if (amount !== undefined) return bank.count * tokensOfExpert(amount, count, numExperts);
-    const most = count * Math.min(topK, bank.count);
+    // A table may have an expert several times for a token.
+    const most = count * (hashRouting ? topK : Math.min(topK, bank.count));
     if (capacity === undefined) return most;
     const shared = sharedCapacity(capacity, count, sequenceLength, topK, numExperts);
     const sequences = shared.length === 0 ? 0 : count / shared.length;

@@ -3,18 +3,23 @@ import { cannotCombine } from "../../core/errors.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
+import { checkTensor } from "../../operators/check.js";
 import { checkSelectionBias } from "../../operators/routing/gating_options.js";
+import { lookUpExperts } from "../../operators/routing/look_up_experts.js";
 import type { MoeLayerDescription } from "../description/config.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertMatrix } from "../weights/expert_weights.js";
-import { type ExtraRouterRole, type ExtraRouters, extraRouters, type LatentRole } from "../weights/extra_routers.js";
+import {
+  type ExtraRouters,
+  type ExtraRouterTensor,
+  extraRouters,
+  type RouterRole,
+  type TrainedRouterRole,
+} from "../weights/extra_routers.js";
 import { setLinear, withMatrices } from "../weights/linear.js";
 import { checkWeight, type Weight, wholeMatrix } from "../weights/weight_layout.js";
 import { timesNumber } from "./scales.js";
 import type { GateName, Tokens } from "./tokens.js";
-
-/** The weights of the router's side that the device does not hold. */
-export type RouterRole = Exclude<ExtraRouterRole, LatentRole>;
 
 /**
  * The linear projections that score experts, and what scales their inputs and the experts' weights. Devices hold the one
@@ -61,8 +66,8 @@ export class RouterWeights {
   /** Sets the selection bias [E]. */
   setSelectionBias(bias: Weight): void {
     const { device, description, handle, record } = this.#layer;
-    const { numExperts, scoring, expertChoice, noisy, hierarchy } = description;
-    for (const [name, other] of Object.entries({ expertChoice, noisy, hierarchy })) {
+    const { numExperts, scoring, expertChoice, noisy, hierarchy, hashRouting } = description;
+    for (const [name, other] of Object.entries({ expertChoice, noisy, hierarchy, hashRouting })) {
       if (other !== undefined) throw cannotCombine("selectionBias", name);
     }
     checkWeight("selectionBias", bias, [numExperts], device);
@@ -74,10 +79,10 @@ export class RouterWeights {
     record.addBias("layer", "selectionBias");
   }
 
-  /** Sets a weight that the device does not hold. */
-  setExtra(role: RouterRole, weight: Weight): void {
+  /** Sets a weight of floats that the device does not hold. */
+  setExtra(role: TrainedRouterRole, weight: Weight): void {
     const { device, description, record } = this.#layer;
-    const shape = extraRouters(description).find((router) => router.role === role)?.shape as Shape;
+    const shape = this.#shapeOf(role);
     checkWeight(role, weight, shape, device);
     const copy = this.#extra[role] ?? device.empty(shape, description.formats.router as FloatDType);
     this.#extra[role] = copy;
@@ -87,6 +92,19 @@ export class RouterWeights {
     if (role === "routerNormWeight") {
       timesNumber(copy, description.routerNorm?.scale as number, this.normFactors as Tensor<"f32">);
     }
+    record.version++;
+  }
+
+  /** Sets the table [V, k] of hash routing. */
+  setExpertTable(table: Tensor<"i32">): void {
+    const { device, record } = this.#layer;
+    const shape = this.#shapeOf("expertTable");
+    checkTensor("expertTable", table, ["i32"], shape, device);
+    const copy = this.#extra.expertTable ?? device.empty(shape, "i32");
+    this.#extra.expertTable = copy;
+    // The experts of all token ids in order are a copy of the table.
+    using all = device.tensor(Int32Array.from({ length: shape[0] as number }, (_, id) => id));
+    lookUpExperts(table, all, { out: copy });
     record.version++;
   }
 
@@ -118,8 +136,8 @@ export class RouterWeights {
   }
 
   /** A weight that the device does not hold, if the layer has it. */
-  extra(role: RouterRole): Tensor<FloatDType> | undefined {
-    return this.#extra[role];
+  extra<Role extends RouterRole>(role: Role): ExtraRouterTensor<Role> | undefined {
+    return this.#extra[role] as ExtraRouterTensor<Role> | undefined;
   }
 
   /** Enqueues the device's own router and gating for x. */
@@ -132,7 +150,11 @@ export class RouterWeights {
     this.normFactors?.dispose();
   }
 
-  #project(x: TensorHandle, role: RouterRole, biasRole: RouterRole | undefined, out: Tensor): void {
+  #shapeOf(role: RouterRole): Shape {
+    return extraRouters(this.#layer.description).find((router) => router.role === role)?.shape as Shape;
+  }
+
+  #project(x: TensorHandle, role: TrainedRouterRole, biasRole: TrainedRouterRole | undefined, out: Tensor): void {
     const bias = biasRole && this.#extra[biasRole];
     const weight = this.#extra[role] as Tensor;
     this.#layer.device.backend.routerProjection({ x, weight: weight.handle, bias: bias?.handle, logits: out.handle });

@@ -7,6 +7,7 @@ import { chooseTokens } from "../../operators/routing/expert_choice.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { chooseByGroups } from "../../operators/routing/hierarchical_gating.js";
 import { dropOverflow } from "../../operators/routing/limit_capacity.js";
+import { lookUpExperts } from "../../operators/routing/look_up_experts.js";
 import type { MoeLayerDescription } from "../description/config.js";
 import { Temporaries } from "../temporaries.js";
 import type { RouterWeights } from "./router_weights.js";
@@ -43,12 +44,14 @@ export type RoutingStage = (state: RoutingState, router: RouterWeights, out: Rou
  * the device's fused forward.
  */
 export function routingStages(description: MoeLayerDescription, training: boolean): readonly RoutingStage[] {
-  const { noisy, routerJitter, routerNorm, hierarchy, expertChoice, capacity, perExpertScale } = description;
+  const { noisy, routerJitter, routerNorm, hierarchy, expertChoice, capacity, perExpertScale, hashRouting } =
+    description;
   const noise = training && noisy !== undefined;
   const score = (gate: GateName) => (noise ? [project(gate), addNoise(gate)] : [project(gate)]);
   const choose = () => {
     if (hierarchy) return [...score("groups"), ...score("experts"), chooseInGroups];
     if (expertChoice) return [...score("experts"), letExpertsChoose];
+    if (hashRouting) return [...score("experts"), chooseByTokenIds];
     return noise ? [...score("experts"), chooseByLogits] : [chooseOnDevice];
   };
   const stages = [
@@ -142,6 +145,19 @@ const chooseByLogits: RoutingStage = (state, router, out) => {
   const { ids, weights } = state.routing;
   const logits = state.logits.experts as Tensor;
   router.device.backend.gating({
+    logits: logits.handle,
+    ids: ids.handle,
+    weights: weights.handle,
+    rule: router.description,
+  });
+};
+
+const chooseByTokenIds: RoutingStage = (state, router, out) => {
+  state.routing = out ?? emptyRouting(router, state.tokens);
+  const { ids, weights } = state.routing;
+  lookUpExperts(router.extra("expertTable") as Tensor<"i32">, state.tokens.ids as Tensor<"i32">, { out: ids });
+  const logits = state.logits.experts as Tensor;
+  router.device.backend.gatingWeights({
     logits: logits.handle,
     ids: ids.handle,
     weights: weights.handle,

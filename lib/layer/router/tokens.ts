@@ -16,6 +16,8 @@ export interface Tokens {
   readonly inputDType: FloatDType;
   /** Dtype of the routing weights and logits for these tokens; f64 only on `reference`. */
   readonly dtype: "f32";
+  /** [T], their ids in the vocabulary, where a layer with `hashRouting` is to choose experts. */
+  readonly ids?: Tensor<"i32"> | undefined;
 }
 
 /** Checks that x is [T, H] or [B, S, H], with a dtype that the layer's weights can be multiplied with. */

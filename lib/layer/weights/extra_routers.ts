@@ -5,23 +5,33 @@ import type { Tensor } from "../../core/tensor.js";
 import type { MoeLayerConfig } from "../description/config.js";
 
 // Devices hold a layer's main router. The layer itself keeps what else its routing needs: further projections, the weight of
-// the router's norm, and the experts' scales; and what leads to the experts and back, if these work on a projection.
+// the router's norm, the experts' scales, and the table of hash routing; and what leads to the experts and back, if these
+// work on a projection.
 
 /** What a layer with `latent` holds besides its experts, named as in {@link LayerWeights}. */
 export const latentRoles = ["latentDown", "latentUp", "latentNormWeight"] as const;
 
 export type LatentRole = (typeof latentRoles)[number];
 
-/** The weights that devices do not hold, named as in {@link LayerWeights}. */
-export const extraRouterRoles = [
+/** The weights of the router's side that devices do not hold and that can be trained, named as in {@link LayerWeights}. */
+export const trainedRouterRoles = [
   "noiseRouter",
   "groupRouter",
   "groupRouterBias",
   "groupNoiseRouter",
   "routerNormWeight",
   "expertScale",
-  ...latentRoles,
 ] as const;
+
+export type TrainedRouterRole = (typeof trainedRouterRoles)[number];
+
+/** Both: those of floats. */
+export const trainedRoles = [...trainedRouterRoles, ...latentRoles] as const;
+
+export type TrainedRole = (typeof trainedRoles)[number];
+
+/** All of them. */
+export const extraRouterRoles = [...trainedRoles, "expertTable"] as const;
 
 export type ExtraRouterRole = (typeof extraRouterRoles)[number];
 
@@ -30,17 +40,23 @@ export function isLatentRole(role: string): role is LatentRole {
   return (latentRoles as readonly string[]).includes(role);
 }
 
-/** Those of a router, in the dtype of the main one. */
-export type ExtraRouters = Partial<Record<Exclude<ExtraRouterRole, LatentRole>, Tensor<FloatDType>>>;
+/** Those of the router's side. */
+export type RouterRole = Exclude<ExtraRouterRole, LatentRole>;
+
+/** The tensors in which a layer keeps these: floats in the dtype of its router. */
+export type ExtraRouters = { [Role in RouterRole]?: ExtraRouterTensor<Role> };
+export type ExtraRouterTensor<Role extends RouterRole> = Tensor<Role extends "expertTable" ? "i32" : FloatDType>;
 
 interface ExtraRouter {
   readonly role: ExtraRouterRole;
   readonly shape: Shape;
+  /** For integers instead of floats: each is from 0 to this less one. */
+  readonly limit?: number;
   /** Whether it may be left out. */
   readonly optional: boolean;
 }
 
-type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts"> & {
+type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts" | "topK" | "hashRouting"> & {
   readonly noisy?: object | undefined;
   readonly hierarchy?: { readonly numGroups: number } | undefined;
   readonly routerNorm?: object | undefined;
@@ -48,10 +64,11 @@ type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts"> & {
   readonly latent?: { readonly size: number; readonly norm?: object | undefined } | undefined;
 };
 
-/** What a layer's `noisy`, `hierarchy`, `routerNorm`, `perExpertScale` and `latent` need. */
+/** What a layer's `noisy`, `hierarchy`, `routerNorm`, `perExpertScale`, `hashRouting` and `latent` need. */
 export function extraRouters(sizes: RouterSizes): readonly ExtraRouter[] {
-  const { hiddenSize, numExperts, noisy, hierarchy, routerNorm, perExpertScale, latent } = sizes;
+  const { hiddenSize, numExperts, topK, noisy, hierarchy, routerNorm, perExpertScale, hashRouting, latent } = sizes;
   const groups = hierarchy?.numGroups ?? 0;
+  const rows = hashRouting?.vocabularySize ?? 0;
   const needed = (role: ExtraRouterRole, rows: number) => ({ role, shape: [rows, hiddenSize], optional: false });
   return [
     ...(noisy ? [needed("noiseRouter", numExperts)] : []),
@@ -60,6 +77,7 @@ export function extraRouters(sizes: RouterSizes): readonly ExtraRouter[] {
     ...(noisy && hierarchy ? [needed("groupNoiseRouter", groups)] : []),
     ...(routerNorm ? [{ role: "routerNormWeight" as const, shape: [hiddenSize], optional: true }] : []),
     ...(perExpertScale ? [{ role: "expertScale" as const, shape: [numExperts], optional: false }] : []),
+    ...(hashRouting ? [{ role: "expertTable" as const, shape: [rows, topK], optional: false, limit: numExperts }] : []),
     ...(latent ? [{ role: "latentDown" as const, shape: [latent.size, hiddenSize], optional: false }] : []),
     ...(latent ? [{ role: "latentUp" as const, shape: [hiddenSize, latent.size], optional: false }] : []),
     ...(latent?.norm ? [{ role: "latentNormWeight" as const, shape: [latent.size], optional: false }] : []),
@@ -73,6 +91,7 @@ const causes: Readonly<Record<ExtraRouterRole, string>> = {
   groupNoiseRouter: "noisy and hierarchy",
   routerNormWeight: "routerNorm",
   expertScale: "perExpertScale",
+  expertTable: "hashRouting",
   latentDown: "latent",
   latentUp: "latent",
   latentNormWeight: "latent.norm",

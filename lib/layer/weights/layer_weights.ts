@@ -19,7 +19,7 @@ import type { Weight } from "./weight_layout.js";
  * The weights of a layer. Each is a tensor of the shape given here or, if it is stored in another way (inputs first,
  * gate and up in one tensor), `{ tensor, orient, part, stacked }`; see {@link WeightLayout}.
  */
-export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts = Expert, Matrix = W> {
+export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts = Expert, Matrix = W, Table = W> {
   /** [E, H] */
   router: W;
   /** [E] */
@@ -36,6 +36,8 @@ export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts 
   routerNormWeight?: W | undefined;
   /** [E], for `perExpertScale`: what the weights of each expert's choices are multiplied by. */
   expertScale?: W | undefined;
+  /** [V, k] i32, for `hashRouting`: the experts of each token id, from 0 to E - 1. */
+  expertTable?: Table | undefined;
   /**
    * [E], added to the keys by which experts are chosen, never to the weights (e_score_correction_bias of DeepSeek-V3).
    */

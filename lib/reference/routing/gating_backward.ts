@@ -2,7 +2,7 @@ import type { Gating } from "../../core/routing_rule.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { divisorOf, lpNorm } from "./gating.js";
-import { scores, softmax, softplus } from "./scores.js";
+import { scores, softmax, sqrtSoftplusSlope } from "./scores.js";
 import { nearSoftmax } from "./sparsemixer.js";
 
 /** A token's choices that have an expert: their experts, and the gradients of their weights. */
@@ -123,10 +123,8 @@ export function throughSoftmax(shares: Float64Array, dShares: Float64Array): Flo
 
 /** The derivative of a score that depends on its own logit alone. */
 function scoreSlope(scoring: "sigmoid" | "sqrt_softplus" | "none", logit: number): number {
-  const sigmoid = 1 / (1 + Math.exp(-logit));
-  if (scoring === "sigmoid") return sigmoid / (1 + Math.exp(logit));
-  if (scoring === "none") return 1;
-  return softplus(logit) === 0 ? 0 : sigmoid / (2 * Math.sqrt(softplus(logit)));
+  if (scoring === "sigmoid") return 1 / (1 + Math.exp(-logit)) / (1 + Math.exp(logit));
+  return scoring === "none" ? 1 : sqrtSoftplusSlope(logit);
 }
 
 /** SparseMixer's softmax for a slot, over what the slots before it left. */

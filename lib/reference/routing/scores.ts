@@ -10,7 +10,7 @@ export function scores(scoring: Scoring, logits: Float64Array): Float64Array {
     case "sigmoid":
       return logits.map((logit) => (Number.isNaN(logit) ? 0 : 1 / (1 + Math.exp(-logit))));
     case "sqrt_softplus":
-      return finite(logits).map((logit, expert) => (Number.isNaN(logits[expert]) ? 0 : Math.sqrt(softplus(logit))));
+      return finite(logits).map((logit, expert) => (Number.isNaN(logits[expert]) ? 0 : sqrtSoftplus(logit)));
     default:
       return finite(logits);
   }
@@ -19,6 +19,19 @@ export function scores(scoring: Scoring, logits: Float64Array): Float64Array {
 /** ln(1 + eˣ). */
 export function softplus(x: number): number {
   return Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+}
+
+/** Below it, ln(1 + eˣ) is eˣ to the last bit. */
+const exponentialSoftplus = -40;
+
+/** √ln(1 + eˣ). */
+export function sqrtSoftplus(x: number): number {
+  return x < exponentialSoftplus ? Math.exp(x / 2) : Math.sqrt(softplus(x));
+}
+
+/** Its derivative. */
+export function sqrtSoftplusSlope(x: number): number {
+  return x < exponentialSoftplus ? Math.exp(x / 2) / 2 : 1 / (1 + Math.exp(-x)) / (2 * sqrtSoftplus(x));
 }
 
 /** An infinite logit counts as the largest float32, NaN as 0. */

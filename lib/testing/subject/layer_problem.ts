@@ -17,6 +17,7 @@ import type { Problem, SubjectInputs } from "./subject.js";
 /** The options of a layer that are its weights. */
 const weightNames = [
   ...projectionNames,
+  "expertTable",
   "selectionBias",
   "experts",
   "shared",
@@ -62,8 +63,8 @@ function partsOf(given: GivenLayer) {
 export async function computeLayer(device: Device, inputs: SubjectInputs) {
   const made: Disposable[] = [];
   try {
-    const { x, routerInput, weights, config, routing, training, residual } = inputs;
-    const given = { x, routerInput, weights, routing, training, residual };
+    const { x, routerInput, tokenIds, weights, config, routing, training, residual } = inputs;
+    const given = { x, routerInput, tokenIds, weights, routing, training, residual };
     const tensors = withTensors(device, given, (tensor) => made.push(tensor));
     const {
       x: tokens,

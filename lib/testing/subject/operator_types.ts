@@ -34,6 +34,8 @@ export interface LayerInputs {
   readonly description: MoeLayerDescription;
   /** What the router reads instead of x. */
   readonly routerInput?: TestArray;
+  /** [T] or [B, S] i32: with hash routing, the rows of the table that have the tokens' experts; -1 has none. */
+  readonly tokenIds?: TestArray;
   /** What replaces the layer's own routing. */
   readonly routing?: {
     /** [T, k] i32. */

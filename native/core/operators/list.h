@@ -27,9 +27,11 @@
   OPERATOR(RouterProjection)           \
   OPERATOR(RouterProjectionBackward)   \
   OPERATOR(Gating)                     \
+  OPERATOR(GatingWeights)              \
   OPERATOR(GatingBackward)             \
   OPERATOR(HierarchicalGating)         \
   OPERATOR(HierarchicalGatingBackward) \
+  OPERATOR(LookUpExperts)              \
   OPERATOR(LimitCapacity)              \
   OPERATOR(LimitCapacityBackward)      \
   OPERATOR(ExpertSlots)                \

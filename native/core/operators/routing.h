@@ -105,6 +105,45 @@ struct Gating {
   }
 };
 
+// The weights of a choice that is given.
+struct GatingWeights {
+  static constexpr const char* kName = "gatingWeights";
+
+  TensorView logits;
+  TensorView ids;
+  TensorView weights;
+  GatingRule rule;
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("logits", &GatingWeights::logits, "[T, E] float");
+    f.input("ids", &GatingWeights::ids, "[T, k] i32");
+    f.output("weights", &GatingWeights::weights, "[T, k] f32");
+    f.value("rule", &GatingWeights::rule);
+  }
+
+  Status check() const {
+    return expect_sizes(ids.shape[1] == rule.top_k && rule.fits(logits.shape[1]) && ids.size() <= INT32_MAX,
+                        "gatingWeights: expected a rule that fits the logits, and fewer than 2^31 choices");
+  }
+};
+
+// The rows of a table of experts [V, k], one for each id of the vocabulary, that token ids name.
+struct LookUpExperts {
+  static constexpr const char* kName = "lookUpExperts";
+
+  TensorView table;
+  TensorView token_ids;
+  TensorView ids;
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("table", &LookUpExperts::table, "[V, k] i32");
+    f.input("tokenIds", &LookUpExperts::token_ids, "[T] i32");
+    f.output("ids", &LookUpExperts::ids, "[T, k] i32");
+  }
+};
+
 // The second gate chooses among the E / G consecutive experts of each group that the first one chose.
 struct HierarchicalGating {
   static constexpr const char* kName = "hierarchicalGating";

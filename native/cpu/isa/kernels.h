@@ -11,6 +11,7 @@
 #include "core/operators/noise.h"
 #include "core/operators/routing.h"
 #include "core/random.h"
+#include "core/scores.h"
 #include "cpu/gemm/gemm_kernel.h"
 
 namespace moe::cpu {

@@ -36,7 +36,7 @@ __device__ __forceinline__ float score_of(Scoring scoring, float logit, float ma
     case Scoring::softmax:
     case Scoring::softmax_selected: return exponential(logit, max);
     case Scoring::sigmoid: return sigmoid_score(logit);
-    case Scoring::sqrt_softplus: return sqrtf(fmaxf(finite, 0.0f) + log1pf(expf(-fabsf(finite))));
+    case Scoring::sqrt_softplus: return sqrt_softplus(finite);
     default: return finite;
   }
 }

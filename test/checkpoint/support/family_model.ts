@@ -20,6 +20,8 @@ export interface FamilyResults {
   readonly x: Float32Array;
   /** What the router read, if that is not x. */
   readonly routerInput: Float32Array | undefined;
+  /** [B, S], the tokens' ids in the vocabulary, if they choose the experts. */
+  readonly tokenIds: Int32Array | undefined;
   /** [B*S, k], -1 if the expert was full. */
   readonly ids: Int32Array;
   readonly weights: Float64Array;
@@ -34,18 +36,20 @@ export async function readFamilyResults(name: string): Promise<FamilyResults> {
     shape: file.info("x").shape,
     x: (await read("x")) as Float32Array,
     routerInput: file.tensors.has("router_input") ? ((await read("router_input")) as Float32Array) : undefined,
+    tokenIds: file.tensors.has("token_ids") ? ((await read("token_ids")) as Int32Array) : undefined,
     ids: (await read("ids")) as Int32Array,
     weights: (await read("weights")) as Float64Array,
     output: (await read("output")) as Float64Array,
   };
 }
 
-/** The tokens of a model's results on a device, those that the router reads, and what a forward needs besides x. */
+/** The tokens of a model's results on a device, those that the router reads, and what a forward and `route` need besides. */
 export function familyTokens<D extends FloatDType>(device: Device, results: FamilyResults, dtype: D) {
   const upload = (values: Float32Array) => device.tensor(Float64Array.from(values), results.shape, dtype);
   const x = upload(results.x);
   const routerInput = results.routerInput && upload(results.routerInput);
-  return { x, read: routerInput ?? x, options: { routerInput } };
+  const { tokenIds } = results;
+  return { x, read: routerInput ?? x, options: { routerInput, tokenIds }, routeOptions: { tokenIds } };
 }
 
 /** A copy of the model in memory, to modify. */

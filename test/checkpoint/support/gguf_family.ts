@@ -26,6 +26,16 @@ const deepseek = (config: Config, gating: number | undefined): Keys => ({
   expert_weights_norm: config.norm_topk_prob as boolean,
   expert_gating_func: gating,
 });
+const deepseek4 = (config: Config): Keys => ({
+  expert_feed_forward_length: number(config, "moe_intermediate_size"),
+  expert_count: number(config, "n_routed_experts"),
+  expert_shared_count: number(config, "n_shared_experts"),
+  expert_weights_scale: f32(number(config, "routed_scaling_factor")),
+  expert_weights_norm: true,
+  expert_gating_func: 4,
+  hash_layer_count: number(config, "num_hash_layers"),
+  swiglu_clamp_exp: Array.from({ length: number(config, "num_hidden_layers") }, () => number(config, "swiglu_limit")),
+});
 const dense = (config: Config, count = "num_local_experts"): Keys => ({
   feed_forward_length: number(config, "intermediate_size"),
   expert_count: number(config, count),
@@ -108,6 +118,8 @@ export const ggufFamilies: Readonly<Record<string, readonly [string, (config: Co
       leading_dense_block_count: number(config, "moe_layer_start_index"),
     }),
   ],
+  deepseek_v4: ["deepseek4", deepseek4],
+  deepseek_v4_hash: ["deepseek4", deepseek4],
   gemma4: [
     "gemma4",
     (config) => ({
@@ -185,6 +197,7 @@ const roleNames: Readonly<Record<string, string>> = {
   expertScale: "ffn_down_exps.scale",
   latentDown: "ffn_latent_down.weight",
   latentUp: "ffn_latent_up.weight",
+  expertTable: "ffn_gate_tid2eid.weight",
   "experts.gate": "ffn_gate_exps.weight",
   "experts.up": "ffn_up_exps.weight",
   "experts.down": "ffn_down_exps.weight",
@@ -218,7 +231,9 @@ export async function familyGguf(
   const metadata = Object.fromEntries(given.map(([key, value]) => [`${architecture}.${key}`, value]));
   const tensors: LayerTensors = model.tensors(layer, (tensor) => checkpoint.has(tensor));
   const roles = new Map<string, Floats[]>();
-  await mapWeights({ config, tensors }, async ({ weight, shape, expert, role }) => {
+  const integers = new Set<string>();
+  await mapWeights({ config, tensors }, async ({ weight, shape, expert, role, limit }) => {
+    if (limit !== undefined) integers.add(role);
     const list = roles.get(role) ?? [];
     roles.set(role, list);
     list.push(await readWeight(checkpoint, weight, shape, expert, config.numExperts));
@@ -228,8 +243,9 @@ export async function familyGguf(
     tensors: Array.from(roles, ([role, list]): TensorInput => {
       const values = Float32Array.from(list.flatMap((one) => [...one.values]));
       const shape = [...(role.startsWith("experts.") ? [list.length] : []), ...(list[0] as Floats).shape];
-      const data = new Uint8Array(values.buffer);
-      return { name: `blk.${layer}.${roleNames[role]}`, type: "F32", shape, data };
+      const name = `blk.${layer}.${roleNames[role]}`;
+      if (integers.has(role)) return { name, type: "I32", shape, data: new Uint8Array(Int32Array.from(values).buffer) };
+      return { name, type: "F32", shape, data: new Uint8Array(values.buffer) };
     }),
   };
 }

@@ -15,7 +15,6 @@ export const neededFields: Readonly<Record<string, Readonly<Record<string, unkno
   bailing_hybrid: { ...bailing, score_function: "sigmoid" },
   llada2_moe: { ...bailing, score_function: "sigmoid" },
   Klear: { ...bailing, n_shared_experts: 1, norm_topk_prob: true },
-  deepseek_v4: { num_hash_layers: 0 },
   deepseek: { num_experts_per_tok: 6 },
   deepseek_ocr2_text: { num_experts_per_tok: 6 },
   deepseek_v2: { num_experts_per_tok: 6 },

@@ -77,10 +77,10 @@ function expectGradients(
   using dy = float64(reference, weights, y.shape);
   const { dx, dRouterInput } = layer.backward(state, dy, { ...backward, gradients: parameters.gradients });
   expect(valuesOf(y)).toEqual(valuesOf(layer.forward(x, forward)));
-  const { training, routerInput } = forward;
+  const { training, routerInput, tokenIds } = forward;
   const idsOf = () =>
     layer
-      .route(routerInput ?? x, training ? { training } : {})
+      .route(routerInput ?? x, { training, tokenIds })
       .ids.dataSync()
       .join();
   const lossOf = () => ({ loss: dot(valuesOf(layer.forward(x, forward)), weights) + extraLoss(), ids: idsOf() });
@@ -151,6 +151,12 @@ const features: readonly (LayerProblem["config"] & { training?: true; sequences?
     ...{ topK: 4, hierarchy: { numGroups: 3, topK: 2 }, capacity: { factor: 1 } },
     ...{ separateRouterInput: true, routerNorm: { epsilon: 0.1 }, perExpertScale: true, training: true },
   },
+  { ...small, hashRouting: { vocabularySize: 4 }, scoring: "sqrt_softplus" },
+  {
+    ...small,
+    ...{ hashRouting: { vocabularySize: 4 }, capacity: { factor: 0.7, renormalize: true }, perExpertScale: true },
+    ...{ separateRouterInput: true, routerNorm: {}, routerJitter: 0.2, training: true, sequences: 3 },
+  },
   { ...small, separateRouterInput: true, routerNorm: { scale: 3 }, routerJitter: 0.2, training: true },
   { ...small, identityExperts: 2 },
   { ...small, identityExperts: 2, weightOn: "input", scale: 1.5, sharedExpert: { intermediateSize: 9 } },
@@ -163,7 +169,7 @@ const features: readonly (LayerProblem["config"] & { training?: true; sequences?
 test.each(features)("the gradients of %o are its derivatives", ({ training, sequences, ...config }) => {
   const random = new Random(JSON.stringify(config));
   const { numExperts, hiddenSize, intermediateSize, hierarchy, noisy, sharedExpert } = config;
-  const { separateRouterInput, routerNorm, perExpertScale, latent } = config;
+  const { separateRouterInput, routerNorm, perExpertScale, latent, hashRouting } = config;
   const draw = (...shape: number[]) =>
     float64(
       reference,
@@ -195,11 +201,19 @@ test.each(features)("the gradients of %o are its derivatives", ({ training, sequ
     ...(sharedExpert && { shared: expert(hiddenSize, sharedExpert.intermediateSize) }),
     ...(routerNorm && { routerNormWeight: draw(hiddenSize) }),
     ...(perExpertScale && { expertScale: draw(numExperts) }),
+    ...(hashRouting && {
+      expertTable: reference.tensor(
+        Array.from({ length: hashRouting.vocabularySize }, () => random.sample(config.topK, numExperts)),
+        [hashRouting.vocabularySize, config.topK],
+        "i32",
+      ),
+    }),
   });
   const tokens = () => (sequences ? draw(sequences, 3, hiddenSize) : draw(9, hiddenSize));
   const forward = {
     ...(training && { training: { seed: 7 } }),
     ...(separateRouterInput && { routerInput: tokens() }),
+    ...(hashRouting && { tokenIds: Array.from({ length: 9 }, () => random.integer(-1, 3)) }),
   };
   expectGradients(layer, tokens(), random, { forward });
 });

@@ -4,7 +4,7 @@ import { capacity, E, H, type Options, type Part, rule, T, tensorsOf, transfer }
 
 /** Layers of every kind, saved to `directory`. */
 export function layerCalls(device: api.Device, directory: string): Part {
-  const { floats, routing, tokenMask } = tensorsOf(device);
+  const { floats, integers, routing, tokenMask } = tensorsOf(device);
   const sizes = { device, dtype: "f32", hiddenSize: H, intermediateSize: 2, numExperts: E, topK: 2 };
   const weight = (...shape: number[]) => ({ tensor: floats(...shape), orient: "out_in" });
   const stacked = (...shape: number[]) => ({ tensor: floats(E, ...shape), orient: "out_in", stacked: "dim0" });
@@ -44,6 +44,13 @@ export function layerCalls(device: api.Device, directory: string): Part {
     latentNormWeight: weight(H),
     dtype: { latent: "int8" },
   };
+  const hashed = {
+    ...plain,
+    scoring: "sqrt_softplus",
+    hashRouting: { vocabularySize: 3 },
+    expertTable: integers(3, 2),
+  };
+  const lookedUp = api.MoeLayer.create(hashed as Options);
   const own = api.MoeLayer.create(gemma as Options);
   const deep = api.MoeLayer.create(hierarchical as Options);
   const biased = api.MoeLayer.create({ ...plain, selectionBias: floats(E) } as Options);
@@ -79,6 +86,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
           hierarchical,
           gemma,
           latent,
+          hashed,
           { ...plain, scoring: "sparsemixer", jitter: 0.1 },
           { ...plain, dtype: "int8", quantize: { scale: "least_squares" } },
         ],
@@ -102,6 +110,12 @@ export function layerCalls(device: api.Device, directory: string): Part {
         args: [floats(T, H)],
         call: own.forward.bind(own),
         valid: [{ routerInput: floats(T, H) }],
+      },
+      {
+        name: "MoeLayer.forward with token ids",
+        args: [floats(T, H)],
+        call: lookedUp.forward.bind(lookedUp),
+        valid: [{ tokenIds: integers(T) }, { tokenIds: Array.from({ length: T }, () => 2) }],
       },
       {
         name: "MoeLayer.backward",
@@ -131,6 +145,12 @@ export function layerCalls(device: api.Device, directory: string): Part {
         args: [floats(T, H)],
         call: noisy.route.bind(noisy),
         valid: [{ training: { noise: floats(T, E) } }],
+      },
+      {
+        name: "MoeLayer.route with token ids",
+        args: [floats(T, H)],
+        call: lookedUp.route.bind(lookedUp),
+        valid: [{ tokenIds: integers(T) }],
       },
       {
         name: "MoeLayer.trainingLogits",

@@ -28,6 +28,21 @@ export function routingCalls(device: api.Device): Part {
         valid: [{ bias: true, out: { dx: floats(T, H), dWeight: floats(E, H), dBias: floats(E) } }],
       },
       {
+        name: "gatingWeights",
+        args: [logits, { ids: integers(T, 2) }],
+        call: api.gatingWeights,
+        valid: [
+          { ...rule, out: floats(T, 2) },
+          { topK: 2, scoring: "sparsemixer", jitter: 0.1, normalize: { by: "lp", power: 2 } },
+        ],
+      },
+      {
+        name: "lookUpExperts",
+        args: [integers(E, 2), integers(T)],
+        call: api.lookUpExperts,
+        valid: [{ out: integers(T, 2) }],
+      },
+      {
         name: "gatingBackward",
         args: [logits, routing(), floats(T, 2)],
         call: api.gatingBackward,

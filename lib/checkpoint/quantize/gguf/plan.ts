@@ -156,7 +156,10 @@ function checkFormula(
   const values = new Map(
     [...metadata].map(([key, value]) => [key, typeof value === "object" ? Math.fround(value.f32) : value] as const),
   );
-  const read = architectureOf(name, name).read(new GgufFields(name, name, values), layer, false);
+  const read = architectureOf(name, name).read(new GgufFields(name, name, values), layer, {
+    hasBias: false,
+    tableRows: undefined,
+  });
   const [stated, wanted] = [read.family.config(new ConfigFields(name, read.fields), layer), model.config(layer)];
   const differing = [...new Set([...Object.keys(stated), ...Object.keys(wanted)])].filter(
     (key) => !isDeepStrictEqual(stated[key as keyof typeof stated], wanted[key as keyof typeof wanted]),

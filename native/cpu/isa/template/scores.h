@@ -41,10 +41,13 @@ struct Softplus {
   }
 };
 
+// e^(x / 2) where ln(1 + e^x) is e^x, and soon less than float32 can hold.
 struct SqrtSoftplus {
   static Vector apply(Vector x) {
     x = Vector::min(Vector::max(x, Vector::broadcast(-FLT_MAX)), Vector::broadcast(FLT_MAX));
-    return Softplus::apply(x).sqrt();
+    const Vector half = Vector::broadcast(0.5f) * Vector::min(x, Vector::zero());
+    const Vector above = x - Vector::broadcast(kExponentialSoftplus);
+    return Vector::select_negative(above, Exponential::apply(half), Softplus::apply(x).sqrt());
   }
 };
 
