@@ -3,7 +3,7 @@ import type { Shape } from "../core/shape.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { checkedBank } from "../layer/description/identity_experts.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
-import { type ExtraRouterRole, extraRouters } from "../layer/weights/extra_routers.js";
+import { type ExtraRole, extraWeights } from "../layer/weights/extra_weights.js";
 import type { LayerWeights } from "../layer/weights/layer_weights.js";
 import type { WeightLayout } from "../layer/weights/weight_layout.js";
 import type { SavedStorage } from "./layer_file/saved_layer.js";
@@ -118,8 +118,8 @@ export async function mapWeights<T>(
   while (experts.length < bank.count) {
     experts.push(await expertOf("experts", tensors.experts, intermediateSize, bank.first + experts.length));
   }
-  const extra: Partial<Record<ExtraRouterRole, T>> = {};
-  for (const { role, shape, limit } of extraRouters(config)) Object.assign(extra, await optional(role, shape, limit));
+  const extra: Partial<Record<ExtraRole, T>> = {};
+  for (const { role, shape, limit } of extraWeights(config)) Object.assign(extra, await optional(role, shape, limit));
   return {
     router,
     experts,

@@ -4,7 +4,7 @@ import { choice, type Fields, object, optional, type Reader, text } from "../cor
 import { withoutUndefined } from "../core/without_undefined.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { type ExpertWeights, mapExpert } from "../layer/weights/expert_weights.js";
-import { checkExtraRouters } from "../layer/weights/extra_routers.js";
+import { checkExtraWeights } from "../layer/weights/extra_weights.js";
 import type { LayerWeights } from "../layer/weights/layer_weights.js";
 import { orients, stackings } from "../layer/weights/weight_layout.js";
 import { parts } from "../operators/experts/quantized_weight.js";
@@ -127,5 +127,5 @@ export function checkTensorNames(tensors: LayerTensors, config: MoeLayerConfig, 
     if (!isGated(activation)) check(`${set}.gateBias`, weights.gateBias, false, `activation "${activation}"`);
     check(`${set}.multiplier`, weights.multiplier, multiplier, `multiplier: ${multiplier}`);
   }
-  checkExtraRouters(config, tensors);
+  checkExtraWeights(config, tensors);
 }

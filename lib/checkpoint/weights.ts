@@ -18,7 +18,7 @@ import { quantizedFormats, withTokenFormat } from "../layer/description/token_fo
 import { LayerParts } from "../layer/layer_parts.js";
 import type { OffloadOptions } from "../layer/offload.js";
 import type { ExpertMatrix, ExpertWeights } from "../layer/weights/expert_weights.js";
-import { type ExtraRouterRole, extraRouters } from "../layer/weights/extra_routers.js";
+import { type ExtraRole, extraWeights } from "../layer/weights/extra_weights.js";
 import { checkFormats, givenFormats, separatesGate } from "../layer/weights/layer_weights.js";
 import { quantizing } from "../layer/weights/quantizing.js";
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
@@ -175,14 +175,14 @@ export async function loadUncached(
     return;
   }
   const located: Record<string, LocatedWeight> = {};
-  for (const { role, shape, limit } of extraRouters(source.config)) {
+  for (const { role, shape, limit } of extraWeights(source.config)) {
     const weight = source.tensors[role];
     if (weight) located[role] = await source.locate({ weight, shape, expert: 0, role, piece: shape, limit });
   }
   await run(extraSteps(source, located));
 }
 
-type LocatedExtras = { [Role in ExtraRouterRole]?: LocatedWeight | undefined };
+type LocatedExtras = { [Role in ExtraRole]?: LocatedWeight | undefined };
 
 /** Weights that are on the device at the same time. */
 interface LoadingStep {
@@ -229,7 +229,7 @@ function loadingSteps(source: LayerSource, located: LocatedLayer): readonly Load
 }
 
 function extraSteps({ config }: LayerSource, located: LocatedExtras): readonly LoadingStep[] {
-  return extraRouters(config).flatMap(({ role }): LoadingStep[] => {
+  return extraWeights(config).flatMap(({ role }): LoadingStep[] => {
     const weight = located[role];
     if (weight === undefined) return [];
     return [

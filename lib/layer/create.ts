@@ -15,7 +15,7 @@ import { withTokenFormat } from "./description/token_format.js";
 import { LayerParts } from "./layer_parts.js";
 import { type OffloadOptions, offloadOption, offloadRule } from "./offload.js";
 import { type ExpertMatrix, type ExpertWeights, expertWeights, matrix, readExperts } from "./weights/expert_weights.js";
-import { checkExtraRouters, trainedRoles } from "./weights/extra_routers.js";
+import { checkExtraWeights, trainedRoles } from "./weights/extra_weights.js";
 import { checkFormats, givenFormats, type LayerWeights, separatesGate } from "./weights/layer_weights.js";
 import { quantizing } from "./weights/quantizing.js";
 import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight_layout.js";
@@ -137,7 +137,7 @@ function setWeights(parts: LayerParts, given: GivenLayer): void {
   bank.checkShared(given);
   if (sharedExpert && shared) bank.setShared(shared, sharedExpert.intermediateSize);
   if (sharedGate) bank.setSharedGate(sharedGate, given.sharedGateBias);
-  checkExtraRouters(description, given);
+  checkExtraWeights(description, given);
   if (given.expertTable !== undefined) router.weights.setExpertTable(given.expertTable);
   for (const role of trainedRoles) {
     const weight = given[role];

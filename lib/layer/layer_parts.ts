@@ -13,7 +13,7 @@ import { ExpertBank } from "./expert_bank.js";
 import { ExpertOffload } from "./offload.js";
 import { Router } from "./router/router.js";
 import type { ExpertMatrix } from "./weights/expert_weights.js";
-import { isLatentRole, type TrainedRole } from "./weights/extra_routers.js";
+import { isLatentRole, type TrainedRole } from "./weights/extra_weights.js";
 import { LatentProjections } from "./weights/latent_projections.js";
 import type { Quantizing } from "./weights/quantizing.js";
 import type { Weight } from "./weights/weight_layout.js";

@@ -2,7 +2,7 @@ import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
 import type { Training } from "../layer/router/training.js";
-import { trainedRouterRoles } from "../layer/weights/extra_routers.js";
+import { trainedRouterRoles } from "../layer/weights/extra_weights.js";
 import type { MoeLayer } from "../moe_layer.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { Matrix } from "../reference/core/matrix.js";

@@ -6,7 +6,7 @@ import { type Shape, shapeSize } from "../../lib/core/shape.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
-import { extraRouters } from "../../lib/layer/weights/extra_routers.js";
+import { extraWeights } from "../../lib/layer/weights/extra_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/random.js";
 import { randomExpert, randomShared } from "../../lib/testing/random_expert.js";
@@ -28,7 +28,7 @@ export function layerOf(device: Device, given: LayerOptions, biases = true): Moe
       Int32Array.from({ length: shapeSize(shape) }, () => random.integer(0, limit - 1)),
       shape,
     );
-  const extra = extraRouters(given).map(({ role, shape, limit }) => [
+  const extra = extraWeights(given).map(({ role, shape, limit }) => [
     role,
     limit === undefined ? draw(shape, 0.3) : integers(shape, limit),
   ]);

@@ -4,7 +4,7 @@ import type { WeightFormatName } from "../../core/weight_format.js";
 import { type InputField, inputFields, isPlain, weightFormat } from "../../core/weight_formats.js";
 import { biasRoles, formatsOf, matrixRoles, presentRoles } from "../../layer/description/storage.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
-import { extraRouters } from "../../layer/weights/extra_routers.js";
+import { extraWeights } from "../../layer/weights/extra_weights.js";
 import { quantizedTensors } from "../../operators/experts/quantized_weight.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type LayerTensors, type Locator, type NamedWeight, nameOf } from "../locate.js";
@@ -39,7 +39,7 @@ export function savedTensors(file: SafetensorsFile, saved: SavedLayer): LayerTen
   const gate = sharedExpert?.gate ?? "none";
   const hasGate = gate === "softmax" || (hasShared && gate !== "none");
   const optional = ["routerBias", "selectionBias", ...(hasGate ? ["sharedGateBias"] : [])].filter(has);
-  const extra = extraRouters(config).filter((router) => !router.optional || has(router.role));
+  const extra = extraWeights(config).filter((router) => !router.optional || has(router.role));
   const single = ["router", ...(hasGate ? ["sharedGate"] : []), ...optional, ...extra.map(({ role }) => role)];
   const tensors = {
     ...Object.fromEntries(single.map((name) => [name, { name }])),

@@ -6,7 +6,7 @@ import type { WeightRole } from "../../core/weight_role.js";
 import type { Parameter } from "../../optimizers/parameter.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
-import { isLatentRole, type TrainedRole } from "../weights/extra_routers.js";
+import { isLatentRole, type TrainedRole } from "../weights/extra_weights.js";
 import { copyAll } from "./copy_all.js";
 import { type ExpertMemory, LayerTensors, type TensorKind } from "./layer_tensors.js";
 import { checkCopied, trainsExperts } from "./matrices.js";

@@ -10,12 +10,12 @@ import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
 import type { ExpertWeights } from "../weights/expert_weights.js";
 import {
-  extraRouters,
+  extraWeights,
   isLatentRole,
   latentRoles,
   type TrainedRole,
   trainedRouterRoles,
-} from "../weights/extra_routers.js";
+} from "../weights/extra_weights.js";
 import type { LatentProjections } from "../weights/latent_projections.js";
 import { copyAll } from "./copy_all.js";
 
@@ -96,7 +96,7 @@ export class LayerTensors implements Disposable {
       const weight = device.zeros(shape, dtype);
       this.#projections[role] = { weight, bias: bias ? device.zeros(shape.slice(0, 1), dtype) : undefined };
     };
-    const shapes = new Map(extraRouters(description).map(({ role, shape }) => [role, shape]));
+    const shapes = new Map(extraWeights(description).map(({ role, shape }) => [role, shape]));
     if (parts.routers) {
       projection("router", [numExperts, hiddenSize], record.hasBias("layer", "routerBias"));
       for (const role of trainedRouterRoles) {

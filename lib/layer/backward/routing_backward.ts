@@ -8,7 +8,7 @@ import type { LayerParts } from "../layer_parts.js";
 import { gateNoise, noisyGate } from "../router/stages.js";
 import { type GateName, readFrom } from "../router/tokens.js";
 import { Temporaries } from "../temporaries.js";
-import type { TrainedRouterRole } from "../weights/extra_routers.js";
+import type { TrainedRouterRole } from "../weights/extra_weights.js";
 import { type GateInputTarget, gateInput, gateInputBackward } from "./gate_input.js";
 import { readByRouter, type SavedPass } from "./layer_state.js";
 import { addLosses, lossTerms, type ReadLosses } from "./losses.js";

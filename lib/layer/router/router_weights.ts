@@ -10,12 +10,12 @@ import type { MoeLayerDescription } from "../description/config.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertMatrix } from "../weights/expert_weights.js";
 import {
-  type ExtraRouters,
-  type ExtraRouterTensor,
-  extraRouters,
+  extraWeights,
   type RouterRole,
+  type RouterTensor,
+  type RouterTensors,
   type TrainedRouterRole,
-} from "../weights/extra_routers.js";
+} from "../weights/extra_weights.js";
 import { setLinear, withMatrices } from "../weights/linear.js";
 import { checkWeight, type Weight, wholeMatrix } from "../weights/weight_layout.js";
 import { timesNumber } from "./scales.js";
@@ -27,7 +27,7 @@ import type { GateName, Tokens } from "./tokens.js";
  */
 export class RouterWeights {
   readonly #layer: DeviceLayer;
-  readonly #extra: ExtraRouters = {};
+  readonly #extra: RouterTensors = {};
   /** [H] f32: what the norm of the router's input multiplies by, its weight times its scale; undefined without one. */
   readonly normFactors: Tensor<"f32"> | undefined;
 
@@ -136,8 +136,8 @@ export class RouterWeights {
   }
 
   /** A weight that the device does not hold, if the layer has it. */
-  extra<Role extends RouterRole>(role: Role): ExtraRouterTensor<Role> | undefined {
-    return this.#extra[role] as ExtraRouterTensor<Role> | undefined;
+  extra<Role extends RouterRole>(role: Role): RouterTensor<Role> | undefined {
+    return this.#extra[role] as RouterTensor<Role> | undefined;
   }
 
   /** Enqueues the device's own router and gating for x. */
@@ -151,7 +151,7 @@ export class RouterWeights {
   }
 
   #shapeOf(role: RouterRole): Shape {
-    return extraRouters(this.#layer.description).find((router) => router.role === role)?.shape as Shape;
+    return extraWeights(this.#layer.description).find((router) => router.role === role)?.shape as Shape;
   }
 
   #project(x: TensorHandle, role: TrainedRouterRole, biasRole: TrainedRouterRole | undefined, out: Tensor): void {

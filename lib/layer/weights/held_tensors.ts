@@ -18,7 +18,7 @@ import {
 import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
 import { expertShapes } from "./expert_weights.js";
-import { extraRouters, isLatentRole } from "./extra_routers.js";
+import { extraWeights, isLatentRole } from "./extra_weights.js";
 import { divides } from "./quantizing.js";
 
 /** A tensor of a layer's weights as the layer holds it. */
@@ -61,7 +61,7 @@ export function heldTensors(parts: LayerParts): readonly HeldTensor[] {
     add("sharedGate", formats.sharedGate as FloatDType, [rows, hiddenSize]);
     if (record.hasBias("layer", "sharedGateBias")) add("sharedGateBias", biasDType, [rows]);
   }
-  for (const { role } of extraRouters(description)) {
+  for (const { role } of extraWeights(description)) {
     const weight = isLatentRole(role) ? parts.projections?.weight(role) : parts.router.weights.extra(role);
     if (weight) held.push(...tensorsHeld(role, weight));
   }

@@ -31,9 +31,9 @@ export const trainedRoles = [...trainedRouterRoles, ...latentRoles] as const;
 export type TrainedRole = (typeof trainedRoles)[number];
 
 /** All of them. */
-export const extraRouterRoles = [...trainedRoles, "expertTable"] as const;
+export const extraRoles = [...trainedRoles, "expertTable"] as const;
 
-export type ExtraRouterRole = (typeof extraRouterRoles)[number];
+export type ExtraRole = (typeof extraRoles)[number];
 
 /** Whether a weight is one of those of `latent`, and not of the router's side. */
 export function isLatentRole(role: string): role is LatentRole {
@@ -41,14 +41,14 @@ export function isLatentRole(role: string): role is LatentRole {
 }
 
 /** Those of the router's side. */
-export type RouterRole = Exclude<ExtraRouterRole, LatentRole>;
+export type RouterRole = Exclude<ExtraRole, LatentRole>;
 
 /** The tensors in which a layer keeps these: floats in the dtype of its router. */
-export type ExtraRouters = { [Role in RouterRole]?: ExtraRouterTensor<Role> };
-export type ExtraRouterTensor<Role extends RouterRole> = Tensor<Role extends "expertTable" ? "i32" : FloatDType>;
+export type RouterTensors = { [Role in RouterRole]?: RouterTensor<Role> };
+export type RouterTensor<Role extends RouterRole> = Tensor<Role extends "expertTable" ? "i32" : FloatDType>;
 
-interface ExtraRouter {
-  readonly role: ExtraRouterRole;
+interface ExtraWeight {
+  readonly role: ExtraRole;
   readonly shape: Shape;
   /** For integers instead of floats: each is from 0 to this less one. */
   readonly limit?: number;
@@ -56,7 +56,7 @@ interface ExtraRouter {
   readonly optional: boolean;
 }
 
-type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts" | "topK" | "hashRouting"> & {
+type LayerSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts" | "topK" | "hashRouting"> & {
   readonly noisy?: object | undefined;
   readonly hierarchy?: { readonly numGroups: number } | undefined;
   readonly routerNorm?: object | undefined;
@@ -65,11 +65,11 @@ type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts" | "topK" | "
 };
 
 /** What a layer's `noisy`, `hierarchy`, `routerNorm`, `perExpertScale`, `hashRouting` and `latent` need. */
-export function extraRouters(sizes: RouterSizes): readonly ExtraRouter[] {
+export function extraWeights(sizes: LayerSizes): readonly ExtraWeight[] {
   const { hiddenSize, numExperts, topK, noisy, hierarchy, routerNorm, perExpertScale, hashRouting, latent } = sizes;
   const groups = hierarchy?.numGroups ?? 0;
   const rows = hashRouting?.vocabularySize ?? 0;
-  const needed = (role: ExtraRouterRole, rows: number) => ({ role, shape: [rows, hiddenSize], optional: false });
+  const needed = (role: ExtraRole, rows: number) => ({ role, shape: [rows, hiddenSize], optional: false });
   return [
     ...(noisy ? [needed("noiseRouter", numExperts)] : []),
     ...(hierarchy ? [needed("groupRouter", groups)] : []),
@@ -84,7 +84,7 @@ export function extraRouters(sizes: RouterSizes): readonly ExtraRouter[] {
   ];
 }
 
-const causes: Readonly<Record<ExtraRouterRole, string>> = {
+const causes: Readonly<Record<ExtraRole, string>> = {
   noiseRouter: "noisy",
   groupRouter: "hierarchy",
   groupRouterBias: "hierarchy",
@@ -98,9 +98,9 @@ const causes: Readonly<Record<ExtraRouterRole, string>> = {
 };
 
 /** Checks that exactly the weights of this kind that a layer needs are given. */
-export function checkExtraRouters(sizes: RouterSizes, given: Partial<Record<ExtraRouterRole, unknown>>): void {
-  const known = extraRouters(sizes);
-  for (const role of extraRouterRoles) {
+export function checkExtraWeights(sizes: LayerSizes, given: Partial<Record<ExtraRole, unknown>>): void {
+  const known = extraWeights(sizes);
+  for (const role of extraRoles) {
     const router = known.find((router) => router.role === role);
     const cause = causes[role];
     if (given[role] !== undefined && router === undefined) {
