@@ -2,7 +2,7 @@ import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
 import type { Training } from "../layer/router/training.js";
-import { trainedRouterRoles } from "../layer/weights/extra_weights.js";
+import { trainedRoles } from "../layer/weights/extra_weights.js";
 import type { MoeLayer } from "../moe_layer.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { Matrix } from "../reference/core/matrix.js";
@@ -36,7 +36,7 @@ export interface LayerProblem extends MoeLayerConfig {
 }
 
 /** A layer's weights besides its experts that have gradients, as MoeLayer.create calls them. */
-export const projectionNames = ["router", "routerBias", ...trainedRouterRoles, "sharedGate", "sharedGateBias"] as const;
+export const projectionNames = ["router", "routerBias", ...trainedRoles, "sharedGate", "sharedGateBias"] as const;
 
 /** By the dtype of x; 16-bit ones also round between the two products. */
 const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };

@@ -133,26 +133,25 @@ describe("layers", () => {
 });
 
 describe("layers of a formula that is not supported", () => {
-  const step = {
-    model_type: "step3p5",
+  const limited = {
+    model_type: "qwen3_moe",
     num_hidden_layers: 5,
-    moe_layers_enum: "1,2,3,4",
+    mlp_only_layers: [0],
     swiglu_limits: [0, 0, 0, 7, 16],
   };
-  const reason =
-    /config\.json: swiglu_limits: expected no limit for layer 3, .*, got 7; layers without a limit can be loaded/;
+  const reason = /config\.json: swiglu_limits: expected no limit for layer 3, as this family has none here, got 7/;
 
   test("are named with the reason, below the others", async () => {
-    const { exitCode, stdout, stderr } = await inspectConfig(step);
+    const { exitCode, stdout, stderr } = await inspectConfig(limited);
     expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: "" });
     expect(stdout).toContain("5 layers, 4 of them with experts: 1-4\n");
-    expect(stdout).toContain("\nLayers 1-2\nH 4096, ");
+    expect(stdout).toContain("\nLayers 1-2\nH 2048, ");
     expect(stdout).toMatch(/\nLayer 3\n✘ cannot be loaded:\n {2}.*expected no limit for layer 3, .*got 7/);
     expect(stdout).toMatch(/\nLayer 4\n✘ cannot be loaded:\n {2}.*expected no limit for layer 4, .*got 16/);
   });
 
   test("are grouped if they are refused alike, and are in the JSON", async () => {
-    const { exitCode, stdout } = await inspectConfig({ ...step, swiglu_limits: [0, 0, 0, 7, 7] }, ["--json"]);
+    const { exitCode, stdout } = await inspectConfig({ ...limited, swiglu_limits: [0, 0, 0, 7, 7] }, ["--json"]);
     expect(exitCode).toBe(1);
     const model = JSON.parse(stdout);
     expect(model.groups.map(({ layers }: { layers: number[] }) => layers)).toEqual([[1, 2]]);
@@ -161,14 +160,14 @@ describe("layers of a formula that is not supported", () => {
 
   test("are errors if they are all that is asked for", async () => {
     for (const [config, options] of [
-      [step, ["--layer", "3"]],
-      [{ ...step, swiglu_limits: [7, 7, 7, 7, 7] }, []],
+      [limited, ["--layer", "3"]],
+      [{ ...limited, swiglu_limits: [7, 7, 7, 7, 7] }, []],
     ] as const) {
       const { exitCode, stdout, stderr } = await inspectConfig(config, options);
       expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
       expect(stderr).toMatch(/BAD_CHECKPOINT: .*swiglu_limits: expected no limit for layer \d, /);
     }
-    const { exitCode } = await inspectConfig(step, ["--layer", "2"]);
+    const { exitCode } = await inspectConfig(limited, ["--layer", "2"]);
     expect(exitCode).toBe(0);
   });
 });

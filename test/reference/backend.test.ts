@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { activations, defaultClamp, isGated } from "../../lib/core/activation.js";
+import { activations, completeClamp, isGated } from "../../lib/core/activation.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
@@ -112,7 +112,11 @@ describe.each(activations)("a layer of %s by hand", (activation) => {
       const outputs = chosen.map((expert) => {
         const { gate, up, down, gateBias, upBias, downBias } = networks[expert] as (typeof networks)[number];
         const first = [...(gated ? product(gate, values, gateBias) : []), ...product(up, values, upBias)];
-        const rows = product(down, [...activate(activation, defaultClamp, Float64Array.from(first))], downBias);
+        const rows = product(
+          down,
+          [...activate(activation, completeClamp(activation), Float64Array.from(first))],
+          downBias,
+        );
         return rows.map((value) => (1.5 * (scores[expert] as number) * value) / total);
       });
       return values.map((_, column) => outputs.reduce((sum, output) => sum + (output[column] as number), 0));

@@ -106,7 +106,7 @@ test("bad input", async () => {
   const bad = (path: unknown, message: RegExp) =>
     expectRejection(writeRouterReport(history, path as string), "INVALID_ARGUMENT", message);
   await bad("report.pdf", /path: expected a name in \.html or \.svg, got "report\.pdf"/);
-  await bad(undefined, /path: expected a name/);
+  await bad(undefined, /path: expected a path or a file: URL/);
   const refused = (routers: unknown, path: string, message: RegExp) =>
     expectRejection(writeRouterReport(routers as RouterHistory, path), "INVALID_ARGUMENT", message);
   await refused([], "report.html", /routers: expected a history, or a list with at least one router/);
