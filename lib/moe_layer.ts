@@ -202,7 +202,7 @@ export class MoeLayer implements Disposable {
     if (norm !== undefined) checkNorm(norm, x);
     const residual = residualOf(given.residual, x);
     using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, routing === undefined);
-    const tokens = { ...checked, ids };
+    const tokens = ids ? { ...checked, ids } : checked;
     const noise = [training?.noise, training?.groupNoise];
     const inputs = [x, routerInput, ids, norm?.weight, residual, routing?.ids, routing?.weights, ...noise];
     const y = output("out", out, device, x.shape, x.dtype, inputs);

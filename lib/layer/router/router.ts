@@ -17,6 +17,8 @@ export class Router {
   readonly #description: MoeLayerDescription;
   readonly #stages: readonly RoutingStage[];
   readonly #trainingStages: readonly RoutingStage[];
+  /** Whether the device's fused forward is the layer's whole forward (without noise), the routing included. */
+  readonly fused: boolean;
 
   /** @param description of the whole layer, of whose experts `layer` may hold only the shared ones. */
   constructor(layer: DeviceLayer, description: MoeLayerDescription) {
@@ -24,15 +26,7 @@ export class Router {
     this.#description = description;
     this.#stages = routingStages(description, false);
     this.#trainingStages = routingStages(description, true);
-  }
-
-  /** Whether the device's fused forward is the layer's whole forward (without noise), the routing included. */
-  get fused(): boolean {
-    const { capacity, expertChoice, hierarchy, hashRouting, routerNorm, latent, ...others } = this.#description;
-    const { separateRouterInput, perExpertScale } = others;
-    const options = [capacity, expertChoice, hierarchy, hashRouting, routerNorm, latent];
-    const composed = options.some((option) => option !== undefined);
-    return !composed && !separateRouterInput && !perExpertScale && !addsIdentity(this.#description);
+    this.fused = isFused(description);
   }
 
   /**
@@ -104,4 +98,12 @@ export class Router {
   free(): void {
     this.weights.free();
   }
+}
+
+function isFused(description: MoeLayerDescription): boolean {
+  const { capacity, expertChoice, hierarchy, hashRouting, routerNorm, latent } = description;
+  const options = [capacity, expertChoice, hierarchy, hashRouting, routerNorm, latent];
+  const { separateRouterInput, perExpertScale } = description;
+  const composed = options.some((option) => option !== undefined);
+  return !composed && !separateRouterInput && !perExpertScale && !addsIdentity(description);
 }
