@@ -24,7 +24,8 @@ Status launch_grouped_gemm(const GroupedGemmOperands& o, const gpu::GemmPlan& pl
                                        .bias_dtype = o.bias.dtype,
                                        .activation = product.activation,
                                        .part = product.part,
-                                       .clamps = product.clamps,
+                                       .clamps = {product.clamps.routed, product.clamps.shared},
+                                       .first_shared = product.clamps.first_shared,
                                        .gated = product.gated(),
                                        .aligned_y = false,
                                        .outputs = product.outputs()}};

@@ -35,7 +35,8 @@ struct Epilogue {
   DType bias_dtype;
   Activation activation;
   ActivationPart part;
-  ExpertClamps clamps;
+  Clamp clamps[2];  // of the routed experts, and of the shared ones, from first_shared on
+  int32_t first_shared;
   bool gated;
   // Whether runs of kEpilogueRun elements of y are aligned for vector stores.
   bool aligned_y;
@@ -92,7 +93,12 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
   const float* from = staged + group * halves + run * kRun % gpu::kInterleave;
   const int step = static_cast<int>(blockDim.x) / runs;
   const GemmResult& result = e.result;
-  const Clamp clamp = e.clamps.of(expert);
+  // Read from the arguments where it is needed: kept for a whole tile, it spills in the largest kernels.
+  const auto clamp = [&]() -> const Clamp& {
+    int which = expert >= e.first_shared;
+    asm volatile("" : "+r"(which));
+    return e.clamps[which];
+  };
   const auto row_at = [&](int row) {
     EpilogueRow found;
     if (row >= rows) return found;
@@ -113,15 +119,15 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
         load_staged(sums, values);
         scale_and_add(found.weight, bias, values);
         if (e.part == ActivationPart::up) {
-          to_factors(e.activation, clamp, values);
+          to_factors(e.activation, clamp(), values);
         } else {
-          activate(e.activation, clamp, values);
+          activate(e.activation, clamp(), values);
         }
         if (e.gated) {
           float ups[kRun];
           load_staged(sums + gpu::kInterleave, ups);
           scale_and_add(found.weight, up_bias, ups);
-          to_factors(e.activation, clamp, ups);
+          to_factors(e.activation, clamp(), ups);
 #pragma unroll
           for (int i = 0; i < kRun; ++i) values[i] *= ups[i];
         }
