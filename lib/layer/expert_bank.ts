@@ -38,7 +38,7 @@ interface BankParts {
  * Every setter checks its weights and enqueues a copy.
  */
 export class ExpertBank {
-  /** The layer of the device that holds the routed experts, and that which holds the shared ones, after its own. */
+  /** The layers of the device that hold the routed experts and the shared ones: one, but with `latent` two. */
   readonly #layer: DeviceLayer;
   readonly #shared: DeviceLayer;
   readonly #projections: LatentProjections | undefined;
