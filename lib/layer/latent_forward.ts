@@ -2,6 +2,7 @@ import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
+import { ones, steps } from "./backward/sums.js";
 import type { DeviceLayer } from "./device_layer.js";
 import type { Tokens } from "./router/tokens.js";
 import { Temporaries } from "./temporaries.js";
@@ -83,10 +84,7 @@ export function latentForward(
 /** Enqueues y = rows + residual, in float32. */
 function addRows({ device, handle: rows, shape, dtype }: Tensor<"f32">, residual: TensorHandle, y: TensorHandle): void {
   const count = shape[0] as number;
-  using rowOfSlot = device.tensor(
-    Int32Array.from({ length: count }, (_, row) => row),
-    [count, 1],
-  );
-  using ones = device.tensor(new Float32Array(count).fill(1), [count, 1], dtype);
-  device.backend.combine({ rows, rowOfSlot: rowOfSlot.handle, weights: ones.handle, residual, y });
+  using rowOfSlot = steps(device, [count, 1], 1);
+  using weights = ones(device, [count, 1], dtype);
+  device.backend.combine({ rows, rowOfSlot: rowOfSlot.handle, weights: weights.handle, residual, y });
 }

@@ -2,6 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import type { Tensor } from "../../core/tensor.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import { groupedGemmWeightBackward } from "../../operators/experts/grouped_gemm_weight_backward.js";
+import { withOneExpert } from "../../operators/experts/linear.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import type { LayerParts } from "../layer_parts.js";
 import { Temporaries } from "../temporaries.js";
@@ -37,7 +38,7 @@ export function latentBackward(
   const dSums = temporaries.keep(device.empty(sums.shape, sums.dtype));
   const norm = onDevice.description.latent?.norm;
   const dRead = norm ? temporaries.keep(device.empty(sums.shape, tokens.dtype)) : dSums;
-  projectionBackward(projections, "latentUp", read, dy, dRead, target);
+  matrixBackward(projections, "latentUp", read, dy, dRead, target);
   if (norm) {
     const weight = projections.weight("latentNormWeight") as Tensor<FloatDType>;
     const into = gradients.projection("latentNormWeight")?.weight as Tensor<"f32">;
@@ -52,12 +53,12 @@ export function latentBackward(
   const dWeights = bankBackward(parts, own, { gradients, accumulate, dx: dzTerms });
   const dz = temporaries.keep(dzTerms.into(device.empty(size, x.dtype)));
   using dx = target.dx.term();
-  projectionBackward(projections, "latentDown", x, dz, dx, target);
+  matrixBackward(projections, "latentDown", x, dz, dx, target);
   return dWeights;
 }
 
 /** From the gradient of a projection of x to x and, unless it is quantised, to its matrix. */
-function projectionBackward(
+function matrixBackward(
   projections: LatentProjections,
   role: LatentMatrix,
   x: Tensor<FloatDType>,
@@ -65,12 +66,12 @@ function projectionBackward(
   dx: Tensor<FloatDType>,
   { gradients, accumulate }: BankTarget,
 ): void {
-  using offsets = x.device.tensor(Int32Array.of(0, x.shape[0] as number));
   using values = projections.values(role);
-  using matrix = values.reshape([1, ...values.shape]);
-  groupedGemm(dy, matrix, offsets, { transpose: true, out: dx });
-  const into = gradients.projection(role)?.weight;
-  if (into === undefined) return;
-  using dWeight = into.reshape(matrix.shape);
-  groupedGemmWeightBackward(x, dy, offsets, { accumulate, out: { dWeight } });
+  withOneExpert(values, x, (matrix, offsets) => {
+    groupedGemm(dy, matrix, offsets, { transpose: true, out: dx });
+    const into = gradients.projection(role)?.weight;
+    if (into === undefined) return;
+    using dWeight = into.reshape([1, ...into.shape]);
+    groupedGemmWeightBackward(x, dy, offsets, { accumulate, out: { dWeight } });
+  });
 }

@@ -1,4 +1,4 @@
-// A token's logits on one thread; see core/gating_gradient.h.
+// A token's logits on one thread, and its gate; see core/gating_gradient.h.
 #pragma once
 
 #include <algorithm>
@@ -6,6 +6,8 @@
 
 #include "core/gating_gradient.h"
 #include "cpu/isa/kernels.h"
+#include "cpu/runtime/context.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 
@@ -35,5 +37,31 @@ class LogitRow {
   const float* shares_;
   bool finite_;
 };
+
+// Calls use(token, row, gate) for every token, on all threads, with its logits [T, E] and the gate of its choices ids
+// [T, k], of which those out of range are none.
+template <class Use>
+Status for_each_fixed_gate(Context& context, const TensorView& logits, const TensorView& ids, const GatingRule& rule,
+                           Use&& use) {
+  constexpr int64_t kTokensAtOnce = 64;
+  const int64_t experts = logits.shape[1], top_k = ids.shape[1];
+  const int64_t row_bytes = experts * static_cast<int64_t>(info(logits.dtype).bytes);
+  float *lines = nullptr, *shares = nullptr;
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    lines = arena.take<float>(experts * context.team.threads);
+    shares = arena.take<float>(experts * context.team.threads);
+  }));
+  context.team.for_pieces(logits.shape[0], kTokensAtOnce, [&](int thread, int64_t begin, int64_t end) {
+    float* line = lines + thread * experts;
+    for (int64_t token = begin; token < end; ++token) {
+      context.kernels.to_f32(logits.dtype, logits.as<const char>() + token * row_bytes, experts, line);
+      const LogitRow row(context.kernels, line, experts, rule.scoring, shares + thread * experts);
+      const int32_t* chosen = ids.as<const int32_t>() + token * top_k;
+      const auto choice = [&](int slot) { return static_cast<int>(index_or_none(chosen[slot], experts)); };
+      dispatch_scoring(rule.scoring, [&](auto scoring) { use(token, row, fixed_gate<scoring>(rule, row, choice)); });
+    }
+  });
+  return {};
+}
 
 }  // namespace moe::cpu

@@ -1,10 +1,12 @@
-// A token's logits, of which each lane of a warp owns every 32nd expert; see core/gating_gradient.h.
+// A token's logits, of which each lane of a warp owns every 32nd expert, and its gate; see core/gating_gradient.h.
 #pragma once
 
 #include <cmath>
 
 #include "core/gating_gradient.h"
+#include "gpu/tile/checked_id.cuh"
 #include "gpu/tile/element.cuh"
+#include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
 
 #include <ptx/device.cuh>
@@ -47,5 +49,40 @@ class LogitRow {
   float max_ = -INFINITY, sum_ = 0.0f;
   bool finite_;
 };
+
+// Choices that are given, and the rule that weighs them.
+struct GivenChoices {
+  const void* logits;  // [T, E]
+  DType dtype;
+  const int* ids;  // [T, k]
+  IdError* error;
+  int64_t tokens;
+  int experts;
+  GatingRule rule;
+};
+
+template <class Operator>
+GivenChoices given_choices(Context& context, const Operator& p, const char* parameter) {
+  const int64_t experts = p.logits.shape[1];
+  return {.logits = p.logits.data,
+          .dtype = p.logits.dtype,
+          .ids = p.ids.template as<int>(),
+          .error = context.errors.next(
+              {.parameter = parameter, .what = "an expert", .limit = experts, .columns = p.ids.shape[1]}),
+          .tokens = p.logits.shape[0],
+          .experts = static_cast<int>(experts),
+          .rule = p.rule};
+}
+
+// Calls use(token, row, gate) for every token, one warp each. A choice out of range is none, and an error.
+template <Scoring kScoring, class Use>
+__device__ __forceinline__ void for_each_fixed_gate(const GivenChoices& a, Use&& use) {
+  for_each_row(a.tokens, [&](int64_t token) {
+    const LogitRow row(a.logits, a.dtype, token * a.experts, a.experts, kScoring);
+    const int64_t first = token * a.rule.top_k;
+    const auto choice = [&](int slot) { return checked_id(a.ids[first + slot], a.experts, first + slot, a.error); };
+    use(token, row, fixed_gate<kScoring>(a.rule, row, choice));
+  });
+}
 
 }  // namespace moe::MOE_GPU_NAMESPACE
