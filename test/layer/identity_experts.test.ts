@@ -6,6 +6,7 @@ import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
+import { expectForwardsOfOwnRouting } from "../support/forwards.js";
 
 // Layers of which some experts have no weights and return their input.
 
@@ -138,17 +139,7 @@ describe.each(deviceNames)("on %s", (name) => {
         [3, 4, hidden],
         [0, hidden],
       ]) {
-        const x = drawn("x", shape, dtype);
-        const routing = layer.route(x);
-        const expected = await layer.forward(x, { routing }).raw();
-        expect(await layer.forward(x).raw()).toEqual(expected);
-        const wanted = layer.forward(x, { want: ["routing", "logits"] });
-        expect(await wanted.y.raw()).toEqual(expected);
-        expect(await wanted.routing.ids.data()).toEqual(await routing.ids.data());
-        expect(await wanted.logits.data()).toEqual(await layer.routerLogits(x).data());
-        const out = device().empty(shape, dtype);
-        layer.forward(x, { out });
-        expect(await out.raw()).toEqual(expected);
+        await expectForwardsOfOwnRouting(layer, drawn("x", shape, dtype));
       }
       const x = drawn("x", [tokens, hidden], dtype);
       const all = await layer.forward(x, { residual: true }).data();

@@ -15,6 +15,7 @@ import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
+import { expectForwardsOfOwnRouting } from "../support/forwards.js";
 
 // Layers whose routed experts work on a projection of the tokens.
 
@@ -143,16 +144,7 @@ describe.each(deviceNames)("on %s", (name) => {
         [0, hidden],
       ]) {
         const x = drawn("x", shape, dtype);
-        const routing = layer.route(x);
-        const expected = await layer.forward(x, { routing }).raw();
-        expect(await layer.forward(x).raw()).toEqual(expected);
-        const out = device().empty(shape, dtype);
-        layer.forward(x, { out });
-        expect(await out.raw()).toEqual(expected);
-        const wanted = layer.forward(x, { want: ["routing", "logits"] });
-        expect(await wanted.y.raw()).toEqual(expected);
-        expect(await wanted.routing.ids.data()).toEqual(await routing.ids.data());
-        expect(await wanted.logits.data()).toEqual(await layer.routerLogits(x).data());
+        await expectForwardsOfOwnRouting(layer, x);
         const weight = drawn("block", [hidden], dtype);
         const normed = layer.forward(rmsNorm(x.reshape([x.size / hidden, hidden]), weight));
         expect(await layer.forward(x, { norm: { weight } }).raw()).toEqual(await normed.raw());
