@@ -1,6 +1,7 @@
 import { describe, MoeError } from "./errors.js";
 import { nearestHint } from "./nearest_name.js";
 import {
+  type CommonFormat,
   commonFormats,
   type ScaleLevel,
   type ScaleType,
@@ -37,12 +38,24 @@ export const dynamic8: readonly number[] = Array.from({ length: 256 }, (_, code)
   return code < 127 ? -magnitude : magnitude;
 });
 
-const tables = { e2m1, nf4, fp4, iq4 } as const;
+/** Magnitudes, and the same with the other sign. */
+const withSigns = (values: readonly number[]) => [...values, ...values.map((value) => -value)];
+/**
+ * What elements of IQ1, IQ2 and IQ3 of GGUF are times odd scales (ggml-quants.c). Codes are the coordinates of a grid's
+ * points, below the sign of an eighth or of the element; 3 is none.
+ */
+const iq1 = [-0.875, 0.125, 1.125, 0, -1.125, -0.125, 0.875, 0];
+const iq2 = withSigns([1, 3.125, 5.375, 0]);
+const iq3_xxs = withSigns([1, 3, 5, 7, 9, 11, 13, 15.5]);
+const iq3_s = withSigns([1, 3, 5, 7, 9, 11, 13, 15]);
+
+const tables = { e2m1, nf4, fp4, iq4, iq1, iq2, iq3_xxs, iq3_s } as const;
 
 type Coding = Omit<WeightFormat, "name" | "scales" | "superScales">;
 
 function tableOf(name: keyof typeof tables): Coding {
-  return { code: "table", bits: 4, table: tables[name] };
+  const table = tables[name];
+  return { code: "table", bits: Math.log2(table.length), table };
 }
 const groups = (type: ScaleType, columns: number, rows = 1): ScaleLevel => ({ type, rows, columns });
 const minimum = (bits: number): Coding => ({ code: "unsigned_integer", bits, offset: "minimum" });
@@ -74,12 +87,33 @@ export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
       { name: "q5_k", ...minimum(5), scales: groups("u6", 32), superScales: super256 },
       { name: "q6_k", ...signed(6), scales: groups("i8", 16), superScales: super256 },
       { name: "iq4_xs", ...tableOf("iq4"), scales: groups("i8", 32), superScales: super256 },
+      { name: "iq3_xxs", ...tableOf("iq3_xxs"), scales: groups("i8", 32), superScales: super256 },
+      { name: "iq3_s", ...tableOf("iq3_s"), scales: groups("i8", 32), superScales: super256 },
+      { name: "iq2_xxs", ...tableOf("iq2"), scales: groups("i8", 32), superScales: super256 },
+      { name: "iq2_xs", ...tableOf("iq2"), scales: groups("i8", 16), superScales: super256 },
+      { name: "iq1_s", ...tableOf("iq1"), scales: groups("i8", 32), superScales: super256 },
+      { name: "iq1_m", ...tableOf("iq1"), scales: groups("i8", 16), superScales: super256 },
       // bitsandbytes with nested scales. There a scale of scales is for 256 of them, which run on across rows.
       { name: "nf4_nested", ...tableOf("nf4"), ...nested },
       { name: "fp4_nested", ...tableOf("fp4"), ...nested },
     ] satisfies WeightFormat[]
   ).map((format) => [format.name, format]),
 );
+
+/**
+ * The formats in which only checkpoints come, and what to quantise to instead: what nested scales are is made for whole
+ * tensors, and IQ1 to IQ3 are for searches on grids.
+ */
+export const insteadOf: ReadonlyMap<string, CommonFormat> = new Map([
+  ["nf4_nested", "nf4"],
+  ["fp4_nested", "fp4"],
+  ["iq3_xxs", "q3_k"],
+  ["iq3_s", "q3_k"],
+  ["iq2_xxs", "q2_k"],
+  ["iq2_xs", "q2_k"],
+  ["iq1_s", "q2_k"],
+  ["iq1_m", "q2_k"],
+]);
 
 const parsed = new Map<string, WeightFormat>();
 
@@ -100,6 +134,7 @@ const shortNames: ReadonlyMap<string, WeightFormatName> = new Map([
   ["q5_0", "i5_g32_f16"],
   ["q8_0", "i8_g32_f16"],
   ["iq4_nl", "iq4_g32_f16"],
+  ["iq2_s", "iq2_xs"],
 ]);
 
 const shortName = /^(?:(u?int)([234568])|(fp8)|(nf4|fp4))(?:_(g[1-9]\d{1,3}|channel|b128))?$/;

@@ -1,5 +1,6 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { WeightFormatName } from "../core/weight_format.js";
+import { insteadOf } from "../core/weight_formats.js";
 import { tensorsOf } from "../operators/experts/quantized_weight.js";
 import { dequantize, quantizationError } from "../operators/formats/dequantize.js";
 import { quantize, type ScaleChoice } from "../operators/formats/quantize.js";
@@ -39,7 +40,7 @@ export const quantizableFormats = [
 ] as const satisfies readonly WeightFormatName[];
 
 /** These, and those that only checkpoints come in. */
-export const dequantizableFormats: readonly WeightFormatName[] = [...quantizableFormats, "nf4_nested", "fp4_nested"];
+export const dequantizableFormats: readonly WeightFormatName[] = [...quantizableFormats, ...insteadOf.keys()];
 
 interface Problem {
   shape: readonly number[];

@@ -137,6 +137,7 @@ const formats = [
   "nf4_g64_f32",
   "nf4_nested",
   "q4_k",
+  "iq2_xs",
 ] as const;
 const changes = inputChanges.filter((change) => change !== "none");
 

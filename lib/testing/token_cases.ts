@@ -195,6 +195,7 @@ const formats = [
   "u8_g128_f16",
   "i3_g16_f32",
   "q4_k",
+  "iq1_s",
   "mxfp4",
   "nf4_g64_f32",
   "e4m3_channel_f32",
@@ -204,7 +205,9 @@ const formats = [
 
 export const tokenGemmCases: readonly Case[] = [
   ...roundedTokens.flatMap((tokens) => [
-    ...formats.map((format) => gemmCase({ tokens, format, columns: format === "q4_k" ? 512 : 300 })),
+    ...formats.map((format) =>
+      gemmCase({ tokens, format, columns: format === "q4_k" || format === "iq1_s" ? 512 : 300 }),
+    ),
     ...inputChanges.map((change) => gemmCase({ tokens, format: "i4_g32_bf16", change, columns: 75, gathered: true })),
     ...inputChanges.map((change) => gemmCase({ tokens, format: "e4m3_g128_f32", change, activation: "swiglu" })),
     ...(["f16", "bf16"] as const).flatMap((x) => [

@@ -34,8 +34,9 @@ Napi::Value weight_format_by_name(const Napi::CallbackInfo& info) {
   result.Set("code", text(env, format->code));
   result.Set("bits", format->bits);
   if (format->code == CodeType::table) {
-    Napi::Array table = Napi::Array::New(env, 16);
-    for (uint32_t i = 0; i < 16; ++i) table.Set(i, format->table[i]);
+    const uint32_t codes = 1u << format->bits;
+    Napi::Array table = Napi::Array::New(env, codes);
+    for (uint32_t i = 0; i < codes; ++i) table.Set(i, format->table[i]);
     result.Set("table", table);
   }
   set_level(result, "scales", format->scales);

@@ -34,13 +34,13 @@ test("inspect names what is missing or cannot be loaded", async () => {
     tensors: (file.tensors ?? []).flatMap((tensor) => {
       if (tensor.name.includes("up")) return [];
       return tensor.name.includes("down")
-        ? [{ name: tensor.name, type: "IQ1_S", shape: tensor.shape } as const]
+        ? [{ name: tensor.name, type: "Q8_1", shape: tensor.shape } as const]
         : [tensor];
     }),
   }));
   expect(exitCode).toBe(1);
   expect(stdout).toContain("missing: blk.0.ffn_up_exps.weight");
-  expect(stdout).toMatch(/"blk\.0\.ffn_down_exps\.weight": expected one of the types F32, .*, got IQ1_S/);
+  expect(stdout).toMatch(/"blk\.0\.ffn_down_exps\.weight": expected one of the types F32, .*, got Q8_1/);
 });
 
 test("inspect refuses a GGUF file without experts, and other architectures", async () => {

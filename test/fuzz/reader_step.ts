@@ -98,8 +98,31 @@ function indexStep(draw: Draw, folder: string, tensors: ReadonlyMap<string, Safe
   });
 }
 
-const types: readonly LayerType[] = ["F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4"];
-const largeTypes: readonly LayerType[] = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"];
+const types: readonly LayerType[] = [
+  "F32",
+  "F16",
+  "Q4_0",
+  "Q4_1",
+  "Q5_0",
+  "Q5_1",
+  "Q8_0",
+  "IQ4_NL",
+  "MXFP4",
+  "NVFP4",
+  "Q2_0",
+];
+const largeTypes: readonly LayerType[] = [
+  "Q2_K",
+  "Q3_K",
+  "Q4_K",
+  "Q5_K",
+  "Q6_K",
+  "IQ4_XS",
+  "IQ1_M",
+  "IQ2_XXS",
+  "IQ3_S",
+  "TQ1_0",
+];
 
 /** Metadata that models have besides what their layers need. */
 const otherMetadata = {

@@ -1,3 +1,5 @@
+import { join } from "node:path";
+import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
 import { fromF16 } from "../../lib/core/dtype.js";
 
 // The values of GGUF's blocks, element by element and as slow as the tables of ggml-common.h read: the conversion of
@@ -60,6 +62,61 @@ function e4m3(bits: number): number {
   return exponent === 0 ? mantissa / 512 : (1 + mantissa / 8) * 2 ** (exponent - 7);
 }
 
+/** The files with golden blocks. */
+export const goldenBlocks = ["blocks", "grids"].map((name) =>
+  join(import.meta.dirname, `../golden/gguf/${name}.safetensors`),
+) as [string, string];
+
+/** Coordinate `place` of a grid's point. */
+type GridValue = (point: number, place: number) => number;
+
+const grids = new Map<string, GridValue>();
+{
+  await using file = await SafetensorsFile.open(goldenBlocks[1]);
+  for (const type of ["IQ1_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"]) {
+    const { data, shape } = await file.read(`${type}.grid`);
+    const places = shape[1] as number;
+    grids.set(type, (point, place) => (data as Uint8Array)[point * places + place] as number);
+  }
+}
+const grid = (type: string) => grids.get(type) as GridValue;
+
+const word = (byte: Block, at: number) => byte(at) | (byte(at + 1) << 8);
+/** Sign `place` of eight, an even number of which is negative: seven are stored. */
+function evenSign(seven: number, place: number): number {
+  const ones = [0, 1, 2, 3, 4, 5, 6].filter((index) => (seven >> index) & 1);
+  return (place < 7 ? ones.includes(place) : ones.length % 2 === 1) ? -1 : 1;
+}
+const sign = (byte: Block, at: number, element: number) => (bit(byte, at, element) === 1 ? -1 : 1);
+/** Nibble `index` of bytes, the low one first. */
+const nibbleOf = (byte: Block, at: number, index: number) =>
+  (byte(at + Math.floor(index / 2)) >> (4 * (index % 2))) & 15;
+/** Bits of 32 from a byte on: `first` to `first` + 6, or the upper four. */
+const sevenBits = (byte: Block, at: number, first: number) =>
+  Math.floor((word(byte, at) + word(byte, at + 2) * 65536) / 2 ** first) % 128;
+const upperBits = (byte: Block, at: number) => byte(at + 3) >> 4;
+
+/** Ternary digit `digit` of a byte of TQ1_0. */
+const ternary = (byte: number, digit: number) => Math.floor((((byte * 3 ** digit) % 256) * 3) / 256);
+
+function tq1(byte: Block, i: number): number {
+  if (i < 160) return ternary(byte(i % 32), Math.floor(i / 32));
+  if (i < 240) return ternary(byte(32 + (i % 16)), Math.floor((i - 160) / 16));
+  return ternary(byte(48 + (i % 4)), Math.floor((i - 240) / 4));
+}
+
+/** The float16 of IQ1_M, of which each of four words has four bits. */
+const dividedHalf = (byte: Block) =>
+  fromF16([0, 1, 2, 3].reduce((bits, part) => bits + (byte(49 + 2 * part) >> 4) * 16 ** part, 0));
+
+/** Writes it into the block that begins at `at`. */
+export function writeDividedHalf(view: DataView, at: number, bits: number): void {
+  for (let part = 0; part < 4; part++) {
+    const place = at + 49 + 2 * part;
+    view.setUint8(place, (view.getUint8(place) & 15) | (((bits >> (4 * part)) & 15) << 4));
+  }
+}
+
 export const blockDecoders = {
   Q4_0: (byte, i) => (nibble(byte, 2, 16, i) - 8) * half(byte, 0),
   Q4_1: (byte, i) => nibble(byte, 4, 16, i) * half(byte, 0) + half(byte, 2),
@@ -89,6 +146,51 @@ export const blockDecoders = {
     const group = Math.floor(i / 16);
     return (e2m1[nibble(byte, 4 + 8 * group, 8, i % 16)] as number) * e4m3(byte(group));
   },
+  IQ1_S: (byte, i) => {
+    const [group, quarter] = [Math.floor(i / 32), Math.floor(i / 8)];
+    const bits = word(byte, 34 + 2 * group);
+    const point = byte(2 + quarter) + 256 * ((bits >> (3 * (quarter % 4))) % 8);
+    const delta = bits >= 32768 ? -1 / 8 : 1 / 8;
+    return half(byte, 0) * (2 * ((bits >> 12) % 8) + 1) * (grid("IQ1_S")(point, i % 8) - 1 + delta);
+  },
+  IQ1_M: (byte, i) => {
+    const [group, eighth] = [Math.floor(i / 16), Math.floor(i / 8)];
+    const bits = nibbleOf(byte, 32, eighth);
+    const point = byte(eighth) + 256 * (bits % 8);
+    const scale = (word(byte, 48 + 2 * Math.floor(group / 4)) >> (3 * (group % 4))) % 8;
+    return dividedHalf(byte) * (2 * scale + 1) * (grid("IQ1_S")(point, i % 8) - 1 + (bits >= 8 ? -1 / 8 : 1 / 8));
+  },
+  IQ2_XXS: (byte, i) => {
+    const [at, part] = [2 + 8 * Math.floor(i / 32), Math.floor((i % 32) / 8)];
+    const value = grid("IQ2_XXS")(byte(at + part), i % 8) * evenSign(sevenBits(byte, at + 4, 7 * part), i % 8);
+    return half(byte, 0) * (0.5 + upperBits(byte, at + 4)) * 0.25 * value;
+  },
+  IQ2_XS: (byte, i) => {
+    const bits = word(byte, 2 + 2 * Math.floor(i / 8));
+    const scale = nibbleOf(byte, 66, Math.floor(i / 16));
+    return half(byte, 0) * (0.5 + scale) * 0.25 * grid("IQ2_XS")(bits % 512, i % 8) * evenSign(bits >> 9, i % 8);
+  },
+  IQ2_S: (byte, i) => {
+    const part = Math.floor(i / 8);
+    const point = byte(2 + part) + 256 * ((byte(66 + Math.floor(part / 4)) >> (2 * (part % 4))) % 4);
+    const scale = nibbleOf(byte, 74, Math.floor(i / 16));
+    return half(byte, 0) * (0.5 + scale) * 0.25 * grid("IQ2_S")(point, i % 8) * sign(byte, 34, i);
+  },
+  IQ3_XXS: (byte, i) => {
+    const [at, part] = [66 + 4 * Math.floor(i / 32), Math.floor((i % 32) / 8)];
+    const value = grid("IQ3_XXS")(byte(2 + Math.floor(i / 4)), i % 4) * evenSign(sevenBits(byte, at, 7 * part), i % 8);
+    return half(byte, 0) * (0.5 + upperBits(byte, at)) * 0.5 * value;
+  },
+  IQ3_S: (byte, i) => {
+    const part = Math.floor(i / 4);
+    const scale = nibbleOf(byte, 106, Math.floor(i / 32));
+    const value = grid("IQ3_S")(byte(2 + part) + 256 * bit(byte, 66, part), i % 4);
+    return half(byte, 0) * (1 + 2 * scale) * value * sign(byte, 74, i);
+  },
+  TQ1_0: (byte, i) => (tq1(byte, i) - 1) * half(byte, 52),
+  TQ2_0: (byte, i) => (twoBits(byte, 0, i) - 1) * half(byte, 64),
+  Q1_0: (byte, i) => (2 * bit(byte, 2, i) - 1) * half(byte, 0),
+  Q2_0: (byte, i) => (((byte(2 + Math.floor(i / 4)) >> (2 * (i % 4))) & 3) - 1) * half(byte, 0),
 } as const satisfies Record<string, Decoder>;
 
 export type DecodedType = keyof typeof blockDecoders;
@@ -122,4 +224,22 @@ export const halfPlaces: Readonly<Record<DecodedType, readonly number[]>> = {
   IQ4_XS: [0],
   MXFP4: [],
   NVFP4: [],
+  IQ1_S: [0],
+  // Divided among four bytes.
+  IQ1_M: [],
+  IQ2_XXS: [0],
+  IQ2_XS: [0],
+  IQ2_S: [0],
+  IQ3_XXS: [0],
+  IQ3_S: [0],
+  TQ1_0: [52],
+  TQ2_0: [64],
+  Q1_0: [0],
+  Q2_0: [0],
 };
+
+/** The types that weight formats are not written to: not every matrix of their formats has such blocks. */
+export const readOnlyTypes: readonly DecodedType[] = [
+  ...(["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"] as const),
+  ...(["TQ1_0", "TQ2_0", "Q1_0"] as const),
+];

@@ -6,7 +6,7 @@ import { type Shape, shapeSize } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { insteadOf, isPlain, weightFormat } from "../../core/weight_formats.js";
 import { checkTensor } from "../check.js";
 import {
   disposeQuantized,
@@ -128,11 +128,11 @@ export function quantizableFormat(name: WeightFormatName, parameter: string): We
     throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected a quantised format, got ${format.name}`);
   }
   const { scales, code, offset } = format;
-  if (offset === "scale_offset") {
+  const instead = insteadOf.get(format.name);
+  if (instead !== undefined) {
     throw new MoeError(
       "UNSUPPORTED_DTYPE",
-      `${parameter}: nothing can be quantised to ${format.name}, in which only checkpoints come: expected scales that are ` +
-        `not nested; choose "${format.name.replace("_nested", "")}"`,
+      `${parameter}: nothing can be quantised to ${format.name}, in which only checkpoints come; choose "${instead}"`,
     );
   }
   if (scales !== undefined && scales.columns % 8 === 0 && (code !== "unsigned_integer" || offset !== undefined)) {

@@ -57,8 +57,18 @@ inline constexpr WeightFormat kQ6_KFormat{.name = "q6_k",
                                           .bits = 6,
                                           .scales = {ScaleType::i8, 1, 16},
                                           .super_scales = {ScaleType::f16, 1, 256}};
-inline constexpr WeightFormat kIQ4_XSFormat = table_format(
-    {.name = "iq4_xs", .scales = {ScaleType::i8, 1, 32}, .super_scales = {ScaleType::f16, 1, 256}}, kIQ4Table);
+template <int size>
+constexpr WeightFormat table_block(const char* name, int columns, const float (&table)[size]) {
+  return table_format({.name = name, .scales = {ScaleType::i8, 1, columns}, .super_scales = {ScaleType::f16, 1, 256}},
+                      table);
+}
+inline constexpr WeightFormat kIQ4_XSFormat = table_block("iq4_xs", 32, kIQ4Table);
+inline constexpr WeightFormat kIQ3_XXSFormat = table_block("iq3_xxs", 32, kIQ3XXSTable);
+inline constexpr WeightFormat kIQ3_SFormat = table_block("iq3_s", 32, kIQ3STable);
+inline constexpr WeightFormat kIQ2_XXSFormat = table_block("iq2_xxs", 32, kIQ2Table);
+inline constexpr WeightFormat kIQ2_XSFormat = table_block("iq2_xs", 16, kIQ2Table);
+inline constexpr WeightFormat kIQ1_SFormat = table_block("iq1_s", 32, kIQ1Table);
+inline constexpr WeightFormat kIQ1_MFormat = table_block("iq1_m", 16, kIQ1Table);
 
 // bitsandbytes with nested ("double") quantisation. It has a scale of scales for 256 of them, which run on across rows;
 // here every 256 columns of a row have their own.
@@ -73,9 +83,10 @@ inline constexpr WeightFormat kNF4NestedFormat = nested_format("nf4_nested", kNF
 inline constexpr WeightFormat kFP4NestedFormat = nested_format("fp4_nested", kFP4Table);
 
 inline constexpr const WeightFormat* kNamedFormats[] = {
-    &kF32Format,          &kF16Format,  &kBF16Format,   &kMXFP4Format,     &kNVFP4Format,
-    &kQ4_1Format,         &kQ5_1Format, &kQ2_KFormat,   &kQ3_KFormat,      &kQ4_KFormat,
-    &kQ5_KFormat,         &kQ6_KFormat, &kIQ4_XSFormat, &kNF4NestedFormat, &kFP4NestedFormat,
+    &kF32Format,          &kF16Format,       &kBF16Format,      &kMXFP4Format,   &kNVFP4Format,  &kQ4_1Format,
+    &kQ5_1Format,         &kQ2_KFormat,      &kQ3_KFormat,      &kQ4_KFormat,    &kQ5_KFormat,   &kQ6_KFormat,
+    &kIQ4_XSFormat,       &kIQ3_XXSFormat,   &kIQ3_SFormat,     &kIQ2_XXSFormat, &kIQ2_XSFormat, &kIQ1_SFormat,
+    &kIQ1_MFormat,        &kNF4NestedFormat, &kFP4NestedFormat,
 #if defined(MOE_EXTENSION)
     MOE_EXTENSION_FORMATS
 #endif

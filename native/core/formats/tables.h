@@ -1,4 +1,4 @@
-// The values of codes of four bits that are no integers, and of scales of eight.
+// The values of codes of three or four bits that are no integers, and of scales of eight.
 #pragma once
 
 #include "core/formats/weight_format.h"
@@ -30,6 +30,13 @@ inline constexpr float kFP4Table[16] = {0.0f,       0.0625f / 12, 8.0f / 12,  1.
 // IQ4_NL and IQ4_XS of GGUF (ggml-common.h).
 inline constexpr float kIQ4Table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
+// Elements of IQ1, IQ2 and IQ3 of GGUF by odd scales (ggml-quants.c). Codes are the coordinates of a grid's points,
+// below the sign of an eighth or of the element; 3 is none.
+inline constexpr float kIQ1Table[8] = {-.875f, .125f, 1.125f, 0, -1.125f, -.125f, .875f, 0};
+inline constexpr float kIQ2Table[8] = {1, 3.125f, 5.375f, 0, -1, -3.125f, -5.375f, -0.0f};
+inline constexpr float kIQ3XXSTable[16] = {1, 3, 5, 7, 9, 11, 13, 15.5f, -1, -3, -5, -7, -9, -11, -13, -15.5f};
+inline constexpr float kIQ3STable[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
+
 // The signed dynamic map of bitsandbytes (create_dynamic_map in functional.py): 127 magnitudes of either sign, 0 as
 // code 127 and 1 as code 255. The magnitudes below 10^(i - 6), i = 0 .. 6, are the middles of 2^i equal parts of what
 // lies between its tenth and itself. As whole numbers divided by whole numbers, they are rounded once.
@@ -44,10 +51,12 @@ MOE_HOST_DEVICE constexpr float dynamic8_value(uint32_t code) {
   return code > 127 ? magnitude : -magnitude;
 }
 
-constexpr WeightFormat table_format(WeightFormat format, const float (&table)[16]) {
+template <int size>
+constexpr WeightFormat table_format(WeightFormat format, const float (&table)[size]) {
+  static_assert(size == 8 || size == 16);
   format.code = CodeType::table;
-  format.bits = 4;
-  for (int i = 0; i < 16; ++i) format.table[i] = table[i];
+  format.bits = size == 8 ? 3 : 4;
+  for (int i = 0; i < size; ++i) format.table[i] = table[i];
   return format;
 }
 

@@ -216,6 +216,10 @@ constexpr bool takes_code(const WeightFormat& format) {
   return format.code == code;
 }
 template <int bits>
+constexpr bool takes_table(const WeightFormat& format) {
+  return takes_code<CodeType::table>(format) && format.bits == bits;
+}
+template <int bits>
 constexpr bool takes_integers(const WeightFormat& format) {
   return (takes_code<CodeType::signed_integer>(format) || takes_code<CodeType::unsigned_integer>(format)) &&
          format.bits == bits;
@@ -227,7 +231,7 @@ constexpr bool takes_factors(const WeightFormat& format) {
   return format.code == code && format.bits == bits && format.offset == offset && format.scales.type == type &&
          format.scales.columns == segment_of(format) && format.super_scales.type == ScaleType::f16 &&
          format.super_scales.columns > 0 && format.super_scales.columns <= 256 &&
-         (code != CodeType::table || takes_integer_table(format));
+         (code != CodeType::table || takes_integer_table<bits>(format));
 }
 // What another predicate takes, with a float scale of this type for each segment, below one for a row.
 template <bool (*takes)(const WeightFormat&), ScaleType type>

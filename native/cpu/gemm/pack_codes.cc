@@ -49,7 +49,7 @@ constexpr Stream highest_bits(int bits) {
 
 // A byte of the codes of missing k: of zeros, if a table has a zero.
 int missing_codes(const WeightFormat& format) {
-  if (format.code != CodeType::table) return 0;
+  if (format.code != CodeType::table || format.bits != 4) return 0;
   const float* zero = std::find(format.table, format.table + 16, 0.0f);
   return zero == format.table + 16 ? 0 : 0x11 * static_cast<int>(zero - format.table);
 }

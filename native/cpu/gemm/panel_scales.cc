@@ -47,10 +47,12 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
   }
   constexpr int64_t kLine = 64;
   bytes = round_up(bytes, kLine);
-  const int codes = format.bits <= 6 ? 1 << format.bits : 0;
-  for (int code = 0; code < codes; ++code) {
-    table[code] = format.code == CodeType::table ? format.table[code] * static_cast<float>(unit)
-                                                 : static_cast<float>((code ^ codes / 2) - codes / 2);
+  if (format.bits > 6) return;
+  const int codes = 1 << format.bits;
+  for (int index = 0; index < kTableSize; ++index) {
+    const int code = index % codes;
+    table[index] = format.code == CodeType::table ? format.table[code] * static_cast<float>(unit)
+                                                  : static_cast<float>((code ^ codes / 2) - codes / 2);
   }
 }
 

@@ -19,9 +19,9 @@ constexpr float lowered_by(const WeightFormat& format) {
   return format.code == CodeType::unsigned_integer ? static_cast<float>(1 << (format.bits - 1)) : 0.0f;
 }
 
-// The smallest number that makes all values of a table integers of a byte; 0 if there is none.
+// The smallest power of two that makes all values of a table integers of a byte; 0 if there is none.
 constexpr int table_unit(const WeightFormat& format) {
-  for (int unit = 1; unit <= 2; ++unit) {
+  for (int unit = 1; unit <= 8; unit *= 2) {
     bool integers = format.code == CodeType::table;
     for (const float value : format.table) {
       const float scaled = value * static_cast<float>(unit);
@@ -31,15 +31,15 @@ constexpr int table_unit(const WeightFormat& format) {
   }
   return 0;
 }
-constexpr bool takes_integer_table(const WeightFormat& format) { return table_unit(format) != 0; }
-// The same with magnitudes below 16.
-constexpr bool takes_small_table(const WeightFormat& format) {
-  bool small = takes_integer_table(format);
+// Whether codes of so many bits stand for integers of a byte, with magnitudes below `limit`.
+template <int bits, int limit = 129>
+constexpr bool takes_integer_table(const WeightFormat& format) {
+  bool takes = format.bits == bits && table_unit(format) != 0;
   for (const float value : format.table) {
     const float integer = value * static_cast<float>(table_unit(format));
-    small = small && integer > -16 && integer < 16;
+    takes = takes && integer > -limit && integer < limit;
   }
-  return small;
+  return takes;
 }
 
 // The values of ScaleType::dynamic8.
@@ -77,8 +77,10 @@ struct PanelScales : PanelLevels {
   bool one_level = false;        // one level of scales in a type of floating point or e8m0, and no offsets
   float lowered = 0;             // see lowered_by()
   float code_unit = 1;           // one, in the numbers that kernels read codes as
-  float table[64] = {};          // what codes of at most six bits are read as
-  int64_t bytes = 0;             // of all levels, in whole cache lines
+  // What codes of at most six bits are read as, as often as fits: bits above a code's do not matter.
+  static constexpr int kTableSize = 64;
+  float table[kTableSize] = {};
+  int64_t bytes = 0;  // of all levels, in whole cache lines
 
   // Segments of so many k, in whole segments.
   int64_t segments_in(int64_t k) const { return segment == 32 ? k / 32 : k / 16; }

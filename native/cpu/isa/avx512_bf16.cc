@@ -105,7 +105,8 @@ constexpr std::array kPairGemm = {
     coded_pair_kernel<PairsOf<ByteCodes>>("i8_pairs", takes_integers<8>, "i8, u8"),
     coded_pair_kernel<CodesByRows<E4M3PairCodes, PairsOf<E4M3Codes>, 4>>("e4m3_pairs", takes_code<CodeType::e4m3>,
                                                                          "e4m3"),
-    coded_pair_kernel<LookedUpCodes<PlacedCodes<4>>>("integer_table_pairs", takes_integer_table, "e2m1, iq4"),
+    coded_pair_kernel<LookedUpCodes<PlacedCodes<4>>>("integer_table_pairs", takes_integer_table<4>, "e2m1, iq3, iq4"),
+    coded_pair_kernel<LookedUpCodes<PlacedCodes<3>>>("narrow_table_pairs", takes_integer_table<3>, "iq1, iq2"),
 };
 constexpr auto kRows = joined(kExtensionGemm, kPairGemm);
 

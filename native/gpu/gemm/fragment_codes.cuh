@@ -124,11 +124,22 @@ struct FragmentCodes<fp8, Codes::e4m3, 8> {
   __device__ static uint32_t convert(uint32_t codes, int) { return codes; }
 };
 
-// The bytes of a table with four registers for the four codes in the lower half of `codes`, of four bits each.
+// The bytes of a table for codes of four bits: for the four in the lower half of `codes`.
 __device__ __forceinline__ uint32_t look_up(const uint32_t (&table)[4], uint32_t codes) {
   const uint32_t lower = ptx::prmt(table[0], table[1], codes & 0x7777u);
   const uint32_t upper = ptx::prmt(table[2], table[3], codes & 0x7777u);
   return ptx::prmt(lower, upper, (codes & 0x8888u) >> 1 | 0x3210u);
+}
+
+// The same for codes of three bits: for those in the lowest bits of both halves, whose upper bytes are then any.
+__device__ __forceinline__ uint32_t look_up_pair(const uint32_t (&table)[4], uint32_t codes) {
+  const uint32_t lowest = codes & both(7);
+  return ptx::prmt(table[0], table[1], lowest | lowest >> 8);
+}
+// For those in the lowest bits of all bytes.
+__device__ __forceinline__ uint32_t look_up_quad(const uint32_t (&table)[4], uint32_t codes) {
+  const uint32_t lowest = codes & 0x07070707u, pairs = lowest | lowest >> 4;
+  return ptx::prmt(table[0], table[1], ptx::prmt(pairs, 0, 0x4420u));
 }
 
 // What a lane holds of one column's codes of a stage in shared memory: a word of low bits, which it replaces as it
@@ -144,7 +155,7 @@ class CodeWord {
     };
     if (chunk % kPairs == 0) {
       low_[0] = word(chunk / kPairs);
-      if constexpr (kCodes == Codes::table) {
+      if constexpr (kLooksUpNibbles) {
         const uint32_t all = low_[0];
         low_[0] = look_up(table, all);
         low_[1] = look_up(table, all >> 16);
@@ -160,31 +171,40 @@ class CodeWord {
     }
   }
 
-  // The two codes of a chunk that is loaded, from bit `first` of the halves on. Other bits are those of other codes.
-  __device__ uint32_t pair(int chunk, int first = 0) const {
-    const int place = chunk % kPairs;
-    if constexpr (kCodes == Codes::table) {
-      return ptx::prmt(low_[0], low_[1], static_cast<uint32_t>(0x0400 + 0x0101 * place));
+  // The two codes of a chunk that is loaded, in the lower bits of the halves. Other bits are those of other codes.
+  __device__ uint32_t pair(int chunk, const uint32_t (&table)[4]) const {
+    if constexpr (kLooksUpNibbles) {
+      return ptx::prmt(low_[0], low_[1], static_cast<uint32_t>(0x0400 + 0x0101 * (chunk % kPairs)));
     }
-    const uint32_t low = shifted(low_[0], kLow * place - first);
-    if constexpr (kHigh == 0) return low;
-    return select(both(((1u << kLow) - 1u) << first), low, shifted(high_, kHigh * chunk - kLow - first));
+    const uint32_t codes = stored_pair(chunk, 0);
+    return kCodes == Codes::table ? look_up_pair(table, codes) : codes;
   }
 
   // The four codes of a chunk that is loaded and the next one, in the lower bits of bytes: even columns first.
-  __device__ uint32_t quad(int chunk) const {
-    if constexpr (kCodes == Codes::table) return ptx::prmt(low_[0], low_[1], chunk % kPairs == 0 ? 0x5410u : 0x7632u);
+  __device__ uint32_t quad(int chunk, const uint32_t (&table)[4]) const {
+    if constexpr (kLooksUpNibbles) return ptx::prmt(low_[0], low_[1], chunk % kPairs == 0 ? 0x5410u : 0x7632u);
     if constexpr (kBits == 8) return low_[0];
-    return select(both(0xff), pair(chunk), pair(chunk + 1, 8));
+    const uint32_t codes = select(both(0xff), stored_pair(chunk, 0), stored_pair(chunk + 1, 8));
+    return kCodes == Codes::table ? look_up_quad(table, codes) : codes;
   }
 
  private:
   static constexpr int kLow = gpu::low_bits(kBits), kHigh = gpu::high_bits(kBits);
   static constexpr int kPairs = 16 / kLow;  // in a word
+  // Whether words are looked up as they are loaded. Others are put together from low and high bits first.
+  static constexpr bool kLooksUpNibbles = kCodes == Codes::table && kBits == 4;
+
+  // As they are stored, from bit `first` of the halves on.
+  __device__ uint32_t stored_pair(int chunk, int first) const {
+    const int place = chunk % kPairs;
+    const uint32_t low = shifted(low_[0], kLow * place - first);
+    if constexpr (kHigh == 0) return low;
+    return select(both(((1u << kLow) - 1u) << first), low, shifted(high_, kHigh * chunk - kLow - first));
+  }
 
   // To the right, or to the left.
   __device__ static uint32_t shifted(uint32_t word, int bits) { return bits < 0 ? word << -bits : word >> bits; }
-  uint32_t low_[kCodes == Codes::table ? 2 : 1];
+  uint32_t low_[kLooksUpNibbles ? 2 : 1];
   uint32_t high_;
 };
 

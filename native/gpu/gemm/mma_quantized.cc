@@ -14,7 +14,7 @@ constexpr DType kF16[] = {DType::f16};
 constexpr DType kBF16[] = {DType::bf16};
 constexpr const char* kNumbers = "exact codes, float32 sums of each group, scaled and added in float32";
 constexpr WeightFormats kFormats{
-    .words = "quantised to integers, e4m3, e2m1 or iq4 in groups of columns that are multiples of 16",
+    .words = "quantised to integers, e4m3, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
     .include = has_exact_codes,
     .example = &kMXFP4Format};
 
@@ -60,8 +60,9 @@ constexpr GemmKernel row(const char* name, bool (*takes_x_scales)(const WeightFo
 }  // namespace
 
 ByteTable byte_table(const WeightFormat& format) {
-  const ByteTable integers = bytes_of(format, 1.0f);
-  return integers.unit != 0 ? integers : bytes_of(format, 0.5f);
+  ByteTable table;
+  for (float unit = 1.0f; table.unit == 0 && unit >= 0.125f; unit /= 2) table = bytes_of(format, unit);
+  return table;
 }
 
 bool is_e2m1(const WeightFormat& format) {
@@ -120,7 +121,8 @@ constexpr GemmKernel kMmaQuantizedInt8{
     .name = "mma_quantized_int8",
     .codes = TokenFormat::int8,
     .x = DType::u8,
-    .formats = {.words = "quantised to integers, e2m1 or iq4 in groups of columns that are multiples of 16",
+    .formats = {.words =
+                    "quantised to integers, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
                 .include = has_integer_codes,
                 .example = &kMXFP4Format},
     .numbers = "exact sums of codes times codes, scaled and added in float32, group by group",

@@ -272,8 +272,8 @@ class Tile {
         for (int r = 0; r < kRegisters; ++r) {
           const int chunk = (step * kRegisters + r) * Converter::kChunks;
           if (chunk % 2 == 0) words[n].load(codes, a_.table, kTile.columns, column + n * 8, part, chunk);
-          b[n][r] = kBytes ? Converter::convert(words[n].quad(chunk), zero_of_codes(a_.gemm.format))
-                           : Converter::convert(words[n].pair(chunk), offsets_[n]);
+          b[n][r] = kBytes ? Converter::convert(words[n].quad(chunk, a_.table), zero_of_codes(a_.gemm.format))
+                           : Converter::convert(words[n].pair(chunk, a_.table), offsets_[n]);
         }
       }
 #pragma unroll

@@ -53,7 +53,10 @@ Status launch_mma_quantized(const GemmArguments& a, const gpu::GemmPlan& plan, S
       if (gpu::is_e2m1(a.format)) return launch_codes<T, Codes::e2m1, 4>(a, plan, stream);
       if (a.format.code == CodeType::e4m3) return launch_codes<T, Codes::e4m3, 8>(a, plan, stream);
     }
-    if (a.format.code == CodeType::table) return launch_codes<T, Codes::table, 4>(a, plan, stream);
+    if (a.format.code == CodeType::table) {
+      return a.format.bits == 3 ? launch_codes<T, Codes::table, 3>(a, plan, stream)
+                                : launch_codes<T, Codes::table, 4>(a, plan, stream);
+    }
     switch (a.format.bits) {
       case 2: return launch_integers<T, 2>(a, plan, stream);
       case 3: return launch_integers<T, 3>(a, plan, stream);

@@ -166,8 +166,9 @@ std::string stored_in(const WeightFormat& format) { return std::string("weights 
 int zero_code(const WeightFormat& format) {
   if (format.code == CodeType::signed_integer) return 1 << (format.bits - 1);
   if (format.code != CodeType::table) return 0;
-  const float* zero = std::find(format.table, format.table + 16, 0.0f);
-  return zero == format.table + 16 ? -1 : static_cast<int>(zero - format.table);
+  const float* end = format.table + (1 << format.bits);
+  const float* zero = std::find(format.table, end, 0.0f);
+  return zero == end ? -1 : static_cast<int>(zero - format.table);
 }
 
 // UNSUPPORTED_DTYPE if the layout cannot express a weight: what it lacks as zeros, or its scalar in a level of float32.

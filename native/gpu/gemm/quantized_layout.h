@@ -35,7 +35,7 @@ constexpr bool has_whole_steps(const ScaleLevel& level) { return level.columns %
 
 // Whether this is a quantised format of the layout.
 constexpr bool is_quantized(const WeightFormat& f) {
-  const bool codes = f.code == CodeType::table  ? f.bits == 4
+  const bool codes = f.code == CodeType::table  ? f.bits == 3 || f.bits == 4
                      : f.code == CodeType::e4m3 ? f.bits == 8
                                                 : !f.plain() && f.bits >= 2 && f.bits <= 8 && f.bits != 7;
   return codes && !f.scales.absent() && has_whole_steps(f.scales) && has_whole_steps(f.super_scales);

@@ -115,7 +115,9 @@ struct QuantizedWeights {
 // Calls use(the class of weights of this format).
 template <class Use>
 Status with_quantized_weights(const WeightFormat& format, Use&& use) {
-  if (format.code == CodeType::table) return use(QuantizedWeights<Codes::table, 4>());
+  if (format.code == CodeType::table) {
+    return format.bits == 3 ? use(QuantizedWeights<Codes::table, 3>()) : use(QuantizedWeights<Codes::table, 4>());
+  }
   if (format.code == CodeType::e4m3) return use(QuantizedWeights<Codes::e4m3, 8>());
   switch (format.bits) {
     case 2: return use(QuantizedWeights<Codes::integers, 2>());

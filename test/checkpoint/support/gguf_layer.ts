@@ -5,7 +5,7 @@ import { fromF16, toF16 } from "../../../lib/core/dtype.js";
 import { encodeHalves } from "../../../lib/core/half_arrays.js";
 import type { Random } from "../../../lib/testing/random.js";
 import { type GgufInput, type MetadataValue, rawGguf, type TensorInput } from "../../support/gguf.js";
-import { type DecodedType, decodeBlocks, halfPlaces } from "../../support/gguf_blocks.js";
+import { type DecodedType, decodeBlocks, halfPlaces, writeDividedHalf } from "../../support/gguf_blocks.js";
 
 /** Random blocks whose values are around 0 and of ordinary size. */
 function randomBlocks(random: Random, type: DecodedType | "F32" | "F16", shape: readonly number[]): Uint8Array {
@@ -16,7 +16,9 @@ function randomBlocks(random: Random, type: DecodedType | "F32" | "F16", shape: 
   const view = new DataView(blocks.buffer);
   const { bytes } = ggufTypes[type];
   for (let begin = 0; begin < size; begin += bytes) {
-    for (const place of halfPlaces[type]) view.setUint16(begin + place, toF16((0.5 + random.uniform()) * 2e-3), true);
+    const half = () => toF16((0.5 + random.uniform()) * 2e-3);
+    for (const place of halfPlaces[type]) view.setUint16(begin + place, half(), true);
+    if (type === "IQ1_M") writeDividedHalf(view, begin, half());
     if (type === "MXFP4") blocks[begin] = random.integer(122, 126);
     if (type === "NVFP4") for (let group = 0; group < 4; group++) blocks[begin + group] = random.integer(0x10, 0x28);
     // What ggml adds is about minus half of what the codes give.

@@ -5,12 +5,12 @@
 FOLDER has quant_ref.py, which decodes the blocks in float64 and was checked against ggml's own dequantize_row_*
 functions (ggml-org/ggml, src/ggml-quants.c). Needs numpy.
 """
-import json
-import struct
 import sys
 from pathlib import Path
 
 import numpy as np
+
+from safetensors_of import write_safetensors
 
 sys.path.insert(0, sys.argv[1])
 import quant_ref
@@ -43,18 +43,6 @@ def random_blocks(generator, size, halves):
     if size == 17:
         blocks[:, 0] = [0, 1, 127, 254]  # the exponents of MXFP4: the smallest, subnormal in float32, and the largest
     return blocks
-
-
-def write_safetensors(path, tensors):
-    header, data = {}, b""
-    for name, array in tensors.items():
-        dtype = {"uint8": "U8", "float64": "F64"}[array.dtype.name]
-        raw = array.tobytes()
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 generator = np.random.default_rng(8)

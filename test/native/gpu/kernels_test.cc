@@ -170,11 +170,14 @@ MOE_TEST(sums_of_codes_are_as_long_as_they_may_be) {
   MOE_CHECK(has_fp8_codes(wide));
 }
 
-MOE_TEST(tables_of_four_bits_are_multiples_of_one_or_a_half) {
-  const ByteTable e2m1 = byte_table(kMXFP4Format), iq4 = byte_table(kIQ4_XSFormat);
-  for (int code = 0; code < 16; ++code) {
-    MOE_CHECK_EQUAL(static_cast<float>(e2m1.bytes[code] - 128) * e2m1.unit, kMXFP4Format.table[code]);
-    MOE_CHECK_EQUAL(static_cast<float>(iq4.bytes[code] - 128) * iq4.unit, kIQ4_XSFormat.table[code]);
+MOE_TEST(tables_are_multiples_of_a_power_of_two) {
+  for (const WeightFormat* format :
+       {&kMXFP4Format, &kIQ4_XSFormat, &kIQ3_XXSFormat, &kIQ3_SFormat, &kIQ2_XXSFormat, &kIQ1_SFormat}) {
+    const ByteTable table = byte_table(*format);
+    MOE_CHECK(table.unit > 0);
+    for (int code = 0; code < 1 << format->bits; ++code) {
+      MOE_CHECK_EQUAL(static_cast<float>(table.bytes[code] - 128) * table.unit, format->table[code]);
+    }
   }
   MOE_CHECK_EQUAL(byte_table(*find_format("nf4_g64_f32")).unit, 0.0f);
   MOE_CHECK(is_e2m1(kMXFP4Format) && is_e2m1(kNVFP4Format));

@@ -21,7 +21,7 @@ const rounded = ["int8", "fp8", "fp8_ue8m0"] as const;
 const formats = [
   ...(["i8_channel_f32", "i4_g32_bf16", "u3_g16_f32", "mxfp4", "e4m3_g128_f32", "e4m3_channel_f32"] as const),
   // Integer scales below a scale of their own: with minima and without, of segments of 16 and of 32.
-  ...(["q2_k", "q4_k", "q6_k", "iq4_xs"] as const),
+  ...(["q2_k", "q4_k", "q6_k", "iq4_xs", "iq3_xxs", "iq2_xxs", "iq1_m"] as const),
 ];
 const schemes = [
   { format: "int8", columns: 0 },
@@ -133,7 +133,7 @@ const integerFormats = [
   "mxfp4",
   "nvfp4",
   "iq4_g32_f16",
-  ...["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"],
+  ...["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "iq3_xxs", "iq3_s", "iq2_xxs", "iq2_xs", "iq1_s", "iq1_m"],
 ];
 /** More columns than are summed at once: blocks of them end within a scale of scales. */
 const columnsOf = (format: string) =>
@@ -201,19 +201,22 @@ describe.each(kernelPaths)("on $label", (path) => {
   });
 
   test.each([
-    ["q2_k", 0xff, 15],
-    ["q3_k", 0x00, 0x80],
-    ["q4_k", 0xff, 63],
-    ["q5_k", 0xff, 63],
-    ["q6_k", 0x00, 0x80],
-    ["iq4_xs", 0x00, 0x80],
-  ])("nor that of the largest integer scales: %s", async (format, code, scale) => {
+    ["q2_k", [0xff], 15],
+    ["q3_k", [0x00], 0x80],
+    ["q4_k", [0xff], 63],
+    ["q5_k", [0xff], 63],
+    ["q6_k", [0x00], 0x80],
+    ["iq4_xs", [0x00], 0x80],
+    ["iq3_xxs", [0x77], 0x80],
+    // Code 2 again and again.
+    ["iq2_xs", [0x92, 0x24, 0x49], 0x80],
+  ])("nor that of the largest integer scales: %s", async (format, bytes, scale) => {
     using reference = openDevice("reference");
     const [rows, columns, outputs] = [3, 4352, 17];
     const results = await Promise.all(
       [reference, device()].map((on) => {
         const weight = randomQuantized(on, new Random(format), format, [outputs, columns], 0.1, [1]);
-        weight.codes.write(new Uint8Array(weight.codes.size).fill(code));
+        weight.codes.write(Uint8Array.from({ length: weight.codes.size }, (_, at) => bytes[at % bytes.length] as number));
         weight.scales?.write(new Uint8Array(weight.scales.size).fill(scale));
         weight.zeros?.write(new Uint8Array(weight.zeros.size).fill(scale));
         const packed = packExperts({ ...weight, columns }, { tokenFormat: "int8" });

@@ -9,13 +9,17 @@ export interface BlockScales {
   readonly superZeros?: Uint16Array;
 }
 
-/** How the blocks of a quantised type become a weight format, and back; their layouts are those of ggml-common.h. */
-export interface BlockType {
+/** How the blocks of a quantised type become a weight format; their layouts are those of ggml-common.h. */
+export interface BlockReader {
   readonly format: WeightFormatName;
   /** Reads the codes of the block that begins at `at`: one a byte, in the order of the columns. */
   readCodes(view: DataView, at: number, words: Uint32Array): void;
   /** Reads its scales, as the matrix's block number `block`. */
   readScales(view: DataView, at: number, target: BlockScales, block: number): void;
+}
+
+/** And back. */
+export interface BlockType extends BlockReader {
   /** What {@link readCodes} reads, in a block of zeros. May change the words. */
   writeCodes(view: DataView, at: number, words: Uint32Array): void;
   /** What {@link readScales} reads, in a block of zeros. */

@@ -27,6 +27,11 @@ export function writeNibbles(view: DataView, at: number, bytes: number, words: U
   }
 }
 
+/** Four bits, one in each byte. */
+export function spreadBits(bits: number): number {
+  return (bits * 0x00204081) & eachByte;
+}
+
 /** Makes signed codes of those that are stored with an offset of half their range, or the other way round. */
 export function flipSigns(words: Uint32Array, bits: number): void {
   const sign = eachByte << (bits - 1);

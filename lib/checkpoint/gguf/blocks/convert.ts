@@ -4,14 +4,16 @@ import { badCheckpoint } from "../../bad_checkpoint.js";
 import { firstNonFinite } from "../../non_finite.js";
 import { asBytes } from "../../schemes/bits.js";
 import { type GgufType, ggufTypes } from "../types.js";
-import type { BlockScales, BlockType } from "./block_type.js";
+import type { BlockReader, BlockScales, BlockType } from "./block_type.js";
 import { packWords, unpackWords } from "./code_words.js";
+import { q1_0, q2_0, tq1_0, tq2_0 } from "./few_bit_types.js";
 import { mxfp4, nvfp4 } from "./fp4_types.js";
+import { iq1_m, iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs } from "./grid_types.js";
 import { iq4_xs, q2_k, q3_k, q4_k, q5_k, q6_k } from "./k_types.js";
 import { iq4_nl, q4_0, q4_1, q5_0, q5_1, q8_0 } from "./legacy_types.js";
 
-/** The quantised types that become weight formats. */
-export const blockTypes: ReadonlyMap<GgufType, BlockType> = new Map<GgufType, BlockType>([
+/** The quantised types that weight formats become. */
+const writtenTypes: ReadonlyMap<GgufType, BlockType> = new Map<GgufType, BlockType>([
   ["Q4_0", q4_0],
   ["Q4_1", q4_1],
   ["Q5_0", q5_0],
@@ -26,6 +28,22 @@ export const blockTypes: ReadonlyMap<GgufType, BlockType> = new Map<GgufType, Bl
   ["IQ4_XS", iq4_xs],
   ["MXFP4", mxfp4],
   ["NVFP4", nvfp4],
+  ["Q2_0", q2_0],
+]);
+
+/** The quantised types that become weight formats. Not every matrix of the formats of the others has such blocks. */
+export const blockTypes: ReadonlyMap<GgufType, BlockReader> = new Map<GgufType, BlockReader>([
+  ...writtenTypes,
+  ["IQ1_S", iq1_s],
+  ["IQ1_M", iq1_m],
+  ["IQ2_XXS", iq2_xxs],
+  ["IQ2_XS", iq2_xs],
+  ["IQ2_S", iq2_s],
+  ["IQ3_XXS", iq3_xxs],
+  ["IQ3_S", iq3_s],
+  ["TQ1_0", tq1_0],
+  ["TQ2_0", tq2_0],
+  ["Q1_0", q1_0],
 ]);
 
 /** A matrix's codes and scales, as the fields of QuantizedWeight hold them. */
@@ -40,7 +58,7 @@ export interface BlockWeight extends BlockScales {
  * @throws BAD_CHECKPOINT for a scale that is no number.
  */
 export function convertBlocks(type: GgufType, blocks: Uint8Array, place: string): BlockWeight {
-  const { format: name, readCodes, readScales } = blockTypes.get(type) as BlockType;
+  const { format: name, readCodes, readScales } = blockTypes.get(type) as BlockReader;
   const { elements, bytes } = ggufTypes[type];
   const count = blocks.byteLength / bytes;
   const format = weightFormat(name);
@@ -59,12 +77,12 @@ export function convertBlocks(type: GgufType, blocks: Uint8Array, place: string)
 
 /** The type whose blocks have what a weight format has; undefined if there is none. */
 export function blockTypeOf(format: WeightFormat): GgufType | undefined {
-  return [...blockTypes].find(([, { format: name }]) => weightFormat(name) === format)?.[0];
+  return [...writtenTypes].find(([, { format: name }]) => weightFormat(name) === format)?.[0];
 }
 
 /** The opposite of {@link convertBlocks}, of rows of whole blocks. Scales of NVFP4's scales are left to another tensor. */
 export function toBlocks(type: GgufType, { codes, ...scales }: BlockWeight): Uint8Array {
-  const { format: name, writeCodes, writeScales } = blockTypes.get(type) as BlockType;
+  const { format: name, writeCodes, writeScales } = writtenTypes.get(type) as BlockType;
   const { elements, bytes } = ggufTypes[type];
   const { bits } = weightFormat(name);
   const count = (codes.byteLength * 8) / bits / elements;

@@ -7,7 +7,7 @@ import { eachByte, flipSigns, readNibbles, writeNibbles } from "./code_words.js"
 const halves = [0, 32] as const;
 
 /** Two bits of 256 codes: each 32 bytes have four times 32 codes, the first in the lowest bits. */
-function readTwoBits(view: DataView, at: number, words: Uint32Array): void {
+export function readTwoBits(view: DataView, at: number, words: Uint32Array): void {
   for (const half of halves) {
     for (let index = 0; index < 8; index++) {
       const packed = view.getUint32(at + half + 4 * index, true);

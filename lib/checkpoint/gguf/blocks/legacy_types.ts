@@ -1,5 +1,5 @@
 import { type BlockType, negatedF16 } from "./block_type.js";
-import { eachByte, flipSigns, readNibbles, writeNibbles } from "./code_words.js";
+import { eachByte, flipSigns, readNibbles, spreadBits, writeNibbles } from "./code_words.js";
 
 // Blocks of 32 with one float16 scale.
 
@@ -27,9 +27,7 @@ function readFiveBits(view: DataView, at: number, words: Uint32Array): void {
   readNibbles(view, at + 4, 16, words);
   const fifth = view.getUint32(at, true);
   for (let index = 0; index < 8; index++) {
-    // Moves four neighbouring bits to a byte each.
-    const bits = (((fifth >>> (4 * index)) & 15) * 0x00204081) & eachByte;
-    words[index] = (words[index] as number) | (bits << 4);
+    words[index] = (words[index] as number) | (spreadBits((fifth >>> (4 * index)) & 15) << 4);
   }
 }
 

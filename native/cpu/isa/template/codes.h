@@ -31,26 +31,7 @@ struct FieldCodes {
   }
 };
 
-// Codes of 4 bits that are looked up.
-struct TableCodes {
-  static constexpr int bits = 4;
-  static constexpr int chunk = 8;
-  using Bits = Words;
-
-  explicit TableCodes(const PanelScales& scales) : table(scales.table) {}
-  template <int first>
-  void load(const char* unit, Bits (&words)[kPanelVectors]) const {
-    load_plane<first / chunk>(unit, words);
-  }
-  template <int k>
-  Vector value(const Bits& words) const {
-    return table.at<plane_bit(bits, k) % 32>(words);
-  }
-
-  Table table;
-};
-
-// The same for integers. Four at a time are looked up in the bytes of a word.
+// Codes of 4 bits that stand for integers. Four at a time are looked up in the bytes of a word.
 template <class Bytes>
 struct ByteTableCodes {
   static constexpr int bits = 4;
@@ -111,6 +92,18 @@ struct PlaneCodes {
   }
 };
 
+// Codes that are looked up.
+template <class Codes>
+struct TableCodes : Codes {
+  explicit TableCodes(const PanelScales& scales) : Codes(scales), table(scales.table) {}
+  template <int k>
+  Vector value(const typename Codes::Bits& words) const {
+    return table.at<Codes::template position<k>>(words);
+  }
+
+  Table table;
+};
+
 // Codes whose values bfloat16 holds, looked up for two consecutive k at once.
 template <class Codes>
 struct LookedUpCodes : Codes {
@@ -133,7 +126,7 @@ struct LookedUpCodes : Codes {
   static std::array<uint16_t, Table::size> values(const PanelScales& scales) {
     std::array<uint16_t, Table::size> halves;
     for (int i = 0; i < Table::size; ++i) {
-      halves[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(scales.table[i % (1 << Codes::bits)]) >> 16);
+      halves[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(scales.table[i]) >> 16);
     }
     return halves;
   }
@@ -143,11 +136,13 @@ struct LookedUpCodes : Codes {
 
 template <int bits>
 using PlacedCodes = std::conditional_t<upper_bits(bits) == 0, FieldCodes<bits>, PlaneCodes<bits>>;
+using NibbleCodes = TableCodes<PlacedCodes<4>>;
 template <int bits>
 using IntegerCodes =
-    std::conditional_t<bits == 4 && Table::fast, TableCodes,
+    std::conditional_t<bits == 4 && Table::fast, NibbleCodes,
                        std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<bits>>, PlacedCodes<bits>>>;
-using IntegerTableCodes = std::conditional_t<Table::fast, TableCodes, ByteTableCodes<Table::Bytes>>;
+using IntegerTableCodes = std::conditional_t<Table::fast, NibbleCodes, ByteTableCodes<Table::Bytes>>;
+using NarrowTableCodes = std::conditional_t<kLooksUpPairs, IntegerCodes<3>, TableCodes<PlacedCodes<3>>>;
 
 // Codes of whole bytes.
 template <class Stored, Vector (*load_values)(const Stored*)>

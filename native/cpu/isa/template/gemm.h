@@ -11,6 +11,7 @@ constexpr std::array kCommonGemm = {
     coded_kernel<IntegerCodes<6>>("i6", takes_integers<6>, "i6, u6"),
     coded_kernel<ByteCodes>("i8", takes_integers<8>, "i8, u8"),
     coded_kernel<E4M3Codes>("e4m3", takes_code<CodeType::e4m3>, "e4m3"),
-    coded_kernel<IntegerTableCodes>("integer_table", takes_integer_table, "e2m1, iq4"),
-    coded_kernel<TableCodes>("table", takes_code<CodeType::table>, "nf4, fp4"),
+    coded_kernel<IntegerTableCodes>("integer_table", takes_integer_table<4>, "e2m1, iq3, iq4"),
+    coded_kernel<NarrowTableCodes>("narrow_table", takes_integer_table<3>, "iq1, iq2"),
+    coded_kernel<NibbleCodes>("table", takes_table<4>, "nf4, fp4"),
 };

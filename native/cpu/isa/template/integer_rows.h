@@ -95,8 +95,9 @@ constexpr std::array kIntegerGemm = {
     integer_kernel<Products, PlaneQuads<5>>("i5_int8", takes_integers<5>, "i5, u5"),
     integer_kernel<Products, PlaneQuads<6>>("i6_int8", takes_integers<6>, "i6, u6"),
     integer_kernel<Products, ByteQuads<Products::signed_bytes>>("i8_int8", takes_integers<8>, "i8, u8"),
-    integer_kernel<Products, SmallTableQuads>("small_table_int8", takes_small_table, "e2m1"),
-    integer_kernel<Products, WideTableQuads<Products::signed_bytes>>("integer_table_int8", takes_integer_table, "iq4"),
+    integer_kernel<Products, SmallTableQuads>("small_table_int8", takes_integer_table<4, 16>, "e2m1"),
+    integer_kernel<Products, WideTableQuads<Products::signed_bytes>>("integer_table_int8", takes_integer_table<4>,
+                                                                     "iq4"),
 };
 
 // Faster than products of float32 unless groups are short: each group scales its sums, for only four rows at once.
@@ -114,13 +115,14 @@ constexpr std::array kDigitKernels = {
     group_digit_kernel<Products, PlaneQuads<6>, takes_integers<6>>("i6_digits", "i6, u6, groups from 32"),
     group_digit_kernel<Products, ByteQuads<Products::signed_bytes>, takes_integers<8>>("i8_digits",
                                                                                        "i8, u8, groups from 32"),
-    group_digit_kernel<Products, SmallTableQuads, takes_small_table>("small_table_digits", "e2m1, groups from 32"),
-    group_digit_kernel<Products, WideTableQuads<Products::signed_bytes>, takes_integer_table>("integer_table_digits",
-                                                                                              "iq4, groups from 32"),
+    group_digit_kernel<Products, SmallTableQuads, takes_integer_table<4, 16>>("small_table_digits",
+                                                                              "e2m1, groups from 32"),
+    group_digit_kernel<Products, WideTableQuads<Products::signed_bytes>, takes_integer_table<4>>("integer_table_digits",
+                                                                                                 "iq4, groups from 32"),
 };
 
 template <class Products, int digits>
-constexpr auto factor_kernels(const std::array<const char*, 6>& names) {
+constexpr auto factor_kernels(const std::array<const char*, 7>& names) {
   using Table = WideTableQuads<Products::signed_bytes>;
   return std::array{
       factor_kernel<Products, FieldQuads<2>, CodeType::unsigned_integer, ScaleType::u4, digits>(names[0], "q2_k"),
@@ -128,18 +130,19 @@ constexpr auto factor_kernels(const std::array<const char*, 6>& names) {
       factor_kernel<Products, FieldQuads<4>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[2], "q4_k"),
       factor_kernel<Products, PlaneQuads<5>, CodeType::unsigned_integer, ScaleType::u6, digits>(names[3], "q5_k"),
       factor_kernel<Products, PlaneQuads<6>, CodeType::signed_integer, ScaleType::i8, digits>(names[4], "q6_k"),
-      factor_kernel<Products, Table, CodeType::table, ScaleType::i8, digits>(names[5], "iq4_xs"),
+      factor_kernel<Products, Table, CodeType::table, ScaleType::i8, digits>(names[5], "iq3, iq4_xs"),
+      factor_kernel<Products, NarrowTableQuads, CodeType::table, ScaleType::i8, digits>(names[6], "iq1, iq2"),
   };
 }
 
 template <class Products>
-constexpr auto kFactorGemm =
-    factor_kernels<Products, 1>({"q2_k_int8", "q3_k_int8", "q4_k_int8", "q5_k_int8", "q6_k_int8", "iq4_xs_int8"});
+constexpr auto kFactorGemm = factor_kernels<Products, 1>(
+    {"q2_k_int8", "q3_k_int8", "q4_k_int8", "q5_k_int8", "q6_k_int8", "iq4_xs_int8", "iq2_xs_int8"});
 
 template <class Products>
 constexpr auto kDigitFactorKernels = joined(
     factor_kernels<Products, kDigits>(
-        {"q2_k_digits", "q3_k_digits", "q4_k_digits", "q5_k_digits", "q6_k_digits", "iq4_xs_digits"}),
+        {"q2_k_digits", "q3_k_digits", "q4_k_digits", "q5_k_digits", "q6_k_digits", "iq4_xs_digits", "iq2_xs_digits"}),
     std::array{
         factor_kernel_of<Products, SmallTableQuads, PanelFloatFactors<ScaleType::e4m3>, FactorOffset::bias, kDigits>(
-            "nvfp4_digits", takes_float_factors<takes_small_table, ScaleType::e4m3>, "nvfp4")});
+            "nvfp4_digits", takes_float_factors<takes_integer_table<4, 16>, ScaleType::e4m3>, "nvfp4")});

@@ -7,11 +7,11 @@
 constexpr int kAnyByte = 255;
 
 // Integers that fill the fields of words: codes of 2 or 4 bits.
-template <int bits_>
+template <int bits_, int bias_ = 1 << (bits_ - 1)>
 struct FieldQuads {
   static constexpr int bits = bits_;
   static constexpr int largest = (1 << bits) - 1;
-  static constexpr int bias = 1 << (bits - 1);
+  static constexpr int bias = bias_;
 
   explicit FieldQuads(const PanelScales&) {}
   template <int quad>
@@ -27,11 +27,11 @@ struct FieldQuads {
 };
 
 // Integers cut into two planes: codes of 3, 5 or 6 bits.
-template <int bits_>
+template <int bits_, int bias_ = 1 << (bits_ - 1)>
 struct PlaneQuads : PlaneCodes<bits_> {
   static constexpr int bits = bits_;
   static constexpr int largest = (1 << bits) - 1;
-  static constexpr int bias = 1 << (bits - 1);
+  static constexpr int bias = bias_;
 
   using PlaneCodes<bits_>::PlaneCodes;
   template <int quad>
@@ -62,32 +62,29 @@ struct ByteQuads {
   }
 };
 
-// Codes of 4 bits that are looked up in a table of integers.
-template <int largest_, int bias_>
-struct TableQuads {
-  static constexpr int bits = 4;
+// Codes that are looked up in a table of integers.
+template <class Codes, int largest_, int bias_>
+struct TableQuads : Codes {
   static constexpr int largest = largest_;
   static constexpr int bias = bias_;
 
-  explicit TableQuads(const PanelScales& scales) {
+  explicit TableQuads(const PanelScales& scales) : Codes(scales) {
     for (int i = 0; i < 16; ++i) table[i] = static_cast<uint8_t>(static_cast<int>(scales.table[i]) + bias);
   }
   template <int quad>
   void load(const char* unit, Words (&w)[kPanelVectors]) const {
-    constexpr int place = plane_bit(bits, 4 * quad);
+    Codes::template load<quad>(unit, w);
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) {
-      const Words words = Words::load(unit + 4 * (place / 32 * kPanelColumns + j * kWidth));
-      w[j] = words.shifted<-(place % 32)>().masked_and_flipped(0x0f0f0f0fu, 0).bytes_of(table);
-    }
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = w[j].bytes_of(table);
   }
 
   alignas(16) uint8_t table[16];
 };
-// Magnitudes below 16, whose sums with a bias are unsigned and small; and any.
-using SmallTableQuads = TableQuads<31, 16>;
+// Magnitudes below 16 and below 64, whose sums with a bias are unsigned and small; and any.
+using SmallTableQuads = TableQuads<FieldQuads<4, 0>, 31, 16>;
+using NarrowTableQuads = TableQuads<PlaneQuads<3, 0>, 127, 64>;
 template <bool signed_bytes>
-using WideTableQuads = TableQuads<kAnyByte, signed_bytes ? 0 : 128>;
+using WideTableQuads = TableQuads<FieldQuads<4, 0>, kAnyByte, signed_bytes ? 0 : 128>;
 
 // Bytes that are multiplied as they are: what unpack_bytes() leaves of codes.
 template <int largest_, int bias_>

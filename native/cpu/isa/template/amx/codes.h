@@ -62,7 +62,10 @@ void sum_register_halves(const void* tile, int64_t segments, int segment, int ro
 // How pairs of codes of so many bits are read.
 template <int bits>
 using PairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<bits>>, PairsOf<PlacedCodes<bits>>>;
-using TablePairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<4>>, PairsOf<IntegerTableCodes>>;
+template <int bits, class Codes>
+using TablePairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<bits>>, PairsOf<Codes>>;
+using IntegerTablePairs = TablePairCodes<4, IntegerTableCodes>;
+using NarrowTablePairs = TablePairCodes<3, NarrowTableCodes>;
 
 // A row for codes that are unpacked to bfloat16, without its functions.
 template <class Tiles, Arithmetic arithmetic>
@@ -97,7 +100,7 @@ constexpr GemmKernel code_tile_kernel(const char* name, DType tokens, bool (*tak
 
 // For tokens of one dtype.
 template <class Tiles, class E4M3Pairs, Arithmetic arithmetic>
-constexpr auto code_tile_kernels(DType tokens, const std::array<const char*, 8>& names) {
+constexpr auto code_tile_kernels(DType tokens, const std::array<const char*, 9>& names) {
   return std::array{
       code_tile_kernel<Tiles, PairCodes<2>, arithmetic>(names[0], tokens, takes_integers<2>, "i2, u2"),
       code_tile_kernel<Tiles, PairCodes<3>, arithmetic>(names[1], tokens, takes_integers<3>, "i3, u3"),
@@ -106,7 +109,9 @@ constexpr auto code_tile_kernels(DType tokens, const std::array<const char*, 8>&
       code_tile_kernel<Tiles, PairCodes<6>, arithmetic>(names[4], tokens, takes_integers<6>, "i6, u6"),
       code_tile_kernel<Tiles, PairsOf<ByteCodes>, arithmetic>(names[5], tokens, takes_integers<8>, "i8, u8"),
       code_tile_kernel<Tiles, E4M3Pairs, arithmetic>(names[6], tokens, takes_code<CodeType::e4m3>, "e4m3"),
-      code_tile_kernel<Tiles, TablePairCodes, arithmetic>(names[7], tokens, takes_integer_table, "e2m1, iq4"),
+      code_tile_kernel<Tiles, IntegerTablePairs, arithmetic>(names[7], tokens, takes_integer_table<4>,
+                                                             "e2m1, iq3, iq4"),
+      code_tile_kernel<Tiles, NarrowTablePairs, arithmetic>(names[8], tokens, takes_integer_table<3>, "iq1, iq2"),
   };
 }
 
@@ -114,10 +119,10 @@ template <class Tiles, class E4M3Pairs>
 constexpr auto kCodeTileGemm =
     joined(code_tile_kernels<Tiles, E4M3Pairs, Arithmetic::bf16_tiles>(
                DType::bf16, {"i2_tiles", "i3_tiles", "i4_tiles", "i5_tiles", "i6_tiles", "i8_tiles", "e4m3_tiles",
-                             "integer_table_tiles"}),
+                             "integer_table_tiles", "narrow_table_tiles"}),
            code_tile_kernels<Tiles, E4M3Pairs, Arithmetic::bf16_tiles_of_two>(
                DType::f16, {"f16_i2_tiles", "f16_i3_tiles", "f16_i4_tiles", "f16_i5_tiles", "f16_i6_tiles",
-                            "f16_i8_tiles", "f16_e4m3_tiles", "f16_integer_table_tiles"}),
+                            "f16_i8_tiles", "f16_e4m3_tiles", "f16_integer_table_tiles", "f16_narrow_table_tiles"}),
            code_tile_kernels<Tiles, E4M3Pairs, Arithmetic::bf16_tiles_of_three>(
                DType::f32, {"f32_i2_tiles", "f32_i3_tiles", "f32_i4_tiles", "f32_i5_tiles", "f32_i6_tiles",
-                            "f32_i8_tiles", "f32_e4m3_tiles", "f32_integer_table_tiles"}));
+                            "f32_i8_tiles", "f32_e4m3_tiles", "f32_integer_table_tiles", "f32_narrow_table_tiles"}));

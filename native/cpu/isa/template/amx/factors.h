@@ -93,5 +93,7 @@ constexpr std::array kRegisterFactorGemm = {
     register_factor_kernel<Tiles, Products, PlaneQuads<6>, CodeType::signed_integer, ScaleType::i8>("q6_k_int8_tiles",
                                                                                                     "q6_k"),
     register_factor_kernel<Tiles, Products, WideTableQuads<Products::signed_bytes>, CodeType::table, ScaleType::i8,
-                           WideTableQuads<true>>("iq4_xs_int8_tiles", "iq4_xs"),
+                           WideTableQuads<true>>("iq4_xs_int8_tiles", "iq3, iq4_xs"),
+    register_factor_kernel<Tiles, Products, NarrowTableQuads, CodeType::table, ScaleType::i8>("iq2_xs_int8_tiles",
+                                                                                              "iq1, iq2"),
 };

@@ -87,7 +87,7 @@ constexpr std::array kRegisterIntegerGemm = {
     register_integer_kernel<Tiles, Products, ByteQuads<Products::signed_bytes>, ByteQuads<true>>(
         "i8_int8_tiles", takes_integers<8>, "i8, u8"),
     register_integer_kernel<Tiles, Products, WideTableQuads<Products::signed_bytes>, WideTableQuads<true>>(
-        "integer_table_int8_tiles", takes_integer_table, "e2m1, iq4"),
+        "integer_table_int8_tiles", takes_integer_table<4>, "e2m1, iq4"),
 };
 
 // As float_tile_peak().

@@ -82,8 +82,8 @@ constexpr auto scaled_code_kernels(DType tokens, const std::array<const char*, 2
   return std::array{
       scaled_code_kernel<Tiles, E4M3Pairs, arithmetic>(
           names[0], tokens, takes_with_powers_of_two<takes_code<CodeType::e4m3>>, "e4m3 with e8m0 scales"),
-      scaled_code_kernel<Tiles, TablePairCodes, arithmetic>(
-          names[1], tokens, takes_with_powers_of_two<takes_integer_table>, "e2m1, iq4 with e8m0 scales"),
+      scaled_code_kernel<Tiles, IntegerTablePairs, arithmetic>(
+          names[1], tokens, takes_with_powers_of_two<takes_integer_table<4>>, "e2m1, iq4 with e8m0 scales"),
   };
 }
 
