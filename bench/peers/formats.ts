@@ -14,6 +14,8 @@ export const peerFormats = [
   "q4_k:int8",
   "q6_k:int8",
   "mxfp4:int8",
+  "iq3_s:int8",
+  "iq2_xxs:int8",
 ] as const;
 export type PeerFormat = (typeof peerFormats)[number];
 export type PeerDType = "f32" | "bf16";

@@ -1,8 +1,9 @@
-import { type BlockWeight, blockTypeOf, toBlocks } from "#lib/checkpoint/gguf/blocks/convert.js";
+import { type BlockWeight, blockTypeOf, convertBlocks, toBlocks } from "#lib/checkpoint/gguf/blocks/convert.js";
 import { type GgufType, ggufTypes } from "#lib/checkpoint/gguf/types.js";
 import type { SafetensorsInput } from "#lib/checkpoint/safetensors/index.js";
 import { storedDTypes } from "#lib/checkpoint/safetensors/stored_dtypes.js";
 import type { Device } from "#lib/core/device.js";
+import { toF16 } from "#lib/core/dtype.js";
 import type { Shape } from "#lib/core/shape.js";
 import { Tensor } from "#lib/core/tensor.js";
 import type { ScaleLevel } from "#lib/core/weight_format.js";
@@ -14,49 +15,95 @@ import { PeerError } from "./contender.js";
 import type { PeerDType, PeerWeights } from "./formats.js";
 
 /** The matrices of all experts: a tensor, or codes and scales. */
-export type Matrices = Tensor<PeerDType> | QuantizedWeight;
+export interface Matrices {
+  readonly weight: Tensor<PeerDType> | QuantizedWeight;
+  /** The blocks of GGUF that they were made from. */
+  readonly blocks?: Uint8Array;
+}
 
 /** Tensors of a problem's file by name. */
 export type StoredTensors = Record<string, SafetensorsInput>;
 
-/** Random matrices [E, N, K]. Formats of GGUF's blocks are quantised from bf16; others have random codes and scales. */
+/** The types of GGUF that nothing is quantised to. All have a float16 at the beginning of a block, which scales it. */
+const gridTypes: Partial<Record<PeerWeights, GgufType>> = { iq3_s: "IQ3_S", iq2_xxs: "IQ2_XXS" };
+
+/** The type of a format's blocks in GGUF; undefined if there is none. */
+export function ggufTypeOf(weights: PeerWeights): GgufType | undefined {
+  return gridTypes[weights] ?? blockTypeOf(weightFormat(weights));
+}
+
+/**
+ * Random matrices [E, N, K]. Formats of GGUF's blocks are quantised from bf16, or made from random blocks where nothing can
+ * be; others have random codes and scales.
+ */
 export function randomMatrices(device: Device, random: RandomWeights, format: PeerWeights, shape: Shape): Matrices {
   const [experts, rows, columns] = shape as [number, number, number];
   if (format === "f32" || format === "bf16") {
-    return random.tensor(device, shape, format, columns ** -0.5) as Tensor<PeerDType>;
+    return { weight: random.tensor(device, shape, format, columns ** -0.5) as Tensor<PeerDType> };
   }
   const { bits, scales } = weightFormat(format);
-  const blocks = blockTypeOf(weightFormat(format));
-  const group = blocks ? ggufTypes[blocks].elements : (scales as ScaleLevel).columns || columns;
+  const type = ggufTypeOf(format);
+  const group = type ? ggufTypes[type].elements : (scales as ScaleLevel).columns || columns;
   if (columns % group !== 0) throw new PeerError(`${format}: expected columns in whole groups, got ${columns}`);
-  if (blocks !== undefined) {
+  const grid = gridTypes[format];
+  if (grid !== undefined) return randomBlocks(device, random, grid, format, [experts, rows, columns]);
+  if (type !== undefined) {
     using values = random.tensor(device, shape, "bf16", columns ** -0.5);
-    return quantize(values, format);
+    return { weight: quantize(values, format) };
   }
   return {
-    format,
-    codes: random.codes(device, [experts, rows, (columns * bits) / 8]),
-    scales: random.tensor(device, [experts, rows, columns / group], "f32", columns ** -0.5 / 2 ** (bits - 1)),
+    weight: {
+      format,
+      codes: random.codes(device, [experts, rows, (columns * bits) / 8]),
+      scales: random.tensor(device, [experts, rows, columns / group], "f32", columns ** -0.5 / 2 ** (bits - 1)),
+    },
   };
 }
 
-export function disposeMatrices(matrices: Matrices): void {
-  if (matrices instanceof Tensor) matrices.dispose();
-  else disposeQuantized(matrices);
+function randomBlocks(
+  device: Device,
+  random: RandomWeights,
+  type: GgufType,
+  format: PeerWeights,
+  [experts, rows, columns]: readonly [number, number, number],
+): Matrices {
+  const { bytes, elements } = ggufTypes[type];
+  using drawn = random.codes(device, [experts, rows, (columns / elements) * bytes]);
+  const blocks = drawn.dataSync();
+  // The scales of 32 columns are around 16, the largest elements below them some 10.
+  const scale = toF16(columns ** -0.5 / 100);
+  const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
+  for (let at = 0; at < blocks.length; at += bytes) view.setUint16(at, scale, true);
+  const { codes, ...levels } = convertBlocks(type, blocks, format);
+  const tensorOf = (values: Uint8Array | Uint16Array) => {
+    const shape = [experts, rows, values.length / (experts * rows)];
+    return values instanceof Uint8Array ? device.tensor(values, shape) : device.tensor(values, shape, "f16");
+  };
+  const tensors = Object.entries(levels).map(([role, values]) => [role, tensorOf(values)]);
+  return { weight: { format, codes: tensorOf(codes) as Tensor<"u8">, ...Object.fromEntries(tensors) }, blocks };
+}
+
+export function disposeMatrices({ weight }: Matrices): void {
+  if (weight instanceof Tensor) weight.dispose();
+  else disposeQuantized(weight);
 }
 
 /** Matrices as the file has them; see {@link createProblem}. */
-export async function storedMatrices(name: string, matrices: Matrices): Promise<StoredTensors> {
-  if (matrices instanceof Tensor) return { [name]: await storedTensor(matrices) };
-  const format = weightFormat(matrices.format);
-  if (blockTypeOf(format) !== undefined) return { [name]: await storedBlocks(matrices) };
-  const codes = await matrices.codes.raw();
+export async function storedMatrices(name: string, { weight, blocks }: Matrices): Promise<StoredTensors> {
+  if (weight instanceof Tensor) return { [name]: await storedTensor(weight) };
+  const format = weightFormat(weight.format);
+  const inBlocks = blocks ?? (blockTypeOf(format) && (await blocksOf(weight)));
+  if (inBlocks !== undefined) {
+    const [experts, rows] = weight.codes.shape as readonly [number, number];
+    return { [name]: { dtype: "U8", shape: [experts, rows, inBlocks.byteLength / (experts * rows)], data: inBlocks } };
+  }
+  const codes = await weight.codes.raw();
   // Unsigned: the sign bit of each code is inverted.
   const signs = format.bits === 8 ? 0x80 : 0x88;
   for (let index = 0; index < codes.length; index++) codes[index] = (codes[index] as number) ^ signs;
   return {
-    [name]: { dtype: "U8", shape: matrices.codes.shape, data: codes },
-    [`${name}.scales`]: await storedTensor(matrices.scales as Tensor),
+    [name]: { dtype: "U8", shape: weight.codes.shape, data: codes },
+    [`${name}.scales`]: await storedTensor(weight.scales as Tensor),
   };
 }
 
@@ -64,12 +111,9 @@ export async function storedTensor(tensor: Tensor): Promise<SafetensorsInput> {
   return { dtype: storedDTypes[tensor.dtype], shape: tensor.shape, data: await tensor.raw() };
 }
 
-/** GGUF's blocks as bytes [E, N, bytes of a row]. */
-async function storedBlocks({ format, codes, ...levels }: QuantizedWeight): Promise<SafetensorsInput> {
+async function blocksOf({ format, codes, ...levels }: QuantizedWeight): Promise<Uint8Array> {
   const type = blockTypeOf(weightFormat(format)) as GgufType;
   const present = levelRoles.flatMap((role) => (levels[role] ? [[role, levels[role]] as const] : []));
   const raw = await Promise.all(present.map(async ([role, tensor]) => [role, await tensor.raw()] as const));
-  const data = toBlocks(type, { codes: await codes.raw(), ...Object.fromEntries(raw) } as BlockWeight);
-  const [experts, rows] = codes.shape as readonly [number, number];
-  return { dtype: "U8", shape: [experts, rows, data.byteLength / (experts * rows)], data };
+  return toBlocks(type, { codes: await codes.raw(), ...Object.fromEntries(raw) } as BlockWeight);
 }

@@ -56,7 +56,7 @@ const packsNoBf16 = (_config: MoeLayerConfig, format: PeerFormat) => {
 
 const grouped = ["i8_g128_f32", "i4_g32_f32"] as const;
 const groupedInt8 = ["i8_g128_f32:int8", "i4_g32_f32:int8"] as const;
-const gguf = ["q8_0:int8", "q4_0:int8", "q4_k:int8", "q6_k:int8", "mxfp4:int8"] as const;
+const gguf = ["q8_0:int8", "q4_0:int8", "q4_k:int8", "q6_k:int8", "mxfp4:int8", "iq3_s:int8", "iq2_xxs:int8"] as const;
 
 export const peers: readonly Peer[] = [
   { name: "onnxruntime-moe", variant: "moe", formats: ["f32"], ...onnxruntime },

@@ -1,10 +1,8 @@
 import { join } from "node:path";
 import { inputCount } from "#lib/bench/bench_case.js";
-import { blockTypeOf } from "#lib/checkpoint/gguf/blocks/convert.js";
 import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
 import type { Device } from "#lib/core/device.js";
 import type { Tensor } from "#lib/core/tensor.js";
-import { weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { countedRows, layerWork, type Work } from "#lib/layer/work.js";
 import { MoeLayer } from "#lib/moe_layer.js";
@@ -12,7 +10,14 @@ import { routerProjection } from "#lib/operators/routing/router_projection.js";
 import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
 import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
-import { disposeMatrices, randomMatrices, type StoredTensors, storedMatrices, storedTensor } from "./matrices.js";
+import {
+  disposeMatrices,
+  ggufTypeOf,
+  randomMatrices,
+  type StoredTensors,
+  storedMatrices,
+  storedTensor,
+} from "./matrices.js";
 
 /** One set of tokens. */
 export interface Input {
@@ -61,7 +66,8 @@ export async function createProblem(
   const down = randomMatrices(device, random, weights, [numExperts, hiddenSize, intermediateSize]);
   using _ = { [Symbol.dispose]: () => [gate, up, down].forEach(disposeMatrices) };
   using router = random.tensor(device, [numExperts, hiddenSize], dtype, hiddenSize ** -0.5);
-  const create = () => MoeLayer.create({ ...config, device, router, experts: { gate, up, down }, tokenFormat });
+  const experts = { gate: gate.weight, up: up.weight, down: down.weight };
+  const create = () => MoeLayer.create({ ...config, device, router, experts, tokenFormat });
   const layer = create();
   const layers: [MoeLayer, ...MoeLayer[]] = [layer];
   const inputs = new Map<number, Input[]>();
@@ -98,7 +104,7 @@ export async function createProblem(
         stored[`logits.${tokens}.${index}`] = await storedTensor(logits);
       }
     }
-    const blocks = blockTypeOf(weightFormat(weights));
+    const blocks = ggufTypeOf(weights);
     await writeSafetensors(join(directory, weightsFile), stored, { metadata: blocks ? { blocks } : {} });
     globalThis.gc?.(); // The peers need the gigabytes of the copies that were written.
     return problem;

@@ -1,9 +1,11 @@
 import { lastLevelCacheBytes, leastBeyondCaches } from "#lib/bench/machine.js";
 import { memoryShare } from "#lib/bench/options.js";
+import { ggufTypes } from "#lib/checkpoint/gguf/types.js";
 import { bitsPerWeight, weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { formatBytes } from "#lib/terminal/format.js";
 import { type PeerFormat, partsOf } from "./formats.js";
+import { ggufTypeOf } from "./matrices.js";
 
 /** The copies of a layer over which every contender rotates, as a model does over its layers. */
 export interface Rotation {
@@ -26,8 +28,11 @@ export function planRotation(
   { cacheBytes = lastLevelCacheBytes(), availableBytes = process.availableMemory() } = {},
 ): Rotation {
   const { weights: name } = partsOf(format);
+  // Some blocks have fewer bits than what we make of them.
+  const type = ggufTypeOf(name);
+  const blockBits = type === undefined ? Infinity : (8 * ggufTypes[type].bytes) / ggufTypes[type].elements;
   const weights = (rows: number, columns: number): number =>
-    (rows * columns * bitsPerWeight(weightFormat(name), columns)) / 8;
+    (rows * columns * Math.min(bitsPerWeight(weightFormat(name), columns), blockBits)) / 8;
   const layer = numExperts * (2 * weights(intermediateSize, hiddenSize) + weights(hiddenSize, intermediateSize));
   const wanted = cacheBytes === undefined ? leastBeyondCaches : 2 * cacheBytes;
   const sufficient = Math.ceil(wanted / layer);

@@ -56,8 +56,9 @@ export type CommonFormat = (typeof commonFormats)[number];
 
 /**
  * A format's name. For a plain format, its dtype. Some quantised formats have names of their own: `mxfp4`, `nvfp4`, the
- * block formats of GGUF `q4_1`, `q5_1`, `q2_k`, `q3_k`, `q4_k`, `q5_k`, `q6_k`, `iq4_xs`, and those of bitsandbytes with
- * nested scales, `nf4_nested` and `fp4_nested`. All others are `<code>_<groups>_<scales>`, such as `i4_g32_bf16`:
+ * block formats of GGUF `q4_1`, `q5_1`, `q2_k`, `q3_k`, `q4_k`, `q5_k`, `q6_k`, `iq4_xs`, its grids with a code for each
+ * element `iq3_s`, `iq3_xxs`, `iq2_xs` (also `iq2_s`), `iq2_xxs`, `iq1_m`, `iq1_s`, and those of bitsandbytes with nested
+ * scales, `nf4_nested` and `fp4_nested`. All others are `<code>_<groups>_<scales>`, such as `i4_g32_bf16`:
  * - code: `i2` `i3` `i4` `i5` `i6` `i8`, signed integers; `u2` ... `u8`, unsigned with a zero point for every scale;
  *   `e4m3` and `e2m1`, small floats; `nf4` and `fp4`, the tables of bitsandbytes; `iq4`, that of GGUF.
  * - groups: `g16`, `g32` and other multiples of 16 up to `g1024`, consecutive columns of a row that share a scale;

@@ -52,7 +52,7 @@ MOE_TEST(integers_of_8_bits_times_integers_are_products_of_integers) {
   for (const Kernels* kernels : all_kernels()) {
     for (const WeightFormat* format : sample_formats()) {
       const bool integers = format->code == CodeType::signed_integer || format->code == CodeType::unsigned_integer ||
-                            takes_integer_table(*format);
+                            table_unit(*format) != 0;
       const GemmKernel* row = choose_gemm(kernels->gemm, {DType::bf16, TokenFormat::int8}, *format);
       // The tests' own format has a row of its own.
       if (row->arithmetic == Arithmetic::f32 && row->panels != coded_panels) continue;

@@ -216,7 +216,9 @@ describe.each(kernelPaths)("on $label", (path) => {
     const results = await Promise.all(
       [reference, device()].map((on) => {
         const weight = randomQuantized(on, new Random(format), format, [outputs, columns], 0.1, [1]);
-        weight.codes.write(Uint8Array.from({ length: weight.codes.size }, (_, at) => bytes[at % bytes.length] as number));
+        weight.codes.write(
+          Uint8Array.from({ length: weight.codes.size }, (_, at) => bytes[at % bytes.length] as number),
+        );
         weight.scales?.write(new Uint8Array(weight.scales.size).fill(scale));
         weight.zeros?.write(new Uint8Array(weight.zeros.size).fill(scale));
         const packed = packExperts({ ...weight, columns }, { tokenFormat: "int8" });

@@ -38,8 +38,10 @@ constexpr GgmlType q4_0{2, "q4_0", 32, 18};
 constexpr GgmlType q8_0{8, "q8_0", 32, 34};
 constexpr GgmlType q4_k{12, "q4_K", 256, 144};
 constexpr GgmlType q6_k{14, "q6_K", 256, 210};
+constexpr GgmlType iq2_xxs{16, "iq2_xxs", 256, 66};
+constexpr GgmlType iq3_s{21, "iq3_s", 256, 110};
 constexpr GgmlType mxfp4{39, "mxfp4", 32, 17};
-constexpr GgmlType all[] = {f32, i32, bf16, q4_0, q8_0, q4_k, q6_k, mxfp4};
+constexpr GgmlType all[] = {f32, i32, bf16, q4_0, q8_0, q4_k, q6_k, iq2_xxs, iq3_s, mxfp4};
 }  // namespace ggml_types
 
 /** A function of a library. */
