@@ -54,11 +54,7 @@ import { output } from "./operators/check.js";
 import type { Routing } from "./operators/routing/gating.js";
 
 const routeOptions = object(
-  {
-    tokenIds: optional(tokenIdsOption),
-    expertIds: optional(tensor<"i32">()),
-    training: optional(trainingOption),
-  },
+  { tokenIds: optional(tokenIdsOption), expertIds: optional(tensor<"i32">()), training: optional(trainingOption) },
   "{ training: { seed: 1 } }",
 );
 const captureOptions = object(
@@ -164,8 +160,9 @@ export class MoeLayer implements Disposable {
   /**
    * The layer's output for tokens x [T, H], or for B sequences [B, S, H], with x's shape and dtype. Sequences only
    * matter for a capacity per sequence. A layer with `separateRouterInput` needs the option `routerInput` too, and one with
-   * `hashRouting` needs `tokenIds`. With `expertIds` the experts are given, and the router gives their weights. With `{ norm: { weight }, residual: true }` the output is that of a model's block:
-   * y = x + layer(RMSNorm(x)), whose sum is rounded once.
+   * `hashRouting` needs `tokenIds`. With `expertIds` the experts are given, and the router gives their weights. With
+   * `{ norm: { weight }, residual: true }` the output is that of a model's block: y = x + layer(RMSNorm(x)), whose sum is
+   * rounded once.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
    * `save`, UNSUPPORTED_OPERATION for offload, and OUT_OF_MEMORY; the reason of a signal that is aborted already.
    */

@@ -33,7 +33,8 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  * On `cuda` a replay launches one CUDA graph instead of the forward's individual kernels; on `simt` it repeats the
  * recorded launches. `cpu` and `reference` record nothing: a replay is a `forward` from `x` to `y`. If the layer has
  * `capacity`, `expertChoice`, `hierarchy`, `hashRouting`, `routerNorm`, `separateRouterInput`, `perExpertScale` or
- * `identityExperts`, or is captured with `expertIds`, every replay enqueues the routing first; of a layer with `latent`, nothing is recorded on any device.
+ * `identityExperts`, or is captured with `expertIds`, every replay enqueues the routing first; of a layer with `latent`,
+ * nothing is recorded on any device.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
   readonly #x: Tensor<D>;
@@ -115,7 +116,10 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#handle.replay();
   }
 
-  /** Frees `x`, `y`, `routerInput`, `tokenIds`, `expertIds` and the recording, once enqueued work no longer needs them. Idempotent. */
+  /**
+   * Frees `x`, `y`, `routerInput`, `tokenIds`, `expertIds` and the recording, once enqueued work no longer needs them.
+   * Idempotent.
+   */
   dispose(): void {
     this.#handle?.free();
     this.#handle = undefined;

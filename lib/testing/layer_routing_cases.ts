@@ -83,7 +83,7 @@ export const layerRoutings: readonly LayerProblem[] = [
 ];
 
 /**
- * Layers with limited capacity, expert choice, a hierarchical gate, hash routing, experts that are given, noise in training, routers with tokens of
- * their own, scales of experts, experts that return their input, and sequences of tokens.
+ * Layers with limited capacity, expert choice, a hierarchical gate, hash routing, experts that are given, noise in training,
+ * routers with tokens of their own, scales of experts, experts that return their input, and sequences of tokens.
  */
 export const layerRoutingCases: readonly Case[] = layerRoutings.map(layerCase);

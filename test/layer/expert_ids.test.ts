@@ -291,8 +291,10 @@ describe.each(deviceNames)("on %s", (name) => {
       expect(await captured.y.data()).toEqual(await expected.data());
       expect(await captured.expertIds?.toArray()).toEqual(ids);
     }
-    using plain = layerOf();
-    using other = plain.capture(tokens);
+    using none = layer.capture(0, { expertIds: true });
+    none.replay();
+    expect((await none.y.data()).length).toBe(0);
+    using other = layer.capture(tokens);
     expect(other.expertIds).toBeUndefined();
   });
 
@@ -320,7 +322,7 @@ describe.each(deviceNames)("on %s", (name) => {
 
   test("banks add up to the layer, even where an expert is there twice", async () => {
     const x = drawn("x", [tokens, hidden]);
-    const ids = anyIds.map(([first]) => [first, first, 3] as number[]);
+    const ids = anyIds.map(() => [0, 0, 3]);
     using layer = layerOf({ normalize: true });
     // One expert can have all of a token's slots.
     const shares = [
