@@ -5,12 +5,13 @@ import { type SaveOptions, saveLayer } from "./checkpoint/save.js";
 import { withSignal } from "./core/cancellation.js";
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
-import { cannotCombine, checkInteger, requires, unexpected } from "./core/errors.js";
+import { cannotCombine, checkInteger, requires } from "./core/errors.js";
 import type { FilePath } from "./core/file_path.js";
 import { boolean, type Fields, floatDType, object, optional, type Read } from "./core/options.js";
 import { checkMadeBy } from "./core/own_class.js";
 import type { StageTimes } from "./core/stages.js";
 import type { Tensor } from "./core/tensor.js";
+import { tensor } from "./core/tensor_option.js";
 import {
   type BackwardOptions,
   backwardOptions,
@@ -36,6 +37,7 @@ import {
 } from "./layer/forward_options.js";
 import { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
+import { checkExpertIds, checkRouting, checkTakesExpertIds } from "./layer/router/given_routing.js";
 import { routingViews } from "./layer/router/routing_views.js";
 import { type TokenIds, tokenIdsOnDevice, tokenIdsOption } from "./layer/router/token_ids.js";
 import {
@@ -48,11 +50,11 @@ import {
 } from "./layer/router/tokens.js";
 import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
 import { weight } from "./layer/weights/weight_layout.js";
-import { checkTensor, output } from "./operators/check.js";
+import { output } from "./operators/check.js";
 import type { Routing } from "./operators/routing/gating.js";
 
 const routeOptions = object(
-  { tokenIds: optional(tokenIdsOption), training: optional(trainingOption) },
+  { tokenIds: optional(tokenIdsOption), expertIds: optional(tensor<"i32">()), training: optional(trainingOption) },
   "{ training: { seed: 1 } }",
 );
 const captureOptions = object(
@@ -60,6 +62,7 @@ const captureOptions = object(
     dtype: optional(floatDType),
     norm: optional(normOption),
     residual: optional(boolean, false),
+    expertIds: optional(boolean, false),
   } satisfies Fields<CaptureOptions>,
   "{ dtype }",
 );
@@ -157,8 +160,9 @@ export class MoeLayer implements Disposable {
   /**
    * The layer's output for tokens x [T, H], or for B sequences [B, S, H], with x's shape and dtype. Sequences only
    * matter for a capacity per sequence. A layer with `separateRouterInput` needs the option `routerInput` too, and one with
-   * `hashRouting` needs `tokenIds`. With `{ norm: { weight }, residual: true }` the output is that of a model's block:
-   * y = x + layer(RMSNorm(x)), whose sum is rounded once.
+   * `hashRouting` needs `tokenIds`. With `expertIds` the experts are given, and the router gives their weights. With
+   * `{ norm: { weight }, residual: true }` the output is that of a model's block: y = x + layer(RMSNorm(x)), whose sum is
+   * rounded once.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
    * `save`, UNSUPPORTED_OPERATION for offload, and OUT_OF_MEMORY; the reason of a signal that is aborted already.
    */
@@ -188,10 +192,11 @@ export class MoeLayer implements Disposable {
     { routing, training, save, recompute, offload, norm, want, out, ...given }: Read<typeof forwardOptions>,
   ): Tensor<D> | ForwardResult<D> {
     const { device, onDevice, router, bank } = this.#parts;
-    const { routerInput, tokenIds } = given;
+    const { routerInput, tokenIds, expertIds } = given;
     if (recompute && !save) throw requires("recompute", "save");
     if (offload && !save) throw requires("offload", "save");
-    if (routing !== undefined) this.#checkRouting(routing, checked.count, x.dtype);
+    if (routing !== undefined) checkRouting(onDevice, routing, checked.count, x.dtype);
+    if (expertIds !== undefined) checkExpertIds(onDevice, expertIds, checked.count, routing);
     if (training !== undefined) {
       checkTraining(onDevice, training, checked);
       if (routing !== undefined) throw cannotCombine("training", "routing");
@@ -201,16 +206,17 @@ export class MoeLayer implements Disposable {
     checkRouterInput(onDevice, routerInput, x, routing === undefined || wantsLogits);
     if (norm !== undefined) checkNorm(norm, x);
     const residual = residualOf(given.residual, x);
-    using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, routing === undefined);
-    const tokens = ids ? { ...checked, ids } : checked;
+    using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, routing ? "routing" : expertIds && "expertIds");
+    const tokens = ids || expertIds ? { ...checked, ids, expertIds } : checked;
     const noise = [training?.noise, training?.groupNoise];
-    const inputs = [x, routerInput, ids, norm?.weight, residual, routing?.ids, routing?.weights, ...noise];
+    const inputs = [x, routerInput, ids, expertIds, norm?.weight, residual, routing?.ids, routing?.weights, ...noise];
     const y = output("out", out, device, x.shape, x.dtype, inputs);
     using normed = norm && normalised(x, norm);
     const source = normed ?? x;
     const read = routerInput ?? source;
     const readTokens = readFrom(tokens, read);
-    const fused = !save && routing === undefined && training === undefined && router.fused;
+    const ownRouting = routing === undefined && expertIds === undefined && training === undefined;
+    const fused = !save && ownRouting && router.fused;
     let logits: Tensor<"f32"> | undefined;
     if (wantsLogits) {
       logits = fused
@@ -286,18 +292,24 @@ export class MoeLayer implements Disposable {
    * @param x what the router reads: of a layer with `separateRouterInput` the `routerInput` of {@link forward}, here and in
    * the functions below.
    * @param options.tokenIds as in {@link forward}.
+   * @param options.expertIds as in {@link forward}.
    * @param options.training as in {@link forward}.
    */
   route(
     x: Tensor<FloatDType>,
-    options: { tokenIds?: TokenIds | undefined; training?: Training | undefined } = {},
+    options: {
+      tokenIds?: TokenIds | undefined;
+      expertIds?: Tensor<"i32"> | undefined;
+      training?: Training | undefined;
+    } = {},
   ): Routing {
     const { onDevice, router } = this.#parts;
     const tokens = checkTokens(onDevice, x);
-    const { tokenIds, training } = routeOptions(options, "options");
+    const { tokenIds, expertIds, training } = routeOptions(options, "options");
     if (training !== undefined) checkTraining(onDevice, training, tokens);
-    using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, true);
-    return withMatrix(x, (input) => router.route(input, { ...tokens, ids }, training));
+    if (expertIds !== undefined) checkExpertIds(onDevice, expertIds, tokens.count);
+    using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, expertIds && "expertIds");
+    return withMatrix(x, (input) => router.route(input, { ...tokens, ids, expertIds }, training));
   }
 
   /** The router's logits, before scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
@@ -338,7 +350,7 @@ export class MoeLayer implements Disposable {
    * A {@link CapturedForward} of one sequence of `tokens` tokens, which has its own x and y and does the work of
    * launching once for all replays. Enqueued. The weights live until both layer and capture are disposed of. A layer
    * with `capacity`, `expertChoice`, `hierarchy`, `hashRouting`, `routerNorm`, `separateRouterInput`, `perExpertScale`,
-   * `identityExperts` or `latent` must not be disposed of before the last replay.
+   * `identityExperts` or `latent` must not be disposed of before the last replay, nor one that is captured with `expertIds`.
    * @param options.dtype dtype of x and y; default that of the experts' weights.
    * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with offload
    * and fewer slots than it, or the layers of its budget, have experts. While the capture lives, only layers for whose
@@ -349,12 +361,13 @@ export class MoeLayer implements Disposable {
     const given = captureOptions(options, "options");
     const { device } = this.#parts;
     const { hiddenSize, weightDType } = this.#parts.description;
+    if (given.expertIds) checkTakesExpertIds(this.#parts.description);
     const dtype = (given.dtype ?? weightDType) as D;
     checkGoesWithWeights("dtype", dtype, weightDType);
     const x = device.empty([tokens, hiddenSize], dtype);
     if (given.norm !== undefined) checkNorm(given.norm, x);
     const y = device.empty([tokens, hiddenSize], dtype);
-    return new CapturedForward(this.#parts, { x, y, norm: given.norm, residual: given.residual });
+    return new CapturedForward(this.#parts, { x, y, ...given });
   }
 
   /**
@@ -364,12 +377,6 @@ export class MoeLayer implements Disposable {
    */
   async stageTimes(): Promise<StageTimes> {
     return await this.#parts.stageTimes();
-  }
-
-  #checkRouting({ ids, weights }: Routing, tokens: number, dtype: FloatDType): void {
-    checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], this.#parts.device);
-    checkTensor("routing.weights", weights, dtype === "f64" ? ["f32", "f64"] : ["f32"], ids.shape, this.#parts.device);
-    if (ids.shape[1] === 0) throw unexpected("routing", "at least one choice per token", "k = 0");
   }
 
   /** Frees the layer's weights, once enqueued work no longer needs them. Idempotent. */

@@ -20,6 +20,10 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
   norm?: NormOption | undefined;
   /** Whether x is added to y; default false. */
   residual?: boolean | undefined;
+  /**
+   * Whether the experts are given, as in MoeLayer.forward: the capture then has `expertIds`, to be written as x. Default false.
+   */
+  expertIds?: boolean | undefined;
 }
 
 /**
@@ -29,7 +33,8 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  * On `cuda` a replay launches one CUDA graph instead of the forward's individual kernels; on `simt` it repeats the
  * recorded launches. `cpu` and `reference` record nothing: a replay is a `forward` from `x` to `y`. If the layer has
  * `capacity`, `expertChoice`, `hierarchy`, `hashRouting`, `routerNorm`, `separateRouterInput`, `perExpertScale` or
- * `identityExperts`, every replay enqueues the routing first; of a layer with `latent`, nothing is recorded on any device.
+ * `identityExperts`, or is captured with `expertIds`, every replay enqueues the routing first; of a layer with `latent`,
+ * nothing is recorded on any device.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
   readonly #x: Tensor<D>;
@@ -37,15 +42,13 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   #handle: CapturedHandle | undefined;
   readonly #routerInput: Tensor<D> | undefined;
   readonly #tokenIds: Tensor<"i32"> | undefined;
+  readonly #expertIds: Tensor<"i32"> | undefined;
   readonly #router: CapturedRouter | undefined;
   readonly #identity: CapturedIdentity | undefined;
   readonly #norm: { readonly norm: Norm; readonly out: Tensor<D> } | undefined;
 
   /** @internal Use MoeLayer.capture. */
-  constructor(
-    { onDevice, router, bank }: LayerParts,
-    { x, y, norm, residual }: { x: Tensor<D>; y: Tensor<D>; norm: Norm | undefined; residual: boolean },
-  ) {
+  constructor({ onDevice, router, bank }: LayerParts, { x, y, norm, residual, expertIds }: CaptureInto<D>) {
     this.#x = x;
     this.#y = y;
     if (norm !== undefined) {
@@ -54,10 +57,13 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     }
     const input = this.#norm?.out ?? x;
     if (onDevice.description.separateRouterInput) this.#routerInput = x.device.empty(x.shape, x.dtype);
-    if (onDevice.description.hashRouting) this.#tokenIds = x.device.zeros(x.shape.slice(0, 1), "i32");
+    const { hashRouting, topK } = onDevice.description;
+    const count = x.shape[0] as number;
+    if (expertIds) this.#expertIds = x.device.tensor(new Int32Array(count * topK).fill(-1), [count, topK]);
+    else if (hashRouting) this.#tokenIds = x.device.zeros([count], "i32");
     const read = this.#routerInput ?? input;
-    const tokens = { ...checkTokens(onDevice, read), ids: this.#tokenIds };
-    if (!router.fused) this.#router = new CapturedRouter(router, read, tokens);
+    const tokens = { ...checkTokens(onDevice, read), ids: this.#tokenIds, expertIds: this.#expertIds };
+    if (expertIds || !router.fused) this.#router = new CapturedRouter(router, read, tokens);
     const { routing, maxChoices = -1 } = this.#router ?? {};
     if (bank.identity && routing) this.#identity = new CapturedIdentity(bank.identity, input, routing, residual && x);
     try {
@@ -79,9 +85,17 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     return this.#routerInput;
   }
 
-  /** The ids of the tokens [T] i32, zeros until it is filled as x; undefined for a layer without `hashRouting`. */
+  /**
+   * The ids of the tokens [T] i32, zeros until it is filled as x; undefined for a layer without `hashRouting` and if the
+   * experts are given.
+   */
   get tokenIds(): Tensor<"i32"> | undefined {
     return this.#tokenIds;
+  }
+
+  /** The experts of the tokens [T, topK] i32, -1 until it is filled as x; undefined if they are not given. */
+  get expertIds(): Tensor<"i32"> | undefined {
+    return this.#expertIds;
   }
 
   /** The outputs [T, H] of the last replay; the next one overwrites them. */
@@ -102,7 +116,10 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#handle.replay();
   }
 
-  /** Frees `x`, `y`, `routerInput`, `tokenIds` and the recording, once enqueued work no longer needs them. Idempotent. */
+  /**
+   * Frees `x`, `y`, `routerInput`, `tokenIds`, `expertIds` and the recording, once enqueued work no longer needs them.
+   * Idempotent.
+   */
   dispose(): void {
     this.#handle?.free();
     this.#handle = undefined;
@@ -112,6 +129,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#norm?.norm.weight.dispose();
     this.#routerInput?.dispose();
     this.#tokenIds?.dispose();
+    this.#expertIds?.dispose();
     this.x.dispose();
     this.y.dispose();
   }
@@ -127,6 +145,16 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     const state = this.#handle === undefined || device.disposed ? " (disposed)" : "";
     return `CapturedForward<${dtype}> ${shapeText(shape)} on ${device.name}${state}`;
   }
+}
+
+/** The memory of a capture, and what it was captured with. */
+interface CaptureInto<D extends FloatDType> {
+  readonly x: Tensor<D>;
+  readonly y: Tensor<D>;
+  readonly norm: Norm | undefined;
+  readonly residual: boolean;
+  /** Whether the experts are given. */
+  readonly expertIds: boolean;
 }
 
 /** Enqueues the routing of fixed memory into fixed memory. */

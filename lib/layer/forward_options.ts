@@ -17,11 +17,19 @@ export interface ForwardOptions<D extends FloatDType = FloatDType> {
    */
   routerInput?: Tensor<FloatDType> | undefined;
   /**
-   * The ids of the tokens in the vocabulary, for a layer with `hashRouting`, unless a routing is given: a tensor [T] or [B, S]
-   * i32, or a list of T or B * S numbers. -1 is padding, a token without experts. In a list, any other id out of range is
-   * refused; in a tensor, it counts as -1 and is ID_OUT_OF_RANGE at the next wait.
+   * The ids of the tokens in the vocabulary, for a layer with `hashRouting`, unless a routing or `expertIds` are given: a
+   * tensor [T] or [B, S] i32, or a list of T or B * S numbers. -1 is padding, a token without experts. In a list, any other
+   * id out of range is refused; in a tensor, it counts as -1 and is ID_OUT_OF_RANGE at the next wait.
    */
   tokenIds?: TokenIds | undefined;
+  /**
+   * The experts of the tokens [T or B * S, topK], chosen before, such as by the engine that generated them (routing replay):
+   * the layer only gives their weights, by its own router and rule, and `backward` trains that router. -1 is no expert, one
+   * that is there twice counts twice, and any other id out of range counts as -1 and is ID_OUT_OF_RANGE at the next wait. The
+   * order matters to `capacity` and `sparsemixer` alone. A routing that is wanted shares them, if there is no `capacity`.
+   * Not for a layer with `hierarchy` or `expertChoice`, nor with `routing` or `tokenIds`, whose place it takes.
+   */
+  expertIds?: Tensor<"i32"> | undefined;
   /** Ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing. */
   routing?: Routing | undefined;
   /**
@@ -93,6 +101,7 @@ export const forwardOptions = object(
   {
     routerInput: optional(tensor<FloatDType>()),
     tokenIds: optional(tokenIdsOption),
+    expertIds: optional(tensor<"i32">()),
     routing: optional(routingRecord),
     training: optional(trainingOption),
     save: optional(boolean, false),

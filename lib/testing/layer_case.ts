@@ -25,6 +25,8 @@ export interface LayerProblem extends MoeLayerConfig {
   selectionBias?: boolean;
   /** A routing to pass to the layer; by default its own router's. */
   routing?: Spread;
+  /** Experts to pass to the layer, which its router then weighs. */
+  expertIds?: Spread;
   /** The dtype of the tokens that the router reads, for `separateRouterInput`; default that of x. */
   routerInput?: FloatDType;
   /** The dtype of a residual that is added to the outputs; default none. */
@@ -86,6 +88,7 @@ export interface PreparedLayer {
   readonly options: {
     routerInput?: Tensor<FloatDType>;
     tokenIds?: Tensor<"i32">;
+    expertIds?: Tensor<"i32">;
     routing?: Routing;
     training?: Training;
   };
@@ -95,7 +98,7 @@ export interface PreparedLayer {
 export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLayer {
   const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
   const { model, logits, residual: _, selectionBias: hasSelectionBias = false, sequences, ...others } = rest;
-  const { routerInput: readDType = xDType, ...config } = others;
+  const { routerInput: readDType = xDType, expertIds: given, ...config } = others;
   const { hiddenSize, numExperts, topK } = config;
   const { random } = inputs;
   const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
@@ -132,8 +135,8 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
   if (routing !== undefined) {
     const x = inputs.normals(xShape, xDType);
     const { ids, weights } = randomRouting(random, tokens, topK, numExperts, routing);
-    const given = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
-    return { layer, x, options: { routing: given } };
+    const whole = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
+    return { layer, x, options: { routing: whole } };
   }
   const rule = describeLayer(config, dtype);
   const { hierarchy, routerNorm, separateRouterInput } = rule;
@@ -149,7 +152,7 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
       : rmsNorm({ values: token, rows: 1, columns: hiddenSize }, factors, routerNorm?.epsilon as number).values;
   const exactBias = hasSelectionBias ? round(selectionBias, "f32") : undefined;
   const steady = inputs.drawn(() =>
-    vocabulary
+    vocabulary || given
       ? random.normals(tokens * hiddenSize)
       : hierarchy
         ? steadyTokens(
@@ -170,6 +173,7 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
   const own = {
     ...(separateRouterInput && { routerInput: routerTokens }),
     ...(vocabulary && { tokenIds: inputs.integers(tokenIds, xShape.slice(0, -1)) }),
+    ...(given && { expertIds: inputs.integers(randomRouting(random, tokens, topK, numExperts, given).ids, shape) }),
   };
   const training: { training?: Training } = config.noisy
     ? {
@@ -208,6 +212,7 @@ export function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...pro
     [`groups ${groups?.top} of ${groups?.count} by ${groups?.score}`]: groups,
     "selection bias": problem.selectionBias,
     [`routing ${problem.routing}`]: problem.routing,
+    [`expert ids ${problem.expertIds}`]: problem.expertIds,
     logits: problem.logits,
     [`residual ${problem.residual}`]: problem.residual,
     [`capacity ${Object.values(capacity ?? {}).join(" ")}`]: capacity,

@@ -13,6 +13,7 @@ const likeGemma = {
 } as const;
 const identity = { identityExperts: 2 } as const;
 const hashed = { ...small, hashRouting: { vocabularySize: 20 }, normalize: true } as const;
+const given = { ...small, expertIds: "some_dropped" } as const;
 const choosing = { ...small, topK: 6 } as const;
 
 /** The routings of layers. */
@@ -74,10 +75,15 @@ export const layerRoutings: readonly LayerProblem[] = [
   { ...hashed, routerJitter: 0.1, topK: 6 },
   { ...hashed, ...identity },
   { ...hashed, tokens: 0 },
+  { ...given, logits: true },
+  { ...given, scoring: "sigmoid", groups: { count: 3, top: 1 }, selectionBias: true, normalize: true, scale: 2.5 },
+  { ...given, ...bf16, scoring: "softmax_selected", biases: true, sequences: 4, capacity: { factor: 0.8 } },
+  { ...given, ...likeGemma, noisy: {}, expertIds: "uneven" },
+  { ...given, ...identity, expertIds: "all_dropped" },
 ];
 
 /**
- * Layers with limited capacity, expert choice, a hierarchical gate, hash routing, noise in training, routers with tokens of
- * their own, scales of experts, experts that return their input, and sequences of tokens.
+ * Layers with limited capacity, expert choice, a hierarchical gate, hash routing, experts that are given, noise in training,
+ * routers with tokens of their own, scales of experts, experts that return their input, and sequences of tokens.
  */
 export const layerRoutingCases: readonly Case[] = layerRoutings.map(layerCase);

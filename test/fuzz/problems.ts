@@ -460,7 +460,9 @@ function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
   const tokens = draw.size(40);
   const activation = draw.pick(from);
   const clamp = isClamped(activation) && draw.chance(0.5) && { clamp: { limit: draw.pick([0.5, 2, Infinity]) } };
-  const hashed = rule.groups === undefined && scoring !== "sparsemixer" && draw.chance(0.2);
+  const given = draw.pick([undefined, undefined, "routing", "expertIds"] as const);
+  const hashes = rule.groups === undefined && scoring !== "sparsemixer" && given !== "expertIds";
+  const hashed = hashes && draw.chance(0.2);
   return {
     tokens,
     hiddenSize: draw.integer(1, 100),
@@ -481,7 +483,7 @@ function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
     dtypes: [draw.pick(dtypes), draw.pick(dtypes)],
     biases: draw.chance(0.3),
     sequences: divisor(draw, Math.max(tokens, 1)),
-    ...(draw.chance(0.3) && { routing: draw.pick(spreads) }),
+    ...(given && { [given]: draw.pick(spreads) }),
   };
 }
 

@@ -85,7 +85,7 @@ function sgd({
 }
 
 /** A layer of SwiGLU experts with a softmax over all logits. */
-function layer({ x, routerInput, tokenIds, weights, description, routing, training, residual }) {
+function layer({ x, routerInput, tokenIds, expertIds, weights, description, routing, training, residual }) {
   const { hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK } = description;
   const { router, experts: own, ...more } = weights;
   const plain =
@@ -97,6 +97,7 @@ function layer({ x, routerInput, tokenIds, weights, description, routing, traini
   if (
     routerInput ||
     tokenIds ||
+    expertIds ||
     routing ||
     training ||
     residual ||

@@ -89,10 +89,11 @@ function moveEach<From extends Disposable, To extends Disposable>(
 }
 
 /**
- * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x, `routerInput` and `tokenIds` (not copies: do not
- * write to them before), the rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's
- * dtype), and ids and weights of the routing; with `norm` also the normalised tokens, of a layer with `latent` also the sums
- * [T, L] of its routed experts. With `recompute: true` all but the rows and the normalised tokens. With `offload: true` all but these as they were given is in the host's memory until then. `backward`
+ * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x, `routerInput`, `tokenIds` and `expertIds` (not
+ * copies: do not write to them before), the rows before the activation ([T · k, 2I] or, if the activation is not gated, [T ·
+ * k, I], in x's dtype), and ids and weights of the routing; with `norm` also the normalised tokens, of a layer with `latent`
+ * also the sums [T, L] of its routed experts. With `recompute: true` all but the rows and the normalised tokens. With
+ * `offload: true` all but these as they were given is in the host's memory until then. `backward`
  * frees it, and so does `dispose()`.
  */
 export class LayerState implements Disposable {
@@ -110,7 +111,7 @@ export class LayerState implements Disposable {
     return typeof value === "object" && value !== null && #pass in value;
   }
 
-  /** Bytes on the device, without x and without a routing that the caller gave; 0 once it is freed. */
+  /** Bytes on the device, without x and without a routing or expert ids that the caller gave; 0 once it is freed. */
   get byteLength(): number {
     return bytesOf(this.#own().filter((tensor) => !(tensor instanceof HostTensor)));
   }
@@ -122,9 +123,11 @@ export class LayerState implements Disposable {
 
   #own(): readonly (Tensor | HostTensor | undefined)[] {
     if (this.#pass === undefined) return [];
-    const { routing, given, norm, x, ...kept } = this.#pass;
+    const { routing, given, norm, x, tokens, layer, ...kept } = this.#pass;
     const rows = movable.map((name) => (name === "x" ? norm && x : kept[name]));
-    return [...rows, ...(given ? [] : [routing.ids, routing.weights])];
+    // What `capacity` leaves of given ids are others.
+    const idsGiven = given || (tokens.expertIds !== undefined && layer.description.capacity === undefined);
+    return [...rows, ...(idsGiven ? [] : [routing.ids]), ...(given ? [] : [routing.weights])];
   }
 
   /** @internal Views of the routing, for the caller. */
@@ -199,7 +202,8 @@ function bytesOf(tensors: readonly (Tensor | HostTensor | undefined)[]): number 
 
 /** Frees what was kept; tokens, a norm's weight and a given routing are views of the caller's tensors. */
 export function freePass({ routerInput, tokens, norm, routing, training, ...kept }: KeptPass): void {
-  const inputs = [routerInput, tokens.ids, norm?.tokens, norm?.weight, training?.noise, training?.groupNoise];
+  const ofRouter = [routerInput, tokens.ids, tokens.expertIds, training?.noise, training?.groupNoise];
+  const inputs = [...ofRouter, norm?.tokens, norm?.weight];
   const rows = movable.map((name) => kept[name]);
   for (const tensor of [...inputs, routing.ids, routing.weights, ...rows]) tensor?.dispose();
 }

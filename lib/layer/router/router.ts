@@ -24,8 +24,8 @@ export class Router {
   constructor(layer: DeviceLayer, description: MoeLayerDescription) {
     this.weights = new RouterWeights(layer);
     this.#description = description;
-    this.#stages = routingStages(description, false);
-    this.#trainingStages = routingStages(description, true);
+    this.#stages = routingStages(description, false, false);
+    this.#trainingStages = routingStages(description, true, false);
     this.fused = isFused(description);
   }
 
@@ -36,25 +36,37 @@ export class Router {
    * @param out where to write; default new tensors.
    */
   route(x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
+    if (tokens.expertIds !== undefined) return this.#routeBy(this.#description, x, tokens, source, out);
     return this.#run(source === undefined ? this.#stages : this.#trainingStages, x, tokens, source, out);
   }
 
   /** What {@link route} chooses before `capacity` drops choices. */
   choose(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined): Routing {
     const rule = { ...this.#description, capacity: undefined, perExpertScale: false };
-    return this.#run(routingStages(rule, source !== undefined), x, tokens, source);
+    return this.#routeBy(rule, x, tokens, source);
   }
 
   /** What {@link route} gives before the scales of experts multiply the weights. */
   unscaled(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined): Routing {
     const rule = { ...this.#description, perExpertScale: false };
-    return this.#run(routingStages(rule, source !== undefined), x, tokens, source);
+    return this.#routeBy(rule, x, tokens, source);
   }
 
   /** A gate's logits for what the router reads. */
   logits(x: TensorHandle, tokens: Tokens, gate: GateName): Tensor<"f32"> {
     using normalised = this.weights.normalised(x, tokens);
     return this.weights.logits(normalised?.handle ?? x, tokens, gate);
+  }
+
+  #routeBy(
+    rule: MoeLayerDescription,
+    x: TensorHandle,
+    tokens: Tokens,
+    source: NoiseSource | undefined,
+    out?: Routing,
+  ): Routing {
+    const stages = routingStages(rule, source !== undefined, tokens.expertIds !== undefined);
+    return this.#run(stages, x, tokens, source, out);
   }
 
   #run(stages: readonly RoutingStage[], x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
@@ -84,11 +96,11 @@ export class Router {
   }
 
   /** Upper bound on the choices that fall on experts of the layer's bank, which limits the memory that devices need. */
-  mostChoices({ count, sequenceLength }: Tokens): number {
+  mostChoices({ count, sequenceLength, expertIds }: Tokens): number {
     const { capacity, expertChoice: amount, numExperts, topK, bank, hashRouting } = this.#description;
     if (amount !== undefined) return bank.count * tokensOfExpert(amount, count, numExperts);
-    // A table may have an expert several times for a token.
-    const most = count * (hashRouting ? topK : Math.min(topK, bank.count));
+    // What does not choose may have an expert several times for a token.
+    const most = count * (hashRouting || expertIds ? topK : Math.min(topK, bank.count));
     if (capacity === undefined) return most;
     const shared = sharedCapacity(capacity, count, sequenceLength, topK, numExperts);
     const sequences = shared.length === 0 ? 0 : count / shared.length;

@@ -40,15 +40,20 @@ export class RoutingState extends Temporaries {
 export type RoutingStage = (state: RoutingState, router: RouterWeights, out: Routing | undefined) => void;
 
 /**
- * The stages of a layer's routing, with noise if `training`. The stage `chooseOnDevice` runs the router and gating of
- * the device's fused forward.
+ * The stages of a layer's routing, with noise if `training`, and without a choice if the experts are `given` with the tokens.
+ * The stage `chooseOnDevice` runs the router and gating of the device's fused forward.
  */
-export function routingStages(description: MoeLayerDescription, training: boolean): readonly RoutingStage[] {
+export function routingStages(
+  description: MoeLayerDescription,
+  training: boolean,
+  given: boolean,
+): readonly RoutingStage[] {
   const { noisy, routerJitter, routerNorm, hierarchy, expertChoice, capacity, perExpertScale, hashRouting } =
     description;
   const noise = training && noisy !== undefined;
   const score = (gate: GateName) => (noise ? [project(gate), addNoise(gate)] : [project(gate)]);
   const choose = () => {
+    if (given) return [...score("experts"), takeGivenExperts];
     if (hierarchy) return [...score("groups"), ...score("experts"), chooseInGroups];
     if (expertChoice) return [...score("experts"), letExpertsChoose];
     if (hashRouting) return [...score("experts"), chooseByTokenIds];
@@ -153,17 +158,23 @@ const chooseByLogits: RoutingStage = (state, router, out) => {
 };
 
 const chooseByTokenIds: RoutingStage = (state, router, out) => {
-  state.routing = out ?? emptyRouting(router, state.tokens);
-  const { ids, weights } = state.routing;
-  lookUpExperts(router.extra("expertTable") as Tensor<"i32">, state.tokens.ids as Tensor<"i32">, { out: ids });
-  const logits = state.logits.experts as Tensor;
-  router.device.backend.gatingWeights({
-    logits: logits.handle,
-    ids: ids.handle,
-    weights: weights.handle,
-    rule: router.description,
-  });
+  const routing = out ?? emptyRouting(router, state.tokens);
+  const tokenIds = state.tokens.ids as Tensor<"i32">;
+  lookUpExperts(router.extra("expertTable") as Tensor<"i32">, tokenIds, { out: routing.ids });
+  weigh(state, router, routing);
 };
+
+const takeGivenExperts: RoutingStage = (state, router, out) => {
+  weigh(state, router, out ?? givenRouting(router, state.tokens));
+};
+
+/** Writes the weights that the layer's rule gives to the experts of a routing. */
+function weigh(state: RoutingState, { device, description }: RouterWeights, routing: Routing): void {
+  const logits = state.logits.experts as Tensor;
+  const [ids, weights] = [routing.ids.handle, routing.weights.handle];
+  device.backend.gatingWeights({ logits: logits.handle, ids, weights, rule: description });
+  state.routing = routing;
+}
 
 const chooseInGroups: RoutingStage = (state, { description }, out) => {
   const { groups, experts } = state.logits as Required<RoutingState["logits"]>;
@@ -190,8 +201,19 @@ const limitCapacity: RoutingStage = (state, { description }, out) => {
   state.routing = dropOverflow(chosen, rule, numExperts, state.tokens.sequenceLength, out);
 };
 
-/** Memory for the routing of `count` tokens with topK experts each. */
-export function emptyRouting({ device, description }: RouterWeights, { count, dtype }: Tokens): Routing {
-  const shape = [count, description.topK];
-  return { ids: device.empty(shape, "i32"), weights: device.empty(shape, dtype) };
+/**
+ * Memory for the routing of `count` tokens with topK experts each. The ids of experts that are given, and of which none are
+ * dropped, are there already.
+ */
+export function emptyRouting(router: RouterWeights, tokens: Tokens): Routing {
+  const { device, description } = router;
+  if (tokens.expertIds !== undefined && description.capacity === undefined) return givenRouting(router, tokens);
+  const shape = [tokens.count, description.topK];
+  return { ids: device.empty(shape, "i32"), weights: device.empty(shape, tokens.dtype) };
+}
+
+/** Memory for the weights of experts that are given. */
+function givenRouting({ device }: RouterWeights, { expertIds, dtype }: Tokens): Routing {
+  const { shape } = expertIds as Tensor<"i32">;
+  return { ids: (expertIds as Tensor<"i32">).reshape(shape), weights: device.empty(shape, dtype) };
 }

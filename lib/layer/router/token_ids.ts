@@ -22,21 +22,21 @@ export const tokenIdsOption: Reader<Tensor<"i32"> | Int32Array> = (value, name) 
 /**
  * The ids of the tokens of a call in a tensor [T] of its own handle, to be disposed of; undefined if they are not used.
  * @param shape of the tokens, [T, H] or [B, S, H].
- * @param chooses whether experts are to be chosen by them.
+ * @param chosenBy the option that has the choice of experts instead, if one does.
  */
 export function tokenIdsOnDevice(
   { description, device }: DeviceLayer,
   given: Tensor<"i32"> | Int32Array | undefined,
   shape: Shape,
-  chooses: boolean,
+  chosenBy: "routing" | "expertIds" | undefined,
 ): Tensor<"i32"> | undefined {
   const { hashRouting } = description;
   if (given === undefined) {
-    if (hashRouting === undefined || !chooses) return undefined;
+    if (hashRouting === undefined || chosenBy !== undefined) return undefined;
     throw invalidArgument("tokenIds", "the ids of the tokens, by which this layer chooses experts", given);
   }
   if (hashRouting === undefined) throw requires("tokenIds", "a layer with hashRouting");
-  if (!chooses) throw cannotCombine("tokenIds", "routing");
+  if (chosenBy !== undefined) throw cannotCombine("tokenIds", chosenBy);
   const size = shape.slice(0, -1);
   const count = shapeSize(size);
   if (given instanceof Tensor) {

@@ -18,6 +18,8 @@ export interface Tokens {
   readonly dtype: "f32";
   /** [T], their ids in the vocabulary, where a layer with `hashRouting` is to choose experts. */
   readonly ids?: Tensor<"i32"> | undefined;
+  /** [T, k], their experts, where these are given and the router only weighs them. */
+  readonly expertIds?: Tensor<"i32"> | undefined;
 }
 
 /** Checks that x is [T, H] or [B, S, H], with a dtype that the layer's weights can be multiplied with. */

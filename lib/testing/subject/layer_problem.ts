@@ -63,8 +63,8 @@ function partsOf(given: GivenLayer) {
 export async function computeLayer(device: Device, inputs: SubjectInputs) {
   const made: Disposable[] = [];
   try {
-    const { x, routerInput, tokenIds, weights, config, routing, training, residual } = inputs;
-    const given = { x, routerInput, tokenIds, weights, routing, training, residual };
+    const { x, routerInput, tokenIds, expertIds, weights, config, routing, training, residual } = inputs;
+    const given = { x, routerInput, tokenIds, expertIds, weights, routing, training, residual };
     const tensors = withTensors(device, given, (tensor) => made.push(tensor));
     const {
       x: tokens,

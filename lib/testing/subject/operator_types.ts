@@ -36,6 +36,8 @@ export interface LayerInputs {
   readonly routerInput?: TestArray;
   /** [T] or [B, S] i32: with hash routing, the rows of the table that have the tokens' experts; -1 has none. */
   readonly tokenIds?: TestArray;
+  /** [T, k] i32, the experts of the tokens, where these are given and the router only weighs them; -1 is none. */
+  readonly expertIds?: TestArray;
   /** What replaces the layer's own routing. */
   readonly routing?: {
     /** [T, k] i32. */

@@ -77,10 +77,10 @@ function expectGradients(
   using dy = float64(reference, weights, y.shape);
   const { dx, dRouterInput } = layer.backward(state, dy, { ...backward, gradients: parameters.gradients });
   expect(valuesOf(y)).toEqual(valuesOf(layer.forward(x, forward)));
-  const { training, routerInput, tokenIds } = forward;
+  const { training, routerInput, tokenIds, expertIds } = forward;
   const idsOf = () =>
     layer
-      .route(routerInput ?? x, { training, tokenIds })
+      .route(routerInput ?? x, { training, tokenIds, expertIds })
       .ids.dataSync()
       .join();
   const lossOf = () => ({ loss: dot(valuesOf(layer.forward(x, forward)), weights) + extraLoss(), ids: idsOf() });
@@ -122,7 +122,7 @@ const small = { ...exampleConfig, hiddenSize: 12, intermediateSize: 7 };
 const noise = { noisy: {}, scoring: "softmax_selected" as const, normalize: false };
 
 /** Layers with what `anyLayer` has not. */
-const features: readonly (LayerProblem["config"] & { training?: true; sequences?: number })[] = [
+const features: readonly (LayerProblem["config"] & { training?: true; sequences?: number; given?: true })[] = [
   { ...small, activation: "situ", sharedExpert: { intermediateSize: 9, clamp: { limit: 0.5, upLimit: 0.8 } } },
   { ...small, capacity: { tokens: 3 } },
   { ...small, capacity: { factor: 0.7, drop: "probability", renormalize: true } },
@@ -157,6 +157,14 @@ const features: readonly (LayerProblem["config"] & { training?: true; sequences?
     ...{ hashRouting: { vocabularySize: 4 }, capacity: { factor: 0.7, renormalize: true }, perExpertScale: true },
     ...{ separateRouterInput: true, routerNorm: {}, routerJitter: 0.2, training: true, sequences: 3 },
   },
+  { ...small, given: true },
+  { ...small, scoring: "softmax_selected", normalize: false, sequences: 3, given: true },
+  { ...small, ...noise, capacity: { factor: 1 }, training: true, given: true },
+  {
+    ...small,
+    ...{ capacity: { factor: 0.7, renormalize: { by: "chosen" } }, perExpertScale: true, identityExperts: 2 },
+    ...{ separateRouterInput: true, routerNorm: {}, routerJitter: 0.2, training: true, sequences: 3, given: true },
+  },
   { ...small, separateRouterInput: true, routerNorm: { scale: 3 }, routerJitter: 0.2, training: true },
   { ...small, identityExperts: 2 },
   { ...small, identityExperts: 2, weightOn: "input", scale: 1.5, sharedExpert: { intermediateSize: 9 } },
@@ -166,7 +174,7 @@ const features: readonly (LayerProblem["config"] & { training?: true; sequences?
   { ...small, ...noise, latent: { size: 15, norm: {} }, sharedExpert: { intermediateSize: 7 }, training: true },
 ];
 
-test.each(features)("the gradients of %o are its derivatives", ({ training, sequences, ...config }) => {
+test.each(features)("the gradients of %o are its derivatives", ({ training, sequences, given, ...config }) => {
   const random = new Random(JSON.stringify(config));
   const { numExperts, hiddenSize, intermediateSize, hierarchy, noisy, sharedExpert } = config;
   const { separateRouterInput, routerNorm, perExpertScale, latent, hashRouting } = config;
@@ -214,6 +222,12 @@ test.each(features)("the gradients of %o are its derivatives", ({ training, sequ
     ...(training && { training: { seed: 7 } }),
     ...(separateRouterInput && { routerInput: tokens() }),
     ...(hashRouting && { tokenIds: Array.from({ length: 9 }, () => random.integer(-1, 3)) }),
+    ...(given && {
+      expertIds: reference.tensor(
+        Int32Array.from({ length: 9 * config.topK }, () => random.integer(-1, numExperts - 1)),
+        [9, config.topK],
+      ),
+    }),
   };
   expectGradients(layer, tokens(), random, { forward });
 });

@@ -103,6 +103,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
           { want: ["routing", "logits"] },
           { norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true },
           { residual: floats(T, H), signal: transfer.signal },
+          { expertIds: integers(T, 2) },
         ],
       },
       {
@@ -144,7 +145,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
         name: "MoeLayer.route",
         args: [floats(T, H)],
         call: noisy.route.bind(noisy),
-        valid: [{ training: { noise: floats(T, E) } }],
+        valid: [{ training: { noise: floats(T, E) } }, { expertIds: integers(T, 2) }],
       },
       {
         name: "MoeLayer.route with token ids",
@@ -165,7 +166,9 @@ export function layerCalls(device: api.Device, directory: string): Part {
         name: "MoeLayer.capture",
         args: [T],
         call: noisy.capture.bind(noisy),
-        valid: [{ dtype: "f16", norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true }],
+        valid: [
+          { dtype: "f16", norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true, expertIds: true },
+        ],
       },
       {
         name: "MoeLayer.save",
