@@ -28,6 +28,11 @@ describe.each(deviceNames)("families from GGUF files on %s", (name) => {
     ["qwen3_moe", "rnd1"],
     ["qwen3_moe", "mellum"],
     ["gemma4", "diffusion-gemma"],
+    ["glm5_next", "glm5-next"],
+    ["deepseek_v3", "k2-horizon"],
+    ["glm4_moe", "axk2"],
+    ["glm4_moe", "dots3note"],
+    ["qwen3_next", "qwen4exp"],
   ])("%s %s", async (family, architecture) => {
     using directory = temporaryDirectory();
     const results = await readFamilyResults(family);
