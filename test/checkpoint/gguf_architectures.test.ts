@@ -285,6 +285,14 @@ describe("Command A+", () => {
   });
 });
 
+test("SmallThinker's files must say how they score", async () => {
+  await expectRejection(
+    configOf("smallthinker", "smallthinker", { expert_gating_func: undefined }),
+    "BAD_CHECKPOINT",
+    /smallthinker\.expert_gating_func: expected 1 \(softmax\) or 2 \(sigmoid\), got undefined/,
+  );
+});
+
 describe("LongCat", () => {
   test("has a dense block with the names of a shared expert", async () => {
     using directory = temporaryDirectory();

@@ -29,7 +29,6 @@ describe.each(deviceNames)("families from GGUF files on %s", (name) => {
     ["qwen3_moe", "mellum"],
     ["gemma4", "diffusion-gemma"],
     ["glm5_next", "glm5-next"],
-    ["deepseek_v3", "k2-horizon"],
     ["glm4_moe", "axk2"],
     ["glm4_moe", "dots3note"],
     ["qwen3_next", "qwen4exp"],

@@ -24,6 +24,7 @@ import { olmoe } from "../families/olmoe.js";
 import { phimoe } from "../families/phimoe.js";
 import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "../families/qwen2_moe.js";
 import { qwen3Moe } from "../families/qwen3_moe.js";
+import { smallThinker } from "../families/smallthinker.js";
 import {
   type Architecture,
   checkFormula,
@@ -258,6 +259,28 @@ const cohere2: Architecture = {
   },
 };
 
+/** SmallThinker, of which files say how experts are scored; weights are always renormalised. */
+const smallThinkerMoe: Architecture = {
+  read(fields, layer) {
+    const gating = gatingNames[fields.optional("expert_gating_func") ?? 0];
+    if (gating !== "softmax" && gating !== "sigmoid") {
+      throw fields.error("expert_gating_func", "1 (softmax) or 2 (sigmoid)", fields.number("expert_gating_func"));
+    }
+    checkFormula(fields, gating, true);
+    const known = sizes(fields, layer);
+    return {
+      family: smallThinker,
+      fields: {
+        hidden_size: known.hidden_size,
+        moe_ffn_hidden_size: known.intermediate_size,
+        moe_num_primary_experts: known.num_experts,
+        moe_num_active_primary_experts: known.num_experts_per_tok,
+        moe_primary_router_apply_softmax: gating === "softmax",
+      },
+    };
+  },
+};
+
 /** LongCat-Flash-Lite. The dense block beside the experts has the names of a shared expert. */
 const longcat: Architecture = {
   denseBlock: "ffn_up_shexp",
@@ -315,6 +338,7 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["minimax-01", fixed(minimax, "softmax", true)],
   ["cohere2moe", cohere2],
   ["longcat-flash-ngram", longcat],
+  ["smallthinker", smallThinkerMoe],
   ...statedArchitectures,
 ]);
 

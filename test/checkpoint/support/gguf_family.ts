@@ -76,6 +76,14 @@ const kimi = (config: Config): Keys => ({
   "activation.situ_linear_beta": f32(number(config, "activation_situ_linear_beta")),
 });
 
+const smallthinker = (config: Config): Keys => ({
+  expert_count: number(config, "moe_num_primary_experts"),
+  expert_used_count: number(config, "moe_num_active_primary_experts"),
+  expert_feed_forward_length: number(config, "moe_ffn_hidden_size"),
+  feed_forward_length: number(config, "moe_ffn_hidden_size"),
+  expert_gating_func: config.moe_primary_router_apply_softmax ? 1 : 2,
+});
+
 const nemotron = (config: Config): Keys => ({
   expert_count: number(config, "n_routed_experts"),
   expert_feed_forward_length: number(config, "moe_intermediate_size"),
@@ -188,6 +196,19 @@ export const ggufFamilies: Readonly<
     (config) => ({ ...nemotron(config), moe_latent_size: number(config, "moe_latent_size") }),
   ],
   hy_v4: ["hy_v4", limited],
+  k2_horizon: [
+    "k2-horizon",
+    (config) => ({
+      ...qwen(config),
+      leading_dense_block_count: 1,
+      moe_every_n_layers: 1,
+      expert_shared_count: number(config, "num_shared_experts"),
+      expert_shared_feed_forward_length: number(config, "num_shared_experts") * number(config, "moe_intermediate_size"),
+      expert_weights_norm: config.norm_topk_prob as boolean,
+      expert_weights_scale: f32(number(config, "router_scaling_factor")),
+      expert_gating_func: 2,
+    }),
+  ],
   glm5_next: ["glm5next", limited],
   kimi_linear_situ: ["kimi-k3", kimi],
   kimi_linear_latent: [
@@ -211,6 +232,8 @@ export const ggufFamilies: Readonly<
       expert_shared_feed_forward_length: number(config, "num_shared_experts") * number(config, "intermediate_size"),
     }),
   ],
+  smallthinker: ["smallthinker", smallthinker],
+  smallthinker_softmax: ["smallthinker", smallthinker],
   longcat_flash: [
     "longcat-flash-ngram",
     (config) => ({
