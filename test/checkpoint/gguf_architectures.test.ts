@@ -293,30 +293,33 @@ test("SmallThinker's files must say how they score", async () => {
   );
 });
 
-describe("LongCat", () => {
-  test("has a dense block with the names of a shared expert", async () => {
-    using directory = temporaryDirectory();
-    const { layer: index, x, shape, output } = await readFamilyResults("longcat_flash");
-    const file = await familyGguf("longcat_flash", index);
-    const dense = ["gate", "up", "down"].map((matrix): TensorInput => {
-      return { name: `blk.${index}.ffn_${matrix}_shexp.weight`, type: "F32", shape: [4, 4], data: new Uint8Array(64) };
-    });
-    const path = join(directory.path, "model.gguf");
-    writeFileSync(path, rawGguf({ ...file, tensors: [...file.tensors, ...dense] }));
-    using layer = await MoeLayer.load(path, { layer: index, device: reference() });
-    expect(layer.description.sharedExperts).toBe(0);
-    using input = reference().tensor(x, shape);
-    using y = layer.forward(input);
-    expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
+test.each([
+  ["longcat_flash", "longcat-flash-ngram", ["ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"]],
+  ["mixtral", "arctic", ["ffn_gate", "ffn_up", "ffn_down", "ffn_norm_exps"]],
+  ["glm4_moe", "axk2", ["ffn_norm_gate_a", "ffn_norm_gate_b"]],
+  ["kimi_linear_situ", "kimi-k3", ["ffn_res_score"]],
+])("%s as %s: a dense block beside the experts and norms before them are not part of the layer", async (...given) => {
+  const [family, architecture, names] = given;
+  using directory = temporaryDirectory();
+  const { layer: index, x, shape, output } = await readFamilyResults(family);
+  const file = await familyGguf(family, index, architecture);
+  const others = names.map((name): TensorInput => {
+    return { name: `blk.${index}.${name}.weight`, type: "F32", shape: [4, 4], data: new Uint8Array(64) };
   });
+  const path = join(directory.path, "model.gguf");
+  writeFileSync(path, rawGguf({ ...file, tensors: [...file.tensors, ...others] }));
+  using layer = await MoeLayer.load(path, { layer: index, device: reference() });
+  using input = reference().tensor(x, shape);
+  using y = layer.forward(input);
+  expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
+});
 
-  test("has no normalisation", async () => {
-    await expectRejection(
-      configOf("longcat_flash", "longcat-flash-ngram", { expert_weights_norm: true }),
-      "BAD_CHECKPOINT",
-      /longcat-flash-ngram\.expert_weights_norm: expected false, got true/,
-    );
-  });
+test("LongCat has no normalisation", async () => {
+  await expectRejection(
+    configOf("longcat_flash", "longcat-flash-ngram", { expert_weights_norm: true }),
+    "BAD_CHECKPOINT",
+    /longcat-flash-ngram\.expert_weights_norm: expected false, got true/,
+  );
 });
 
 test.each(["grovemoe", "graniteswitch", "inkling", "deepseek41"])("%s is refused by name", async (architecture) => {

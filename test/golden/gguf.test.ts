@@ -21,6 +21,7 @@ describe.each(deviceNames)("families from GGUF files on %s", (name) => {
     ["deepseek_v2_greedy", "deepseek2-ocr"],
     ["deepseek_v2_greedy", "mistral4"],
     ["mixtral", "minimax-01"],
+    ["mixtral", "arctic"],
     ...["afmoe", "bailingmoe3", "exaone-moe", "hy_v3", "hy_v4", "kimi-linear", "laguna", "step35"].map(
       (architecture): [string, string] => ["deepseek_v3", architecture],
     ),

@@ -238,6 +238,9 @@ const gemma4: Architecture = {
   denseBlock: "ffn_up",
 };
 
+/** Snowflake Arctic: Mixtral's formula, on tokens that another norm makes than the dense block's. */
+const arctic: Architecture = { ...fixed(mixtral, "softmax", true), denseBlock: "ffn_up" };
+
 /** Command A+ as it is published: shared experts are averaged with the sum of the others. */
 const cohere2: Architecture = {
   read(fields, layer) {
@@ -336,6 +339,7 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["ernie4_5-moe", ernie],
   ["hunyuan-moe", hunyuan],
   ["minimax-01", fixed(minimax, "softmax", true)],
+  ["arctic", arctic],
   ["cohere2moe", cohere2],
   ["longcat-flash-ngram", longcat],
   ["smallthinker", smallThinkerMoe],

@@ -142,7 +142,7 @@ const knownNames = [
   /^ffn_(gate|up|down)_shexp\.(weight|scale|input_scale)$/,
   /^ffn_gate_inp_shexp\.weight$/,
   /^ffn_(post_)?norm\.(weight|bias)$/,
-  /^ffn_(norm_gate_[ab]|res_score)\.weight$/,
+  /^ffn_(norm_exps|norm_gate_[ab]|res_score)\.weight$/,
 ];
 
 const namesOfDenseBlock = /^ffn_(gate|up|down)\.(weight|bias|scale|input_scale)$/;
