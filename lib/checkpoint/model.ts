@@ -129,6 +129,7 @@ export class Model {
 /** What the text_config of a multimodal model is if it does not say, or says what no class of Transformers does. */
 const textTypes: ReadonlyMap<unknown, string> = new Map([
   ["diffusion_gemma", "diffusion_gemma_text"],
+  ["dots3_note", "dots3_note_text"],
   ["gemma4", "gemma4_text"],
   ["glm5_next", "glm5_next_text"],
   ["llama4", "llama4_text"],

@@ -140,6 +140,18 @@ const defaults: Readonly<Record<string, Defaults>> = {
     layers: 34,
   },
   laguna: { ...sizes(2048, 512, 256, 8), ...sigmoid(1, 512), layers: 40 },
+  dots3_note_text: { ...sizes(5120, 1536, 256, 8), ...sigmoid(1, 1536), layers: 46 },
+  k2_horizon: { ...sizes(1536, 768, 16, 8), scoring: "softmax", normalize: false, scale: 1, layers: 28 },
+  smallthinker: {
+    ...sizes(1536, 768, 32, 4),
+    scoring: "sigmoid",
+    selectionKey: "logit",
+    normalize: true,
+    separateRouterInput: true,
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1e21, limit: Number.POSITIVE_INFINITY, offset: 0 },
+    layers: 32,
+  },
   step3p5: { ...sizes(4096, 1280, 288, 8), ...sigmoid(1, 1280), layers: 45 },
   minimax_m3_vl_text: {
     ...sizes(6144, 3072, 128, 4),
@@ -282,6 +294,7 @@ const otherActivations: readonly string[] = [
   "glm5_next_text",
   "hy_v4",
   "minimax_m3_vl_text",
+  "smallthinker",
 ];
 
 test("every family is in the table", () => {

@@ -98,6 +98,13 @@ describe("the same layer in another directory", () => {
     await expectSame(name, { config: { ...others, model_type: modelType }, weights });
   });
 
+  test("dots3_note as Transformers saves it", async () => {
+    const { config, weights } = await readFamilyModel("dots3_note");
+    const { model_type, moe_shared_expert_intermediate_size: width, ...others } = config;
+    const text = { ...others, model_type: "dots3_note_text", shared_experts_intermediate_size: width };
+    await expectSame("dots3_note", { config: { model_type, text_config: text }, weights });
+  });
+
   test.each(["gemma4", "diffusion_gemma"])("%s with a text_config that does not say its type", async (name) => {
     const { config, weights } = await readFamilyModel(name);
     const { model_type: _, ...text } = config.text_config as Record<string, unknown>;
@@ -320,6 +327,14 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       { zero_expert_type: "drop" },
       /zero_expert_type: expected "identity", got "drop"/,
     ],
+    [
+      "a second set of experts",
+      "smallthinker",
+      { moe_enable_secondary_experts: true },
+      /secondary_experts: expected false/,
+    ],
+    ["a late router", "smallthinker", { moe_enable_early_router: false }, /early_router: expected true, got false/],
+    ["a factor for each token", "dots3_note", { use_dynamic_rsf: true }, /use_dynamic_rsf: expected false, got true/],
     ["a list", "qwen2_moe", { mlp_only_layers: 3 }, /mlp_only_layers: expected a list of integers, got 3/],
   ])("%s", async (_what, name, fields, message) => {
     const { config, weights } = await readFamilyModel(name);
@@ -331,6 +346,7 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
   test.each([
     ["ernie4_5_vl_moe", "ernie4_5_vl_moe_text"],
     ["doge", undefined],
+    ["zaya", undefined],
     ["inkling_mm_model", "inkling_text"],
     ["deepseek_v41", "deepseek_v41_text"],
   ])("%s, by name and with the reason", async (modelType, text) => {

@@ -81,6 +81,8 @@ describe("architectures whose metadata state the formula", () => {
     ["rnd1", "softmax", true],
     ["mellum", "softmax", true],
     ["bailingmoe3", "sigmoid", false],
+    ["axk2", "sigmoid", false],
+    ["dots3note", "sigmoid", false],
     ["minimax-m3", "sigmoid", false, "swiglu_clamped"],
     ["grok", "softmax", true, "geglu_tanh"],
     ["nomic-bert-moe", "softmax", false, "gelu_tanh"],
@@ -170,6 +172,39 @@ describe("architectures whose metadata state the formula", () => {
     );
   });
 
+  test.each(["glm5next", "glm5-next"])(
+    "limits of %s, which files must state, if not the shared expert's",
+    async (name) => {
+      const { swiglu_clamp_exp } = limits(7, 0);
+      const one = await configOf("deepseek_v3", name, { swiglu_clamp_exp });
+      expect(one).toMatchObject({ activation: "swiglu_clamped", clamp: clamp(7) });
+      expect(one.sharedExpert?.clamp).toBeUndefined();
+      const none = await configOf("deepseek_v3", name, limits(7, 0));
+      expect(none.sharedExpert).toMatchObject({ clamp: clamp(Number.POSITIVE_INFINITY) });
+      await expectRejection(
+        configOf("deepseek_v3", name),
+        "BAD_CHECKPOINT",
+        new RegExp(`${name}\\.swiglu_clamp_exp\\[\\d\\]: expected a limit > 0, or 0 for none, got undefined`),
+      );
+    },
+  );
+
+  test("limits of maple, which are 7 if files do not say", async () => {
+    const alike = { scoring: "softmax", normalize: true, activation: "swiglu_clamped" };
+    expect(await configOf("qwen3_moe", "maple")).toMatchObject({ ...alike, clamp: clamp(7) });
+    const stated = { swiglu_clamp_exp: { type: "f32", value: 5 } } as const;
+    expect(await configOf("qwen3_moe", "maple", stated)).toMatchObject({ ...alike, clamp: clamp(5) });
+  });
+
+  test("scores of k2-horizon, which files must state", async () => {
+    expect(await configOf("deepseek_v3", "k2-horizon")).toMatchObject({ scoring: "sigmoid", normalize: true });
+    await expectRejection(
+      configOf("deepseek_v3", "k2-horizon", { expert_gating_func: undefined }),
+      "BAD_CHECKPOINT",
+      /k2-horizon\.expert_gating_func: expected 1 \(softmax\) or 2 \(sigmoid\), got undefined/,
+    );
+  });
+
   test.each(["deepseek2", "laguna"])("limits that %s does not have are refused", async (architecture) => {
     const { layer } = await readFamilyResults("deepseek_v3");
     await configOf("deepseek_v3", architecture, limits(0, 5, layer + 1));
@@ -193,6 +228,106 @@ describe("ERNIE's shared expert", () => {
       /expert_shared_feed_forward_length: expected a multiple of /,
     );
   });
+});
+
+describe("Kimi K3", () => {
+  const latent = "kimi_linear_latent";
+
+  test("has its experts on a projection, with a norm if there is its weight", async () => {
+    const config = await configOf(latent, "kimi-k3");
+    expect(config).toMatchObject({ activation: "situ", scale: 1, normalize: true });
+    expect(config.latent).toMatchObject({ size: 14 });
+    expect(config.latent?.norm?.epsilon).toBeCloseTo(1e-2, 8);
+    using directory = temporaryDirectory();
+    const path = await write(directory.path, latent, "kimi-k3", {}, (name) =>
+      name.replace("ffn_routed_norm", "attn_norm"),
+    );
+    await using model = await openModel(path);
+    expect(model.layer(1).config.latent).toEqual({ size: 14 });
+  });
+
+  test("has limits that files must state, of which the second may be none", async () => {
+    const none = { "activation.situ_linear_beta": { type: "f32", value: 0 } } as const;
+    const { clamp } = await configOf("kimi_linear_situ", "kimi-k3", none);
+    expect(Object.keys(clamp ?? {})).toEqual(["limit"]);
+    await expectRejection(
+      configOf("kimi_linear_situ", "kimi-k3", { "activation.situ_beta": undefined }),
+      "BAD_CHECKPOINT",
+      /kimi-k3\.activation\.situ_beta: expected a number, got undefined/,
+    );
+  });
+});
+
+describe("Command A+", () => {
+  test("has shared experts, or none to average with", async () => {
+    const config = await configOf("cohere2_moe_average", "cohere2moe");
+    const rule = { scoring: "sigmoid", selectionKey: "logit", normalize: true, scale: 0.5 };
+    expect(config).toMatchObject({ ...rule, sharedExpert: { intermediateSize: 2 * config.intermediateSize } });
+    const keys = { expert_shared_count: undefined, expert_shared_feed_forward_length: undefined };
+    using directory = temporaryDirectory();
+    const path = await write(directory.path, "cohere2_moe_average", "cohere2moe", keys, (name) =>
+      name.replace(/ffn_(\w+)_shexp/, "other_$1"),
+    );
+    await using model = await openModel(path);
+    const alone = model.layer(1).config;
+    expect(alone).toMatchObject({ ...rule, scale: 1 });
+    expect(alone.sharedExpert).toBeUndefined();
+  });
+
+  test("is not renormalised if files do not say so, and has no factor", async () => {
+    const keys = { expert_weights_norm: undefined };
+    expect(await configOf("cohere2_moe_average", "cohere2moe", keys)).toMatchObject({ normalize: false });
+    await expectRejection(
+      configOf("cohere2_moe_average", "cohere2moe", { expert_weights_scale: { type: "f32", value: 2 } as const }),
+      "BAD_CHECKPOINT",
+      /cohere2moe\.expert_weights_scale: expected 1, got 2/,
+    );
+  });
+});
+
+test("SmallThinker's files must say how they score", async () => {
+  await expectRejection(
+    configOf("smallthinker", "smallthinker", { expert_gating_func: undefined }),
+    "BAD_CHECKPOINT",
+    /smallthinker\.expert_gating_func: expected 1 \(softmax\) or 2 \(sigmoid\), got undefined/,
+  );
+});
+
+test.each([
+  ["longcat_flash", "longcat-flash-ngram", ["ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"]],
+  ["mixtral", "arctic", ["ffn_gate", "ffn_up", "ffn_down", "ffn_norm_exps"]],
+  ["glm4_moe", "axk2", ["ffn_norm_gate_a", "ffn_norm_gate_b"]],
+  ["kimi_linear_situ", "kimi-k3", ["ffn_res_score"]],
+])("%s as %s: a dense block beside the experts and norms before them are not part of the layer", async (...given) => {
+  const [family, architecture, names] = given;
+  using directory = temporaryDirectory();
+  const { layer: index, x, shape, output } = await readFamilyResults(family);
+  const file = await familyGguf(family, index, architecture);
+  const others = names.map((name): TensorInput => {
+    return { name: `blk.${index}.${name}.weight`, type: "F32", shape: [4, 4], data: new Uint8Array(64) };
+  });
+  const path = join(directory.path, "model.gguf");
+  writeFileSync(path, rawGguf({ ...file, tensors: [...file.tensors, ...others] }));
+  using layer = await MoeLayer.load(path, { layer: index, device: reference() });
+  using input = reference().tensor(x, shape);
+  using y = layer.forward(input);
+  expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
+});
+
+test("LongCat has no normalisation", async () => {
+  await expectRejection(
+    configOf("longcat_flash", "longcat-flash-ngram", { expert_weights_norm: true }),
+    "BAD_CHECKPOINT",
+    /longcat-flash-ngram\.expert_weights_norm: expected false, got true/,
+  );
+});
+
+test.each(["grovemoe", "graniteswitch", "inkling", "deepseek41"])("%s is refused by name", async (architecture) => {
+  await expectRejection(
+    configOf("deepseek_v3", architecture),
+    "BAD_CHECKPOINT",
+    new RegExp(`general\\.architecture: "${architecture}" is not supported, as `),
+  );
 });
 
 test.each(["moe_latent_size", "expert_latent_length"])(

@@ -21,6 +21,7 @@ describe.each(deviceNames)("families from GGUF files on %s", (name) => {
     ["deepseek_v2_greedy", "deepseek2-ocr"],
     ["deepseek_v2_greedy", "mistral4"],
     ["mixtral", "minimax-01"],
+    ["mixtral", "arctic"],
     ...["afmoe", "bailingmoe3", "exaone-moe", "hy_v3", "hy_v4", "kimi-linear", "laguna", "step35"].map(
       (architecture): [string, string] => ["deepseek_v3", architecture],
     ),
@@ -28,6 +29,10 @@ describe.each(deviceNames)("families from GGUF files on %s", (name) => {
     ["qwen3_moe", "rnd1"],
     ["qwen3_moe", "mellum"],
     ["gemma4", "diffusion-gemma"],
+    ["glm5_next", "glm5-next"],
+    ["glm4_moe", "axk2"],
+    ["glm4_moe", "dots3note"],
+    ["qwen3_next", "qwen4exp"],
   ])("%s %s", async (family, architecture) => {
     using directory = temporaryDirectory();
     const results = await readFamilyResults(family);

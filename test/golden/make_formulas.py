@@ -58,6 +58,10 @@ def gelu_tanh_gated(gate, up):
     return 0.5 * gate * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) * up
 
 
+def relu_gated(gate, up):
+    return np.maximum(gate, 0) * up
+
+
 def squared_relu(_gate, up):
     return np.maximum(up, 0) ** 2
 
@@ -190,12 +194,12 @@ def matrices(random, width, gated=True, hidden=H):
 
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
-          shared_gate=None, residual=None, own_input=None, table=None, latent=None, identity=0, sum_bias=None, average=False,
+          shared_gate=None, residual=None, own_input=None, apart=False, table=None, latent=None, identity=0, sum_bias=None, average=False,
           gated=True, activate=swiglu, activate_shared=None, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
     `residual` is the prefix of a biased softmax over the routed and the shared experts; `own_input` names the scale of the
-    router's normalised input, which is not the experts', and the experts' scales; `table` is the name and the type of a table
+    router's normalised input, which is not the experts', and the experts' scales; `apart` has such an input as it is; `table` is the name and the type of a table
     with the experts of each token id, which `route` gets in place of the bias; `latent` names the projections to the
     routed experts and back, and perhaps the weight of a norm of their sum; after the experts come `identity` that
     return their input; `sum_bias` names a bias of the sum of the experts; `average` halves that sum, and the weights
@@ -262,8 +266,10 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         for _ in range(10_000):
             x = random.normal(0, 1, (T, H)).astype(np.float32)
             rows = x.astype(np.float64)
-            router_input = random.normal(0, 1, (T, H)).astype(np.float32) if own_input else None
-            router_rows = read(router_input.astype(np.float64)) if own_input else rows
+            router_input = random.normal(0, 1, (T, H)).astype(np.float32) if own_input or apart else None
+            router_rows = rows if router_input is None else router_input.astype(np.float64)
+            if own_input:
+                router_rows = read(router_rows)
             routed = route(router_rows @ weights.astype(np.float64).T, correction, config)
             if routed:
                 break
@@ -291,7 +297,7 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             output, factors = output / 2, factors / 2
         whole = {**({"model_type": text} if isinstance(text, str) else text), "text_config": config} if text else config
         results = {"x": x[None], "ids": ids.astype(np.int32), "weights": factors, "output": output[None]}
-        if own_input:
+        if router_input is not None:
             results["router_input"] = router_input[None]
         if table is not None:
             results["token_ids"] = token_ids.astype(np.int32)[None]
@@ -344,16 +350,24 @@ deepseek_v4 = common | {"model_type": "deepseek_v4", "n_routed_experts": E, "n_s
                         "routed_scaling_factor": 1.5, "swiglu_limit": 0.7}
 
 
-def glm(config, block="model.layers.1.mlp", **more):
+def glm(config, block="model.layers.1.mlp", shared_width=None, **more):
     """DeepseekV3MoE of Transformers, which the others inherit."""
     return layer(config, block, by_sigmoid, bias="gate.e_score_correction_bias", shared=modules(f"{block}.shared_experts"),
-                 shared_width=config["n_shared_experts"] * I, **more)
+                 shared_width=shared_width or config["n_shared_experts"] * I, **more)
 
 
 def gemma(config, block, **more):
     """Gemma4TextRouter and Gemma4TextExperts, which DiffusionGemma inherits."""
     return layer(config, block, by_softmax, router="router.proj.weight", activate=gelu_tanh_gated,
                  own_input=("router.scale", "router.per_expert_scale"), **more)
+
+
+def smallthinker(softmax_of_chosen, route):
+    config = {"model_type": "smallthinker", "hidden_size": H, "num_hidden_layers": 2, "moe_num_primary_experts": E,
+              "moe_num_active_primary_experts": K, "moe_ffn_hidden_size": I,
+              "moe_primary_router_apply_softmax": softmax_of_chosen}
+    return layer(config, "model.layers.1.block_sparse_moe", route, router="primary_router.weight", apart=True,
+                 store=lambda experts, block: one_by_one(experts, block, ("gate", "up", "down")), activate=relu_gated)
 
 
 def qwen_shared(config, block, **more):
@@ -564,6 +578,23 @@ cases = {
          "routed_scaling_factor": 6.0, "norm_topk_prob": False, "router_bias": False},
         "model.layers.1.mlp", by_scores(softmax, normalize=False, scale=6), router="router.classifier.weight",
         bias="router.e_score_correction_bias", identity=4),
+    # Dots3NoteTextMoE
+    "dots3_note": glm(
+        deepseek | {"model_type": "dots3_note", "n_shared_experts": 1, "moe_shared_expert_intermediate_size": 2 * I,
+                    "first_k_dense_replace": 1, "scoring_func": "sigmoid", "topk_method": "noaux_tc", "use_dynamic_rsf": False},
+        shared_width=2 * I),
+    # K2HorizonSparseMoeBlock
+    "k2_horizon": layer(
+        qwen | {"model_type": "k2_horizon", "mlp_only_layers": [0], "norm_topk_prob": True, "moe_gate_bias": True,
+                "num_shared_experts": 2, "router_score_func": "sigmoid", "router_scaling_factor": 2.5},
+        "model.layers.1.mlp", by_scores(sigmoid, scale=2.5, epsilon=0), bias="gate.bias",
+        shared=modules("model.layers.1.mlp.shared_experts"), shared_width=2 * I),
+    "k2_horizon_softmax": layer(
+        qwen | {"model_type": "k2_horizon", "decoder_sparse_step": 2, "norm_topk_prob": False, "router_scaling_factor": None},
+        "model.layers.1.mlp", by_softmax),
+    # SmallThinkerMoeBlock
+    "smallthinker": smallthinker(False, sigmoid_by_logit),
+    "smallthinker_softmax": smallthinker(True, over_chosen),
     # GraniteMoeSWAMoE, as Transformers 5 names and stacks its tensors
     "granitemoe_swa": layer(granite | {"model_type": "granitemoe_swa", "shared_intermediate_size": 0},
                             "model.layers.1.block_sparse_moe", over_chosen, router="router.weight", store=stacked),

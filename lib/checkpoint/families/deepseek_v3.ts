@@ -1,3 +1,4 @@
+import type { ConfigFields } from "../config_fields.js";
 import { isSparseDeepseekLayer, readGroups, sharedCount } from "./deepseek_v2.js";
 import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 import { type ExpertActivations, limitedInputs } from "./limits.js";
@@ -15,6 +16,8 @@ interface Defaults {
   readonly topK?: number;
   readonly normalize?: boolean;
   readonly sharedExperts?: number;
+  /** Width of a shared expert, for families that state it; otherwise that of the others. */
+  readonly sharedWidth?: number;
   /** What `scoring_func` may say instead of `sigmoid`. */
   readonly scoring?: string;
   /** Of `swiglu_limit`, for families that have one. */
@@ -38,7 +41,9 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
       if (fields.value("scoring_func") !== defaults.scoring) fields.require("scoring_func", "sigmoid");
       fields.require("topk_method", "noaux_tc");
       fields.require("mlp_bias", false);
+      fields.require("use_dynamic_rsf", false); // a factor for each token, in dots3-note
       const intermediateSize = fields.integer("moe_intermediate_size", defaults.intermediateSize);
+      const width = sharedWidth(fields, defaults.sharedWidth) ?? intermediateSize;
       const groups = readGroups(fields, "top2_sum", defaults.numGroups, defaults.topGroups);
       const activations: ExpertActivations =
         defaults.limit === undefined
@@ -54,7 +59,7 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
         normalize: fields.boolean("norm_topk_prob", defaults.normalize ?? true),
         scale: fields.number("routed_scaling_factor", defaults.scale),
         ...activations.experts,
-        ...sharedExpert(sharedCount(fields, shared), intermediateSize, activations.shared),
+        ...sharedExpert(sharedCount(fields, shared), width, activations.shared),
       };
     },
     tensors: (prefix, fields) =>
@@ -63,6 +68,12 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
         ...sharedTensors(`${prefix}.mlp`, sharedCount(fields, shared)),
       }),
   };
+}
+
+function sharedWidth(fields: ConfigFields, fallback: number | undefined): number | undefined {
+  if (fallback === undefined) return undefined;
+  const alias = "moe_shared_expert_intermediate_size";
+  return fields.integer("shared_experts_intermediate_size", fallback, { alias });
 }
 
 const deepseekV3Defaults: Defaults = {
@@ -162,6 +173,18 @@ export const dots1 = deepseekV3Family("dots1", {
   normalize: false,
   scoring: "noaux_tc",
   scale: 1,
+});
+
+/** The text model of dots3-note: Dots3NoteTextConfig. */
+export const dots3Note = deepseekV3Family("dots3_note_text", {
+  ...oneGroup,
+  layers: 46,
+  firstSparse: 1,
+  hiddenSize: 5120,
+  intermediateSize: 1536,
+  numExperts: 256,
+  scale: 1,
+  sharedWidth: 1536,
 });
 
 /** Solar Open: SolarOpenConfig, without dense layers. */

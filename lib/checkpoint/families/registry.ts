@@ -15,6 +15,7 @@ import {
   deepseekV3,
   deepseekV32,
   dots1,
+  dots3Note,
   glm4Moe,
   glm4MoeLite,
   glm4vMoe,
@@ -38,6 +39,7 @@ import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
 import { hyV3 } from "./hy_v3.js";
 import { jamba } from "./jamba.js";
 import { jetMoe } from "./jetmoe.js";
+import { k2Horizon } from "./k2_horizon.js";
 import { kimiLinear } from "./kimi_linear.js";
 import { klear } from "./klear.js";
 import { laguna } from "./laguna.js";
@@ -56,6 +58,7 @@ import { openMoe } from "./openmoe.js";
 import { phimoe } from "./phimoe.js";
 import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "./qwen2_moe.js";
 import { mellum, qwen3Moe, qwen3OmniMoe, qwen3VlMoe } from "./qwen3_moe.js";
+import { smallThinker } from "./smallthinker.js";
 import { step3p5 } from "./step3p5.js";
 import { switchTransformers } from "./switch_transformers.js";
 
@@ -95,6 +98,7 @@ const known = new Map<string, Family>(
     glmMoeDsa,
     glm5Next,
     dots1,
+    dots3Note,
     solarOpen,
     axk1,
     axk2,
@@ -110,6 +114,8 @@ const known = new Map<string, Family>(
     bailingHybrid,
     llada2Moe,
     klear,
+    k2Horizon,
+    smallThinker,
     lfm2Moe,
     nemotronH,
     phimoe,

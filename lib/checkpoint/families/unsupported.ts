@@ -5,5 +5,6 @@ export const unsupported: ReadonlyMap<unknown, string> = new Map([
   ["deepseek_v41", "tokens of images have a selection bias of their own"],
   ["deepseek_v41_text", "tokens of images have a selection bias of their own"],
   ["inkling_text", "its router weighs the shared experts, too"],
+  ["zaya", "its routers are networks that read each other"],
   ["doge", "its experts are pairs of keys"],
 ]);

@@ -9,6 +9,8 @@ export type Gating = (typeof gatingNames)[number];
 export interface FamilyFields {
   readonly family: Pick<Family, "modelType" | "config">;
   readonly fields: Readonly<Record<string, unknown>>;
+  /** Multiplies the shared expert's last matrix; default 1. */
+  readonly sharedFactor?: number;
 }
 
 /** What of a layer's formula its tensors tell. */
@@ -17,6 +19,8 @@ export interface LayerFacts {
   readonly hasBias: boolean;
   /** How many token ids have experts in a table; undefined if there is none. */
   readonly tableRows: number | undefined;
+  /** Whether it has a norm of the sum of experts that work on a projection of the tokens. */
+  readonly hasLatentNorm: boolean;
 }
 
 /**
@@ -24,8 +28,8 @@ export interface LayerFacts {
  * llama.cpp (src/models). What is not in the metadata is part of an architecture's formula there, as here.
  */
 export interface Architecture {
-  /** Whether a dense block, which is no part of the layer, works beside the experts. */
-  readonly hasDenseBlock?: boolean;
+  /** Names of a dense block that works beside the experts and is no part of the layer; absent if there is none. */
+  readonly denseBlock?: "ffn_up" | "ffn_up_shexp";
   /** The layer is for sizes that differ between layers. */
   read(fields: GgufFields, layer: number, facts: LayerFacts): FamilyFields;
 }

@@ -1,5 +1,7 @@
+import { describe } from "../../core/errors.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { bailingMoe } from "../families/bailing_moe.js";
+import { cohere2Moe } from "../families/cohere2_moe.js";
 import { dbrx } from "../families/dbrx.js";
 import { deepseekV2 } from "../families/deepseek_v2.js";
 import { deepseekV3, deepseekV32, dots1, glm4Moe, glmMoeDsa } from "../families/deepseek_v3.js";
@@ -13,14 +15,16 @@ import { hunyuanV1Moe } from "../families/hunyuan_v1_moe.js";
 import { jamba } from "../families/jamba.js";
 import { lfm2Moe } from "../families/lfm2_moe.js";
 import { llama4Text } from "../families/llama4.js";
+import { longcatFlashNgram } from "../families/longcat_flash.js";
 import { minimax } from "../families/minimax.js";
 import { minimaxM2 } from "../families/minimax_m2.js";
 import { mixtral } from "../families/mixtral.js";
 import { nemotronH } from "../families/nemotron_h.js";
 import { olmoe } from "../families/olmoe.js";
 import { phimoe } from "../families/phimoe.js";
-import { qwen2Moe, qwen3Next, qwen35Moe } from "../families/qwen2_moe.js";
+import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "../families/qwen2_moe.js";
 import { qwen3Moe } from "../families/qwen3_moe.js";
+import { smallThinker } from "../families/smallthinker.js";
 import {
   type Architecture,
   checkFormula,
@@ -185,15 +189,19 @@ function sharedCount(fields: GgufFields, shared: number, width: number): number 
   throw fields.error("expert_shared_feed_forward_length", `a multiple of ${width}`, shared);
 }
 
+/** How many shared experts there are, by their width or their count. */
+function sharedExperts(fields: GgufFields, width: number): number {
+  const shared = fields.optional("expert_shared_feed_forward_length");
+  return shared === undefined ? (fields.optional("expert_shared_count") ?? 0) : sharedCount(fields, shared, width);
+}
+
 const ernie: Architecture = fixed(ernie45Moe, "softmax", true, (fields, known) => {
   const width = known.intermediate_size as number;
-  const shared = fields.optional("expert_shared_feed_forward_length");
   return {
     moe_intermediate_size: width,
     moe_num_experts: known.num_experts,
     moe_k: known.num_experts_per_tok,
-    moe_num_shared_experts:
-      shared === undefined ? (fields.optional("expert_shared_count") ?? 0) : sharedCount(fields, shared, width),
+    moe_num_shared_experts: sharedExperts(fields, width),
   };
 });
 
@@ -227,7 +235,74 @@ const gemma4: Architecture = {
     top_k_experts: known.num_experts_per_tok,
     rms_norm_eps: fields.number("attention.layer_norm_rms_epsilon"),
   })),
-  hasDenseBlock: true,
+  denseBlock: "ffn_up",
+};
+
+/** Snowflake Arctic: Mixtral's formula, on tokens that another norm makes than the dense block's. */
+const arctic: Architecture = { ...fixed(mixtral, "softmax", true), denseBlock: "ffn_up" };
+
+/** Command A+ as it is published: shared experts are averaged with the sum of the others. */
+const cohere2: Architecture = {
+  read(fields, layer) {
+    checkFormula(fields, "sigmoid", true);
+    const { intermediate_size: width, ...known } = sizes(fields, layer);
+    const count = sharedExperts(fields, width as number);
+    return {
+      family: cohere2Moe,
+      fields: {
+        ...known,
+        intermediate_size: width,
+        expert_selection_fn: "sigmoid",
+        norm_topk_prob: fields.boolean("expert_weights_norm") ?? false,
+        num_shared_experts: count,
+        shared_expert_combination_strategy: "average",
+      },
+      ...(count > 0 && { sharedFactor: 0.5 }),
+    };
+  },
+};
+
+/** SmallThinker, of which files say how experts are scored; weights are always renormalised. */
+const smallThinkerMoe: Architecture = {
+  read(fields, layer) {
+    const gating = gatingNames[fields.optional("expert_gating_func") ?? 0];
+    if (gating !== "softmax" && gating !== "sigmoid") {
+      throw fields.error("expert_gating_func", "1 (softmax) or 2 (sigmoid)", fields.number("expert_gating_func"));
+    }
+    checkFormula(fields, gating, true);
+    const known = sizes(fields, layer);
+    return {
+      family: smallThinker,
+      fields: {
+        hidden_size: known.hidden_size,
+        moe_ffn_hidden_size: known.intermediate_size,
+        moe_num_primary_experts: known.num_experts,
+        moe_num_active_primary_experts: known.num_experts_per_tok,
+        moe_primary_router_apply_softmax: gating === "softmax",
+      },
+    };
+  },
+};
+
+/** LongCat-Flash-Lite. The dense block beside the experts has the names of a shared expert. */
+const longcat: Architecture = {
+  denseBlock: "ffn_up_shexp",
+  read(fields, layer) {
+    checkGating(fields, "softmax");
+    if (fields.boolean("expert_weights_norm") === true) throw fields.error("expert_weights_norm", "false", true);
+    const { intermediate_size: width, num_experts: count, num_experts_per_tok: topK, ...known } = sizes(fields, layer);
+    return {
+      family: longcatFlashNgram,
+      fields: {
+        ...known,
+        expert_ffn_hidden_size: width,
+        n_routed_experts: count,
+        zero_expert_num: fields.optional("expert_zero_count") ?? 0,
+        moe_topk: topK,
+        routed_scaling_factor: weightsScale(fields),
+      },
+    };
+  },
 };
 
 const architectures: ReadonlyMap<string, Architecture> = new Map([
@@ -237,6 +312,7 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["qwen3vlmoe", qwen3],
   ["qwen3next", qwenWithShared(qwen3Next, true)],
   ["qwen35moe", qwenWithShared(qwen35Moe, true)],
+  ["qwen4exp", qwenWithShared(qwen4Exp, true)],
   ["olmoe", fixed(olmoe, "softmax", false, () => ({ norm_topk_prob: false }))],
   ["deepseek", deepseek2],
   ["deepseek2", deepseek2],
@@ -263,13 +339,29 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["ernie4_5-moe", ernie],
   ["hunyuan-moe", hunyuan],
   ["minimax-01", fixed(minimax, "softmax", true)],
+  ["arctic", arctic],
+  ["cohere2moe", cohere2],
+  ["longcat-flash-ngram", longcat],
+  ["smallthinker", smallThinkerMoe],
   ...statedArchitectures,
+]);
+
+/** Architectures whose layers the formula of a layer cannot express, and why. */
+const unsupportedArchitectures: ReadonlyMap<unknown, string> = new Map([
+  ["grovemoe", "groups of its experts share further, smaller ones"],
+  ["graniteswitch", "its tokens choose adapters of the matrices"],
+  ["inkling", "its router weighs the shared experts, too"],
+  ["deepseek41", "tokens of images have a selection bias of their own"],
 ]);
 
 /** Finds an architecture. @throws BAD_CHECKPOINT naming those that are known. */
 export function architectureOf(path: string, name: unknown): Architecture {
   const found = typeof name === "string" ? architectures.get(name) : undefined;
   if (found !== undefined) return found;
+  const reason = unsupportedArchitectures.get(name);
+  if (reason !== undefined) {
+    throw badCheckpoint(path, `general.architecture: ${describe(name)} is not supported, as ${reason}`);
+  }
   const known = [...architectures.keys()].join(", ");
   const got = typeof name === "string" ? JSON.stringify(name) : "none";
   throw badCheckpoint(

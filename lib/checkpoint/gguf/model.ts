@@ -6,7 +6,7 @@ import { ConfigFields } from "../config_fields.js";
 import { maximumLayers } from "../families/family.js";
 import { checkLayer, layersWithExperts } from "../layers_with_experts.js";
 import { type LayerTensors, type NamedWeight, nameOf } from "../locate.js";
-import type { FamilyFields } from "./architecture.js";
+import type { Architecture, FamilyFields } from "./architecture.js";
 import { architectureOf } from "./architectures.js";
 import { GgufFields } from "./fields.js";
 import type { SplitGguf } from "./split.js";
@@ -18,7 +18,7 @@ export class GgufModel {
   readonly layerCount: number;
   readonly #files: SplitGguf;
   readonly #read: (layer: number) => FamilyFields;
-  readonly #hasDenseBlock: boolean;
+  readonly #denseBlock: Architecture["denseBlock"];
 
   /** @throws BAD_CHECKPOINT if the architecture is unknown or a key is missing or makes no sense. */
   constructor(files: SplitGguf) {
@@ -29,7 +29,7 @@ export class GgufModel {
     this.layerCount = fields.integer("block_count");
     if (this.layerCount > maximumLayers) throw fields.error("block_count", `at most ${maximumLayers}`, this.layerCount);
     this.#files = files;
-    this.#hasDenseBlock = architecture.hasDenseBlock ?? false;
+    this.#denseBlock = architecture.denseBlock;
     this.#read = (layer) => {
       const own = new GgufFields(files.path, name as string, files.metadata);
       const block = `blk.${layer}`;
@@ -37,6 +37,7 @@ export class GgufModel {
       const read = architecture.read(own, layer, {
         hasBias: biasName(block, (name) => files.has(name)) !== undefined,
         tableRows: files.has(table) ? files.fileOf(table).info(table).shape[0] : undefined,
+        hasLatentNorm: files.has(`${block}.ffn_routed_norm.weight`),
       });
       refuseUnreadLimits(own, layer);
       return read;
@@ -71,7 +72,7 @@ export class GgufModel {
     const config = family.config(new ConfigFields(this.path, fields), layer);
     this.#checkNames(layer, config);
     const shared = `blk.${layer}.ffn_up_shexp.weight`;
-    if (config.sharedExpert === undefined && this.#files.has(shared)) {
+    if (config.sharedExpert === undefined && this.#files.has(shared) && this.#denseBlock !== "ffn_up_shexp") {
       throw badCheckpoint(this.path, `expected no shared expert according to the metadata, got a tensor "${shared}"`);
     }
     return config;
@@ -83,9 +84,10 @@ export class GgufModel {
     const known = [
       ...knownNames,
       ...(routerNorm ? [/^ffn_gate_inp\.scale$/] : []),
-      ...(latent ? [/^ffn_latent_(down|up)\.(weight|scale|input_scale)$/] : []),
+      ...(latent ? [/^ffn_(latent|routed)_(down|up)\.(weight|scale|input_scale)$/] : []),
+      ...(latent?.norm ? [/^ffn_routed_norm\.weight$/] : []),
       ...(hashRouting ? [/^ffn_gate_tid2eid\.weight$/] : []),
-      ...(this.#hasDenseBlock ? [namesOfDenseBlock] : []),
+      ...(this.#denseBlock === "ffn_up" ? [namesOfDenseBlock] : []),
     ];
     for (const name of this.#files.names) {
       if (!name.startsWith(block)) continue;
@@ -102,7 +104,9 @@ export class GgufModel {
     const optional = (role: string, name: string | undefined) =>
       name !== undefined && has(name) ? { [role]: { name } } : {};
     const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale, latent, hashRouting } = this.config(layer);
+    const { sharedFactor } = this.#read(layer);
     const gated = isGated(activation);
+    const projection = has(`${block}.ffn_routed_down.weight`) ? "ffn_routed" : "ffn_latent";
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
       ...optional("routerBias", `${block}.ffn_gate_inp.bias`),
@@ -115,19 +119,20 @@ export class GgufModel {
         shared: {
           ...(gated && { gate: { name: `${block}.ffn_gate_shexp.weight` } }),
           up: { name: `${block}.ffn_up_shexp.weight` },
-          down: { name: `${block}.ffn_down_shexp.weight` },
+          down: { name: `${block}.ffn_down_shexp.weight`, ...(sharedFactor !== undefined && { factor: sharedFactor }) },
         },
       }),
       ...(sharedExpert?.gate && { sharedGate: { name: `${block}.ffn_gate_inp_shexp.weight` } }),
       ...(latent && {
-        latentDown: { name: `${block}.ffn_latent_down.weight` },
-        latentUp: { name: `${block}.ffn_latent_up.weight` },
+        latentDown: { name: `${block}.${projection}_down.weight` },
+        latentUp: { name: `${block}.${projection}_up.weight` },
+        ...(latent.norm && { latentNormWeight: { name: `${block}.${projection}_norm.weight` } }),
       }),
     };
   }
 }
 
-/** Tensors of a feed-forward block, and those of them that an MoE layer consists of, or that norm its inputs and outputs. */
+/** Tensors of a feed-forward block, and those of them that an MoE layer consists of, or that make its inputs and norm its outputs. */
 const ofFeedForward = /^(ffn|exp)_/;
 const knownNames = [
   /^ffn_gate_inp\.(weight|bias)$/,
@@ -137,6 +142,7 @@ const knownNames = [
   /^ffn_(gate|up|down)_shexp\.(weight|scale|input_scale)$/,
   /^ffn_gate_inp_shexp\.weight$/,
   /^ffn_(post_)?norm\.(weight|bias)$/,
+  /^ffn_(norm_exps|norm_gate_[ab]|res_score)\.weight$/,
 ];
 
 const namesOfDenseBlock = /^ffn_(gate|up|down)\.(weight|bias|scale|input_scale)$/;

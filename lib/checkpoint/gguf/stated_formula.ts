@@ -1,12 +1,20 @@
 import type { Activation, ClampedActivation } from "../../core/activation.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { type ExpertActivations, limitedSwiglu } from "../families/limits.js";
-import { type Architecture, checkFormula, expertWidth, gatingNames, weightsScale } from "./architecture.js";
+import {
+  type Architecture,
+  checkFormula,
+  expertWidth,
+  gatingNames,
+  type LayerFacts,
+  weightsScale,
+} from "./architecture.js";
 import type { GgufFields } from "./fields.js";
 
 /** What an architecture takes where its files say nothing. */
 interface Defaults {
-  readonly gating: "softmax" | "sigmoid";
+  /** Absent for architectures whose files must say. */
+  readonly gating?: "softmax" | "sigmoid";
   /** Given for architectures that always renormalise the weights of the chosen, or never, whatever files say. */
   readonly normalized?: boolean;
   /** Whether files can say nothing else: of the formula, they state only sizes. */
@@ -14,8 +22,22 @@ interface Defaults {
   /** Default swiglu. */
   readonly activation?: Activation;
   /** How swiglu_clamp_exp and swiglu_clamp_shexp limit a layer's experts; absent if they do not. */
-  readonly limits?: ClampedActivation;
+  readonly limits?: Limits;
 }
+
+interface Limits {
+  readonly activation: ClampedActivation;
+  /** The limit where files do not say, or that they must say; default none. */
+  readonly unsaid?: number | "required";
+  /** Whether the shared expert then has the others' limit; default none. */
+  readonly sharedAlike?: true;
+}
+
+/** GLM-5.3-Flash, of which there are files of two programs. */
+const glm5Next: Defaults = {
+  gating: "sigmoid",
+  limits: { activation: "swiglu_clamped", unsaid: "required", sharedAlike: true },
+};
 
 /**
  * Architectures of which the metadata state every part of the formula: the scores, the groups, whether weights are
@@ -26,15 +48,22 @@ const architectures: Readonly<Record<string, Defaults>> = {
   afmoe: { gating: "sigmoid" },
   "exaone-moe": { gating: "sigmoid" },
   hy_v3: { gating: "sigmoid" },
-  hy_v4: { gating: "sigmoid", limits: "swiglu_clamped" },
+  hy_v4: { gating: "sigmoid", limits: { activation: "swiglu_clamped" } },
   "kimi-linear": { gating: "sigmoid", normalized: true },
   laguna: { gating: "sigmoid" },
   mimo2: { gating: "sigmoid", normalized: true, decided: true },
-  step35: { gating: "sigmoid", limits: "swiglu_clamped_after" },
+  step35: { gating: "sigmoid", limits: { activation: "swiglu_clamped_after" } },
   "llada-moe": { gating: "softmax", normalized: false, decided: true },
   rnd1: { gating: "softmax", normalized: true, decided: true },
   mellum: { gating: "softmax", normalized: true, decided: true },
-  bailingmoe3: { gating: "sigmoid", limits: "swiglu_clamped_after" },
+  bailingmoe3: { gating: "sigmoid", limits: { activation: "swiglu_clamped_after" } },
+  axk2: { gating: "sigmoid" },
+  dots3note: { gating: "sigmoid" },
+  glm5next: glm5Next,
+  "glm5-next": glm5Next,
+  "k2-horizon": {},
+  maple: { gating: "softmax", normalized: true, decided: true, limits: { activation: "swiglu_clamped", unsaid: 7 } },
+  "kimi-k3": { gating: "sigmoid", activation: "situ" },
   "minimax-m3": { gating: "sigmoid", activation: "swiglu_clamped" },
   grok: { gating: "softmax", normalized: true, decided: true, activation: "geglu_tanh" },
   "nomic-bert-moe": { gating: "softmax", normalized: false, decided: true, activation: "gelu_tanh" },
@@ -44,29 +73,37 @@ export const statedArchitectures: readonly (readonly [string, Architecture])[] =
   ([modelType, defaults]) => [
     modelType,
     {
-      read(fields, layer) {
-        const config = readConfig(fields, layer, defaults);
+      read(fields, layer, facts) {
+        const config = readConfig(fields, layer, defaults, facts);
         return { family: { modelType, config: () => config }, fields: {} };
       },
     },
   ],
 );
 
-function readConfig(fields: GgufFields, layer: number, defaults: Defaults): MoeLayerConfig {
+function readConfig(
+  fields: GgufFields,
+  layer: number,
+  defaults: Defaults,
+  { hasLatentNorm }: LayerFacts,
+): MoeLayerConfig {
   const { gating, normalized, decided, activation = "swiglu", limits } = defaults;
-  if (decided) checkFormula(fields, gating, normalized === true);
+  if (decided && gating) checkFormula(fields, gating, normalized === true);
   const intermediateSize = expertWidth(fields, layer);
   const groups = fields.optional("expert_group_count") ?? 1;
   const shared =
     fields.optional("expert_shared_feed_forward_length") ??
     (fields.optional("expert_shared_count") ?? 0) * intermediateSize;
-  const activations = limits ? readLimits(fields, layer, limits, shared > 0) : { experts: { activation }, shared: {} };
+  const activations = limits
+    ? readLimits(fields, layer, limits, shared > 0)
+    : { experts: { activation, ...(activation === "situ" && readSitu(fields)) }, shared: {} };
+  const latent = fields.optional("expert_latent_length");
   return {
     hiddenSize: fields.integer("embedding_length"),
     intermediateSize,
     numExperts: fields.integer("expert_count"),
     topK: fields.integer("expert_used_count"),
-    scoring: scoring(fields) ?? gating,
+    scoring: readScoring(fields, gating),
     ...(groups > 1 && {
       groups: { count: groups, top: fields.integer("expert_group_used_count"), score: "top2_sum" },
     }),
@@ -74,13 +111,18 @@ function readConfig(fields: GgufFields, layer: number, defaults: Defaults): MoeL
     scale: weightsScale(fields),
     ...activations.experts,
     ...(shared > 0 && { sharedExpert: { intermediateSize: shared, ...activations.shared } }),
+    ...(latent !== undefined && {
+      latent: {
+        size: latent,
+        ...(hasLatentNorm && { norm: { epsilon: numberOf(fields, "attention.layer_norm_rms_epsilon") } }),
+      },
+    }),
   };
 }
 
-function scoring(fields: GgufFields): "softmax" | "sigmoid" | undefined {
+function readScoring(fields: GgufFields, unsaid: Defaults["gating"]): "softmax" | "sigmoid" {
   const given = fields.optional("expert_gating_func");
-  if (given === undefined) return undefined;
-  const name = gatingNames[given];
+  const name = given === undefined ? unsaid : gatingNames[given];
   if (name === "softmax" || name === "sigmoid") return name;
   throw fields.error("expert_gating_func", "1 (softmax) or 2 (sigmoid)", given);
 }
@@ -88,15 +130,29 @@ function scoring(fields: GgufFields): "softmax" | "sigmoid" | undefined {
 function readLimits(
   fields: GgufFields,
   layer: number,
-  activation: ClampedActivation,
+  { activation, unsaid = 0, sharedAlike }: Limits,
   hasShared: boolean,
 ): ExpertActivations {
-  const [routed, shared] = limitKeys.map((name) => {
-    const limit = fields.elementOf(name, layer) ?? 0;
-    if (typeof limit === "number" && limit >= 0) return limit === 0 ? undefined : limit;
-    throw fields.error(`${name}[${layer}]`, "a limit > 0, or 0 for none", limit);
-  });
-  return limitedSwiglu(activation, { routed, shared: hasShared ? shared : routed });
+  const read = (name: string, fallback: number | "required") => {
+    const limit = fields.elementOf(name, layer) ?? fallback;
+    if (typeof limit === "number" && limit >= 0) return limit;
+    throw fields.error(`${name}[${layer}]`, "a limit > 0, or 0 for none", limit === "required" ? undefined : limit);
+  };
+  const routed = read(limitKeys[0], unsaid);
+  const shared = hasShared ? read(limitKeys[1], sharedAlike ? routed : 0) : routed;
+  return limitedSwiglu(activation, { routed: routed || undefined, shared: shared || undefined });
+}
+
+/** Both limits of Kimi K3's activation, of which the second may be 0, which is none. */
+function readSitu(fields: GgufFields): Pick<MoeLayerConfig, "clamp"> {
+  const [limit, upLimit] = [numberOf(fields, "activation.situ_beta"), numberOf(fields, "activation.situ_linear_beta")];
+  return { clamp: { limit, ...(upLimit > 0 && { upLimit }) } };
+}
+
+function numberOf(fields: GgufFields, name: string): number {
+  const value = fields.number(name);
+  if (value === undefined) throw fields.error(name, "a number", value);
+  return value;
 }
 
 /** Limits of the activations of a layer's experts, and of its shared expert. */

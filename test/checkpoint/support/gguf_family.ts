@@ -60,6 +60,30 @@ const granite = (config: Config): Keys => ({
   expert_shared_feed_forward_length: number(config, "shared_intermediate_size"),
 });
 
+const limited = (config: Config): Keys => ({
+  ...deepseek(config, 2),
+  swiglu_clamp_exp: Array.from({ length: number(config, "num_hidden_layers") }, () => number(config, "swiglu_limit")),
+});
+const kimi = (config: Config): Keys => ({
+  ...qwen(config),
+  leading_dense_block_count: number(config, "first_k_dense_replace"),
+  expert_used_count: number(config, "num_experts_per_token"),
+  expert_shared_count: number(config, "num_shared_experts"),
+  expert_weights_scale: f32(number(config, "routed_scaling_factor")),
+  expert_weights_norm: true,
+  expert_gating_func: 2,
+  "activation.situ_beta": f32(number(config, "activation_situ_beta")),
+  "activation.situ_linear_beta": f32(number(config, "activation_situ_linear_beta")),
+});
+
+const smallthinker = (config: Config): Keys => ({
+  expert_count: number(config, "moe_num_primary_experts"),
+  expert_used_count: number(config, "moe_num_active_primary_experts"),
+  expert_feed_forward_length: number(config, "moe_ffn_hidden_size"),
+  feed_forward_length: number(config, "moe_ffn_hidden_size"),
+  expert_gating_func: config.moe_primary_router_apply_softmax ? 1 : 2,
+});
+
 const nemotron = (config: Config): Keys => ({
   expert_count: number(config, "n_routed_experts"),
   expert_feed_forward_length: number(config, "moe_intermediate_size"),
@@ -70,8 +94,10 @@ const nemotron = (config: Config): Keys => ({
   expert_weights_norm: config.norm_topk_prob as boolean,
 });
 
-/** By golden model: the architecture, and its keys beside those that all have. */
-export const ggufFamilies: Readonly<Record<string, readonly [string, (config: Config) => Keys]>> = {
+/** By golden model: the architecture, its keys beside those that all have, and names that other architectures do not use. */
+export const ggufFamilies: Readonly<
+  Record<string, readonly [string, (config: Config) => Keys, Readonly<Record<string, string>>?]>
+> = {
   mixtral: ["llama", (config) => dense(config)],
   qwen2_moe: ["qwen2moe", qwenWithShared],
   qwen3_moe: ["qwen3moe", qwen],
@@ -169,6 +195,55 @@ export const ggufFamilies: Readonly<Record<string, readonly [string, (config: Co
     "nemotron_h_moe",
     (config) => ({ ...nemotron(config), moe_latent_size: number(config, "moe_latent_size") }),
   ],
+  hy_v4: ["hy_v4", limited],
+  k2_horizon: [
+    "k2-horizon",
+    (config) => ({
+      ...qwen(config),
+      leading_dense_block_count: 1,
+      moe_every_n_layers: 1,
+      expert_shared_count: number(config, "num_shared_experts"),
+      expert_shared_feed_forward_length: number(config, "num_shared_experts") * number(config, "moe_intermediate_size"),
+      expert_weights_norm: config.norm_topk_prob as boolean,
+      expert_weights_scale: f32(number(config, "router_scaling_factor")),
+      expert_gating_func: 2,
+    }),
+  ],
+  glm5_next: ["glm5next", limited],
+  kimi_linear_situ: ["kimi-k3", kimi],
+  kimi_linear_latent: [
+    "kimi-k3",
+    (config) => ({
+      ...kimi(config),
+      expert_latent_length: number(config, "routed_expert_hidden_size"),
+      "attention.layer_norm_rms_epsilon": f32(number(config, "rms_norm_eps")),
+    }),
+    { latentDown: "ffn_routed_down.weight", latentUp: "ffn_routed_up.weight" },
+  ],
+  cohere2_moe_average: [
+    "cohere2moe",
+    (config) => ({
+      ...dense(config, "num_experts"),
+      leading_dense_block_count: 0,
+      expert_feed_forward_length: number(config, "intermediate_size"),
+      expert_weights_norm: true,
+      expert_gating_func: 2,
+      expert_shared_count: number(config, "num_shared_experts"),
+      expert_shared_feed_forward_length: number(config, "num_shared_experts") * number(config, "intermediate_size"),
+    }),
+  ],
+  smallthinker: ["smallthinker", smallthinker],
+  smallthinker_softmax: ["smallthinker", smallthinker],
+  longcat_flash: [
+    "longcat-flash-ngram",
+    (config) => ({
+      expert_feed_forward_length: number(config, "expert_ffn_hidden_size"),
+      expert_count: number(config, "n_routed_experts"),
+      expert_shared_count: 1,
+      expert_zero_count: number(config, "zero_expert_num"),
+      expert_weights_scale: f32(number(config, "routed_scaling_factor")),
+    }),
+  ],
   hunyuan_v1_moe: [
     "hunyuan-moe",
     (config) => ({
@@ -197,6 +272,7 @@ const roleNames: Readonly<Record<string, string>> = {
   expertScale: "ffn_down_exps.scale",
   latentDown: "ffn_latent_down.weight",
   latentUp: "ffn_latent_up.weight",
+  latentNormWeight: "ffn_routed_norm.weight",
   expertTable: "ffn_gate_tid2eid.weight",
   "experts.gate": "ffn_gate_exps.weight",
   "experts.up": "ffn_up_exps.weight",
@@ -218,7 +294,7 @@ export async function familyGguf(
   const path = familyModelPath(name);
   const model = await Model.read(path);
   await using checkpoint = await ShardedCheckpoint.open(path);
-  const [usual, keys] = ggufFamilies[name] as (typeof ggufFamilies)[string];
+  const [usual, keys, names] = ggufFamilies[name] as (typeof ggufFamilies)[string];
   const architecture = otherArchitecture ?? usual;
   const config = model.config(layer);
   const all: Keys = {
@@ -243,7 +319,7 @@ export async function familyGguf(
     tensors: Array.from(roles, ([role, list]): TensorInput => {
       const values = Float32Array.from(list.flatMap((one) => [...one.values]));
       const shape = [...(role.startsWith("experts.") ? [list.length] : []), ...(list[0] as Floats).shape];
-      const name = `blk.${layer}.${roleNames[role]}`;
+      const name = `blk.${layer}.${names?.[role] ?? roleNames[role]}`;
       if (integers.has(role)) return { name, type: "I32", shape, data: new Uint8Array(Int32Array.from(values).buffer) };
       return { name, type: "F32", shape, data: new Uint8Array(values.buffer) };
     }),

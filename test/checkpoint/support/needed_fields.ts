@@ -21,6 +21,7 @@ export const neededFields: Readonly<Record<string, Readonly<Record<string, unkno
   gemma4_text: { ...gemma4, enable_moe_block: true },
   diffusion_gemma_text: gemma4,
   nemotron_h: { layers_block_type: ["mamba", "moe", "attention"] },
+  k2_horizon: { num_experts: 16 },
   hunyuan: { num_experts: 16 },
   openmoe: { num_experts: 16, moe_layer_interval: 4 },
 };

@@ -245,6 +245,31 @@ describe.each(kernelPaths)("activations on $label", (path) => {
     },
   );
 
+  test("a SwiGLU that is steep enough is a gated ReLU, and so are its derivatives", () => {
+    const gates = [-1e9, -3, -1e-12, -1e-20, 0, 1e-20, 1e-12, 0.25, 2.5, 1e9];
+    const ups = gates.map((_, index) => index - 4.5);
+    const steep = { alpha: 1e21, limit: infinity, offset: 0 };
+    const pre = device().tensor(Float32Array.from([...gates, ...ups]), [1, 2 * gates.length]);
+    const dInner = device().tensor(
+      Float32Array.from(gates, () => 2),
+      [1, gates.length],
+    );
+    const { inner, dPre } = activationBackward(pre, dInner, {
+      activation: "swiglu_clamped",
+      clamp: steep,
+      inner: true,
+    });
+    const [dGates, dUps] = [dPre.dataSync().subarray(0, gates.length), dPre.dataSync().subarray(gates.length)];
+    const near = (got: number | undefined, value: number) =>
+      expect(Math.abs((got as number) - value)).toBeLessThanOrEqual(2 ** -20 * Math.abs(value) + 2 ** -60);
+    for (const [index, gate] of gates.entries()) {
+      const up = ups[index] as number;
+      near(inner.dataSync()[index], Math.max(gate, 0) * up);
+      near(dUps[index], 2 * Math.max(gate, 0));
+      if (Math.abs(gate) > 1e-18) near(dGates[index], gate > 0 ? 2 * up : 0); // the step has a width
+    }
+  });
+
   test("bad arguments", () => {
     const backward =
       (options: object, dInner = floats(2, 3), pre = floats(2, 6)) =>

@@ -159,6 +159,7 @@ function checkFormula(
   const read = architectureOf(name, name).read(new GgufFields(name, name, values), layer, {
     hasBias: false,
     tableRows: undefined,
+    hasLatentNorm: false,
   });
   const [stated, wanted] = [read.family.config(new ConfigFields(name, read.fields), layer), model.config(layer)];
   const differing = [...new Set([...Object.keys(stated), ...Object.keys(wanted)])].filter(
