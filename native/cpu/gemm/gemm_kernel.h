@@ -269,7 +269,7 @@ constexpr auto joined(const std::array<GemmKernel, counts>&... lists) {
 // the number of tokens, so neither do a token's results.
 constexpr const GemmKernel* choose_gemm(std::span<const GemmKernel> rows, RowKind x, const WeightFormat& format) {
   for (const GemmKernel& row : rows) {
-    if (row.takes(format) && row.reads(x)) return &row;
+    if (row.reads(x) && row.takes(format)) return &row;
   }
   return nullptr;
 }

@@ -49,11 +49,11 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
   bytes = round_up(bytes, kLine);
   if (format.bits > 6) return;
   const int codes = 1 << format.bits;
-  for (int index = 0; index < kTableSize; ++index) {
-    const int code = index % codes;
-    table[index] = format.code == CodeType::table ? format.table[code] * static_cast<float>(unit)
-                                                  : static_cast<float>((code ^ codes / 2) - codes / 2);
+  for (int code = 0; code < codes; ++code) {
+    table[code] = format.code == CodeType::table ? format.table[code] * static_cast<float>(unit)
+                                                 : static_cast<float>((code ^ codes / 2) - codes / 2);
   }
+  for (int filled = codes; filled < kTableSize; filled *= 2) std::copy_n(table, filled, table + filled);
 }
 
 }  // namespace moe::cpu

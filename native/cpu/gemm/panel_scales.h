@@ -21,8 +21,9 @@ constexpr float lowered_by(const WeightFormat& format) {
 
 // The smallest power of two that makes all values of a table integers of a byte; 0 if there is none.
 constexpr int table_unit(const WeightFormat& format) {
+  if (format.code != CodeType::table) return 0;
   for (int unit = 1; unit <= 8; unit *= 2) {
-    bool integers = format.code == CodeType::table;
+    bool integers = true;
     for (const float value : format.table) {
       const float scaled = value * static_cast<float>(unit);
       integers = integers && scaled >= -128 && scaled <= 127 && static_cast<float>(static_cast<int>(scaled)) == scaled;
@@ -34,12 +35,15 @@ constexpr int table_unit(const WeightFormat& format) {
 // Whether codes of so many bits stand for integers of a byte, with magnitudes below `limit`.
 template <int bits, int limit = 129>
 constexpr bool takes_integer_table(const WeightFormat& format) {
-  bool takes = format.bits == bits && table_unit(format) != 0;
+  if (format.bits != bits) return false;
+  const int unit = table_unit(format);
+  if (limit > 128) return unit != 0;
+  bool small = unit != 0;
   for (const float value : format.table) {
-    const float integer = value * static_cast<float>(table_unit(format));
-    takes = takes && integer > -limit && integer < limit;
+    const float integer = value * static_cast<float>(unit);
+    small = small && integer > -limit && integer < limit;
   }
-  return takes;
+  return small;
 }
 
 // The values of ScaleType::dynamic8.
