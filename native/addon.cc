@@ -4,6 +4,7 @@
 #include "binding/cancellation.h"
 #include "binding/captured_forward.h"
 #include "binding/device.h"
+#include "binding/gguf_codes.h"
 #include "binding/layer.h"
 #include "binding/machine.h"
 #include "binding/offload.h"
@@ -33,6 +34,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("open", function<DeviceObject::open>(env, "open"));
   exports.Set("operators", function<operators>(env, "operators"));
   exports.Set("weightFormat", function<weight_format_by_name>(env, "weightFormat"));
+  exports.Set("convertGgufCodes", function<convert_gguf_codes>(env, "convertGgufCodes"));
   exports.Set("replayOffload", function<replay_offload>(env, "replayOffload"));
   exports.Set("devices", function<devices>(env, "devices"));
   exports.Set("kernels", function<kernels>(env, "kernels"));

@@ -37,7 +37,7 @@ export interface LocatedWeight {
    * are their values. Absent for floats whose single range has the values.
    * @throws BAD_CHECKPOINT for values that the format does not have.
    */
-  readonly convert?: (bytes: readonly Uint8Array[]) => QuantizedBytes;
+  readonly convert?: (bytes: readonly Uint8Array[]) => QuantizedBytes | Promise<QuantizedBytes>;
 }
 
 /** A quantised matrix in host memory: what the fields of QuantizedWeight hold. */

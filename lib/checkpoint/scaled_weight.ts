@@ -35,8 +35,8 @@ export function scaledWeight(
     const problem = `expected scales of ${Object.keys(types).join(", ")} to multiply them by ${factor}`;
     throw new MoeError("UNSUPPORTED_OPERATION", `${placeOf(weight)}: ${problem}, got ${type} in ${format.name}`);
   }
-  const convert = (bytes: readonly Uint8Array[]): QuantizedBytes => {
-    const given = read(bytes);
+  const convert = async (bytes: readonly Uint8Array[]): Promise<QuantizedBytes> => {
+    const given = await read(bytes);
     const scaled = fields.map(([field, type]) => {
       return [field, multiplied(given[field] as ArrayBufferView, types[type] as Multiplied, factor)] as const;
     });

@@ -60,7 +60,7 @@ export class WeightReader {
     if (convert === undefined) return await this.#readFloats(ranges[0] as TensorRange, shape, format as FloatDType);
     const bytes: Uint8Array[] = [];
     for (const range of ranges) bytes.push(await this.#readRange(range, new Uint8Array(range.byteLength)));
-    return this.#upload(weight, convert(bytes));
+    return this.#upload(weight, await convert(bytes));
   }
 
   async #readFloats(range: TensorRange, shape: Shape, dtype: FloatDType): Promise<ExpertMatrix> {

@@ -1,15 +1,22 @@
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
-import { blockTypeOf, blockTypes, convertBlocks, toBlocks } from "../../lib/checkpoint/gguf/blocks/convert.js";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  blockTypeOf,
+  blockTypes,
+  convertBlocks,
+  convertBlocksAside,
+  toBlocks,
+} from "../../lib/checkpoint/gguf/blocks/convert.js";
 import { ggufTypes } from "../../lib/checkpoint/gguf/types.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import { loadNative } from "../../lib/core/native.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import { freeWeight, type WeightFormatName } from "../../lib/core/weight_format.js";
 import { weightFormat } from "../../lib/core/weight_formats.js";
 import { openDevice } from "../../lib/devices.js";
 import { type QuantizedWeight, quantizedMatrix } from "../../lib/operators/experts/quantized_weight.js";
 import { dequantize } from "../../lib/reference/formats/dequantize.js";
-import { expectError } from "../support/errors.js";
+import { expectError, expectRejection } from "../support/errors.js";
 import {
   blockDecoders,
   type DecodedType,
@@ -152,6 +159,40 @@ describe("scales that are no numbers are refused", () => {
       () => convertBlocks("MXFP4", blocks, "t"),
       "BAD_CHECKPOINT",
       /^t: scales: expected exponents up to 254/,
+    );
+  });
+});
+
+describe("codes that threads of the addon read", () => {
+  beforeAll(() => void loadNative());
+
+  test.each(types)("are those that TypeScript reads: %s", async (type) => {
+    await fc.assert(
+      fc.asyncProperty(anyBlocks(type), fc.nat(3), async (blocks, shift) => {
+        const shifted = new Uint8Array(blocks.length + shift).subarray(shift);
+        shifted.set(blocks);
+        expect(await convertBlocksAside(type, shifted, "test")).toEqual(convertBlocks(type, blocks, "test"));
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test("in several pieces", async () => {
+    const blocks = new Uint8Array(5000 * ggufTypes.IQ3_S.bytes).map((_, index) => Math.imul(index, 0x9e3779b1) >>> 24);
+    for (let at = 0; at < blocks.length; at += ggufTypes.IQ3_S.bytes) blocks.set([0, 0x2c], at);
+    expect(await convertBlocksAside("IQ3_S", blocks, "test")).toEqual(convertBlocks("IQ3_S", blocks, "test"));
+  });
+
+  test("no blocks", async () => {
+    expect((await convertBlocksAside("Q4_K", new Uint8Array(0), "test")).codes).toEqual(new Uint8Array(0));
+  });
+
+  test("scales that are no numbers are refused", async () => {
+    const blocks = new Uint8Array(144).with(1, 0x7c);
+    await expectRejection(
+      convertBlocksAside("Q4_K", blocks, "t"),
+      "BAD_CHECKPOINT",
+      /^t: superScales: expected finite/,
     );
   });
 });

@@ -33,7 +33,7 @@ test.each([...formats, "q4_1", "q4_k", "q2_k", "q6_k"])("%s times a power of two
       located(weight.format, [rows, columns], () => fields as { codes: Uint8Array }),
       factor,
     );
-    const read = scaled.convert([]);
+    const read = await scaled.convert([]);
     const tensors = present.map((level) => {
       const { shape, dtype } = weight[level] as Tensor;
       const { buffer } = new Uint8Array(read[level] as Uint8Array);
@@ -53,7 +53,7 @@ test.each(["f32", "f16", "bf16"] as const)("%s times a power of two, from bytes 
   const bytes = new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength);
   const shifted = new Uint8Array(bytes.length + 1);
   shifted.set(bytes, 1);
-  const { codes } = scaledWeight(located(dtype, [2, 2]), 0.5).convert([shifted.subarray(1)]);
+  const { codes } = await scaledWeight(located(dtype, [2, 2]), 0.5).convert([shifted.subarray(1)]);
   const expected = await device.tensor(Float32Array.of(0.75, -0.1875, 0, 48), [2, 2], dtype).raw();
   expect(new Uint8Array(codes)).toEqual(new Uint8Array(expected.buffer, expected.byteOffset, expected.byteLength));
 });

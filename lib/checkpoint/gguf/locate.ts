@@ -9,7 +9,7 @@ import { type LayerTensors, type Locator, type NamedWeight, nameOf } from "../lo
 import { locateIntegers } from "../locate_integers.js";
 import type { QuantizedBytes, TensorRange } from "../located_weight.js";
 import { tensorPlace } from "../safetensors/header.js";
-import { blockTypes, convertBlocks } from "./blocks/convert.js";
+import { blockTypes, convertBlocksAside } from "./blocks/convert.js";
 import { blockValues } from "./blocks/values.js";
 import type { GgufFile } from "./file.js";
 import type { SplitGguf } from "./split.js";
@@ -71,8 +71,8 @@ export function ggufLocator({ files, config, tensors }: Source): Locator {
     if (pieceColumns >= columns || !cutsGroups(block.format, pieceColumns)) {
       return { ...common, format: block.format, ranges, convert };
     }
-    const values = (bytes: readonly Uint8Array[]) => ({
-      codes: new Uint8Array(blockValues(block.format, convert(bytes), one as [number, number]).buffer),
+    const values = async (bytes: readonly Uint8Array[]) => ({
+      codes: new Uint8Array(blockValues(block.format, await convert(bytes), one as [number, number]).buffer),
     });
     return { ...common, format: "f32", ranges, convert: values };
   };
@@ -121,13 +121,13 @@ function scaleRange(
   return { file, name, byteOffset: weight.stacked === undefined ? 0 : 4 * expert, byteLength: 4 };
 }
 
-function converted(
+async function converted(
   type: GgufType,
   [blocks, scaleBytes]: readonly Uint8Array[],
   rows: number,
   place: string,
-): QuantizedBytes {
-  const weight = convertBlocks(type, blocks as Uint8Array, place);
+): Promise<QuantizedBytes> {
+  const weight = await convertBlocksAside(type, blocks as Uint8Array, place);
   if (type !== "NVFP4") return weight;
   const scale = scaleBytes && new DataView(scaleBytes.buffer, scaleBytes.byteOffset).getFloat32(0, true);
   if (!Number.isFinite(scale ?? 1)) throw badCheckpoint(place, `scale: expected a finite number, got ${scale}`);

@@ -1,3 +1,5 @@
+import { availableParallelism } from "node:os";
+import { loadedNative, type NativeBinding } from "../../../core/native.js";
 import type { ScaleLevel, WeightFormat } from "../../../core/weight_format.js";
 import { scaleBytes, weightFormat } from "../../../core/weight_formats.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
@@ -51,6 +53,15 @@ export interface BlockWeight extends BlockScales {
   readonly codes: Uint8Array;
 }
 
+/** Blocks of one type, and what becomes of them. */
+interface Conversion {
+  readonly type: GgufType;
+  readonly blocks: Uint8Array;
+  readonly count: number;
+  readonly codes: Uint8Array;
+  readonly scales: BlockScales;
+}
+
 /**
  * The codes and scales of a matrix that a GGUF file stores as `blocks`, row after row: the values are the same. Those of
  * NVFP4 lack the super scale, which is another tensor.
@@ -58,20 +69,73 @@ export interface BlockWeight extends BlockScales {
  * @throws BAD_CHECKPOINT for a scale that is no number.
  */
 export function convertBlocks(type: GgufType, blocks: Uint8Array, place: string): BlockWeight {
-  const { format: name, readCodes, readScales } = blockTypes.get(type) as BlockReader;
+  const conversion = begin(type, blocks);
+  readCodes(conversion);
+  return finish(conversion, place);
+}
+
+/** The same. If the addon is loaded, threads of its own read the codes. */
+export async function convertBlocksAside(type: GgufType, blocks: Uint8Array, place: string): Promise<BlockWeight> {
+  const native = loadedNative();
+  if (native === undefined) return convertBlocks(type, blocks, place);
+  const conversion = begin(type, blocks);
+  const reading = readCodesAside(native, conversion);
+  try {
+    return finish(conversion, place);
+  } finally {
+    await reading;
+  }
+}
+
+function begin(type: GgufType, blocks: Uint8Array): Conversion {
   const { elements, bytes } = ggufTypes[type];
   const count = blocks.byteLength / bytes;
-  const format = weightFormat(name);
+  const format = formatOf(type);
+  const codes = new Uint8Array((count * elements * format.bits) / 8);
+  return { type, blocks, count, codes, scales: allocateScales(format, count * elements) };
+}
+
+const formatOf = (type: GgufType) => weightFormat((blockTypes.get(type) as BlockReader).format);
+
+function readCodes({ type, blocks, count, codes }: Conversion): void {
+  const { readCodes } = blockTypes.get(type) as BlockReader;
+  const { elements, bytes } = ggufTypes[type];
+  const { bits } = formatOf(type);
   const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
   const words = new Uint32Array(elements / 4);
-  const codes = new Uint8Array((count * elements * format.bits) / 8);
-  const scales = allocateScales(format, count * elements);
   for (let block = 0, end = 0; block < count; block++) {
     readCodes(view, block * bytes, words);
-    end = packWords(words, format.bits, codes, end);
-    readScales(view, block * bytes, scales, block);
+    end = packWords(words, bits, codes, end);
   }
-  checkScales(format, scales, place);
+}
+
+/** Threads that convert a matrix: libuv has four unless UV_THREADPOOL_SIZE says otherwise. */
+const threads = Math.min(4, availableParallelism());
+/** Fewer are not worth a thread. */
+const leastBlocks = 1024;
+
+async function readCodesAside(native: NativeBinding, { type, blocks, count, codes }: Conversion): Promise<void> {
+  const { points } = blockTypes.get(type) as BlockReader;
+  const grid = points === undefined ? new Uint8Array(0) : new Uint8Array(points.buffer);
+  const { bytes } = ggufTypes[type];
+  const codeBytes = codes.byteLength / count;
+  const piece = Math.max(leastBlocks, Math.ceil(count / threads));
+  const pieces: Promise<void>[] = [];
+  for (let first = 0; first < count; first += piece) {
+    const end = Math.min(first + piece, count);
+    const from = blocks.subarray(first * bytes, end * bytes);
+    const to = codes.subarray(first * codeBytes, end * codeBytes);
+    pieces.push(native.convertGgufCodes(type, end - first, grid, from, to));
+  }
+  await Promise.all(pieces);
+}
+
+function finish({ type, blocks, count, codes, scales }: Conversion, place: string): BlockWeight {
+  const { readScales } = blockTypes.get(type) as BlockReader;
+  const { bytes } = ggufTypes[type];
+  const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
+  for (let block = 0; block < count; block++) readScales(view, block * bytes, scales, block);
+  checkScales(formatOf(type), scales, place);
   return { codes, ...scales };
 }
 

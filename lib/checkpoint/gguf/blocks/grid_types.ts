@@ -26,6 +26,7 @@ function gridType({ format, grid, columns, ...layout }: GridLayout): BlockReader
   const groups = 256 / columns;
   return {
     format,
+    points,
     readCodes(view, at, words) {
       for (let index = 0; index < 32; index++) {
         const first = grid.places === 8 ? 2 * layout.point(view, at, index) : layout.point(view, at, 2 * index);

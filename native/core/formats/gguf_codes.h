@@ -1,0 +1,27 @@
+// The codes of GGUF's blocks as weight formats have them. lib/checkpoint/gguf/blocks has the same in TypeScript, and
+// says what the blocks are.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace moe {
+
+// How the codes of a type's blocks are read.
+struct GgufCodes {
+  const char* name;
+  int elements, bytes;  // of a block
+  int bits;             // of a code
+  // The codes of a block, one a byte. `points` are those of a grid: a byte for each coordinate, four in a word.
+  void (*read)(const uint8_t* block, const uint32_t* points, uint8_t* codes);
+  int64_t point_words = 0;
+
+  int64_t code_bytes() const { return static_cast<int64_t>(elements) * bits / 8; }
+  // Those of so many blocks.
+  void convert(const uint32_t* points, const uint8_t* from, int64_t blocks, uint8_t* to) const;
+};
+
+// Those of the type of this name, or null.
+const GgufCodes* find_gguf_codes(std::string_view type);
+
+}  // namespace moe
