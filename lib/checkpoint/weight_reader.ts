@@ -23,6 +23,15 @@ export interface ReadWeightOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Weights that are on the device at the same time. */
+export interface LoadingStep {
+  readonly weights: Readonly<Record<string, LocatedWeight>>;
+  set(layer: LayerParts, weights: Readonly<Record<string, ExpertMatrix>>): void;
+}
+
+/** A step's weights on the device, by the checkpoint's names. */
+type ReadWeights = ReadonlyMap<string, ExpertMatrix>;
+
 /** Reads a layer's weights from files into device memory and counts the bytes. */
 export class WeightReader {
   readonly #layer: LayerParts;
@@ -36,23 +45,36 @@ export class WeightReader {
     this.#bytesTotal = bytesTotal;
   }
 
-  /** Reads weights, passes them to `set`, which sets the layer's, and frees them. They are on the device at the same time. */
-  async run<Role extends string>(
-    weights: Readonly<Record<Role, LocatedWeight>>,
-    set: (weights: Readonly<Record<Role, ExpertMatrix>>) => void,
-  ): Promise<void> {
+  /** Reads the weights of each step, sets the layer's, and frees them. While one step's are set, the next one's are read. */
+  async run(steps: readonly LoadingStep[]): Promise<void> {
+    let ahead = this.#readAll(steps[0]);
+    try {
+      for (const [index, step] of steps.entries()) {
+        const read = await ahead;
+        ahead = this.#readAll(steps[index + 1]);
+        ahead.catch(() => undefined); // It is thrown when its turn comes.
+        try {
+          step.set(this.#layer, byRole(step, read));
+        } finally {
+          disposeAll(read);
+        }
+        // Without this wait the bytes of all experts would be in memory at once.
+        await this.#layer.weightsSet();
+      }
+    } finally {
+      await ahead.then(disposeAll, () => undefined);
+    }
+  }
+
+  async #readAll(step: LoadingStep | undefined): Promise<ReadWeights> {
     const read = new Map<string, ExpertMatrix>();
     try {
-      for (const weight of distinct(weights)) read.set(weight.name, await this.#read(weight));
-      const entries = Object.entries<LocatedWeight>(weights).map(([role, { name, layout }]) => {
-        return [role, { ...(read.get(name) as ExpertMatrix), ...layout }] as const;
-      });
-      set(Object.fromEntries(entries) as Record<Role, ExpertMatrix>);
-    } finally {
-      for (const weight of read.values()) disposeExpertMatrix(weight);
+      for (const weight of distinct(step?.weights ?? {})) read.set(weight.name, await this.#read(weight));
+      return read;
+    } catch (error) {
+      disposeAll(read);
+      throw error;
     }
-    // Without this wait the bytes of all experts would be in memory at once.
-    await this.#layer.weightsSet();
   }
 
   async #read(weight: LocatedWeight): Promise<ExpertMatrix> {
@@ -111,6 +133,17 @@ export class WeightReader {
     const progress: Progress = { bytesRead: this.#bytesRead + bytesDone, bytesTotal: this.#bytesTotal };
     this.#options.onProgress?.(progress);
   }
+}
+
+function byRole({ weights }: LoadingStep, read: ReadWeights): Readonly<Record<string, ExpertMatrix>> {
+  const entries = Object.entries(weights).map(([role, { name, layout }]) => {
+    return [role, { ...(read.get(name) as ExpertMatrix), ...layout }] as const;
+  });
+  return Object.fromEntries(entries) as Record<string, ExpertMatrix>;
+}
+
+function disposeAll(read: ReadWeights): void {
+  for (const weight of read.values()) disposeExpertMatrix(weight);
 }
 
 /** Copies the bits of a tensor's values to the device, in the typed array of its dtype. */

@@ -29,7 +29,7 @@ import { type LayerSource, type LocatedLayer, locateLayer } from "./locate.js";
 import type { LocatedWeight } from "./located_weight.js";
 import { type LoadedTokenFormat, resolveTokenFormat } from "./schemes/checkpoint_tokens.js";
 import { Quantization } from "./schemes/quantization.js";
-import { bytesOfAll, type Progress, type ReadWeightOptions, WeightReader } from "./weight_reader.js";
+import { bytesOfAll, type LoadingStep, type Progress, type ReadWeightOptions, WeightReader } from "./weight_reader.js";
 
 /** How weights are stored on the device when they are loaded, and which. */
 export interface WeightOptions {
@@ -127,7 +127,7 @@ export interface LoadWeightOptions extends ReadWeightOptions {
 
 /**
  * Builds a layer on `device`, expert by expert: the bytes of an expert are read into device tensors, repacked and freed
- * before the next expert is read. Quantised ones are converted in between. All tensors are looked up first, so a bad
+ * while those of the next one are read. Quantised ones are converted in between. All tensors are looked up first, so a bad
  * checkpoint fails before the layer's memory is allocated.
  * @throws BAD_CHECKPOINT as a Locator does, or for codes and scales that make no sense; UNSUPPORTED_OPERATION if experts
  * are stored in different formats; the errors of MoeLayer.create.
@@ -147,7 +147,7 @@ export async function loadWeights(
   const layer = new LayerParts(device, description, { quantizing: asked, offload });
   const reader = new WeightReader(layer, bytesTotal, options);
   try {
-    for (const { weights, set } of steps) await reader.run(weights, (read) => set(layer, read));
+    await reader.run(steps);
     return layer;
   } catch (error) {
     layer.dispose();
@@ -166,8 +166,7 @@ export async function loadUncached(
 ): Promise<void> {
   const run = async (steps: readonly LoadingStep[]) => {
     const total = steps.reduce((sum, { weights }) => sum + bytesOfAll(weights), 0);
-    const reader = new WeightReader(layer, total, options);
-    for (const { weights, set } of steps) await reader.run(weights, (read) => set(layer, read));
+    await new WeightReader(layer, total, options).run(steps);
   };
   if (source.config.latent !== undefined) {
     const located = await locateLayer({ ...source, bank: { first: source.bank?.first ?? 0, count: 0 } });
@@ -183,12 +182,6 @@ export async function loadUncached(
 }
 
 type LocatedExtras = { [Role in ExtraRole]?: LocatedWeight | undefined };
-
-/** Weights that are on the device at the same time. */
-interface LoadingStep {
-  readonly weights: Readonly<Record<string, LocatedWeight>>;
-  set(layer: LayerParts, weights: Readonly<Record<string, ExpertMatrix>>): void;
-}
 
 function loadingSteps(source: LayerSource, located: LocatedLayer): readonly LoadingStep[] {
   const { router, routerBias, selectionBias, experts, shared, sharedGate, sharedGateBias } = located;

@@ -151,7 +151,7 @@ describe("loading", () => {
     expect(reported.at(-1)).toBe(total);
   });
 
-  test("keeps no more than one expert's tensors besides the layer, and frees them", async () => {
+  test("keeps no more than two experts' tensors besides the layer, and frees them", async () => {
     const model = await goldenModel("olmoe_mid");
     let most = 0;
     const tensors = await tensorsDuring(
@@ -160,7 +160,7 @@ describe("loading", () => {
         most = Math.max(most, alive);
       },
     );
-    expect(most).toBe(3);
+    expect(most).toBeLessThanOrEqual(6);
     expect(tensors).toHaveLength(model.weights.size);
     expect(tensors.every(({ disposed }) => disposed)).toBe(true);
   });
@@ -183,7 +183,7 @@ describe("loading", () => {
       },
     );
     expect(last).toEqual({ bytesRead: total, bytesTotal: total });
-    expect(most).toBe(2);
+    expect(most).toBeLessThanOrEqual(4);
     const ofExpert = [
       [20, 18],
       [18, 10],
