@@ -363,6 +363,12 @@ describe("what is refused", () => {
     await refused((out) => run(source, out, format), "UNSUPPORTED_DTYPE", /^format: GGUF has no blocks of /);
   });
 
+  test("a file that cannot be written", async () => {
+    const source = await write(families.olmoe);
+    const out = join(source, "config.json", "model.gguf");
+    await expectRejection(run(source, out, "q8_0"), "WRITE_FAILED", /model\.gguf.*: cannot be written: ENOTDIR/);
+  });
+
   test("families whose other tensors are not known", async () => {
     const source = fresh();
     await writeRandomModel(
