@@ -11,12 +11,20 @@ import { emptyRouting, noisyGate, type RoutingStage, RoutingState, routingStages
 import type { GateName, Tokens } from "./tokens.js";
 import type { GateLogits, NoiseSource } from "./training.js";
 
+/** The stages of a routing. */
+interface Stages {
+  readonly plain: readonly RoutingStage[];
+  /** With noise. */
+  readonly training: readonly RoutingStage[];
+}
+
 /** A layer's routing: the weights that score experts, and the stages from x to ids and weights. */
 export class Router {
   readonly weights: RouterWeights;
   readonly #description: MoeLayerDescription;
-  readonly #stages: readonly RoutingStage[];
-  readonly #trainingStages: readonly RoutingStage[];
+  readonly #whole: Stages;
+  readonly #untilCapacity: Stages;
+  readonly #untilScales: Stages;
   /** Whether the device's fused forward is the layer's whole forward (without noise), the routing included. */
   readonly fused: boolean;
 
@@ -24,8 +32,9 @@ export class Router {
   constructor(layer: DeviceLayer, description: MoeLayerDescription) {
     this.weights = new RouterWeights(layer);
     this.#description = description;
-    this.#stages = routingStages(description, false);
-    this.#trainingStages = routingStages(description, true);
+    this.#whole = stagesOf(description);
+    this.#untilCapacity = stagesOf({ ...description, capacity: undefined, perExpertScale: false });
+    this.#untilScales = stagesOf({ ...description, perExpertScale: false });
     this.fused = isFused(description);
   }
 
@@ -36,19 +45,17 @@ export class Router {
    * @param out where to write; default new tensors.
    */
   route(x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
-    return this.#run(source === undefined ? this.#stages : this.#trainingStages, x, tokens, source, out);
+    return this.#run(this.#whole, x, tokens, source, out);
   }
 
   /** What {@link route} chooses before `capacity` drops choices. */
   choose(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined): Routing {
-    const rule = { ...this.#description, capacity: undefined, perExpertScale: false };
-    return this.#run(routingStages(rule, source !== undefined), x, tokens, source);
+    return this.#run(this.#untilCapacity, x, tokens, source);
   }
 
   /** What {@link route} gives before the scales of experts multiply the weights. */
   unscaled(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined): Routing {
-    const rule = { ...this.#description, perExpertScale: false };
-    return this.#run(routingStages(rule, source !== undefined), x, tokens, source);
+    return this.#run(this.#untilScales, x, tokens, source);
   }
 
   /** A gate's logits for what the router reads. */
@@ -57,7 +64,8 @@ export class Router {
     return this.weights.logits(normalised?.handle ?? x, tokens, gate);
   }
 
-  #run(stages: readonly RoutingStage[], x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
+  #run({ plain, training }: Stages, x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
+    const stages = source === undefined ? plain : training;
     using state = new RoutingState(x, tokens, source);
     stages.forEach((stage, index) => {
       stage(state, this.weights, index === stages.length - 1 ? out : undefined);
@@ -98,6 +106,10 @@ export class Router {
   free(): void {
     this.weights.free();
   }
+}
+
+function stagesOf(description: MoeLayerDescription): Stages {
+  return { plain: routingStages(description, false), training: routingStages(description, true) };
 }
 
 function isFused(description: MoeLayerDescription): boolean {
