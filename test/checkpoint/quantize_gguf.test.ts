@@ -16,6 +16,7 @@ import { Random } from "../../lib/testing/random.js";
 import { withIsa } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { type DecodedType, decodeBlocks } from "../support/gguf_blocks.js";
+import { familyModelPath } from "./support/family_model.js";
 import {
   attention,
   common,
@@ -381,6 +382,14 @@ describe("what is refused", () => {
       "UNSUPPORTED_OPERATION",
       /^GGUF files are written of the families mixtral, .*, got jamba;/,
     );
+  });
+
+  test.each([
+    ["gemma4", "gemma4_text"],
+    ["deepseek_v4", "deepseek_v4"],
+  ])("%s, of which only the names of the experts' block are known", async (model, family) => {
+    const message = new RegExp(`^GGUF files are written of the families mixtral, .*, got ${family};`);
+    await refused((out) => run(familyModelPath(model), out, "q8_0"), "UNSUPPORTED_OPERATION", message);
   });
 
   test("tensors that have no name there, and missing ones", async () => {
