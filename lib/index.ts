@@ -11,17 +11,16 @@ export { registerFamily } from "./checkpoint/families/registry.js";
 export type {
   GroupStorage,
   InspectionOptions,
-  LayerDetails,
   LayerGroup,
   ModelInspection,
   ParameterCounts,
-  RefusedLayers,
   WeightMemory,
 } from "./checkpoint/inspect_model.js";
 export type { LayerMemory } from "./checkpoint/layer_memory.js";
 export type { LoadFileOptions, LoadGivenOptions, LoadOptions } from "./checkpoint/load.js";
 export type { ModelProgress } from "./checkpoint/load_all.js";
 export type { NamedWeight } from "./checkpoint/locate.js";
+export type { LayerDetails, RefusedLayers } from "./checkpoint/read_layers.js";
 export type { SaveOptions, SaveProgress } from "./checkpoint/save.js";
 export type { StoredRole } from "./checkpoint/storage.js";
 export type { LayerTensorNames, TensorName } from "./checkpoint/tensor_names.js";

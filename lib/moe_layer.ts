@@ -124,7 +124,7 @@ export class MoeLayer implements Disposable {
    * @param file ends in `.safetensors`, and does not exist unless `overwrite` is true.
    * @throws INVALID_ARGUMENT for another name, for a file that is there, and if a weight changes meanwhile; DISPOSED;
    * UNSUPPORTED_OPERATION for a layer with offload, for a shared expert that was quantised in parts, and on `reference`
-   * for a quantised matrix with a `scalar`; BAD_CHECKPOINT if the file cannot be written; the signal's reason.
+   * for a quantised matrix with a `scalar`; WRITE_FAILED if the file cannot be written; the signal's reason.
    */
   async save(file: FilePath, options: SaveOptions = {}): Promise<void> {
     await saveLayer(this.#parts, file, options);

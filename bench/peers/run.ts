@@ -8,7 +8,7 @@ import { openDevice } from "#lib/devices.js";
 import { drawChart, loadVega } from "#lib/statistics/draw_chart.js";
 import { formatBytes, plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
-import { outputOption } from "#lib/terminal/output_file.js";
+import { checkDifferentOutputs, outputOption } from "#lib/terminal/output_file.js";
 import { startProgress } from "#lib/terminal/progress.js";
 import { runProgram } from "../program.js";
 import { TemporaryFolder } from "../temporary_folder.js";
@@ -40,6 +40,7 @@ const drawing = "bench:peers --chart";
 async function run(options: Options): Promise<void> {
   const json = await outputOption("json", options.json);
   const chart = await outputOption("chart", options.chart, [".svg"]);
+  await checkDifferentOutputs(json, chart);
   if (chart !== undefined) await loadVega(drawing);
   const machine = describeMachine(options.threads);
   const runnable = findPeers(options.peers);

@@ -1,4 +1,4 @@
-import { isMoeError, MoeError, messageOf } from "../core/errors.js";
+import { isMoeError, MoeError } from "../core/errors.js";
 import { printable } from "../core/printable.js";
 
 /** A BAD_CHECKPOINT error about `place`: a file, or a tensor or field of one. Both may quote text from files. */
@@ -13,18 +13,4 @@ export function checkedAt<T>(place: string, check: () => T): T {
   } catch (cause) {
     throw isMoeError(cause) ? badCheckpoint(place, cause.message, cause) : cause;
   }
-}
-
-/** Returns what a call of the file system does. Its error becomes BAD_CHECKPOINT, about `path`; a MoeError stays. */
-export async function callFileSystem<T>(path: string, action: "read" | "written", call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (cause) {
-    throw isMoeError(cause) ? cause : fileSystemError(path, action, cause);
-  }
-}
-
-/** A BAD_CHECKPOINT error for a failed file system call, whose own message names reason and path. */
-export function fileSystemError(path: string, action: "read" | "written", cause: unknown): MoeError {
-  return badCheckpoint(path, `cannot be ${action}: ${messageOf(cause)}`, cause);
 }

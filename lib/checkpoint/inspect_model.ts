@@ -1,5 +1,5 @@
 import { dtypes, type FloatDType } from "../core/dtype.js";
-import { isMoeError, type MoeError } from "../core/errors.js";
+import { isMoeError } from "../core/errors.js";
 import { groupBy } from "../core/group_by.js";
 import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
@@ -7,8 +7,15 @@ import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { countWeights, type ExpectedWork, expectedWork, expertSize, totalWeights } from "../layer/work.js";
 import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
 import { layerSource } from "./load.js";
-import type { LayerTensors } from "./locate.js";
 import type { OpenedModel } from "./opened/model_files.js";
+import {
+  groupRefused,
+  type LayerDetails,
+  maximumExperts,
+  type ReadLayer,
+  type RefusedLayers,
+  readLayers,
+} from "./read_layers.js";
 import { columnsInWords, declaredTokens } from "./schemes/checkpoint_tokens.js";
 import { inspectStorage, type LayerStorage, type StoredRole } from "./storage.js";
 import { describeSource } from "./weights.js";
@@ -35,26 +42,6 @@ export interface ModelInspection {
   readonly groups: readonly LayerGroup[];
   /** Layers with experts that cannot be loaded, because their formula is not supported. */
   readonly refused: readonly RefusedLayers[];
-}
-
-/** Layers that loading refuses. */
-export interface RefusedLayers {
-  /** The numbers of the layers, ascending. */
-  readonly layers: readonly number[];
-  /** What loading the first of them says; the others differ from it by nothing but their numbers. */
-  readonly reason: string;
-}
-
-/** Known details of a layer that a description does not contain. */
-export interface LayerDetails {
-  /** Whether the router has a bias. */
-  readonly routerBias?: boolean;
-  /** Whether a bias is added for the choice alone. */
-  readonly selectionBias?: boolean;
-  /** Whether the experts have biases. */
-  readonly expertBiases?: boolean;
-  /** Exact width of the shared expert; a description rounds it up to a multiple of I. */
-  readonly sharedWidth?: number;
 }
 
 /** Layers of equal configuration. */
@@ -143,9 +130,11 @@ export async function inspectModel(
   }
   const layers = layer === undefined ? layersWithExperts : [formula.checkLayer(layer)];
   const groups: LayerGroup[] = [];
-  const { members, refused } = readLayers(model, layers);
-  checkExpertCount(model, members);
-  for (const equal of groupBy(members, ({ config, details }) => JSON.stringify([config, details]))) {
+  const { read, refused } = readLayers(formula, layers);
+  const [first] = refused;
+  if (read.length === 0 && first !== undefined) throw first.error;
+  checkExpertCount(model, read);
+  for (const equal of groupBy(read, ({ config, details }) => JSON.stringify([config, details]))) {
     groups.push(await inspectGroup(model, equal, tokens));
   }
   const quantization = groups.every(hasFloats) ? null : (formula.method ?? quantizedBy(groups));
@@ -159,7 +148,7 @@ export async function inspectModel(
     hasWeights: files.whyNoWeights === "",
     whyNoWeights: files.whyNoWeights,
     groups,
-    refused,
+    refused: groupRefused(refused),
   };
 }
 
@@ -190,69 +179,19 @@ function quantizedBy(groups: readonly LayerGroup[]): string | null {
   return roles.some(({ formats }) => formats.some(hasScales)) ? "an unnamed method" : null;
 }
 
-interface Member {
-  readonly layer: number;
-  readonly config: MoeLayerConfig;
-  readonly tensors: LayerTensors;
-  readonly details: LayerDetails;
-}
-
-/** More experts than any model has in all its layers. `inspect` looks for every one of them. */
-const maximumExperts = 2 ** 20;
-
-function checkExpertCount({ formula: { path } }: OpenedModel, members: readonly Member[]): void {
+function checkExpertCount({ formula: { path } }: OpenedModel, members: readonly ReadLayer[]): void {
   const count = members.reduce((sum, { config }) => sum + config.numExperts, 0);
   if (count > maximumExperts) {
     throw badCheckpoint(path, `expected at most ${maximumExperts} experts in all layers, got ${count}`);
   }
 }
 
-/** The formulas of the layers, and the layers whose formula is refused. @throws the first one's error if all are. */
-function readLayers(
-  { formula }: OpenedModel,
-  layers: readonly number[],
-): { readonly members: readonly Member[]; readonly refused: readonly RefusedLayers[] } {
-  const members: Member[] = [];
-  const errors: { readonly layer: number; readonly error: MoeError }[] = [];
-  for (const layer of layers) {
-    try {
-      const config = formula.config(layer);
-      // Too many experts are told of all layers together.
-      if (config.numExperts <= maximumExperts) checkedAt(formula.path, () => describeLayer(config, "bf16"));
-      const tensors = formula.tensors(layer);
-      members.push({ layer, config, tensors, details: layerDetails(config, tensors) });
-    } catch (error) {
-      if (!isMoeError(error, "BAD_CHECKPOINT")) throw error;
-      errors.push({ layer, error });
-    }
-  }
-  const [first] = errors;
-  if (members.length === 0 && first !== undefined) throw first.error;
-  const alike = groupBy(errors, ({ layer, error }) => error.message.replaceAll(`layer ${layer}`, "layer"));
-  const refused = alike.map((group) => ({
-    layers: group.map(({ layer }) => layer),
-    reason: (group[0] as (typeof errors)[number]).error.message,
-  }));
-  return { members, refused };
-}
-
-/** What the tensors of a layer tell of it. */
-export function layerDetails({ sharedExpert }: MoeLayerConfig, tensors: LayerTensors): LayerDetails {
-  const { gateBias, upBias, downBias } = tensors.experts;
-  return {
-    routerBias: tensors.routerBias !== undefined,
-    selectionBias: tensors.selectionBias !== undefined,
-    expertBiases: [gateBias, upBias, downBias].some((bias) => bias !== undefined),
-    ...(sharedExpert && { sharedWidth: sharedExpert.intermediateSize }),
-  };
-}
-
 async function inspectGroup(
   model: OpenedModel,
-  members: readonly Member[],
+  members: readonly ReadLayer[],
   tokens: readonly number[],
 ): Promise<LayerGroup> {
-  const { config, details } = members[0] as Member;
+  const { config, details } = members[0] as ReadLayer;
   const { path, method, dtype: configDType } = model.formula;
   const hasWeights = model.files.whyNoWeights === "";
   const describe = (dtype: FloatDType) => checkedAt(path, () => describeLayer(config, dtype));
@@ -268,7 +207,7 @@ async function inspectGroup(
   const stored = hasWeights ? storedMemory(storages, expertsWithWeights(config)) : declared ? memoryAs(declared) : null;
   const storage = hasWeights ? mergeStorages(storages) : null;
   const plain = [...configDTypes.values()].find((dtype) => dtype === stored?.dtype) ?? "bf16";
-  const description = (await quantizedDescription(model, members[0] as Member, storage)) ?? describe(plain);
+  const description = (await quantizedDescription(model, members[0] as ReadLayer, storage)) ?? describe(plain);
   const batchDType = description.weightDType as FloatDType;
   return {
     layers: members.map(({ layer }) => layer),
@@ -288,7 +227,7 @@ async function inspectGroup(
 /** The layer as it would be loaded, if it can be and has quantised weights. */
 async function quantizedDescription(
   model: OpenedModel,
-  { layer }: Member,
+  { layer }: ReadLayer,
   storage: GroupStorage | null,
 ): Promise<MoeLayerDescription | undefined> {
   if (storage === null || storage.missing.length > 0 || storage.problems.length > 0) return undefined;
@@ -317,7 +256,10 @@ const configDTypes: ReadonlyMap<string, FloatDType> = new Map([
   ["bfloat16", "bf16"],
 ]);
 
-async function inspectStorages({ files, formula }: OpenedModel, members: readonly Member[]): Promise<LayerStorage[]> {
+async function inspectStorages(
+  { files, formula }: OpenedModel,
+  members: readonly ReadLayer[],
+): Promise<LayerStorage[]> {
   const storages: LayerStorage[] = [];
   if (files.whyNoWeights !== "") return storages;
   for (const member of members) {

@@ -1,5 +1,6 @@
 import { styleText } from "node:util";
 import type { GroupStorage, LayerGroup, ModelInspection, WeightMemory } from "../checkpoint/inspect_model.js";
+import type { RefusedLayers } from "../checkpoint/read_layers.js";
 import type { StoredRole } from "../checkpoint/storage.js";
 import { printable } from "../core/printable.js";
 import { shapeText } from "../core/shape.js";
@@ -24,8 +25,13 @@ export function printModelInspection(model: ModelInspection, { stdout }: Io): vo
     stdout.write(`no weights found: everything below is from config.json (${printable(whyNoWeights)})\n`);
   }
   for (const group of groups) printGroup(group, stdout);
+  printRefused(refused, "cannot be loaded", stdout);
+}
+
+/** Prints layers that loading refuses, with what came of it and the reason. */
+export function printRefused(refused: readonly RefusedLayers[], outcome: string, stdout: Output): void {
   for (const { layers, reason } of refused) {
-    stdout.write(`\n${heading(layers, stdout)}\n${mark(false, stdout)} cannot be loaded:\n  ${printable(reason)}\n`);
+    stdout.write(`\n${heading(layers, stdout)}\n${mark(false, stdout)} ${outcome}:\n  ${printable(reason)}\n`);
   }
 }
 

@@ -3,23 +3,25 @@ import type { DeviceName } from "../devices.js";
 import { startProgress } from "../terminal/progress.js";
 import type { Io } from "./io.js";
 import { layerInWords } from "./layer_in_words.js";
-import { printLayerRun, printTokensPerExpert } from "./layer_report.js";
+import { printHeatMap, printLayerRun, printTokensPerExpert } from "./layer_report.js";
 import { type LayerRun, type LayerRunOptions, runWorkload } from "./layer_run.js";
 import type { Workload } from "./workloads/workload.js";
 
 export interface RunOnDevicesOptions extends Omit<LayerRunOptions, "device" | "onLoad"> {
   readonly devices: readonly DeviceName[];
+  /** Print each expert's load over the tokens too, if `history` asks for it. */
+  readonly heatMap?: boolean;
   /** Print only progress. */
   readonly quiet?: boolean;
 }
 
 /** Runs a workload's layer on each device in turn and prints each result as soon as it is known. */
 export async function runOnDevices(workload: Workload, options: RunOnDevicesOptions, io: Io): Promise<LayerRun[]> {
-  const { devices, quiet = false, ...rest } = options;
+  const { devices, heatMap = false, quiet = false, ...rest } = options;
   const runs: LayerRun[] = [];
-  if (!quiet) io.stdout.write(`${printable(workload.title)}\n`);
+  const what = workload.number === undefined ? "" : `${workload.layer} `;
   for (const device of devices) {
-    const progress = startProgress(io.stderr, `Loading and running on ${device}`, 1);
+    const progress = startProgress(io.stderr, `Loading and running ${what}on ${device}`, 1);
     let run: LayerRun;
     try {
       run = await runWorkload(workload, { ...rest, device, onLoad: progress.update });
@@ -27,13 +29,17 @@ export async function runOnDevices(workload: Workload, options: RunOnDevicesOpti
       progress.stop();
     }
     if (!quiet) {
-      if (runs.length === 0) io.stdout.write(`${layerInWords(run.description, workload.details)}\n`);
+      if (runs.length === 0) {
+        io.stdout.write(`${printable(workload.title)}\n${layerInWords(run.description, workload.details)}\n`);
+      }
       printLayerRun(run, io);
     }
     runs.push(run);
   }
   const [first] = runs;
-  if (!quiet && first !== undefined) printTokensPerExpert(first, io);
+  if (quiet || first === undefined) return runs;
+  printTokensPerExpert(first, io);
+  if (heatMap && first.history !== null) printHeatMap(first, first.history, io);
   return runs;
 }
 

@@ -8,8 +8,9 @@ import type { LayerRun } from "./layer_run.js";
 /** A run that recorded what its router did. */
 export type RecordedRun = LayerRun & { readonly history: RouterHistory };
 
-export function isRecorded(run: LayerRun): run is RecordedRun {
-  return run.history !== null;
+/** Those of each layer's first device. */
+export function recordedRuns(layers: readonly (readonly LayerRun[])[]): RecordedRun[] {
+  return layers.flatMap((runs) => runs.slice(0, 1)).filter((run): run is RecordedRun => run.history !== null);
 }
 
 /** Writes what the routers of some layers, at least one, did with the same tokens on one device. */

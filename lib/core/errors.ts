@@ -23,8 +23,10 @@ export type MoeErrorCode =
   | "OUT_OF_MEMORY"
   /** An index in a tensor's data that is out of range; reported at the next wait. */
   | "ID_OUT_OF_RANGE"
-  /** A file or directory that is not a valid checkpoint, or that cannot be read or written. */
+  /** A file or directory that is not a valid checkpoint, or that cannot be read. */
   | "BAD_CHECKPOINT"
+  /** A file that cannot be written: its folder is missing or protected, or the disk is full. */
+  | "WRITE_FAILED"
   /** The native addon is missing or cannot be loaded. */
   | "NOT_BUILT"
   /** The CUDA runtime or driver reported an error. */

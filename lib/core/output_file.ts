@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { access, stat, writeFile } from "node:fs/promises";
 import { dirname, sep } from "node:path";
-import { MoeError } from "./errors.js";
+import { MoeError, type MoeErrorCode } from "./errors.js";
 
 /**
  * Checks in advance that {@link writeOutput} can write to `path`.
@@ -14,16 +14,16 @@ export async function checkOutput(path: string, parameter: string): Promise<void
     const place = (await isThere(path)) ? path : `${dirname(`${path}.`)}${sep}`;
     await access(place, constants.W_OK);
   } catch (cause) {
-    throw notWritable(path, parameter, cause);
+    throw notWritable("INVALID_ARGUMENT", path, parameter, cause);
   }
 }
 
-/** @throws INVALID_ARGUMENT if the file cannot be written. */
+/** @throws WRITE_FAILED */
 export async function writeOutput(path: string, text: string, parameter: string): Promise<void> {
   try {
     await writeFile(path, text);
   } catch (cause) {
-    throw notWritable(path, parameter, cause);
+    throw notWritable("WRITE_FAILED", path, parameter, cause);
   }
 }
 
@@ -36,7 +36,7 @@ async function isThere(path: string): Promise<boolean> {
   return found !== undefined;
 }
 
-function notWritable(path: string, parameter: string, cause: unknown): MoeError {
+function notWritable(code: MoeErrorCode, path: string, parameter: string, cause: unknown): MoeError {
   const message = `${parameter}: expected a writable file, got ${path}: ${(cause as Error).message}`;
-  return new MoeError("INVALID_ARGUMENT", message, { cause });
+  return new MoeError(code, message, { cause });
 }

@@ -63,7 +63,7 @@ const routersArgument: Reader<readonly ReportedRouter[]> = (value, name) => {
  *
  * @param routers a history from RouterStats.read(), or a list of them with the names of their layers.
  * @param path ends in .html, .htm or .svg.
- * @throws INVALID_ARGUMENT, also if the file cannot be written; UNSUPPORTED_OPERATION for .svg without vega and vega-lite.
+ * @throws INVALID_ARGUMENT; WRITE_FAILED if the file cannot be written; UNSUPPORTED_OPERATION for .svg without vega and vega-lite.
  */
 export async function writeRouterReport(
   routers: RouterHistory | readonly ReportedRouter[],

@@ -1,7 +1,8 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
+import { copyAtomically } from "../../lib/checkpoint/safetensors/atomic_file.js";
 import { writeSafetensors, writeShardedSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
@@ -36,6 +37,11 @@ vi.mock("node:fs/promises", async (importOriginal) => {
       const takes = (...given: Parameters<typeof write>) =>
         calls.failing === "take bytes" ? nothing() : write(...given);
       return Object.assign(handle, { write: takes } as Partial<FileHandle>);
+    },
+    copyFile: async (from: string, to: string) => {
+      writeFileSync(to, readFileSync(from).subarray(0, 1));
+      record("copy rest");
+      await original.copyFile(from, to);
     },
     rename: async (from: string, to: string) => {
       record("rename");
@@ -73,7 +79,7 @@ test.each(["sync file", "close file", "open folder", "rename"])(
     const before = readFileSync(path);
     calls.failing = failing;
     const other = { a: { ...tensors.a, data: Uint8Array.of(2) } };
-    await expectRejection(writeSafetensors(path, other), "BAD_CHECKPOINT", /cannot be written: EIO/);
+    await expectRejection(writeSafetensors(path, other), "WRITE_FAILED", /cannot be written: EIO/);
     expect(readdirSync(directory.path)).toEqual(["a.safetensors"]);
     expect(readFileSync(path).equals(before)).toBe(true);
   },
@@ -94,6 +100,22 @@ test("a file system that takes no bytes is an error", async () => {
   using directory = temporaryDirectory();
   calls.failing = "take bytes";
   const writing = writeSafetensors(join(directory.path, "a.safetensors"), tensors);
-  await expectRejection(writing, "BAD_CHECKPOINT", /cannot be written: none of \d+ bytes were taken$/);
+  await expectRejection(writing, "WRITE_FAILED", /cannot be written: none of \d+ bytes were taken$/);
   expect(readdirSync(directory.path)).toEqual([]);
+});
+
+test("a copy has its name once it is complete", async () => {
+  using directory = temporaryDirectory();
+  const [from, to] = [join(directory.path, "from"), join(directory.path, "to")];
+  writeFileSync(from, "new");
+  writeFileSync(to, "old");
+  for (const failing of ["copy rest", "rename"]) {
+    calls.failing = failing;
+    await expectRejection(copyAtomically(from, to), "WRITE_FAILED", /to: cannot be written: EIO/);
+    expect(readdirSync(directory.path)).toEqual(["from", "to"]);
+    expect(readFileSync(to, "utf8")).toBe("old");
+  }
+  calls.failing = "";
+  await copyAtomically(from, to);
+  expect(readFileSync(to, "utf8")).toBe("new");
 });

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Device } from "../../lib/core/device.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
+import { sumOf } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { goldenFile } from "../support/golden.js";
 import { familyModelPath, readFamilyResults, stackExperts } from "./support/family_model.js";
@@ -33,11 +34,6 @@ interface Tokens {
   readonly shape: readonly number[];
 }
 
-const sum = (outputs: readonly ArrayLike<number>[]) =>
-  Float64Array.from(outputs[0] as ArrayLike<number>, (_, index) =>
-    outputs.reduce((total, output) => total + (output[index] as number), 0),
-  );
-
 describe.each(deviceNames)("banks of a checkpoint on %s", (name) => {
   const device = openForTests(name);
   const [hidden, inner, experts] = [50, 37, 7]; // the sizes of mixtral_small
@@ -56,7 +52,7 @@ describe.each(deviceNames)("banks of a checkpoint on %s", (name) => {
     expect(banks.map(({ bytesRead }) => bytesRead)).toEqual([bytesOf(3), bytesOf(1), bytesOf(3)]);
     expect(banks.map(({ bytesTotal }) => bytesTotal)).toEqual([bytesOf(3), bytesOf(1), bytesOf(3)]);
     const outputs = banks.map(({ output }) => output);
-    expect(relativeError(sum(outputs), expected?.outputF64 as Float64Array)).toBeLessThanOrEqual(1e-5);
+    expect(relativeError(sumOf(outputs), expected?.outputF64 as Float64Array)).toBeLessThanOrEqual(1e-5);
   });
 
   test.each(["qwen2_moe", "deepseek_v3", "gpt_oss", "hunyuan_v1_moe", "switch_transformers"])(
@@ -68,7 +64,7 @@ describe.each(deviceNames)("banks of a checkpoint on %s", (name) => {
       using whole = await load({});
       const { numExperts } = whole.description;
       const banks = await loadBanks(load, device(), [0, 1, numExperts], { values: x, shape });
-      expect(relativeError(sum(banks.map(({ output }) => output)), output)).toBeLessThanOrEqual(1e-4);
+      expect(relativeError(sumOf(banks.map(({ output }) => output)), output)).toBeLessThanOrEqual(1e-4);
     },
   );
 

@@ -338,6 +338,25 @@ describe("the folder", () => {
     );
   });
 
+  test("that cannot be written is named", async () => {
+    const out = fresh();
+    mkdirSync(join(out, "model.safetensors"), { recursive: true });
+    const writing = run(source, out, { existing: "overwrite" });
+    await expectRejection(writing, "WRITE_FAILED", /model\.safetensors: cannot be written: it is a folder$/);
+  });
+
+  test("loses the unfinished copies of a run that was killed", async () => {
+    const from = await writeModel("with_vocabulary");
+    writeFileSync(join(from, "tokenizer.json"), "{}");
+    const out = fresh();
+    await run(from, out);
+    writeFileSync(join(out, `tokenizer.json.${randomUUID()}.tmp`), "{");
+    writeFileSync(join(out, `notes.txt.${randomUUID()}.tmp`), "mine");
+    await run(from, out, { existing: "overwrite" });
+    expect(readdirSync(out).filter((name) => name.endsWith(".tmp"))).toEqual([expect.stringMatching(/^notes/)]);
+    expect(readFileSync(join(out, "tokenizer.json"), "utf8")).toBe("{}");
+  });
+
   test("is never that of the model", async () => {
     for (const existing of ["refuse", "resume", "overwrite"] as const) {
       await expectRejection(run(source, source, { existing }), "INVALID_ARGUMENT", /^out: expected another folder/);

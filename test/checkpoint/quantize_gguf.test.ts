@@ -16,6 +16,7 @@ import { Random } from "../../lib/testing/random.js";
 import { withIsa } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { type DecodedType, decodeBlocks } from "../support/gguf_blocks.js";
+import { familyModelPath } from "./support/family_model.js";
 import {
   attention,
   common,
@@ -363,6 +364,12 @@ describe("what is refused", () => {
     await refused((out) => run(source, out, format), "UNSUPPORTED_DTYPE", /^format: GGUF has no blocks of /);
   });
 
+  test("a file that cannot be written", async () => {
+    const source = await write(families.olmoe);
+    const out = join(source, "config.json", "model.gguf");
+    await expectRejection(run(source, out, "q8_0"), "WRITE_FAILED", /model\.gguf.*: cannot be written: ENOTDIR/);
+  });
+
   test("families whose other tensors are not known", async () => {
     const source = fresh();
     await writeRandomModel(
@@ -375,6 +382,14 @@ describe("what is refused", () => {
       "UNSUPPORTED_OPERATION",
       /^GGUF files are written of the families mixtral, .*, got jamba;/,
     );
+  });
+
+  test.each([
+    ["gemma4", "gemma4_text"],
+    ["deepseek_v4", "deepseek_v4"],
+  ])("%s, of which only the names of the experts' block are known", async (model, family) => {
+    const message = new RegExp(`^GGUF files are written of the families mixtral, .*, got ${family};`);
+    await refused((out) => run(familyModelPath(model), out, "q8_0"), "UNSUPPORTED_OPERATION", message);
   });
 
   test("tensors that have no name there, and missing ones", async () => {

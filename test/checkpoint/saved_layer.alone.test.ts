@@ -154,10 +154,10 @@ describe("writing a layer's file", () => {
     using at = folder();
     using layer = small();
     failing.write = true;
-    await expectRejection(layer.save(at.path), "BAD_CHECKPOINT", /layer\.safetensors: cannot be written: ENOSPC/);
+    await expectRejection(layer.save(at.path), "WRITE_FAILED", /layer\.safetensors: cannot be written: ENOSPC/);
     expect(at.names()).toEqual([]);
     writeFileSync(at.path, "mine");
-    await expectRejection(layer.save(at.path, { overwrite: true }), "BAD_CHECKPOINT", /ENOSPC/);
+    await expectRejection(layer.save(at.path, { overwrite: true }), "WRITE_FAILED", /ENOSPC/);
     expect(readFileSync(at.path, "utf8")).toBe("mine");
   });
 
@@ -167,7 +167,7 @@ describe("writing a layer's file", () => {
     await expectRejection(layer.save("layer.bin"), "INVALID_ARGUMENT", /file: expected a path that ends in \.safe/);
     await expectRejection(layer.save(7 as never), "INVALID_ARGUMENT", /file: expected a path or a file: URL, got 7/);
     const missing = join(at.path, "..", "none", "layer.safetensors");
-    await expectRejection(layer.save(missing), "BAD_CHECKPOINT", /cannot be written: ENOENT/);
+    await expectRejection(layer.save(missing), "WRITE_FAILED", /cannot be written: ENOENT/);
   });
 
   test("needs the layer and its device", async () => {

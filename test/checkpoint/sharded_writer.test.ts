@@ -117,7 +117,7 @@ test("refuses a directory with weights, none, and wrong arguments before anythin
   expect(readdirSync(path)).toEqual([]);
   await expectRejection(
     writeShardedSafetensors(join(path, "none"), tensors(1)),
-    "BAD_CHECKPOINT",
+    "WRITE_FAILED",
     /none: expected a directory to write to/,
   );
   writeFileSync(join(path, "model.safetensors"), "");

@@ -386,6 +386,12 @@ test.each([
   expect(stderr).toMatch(`moe-kernels: ${message}`);
 });
 
+test("--json and --chart with the same file are refused before anything is timed", async () => {
+  const { exitCode, stdout, stderr } = await bench("--json", file("same.svg"), "--chart", file("./same.svg"));
+  expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
+  expect(stderr).toContain("moe-kernels: --chart: expected another file than that of --json, got ");
+});
+
 test("npm run bench and bench:quantised are this command, with options that it takes", async () => {
   const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as { scripts: Record<string, string> };
   const optionsOf = (name: string) => scripts[name]?.split("node dist/cli/main.js bench")[1]?.trim();

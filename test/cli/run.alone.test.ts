@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { openModelFiles } from "../../lib/checkpoint/opened/open_model_files.js";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { familyModelPath } from "../checkpoint/support/family_model.js";
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
@@ -8,6 +9,8 @@ import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js
 import { deviceNames } from "../support/devices.js";
 import { goldenFile } from "../support/golden.js";
 import { runCli } from "./support/run_cli.js";
+
+vi.mock(import("../../lib/checkpoint/opened/open_model_files.js"), { spy: true });
 
 /** A layer file whose expected output is off by `factor`. */
 async function scaledOutput(directory: string, factor: number): Promise<string> {
@@ -271,6 +274,13 @@ describe("run --model with several layers", () => {
     );
   });
 
+  test("opens the model once, and the one to compare with", async () => {
+    vi.mocked(openModelFiles).mockClear();
+    const original = `${directory.path}/`;
+    expect((await run("--compare", original)).exitCode).toBe(0);
+    expect(vi.mocked(openModelFiles).mock.calls.map(([path]) => path)).toEqual([directory.path, original]);
+  });
+
   test("--report has the first device's routing of all of them in one page", async () => {
     const path = join(directory.path, "report.html");
     expect(await run("--report", path, "--heat-map")).toMatchObject({ exitCode: 0 });
@@ -303,6 +313,60 @@ describe("run --model with several layers", () => {
     const several = await runCli(args);
     expect(several).toMatchObject({ exitCode: 2, stdout: "" });
     expect(several.stderr).toContain("has the expected output of one layer; say which by --layer N");
+  });
+});
+
+describe("run --model of which some layers are refused", () => {
+  const directory = temporaryDirectory();
+  afterAll(() => directory[Symbol.dispose]());
+  const missing = "model.layers.2.mlp.experts.1.up_proj.weight";
+  beforeAll(async () => {
+    const { config, weights } = await goldenModel("qwen3_moe_norm_small");
+    const copies = [0, 1, 2, 3].flatMap((layer) =>
+      [...weights].map(([name, tensor]) => [name.replace("layers.0.", `layers.${layer}.`), tensor] as const),
+    );
+    await writeModel(directory.path, {
+      config: { ...config, num_hidden_layers: 4, swiglu_limits: [7, 0, 0, 0] },
+      weights: new Map(copies.filter(([name]) => name !== missing)),
+    });
+  });
+  const run = (...args: string[]) =>
+    runCli(["run", "--model", directory.path, "--tokens", "6", "--repeat", "1", "--device", "reference", ...args]);
+  const limits = /swiglu_limits: expected no limit for layer 0, /;
+
+  test("runs the others, names these with the reason, and exits with 1", async () => {
+    const { exitCode, stdout } = await run();
+    expect(exitCode).toBe(1);
+    expect([...stdout.matchAll(/^layer (\d) of /gm)].map(([, layer]) => Number(layer))).toEqual([1, 3]);
+    expect(stdout).toMatch(/\nLayer 0\n✘ not run:\n {2}.*swiglu_limits: expected no limit for layer 0, /);
+    expect(stdout).toMatch(new RegExp(`\nLayer 2\n✘ not run:\n {2}.*${missing}`));
+  });
+
+  test("has these in the JSON, and only the others in a report", async () => {
+    const report = join(directory.path, "report.html");
+    const { exitCode, stdout } = await run("--json", "--report", report);
+    expect(exitCode).toBe(1);
+    const { runs, refused, passed } = JSON.parse(stdout);
+    expect(runs.map(({ layer }: { layer: string }) => layer)).toEqual(["layer 1", "layer 3"]);
+    expect(refused).toEqual([
+      { layers: [0], reason: expect.stringMatching(limits) },
+      { layers: [2], reason: expect.stringContaining(missing) },
+    ]);
+    expect(passed).toBe(false);
+    expect(readFileSync(report, "utf8").match(/<a href="#layer=\d">layer \d<\/a>/g)).toHaveLength(2);
+  });
+
+  test("is an error if they were named, or are all there are", async () => {
+    const named = await run("--layer", "0,1");
+    expect(named).toMatchObject({ exitCode: 1, stdout: "", stderr: expect.stringMatching(limits) });
+    const later = await run("--layer", "1-2");
+    expect(later).toMatchObject({ exitCode: 1, stderr: expect.stringContaining(missing) });
+    expect(later.stdout).toMatch(/^layer 1 of /);
+    using other = temporaryDirectory();
+    const { config, weights } = await goldenModel("qwen3_moe_norm_small");
+    await writeModel(other.path, { config: { ...config, swiglu_limits: [7] }, weights });
+    const all = await runCli(["run", "--model", other.path, "--device", "reference"]);
+    expect(all).toMatchObject({ exitCode: 1, stdout: "", stderr: expect.stringMatching(limits) });
   });
 });
 

@@ -83,6 +83,7 @@ test("a module that waits for what nothing can settle cannot be loaded", () => {
 test.each([
   [["--subject", example, "--device", "cpu"], "--device cannot be combined with --subject"],
   [["--subject", example, "--report", "x.pdf"], '--report: expected a name in .json, .xml or .html, got "x.pdf"'],
+  [["--subject", example, "--report", "x.xml,./x.xml"], '--report: expected different files, got "./x.xml" twice'],
   [["--subject", example, "--filter", "frobnicate"], "--filter: expected text in a case of routerProjection, "],
   [["--seed", "3"], "--seed needs --subject"],
   [["--report", "x.xml"], "--report needs --subject"],

@@ -147,6 +147,10 @@ describe("npm run example:train", () => {
     [["--compare", "--until", "5"], /^example:train: --until: cannot be combined with --compare\n$/],
     [["--seeds", "1,2"], /^example:train: --seeds: expected with --compare only\n$/],
     [
+      ["--report", "report.html", "--checkpoint", "./report.html"],
+      /^example:train: --report: expected another file than that of --checkpoint, got "report\.html" for both\n$/,
+    ],
+    [
       ["--report", "none/report.html"],
       /^example:train: --report: expected a file in a folder that is there and writable, got "none\/report\.html"\n$/,
     ],

@@ -8,11 +8,12 @@ import type { Tensor } from "../../lib/core/tensor.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import type { Training } from "../../lib/layer/router/training.js";
-import { type ExpertWeights, mapExpert } from "../../lib/layer/weights/expert_weights.js";
+import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/random.js";
 import { randomExpert, randomShared } from "../../lib/testing/random_expert.js";
 import { relativeError } from "../../lib/testing/run.js";
+import { expertsOfBank, sumOf } from "../support/banks.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { anyLayer, RandomLayer } from "../support/random_layer.js";
@@ -21,14 +22,11 @@ import { errorWithin, roundingBounds } from "../support/rounding_bounds.js";
 /** The options of a bank of the layer that `options`, with stacked experts, describe. */
 function bankOptions(options: MoeLayerOptions, bank: ExpertRange): MoeLayerOptions {
   const { shared, sharedGate, sharedGateBias, experts, ...rest } = options;
-  const { first, count } = bank;
-  const ofBank = mapExpert(experts as ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>, (all) =>
-    all.rows(first, first + count),
-  );
+  const { first } = bank;
   const gate = { ...(sharedGate && { sharedGate }), ...(sharedGateBias && { sharedGateBias }) };
   return {
     ...rest,
-    experts: ofBank,
+    experts: expertsOfBank(experts as ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>, bank),
     bank,
     ...(first === 0 && shared && { shared }),
     ...((first === 0 || options.sharedExpert?.gate === "softmax") && gate),
@@ -39,12 +37,6 @@ function bankOptions(options: MoeLayerOptions, bank: ExpertRange): MoeLayerOptio
 function banksOf(numExperts: number, begins: readonly number[]): ExpertRange[] {
   const edges = [...new Set([0, ...begins.filter((begin) => begin < numExperts)])].sort((a, b) => a - b);
   return edges.map((first, index) => ({ first, count: (edges[index + 1] ?? numExperts) - first }));
-}
-
-function sum(outputs: readonly ArrayLike<number>[]): Float64Array {
-  return Float64Array.from(outputs[0] as ArrayLike<number>, (_, index) =>
-    outputs.reduce((total, output) => total + (output[index] as number), 0),
-  );
 }
 
 /** A float32 layer with normal weights and the routers that its configuration needs. */
@@ -111,7 +103,7 @@ describe.each(kernelPaths)("banks of a layer on $label", (path) => {
           expect(errorWithin(given.dataSync(), share.dataSync(), bounds)).toBeLessThanOrEqual(1);
           return share.dataSync();
         });
-        expect(errorWithin(sum(outputs), whole.dataSync(), bounds)).toBeLessThanOrEqual(1);
+        expect(errorWithin(sumOf(outputs), whole.dataSync(), bounds)).toBeLessThanOrEqual(1);
       }),
       { numRuns: 40 },
     );
@@ -138,7 +130,7 @@ describe.each(kernelPaths)("banks of a layer on $label", (path) => {
       }
       return share.dataSync();
     });
-    expect(relativeError(sum(outputs), y.dataSync())).toBeLessThanOrEqual(1e-4);
+    expect(relativeError(sumOf(outputs), y.dataSync())).toBeLessThanOrEqual(1e-4);
   });
 
   test("hold only their own experts", () => {

@@ -4,6 +4,7 @@ import { type FloatDType, MoeLayer, type MoeLayerOptions, type Tensor } from "..
 import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { expertsOfBank, sumOfBanks } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 
@@ -48,17 +49,19 @@ describe.each(deviceNames)("on %s", (name) => {
   const integers = (values: readonly number[], shape = [values.length]) =>
     device().tensor(Int32Array.from(values), shape);
 
+  const stacked = (dtype: FloatDType = "f32") => ({
+    gate: drawn("gate", [experts, inner, hidden], dtype, 0.3),
+    up: drawn("up", [experts, inner, hidden], dtype, 0.3),
+    down: drawn("down", [experts, hidden, inner], dtype, 0.3),
+  });
+
   function layerOf(config: Partial<MoeLayerOptions> = {}, dtype: FloatDType = "f32"): MoeLayer {
     return MoeLayer.create({
       ...{ device: device(), hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK },
       ...rule,
       router: drawn("router", [experts, hidden], dtype, 0.5),
       expertTable: integers(table.flat(), [vocabulary, topK]),
-      experts: {
-        gate: drawn("gate", [experts, inner, hidden], dtype, 0.3),
-        up: drawn("up", [experts, inner, hidden], dtype, 0.3),
-        down: drawn("down", [experts, hidden, inner], dtype, 0.3),
-      },
+      experts: stacked(dtype),
       ...config,
     });
   }
@@ -171,24 +174,14 @@ describe.each(deviceNames)("on %s", (name) => {
     );
     using layer = layerOf({ expertTable: twice });
     const x = drawn("x", [tokens, hidden]);
-    const bank = (first: number, count: number) => {
-      const part = (seed: string, ...shape: number[]) => {
-        using all = drawn(seed, [experts, ...shape], "f32", 0.3);
-        return all.rows(first, first + count);
-      };
-      const weights = {
-        gate: part("gate", inner, hidden),
-        up: part("up", inner, hidden),
-        down: part("down", hidden, inner),
-      };
-      return layerOf({ expertTable: twice, bank: { first, count }, experts: weights });
-    };
     // One expert can have all of a token's slots.
-    const shares = await Promise.all(
-      [bank(0, 1), bank(1, 4)].map(async (one) => await one.forward(x, { tokenIds: ids }).data()),
+    const banks = [
+      { first: 0, count: 1 },
+      { first: 1, count: 4 },
+    ];
+    const sum = await sumOfBanks(banks, (bank) =>
+      layerOf({ expertTable: twice, bank, experts: expertsOfBank(stacked(), bank) }).forward(x, { tokenIds: ids }),
     );
-    const [first, second] = shares as [Float32Array, Float32Array];
-    const sum = first.map((value, index) => value + (second[index] as number));
     expect(relativeError(sum, await layer.forward(x, { tokenIds: ids }).data())).toBeLessThanOrEqual(1e-6);
   });
 

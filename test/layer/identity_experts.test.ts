@@ -1,9 +1,11 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { ExpertRange } from "../../lib/core/expert_range.js";
 import { type FloatDType, MoeLayer, type MoeLayerOptions, type Routing, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { expertsOfBank, sumOfBanks } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { expectForwardsOfOwnRouting } from "../support/forwards.js";
@@ -175,22 +177,19 @@ describe.each(deviceNames)("on %s", (name) => {
 
   test("banks add up to the layer; the first one adds identity experts", async () => {
     const x = drawn("x", [tokens, hidden]);
-    const bank = (first: number, count: number) => {
-      const rows = (tensor: Tensor<FloatDType>) => tensor.rows(first, first + count);
-      const { gate, up, down } = stack();
-      return layerOf({ bank: { first, count }, experts: { gate: rows(gate), up: rows(up), down: rows(down) } });
-    };
-    const [first, second] = (await Promise.all(
-      [bank(0, 2), bank(2, 3)].map(async (one) => await one.forward(x).data()),
-    )) as [Float32Array, Float32Array];
+    const layerOfBank = (bank: ExpertRange) => layerOf({ bank, experts: expertsOfBank(stack(), bank) });
+    const banks = [
+      { first: 0, count: 2 },
+      { first: 2, count: 3 },
+    ] as const;
+    const sum = await sumOfBanks(banks, (bank) => layerOfBank(bank).forward(x));
     const whole = await layerOf().forward(x).data();
-    const sum = first.map((value, index) => value + (second[index] as number));
     expect(relativeError(sum, whole)).toBeLessThanOrEqual(1e-6);
     const identity = device().tensor(new Int32Array(tokens).fill(7), [tokens, 1]);
     const weights = device().tensor(new Float32Array(tokens).fill(1), [tokens, 1]);
     const routing = { ids: identity, weights };
-    expect(await bank(0, 2).forward(x, { routing }).data()).toEqual(await x.data());
-    expect(await bank(2, 3).forward(x, { routing }).data()).toEqual(new Float32Array(x.size));
+    expect(await layerOfBank(banks[0]).forward(x, { routing }).data()).toEqual(await x.data());
+    expect(await layerOfBank(banks[1]).forward(x, { routing }).data()).toEqual(new Float32Array(x.size));
   });
 
   test("is saved and loaded, whole and as a bank", async () => {

@@ -10,9 +10,11 @@ import {
   rmsNorm,
   type Tensor,
 } from "../../lib/index.js";
+import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
 import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { expertsOfBank, sumOfBanks } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { expectForwardsOfOwnRouting } from "../support/forwards.js";
@@ -175,24 +177,16 @@ describe.each(deviceNames)("on %s", (name) => {
   test("banks add up to the layer", async () => {
     const config = { ...latent, ...gated, normalize: true };
     const x = drawn("x", [tokens, hidden]);
-    const part = (seed: string, first: number, count: number, ...shape: number[]) => {
-      using all = drawn(seed, [experts, ...shape], "f32", 0.3);
-      return all.rows(first, first + count);
-    };
-    const shares = [
-      [0, 2],
-      [2, 4],
-    ].map(([first = 0, count = 0]) => {
-      const own = { up: part("up", first, count, inner, size), down: part("down", first, count, size, inner) };
-      const { shared: _shared, sharedGate, ...others } = optionsOf(config);
-      const ofShared = first === 0 && { shared: _shared, sharedGate };
-      return MoeLayer.create({ ...others, ...ofShared, experts: own, bank: { first, count } }).forward(x);
-    });
-    const [first, second] = (await Promise.all(shares.map(async (share) => await share.data()))) as [
-      Float32Array,
-      Float32Array,
+    const banks = [
+      { first: 0, count: 2 },
+      { first: 2, count: 4 },
     ];
-    const sum = first.map((value, index) => value + (second[index] as number));
+    const sum = await sumOfBanks(banks, (bank) => {
+      const { shared: _shared, sharedGate, experts: stacked, ...others } = optionsOf(config);
+      const ofShared = bank.first === 0 && { shared: _shared, sharedGate };
+      const own = expertsOfBank(stacked as ExpertWeights<Tensor<"f32">, Tensor<"f32">>, bank);
+      return MoeLayer.create({ ...others, ...ofShared, experts: own, bank }).forward(x);
+    });
     expect(relativeError(sum, await layerOf(config).forward(x).data())).toBeLessThanOrEqual(1e-6);
   });
 

@@ -8,6 +8,7 @@ import type { OffloadOptions } from "../../lib/layer/offload.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/random.js";
 import { randomInputs, randomQuantized } from "../../lib/testing/random_quantized.js";
+import { expertsOfBank } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { LruSlots } from "../support/lru_slots.js";
@@ -102,9 +103,8 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   test("give the same bits as a bank, whose experts keep their ids", async () => {
     using pair = new OffloadedPair(device(), example, { slots: 2 });
     const { experts, ...options } = pair.whole.options;
-    const { gate, up, down } = pair.whole.experts;
-    const ofBank = { gate: gate?.rows(2, 6), up: up.rows(2, 6), down: down.rows(2, 6) };
-    const bank = { ...options, experts: ofBank, bank: { first: 2, count: 4 } } as typeof pair.whole.options;
+    const range = { first: 2, count: 4 };
+    const bank = { ...options, experts: expertsOfBank(pair.whole.experts, range), bank: range };
     using layer = MoeLayer.create({ ...bank, offload: { slots: 2, pinned: [4] } });
     using whole = MoeLayer.create(bank);
     using y = layer.forward(pair.whole.x);

@@ -12,6 +12,7 @@ import {
 import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { expertsOfBank, sumOfBanks } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 
@@ -31,6 +32,12 @@ describe.each(deviceNames)("on %s", (name) => {
     return device().tensor(new Random(seed).normals(size, scale), shape, dtype);
   };
 
+  const stacked = (dtype: FloatDType = "f32") => ({
+    gate: drawn("gate", [experts, inner, hidden], dtype, 0.3),
+    up: drawn("up", [experts, inner, hidden], dtype, 0.3),
+    down: drawn("down", [experts, hidden, inner], dtype, 0.3),
+  });
+
   function layerOf(config: Partial<MoeLayerOptions>, dtype: FloatDType = "f32") {
     const router = drawn("router", [experts, hidden], dtype, 0.5);
     const routerNormWeight = drawn("norm", [hidden], dtype);
@@ -38,11 +45,7 @@ describe.each(deviceNames)("on %s", (name) => {
     const layer = MoeLayer.create({
       ...{ device: device(), hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK },
       router,
-      experts: {
-        gate: drawn("gate", [experts, inner, hidden], dtype, 0.3),
-        up: drawn("up", [experts, inner, hidden], dtype, 0.3),
-        down: drawn("down", [experts, hidden, inner], dtype, 0.3),
-      },
+      experts: stacked(dtype),
       ...(config.routerNorm && { routerNormWeight }),
       ...(config.perExpertScale && { expertScale }),
       ...config,
@@ -146,23 +149,13 @@ describe.each(deviceNames)("on %s", (name) => {
   test("banks add up to the layer", async () => {
     const { layer } = layerOf(gemma);
     const [x, routerInput] = [drawn("x", [tokens, hidden]), drawn("read", [tokens, hidden])];
-    const bank = (first: number, count: number) => {
-      const part = (seed: string, ...shape: number[]) => {
-        using all = drawn(seed, [experts, ...shape], "f32", 0.3);
-        return all.rows(first, first + count);
-      };
-      const weights = {
-        gate: part("gate", inner, hidden),
-        up: part("up", inner, hidden),
-        down: part("down", hidden, inner),
-      };
-      return layerOf({ ...gemma, bank: { first, count }, experts: weights }).layer;
-    };
-    const shares = await Promise.all(
-      [bank(0, 2), bank(2, 4)].map(async (one) => await one.forward(x, { routerInput }).data()),
+    const banks = [
+      { first: 0, count: 2 },
+      { first: 2, count: 4 },
+    ];
+    const sum = await sumOfBanks(banks, (bank) =>
+      layerOf({ ...gemma, bank, experts: expertsOfBank(stacked(), bank) }).layer.forward(x, { routerInput }),
     );
-    const [first, second] = shares as [Float32Array, Float32Array];
-    const sum = first.map((value, index) => value + (second[index] as number));
     expect(relativeError(sum, await layer.forward(x, { routerInput }).data())).toBeLessThanOrEqual(1e-6);
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { MoeLayer, type MoeLayerOptions, openDevice, type Tensor } from "../../lib/index.js";
+import { AdamW, MoeLayer, type MoeLayerOptions, openDevice, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
@@ -132,6 +132,61 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
       // Where this thread was held up longer than the stream, the work had begun: another try, with more ahead.
       if (!(await succeeds(aborted)) || ahead > 5120) break;
     }
+  });
+
+  /** A training step of a layer whose forward was aborted while it waited, up to the optimiser's own. */
+  async function abortedStep() {
+    for (let ahead = 20; ; ahead *= 4) {
+      const { layer, x } = slowLayer();
+      const parameters = layer.parameters();
+      const optimizer = new AdamW(parameters, { learningRate: 0.01 });
+      const controller = new AbortController();
+      for (let i = 0; i < ahead; i++) layer.forward(x);
+      const saved = layer.forward(x, { save: true, signal: controller.signal });
+      controller.abort();
+      const made = { layer, x, parameters, optimizer, ...saved };
+      // Where this thread was held up longer than the stream, the work had begun: another try, with more ahead.
+      if (!(await succeeds(saved.y))) return made;
+      if (ahead > 5120) throw new Error("the forward always began before it was aborted");
+    }
+  }
+  const valuesOf = async (parameters: Iterable<{ value: Tensor<"f32"> }>) =>
+    await Promise.all([...parameters].map(async ({ value }) => await value.data()));
+
+  test("a state of an aborted forward that is disposed of leaves the weights to the next step", async () => {
+    const { layer, x, parameters, optimizer, state } = await abortedStep();
+    const before = await valuesOf(parameters);
+    state.dispose();
+    expect(await valuesOf(parameters)).toEqual(before);
+    layer.backward(layer.forward(x, { save: true }).state, x, { gradients: parameters.gradients });
+    optimizer.step();
+    for (const [index, values] of (await valuesOf(parameters)).entries()) {
+      expect(values.every(Number.isFinite)).toBe(true);
+      expect(values).not.toEqual(before[index]);
+    }
+  });
+
+  test("a step of an aborted forward's gradients leaves no weights, until they are written again", async () => {
+    const { layer, x, parameters, optimizer, state } = await abortedStep();
+    const before = await valuesOf(parameters);
+    const kept = optimizer.state();
+    const names = Object.keys(kept.tensors);
+    const keptBefore = await Promise.all(Object.values(kept.tensors).map(async (tensor) => await tensor.data()));
+    layer.backward(state, x, { gradients: parameters.gradients });
+    // So far only the gradients are lost.
+    expect(await valuesOf(parameters)).toEqual(before);
+    for (const { gradient } of parameters) await expectRejection((gradient as Tensor).data(), "ABORTED", /aborted/);
+    optimizer.step();
+    for (const { value } of parameters) await expectRejection(value.data(), "ABORTED", /aborted/);
+    await expectRejection(layer.forward(x).data(), "ABORTED", /aborted/);
+    for (const [index, { value }] of [...parameters].entries()) value.write(before[index] as Float32Array);
+    parameters.changed();
+    const tensors = Object.fromEntries(names.map((name, index) => [name, keptBefore[index] as Float32Array]));
+    optimizer.load({ steps: kept.steps, tensors });
+    expect(await valuesOf(parameters)).toEqual(before);
+    layer.backward(layer.forward(x, { save: true }).state, x, { gradients: parameters.gradients });
+    optimizer.step();
+    expect((await layer.forward(x).data()).every(Number.isFinite)).toBe(true);
   });
 
   test("one signal for many devices is listened to once, and cancels the work of each", async () => {

@@ -114,7 +114,8 @@ test("bad input", async () => {
   await refused([{ name: "a", history: {} }], "report.html", /routers\[0\]\.history/);
   const one = { name: "a", history };
   await refused([one, one], "report.svg", /path: expected a name in \.html, since \.svg has the charts of one router/);
-  await bad(join(directory.path, "missing", "report.svg"), /path: expected a writable file, got .*ENOENT/);
+  const missing = writeRouterReport(history, join(directory.path, "missing", "report.svg"));
+  await expectRejection(missing, "WRITE_FAILED", /path: expected a writable file, got .*ENOENT/);
 });
 
 test("without vega a page can be written, and the error for .svg says what to install", async () => {

@@ -1,7 +1,7 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, expect, test } from "vitest";
-import { outputListOption, outputOption } from "../../lib/terminal/output_file.js";
+import { afterAll, describe, expect, test } from "vitest";
+import { checkDifferentOutputs, outputListOption, outputOption } from "../../lib/terminal/output_file.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 
 const directory = temporaryDirectory();
@@ -43,5 +43,35 @@ test.each([
   await expect(outputOption("chart", at(name))).rejects.toMatchObject({
     code: "INVALID_ARGUMENT",
     message: expect.stringMatching(`^--chart: expected a writable file, got .*: ${why}`),
+  });
+});
+
+describe("files of which one would replace another", () => {
+  const refused = (message: RegExp) =>
+    expect.objectContaining({ name: "UsageError", message: expect.stringMatching(message) });
+
+  test("are refused by the names of both options, also if the file has two names", async () => {
+    const check = async (first: string, second: string) =>
+      checkDifferentOutputs(await outputOption("json", first), undefined, await outputOption("chart", second));
+    mkdirSync(at("real"));
+    symlinkSync(at("real"), at("linked"));
+    writeFileSync(at("there.svg"), "");
+    linkSync(at("there.svg"), at("hard.svg"));
+    for (const [first, second] of [
+      ["new.svg", "new.svg"],
+      ["new.svg", "real/../new.svg"],
+      ["real/new.svg", "linked/new.svg"],
+      ["there.svg", "hard.svg"],
+    ] as const) {
+      const message = /^--chart: expected another file than that of --json, got ".*\.svg" for both$/;
+      await expect(check(at(first), at(second))).rejects.toEqual(refused(message));
+    }
+    await check(at("there.svg"), at("other.svg"));
+    await check(at("real/new.svg"), at("new.svg"));
+  });
+
+  test("are refused if one option names them", async () => {
+    const twice = outputListOption("report", [at("a.json"), at("b.json"), at("a.json")]);
+    await expect(twice).rejects.toEqual(refused(/^--report: expected different files, got ".*a\.json" twice$/));
   });
 });

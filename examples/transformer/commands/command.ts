@@ -1,5 +1,5 @@
 import { accessSync, constants } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { isMoeError, openDevice } from "moe-kernels";
 import { balances, type ModelConfig } from "../model/config.js";
@@ -17,6 +17,8 @@ export class Values {
   readonly #given: Readonly<Record<string, string>>;
   readonly #texts: Defaults;
   readonly #flags: ReadonlySet<string>;
+  /** The options that name files to write, by the files' paths. */
+  readonly #outputs = new Map<string, string>();
 
   constructor(defaults: Defaults, given: Readonly<Record<string, string>>, flags: ReadonlySet<string>) {
     this.#given = given;
@@ -44,10 +46,15 @@ export class Values {
     throw new UsageError(`--${name}: expected ${hint}, got none`);
   }
 
-  /** The path of a file to write, if one is given; refused before the work if its folder is not there. */
+  /** The path of a file to write, if one is given; refused before the work if its folder is not there, or if another option names it. */
   output(name: string): string | undefined {
     const path = this.#texts[name];
     if (path === undefined) return undefined;
+    const other = this.#outputs.get(resolve(path));
+    if (other !== undefined) {
+      throw new UsageError(`--${name}: expected another file than that of --${other}, got "${path}" for both`);
+    }
+    this.#outputs.set(resolve(path), name);
     try {
       accessSync(dirname(path), constants.W_OK);
       return path;

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { callFileSystem } from "../bad_checkpoint.js";
 import { type FileIdentity, fileIdentities } from "../file_identity.js";
+import { callFileSystem } from "../file_system_error.js";
 import type { SplitGguf } from "../gguf/split.js";
 
 /** The model that a layer's weights come from. */

@@ -1,9 +1,9 @@
-import { copyFile, lstat, mkdir, readdir, realpath, rm } from "node:fs/promises";
+import { lstat, mkdir, readdir, realpath, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { badCheckpoint, callFileSystem, fileSystemError } from "../bad_checkpoint.js";
+import { callFileSystem, fileSystemError } from "../file_system_error.js";
 import { configName, indexName, isPickled, quantizeStateName } from "../remedies.js";
-import { unfinishedFile, writeTextAtomically } from "../safetensors/atomic_file.js";
+import { copyAtomically, unfinishedFile, writeTextAtomically } from "../safetensors/atomic_file.js";
 import { exists, statsOf } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
 import { checkBegunState, nothingToResume } from "./begun_state.js";
@@ -32,7 +32,7 @@ export class OutputFolder {
   /**
    * Makes the folder, or takes up an existing one as `existing` says; one that is empty, but for unfinished files, is always taken.
    * @param state what the result depends on; a folder is only resumed for an equal one.
-   * @throws INVALID_ARGUMENT, without a change, if the folder is there and must not be used; BAD_CHECKPOINT if it cannot be
+   * @throws INVALID_ARGUMENT, without a change, if the folder is there and must not be used; WRITE_FAILED if it cannot be
    * written.
    */
   static async open(source: string, path: string, state: object, existing: Existing): Promise<OutputFolder> {
@@ -77,9 +77,11 @@ export class OutputFolder {
   async copyFrom(source: string): Promise<void> {
     const names = await callFileSystem(source, "read", () => readdir(source));
     const others = names.filter((name) => !isWritten(name) && !hasOtherWeights(name));
+    const there = (await this.#names()) ?? [];
+    await this.#clear(there.filter((name) => others.includes(unfinishedFile(name) ?? "")));
     for (const name of others) {
       const path = join(source, name);
-      if ((await statsOf(path))?.isFile()) await this.#write(() => copyFile(path, join(this.path, name)));
+      if ((await statsOf(path))?.isFile()) await copyAtomically(path, join(this.path, name));
     }
   }
 
@@ -115,7 +117,7 @@ export class OutputFolder {
   async #clear(names: readonly string[]): Promise<void> {
     for (const name of names) {
       const path = join(this.path, name);
-      if ((await lstat(path)).isDirectory()) throw badCheckpoint(path, "expected a file, got a folder");
+      if ((await lstat(path)).isDirectory()) throw fileSystemError(path, "written", new Error("it is a folder"));
       await this.#write(() => rm(path));
     }
   }

@@ -50,8 +50,8 @@ const errorsKey = "moe-kernels.quantization_errors";
  * matrix in `weight_packed`, `weight_scale` and so on, `quantization_config` in config.json, all else as it was. Experts
  * that are stacked in one tensor get the family's names for single ones; those of gpt-oss stay stacked, in its own layout.
  * @throws UNSUPPORTED_DTYPE for a format in which other software does not read the family; UNSUPPORTED_OPERATION for
- * families without names for single experts and for columns that are no whole groups; BAD_CHECKPOINT; INVALID_ARGUMENT for
- * a folder that must not be used, and for some layers of a model whose stacked experts are rearranged.
+ * families without names for single experts and for columns that are no whole groups; BAD_CHECKPOINT; WRITE_FAILED;
+ * INVALID_ARGUMENT for a folder that must not be used, and for some layers of a model whose stacked experts are rearranged.
  */
 export async function quantizeCheckpoint(
   directory: string,

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { type FileHandle, link, open, rename, rm } from "node:fs/promises";
+import { copyFile, type FileHandle, link, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { MoeError } from "../../core/errors.js";
-import { badCheckpoint, callFileSystem } from "../bad_checkpoint.js";
+import { callFileSystem, fileSystemError } from "../file_system_error.js";
 import { chunkBytes, exists, type TransferOptions } from "./regular_file.js";
 
 /** Bytes of a file, or a function that makes them when it is their turn. */
@@ -26,7 +26,7 @@ export interface AtomicFileOptions extends TransferOptions {
 /**
  * Writes a file that appears under its name only once it is complete and on disk, so that neither a failure nor a crash
  * of the machine leaves a part of it; an existing file is kept until then.
- * @throws BAD_CHECKPOINT if it cannot be written; INVALID_ARGUMENT if a part's buffer is transferred meanwhile; the signal's
+ * @throws WRITE_FAILED if it cannot be written; INVALID_ARGUMENT if a part's buffer is transferred meanwhile; the signal's
  * reason; what the functions of the parts and `onProgress` throw.
  */
 export async function writeAtomically(
@@ -34,7 +34,7 @@ export async function writeAtomically(
   parts: readonly FilePart[],
   { mode = 0o666, existing, ...transfer }: AtomicFileOptions,
 ): Promise<void> {
-  const temporary = `${path}.${randomUUID()}.tmp`;
+  const temporary = temporaryName(path);
   // Only these calls: errors of the caller's functions stay as they are.
   const call = <T>(work: () => Promise<T>) => callFileSystem(path, "written", work);
   const handle = await call(() => open(temporary, "wx", mode));
@@ -62,6 +62,23 @@ export async function writeTextAtomically(path: string, text: string): Promise<v
   const bytes = Buffer.from(text);
   await writeAtomically(path, [{ place: path, byteLength: bytes.byteLength, bytes }], {});
 }
+
+/** Copies a file, which appears under its name once it is complete. @throws WRITE_FAILED if it cannot be written. */
+export async function copyAtomically(from: string, to: string): Promise<void> {
+  const temporary = temporaryName(to);
+  try {
+    await callFileSystem(to, "written", async () => {
+      await copyFile(from, temporary);
+      await rename(temporary, to);
+    });
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => {});
+    throw error;
+  }
+}
+
+/** What a file is called until it is complete; see {@link unfinishedFile}. */
+const temporaryName = (path: string) => `${path}.${randomUUID()}.tmp`;
 
 /** The file of which `name` is a part that {@link writeAtomically} left when the process ended; undefined for others. */
 export function unfinishedFile(name: string): string | undefined {
@@ -133,12 +150,17 @@ async function writeParts(
       const write = () => handle.write(bytes, offset, length, done);
       const { bytesWritten } = await callFileSystem(path, "written", write);
       checkInPlace(part, bytes);
-      if (bytesWritten === 0) throw badCheckpoint(path, `cannot be written: none of ${length} bytes were taken`);
+      if (bytesWritten === 0) throw nothingTaken(path, length);
       offset += bytesWritten;
       done += bytesWritten;
       onProgress?.(done, total);
     }
   }
+}
+
+/** The error for a file system that takes no bytes without saying why. */
+export function nothingTaken(path: string, length: number): MoeError {
+  return fileSystemError(path, "written", new Error(`none of ${length} bytes were taken`));
 }
 
 /** The caller has the data too, and may transfer their buffer in any wait, which leaves an array of no bytes. */

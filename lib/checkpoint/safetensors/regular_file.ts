@@ -1,7 +1,8 @@
 import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { MoeError } from "../../core/errors.js";
-import { badCheckpoint, callFileSystem, fileSystemError } from "../bad_checkpoint.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import { callFileSystem, fileSystemError } from "../file_system_error.js";
 
 /** Bytes per file system call; progress is reported and the abort signal checked between calls. */
 export const chunkBytes = 8 * 2 ** 20;

@@ -43,7 +43,7 @@ const options = object(
  * last; on failure the files of this call are removed.
  * @param directory is there, and has no weights.
  * @returns the names of the files with tensors.
- * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor; BAD_CHECKPOINT if a file cannot be written; the signal's
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor; WRITE_FAILED if a file cannot be written; the signal's
  * reason; what a function of the data throws.
  */
 export async function writeShardedSafetensors(
@@ -115,7 +115,7 @@ async function refuseWeights(directory: string): Promise<void> {
     }
   }
   if (await exists(directory)) return;
-  throw new MoeError("BAD_CHECKPOINT", `${directory}: expected a directory to write to, got none`);
+  throw new MoeError("WRITE_FAILED", `${directory}: expected a directory to write to, got none`);
 }
 
 async function writeIndex(

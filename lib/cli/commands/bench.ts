@@ -12,7 +12,7 @@ import { shapeNames, shapeOptions } from "../../bench/shape_option.js";
 import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import type { DeviceName } from "../../devices.js";
 import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
-import { outputOption } from "../../terminal/output_file.js";
+import { checkDifferentOutputs, outputOption } from "../../terminal/output_file.js";
 import { type Progress, startProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
@@ -101,6 +101,7 @@ export const bench = defineCommand({
     };
     const json = await outputOption("json", values.json);
     const chart = await chartOption(values.chart);
+    await checkDifferentOutputs(json, chart);
     checkDevices([options.device]);
     const contenders = await loadSubjects("contender", listOption(values.contender));
     const progress = new GroupProgress(io);

@@ -8,10 +8,10 @@ import { defineCommand } from "../command.js";
 import { checkDevices } from "../devices.js";
 import { formatOption } from "../format_option.js";
 import { writeJson } from "../io.js";
-import { printHeatMap } from "../layer_report.js";
-import type { LayerRun } from "../layer_run.js";
-import { allPassed, runOnDevices } from "../run_on_devices.js";
-import { isRecorded, type RecordedRun, writeRunReport } from "../run_report.js";
+import { printRefused } from "../model_report.js";
+import { allPassed } from "../run_on_devices.js";
+import { recordedRuns, writeRunReport } from "../run_report.js";
+import { runWorkloads } from "../run_workloads.js";
 import { checkWorkloadOptions, openWorkloads } from "../workloads/open_workloads.js";
 
 /** `run`: layers on some tokens, with the time of every stage. */
@@ -74,28 +74,22 @@ export const runLayer = defineCommand({
       tokenFormat: tokenFormatOption(values["token-format"]?.toLowerCase()),
       repeat: integerOption("repeat", values.repeat, 1),
       quiet: values.json === true,
+      heatMap: values["heat-map"] === true,
       history: values["heat-map"] === true || values.report !== undefined,
       ...(values.threads !== undefined && { threads: integerOption("threads", values.threads, 1, 4096) }),
     };
     checkWorkloadOptions(values);
     checkDevices(options.devices);
     const report = await outputOption("report", values.report, reportExtensions);
-    const { title, workloads } = await openWorkloads(values);
+    await using opened = await openWorkloads(values);
+    const { title, workloads } = opened;
     if (report !== undefined) await checkRouterReport(report.path, workloads.length);
-    const runs: LayerRun[] = [];
-    const recorded: RecordedRun[] = [];
-    for (const workload of workloads) {
-      const ofLayer = await runOnDevices(workload, options, io);
-      const [first] = ofLayer;
-      if (first !== undefined && isRecorded(first)) {
-        if (values["heat-map"] && !values.json) printHeatMap(first, first.history, io);
-        recorded.push(first);
-      }
-      runs.push(...ofLayer);
-    }
-    if (report !== undefined) await writeRunReport(report, title, recorded);
-    const passed = allPassed(runs);
-    if (values.json) writeJson(io.stdout, { title, runs, passed });
+    const { layers, refused } = await runWorkloads(opened, options, io);
+    if (report !== undefined) await writeRunReport(report, title, recordedRuns(layers));
+    const runs = layers.flat();
+    const passed = refused.length === 0 && allPassed(runs);
+    if (values.json) writeJson(io.stdout, { title, runs, refused, passed });
+    else printRefused(refused, "not run", io.stdout);
     return passed ? 0 : 1;
   },
 });

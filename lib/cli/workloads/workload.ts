@@ -1,4 +1,4 @@
-import type { LayerDetails } from "../../checkpoint/inspect_model.js";
+import type { LayerDetails, RefusedLayer } from "../../checkpoint/read_layers.js";
 import type { LoadedTokenFormat } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import type { Device } from "../../core/device.js";
 import type { Shape } from "../../core/shape.js";
@@ -45,6 +45,8 @@ export interface Workload {
   readonly title: string;
   /** The layer by itself: "layer 3", or "layer" if there is no other. */
   readonly layer: string;
+  /** Its number, in a model. */
+  readonly number?: number;
   readonly expectation?: Expectation;
   /** The same layer of another model, to compare with; by default the layer as it is. */
   readonly original?: { readonly model: string; load(device: Device): Promise<MoeLayer> };
@@ -53,4 +55,14 @@ export interface Workload {
   /** Builds the layer on a device; `onProgress` is called with the share done, 0 .. 1. */
   load(device: Device, options: BuildOptions, onProgress: (share: number) => void): Promise<MoeLayer>;
   tokens(hiddenSize: number): Tokens;
+}
+
+/** The layers to run, and what they are together. Files that they are loaded from stay open until it is disposed of. */
+export interface Workloads extends AsyncDisposable {
+  readonly title: string;
+  readonly workloads: readonly Workload[];
+  /** Layers of a whole model that are left out, as their formula is refused. */
+  readonly refused: readonly RefusedLayer[];
+  /** Whether those that turn out later to be refused are left out too, as a whole model was asked for. */
+  readonly leavesOutRefused: boolean;
 }

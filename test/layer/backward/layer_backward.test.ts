@@ -12,8 +12,6 @@ import {
   type Tensor,
   zLoss,
 } from "../../../lib/index.js";
-import type { BackwardOptions } from "../../../lib/layer/backward/layer_backward.js";
-import type { LayerParameters } from "../../../lib/layer/backward/layer_parameters.js";
 import { expertsWithWeights } from "../../../lib/layer/description/identity_experts.js";
 import type { ForwardOptions } from "../../../lib/layer/forward_options.js";
 import { Random } from "../../../lib/testing/random.js";
@@ -22,81 +20,10 @@ import { dot } from "../../support/central_differences.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 import { float64, normals, valuesOf } from "../../support/float64.js";
+import { expectGradients, layerGradientError } from "../../support/layer_gradients.js";
 import { anyLayer, exampleConfig, type LayerProblem, RandomLayer } from "../../support/random_layer.js";
 
 const reference = openDevice("reference");
-const step = 1e-5;
-const most = 8;
-
-/** The largest error of some elements of a gradient, relative to the largest of these elements or to 1. */
-function errorOf(
-  gradient: Tensor,
-  value: Tensor<"f32">,
-  random: Random,
-  lossOf: () => { loss: number; ids: string },
-  ids: string,
-  changed: () => void,
-): number {
-  const [given, analytic] = [valuesOf(value), valuesOf(gradient)];
-  const found: number[] = [];
-  const expected: number[] = [];
-  for (let i = 0; i < Math.min(most, given.length); i++) {
-    const index = given.length <= most ? i : random.integer(0, given.length - 1);
-    const moved = (by: number) => {
-      const values = given.slice();
-      values[index] = (given[index] as number) + by;
-      value.write(values);
-      changed();
-      return lossOf();
-    };
-    const [above, below] = [moved(step), moved(-step)];
-    // The choice of experts is held fixed.
-    if (above.ids !== ids || below.ids !== ids) continue;
-    expected.push((above.loss - below.loss) / (2 * step));
-    found.push(analytic[index] as number);
-  }
-  value.write(given);
-  changed();
-  return found.length === 0 ? 0 : relativeError(found, Float64Array.from(expected), 1);
-}
-
-/** Compares dx and the gradients of all weights with central differences, on `reference` in float64. */
-function expectGradients(
-  layer: MoeLayer,
-  x: Tensor<"f32">,
-  random: Random,
-  {
-    forward = {},
-    extraLoss = () => 0,
-    ...backward
-  }: { forward?: Omit<ForwardOptions<"f32">, "save" | "want">; extraLoss?: () => number } & BackwardOptions = {},
-): void {
-  using parameters: LayerParameters = layer.parameters();
-  const { y, state } = layer.forward(x, { ...forward, save: true });
-  const weights = normals(random, y.size);
-  using dy = float64(reference, weights, y.shape);
-  const { dx, dRouterInput } = layer.backward(state, dy, { ...backward, gradients: parameters.gradients });
-  expect(valuesOf(y)).toEqual(valuesOf(layer.forward(x, forward)));
-  const { training, routerInput, tokenIds, expertIds } = forward;
-  const idsOf = () =>
-    layer
-      .route(routerInput ?? x, { training, tokenIds, expertIds })
-      .ids.dataSync()
-      .join();
-  const lossOf = () => ({ loss: dot(valuesOf(layer.forward(x, forward)), weights) + extraLoss(), ids: idsOf() });
-  const ids = idsOf();
-  expect(errorOf(dx, x, random, lossOf, ids, () => {})).toBeLessThan(1e-6);
-  expect(dRouterInput?.shape).toEqual(routerInput?.shape);
-  if (dRouterInput) {
-    const tokens = routerInput as Tensor<"f32">;
-    expect(errorOf(dRouterInput, tokens, random, lossOf, ids, () => {})).toBeLessThan(1e-6);
-  }
-  for (const { name, value, gradient } of parameters) {
-    const error = errorOf(gradient as Tensor, value, random, lossOf, ids, parameters.changed);
-    expect(error, name).toBeLessThan(1e-6);
-  }
-}
-
 /** The layer of a problem in float64. */
 function float64Layer(problem: LayerProblem): RandomLayer {
   return new RandomLayer(reference, { ...problem, dtype: "f64" });
@@ -260,7 +187,7 @@ test("a routing that was given gets the gradient of its weights", () => {
   const { dWeights, gradients } = made.layer.backward(state, dy as Tensor<FloatDType>);
   expect(gradients.router).toBeUndefined();
   const lossOf = () => ({ loss: dot(valuesOf(made.layer.forward(made.x, { routing })), valuesOf(dy)), ids: "" });
-  expect(errorOf(dWeights as Tensor, weights, random, lossOf, "", () => {})).toBeLessThan(1e-8);
+  expect(layerGradientError(dWeights as Tensor, weights, random, lossOf, "", () => {})).toBeLessThan(1e-8);
   expect(valuesOf(dWeights as Tensor)[3]).toBe(0);
 });
 

@@ -5,7 +5,10 @@ import type { MetadataInput } from "../../gguf/write/header.js";
 
 type Keys = Readonly<Record<string, MetadataInput>>;
 
-/** How a family's model directory becomes a GGUF file: names and metadata of llama.cpp (docs, gguf-py and src/models). */
+/**
+ * How a family's model directory becomes a GGUF file: names and metadata of llama.cpp (docs, gguf-py and src/models). A file is of
+ * the whole model, so this takes more than reading the experts of one: families of which only these are known are not here.
+ */
 export interface WrittenArchitecture {
   /** `general.architecture`; stands before the keys below. */
   readonly name: string;

@@ -2,8 +2,8 @@ import { constants } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { MoeError } from "../../../core/errors.js";
-import { callFileSystem } from "../../bad_checkpoint.js";
-import { unfinishedFile, writeTextAtomically } from "../../safetensors/atomic_file.js";
+import { callFileSystem } from "../../file_system_error.js";
+import { nothingTaken, unfinishedFile, writeTextAtomically } from "../../safetensors/atomic_file.js";
 import { exists } from "../../safetensors/regular_file.js";
 import { readJsonObject } from "../../safetensors/strict_json.js";
 import { checkBegunState, nothingToResume } from "../begun_state.js";
@@ -31,7 +31,7 @@ export class PartialFile<Progress> implements AsyncDisposable {
    * Begins a file, or takes up one that was begun, as `existing` says; where there is none, one is always begun.
    * @param state what the result depends on; only a file of an equal one is resumed.
    * @param first how far a file is without a byte.
-   * @throws INVALID_ARGUMENT if there is a file that must not be replaced, or that cannot be resumed; BAD_CHECKPOINT.
+   * @throws INVALID_ARGUMENT if there is a file that must not be replaced, or that cannot be resumed; BAD_CHECKPOINT; WRITE_FAILED.
    */
   static async open<Progress>(
     path: string,
@@ -63,6 +63,7 @@ export class PartialFile<Progress> implements AsyncDisposable {
     for (let done = 0; done < bytes.byteLength; ) {
       const write = () => this.#handle.write(bytes, done, bytes.byteLength - done, position + done);
       const { bytesWritten } = await this.#call(write);
+      if (bytesWritten === 0) throw nothingTaken(this.#path, bytes.byteLength - done);
       done += bytesWritten;
     }
   }

@@ -30,8 +30,8 @@ interface Progress {
  * the configuration, but no tokenizer. Other tensors keep their dtype; vectors and routers become float32, as llama.cpp's
  * converter writes them. Only single matrices are in memory, and of other tensors a few megabytes.
  * @throws UNSUPPORTED_DTYPE for a format that GGUF does not have; UNSUPPORTED_OPERATION for families, formulas and tensors
- * that are not written, and for columns that are no whole blocks; BAD_CHECKPOINT; INVALID_ARGUMENT for a file that must
- * not be replaced.
+ * that are not written, and for columns that are no whole blocks; BAD_CHECKPOINT; WRITE_FAILED; INVALID_ARGUMENT for a
+ * file that must not be replaced.
  */
 export async function quantizeToGguf(
   directory: string,

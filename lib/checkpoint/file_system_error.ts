@@ -1,0 +1,17 @@
+import { isMoeError, MoeError, messageOf } from "../core/errors.js";
+import { printable } from "../core/printable.js";
+
+/** Returns what a call of the file system does. Its error becomes a {@link fileSystemError} about `path`; a MoeError stays. */
+export async function callFileSystem<T>(path: string, action: "read" | "written", call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (cause) {
+    throw isMoeError(cause) ? cause : fileSystemError(path, action, cause);
+  }
+}
+
+/** BAD_CHECKPOINT for a file that cannot be read, WRITE_FAILED for one that cannot be written; the message of `cause` says why. */
+export function fileSystemError(path: string, action: "read" | "written", cause: unknown): MoeError {
+  const code = action === "read" ? "BAD_CHECKPOINT" : "WRITE_FAILED";
+  return new MoeError(code, printable(`${path}: cannot be ${action}: ${messageOf(cause)}`), { cause });
+}
