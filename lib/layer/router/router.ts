@@ -11,12 +11,8 @@ import { emptyRouting, noisyGate, type RoutingStage, RoutingState, routingStages
 import type { GateName, Tokens } from "./tokens.js";
 import type { GateLogits, NoiseSource } from "./training.js";
 
-/** The stages of a routing. */
-interface Stages {
-  readonly plain: readonly RoutingStage[];
-  /** With noise. */
-  readonly training: readonly RoutingStage[];
-}
+/** The stages of a routing, with noise or without, by experts that the router chooses or that are given. */
+type Stages = (training: boolean, given: boolean) => readonly RoutingStage[];
 
 /** A layer's routing: the weights that score experts, and the stages from x to ids and weights. */
 export class Router {
@@ -32,14 +28,9 @@ export class Router {
   constructor(layer: DeviceLayer, description: MoeLayerDescription) {
     this.weights = new RouterWeights(layer);
     this.#description = description;
-<<<<<<< HEAD
-    this.#stages = routingStages(description, false, false);
-    this.#trainingStages = routingStages(description, true, false);
-=======
-    this.#whole = stagesOf(description);
-    this.#untilCapacity = stagesOf({ ...description, capacity: undefined, perExpertScale: false });
-    this.#untilScales = stagesOf({ ...description, perExpertScale: false });
->>>>>>> small
+    this.#whole = stagesFor(description);
+    this.#untilCapacity = stagesFor({ ...description, capacity: undefined, perExpertScale: false });
+    this.#untilScales = stagesFor({ ...description, perExpertScale: false });
     this.fused = isFused(description);
   }
 
@@ -50,32 +41,17 @@ export class Router {
    * @param out where to write; default new tensors.
    */
   route(x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
-<<<<<<< HEAD
-    if (tokens.expertIds !== undefined) return this.#routeBy(this.#description, x, tokens, source, out);
-    return this.#run(source === undefined ? this.#stages : this.#trainingStages, x, tokens, source, out);
-=======
     return this.#run(this.#whole, x, tokens, source, out);
->>>>>>> small
   }
 
   /** What {@link route} chooses before `capacity` drops choices. */
   choose(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined): Routing {
-<<<<<<< HEAD
-    const rule = { ...this.#description, capacity: undefined, perExpertScale: false };
-    return this.#routeBy(rule, x, tokens, source);
-=======
     return this.#run(this.#untilCapacity, x, tokens, source);
->>>>>>> small
   }
 
   /** What {@link route} gives before the scales of experts multiply the weights. */
   unscaled(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined): Routing {
-<<<<<<< HEAD
-    const rule = { ...this.#description, perExpertScale: false };
-    return this.#routeBy(rule, x, tokens, source);
-=======
     return this.#run(this.#untilScales, x, tokens, source);
->>>>>>> small
   }
 
   /** A gate's logits for what the router reads. */
@@ -84,23 +60,8 @@ export class Router {
     return this.weights.logits(normalised?.handle ?? x, tokens, gate);
   }
 
-<<<<<<< HEAD
-  #routeBy(
-    rule: MoeLayerDescription,
-    x: TensorHandle,
-    tokens: Tokens,
-    source: NoiseSource | undefined,
-    out?: Routing,
-  ): Routing {
-    const stages = routingStages(rule, source !== undefined, tokens.expertIds !== undefined);
-    return this.#run(stages, x, tokens, source, out);
-  }
-
-  #run(stages: readonly RoutingStage[], x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
-=======
-  #run({ plain, training }: Stages, x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
-    const stages = source === undefined ? plain : training;
->>>>>>> small
+  #run(stagesOf: Stages, x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
+    const stages = stagesFor(source !== undefined, tokens.expertIds !== undefined);
     using state = new RoutingState(x, tokens, source);
     stages.forEach((stage, index) => {
       stage(state, this.weights, index === stages.length - 1 ? out : undefined);
@@ -143,8 +104,10 @@ export class Router {
   }
 }
 
-function stagesOf(description: MoeLayerDescription): Stages {
-  return { plain: routingStages(description, false), training: routingStages(description, true) };
+function stagesFor(description: MoeLayerDescription): Stages {
+  const of = (given: boolean) => [false, true].map((training) => routingStages(description, training, given));
+  const [chosen, given] = [of(false), of(true)];
+  return (training, isGiven) => (isGiven ? given : chosen)[Number(training)] as readonly RoutingStage[];
 }
 
 function isFused(description: MoeLayerDescription): boolean {
