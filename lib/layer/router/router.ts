@@ -61,7 +61,7 @@ export class Router {
   }
 
   #run(stagesOf: Stages, x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
-    const stages = stagesFor(source !== undefined, tokens.expertIds !== undefined);
+    const stages = stagesOf(source !== undefined, tokens.expertIds !== undefined);
     using state = new RoutingState(x, tokens, source);
     stages.forEach((stage, index) => {
       stage(state, this.weights, index === stages.length - 1 ? out : undefined);
