@@ -1,6 +1,8 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import { parseSafetensors, type SafetensorsTensor } from "../../lib/checkpoint/safetensors/index.js";
 import { fromF16 } from "../../lib/core/dtype.js";
+import { memoized } from "./memoized.js";
 
 // The values of GGUF's blocks, element by element and as slow as the tables of ggml-common.h read: the conversion of
 // whole blocks has to agree.
@@ -70,16 +72,12 @@ export const goldenBlocks = ["blocks", "grids"].map((name) =>
 /** Coordinate `place` of a grid's point. */
 type GridValue = (point: number, place: number) => number;
 
-const grids = new Map<string, GridValue>();
-{
-  await using file = await SafetensorsFile.open(goldenBlocks[1]);
-  for (const type of ["IQ1_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"]) {
-    const { data, shape } = await file.read(`${type}.grid`);
-    const places = shape[1] as number;
-    grids.set(type, (point, place) => (data as Uint8Array)[point * places + place] as number);
-  }
-}
-const grid = (type: string) => grids.get(type) as GridValue;
+const gridFile = memoized(() => parseSafetensors(readFileSync(goldenBlocks[1])).tensors);
+const grid = memoized((type: string): GridValue => {
+  const { data, shape } = gridFile().get(`${type}.grid`) as SafetensorsTensor<"U8">;
+  const places = shape[1] as number;
+  return (point, place) => data[point * places + place] as number;
+});
 
 const word = (byte: Block, at: number) => byte(at) | (byte(at + 1) << 8);
 /** Sign `place` of eight, an even number of which is negative: seven are stored. */
