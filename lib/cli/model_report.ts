@@ -4,6 +4,7 @@ import type { RefusedLayers } from "../checkpoint/read_layers.js";
 import type { StoredRole } from "../checkpoint/storage.js";
 import { printable } from "../core/printable.js";
 import { shapeText } from "../core/shape.js";
+import { bitsPerWeight, findFormat } from "../core/weight_formats.js";
 import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { formatBytes, formatCount, plural, significant } from "../terminal/format.js";
 import type { Output } from "../terminal/output.js";
@@ -122,6 +123,7 @@ function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, s
       ]),
     ),
   );
+  for (const line of grownFormats(roles)) stdout.write(`${line}\n`);
   stdout.write("\n");
   const there = tensorCount - missing.length;
   stdout.write(`${mark(missing.length === 0, stdout)} ${there} of ${plural(tensorCount, "tensor")} found\n`);
@@ -131,6 +133,17 @@ function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, s
   );
   if (problems.length > 0) stdout.write(`${mark(false, stdout)} cannot be loaded:\n`);
   printSome(problems, stdout);
+}
+
+/** The formats that take more memory than bytes in files. */
+function grownFormats(roles: GroupStorage["roles"]): readonly string[] {
+  const lines = roles.flatMap(({ formats: [name = ""], bits, shape }) => {
+    const format = findFormat(name);
+    if (format === undefined || bits === null) return [];
+    const loaded = bitsPerWeight(format, shape.at(-1) as number);
+    return loaded > 1.05 * bits ? [`loaded, ${name} takes ${significant(loaded)} bits a weight`] : [];
+  });
+  return [...new Set(lines)];
 }
 
 function printSome(lines: readonly string[], stdout: Output): void {

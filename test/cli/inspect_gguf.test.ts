@@ -28,6 +28,11 @@ test("inspect tells formula, types and memory of a GGUF file", async () => {
   expect(stdout).toContain("4 of 4 tensors found");
 });
 
+test("inspect tells what takes more memory than in the file", async () => {
+  const { stdout } = await inspect({ gate: "IQ2_XXS", down: "Q6_K" });
+  expect(stdout.match(/^loaded, .*$/gm)).toEqual(["loaded, iq2_xxs takes 3.31 bits a weight"]);
+});
+
 test("inspect names what is missing or cannot be loaded", async () => {
   const { exitCode, stdout } = await inspect({}, (file) => ({
     ...file,
