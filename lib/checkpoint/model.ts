@@ -8,6 +8,7 @@ import { families } from "./families/registry.js";
 import { unsupported } from "./families/unsupported.js";
 import { checkLayer, layersWithExperts } from "./layers_with_experts.js";
 import { type LayerTensors, type NamedWeight, nameOf } from "./locate.js";
+import { mlxNames } from "./mlx_names.js";
 import { explainPath } from "./remedies.js";
 import type { JsonObject } from "./safetensors/strict_json.js";
 import { methods, Quantization } from "./schemes/quantization.js";
@@ -69,7 +70,7 @@ export class Model {
     const { fields, known } = this.quantization;
     if (fields === undefined || known || !isMoeError(error, "BAD_CHECKPOINT")) return error;
     const given = fields.value("quant_method");
-    const got = given === undefined ? "no such field, as in files of MLX" : describe(given);
+    const got = given === undefined ? "no such field" : describe(given);
     return badCheckpoint(
       fields.path,
       `quant_method: expected one of ${methods.join(", ")}, got ${got} (${error.message})`,
@@ -110,7 +111,10 @@ export class Model {
   ): { readonly used: LayerTensors; readonly others: readonly LayerTensors[] } {
     const { family, fields } = this;
     const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
-    const surrounded = surroundings.map((surround) => family.tensors(surround(prefix), fields, layer));
+    const surrounded = surroundings.map((surround) => {
+      const own = family.tensors(surround(prefix), fields, layer);
+      return [...own, ...own.map(mlxNames).filter((names) => names !== undefined)];
+    });
     const storages = surrounded.flat();
     const hasAll = (weights: readonly (NamedWeight | undefined)[]) =>
       weights.every((weight) => weight === undefined || hasMatrix(has, nameOf(weight, 0)));

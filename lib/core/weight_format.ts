@@ -59,7 +59,8 @@ export type CommonFormat = (typeof commonFormats)[number];
  * block formats of GGUF `q4_1`, `q5_1`, `q2_k`, `q3_k`, `q4_k`, `q5_k`, `q6_k`, `iq4_xs`, its grids with a code for each
  * element `iq3_s`, `iq3_xxs`, `iq2_xs` (also `iq2_s`), `iq2_xxs`, `iq1_m`, `iq1_s`, and those of bitsandbytes with nested
  * scales, `nf4_nested` and `fp4_nested`. All others are `<code>_<groups>_<scales>`, such as `i4_g32_bf16`:
- * - code: `i2` `i3` `i4` `i5` `i6` `i8`, signed integers; `u2` ... `u8`, unsigned with a zero point for every scale;
+ * - code: `i2` `i3` `i4` `i5` `i6` `i8`, signed integers; `u2` ... `u8`, unsigned with a zero point for every scale; `a2`
+ *   ... `a8`, unsigned with a minimum for every scale, of its type (f32, f16, bf16), which is subtracted after scaling;
  *   `e4m3` and `e2m1`, small floats; `nf4` and `fp4`, the tables of bitsandbytes; `iq4`, that of GGUF.
  * - groups: `g16`, `g32` and other multiples of 16 up to `g1024`, consecutive columns of a row that share a scale;
  *   `channel`, all columns of a row; `b128`, 128 rows by 128 columns.

@@ -166,12 +166,13 @@ export function misspelt(name: unknown): string {
 }
 
 const name =
-  /^(?:([iu])([234568])|(e4m3|e2m1|nf4|fp4|iq4))_(?:g([1-9]\d{1,3})|(channel|b128))_(f32|f16|bf16|e4m3|e8m0)$/;
+  /^(?:([iua])([234568])|(e4m3|e2m1|nf4|fp4|iq4))_(?:g([1-9]\d{1,3})|(channel|b128))_(f32|f16|bf16|e4m3|e8m0)$/;
 
 function parse(text: string): WeightFormat | undefined {
   const match = name.exec(text);
   if (match === null) return undefined;
   const [, sign, bits, float, group, whole, type] = match;
+  if (sign === "a" && (type === "e4m3" || type === "e8m0")) return undefined;
   const columns = group === undefined ? (whole === "b128" ? 128 : 0) : Number(group);
   if (group !== undefined && (columns % 16 !== 0 || columns > 1024)) return undefined;
   const scales = groups(type as ScaleType, columns, whole === "b128" ? 128 : 1);
@@ -181,7 +182,8 @@ function parse(text: string): WeightFormat | undefined {
 function coding(sign: string | undefined, bits: number, float: string | undefined): Coding {
   if (float === "e4m3") return { code: "e4m3", bits: 8 };
   if (float !== undefined) return tableOf(float as keyof typeof tables);
-  return sign === "i" ? signed(bits) : { code: "unsigned_integer", bits, offset: "zero_point" };
+  if (sign === "i") return signed(bits);
+  return sign === "a" ? minimum(bits) : { code: "unsigned_integer", bits, offset: "zero_point" };
 }
 
 /** Whether a format's codes are the values themselves. */

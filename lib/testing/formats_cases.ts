@@ -20,6 +20,8 @@ export const quantizableFormats = [
   "u4_g32_e4m3",
   "u2_g16_f32",
   "u8_channel_f32",
+  "a4_g64_bf16",
+  "a6_g32_f32",
   "e4m3_b128_f32",
   "e4m3_g32_e8m0",
   "i6_b128_bf16",

@@ -9,6 +9,13 @@ import { expectError } from "../support/errors.js";
 const codes = ["i", "u"].flatMap((sign) => [2, 3, 4, 5, 6, 8].map((bits) => `${sign}${bits}`));
 const groups = ["channel", "b128", ...[16, 32, 48, 64, 128, 256, 1024].map((columns) => `g${columns}`)];
 const scales = ["f32", "f16", "bf16", "e4m3", "e8m0"];
+/** Minima have a sign, which these scales lack. */
+const signless = ["e4m3", "e8m0"];
+const affine = [2, 3, 4, 5, 6, 8].flatMap((bits) =>
+  groups.flatMap((group) =>
+    scales.filter((type) => !signless.includes(type)).map((type) => `a${bits}_${group}_${type}`),
+  ),
+);
 const composed = [...codes, "e4m3", "e2m1", "nf4", "fp4", "iq4"].flatMap((code) =>
   groups.flatMap((group) => scales.map((scale) => `${code}_${group}_${scale}`)),
 );
@@ -17,7 +24,7 @@ describe("weight formats", () => {
   const native = loadNative();
 
   test("are the same in TypeScript and in the native addon", () => {
-    const names = [...composed, ...namedFormats.keys()].filter((name) => name !== "f64");
+    const names = [...composed, ...affine, ...namedFormats.keys()].filter((name) => name !== "f64");
     for (const name of names) {
       const format = weightFormat(name);
       const table = format.table && { table: [...Float32Array.from(format.table)] };
@@ -41,6 +48,9 @@ describe("weight formats", () => {
     "i4_g2048_f32",
     "i4_g99999999999_f32",
     "i4_g32_u6",
+    "a4_g32_e4m3",
+    "a4_g32_e8m0",
+    "a7_g32_f16",
     "i4_g32_f32_",
     "x4_g32_f32",
     "I4_g32_f32",

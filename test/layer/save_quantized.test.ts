@@ -20,6 +20,7 @@ const formats: readonly WeightFormatName[] = [
   ...["iq3_xxs", "iq3_s", "iq2_xxs", "iq2_xs", "iq1_s", "iq1_m"],
   ...["i2_g16_f32", "i3_g32_f16", "i4_g32_bf16", "i5_g16_f32", "i6_channel_f32", "i8_channel_bf16"],
   ...["u2_g16_bf16", "u3_g32_f16", "u4_g128_bf16", "u5_channel_f32", "u6_g64_f32", "u8_g32_f16"],
+  ...["a2_g32_f16", "a3_g64_bf16", "a4_g64_bf16", "a8_channel_f32"],
   ...["e4m3_b128_f32", "e4m3_channel_f32", "e4m3_g32_e8m0", "nf4_g64_f32", "fp4_g64_f32", "iq4_g32_f16"],
 ];
 

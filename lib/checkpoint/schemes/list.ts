@@ -3,6 +3,7 @@ import { bnb4 } from "./bitsandbytes.js";
 import { fp8 } from "./fp8.js";
 import { gptq } from "./gptq.js";
 import { bnbInt8, int8 } from "./int8.js";
+import { mlx } from "./mlx.js";
 import { modeloptInt4 } from "./modelopt_int4.js";
 import { deepseekMxfp4, gptOssMxfp4, packedMxfp4, plainMxfp4 } from "./mxfp4.js";
 import { modeloptNvfp4, packedNvfp4 } from "./nvfp4.js";
@@ -26,4 +27,5 @@ export const schemes: readonly Scheme[] = [
   bnbInt8,
   gptq,
   awq,
+  mlx,
 ];

@@ -19,6 +19,7 @@ export const methods = [
   "fbgemm_fp8",
   "blockwise_int8",
   "w8a8_int8",
+  "mlx",
 ] as const;
 
 /**
@@ -32,7 +33,7 @@ export class Quantization {
   readonly method: string | undefined;
 
   constructor(fields?: ConfigFields, method?: string) {
-    const named = fields?.value("quant_method") ?? method;
+    const named = fields?.value("quant_method") ?? method ?? (isMlx(fields) ? "mlx" : undefined);
     this.fields = fields;
     this.method = fields && (typeof named === "string" ? named : "an unknown method");
   }
@@ -130,8 +131,13 @@ export class Quantization {
   }
 }
 
-/** What config.json calls it; the second one is of the first compressed-tensors. */
-const configNames = ["quantization_config", "compression_config"] as const;
+/** MLX names no method. */
+function isMlx(fields: ConfigFields | undefined): boolean {
+  return typeof fields?.value("group_size") === "number" && typeof fields.value("bits") === "number";
+}
+
+/** What config.json calls it; the second one is of the first compressed-tensors, the third of MLX. */
+const configNames = ["quantization_config", "compression_config", "quantization"] as const;
 
 /** Files of tools that do not write config.json: name, method, and the field that holds the rest. */
 const toolFiles: readonly (readonly [string, string, string?])[] = [

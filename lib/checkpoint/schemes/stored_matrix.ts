@@ -28,6 +28,8 @@ export const suffixes = [
   "weight_shape",
   "scale",
   "scales",
+  "biases",
+  "global_scale",
   "qzeros",
   "g_idx",
   "pre_quant_scale",

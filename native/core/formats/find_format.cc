@@ -26,13 +26,16 @@ std::optional<WeightFormat> code_of(std::string_view name) {
   if (name == "nf4") return table_format({}, kNF4Table);
   if (name == "fp4") return table_format({}, kFP4Table);
   if (name == "iq4") return table_format({}, kIQ4Table);
-  if (name.size() != 2 || (name[0] != 'i' && name[0] != 'u')) return std::nullopt;
+  if (name.size() != 2) return std::nullopt;
+  const bool is_signed = name[0] == 'i', has_minima = name[0] == 'a';
+  if (!is_signed && !has_minima && name[0] != 'u') return std::nullopt;
   const int bits = number(name.substr(1)).value_or(0);
   if (bits < 2 || bits > 8 || bits == 7) return std::nullopt;
-  const bool is_signed = name[0] == 'i';
   return WeightFormat{.code = is_signed ? CodeType::signed_integer : CodeType::unsigned_integer,
                       .bits = bits,
-                      .offset = is_signed ? Offset::none : Offset::zero_point};
+                      .offset = is_signed    ? Offset::none
+                                : has_minima ? Offset::minimum
+                                             : Offset::zero_point};
 }
 
 // Integers are scales of named formats only.
@@ -56,6 +59,8 @@ std::optional<WeightFormat> parse(std::string_view name) {
   std::optional<WeightFormat> format = code_of(name.substr(0, first));
   const std::optional<ScaleType> type = scale_of(name.substr(last + 1));
   if (!format || !type) return std::nullopt;
+  // Minima have a sign.
+  if (format->offset == Offset::minimum && *type > ScaleType::bf16) return std::nullopt;
   const std::optional<ScaleLevel> scales = groups_of(name.substr(first + 1, last - first - 1), *type);
   if (!scales) return std::nullopt;
   format->scales = *scales;
@@ -86,7 +91,8 @@ std::vector<const WeightFormat*> sample_formats() {
         "i6_g64_f16",    "i8_g32_f16",    "i8_channel_bf16", "u2_g32_f16",       "u3_g64_f16",     "u4_g16_f32",
         "u4_g32_bf16",   "u4_g128_f16",   "u5_g32_f16",      "u6_g32_f16",       "u8_g128_f16",    "u8_channel_f32",
         "e4m3_g32_e8m0", "e4m3_b128_f32", "e4m3_b128_bf16",  "e4m3_channel_f32", "e2m1_g32_f16",   "nf4_g64_f32",
-        "fp4_g64_f32",   "iq4_g32_f16"}) {
+        "fp4_g64_f32",   "iq4_g32_f16",   "a2_g32_f16",      "a3_g64_bf16",      "a4_g64_bf16",    "a5_g32_f16",
+        "a6_g64_f32",    "a8_g128_bf16"}) {
     formats.push_back(find_format(name));
   }
   return formats;

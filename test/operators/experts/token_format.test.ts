@@ -130,6 +130,8 @@ const integerFormats = [
   "i8_channel_f32",
   "u4_g32_f16",
   "u8_g16_f32",
+  "a4_g64_bf16",
+  "a8_g32_f32",
   "mxfp4",
   "nvfp4",
   "iq4_g32_f16",

@@ -1,0 +1,242 @@
+import { describe, expect, test } from "vitest";
+import type { SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
+import type { Device } from "../../lib/core/device.js";
+import { fromBF16, fromE4M3, fromE8M0, fromF16, toBF16, toF16 } from "../../lib/core/dtype.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
+import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
+import { deviceNames, openForTests } from "../support/devices.js";
+import { expectRejection } from "../support/errors.js";
+import { writeModel } from "./support/model_directory.js";
+import { temporaryDirectory } from "./support/temporary_directory.js";
+
+const [hidden, inner, experts] = [128, 192, 3];
+
+/** A mode of MLX's quantize(), and what it makes of a matrix: the tensors after its name, and its values. */
+interface Mode {
+  readonly bits: number;
+  readonly group: number;
+  readonly scales: "BF16" | "F16" | "F32" | "U8";
+}
+
+const e2m1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6];
+
+/** Random floats of a dtype, in the files' form and as numbers. */
+function floats(random: Random, dtype: "BF16" | "F16" | "F32", count: number, size: number) {
+  const drawn = random.normals(count, size);
+  if (dtype === "F32") {
+    const data = Float32Array.from(drawn);
+    return { data, numbers: Float64Array.from(data) };
+  }
+  const [to, from] = dtype === "F16" ? [toF16, fromF16] : [toBF16, fromBF16];
+  const data = Uint16Array.from(drawn, to);
+  return { data, numbers: Float64Array.from(data, from) };
+}
+
+/** Code `index` of a stream in 32-bit words, lower ones in lower bits. */
+function codeOf(words: Uint32Array, bits: number, index: number): number {
+  let code = 0;
+  for (let bit = 0; bit < bits; bit++) {
+    const place = index * bits + bit;
+    code += (((words[place >> 5] as number) >>> (place & 31)) & 1) * 2 ** bit;
+  }
+  return code;
+}
+
+/** Random stacked matrices [E, N, K], or one [N, K]. */
+function quantised(random: Random, name: string, shape: readonly number[], { bits, group, scales }: Mode) {
+  const columns = shape.at(-1) as number;
+  const count = shape.reduce((product, size) => product * size);
+  const words = new Uint32Array((count * bits) / 32).map(() => random.integer(0, 2 ** 32 - 1));
+  // Neither of e4m3's numbers is NaN if its exponent lacks a bit.
+  if (scales === "U8" && bits === 8) for (const [at, word] of words.entries()) words[at] = word & 0xbfbfbfbf;
+  const lead = shape.slice(0, -1);
+  const tensors = new Map<string, SafetensorsInput>();
+  const add = (suffix: string, dtype: string, width: number, data: SafetensorsInput["data"]) =>
+    tensors.set(`${name}.${suffix}`, { dtype, shape: [...lead, width], data } as SafetensorsInput);
+  add("weight", "U32", (columns * bits) / 32, words);
+  const groups = count / group;
+  if (scales === "U8") {
+    const data = new Uint8Array(groups).map(() =>
+      group === 16 ? random.integer(0x10, 0x28) : random.integer(118, 121),
+    );
+    add("scales", "U8", columns / group, data);
+    const scaleOf = group === 16 ? fromE4M3 : fromE8M0;
+    const numberOf = (code: number) => (bits === 4 ? (e2m1[code] as number) : fromE4M3(code));
+    const values = Float32Array.from({ length: count }, (_, index) => {
+      return numberOf(codeOf(words, bits, index)) * scaleOf(data[Math.floor(index / group)] as number);
+    });
+    return { tensors, values };
+  }
+  const scale = floats(random, scales, groups, 0.3 / 2 ** bits);
+  const bias = floats(random, scales, groups, 0.1);
+  add("scales", scales, columns / group, scale.data);
+  add("biases", scales, columns / group, bias.data);
+  const values = Float32Array.from({ length: count }, (_, index) => {
+    const of = Math.floor(index / group);
+    return codeOf(words, bits, index) * (scale.numbers[of] as number) + (bias.numbers[of] as number);
+  });
+  return { tensors, values };
+}
+
+const families = {
+  qwen3_moe: {
+    config: { model_type: "qwen3_moe", num_experts: experts, num_experts_per_tok: 2, moe_intermediate_size: inner },
+    block: "mlp",
+    names: ["gate_proj", "up_proj", "down_proj"],
+  },
+  mixtral: {
+    config: { model_type: "mixtral", num_local_experts: experts, num_experts_per_tok: 2, intermediate_size: inner },
+    block: "block_sparse_moe",
+    names: ["w1", "w3", "w2"],
+  },
+  // The names are MLX's in both.
+  gpt_oss: {
+    config: { model_type: "gpt_oss", num_local_experts: experts, num_experts_per_tok: 2, intermediate_size: inner },
+    block: "mlp",
+    names: undefined,
+  },
+} as const;
+
+/** A model in files of MLX, and with the same values in those of Transformers. */
+function models(family: keyof typeof families, mode: Mode, router: Mode | undefined = undefined) {
+  const random = new Random(`${family} ${JSON.stringify(mode)}`);
+  const { config: sizes, block, names } = families[family];
+  const config = { ...sizes, hidden_size: hidden, num_hidden_layers: 1, hidden_act: "silu" };
+  const [stored, plain] = [new Map<string, SafetensorsInput>(), new Map<string, SafetensorsInput>()];
+  const put = (name: string, shape: readonly number[], data: Float32Array) =>
+    plain.set(name, { dtype: "F32", shape, data });
+  const module = `model.layers.0.${block}`;
+  const gate = `${module}.${names === undefined ? "router" : "gate"}`;
+  const putBoth = (name: string, shape: readonly number[]) => {
+    put(
+      name,
+      shape,
+      Float32Array.from(
+        random.normals(
+          shape.reduce((product, size) => product * size),
+          0.2,
+        ),
+      ),
+    );
+    stored.set(name, plain.get(name) as SafetensorsInput);
+  };
+  if (router === undefined) putBoth(`${gate}.weight`, [experts, hidden]);
+  else {
+    const { tensors, values } = quantised(random, gate, [experts, hidden], router);
+    for (const [name, tensor] of tensors) stored.set(name, tensor);
+    put(`${gate}.weight`, [experts, hidden], values);
+  }
+  if (names === undefined) putBoth(`${gate}.bias`, [experts]);
+  for (const [index, theirs] of ["gate_proj", "up_proj", "down_proj"].entries()) {
+    const shape = index === 2 ? [hidden, inner] : [inner, hidden];
+    const whole = `${module}.${names === undefined ? "experts" : "switch_mlp"}.${theirs}`;
+    const { tensors, values } = quantised(random, whole, [experts, ...shape], mode);
+    for (const [name, tensor] of tensors) stored.set(name, tensor);
+    if (names === undefined) {
+      put(`${whole}.weight`, [experts, ...shape], values);
+      putBoth(`${whole}.bias`, [experts, shape[0] as number]);
+      continue;
+    }
+    const size = hidden * inner;
+    for (let e = 0; e < experts; e++) {
+      put(`${module}.experts.${e}.${names[index]}.weight`, shape, values.slice(e * size, (e + 1) * size));
+    }
+  }
+  const { bits, group } = mode;
+  const quantization = { group_size: group, bits, [gate]: { group_size: 64, bits: 8 } };
+  return { stored: { config: { ...config, quantization }, weights: stored }, plain: { config, weights: plain } };
+}
+
+async function outputs(device: Device, model: Parameters<typeof writeModel>[1]) {
+  using directory = temporaryDirectory();
+  await writeModel(directory.path, model);
+  using layer = await MoeLayer.load(directory.path, { layer: 0, device });
+  const x = Float32Array.from(new Random("tokens").normals(7 * hidden));
+  using tokens = device.tensor(x, [7, hidden]);
+  return { y: await layer.forward(tokens).data(), formats: layer.description.formats };
+}
+
+const affine = [2, 3, 4, 5, 6, 8].flatMap((bits) =>
+  (["BF16", "F16", "F32"] as const).map((scales): Mode => ({ bits, group: bits === 8 ? 32 : 64, scales })),
+);
+const floatModes: readonly Mode[] = [
+  { bits: 4, group: 32, scales: "U8" },
+  { bits: 8, group: 32, scales: "U8" },
+  { bits: 4, group: 16, scales: "U8" },
+];
+
+const reference = openForTests("reference");
+
+describe.each(deviceNames)("files of MLX on %s", (name) => {
+  const device = openForTests(name);
+
+  test.each([...affine, ...floatModes])("$bits bits in groups of $group, scales in $scales", async (mode) => {
+    const { stored, plain } = models("qwen3_moe", mode);
+    const { y, formats } = await outputs(device(), stored);
+    const expected = await outputs(reference(), plain);
+    expect(relativeError(y, expected.y)).toBeLessThanOrEqual(1e-5);
+    const scales = mode.scales.toLowerCase();
+    const names = ["mxfp4", "e4m3_g32_e8m0", "e2m1_g16_e4m3"];
+    const format = mode.scales === "U8" ? names[floatModes.indexOf(mode)] : `a${mode.bits}_g${mode.group}_${scales}`;
+    expect(formats).toMatchObject({ gate: format, up: format, down: format });
+  });
+
+  test("gpt-oss, with biases that are not the codes'", async () => {
+    for (const mode of [floatModes[0], { bits: 8, group: 64, scales: "BF16" }] as const) {
+      const { stored, plain } = models("gpt_oss", mode as Mode);
+      const expected = await outputs(reference(), plain);
+      expect(relativeError((await outputs(device(), stored)).y, expected.y)).toBeLessThanOrEqual(1e-5);
+    }
+  });
+
+  test("names of other experts, and a quantised router", async () => {
+    const mode: Mode = { bits: 4, group: 64, scales: "BF16" };
+    const { stored, plain } = models("mixtral", mode, { bits: 8, group: 64, scales: "BF16" });
+    const expected = await outputs(reference(), plain);
+    expect(relativeError((await outputs(device(), stored)).y, expected.y)).toBeLessThanOrEqual(1e-5);
+  });
+});
+
+describe("files of MLX that are refused", () => {
+  const mode: Mode = { bits: 4, group: 64, scales: "BF16" };
+  const name = "model.layers.0.mlp.switch_mlp.up_proj";
+
+  async function refused(change: (weights: Map<string, SafetensorsInput>) => void, message: RegExp) {
+    const { stored } = models("qwen3_moe", mode);
+    change(stored.weights);
+    await expectRejection(outputs(reference(), stored), "BAD_CHECKPOINT", message);
+  }
+
+  test("codes of other sizes", () =>
+    refused(
+      (weights) =>
+        weights.set(`${name}.weight`, { dtype: "U32", shape: [3, 192, 15], data: new Uint32Array(3 * 192 * 15) }),
+      /up_proj\.weight": expected shape \[3, 192, 8\] or .* got \[3, 192, 15\]/,
+    ));
+  test("no scales", () =>
+    refused(
+      (weights) => weights.delete(`${name}.scales`),
+      /expected dtype F32, F16 or BF16, or codes with scales, got U32/,
+    ));
+  test("biases of another shape", () =>
+    refused(
+      (weights) => weights.set(`${name}.biases`, { dtype: "BF16", shape: [3, 192, 1], data: new Uint16Array(3 * 192) }),
+      /up_proj\.biases": expected shape \[3, 192, 2\] .*got \[3, 192, 1\]/,
+    ));
+  test("biases that are no numbers", () =>
+    refused((weights) => {
+      const { shape, data } = weights.get(`${name}.biases`) as SafetensorsInput;
+      weights.set(`${name}.biases`, { dtype: "BF16", shape, data: (data as Uint16Array).with(5, 0x7fc0) });
+    }, /up_proj\.biases": expected finite scales, got NaN or infinity at \[2, 1\]/));
+  test("a scale of the scales", () =>
+    refused(
+      (weights) => weights.set(`${name}.global_scale`, { dtype: "F32", shape: [3], data: new Float32Array(3) }),
+      /up_proj\.global_scale": expected no such tensor/,
+    ));
+  test("scales without biases that no mode has", () =>
+    refused((weights) => {
+      weights.delete(`${name}.biases`);
+      weights.set(`${name}.scales`, { dtype: "U8", shape: [3, 192, 2], data: new Uint8Array(3 * 192 * 2) });
+    }, /up_proj\.scales": expected 4 bits in groups of 32, .*, got 4 bits in groups of 64/));
+});
