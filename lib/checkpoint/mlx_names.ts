@@ -1,12 +1,18 @@
 import { expertRoles } from "../layer/weights/expert_weights.js";
 import type { LayerTensors, NamedWeight } from "./locate.js";
 
-/** What MLX calls the matrices of an expert. */
-const modules: ReadonlyMap<string, string> = new Map([
+/** What MLX calls the matrices of an expert with a gate. */
+const gated: ReadonlyMap<string, string> = new Map([
   ...["gate_proj", "up_proj", "down_proj"].map((name) => [name, name] as const),
   ["w1", "gate_proj"],
   ["w3", "up_proj"],
   ["w2", "down_proj"],
+]);
+
+/** And of one without. */
+const ungated: ReadonlyMap<string, string> = new Map([
+  ["up_proj", "fc1"],
+  ["down_proj", "fc2"],
 ]);
 
 const ofExpert = /\.experts\.\{e\}\.(\w+)\.(weight|bias)$/;
@@ -16,6 +22,7 @@ const ofExpert = /\.experts\.\{e\}\.(\w+)\.(weight|bias)$/;
  * one tensor each, as `switch_mlp.gate_proj.weight`; undefined if experts have other names.
  */
 export function mlxNames(tensors: LayerTensors): LayerTensors | undefined {
+  const modules = tensors.experts.gate === undefined ? ungated : gated;
   const experts: Partial<Record<(typeof expertRoles)[number], NamedWeight>> = {};
   for (const role of expertRoles) {
     const weight = tensors.experts[role];

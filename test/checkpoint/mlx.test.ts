@@ -7,6 +7,7 @@ import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
+import { readFamilyModel, readFamilyResults } from "./support/family_model.js";
 import { writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
@@ -196,6 +197,33 @@ describe.each(deviceNames)("files of MLX on %s", (name) => {
     const expected = await outputs(reference(), plain);
     expect(relativeError((await outputs(device(), stored)).y, expected.y)).toBeLessThanOrEqual(1e-5);
   });
+});
+
+test("experts without a gate, in floats", async () => {
+  const { config, weights } = await readFamilyModel("nemotron_h");
+  const { layer, ...results } = await readFamilyResults("nemotron_h");
+  const stacks = new Map<string, Float32Array[]>();
+  for (const [name, { data }] of weights) {
+    const [, block, e, module] = /^(.*)\.experts\.(\d+)\.(up|down)_proj\.weight$/.exec(name) ?? [];
+    if (block === undefined) continue;
+    const whole = `${block}.switch_mlp.${module === "up" ? "fc1" : "fc2"}.weight`;
+    const list = stacks.get(whole) ?? [];
+    list[Number(e)] = data as Float32Array;
+    stacks.set(whole, list);
+    const { shape } = weights.get(name) as SafetensorsInput;
+    weights.delete(name);
+    weights.set(whole, {
+      dtype: "F32",
+      shape: [list.length, ...shape],
+      data: Float32Array.from(list.flatMap((one) => [...one])),
+    });
+  }
+  expect(stacks.size).toBeGreaterThan(1);
+  using directory = temporaryDirectory();
+  await writeModel(directory.path, { config, weights });
+  using loaded = await MoeLayer.load(directory.path, { layer, device: reference() });
+  using x = reference().tensor(results.x, results.shape);
+  expect(relativeError(await loaded.forward(x).data(), results.output)).toBeLessThanOrEqual(1e-5);
 });
 
 describe("files of MLX that are refused", () => {
