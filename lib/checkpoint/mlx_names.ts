@@ -1,5 +1,7 @@
-import { expertRoles } from "../layer/weights/expert_weights.js";
+import { type ExpertWeights, expertRoles } from "../layer/weights/expert_weights.js";
 import type { LayerTensors, NamedWeight } from "./locate.js";
+
+type Experts = ExpertWeights<NamedWeight, NamedWeight>;
 
 /** What MLX calls the matrices of an expert with a gate. */
 const gated: ReadonlyMap<string, string> = new Map([
@@ -15,23 +17,43 @@ const ungated: ReadonlyMap<string, string> = new Map([
   ["down_proj", "fc2"],
 ]);
 
+/** What stands before these, by the names of Transformers' stacks: most families, Llama 4, Gemma 4. */
+const modules = ["switch_mlp", "experts", "experts.switch_glu"];
+
 const ofExpert = /\.experts\.\{e\}\.(\w+)\.(weight|bias)$/;
+const stackOfTwo = /\.(?:experts\.)?(?:gate_up_proj|input_linear)(?:\.weight)?$/;
 
 /**
- * The names of a layer's tensors in files of MLX (mlx-lm), which has the experts' matrices of Transformers' names stacked in
- * one tensor each, as `switch_mlp.gate_proj.weight`; undefined if experts have other names.
+ * The names that a layer's tensors may have in files of MLX, which stack each matrix of the experts by itself, given those of
+ * a storage scheme of Transformers; none if experts have other names.
  */
-export function mlxNames(tensors: LayerTensors): LayerTensors | undefined {
-  const modules = tensors.experts.gate === undefined ? ungated : gated;
-  const experts: Partial<Record<(typeof expertRoles)[number], NamedWeight>> = {};
+export function mlxNames(tensors: LayerTensors): readonly LayerTensors[] {
+  const { experts } = tensors;
+  const [stack] = stackOfTwo.exec(experts.up.name) ?? [];
+  const named = stack === undefined ? [stacked(experts)] : modules.map((module) => split(experts, stack, module));
+  return named.filter((names) => names !== undefined).map((names) => ({ ...tensors, experts: names }));
+}
+
+/** Experts that Transformers names one by one. */
+function stacked(experts: Experts): Experts | undefined {
+  const names = experts.gate === undefined ? ungated : gated;
+  const found: Partial<Record<keyof Experts, NamedWeight>> = {};
   for (const role of expertRoles) {
-    const weight = tensors.experts[role];
+    const weight = experts[role];
     if (weight === undefined) continue;
-    const [found, name = "", kind] = ofExpert.exec(weight.name) ?? [];
-    const module = modules.get(name);
-    if (found === undefined || module === undefined) return undefined;
-    const stacked = weight.name.slice(0, -found.length);
-    experts[role] = { ...weight, name: `${stacked}.switch_mlp.${module}.${kind}`, stacked: "dim0" };
+    const [end, name = "", kind] = ofExpert.exec(weight.name) ?? [];
+    const matrix = names.get(name);
+    if (end === undefined || matrix === undefined) return undefined;
+    const block = weight.name.slice(0, -end.length);
+    found[role] = { ...weight, name: `${block}.switch_mlp.${matrix}.${kind}`, stacked: "dim0" };
   }
-  return { ...tensors, experts: experts as LayerTensors["experts"] };
+  return found as Experts;
+}
+
+/** Experts whose gate and up are in one stack, without biases. */
+function split({ up, gateBias, upBias, downBias }: Experts, stack: string, module: string): Experts | undefined {
+  if (gateBias || upBias || downBias) return undefined;
+  const block = up.name.slice(0, -stack.length);
+  const matrix = (name: string) => ({ name: `${block}.${module}.${name}.weight`, stacked: "dim0" }) as const;
+  return { gate: matrix("gate_proj"), up: matrix("up_proj"), down: matrix("down_proj") };
 }

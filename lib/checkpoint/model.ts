@@ -113,7 +113,7 @@ export class Model {
     const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
     const surrounded = surroundings.map((surround) => {
       const own = family.tensors(surround(prefix), fields, layer);
-      return [...own, ...own.map(mlxNames).filter((names) => names !== undefined)];
+      return [...own, ...own.flatMap(mlxNames)];
     });
     const storages = surrounded.flat();
     const hasAll = (weights: readonly (NamedWeight | undefined)[]) =>

@@ -7,7 +7,7 @@ import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
-import { readFamilyModel, readFamilyResults } from "./support/family_model.js";
+import { familyTokens, readFamilyModel, readFamilyResults } from "./support/family_model.js";
 import { writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
@@ -199,31 +199,81 @@ describe.each(deviceNames)("files of MLX on %s", (name) => {
   });
 });
 
-test("experts without a gate, in floats", async () => {
-  const { config, weights } = await readFamilyModel("nemotron_h");
-  const { layer, ...results } = await readFamilyResults("nemotron_h");
-  const stacks = new Map<string, Float32Array[]>();
-  for (const [name, { data }] of weights) {
-    const [, block, e, module] = /^(.*)\.experts\.(\d+)\.(up|down)_proj\.weight$/.exec(name) ?? [];
-    if (block === undefined) continue;
-    const whole = `${block}.switch_mlp.${module === "up" ? "fc1" : "fc2"}.weight`;
-    const list = stacks.get(whole) ?? [];
-    list[Number(e)] = data as Float32Array;
-    stacks.set(whole, list);
-    const { shape } = weights.get(name) as SafetensorsInput;
-    weights.delete(name);
-    weights.set(whole, {
-      dtype: "F32",
-      shape: [list.length, ...shape],
-      data: Float32Array.from(list.flatMap((one) => [...one])),
-    });
-  }
-  expect(stacks.size).toBeGreaterThan(1);
+/** Loads a golden model whose weights are changed, and compares its layer with the authors' results. */
+async function expectGolden(model: string, change: (weights: Map<string, SafetensorsInput>) => void) {
+  const { config, weights } = await readFamilyModel(model);
+  change(weights);
+  const { layer, ...results } = await readFamilyResults(model);
   using directory = temporaryDirectory();
   await writeModel(directory.path, { config, weights });
   using loaded = await MoeLayer.load(directory.path, { layer, device: reference() });
-  using x = reference().tensor(results.x, results.shape);
-  expect(relativeError(await loaded.forward(x).data(), results.output)).toBeLessThanOrEqual(1e-5);
+  const { x, options } = familyTokens(reference(), { layer, ...results }, "f32");
+  expect(relativeError(await loaded.forward(x, options).data(), results.output)).toBeLessThanOrEqual(1e-5);
+}
+
+/** Element `index` of the transposed matrices [E, N, K] of such a shape, as an index into [E, K, N]. */
+const transposed = (index: number, [, rows, columns]: readonly [number, number, number]) => {
+  const [matrix, rest] = [Math.floor(index / (rows * columns)), index % (rows * columns)];
+  return matrix * rows * columns + (rest % columns) * rows + Math.floor(rest / columns);
+};
+
+/** A part of the rows of stacked matrices, which may be stored with inputs first. */
+function rowsOf({ shape, data }: SafetensorsInput, half: 0 | 1 | undefined, inputsFirst: boolean): SafetensorsInput {
+  const [count, first, second] = shape as [number, number, number];
+  const [rows, columns] = inputsFirst ? [second, first] : [first, second];
+  const given = data as Float32Array;
+  const whole = given.map((value, index) =>
+    inputsFirst ? (given[transposed(index, [count, rows, columns])] as number) : value,
+  );
+  if (half === undefined) return { dtype: "F32", shape: [count, rows, columns], data: whole };
+  const size = (rows / 2) * columns;
+  const parts = Array.from({ length: count }, (_, e) =>
+    whole.subarray((2 * e + half) * size, (2 * e + half + 1) * size),
+  );
+  return {
+    dtype: "F32",
+    shape: [count, rows / 2, columns],
+    data: Float32Array.from(parts.flatMap((part) => [...part])),
+  };
+}
+
+test.each([
+  ["granitemoe", /\.(input|output)_linear\.weight$/, ".switch_mlp", false],
+  ["gemma4", /\.experts\.(gate_up|down)_proj$/, ".experts.switch_glu", false],
+  ["llama4_scout", /\.experts\.(gate_up|down)_proj$/, ".experts", true],
+] as const)("%s, whose gate and up are apart", async (model, stack, module, inputsFirst) => {
+  await expectGolden(model, (weights) => {
+    const found = [...weights].filter(([name]) => stack.test(name) && !name.includes("shared_mlp"));
+    expect(found.length).toBeGreaterThan(1);
+    for (const [name, tensor] of found) {
+      const put = (matrix: string, half?: 0 | 1) =>
+        weights.set(`${name.replace(stack, module)}.${matrix}.weight`, rowsOf(tensor, half, inputsFirst));
+      weights.delete(name);
+      if (/output_linear|down_proj/.test(name)) put("down_proj");
+      else {
+        put("gate_proj", 0);
+        put("up_proj", 1);
+      }
+    }
+  });
+});
+
+test("nemotron_h, whose experts have no gate", async () => {
+  await expectGolden("nemotron_h", (weights) => {
+    const stacks = new Map<string, Float32Array[]>();
+    for (const [name, { shape, data }] of weights) {
+      const [, block, e, module] = /^(.*)\.experts\.(\d+)\.(up|down)_proj\.weight$/.exec(name) ?? [];
+      if (block === undefined) continue;
+      const whole = `${block}.switch_mlp.${module === "up" ? "fc1" : "fc2"}.weight`;
+      const list = stacks.get(whole) ?? [];
+      list[Number(e)] = data as Float32Array;
+      stacks.set(whole, list);
+      weights.delete(name);
+      const values = Float32Array.from(list.flatMap((one) => [...one]));
+      weights.set(whole, { dtype: "F32", shape: [list.length, ...shape], data: values });
+    }
+    expect(stacks.size).toBeGreaterThan(1);
+  });
 });
 
 describe("files of MLX that are refused", () => {
