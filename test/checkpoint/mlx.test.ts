@@ -276,6 +276,12 @@ test("nemotron_h, whose experts have no gate", async () => {
   });
 });
 
+test.each(["fp8", { preset: "none" }])("another program's quantization, %j, says nothing", async (quantization) => {
+  const { plain } = models("qwen3_moe", { bits: 4, group: 64, scales: "BF16" });
+  const { formats } = await outputs(reference(), { ...plain, config: { ...plain.config, quantization } });
+  expect(formats).toMatchObject({ up: "f32" });
+});
+
 describe("files of MLX that are refused", () => {
   const mode: Mode = { bits: 4, group: 64, scales: "BF16" };
   const name = "model.layers.0.mlp.switch_mlp.up_proj";

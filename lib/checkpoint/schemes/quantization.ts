@@ -41,7 +41,11 @@ export class Quantization {
   /** Reads what config.json, if there is one, or else another file of a model directory says. */
   static async read(directory: string, config: ConfigFields | undefined, signal?: AbortSignal): Promise<Quantization> {
     const places = [config, ...(config?.languageModels ?? [])];
-    const section = places.flatMap((fields) => configNames.map((name) => fields?.section(name))).find((one) => one);
+    const sections = places.flatMap((fields) => [
+      ...configNames.map((name) => fields?.section(name)),
+      mlxSection(fields),
+    ]);
+    const section = sections.find((one) => one);
     if (section !== undefined) return new Quantization(section);
     for (const [name, method, inner] of toolFiles) {
       const path = join(directory, name);
@@ -136,8 +140,14 @@ function isMlx(fields: ConfigFields | undefined): boolean {
   return typeof fields?.value("group_size") === "number" && typeof fields.value("bits") === "number";
 }
 
-/** What config.json calls it; the second one is of the first compressed-tensors, the third of MLX. */
-const configNames = ["quantization_config", "compression_config", "quantization"] as const;
+/** MLX's section, which may be the only one. Others may mean something else by its name. */
+function mlxSection(fields: ConfigFields | undefined): ConfigFields | undefined {
+  const section = isRecord(fields?.value("quantization")) ? fields.section("quantization") : undefined;
+  return isMlx(section) ? section : undefined;
+}
+
+/** What config.json calls it; the second one is of the first compressed-tensors. */
+const configNames = ["quantization_config", "compression_config"] as const;
 
 /** Files of tools that do not write config.json: name, method, and the field that holds the rest. */
 const toolFiles: readonly (readonly [string, string, string?])[] = [
