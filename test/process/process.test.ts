@@ -1,4 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { Random } from "../../lib/testing/random.js";
+import { randomLayer, writeOne } from "../checkpoint/support/gguf_layer.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
 
 describe.each(nativeDevices)("a process with %s", (device) => {
@@ -54,6 +57,13 @@ describe.each(nativeDevices)("worker threads with %s", (device) => {
   test("can be terminated mid-work", async () => {
     const expected = "async in flight 1\nsync in flight 1\nnone in flight 1\n8 8 8 8 8 8\n";
     expect(await runFixture("terminate", device)).toEqual(cleanExit(expected));
+  });
+
+  test("can be terminated while they load a GGUF file", async () => {
+    using directory = temporaryDirectory();
+    const { file } = randomLayer(new Random("terminate"), { gate: "IQ2_XXS", inner: 1024, experts: 16 });
+    const args = [writeOne(directory.path, file)];
+    expect(await runFixture("terminate_load", device, [], { args })).toEqual(cleanExit("true\n"));
   });
 });
 
