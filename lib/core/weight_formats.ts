@@ -101,8 +101,8 @@ export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
 );
 
 /**
- * The formats in which only checkpoints come, and what to quantise to instead: what nested scales are is made for whole
- * tensors, and IQ1 to IQ3 are for searches on grids.
+ * The formats in which only checkpoints come, and what to quantise to instead. Nested scales are computed over whole
+ * tensors, and the codes of IQ1 to IQ3 by a search on their grids.
  */
 export const insteadOf: ReadonlyMap<string, CommonFormat> = new Map([
   ["nf4_nested", "nf4"],

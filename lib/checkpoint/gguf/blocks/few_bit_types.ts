@@ -46,7 +46,7 @@ export const tq2_0: BlockReader = {
   readScales: readNegatedScale(64),
 };
 
-/** Bytes whose ternary digits are codes, how many these are, and how many digits each has: all first ones come first. */
+/** Where bytes with ternary digits begin, how many there are, and the digits of each. The first digits of all come first. */
 const ternaryParts = [
   [0, 32, 5],
   [32, 16, 5],

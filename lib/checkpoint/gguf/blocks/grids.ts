@@ -7,7 +7,7 @@ export interface Grid {
   readonly places: 4 | 8;
   /**
    * The points as numbers to the base `levels`, the first coordinate in the lowest place, which ascend: what each is
-   * above the one before, as digits of base64. 63 is not the end: the next digit is added to it.
+   * above the one before, as a digit of base64. A digit of 63 continues: the next one is added to it.
    */
   readonly steps: string;
 }
