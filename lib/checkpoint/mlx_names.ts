@@ -17,7 +17,7 @@ const ungated: ReadonlyMap<string, string> = new Map([
   ["down_proj", "fc2"],
 ]);
 
-/** What stands before these, by the names of Transformers' stacks: most families, Llama 4, Gemma 4. */
+/** What stands before these, by the names of Transformers' stacks: most families, Llama 4 and gpt-oss, Gemma 4. */
 const modules = ["switch_mlp", "experts", "experts.switch_glu"];
 
 const ofExpert = /\.experts\.\{e\}\.(\w+)\.(weight|bias)$/;
@@ -50,10 +50,18 @@ function stacked(experts: Experts): Experts | undefined {
   return found as Experts;
 }
 
-/** Experts whose gate and up are in one stack, without biases. */
-function split({ up, gateBias, upBias, downBias }: Experts, stack: string, module: string): Experts | undefined {
-  if (gateBias || upBias || downBias) return undefined;
+/** Experts whose gate and up are in one stack. */
+function split({ up, upBias }: Experts, stack: string, module: string): Experts {
   const block = up.name.slice(0, -stack.length);
-  const matrix = (name: string) => ({ name: `${block}.${module}.${name}.weight`, stacked: "dim0" }) as const;
-  return { gate: matrix("gate_proj"), up: matrix("up_proj"), down: matrix("down_proj") };
+  const stacked = (name: string) => ({ name: `${block}.${module}.${name}`, stacked: "dim0" }) as const;
+  return {
+    gate: stacked("gate_proj.weight"),
+    up: stacked("up_proj.weight"),
+    down: stacked("down_proj.weight"),
+    ...(upBias && {
+      gateBias: stacked("gate_proj.bias"),
+      upBias: stacked("up_proj.bias"),
+      downBias: stacked("down_proj.bias"),
+    }),
+  };
 }

@@ -46,7 +46,6 @@ export const gptOss: Family = {
       singleTensors(`${block}.router.linear`, unsloth),
       singleTensors(`${block}.router`, unsloth),
       singleTensors(`${block}.router`, quark),
-      mlxTensors(block),
     ];
   },
 };
@@ -76,23 +75,6 @@ function stackedTensors(router: string, [gateUp, down]: Pair, bias: string, part
   const matrix = (name: string) => ({ name, stacked: "dim0", orient: "in_out" }) as const;
   const vector = (name: string) => ({ name: name.replace(/_weight$/, "_bias") + bias, stacked: "dim0" }) as const;
   return tensors(router, matrix(gateUp), matrix(down), vector(gateUp), vector(down), parts);
-}
-
-/** MLX has gate and up apart. */
-function mlxTensors(block: string): LayerTensors {
-  const stack = (name: string) => ({ name: `${block}.experts.${name}`, stacked: "dim0" }) as const;
-  return {
-    router: { name: `${block}.router.weight` },
-    routerBias: { name: `${block}.router.bias` },
-    experts: {
-      gate: stack("gate_proj.weight"),
-      up: stack("up_proj.weight"),
-      down: stack("down_proj.weight"),
-      gateBias: stack("gate_proj.bias"),
-      upBias: stack("up_proj.bias"),
-      downBias: stack("down_proj.bias"),
-    },
-  };
 }
 
 /** A linear layer for each expert. */

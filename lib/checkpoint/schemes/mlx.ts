@@ -1,5 +1,5 @@
 import type { LocatedWeight } from "../located_weight.js";
-import { asBytes, type Elements } from "./bits.js";
+import { asBytes, type Elements, flipHighestBits } from "./bits.js";
 import { checkE4M3, checkScales, floats, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
@@ -31,7 +31,7 @@ function affine(matrix: StoredMatrix): LocatedWeight {
   const convert = ([codeBytes, scaleBytes, biasBytes]: readonly Uint8Array[]) => ({
     codes: codeBytes as Uint8Array,
     scales: numbers(scales, scaleBytes as Uint8Array),
-    zeros: negated(numbers(biases, biasBytes as Uint8Array)),
+    zeros: negated(numbers(biases, biasBytes as Uint8Array), matrix.rows),
   });
   return matrix.located(`a${bits}_${groups.name}_${scaleType(scales)}`, [codes, scales, biases], convert);
 }
@@ -66,9 +66,8 @@ function codesOf(matrix: StoredMatrix, possible: readonly number[]): readonly [F
 }
 
 /** Floats with the other sign: formats subtract. */
-function negated(values: Elements): Uint8Array {
+function negated(values: Elements, rows: number): Uint8Array {
   const bytes = asBytes(values);
-  const width = values.BYTES_PER_ELEMENT;
-  for (let at = width - 1; at < bytes.length; at += width) bytes[at] = (bytes[at] as number) ^ 0x80;
+  flipHighestBits(bytes, rows, values.length / rows, 8 * values.BYTES_PER_ELEMENT);
   return bytes;
 }
