@@ -80,6 +80,12 @@ const gatedActivations: ReadonlyMap<string, Activation> = new Map([
   ["gelu_pytorch_tanh", "geglu_tanh"],
 ]);
 
+/** What fields may call the scores of experts. */
+export const scoreNames = new Map([
+  ["sigmoid", "sigmoid"],
+  ["softmax", "softmax"],
+] as const);
+
 export function plainActivation(fields: ConfigFields, field: string, fallback = "relu"): Activation {
   return fields.choice(field, fallback, plainActivations);
 }

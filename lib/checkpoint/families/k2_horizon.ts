@@ -1,11 +1,14 @@
 import type { ConfigFields } from "../config_fields.js";
-import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
+import {
+  blockTensors,
+  type Family,
+  gatedActivation,
+  layerCount,
+  scoreNames,
+  sharedExpert,
+  sharedTensors,
+} from "./family.js";
 import { isSparseQwenLayer } from "./qwen2_moe.js";
-
-const scorings = new Map([
-  ["softmax", "softmax"],
-  ["sigmoid", "sigmoid"],
-] as const);
 
 /**
  * K2 Horizon: K2HorizonConfig and K2HorizonSparseMoeBlock of Transformers. Softmax or sigmoid; a bias may take part in the
@@ -23,7 +26,7 @@ export const k2Horizon: Family = {
       intermediateSize,
       numExperts: fields.integer("num_experts", undefined),
       topK: fields.integer("num_experts_per_tok", 8),
-      scoring: fields.choice("router_score_func", "softmax", scorings),
+      scoring: fields.choice("router_score_func", "softmax", scoreNames),
       normalize: fields.boolean("norm_topk_prob", false),
       scale: fields.number("router_scaling_factor", 1),
       activation: gatedActivation(fields),

@@ -9,15 +9,11 @@ import {
   gatedActivation,
   latentTokens,
   layerCount,
+  scoreNames,
   sharedExpert,
   sharedTensors,
 } from "./family.js";
 import { mixtralTensors } from "./mixtral.js";
-
-const scorings = new Map([
-  ["sigmoid", "sigmoid"],
-  ["softmax", "softmax"],
-] as const);
 
 /**
  * Kimi Linear: KimiLinearConfig of Transformers, KimiSparseMoeBlock of Moonshot's own code. DeepSeek-V3's formula under other
@@ -39,7 +35,7 @@ export const kimiLinear: Family = {
       intermediateSize,
       numExperts: fields.integer("num_experts", 256, { alias: "num_local_experts" }),
       topK: fields.integer("num_experts_per_token", 8, { alias: "num_experts_per_tok" }),
-      scoring: fields.choice("moe_router_activation_func", "sigmoid", scorings),
+      scoring: fields.choice("moe_router_activation_func", "sigmoid", scoreNames),
       ...(groups.count > 1 && fields.boolean("use_grouped_topk", true) && { groups }),
       normalize: fields.boolean("moe_renormalize", fields.boolean("norm_topk_prob", true)),
       scale: fields.number("routed_scaling_factor", 2.446),

@@ -68,7 +68,10 @@ export class GgufModel {
    * @throws BAD_CHECKPOINT, also if the file has tensors of the layer that the formula does not know.
    */
   config(layer: number): MoeLayerConfig {
-    const { family, fields } = this.#read(layer);
+    return this.#configOf(layer, this.#read(layer));
+  }
+
+  #configOf(layer: number, { family, fields }: FamilyFields): MoeLayerConfig {
     const config = family.config(new ConfigFields(this.path, fields), layer);
     this.#checkNames(layer, config);
     const shared = `blk.${layer}.ffn_up_shexp.weight`;
@@ -103,8 +106,10 @@ export class GgufModel {
     const block = `blk.${layer}`;
     const optional = (role: string, name: string | undefined) =>
       name !== undefined && has(name) ? { [role]: { name } } : {};
-    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale, latent, hashRouting } = this.config(layer);
-    const { sharedFactor } = this.#read(layer);
+    const read = this.#read(layer);
+    const config = this.#configOf(layer, read);
+    const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale, latent, hashRouting } = config;
+    const { sharedFactor } = read;
     const gated = isGated(activation);
     const projection = has(`${block}.ffn_routed_down.weight`) ? "ffn_routed" : "ffn_latent";
     return {
