@@ -27,6 +27,11 @@ export function writeNibbles(view: DataView, at: number, bytes: number, words: U
   }
 }
 
+/** Nibble `index` of bytes, the low one of each first. */
+export function nibbleAt(view: DataView, at: number, index: number): number {
+  return (view.getUint8(at + (index >> 1)) >> (4 * (index & 1))) & 15;
+}
+
 /** Four bits, one in each byte. */
 export function spreadBits(bits: number): number {
   return (bits * 0x00204081) & eachByte;

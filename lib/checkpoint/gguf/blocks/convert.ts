@@ -56,7 +56,10 @@ export interface BlockWeight extends BlockScales {
 /** Blocks of one type, and what becomes of them. */
 interface Conversion {
   readonly type: GgufType;
+  readonly reader: BlockReader;
+  readonly format: WeightFormat;
   readonly blocks: Uint8Array;
+  readonly view: DataView;
   readonly count: number;
   readonly codes: Uint8Array;
   readonly scales: BlockScales;
@@ -88,24 +91,21 @@ export async function convertBlocksAside(type: GgufType, blocks: Uint8Array, pla
 }
 
 function begin(type: GgufType, blocks: Uint8Array): Conversion {
+  const reader = blockTypes.get(type) as BlockReader;
   const { elements, bytes } = ggufTypes[type];
   const count = blocks.byteLength / bytes;
-  const format = formatOf(type);
+  const format = weightFormat(reader.format);
+  const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
   const codes = new Uint8Array((count * elements * format.bits) / 8);
-  return { type, blocks, count, codes, scales: allocateScales(format, count * elements) };
+  return { type, reader, format, blocks, view, count, codes, scales: allocateScales(format, count * elements) };
 }
 
-const formatOf = (type: GgufType) => weightFormat((blockTypes.get(type) as BlockReader).format);
-
-function readCodes({ type, blocks, count, codes }: Conversion): void {
-  const { readCodes } = blockTypes.get(type) as BlockReader;
+function readCodes({ type, reader, format, view, count, codes }: Conversion): void {
   const { elements, bytes } = ggufTypes[type];
-  const { bits } = formatOf(type);
-  const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
   const words = new Uint32Array(elements / 4);
   for (let block = 0, end = 0; block < count; block++) {
-    readCodes(view, block * bytes, words);
-    end = packWords(words, bits, codes, end);
+    reader.readCodes(view, block * bytes, words);
+    end = packWords(words, format.bits, codes, end);
   }
 }
 
@@ -114,9 +114,11 @@ const threads = Math.min(4, availableParallelism());
 /** Fewer are not worth a thread. */
 const leastBlocks = 1024;
 
-async function readCodesAside(native: NativeBinding, { type, blocks, count, codes }: Conversion): Promise<void> {
-  const { points } = blockTypes.get(type) as BlockReader;
-  const grid = points === undefined ? new Uint8Array(0) : new Uint8Array(points.buffer);
+async function readCodesAside(
+  native: NativeBinding,
+  { type, reader, blocks, count, codes }: Conversion,
+): Promise<void> {
+  const points = reader.grid === undefined ? new Uint8Array(0) : asBytes(reader.grid.points);
   const { bytes } = ggufTypes[type];
   const codeBytes = codes.byteLength / count;
   const piece = Math.max(leastBlocks, Math.ceil(count / threads));
@@ -125,17 +127,15 @@ async function readCodesAside(native: NativeBinding, { type, blocks, count, code
     const end = Math.min(first + piece, count);
     const from = blocks.subarray(first * bytes, end * bytes);
     const to = codes.subarray(first * codeBytes, end * codeBytes);
-    pieces.push(native.convertGgufCodes(type, end - first, grid, from, to));
+    pieces.push(native.convertGgufCodes(type, end - first, points, from, to));
   }
   await Promise.all(pieces);
 }
 
-function finish({ type, blocks, count, codes, scales }: Conversion, place: string): BlockWeight {
-  const { readScales } = blockTypes.get(type) as BlockReader;
+function finish({ type, reader, format, view, count, codes, scales }: Conversion, place: string): BlockWeight {
   const { bytes } = ggufTypes[type];
-  const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
-  for (let block = 0; block < count; block++) readScales(view, block * bytes, scales, block);
-  checkScales(formatOf(type), scales, place);
+  for (let block = 0; block < count; block++) reader.readScales(view, block * bytes, scales, block);
+  checkScales(format, scales, place);
   return { codes, ...scales };
 }
 

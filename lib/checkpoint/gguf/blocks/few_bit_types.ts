@@ -1,6 +1,7 @@
 import { type BlockReader, type BlockType, negatedF16 } from "./block_type.js";
-import { eachByte, spreadBits } from "./code_words.js";
+import { eachByte, nibbleAt, spreadBits } from "./code_words.js";
 import { readTwoBits } from "./k_types.js";
+import { readScale } from "./legacy_types.js";
 
 // Blocks with one float16 scale whose codes count from -1, most of them to 1 and some to 2. Signed codes of two bits go
 // from -2 to 1 instead, so both have the other sign here: codes and scales.
@@ -82,11 +83,8 @@ export const q1_0: BlockReader = {
   format: "i2_g128_f16",
   readCodes(view, at, words) {
     for (let index = 0; index < 32; index++) {
-      const ones = spreadBits((view.getUint8(at + 2 + (index >> 1)) >> (4 * (index & 1))) & 15);
-      words[index] = 3 * eachByte - 2 * ones;
+      words[index] = 3 * eachByte - 2 * spreadBits(nibbleAt(view, at + 2, index));
     }
   },
-  readScales(view, at, { scales }, block) {
-    scales[block] = view.getUint16(at, true);
-  },
+  readScales: readScale,
 };

@@ -1,6 +1,6 @@
 import type { BlockReader } from "./block_type.js";
-import { spreadBits } from "./code_words.js";
-import { type Grid, iq1Grid, iq2SGrid, iq2XsGrid, iq2XxsGrid, iq3SGrid, iq3XxsGrid, pointWords } from "./grids.js";
+import { nibbleAt, spreadBits } from "./code_words.js";
+import { type Grid, iq1Grid, iq2SGrid, iq2XsGrid, iq2XxsGrid, iq3SGrid, iq3XxsGrid } from "./grids.js";
 
 // Blocks of 256 columns, of which 4 or 8 at a time are a point of a grid with signs. Here every column has a code of its
 // own, its coordinate with its sign above it: these take more bits, but no kernel has to know a grid.
@@ -16,18 +16,18 @@ interface GridLayout {
   readonly columns: 16 | 32;
   /** An integer: scales are one more than twice as much. */
   scale(view: DataView, at: number, group: number): number;
-  /** A float16: the scale of the block's scales. */
-  superScale(view: DataView, at: number): number;
+  /** A float16, the scale of the block's scales, unless the block begins with it. */
+  superScale?(view: DataView, at: number): number;
 }
 
 function gridType({ format, grid, columns, ...layout }: GridLayout): BlockReader {
-  const points = pointWords(grid);
   const signBit = grid.levels === 3 ? 2 : 3;
   const groups = 256 / columns;
   return {
     format,
-    points,
+    grid,
     readCodes(view, at, words) {
+      const { points } = grid;
       for (let index = 0; index < 32; index++) {
         const first = grid.places === 8 ? 2 * layout.point(view, at, index) : layout.point(view, at, 2 * index);
         const second = grid.places === 8 ? first + 1 : layout.point(view, at, 2 * index + 1);
@@ -40,7 +40,7 @@ function gridType({ format, grid, columns, ...layout }: GridLayout): BlockReader
       for (let group = 0; group < groups; group++) {
         scales[groups * block + group] = 2 * layout.scale(view, at, group) + 1;
       }
-      (superScales as Uint16Array)[block] = layout.superScale(view, at);
+      (superScales as Uint16Array)[block] = layout.superScale?.(view, at) ?? view.getUint16(at, true);
     },
   };
 }
@@ -53,10 +53,6 @@ function evenSigns(seven: number): number {
   return seven | ((odd & 1) << 7);
 }
 
-const nibble = (view: DataView, at: number, index: number) =>
-  (view.getUint8(at + (index >> 1)) >> (4 * (index & 1))) & 15;
-const superScaleFirst: GridLayout["superScale"] = (view, at) => view.getUint16(at, true);
-
 /** Seven signs of 8 columns, for four times 8 columns in one word, above which there is the scale of these. */
 const wordOfSigns = (first: number, step: number): Pick<GridLayout, "signs" | "scale"> => ({
   signs: (view, at, index) =>
@@ -64,13 +60,24 @@ const wordOfSigns = (first: number, step: number): Pick<GridLayout, "signs" | "s
   scale: (view, at, group) => view.getUint8(at + first + 3 + step * group) >> 4,
 });
 
+/** Scales of four bits. */
+const nibbleScales =
+  (first: number): GridLayout["scale"] =>
+  (view, at, group) =>
+    nibbleAt(view, at + first, group);
+
+/** Signs of a byte each. */
+const byteSigns =
+  (first: number): GridLayout["signs"] =>
+  (view, at, index) =>
+    view.getUint8(at + first + index);
+
 export const iq2_xxs = gridType({
   format: "iq2_xxs",
   grid: iq2XxsGrid,
   point: (view, at, index) => view.getUint8(at + 2 + 8 * (index >> 2) + (index & 3)),
   ...wordOfSigns(6, 8),
   columns: 32,
-  superScale: superScaleFirst,
 });
 
 export const iq2_xs = gridType({
@@ -79,8 +86,7 @@ export const iq2_xs = gridType({
   point: (view, at, index) => view.getUint16(at + 2 + 2 * index, true) & 511,
   signs: (view, at, index) => evenSigns(view.getUint16(at + 2 + 2 * index, true) >> 9),
   columns: 16,
-  scale: (view, at, group) => nibble(view, at + 66, group),
-  superScale: superScaleFirst,
+  scale: nibbleScales(66),
 });
 
 /** The format is that of IQ2_XS: the grid alone is larger. */
@@ -89,10 +95,9 @@ export const iq2_s = gridType({
   grid: iq2SGrid,
   point: (view, at, index) =>
     view.getUint8(at + 2 + index) | (((view.getUint8(at + 66 + (index >> 2)) >> (2 * (index & 3))) & 3) << 8),
-  signs: (view, at, index) => view.getUint8(at + 34 + index),
+  signs: byteSigns(34),
   columns: 16,
-  scale: (view, at, group) => nibble(view, at + 74, group),
-  superScale: superScaleFirst,
+  scale: nibbleScales(74),
 });
 
 export const iq3_xxs = gridType({
@@ -101,7 +106,6 @@ export const iq3_xxs = gridType({
   point: (view, at, index) => view.getUint8(at + 2 + index),
   ...wordOfSigns(66, 4),
   columns: 32,
-  superScale: superScaleFirst,
 });
 
 export const iq3_s = gridType({
@@ -109,10 +113,9 @@ export const iq3_s = gridType({
   grid: iq3SGrid,
   point: (view, at, index) =>
     view.getUint8(at + 2 + index) | (((view.getUint8(at + 66 + (index >> 3)) >> (index & 7)) & 1) << 8),
-  signs: (view, at, index) => view.getUint8(at + 74 + index),
+  signs: byteSigns(74),
   columns: 32,
-  scale: (view, at, group) => nibble(view, at + 106, group),
-  superScale: superScaleFirst,
+  scale: nibbleScales(106),
 });
 
 // Here the sign is that of an eighth, which is added to coordinates.
@@ -128,15 +131,14 @@ export const iq1_s = gridType({
   signs: (view, at, index) => (iq1Bits(view, at, index >> 2) >= 0x8000 ? 0xff : 0),
   columns: 32,
   scale: (view, at, group) => (iq1Bits(view, at, group) >> 12) & 7,
-  superScale: superScaleFirst,
 });
 
 /** The scale of scales is divided among the upper bits of four words with four scales each. */
 export const iq1_m = gridType({
   format: "iq1_m",
   grid: iq1Grid,
-  point: (view, at, index) => view.getUint8(at + index) | ((nibble(view, at + 32, index) & 7) << 8),
-  signs: (view, at, index) => (nibble(view, at + 32, index) >= 8 ? 0xff : 0),
+  point: (view, at, index) => view.getUint8(at + index) | ((nibbleAt(view, at + 32, index) & 7) << 8),
+  signs: (view, at, index) => (nibbleAt(view, at + 32, index) >= 8 ? 0xff : 0),
   columns: 16,
   scale: (view, at, group) => (view.getUint16(at + 48 + 2 * (group >> 2), true) >> (3 * (group & 3))) & 7,
   superScale: (view, at) =>

@@ -1,42 +1,54 @@
 // The grids of IQ1, IQ2 and IQ3: which points with integer coordinates blocks can name, in the order of their numbers.
 // Facts of the format, from ggml-common.h.
 
-/** Points with `places` coordinates from 0 to `levels` - 1 each. */
-export interface Grid {
-  readonly levels: number;
-  readonly places: 4 | 8;
-  /**
-   * The points as numbers to the base `levels`, the first coordinate in the lowest place, which ascend: what each is
-   * above the one before, as a digit of base64. A digit of 63 continues: the next one is added to it.
-   */
-  readonly steps: string;
-}
-
 const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/** The coordinates of all points, one a byte, four in a word. */
-export function pointWords({ levels, places, steps }: Grid): Uint32Array {
-  const words: number[] = [];
-  let number = 0;
-  for (const digit of steps) {
-    number += digits.indexOf(digit);
-    if (digit === "/") continue;
-    let rest = number;
-    for (let place = 0; place < places; place += 4) {
-      let word = 0;
-      for (let shift = 0; shift < 32; shift += 8, rest = Math.floor(rest / levels)) word |= (rest % levels) << shift;
-      words.push(word);
-    }
+/** Points with `places` coordinates from 0 to `levels` - 1 each. */
+export class Grid {
+  readonly levels: number;
+  readonly places: 4 | 8;
+  readonly #steps: string;
+  #points: Uint32Array | undefined;
+
+  /**
+   * @param steps The points as numbers to the base `levels`, the first coordinate in the lowest place, which ascend: what each
+   * is above the one before, as a digit of base64. A digit of 63 continues: the next one is added to it.
+   */
+  constructor(levels: number, places: 4 | 8, steps: string) {
+    this.levels = levels;
+    this.places = places;
+    this.#steps = steps;
   }
-  return Uint32Array.from(words);
+
+  /** The coordinates of all points, one a byte, four in a word. */
+  get points(): Uint32Array {
+    this.#points ??= this.#decode();
+    return this.#points;
+  }
+
+  #decode(): Uint32Array {
+    const { levels, places } = this;
+    const words: number[] = [];
+    let number = 0;
+    for (const digit of this.#steps) {
+      number += digits.indexOf(digit);
+      if (digit === "/") continue;
+      let rest = number;
+      for (let place = 0; place < places; place += 4) {
+        let word = 0;
+        for (let shift = 0; shift < 32; shift += 8, rest = Math.floor(rest / levels)) word |= (rest % levels) << shift;
+        words.push(word);
+      }
+    }
+    return Uint32Array.from(words);
+  }
 }
 
 /** 2048 points, of IQ1_S and IQ1_M. Coordinates are those of the elements, and 1. */
-export const iq1Grid: Grid = {
-  levels: 3,
-  places: 8,
-  steps:
-    "ACCCCCDFCECFGCCIFCECFFCECEBGCCCBFGECECECCCBHGCCIFCECFFCECFGGFECCECCDDCCECLCCIGGGEEBPGGGCBBICCICEEBBCBBCCCCCCCJDC" +
+export const iq1Grid = new Grid(
+  3,
+  8,
+  "ACCCCCDFCECFGCCIFCECFFCECEBGCCCBFGECECECCCBHGCCIFCECFFCECFGGFECCECCDDCCECLCCIGGGEEBPGGGCBBICCICEEBBCBBCCCCCCCJDC" +
     "CCCBBCOEMCGCCCDBECGGCELCECFFCECFGEIFCECFFCECFGCEFBGIBDGCEMCCCGFCECFFCECFGGDDFCCCCFFCECKBCEFBGCGECECBDMCCFDGCCCCC" +
     "CCECEGEBBBBBBCCEIICGCQCCIFFCECCCECIGCCIGECFBCBDEFDBBCCCBBCECCGECDBCBBCCBDECECCBBCCCCCCCCBBFBBBBCBCCBBCCCBBCCBBCB" +
     "BCBBCCGCBBIBBCCEECBBCCCDBBBDCBCBBGDDCIEMEIGCCCCECCBBCCCGGCKOCCECDHBBCECBBCBBEEIDBCCEECJHHCHCCCCCCEECGGEDKCECFFCC" +
@@ -55,36 +67,33 @@ export const iq1Grid: Grid = {
     "DBBICCGKCGGEECCBDEBJGECGICCCCCCCBBCCECCCCCCBBCECBDCCGCCECEIJJICCCECEMGCBBNCECFFCECFGCCCLCECFFCECFDDCCCBPCDDCCCCK" +
     "FCDCNECBHEECFGECGFCECFFCECRGGCGDBCCCDBBBGcCCCCCICECGCBBCGECCBBCECCQGEDCDICDDCBBDCMEEBCDCCECECKCECLCCCLCECFFCECFI" +
     "EDDGIEECECLFNCECKCECLCCNCECFFCEC",
-};
+);
 
 /** 256 points. Coordinates stand for the magnitudes 8, 25 and 43, as those of the next two do. */
-export const iq2XxsGrid: Grid = {
-  levels: 3,
-  places: 8,
-  steps:
-    "ACCCCCCGCECCCGGECGCGMICGEOeMMCSkaCGKCGCEMKCGMGCEMOUCKYCSeSGECGMECGCWYY4K/HCGKISMGEOGMSIKwKyGMEMUqgiO/FCGScaE/Fus" +
+export const iq2XxsGrid = new Grid(
+  3,
+  8,
+  "ACCCCCCGCECCCGGECGCGMICGEOeMMCSkaCGKCGCEMKCGMGCEMOUCKYCSeSGECGMECGCWYY4K/HCGKISMGEOGMSIKwKyGMEMUqgiO/FCGScaE/Fus" +
     "CGWQICyIwC/RCGSOocU/hYMw//A0CGGECGGIEKCGSScIEYIYIKeGMkQWK8/TCGSEyqEK4gSGEGCkGYau/H/RCY/LmqKGg88/PGSYeo4ekE/XCu//" +
     "I///ZCGUccMM/B/JCGEOSkgiWUSm/T/Z/LGMGuWo6yUK/Z//2s//UiWe/L/h////Mw",
-};
+);
 
 /** 512 points. */
-export const iq2XsGrid: Grid = {
-  levels: 3,
-  places: 8,
-  steps:
-    "ACCCCCCCCCCCCECCCCCCCECGCCCECECKCCCCCCCCCCGCCCECGGECGSCCCECGKCGEOIUCCCCCCCECGCCCECCEKCGSCCCECGKCGKIcCGOECcYCCCCC" +
+export const iq2XsGrid = new Grid(
+  3,
+  8,
+  "ACCCCCCCCCCCCECCCCCCCECGCCCECECKCCCCCCCCCCGCCCECGGECGSCCCECGKCGEOIUCCCCCCCECGCCCECCEKCGSCCCECGKCGKIcCGOECcYCCCCC" +
     "CGEGCGGMSICCGScGUSGsEKCCCCCCCECGCCCECGICCGSCCCECGKCGSMCOCCESSkCCCECGKCECMGcCGS2MWwCGCQMUWEu/FqCCCCCCCGKCGSSKCGSG" +
     "QgUiYECGQC2cKgMQ8EGCKWUO6MYMmECUCCCCCCCECGCCCCCCGEGCGSCCCECGKCGSEQICGCOC2CCCECECKCGSMQCGMGsKIWGuCGSEIIiKUGQg/PCC" +
     "CECGGECGScCGEOC0eyCCGKISKSIGwGogWIMQIicKC/vYCGSMIMUC/nOeQO/NSEs/Z0y/BiIiCCCECGICCGSCWCCCCESKGmSkCQGECGCCOSQUeuUm" +
     "cGQWKCWI/hiGIKECGSOQYUc/LUUEaGG/BmCs/bom8gkCECKIuuGiECEUcSko//SUUKCEwGG2CuCmQ",
-};
+);
 
 /** 1024 points. */
-export const iq2SGrid: Grid = {
-  levels: 3,
-  places: 8,
-  steps:
-    "ACCCCCCCCCCCCECCCCCCCECCCCCCCECGEECCCCCCCCECGCCCECCCCECECGCCGCGCCCECGICCCCCEOEEEIICCCCCCCECCCCCCCCCCCCCCCGCCCCEC" +
+export const iq2SGrid = new Grid(
+  3,
+  8,
+  "ACCCCCCCCCCCCECCCCCCCECCCCCCCECGEECCCCCCCCECGCCCECCCCECECGCCGCGCCCECGICCCCCEOEEEIICCCCCCCECCCCCCCCCCCCCCCGCCCCEC" +
     "ECGCCCCCCCCCECECCCCCCCECGCCCECGKCCCCEOECECGKCGSCCCECCCCEECCCCCCCCECGEIOCCGCCCEIECECGKISKCIECKiMCCCCCCCECCECCCECC" +
     "CCCCCECCEECECGCCCCCCCCCCCCECCCCCCCECGCCCECQCECEGCGEGCQCGSCCCECCCCECECCCCCCCECGCCCECGKCCCCCCCECGCCCECGKCGSECECGKC" +
     "GSaCCCCCECEICCCECGKCYCCCECGKCGQWKGSOoCCCECCCCEECCGCCIGIEOCCGCCGICCGCGKCGSIMECEGYCQECCCCECECGCCCECGKCGSECECGKCGOE" +
@@ -94,26 +103,24 @@ export const iq2SGrid: Grid = {
     "SQOGSOgIECECGKCGScCGSIQOQ/DQCGoUMa/VsICCCECECEGCGCCCEIEGCQCECCCCECGCCCECQCGQCEECCQCGuCCCCCCCEICCCECGKCGSCCCECGKC" +
     "GSIUCGQC2EGCQCGmICYW0WCMSICECCCCGGCCCECGKCGSEGCQCGImCGSyECCCECGKCGSOOCGSqEIgQiCGOE0CiE/rSEEEIGCCGmGcWiGMECeECQEC" +
     "GSiOGQ/n0QyuUcCKCEkU",
-};
+);
 
 /** 256 points. Coordinates stand for the magnitudes 4, 12, 20, 28, 36, 44, 52 and 62. */
-export const iq3XxsGrid: Grid = {
-  levels: 8,
-  places: 4,
-  steps:
-    "ACCFCEBCHJZCECFCHEDCHLMICCFHCHCEKGOEGBCLjTUFLMCEGTQzXUECVOQCFCHCFCCLBYCHHCvCFCHHiGCOJNQLEjoESTM/OOgCHCFCEDJfCCDC" +
+export const iq3XxsGrid = new Grid(
+  8,
+  4,
+  "ACCFCEBCHJZCECFCHEDCHLMICCFHCHCEKGOEGBCLjTUFLMCEGTQzXUECVOQCFCHCFCCLBYCHHCvCFCHHiGCOJNQLEjoESTM/OOgCHCFCEDJfCCDC" +
     "HHbEBICHGBCNBNUHEsEhOYUKb/GCLXcHCHCVNFGCOJLCbCFNVQPS9PTGGMbfSVoVULOCME/OUPBQGReflLhOV/ODCOyXXIGQXfOgIpdLEjIX/QsO" +
     "yQCOdgelkG/HhlxoOyCCBSQsKqbFWNOVhQfCS/F",
-};
+);
 
 /** 512 points. Coordinates stand for the magnitudes 1, 3, .. 15. */
-export const iq3SGrid: Grid = {
-  levels: 8,
-  places: 4,
-  steps:
-    "ABBDCBBBCCCBEGFCDCCCFCHDDBBBCEBEDDECEHNEFGBECBDDDEDEGDCCCNDIGEDCHCDGECNCEDLECDGGDGPKCMCEFGECPFLDCORPHCCMCEFNEUBB" +
+export const iq3SGrid = new Grid(
+  8,
+  4,
+  "ABBDCBBBCCCBEGFCDCCCFCHDDBBBCEBEDDECEHNEFGBECBDDDEDEGDCCCNDIGEDCHCDGECNCEDLECDGGDGPKCMCEFGECPFLDCORPHCCMCEFNEUBB" +
     "CEBCCCBCHDCOCDJGBCDCEFHDGHCOGCKDCBEGGDKDKHDDBDGGBEFRGLCFCNCHECEVHDGHCPnEDNCbCFCHMERGIBCCCBCCCDCEBCHCCDCNBDCDCGDE" +
     "DDEDGHYDDKCFHCKEKDECDEJCFCHGOLGJDHDEZDHFJNBLNICFKcEUENCLFaHCCCDHCCFCDCKGICCHFCNQKECKGKCMZHEFCEBJCEGOIGFEHRGENHCL" +
     "FKKNTTgCNCLjEGGEDDHHQKFCCHGFGGEUCFFEKFPDGMFCFCHEjCSLBZMCKhZRUYFLLGZGEGOEDDMGFCCFHJgGJKFGNXFBPNFMGGDMKMkMTC3gCO3C" +
     "CMCVQQHdWSGLFGIMFP1OPODZUVbpC1EDJCMCMGQHLPCcDEGDHRZYDOWEGFYqQgXn",
-};
+);

@@ -3,7 +3,7 @@ import { eachByte, flipSigns, readNibbles, spreadBits, writeNibbles } from "./co
 
 // Blocks of 32 with one float16 scale.
 
-const readScale: BlockType["readScales"] = (view, at, { scales }, block) => {
+export const readScale: BlockType["readScales"] = (view, at, { scales }, block) => {
   scales[block] = view.getUint16(at, true);
 };
 
