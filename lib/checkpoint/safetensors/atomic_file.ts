@@ -34,11 +34,10 @@ export async function writeAtomically(
   parts: readonly FilePart[],
   { mode = 0o666, existing, ...transfer }: AtomicFileOptions,
 ): Promise<void> {
-  const temporary = temporaryName(path);
   // Only these calls: errors of the caller's functions stay as they are.
   const call = <T>(work: () => Promise<T>) => callFileSystem(path, "written", work);
-  const handle = await call(() => open(temporary, "wx", mode));
-  try {
+  await underTemporaryName(path, async (temporary) => {
+    const handle = await call(() => open(temporary, "wx", mode));
     try {
       await writeParts(path, handle, parts, transfer);
       await call(() => handle.sync());
@@ -50,11 +49,7 @@ export async function writeAtomically(
         existing === undefined ? rename(temporary, path) : renameToFree(temporary, path, existing),
       ),
     );
-  } catch (error) {
-    // The first error says more than that of removing what is left.
-    await rm(temporary, { force: true }).catch(() => {});
-    throw error;
-  }
+  });
 }
 
 /** As {@link writeAtomically}, for a file of text. */
@@ -65,20 +60,25 @@ export async function writeTextAtomically(path: string, text: string): Promise<v
 
 /** Copies a file, which appears under its name once it is complete. @throws WRITE_FAILED if it cannot be written. */
 export async function copyAtomically(from: string, to: string): Promise<void> {
-  const temporary = temporaryName(to);
-  try {
-    await callFileSystem(to, "written", async () => {
+  await underTemporaryName(to, (temporary) =>
+    callFileSystem(to, "written", async () => {
       await copyFile(from, temporary);
       await rename(temporary, to);
-    });
+    }),
+  );
+}
+
+/** Calls `write` with what the file is called until it is complete, see {@link unfinishedFile}, and removes that if it fails. */
+async function underTemporaryName(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  try {
+    await write(temporary);
   } catch (error) {
+    // The first error says more than that of removing what is left.
     await rm(temporary, { force: true }).catch(() => {});
     throw error;
   }
 }
-
-/** What a file is called until it is complete; see {@link unfinishedFile}. */
-const temporaryName = (path: string) => `${path}.${randomUUID()}.tmp`;
 
 /** The file of which `name` is a part that {@link writeAtomically} left when the process ended; undefined for others. */
 export function unfinishedFile(name: string): string | undefined {
