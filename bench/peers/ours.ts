@@ -7,28 +7,50 @@ import { type Contender, concatenate, repeatFor } from "./contender.js";
 import type { PeerDType } from "./formats.js";
 import type { Input, Problem } from "./problem.js";
 
-/** Enqueues the layer for one input. */
-type Enqueue = (layer: MoeLayer, input: Input, routing: Routing, out: Tensor<PeerDType>) => void;
+/** Memory of our own for one input. */
+interface Memory {
+  readonly routing: Routing;
+  readonly out: Tensor<PeerDType>;
+}
+
+/** A call that can be timed. */
+interface Call extends Disposable {
+  /** Enqueues the layer. */
+  enqueue(): void;
+  /** Its outputs [T, H]. */
+  readonly y: Tensor<PeerDType>;
+}
 
 /**
- * This package, twice: from the router's logits, like the peers, and with the router, as users call it. Timed from the
- * call in JavaScript until the result is ready.
+ * This package, three times: from the router's logits, like the peers; with the router, as users call it; and captured,
+ * as engines decode. Timed from the call in JavaScript until the result is ready.
  */
-export function ours(problem: Problem): readonly [Contender, Contender] {
-  const { config } = problem;
-  const rule = gatingRuleOf(config);
+export function ours(problem: Problem): readonly [Contender, ...Contender[]] {
+  const rule = gatingRuleOf(problem.config);
   return [
-    contender("moe-kernels", problem, (layer, { x, logits }, routing, out) => {
-      gating(logits, { ...rule, out: routing });
-      layer.forward(x, { routing, out });
+    contender("moe-kernels", problem, (layer, { x, logits }, { routing, out }) => {
+      const enqueue = () => {
+        gating(logits, { ...rule, out: routing });
+        layer.forward(x, { routing, out });
+      };
+      return { enqueue, y: out, [Symbol.dispose]() {} };
     }),
-    contender("moe-kernels with router", problem, (layer, { x }, _routing, out) => {
-      layer.forward(x, { out });
+    contender("moe-kernels with router", problem, (layer, { x }, { out }) => {
+      return { enqueue: () => void layer.forward(x, { out }), y: out, [Symbol.dispose]() {} };
+    }),
+    contender("moe-kernels captured, with router", problem, (layer, { x }) => {
+      const capture = layer.capture(x.shape[0] as number, { dtype: x.dtype });
+      capture.x.write(x.rawSync());
+      return { enqueue: () => capture.replay(), y: capture.y, [Symbol.dispose]: () => capture.dispose() };
     }),
   ];
 }
 
-function contender(name: string, { layers, inputs }: Problem, enqueue: Enqueue): Contender {
+function contender(
+  name: string,
+  { layers, inputs }: Problem,
+  prepare: (layer: MoeLayer, input: Input, memory: Memory) => Call,
+): Contender {
   const { device, description } = layers[0];
 
   /**
@@ -38,7 +60,7 @@ function contender(name: string, { layers, inputs }: Problem, enqueue: Enqueue):
   async function onEach(
     tokens: number,
     done: number,
-    use: (out: Tensor<PeerDType>, seconds: number) => void | Promise<void>,
+    use: (y: Tensor<PeerDType>, seconds: number) => void | Promise<void>,
   ): Promise<void> {
     const { hiddenSize, topK } = description;
     const ofCount = inputs.get(tokens) as readonly [Input, ...Input[]];
@@ -47,10 +69,11 @@ function contender(name: string, { layers, inputs }: Problem, enqueue: Enqueue):
     using out = device.empty([tokens, hiddenSize], ofCount[0].x.dtype);
     for (const [index, input] of ofCount.entries()) {
       const layer = layers[(done + index) % layers.length] as MoeLayer;
+      using call = prepare(layer, input, { routing: { ids, weights }, out });
       const start = performance.now();
-      enqueue(layer, input, { ids, weights }, out);
+      call.enqueue();
       await device.synchronize();
-      await use(out, (performance.now() - start) / 1e3);
+      await use(call.y, (performance.now() - start) / 1e3);
     }
   }
 
