@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { openDevice } from "moe-kernels";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { sample } from "../../build/examples/common/sample.js";
 import { Generator } from "../../build/examples/transformer/generation/generator.js";
-import { sample } from "../../build/examples/transformer/generation/sample.js";
 import { ignored } from "../../build/examples/transformer/model/loss.js";
 import { Transformer } from "../../build/examples/transformer/model/transformer.js";
 import { DrawnWeights, type WeightSource } from "../../build/examples/transformer/model/weights.js";

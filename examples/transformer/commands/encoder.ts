@@ -1,3 +1,4 @@
+import { deviceHelp, deviceOptions, openGivenDevice, runCommand } from "../../common/command.js";
 import { Transformer } from "../model/transformer.js";
 import { DrawnWeights } from "../model/weights.js";
 import { Corpus, shippedText } from "../training/corpus.js";
@@ -5,15 +6,7 @@ import { maskBytes, maskId } from "../training/masked_bytes.js";
 import { bits, type History, runCharts, writeReport } from "../training/report.js";
 import { describeTimes, runTraining } from "../training/run.js";
 import { type Batch, Trainer } from "../training/trainer.js";
-import {
-  deviceHelp,
-  deviceOptions,
-  givenModel,
-  modelHelp,
-  modelOptions,
-  openGivenDevice,
-  runCommand,
-} from "./command.js";
+import { givenModel, modelHelp, modelOptions } from "./model_options.js";
 
 const help = `Usage: npm run example:encoder -- [options]
 

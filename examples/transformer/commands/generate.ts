@@ -1,8 +1,8 @@
 import { random } from "moe-kernels";
+import { deviceHelp, deviceOptions, openGivenDevice, runCommand, UsageError } from "../../common/command.js";
+import { sample } from "../../common/sample.js";
 import { Generator } from "../generation/generator.js";
-import { sample } from "../generation/sample.js";
 import { Checkpoint } from "../training/checkpoint.js";
-import { deviceHelp, deviceOptions, openGivenDevice, runCommand, UsageError } from "./command.js";
 
 const help = `Usage: npm run example:generate -- --checkpoint FILE [options]
 

@@ -1,3 +1,4 @@
+import { deviceHelp, deviceOptions, openGivenDevice, runCommand } from "../../common/command.js";
 import type { Transformer } from "../model/transformer.js";
 import { Checkpoint, saveCheckpoint } from "../training/checkpoint.js";
 import { Corpus, shippedText } from "../training/corpus.js";
@@ -5,7 +6,6 @@ import { type Instruction, Instructions, instructionBatch, rightAnswers, taskNam
 import type { History } from "../training/report.js";
 import { describeTimes, runTraining } from "../training/run.js";
 import { predictions, Trainer } from "../training/trainer.js";
-import { deviceHelp, deviceOptions, openGivenDevice, runCommand } from "./command.js";
 
 const help = `Usage: npm run example:instruct -- --checkpoint FILE [options]
 

@@ -1,5 +1,5 @@
+import { UsageError, type Values } from "../../common/command.js";
 import type { CheckpointRecord } from "../training/checkpoint.js";
-import { UsageError, type Values } from "./command.js";
 import type { TrainRun } from "./train.js";
 
 const ofMixtures = ["experts", "top-k", "balance"];

@@ -1,5 +1,13 @@
 import { writeFile } from "node:fs/promises";
 import type { Device } from "moe-kernels";
+import {
+  deviceHelp,
+  deviceOptions,
+  openGivenDevice,
+  runCommand,
+  UsageError,
+  type Values,
+} from "../../common/command.js";
 import { denseTwin, type ModelConfig, multiplyAdds } from "../model/config.js";
 import { Transformer } from "../model/transformer.js";
 import { DrawnWeights } from "../model/weights.js";
@@ -9,17 +17,7 @@ import { Corpus, shippedText } from "../training/corpus.js";
 import { bits, type History, runCharts, writeReport } from "../training/report.js";
 import { describeTimes, runTraining } from "../training/run.js";
 import { Trainer } from "../training/trainer.js";
-import {
-  deviceHelp,
-  deviceOptions,
-  givenModel,
-  modelHelp,
-  modelOptions,
-  openGivenDevice,
-  runCommand,
-  UsageError,
-  type Values,
-} from "./command.js";
+import { givenModel, modelHelp, modelOptions } from "./model_options.js";
 import { checkResumed } from "./resumed.js";
 
 const help = `Usage: npm run example:train -- [options]

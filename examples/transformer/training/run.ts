@@ -1,5 +1,5 @@
+import { Progress } from "../../common/progress.js";
 import type { Times } from "../model/host.js";
-import { Progress } from "./progress.js";
 import { bits, type History } from "./report.js";
 import type { Batch, Trainer } from "./trainer.js";
 

@@ -1,0 +1,177 @@
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Device, isMoeError, listDevices, openDevice } from "moe-kernels";
+import { SafetensorsFile, writeSafetensors } from "moe-kernels/safetensors";
+import { afterAll, describe, expect, test } from "vitest";
+import { KeyValueCache } from "../../build/examples/language_model/model/cache.js";
+import { LanguageModel } from "../../build/examples/language_model/model/language_model.js";
+import { TextTokenizer } from "../../build/examples/language_model/text/tokenizer.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { runScript } from "../support/run_script.js";
+
+const families = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss"] as const;
+const golden = (family: string) => `test/golden/language_models/${family}`;
+const devices = listDevices().flatMap(({ name, available }) => (available ? [name] : []));
+
+/** A model's tokens, and the logits [T, V] after each of them. */
+async function expected(family: string) {
+  await using file = await SafetensorsFile.open(`${golden(family)}/expected.safetensors`);
+  const ids = [...((await file.read("ids")).data as Int32Array)];
+  return { ids, logits: (await file.read("logits")).data as Float32Array };
+}
+
+/** The largest difference of logits after some of the tokens, relative to the largest logit of all. */
+async function differences(device: Device, family: string, capacity?: number): Promise<number> {
+  const { ids, logits } = await expected(family);
+  await using model = await LanguageModel.load(device, golden(family));
+  const { layers, vocabulary } = model.config;
+  const caches = Array.from({ length: layers }, () => new KeyValueCache(device, model.config, capacity));
+  const largest = logits.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  let worst = 0;
+  // A prompt, then token by token.
+  for (let begin = 0, end = 5; end <= ids.length; begin = end++) {
+    const got = await model.next(ids.slice(begin, end), caches);
+    got.forEach((value, i) => {
+      worst = Math.max(worst, Math.abs(value - (logits[(end - 1) * vocabulary + i] as number)) / largest);
+    });
+  }
+  for (const cache of caches) cache[Symbol.dispose]();
+  return worst;
+}
+
+describe.each(devices)("a language model on %s", (name) => {
+  test.each(families)("%s has the logits of its formulas", async (family) => {
+    await using device = openDevice(name as "cpu");
+    expect(await differences(device, family)).toBeLessThan(2e-6);
+  });
+});
+
+test("what the layers keep of a text grows with it", async () => {
+  await using device = openDevice("cpu");
+  expect(await differences(device, "qwen3_moe", 1)).toBeLessThan(2e-6);
+});
+
+const directory = temporaryDirectory();
+afterAll(() => directory[Symbol.dispose]());
+
+/** A copy of a golden model with a changed configuration. */
+function changed(family: string, fields: object): string {
+  const copy = join(directory.path, `changed-${Math.random()}`);
+  cpSync(golden(family), copy, { recursive: true });
+  const path = join(copy, "config.json");
+  writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, "utf8")), ...fields }));
+  return copy;
+}
+
+describe("a model is refused", () => {
+  const refusal = async (path: string): Promise<unknown> => {
+    await using device = openDevice("cpu");
+    return await LanguageModel.load(device, path).then(
+      () => undefined,
+      (error) => error,
+    );
+  };
+
+  test.each([
+    ["mixtral", { model_type: "deepseek_v3" }, /expected model_type mixtral, .*, got "deepseek_v3"$/],
+    ["mixtral", { num_key_value_heads: 3 }, /expected num_key_value_heads to divide 4 heads, got 3$/],
+    ["mixtral", { hidden_size: -1 }, /hidden_size: expected a positive integer, got -1$/],
+    ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8$/],
+    ["olmoe", { rope_scaling: { type: "linear", factor: 2 } }, /expected rope_type default or yarn, got "linear"$/],
+    ["gpt_oss", { layer_types: undefined }, /expected layer_types, .*, got none$/],
+    ["qwen3_moe", { mlp_only_layers: [0] }, /expected experts in all 2 layers, got 1 layers with experts$/],
+    [
+      "qwen3_moe",
+      { num_attention_heads: 2 },
+      /q_proj\.weight: expected F32, F16 or BF16 \[16, 24\], got BF16 \[32, 24\]$/,
+    ],
+  ])("%s with %j", async (family, fields, message) => {
+    const error = await refusal(changed(family, fields));
+    expect(error).toBeInstanceOf(RangeError);
+    expect((error as Error).message).toMatch(message);
+  });
+
+  test("if weights are missing", async () => {
+    const copy = changed("mixtral", {});
+    await using file = await SafetensorsFile.open(join(golden("mixtral"), "model.safetensors"));
+    const kept: Parameters<typeof writeSafetensors>[1] = {};
+    for (const name of file.tensors.keys()) if (name !== "lm_head.weight") kept[name] = await file.read(name);
+    // Then the head is the table.
+    delete kept["model.embed_tokens.weight"];
+    await writeSafetensors(join(copy, "model.safetensors"), kept);
+    const error = await refusal(copy);
+    expect(isMoeError(error) && error.code).toBe("BAD_CHECKPOINT");
+    expect((error as Error).message).toContain('expected a tensor "model.embed_tokens.weight"');
+  });
+});
+
+/** A tokenizer of the words w0, w1, ... */
+const words = {
+  ...{ version: "1.0", added_tokens: [], normalizer: null, post_processor: null, decoder: null },
+  pre_tokenizer: { type: "WhitespaceSplit" },
+  model: {
+    type: "WordLevel",
+    vocab: Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`w${i}`, i])),
+    unk_token: "w0",
+  },
+};
+
+describe("npm run example:language-model", () => {
+  const run = (...args: string[]) => {
+    const { status, stdout, stderr } = runScript("build/examples/language_model/commands/language_model.js", args);
+    return { status, stdout, stderr };
+  };
+
+  test("takes the most likely tokens, and stops at the end of the text", async () => {
+    const { ids, logits } = await expected("qwen3_moe");
+    const best = (token: number) => {
+      const row = logits.subarray(40 * token, 40 * (token + 1));
+      return row.indexOf(Math.max(...row));
+    };
+    const model = changed("qwen3_moe", {});
+    writeFileSync(join(model, "tokenizer.json"), JSON.stringify(words));
+    const prompt = ids.map((id) => `w${id}`).join(" ");
+    const given = ["--model", model, "--prompt", prompt, "--temperature", "0"];
+    const { status, stdout, stderr } = run(...given, "--tokens", "1");
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "1 of 2 layers\n2 of 2 layers\n" });
+    expect(stdout).toMatch(
+      /\n\nprompt: 11 tokens in \S+ s, \S+ per second; answer: 1 tokens in \S+ s, \S+ per second\n$/,
+    );
+    expect(stdout.split("\n")[0]).toBe(`w${best(10)}`);
+    writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: [3, best(10)] }));
+    expect(run(...given, "--dtype", "int8_g32").stdout).toMatch(/^\n\nprompt: .*; answer: 0 tokens/);
+  });
+
+  test("needs a model", () => {
+    const { status, stderr } = run();
+    expect(status).toBe(1);
+    expect(stderr).toBe("example:language-model: --model: expected the directory of a model, got none\n");
+  });
+});
+
+describe("a tokenizer", () => {
+  const tokenizerOf = (tokenizer: object, settings: object) => {
+    const path = changed("mixtral", {});
+    writeFileSync(join(path, "tokenizer.json"), JSON.stringify(tokenizer));
+    writeFileSync(join(path, "tokenizer_config.json"), JSON.stringify(settings));
+    return TextTokenizer.load(path);
+  };
+
+  test("puts what a user says into the model's template", async () => {
+    const template =
+      "{{ bos_token }} {% for m in messages %}{{ m.content }} {% endfor %}{% if add_generation_prompt %}w9{% endif %}";
+    const settings = { chat_template: template, bos_token: { content: "w7" } };
+    const tokenizer = await tokenizerOf(words, settings);
+    expect(await tokenizer.encodeChat("w1 w2")).toEqual([7, 1, 2, 9]);
+    expect(tokenizer.encode("w1 w2")).toEqual([1, 2]);
+    expect([...tokenizer.endIds]).toEqual([1]);
+  });
+
+  test("leaves a character out until it is complete", async () => {
+    const bytes = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: false };
+    const model = { type: "BPE", vocab: { Ã: 0, "©": 1, a: 2 }, merges: [] };
+    const tokenizer = await tokenizerOf({ ...words, pre_tokenizer: bytes, decoder: bytes, model }, {});
+    expect(tokenizer.encode("aé")).toEqual([2, 0, 1]);
+    expect([[2], [2, 0], [2, 0, 1]].map((ids) => tokenizer.decode(ids))).toEqual(["a", "a", "aé"]);
+  });
+});
