@@ -20,11 +20,12 @@ export type { LayerMemory } from "./checkpoint/layer_memory.js";
 export type { LoadFileOptions, LoadGivenOptions, LoadOptions } from "./checkpoint/load.js";
 export type { ModelProgress } from "./checkpoint/load_all.js";
 export type { NamedWeight } from "./checkpoint/locate.js";
+export type { Progress } from "./checkpoint/matrix_reader.js";
+export type { ModelWeightOptions } from "./checkpoint/model_weight.js";
 export type { LayerDetails, RefusedLayers } from "./checkpoint/read_layers.js";
 export type { SaveOptions, SaveProgress } from "./checkpoint/save.js";
 export type { StoredRole } from "./checkpoint/storage.js";
 export type { LayerTensorNames, TensorName } from "./checkpoint/tensor_names.js";
-export type { Progress } from "./checkpoint/weight_reader.js";
 export type { WeightOptions } from "./checkpoint/weights.js";
 export type { Activation, Clamp, ClampOptions } from "./core/activation.js";
 export type {

@@ -9,18 +9,23 @@ import {
 import { bytesInFiles, type LayerMemory, layerMemory } from "./checkpoint/layer_memory.js";
 import { type LoadOptions, layerSource, loadFromOpened, openedFields } from "./checkpoint/load.js";
 import { loadLayers, type ModelProgress } from "./checkpoint/load_all.js";
+import { loadModelWeight, type ModelWeightOptions, modelWeightOptions } from "./checkpoint/model_weight.js";
 import type { OpenedModel } from "./checkpoint/opened/model_files.js";
 import { openModelFiles } from "./checkpoint/opened/open_model_files.js";
+import { hasMatrix } from "./checkpoint/schemes/stored_matrix.js";
 import { describeSource } from "./checkpoint/weights.js";
 import { abortSignal } from "./core/cancellation.js";
+import type { FloatDType } from "./core/dtype.js";
 import { MoeError, unexpected } from "./core/errors.js";
 import { bankOption, type ExpertRange } from "./core/expert_range.js";
 import { type FilePath, filePath } from "./core/file_path.js";
-import { callback, type Fields, integer, list, object, optional, unchecked } from "./core/options.js";
+import { callback, type Fields, integer, list, object, optional, text, unchecked } from "./core/options.js";
+import type { Tensor } from "./core/tensor.js";
 import type { WeightFormatName } from "./core/weight_format.js";
 import type { MoeLayerConfig } from "./layer/description/config.js";
 import { type WeightDTypes, weightDTypes } from "./layer/description/storage.js";
 import { MoeLayer } from "./moe_layer.js";
+import type { QuantizedWeight } from "./operators/experts/quantized_weight.js";
 
 /** A layer with experts, as the model's files describe it. */
 export interface ModelLayer {
@@ -191,6 +196,30 @@ export class MoeModel implements AsyncDisposable {
         return new MoeLayer(opened.parts, opened.cacheStatus);
       },
     });
+  }
+
+  /**
+   * A weight outside of the layers with experts, such as a projection of attention, a norm or the embedding, as it is
+   * stored: floats, or a matrix in any quantised format that experts may have, which {@link packExperts}, {@link linear}
+   * and {@link dequantize} take too.
+   * @param name of its tensor in the files; of a matrix that is stored as several tensors, that of its floats, such as
+   * "model.layers.0.self_attn.q_proj.weight". GGUF has names of its own, "blk.0.attn_q.weight".
+   * @returns to be disposed of after use.
+   * @throws BAD_CHECKPOINT if the model does not have it in this shape or in a known format; INVALID_ARGUMENT; OUT_OF_MEMORY;
+   * the signal's reason; DISPOSED.
+   */
+  async weight(
+    name: string,
+    options: ModelWeightOptions,
+  ): Promise<Tensor<FloatDType> | (QuantizedWeight & Disposable)> {
+    const read = modelWeightOptions(options, "options");
+    return await loadModelWeight(this.#open.files, text(name, "name"), read);
+  }
+
+  /** Whether the files have a weight of this name, whatever it is stored as; see {@link weight}. */
+  hasWeight(name: string): boolean {
+    const { has } = this.#open.files;
+    return hasMatrix(has, text(name, "name"));
   }
 
   /** Closes the files; loads in progress reject. Layers stay. Idempotent. */

@@ -1,4 +1,4 @@
-import type { Progress } from "./weight_reader.js";
+import type { Progress } from "./matrix_reader.js";
 
 /** Progress of loading the layers of a model. */
 export interface ModelProgress extends Progress {

@@ -50,6 +50,11 @@ export interface WantedWeight {
  */
 export type Locator = (wanted: WantedWeight) => Promise<LocatedWeight>;
 
+/** What shapes are from that a configuration gives, for errors. */
+export function sizesIn(path: string): string {
+  return `the sizes in ${path}`;
+}
+
 /** Where a layer comes from: its formula, the names of its tensors, and how they are looked up. */
 export interface LayerSource {
   /** The file that `config` was read from, for errors. */

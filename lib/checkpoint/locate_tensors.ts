@@ -16,8 +16,8 @@ import { refuseTransforms } from "./schemes/transforms.js";
 
 /** Safetensors files in which a layer's weights are looked up. */
 export interface TensorSource {
-  /** The file that the sizes were read from, for errors. */
-  readonly configPath: string;
+  /** What the expected shapes are from, for errors. */
+  readonly origin: string;
   /** How many experts have weights. */
   readonly numExperts: number;
   readonly quantization: Quantization;
@@ -39,7 +39,7 @@ export function tensorLocator(source: TensorSource): Locator {
     const weight = { ...named, name: nameOf(named, expert) };
     if (limit !== undefined) {
       const { file, name, info } = await findTensor(source, weight.name);
-      return locateIntegers({ file, name, ...info }, shape, limit, `the sizes in ${source.configPath}`);
+      return locateIntegers({ file, name, ...info }, shape, limit, source.origin);
     }
     const vector = shape.length === 1;
     const tensors = vector ? new Map<Suffix, FoundTensor>() : await findTensors(source, weight.name);
@@ -69,7 +69,7 @@ async function findTensors(source: TensorSource, name: string): Promise<Map<Suff
 }
 
 function locateFloats(
-  { configPath, numExperts }: TensorSource,
+  { origin, numExperts }: TensorSource,
   { stacked, name: whole, ...named }: NamedWeight,
   shape: Shape,
   expert: number,
@@ -84,7 +84,7 @@ function locateFloats(
   const vector = shape.length === 1 && stacked === undefined;
   if (!sameShape(vector ? withoutLeadingOnes(info.shape) : info.shape, all)) {
     const got = shapeText(info.shape);
-    throw badCheckpoint(place, `expected shape ${shapeText(all)} from the sizes in ${configPath}, got ${got}`);
+    throw badCheckpoint(place, `expected shape ${shapeText(all)} from ${origin}, got ${got}`);
   }
   const byteLength = stacked ? info.byteLength / numExperts : info.byteLength;
   const range = { file, name, byteOffset: stacked ? expert * byteLength : 0, byteLength };
@@ -99,7 +99,7 @@ function turnedTo(stored: Shape, shape: Shape, layout: WeightLayout): WeightLayo
 }
 
 async function locateQuantized(
-  { configPath, numExperts, quantization }: TensorSource,
+  { origin, numExperts, quantization }: TensorSource,
   { name, ...layout }: NamedWeight,
   shape: Shape,
   expert: number,
@@ -108,7 +108,7 @@ async function locateQuantized(
 ): Promise<LocatedWeight> {
   refuseTransforms(quantization);
   const [rows, columns] = storedShape(shape, { ...layout, orient: "out_in" }) as [number, number];
-  const common = { name, layout, expert, numExperts, configPath, quantization, tensors };
+  const common = { name, layout, expert, numExperts, origin, quantization, tensors };
   const matrix = new StoredMatrix({ ...common, shape: [rows, columns], piece: piece as [number, number] });
   const scheme = schemes.find((scheme) => scheme.takes(matrix));
   if (scheme !== undefined) return await scheme.locate(matrix);

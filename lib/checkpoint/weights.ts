@@ -27,9 +27,10 @@ import { checkedAt } from "./bad_checkpoint.js";
 import type { SavedStorage } from "./layer_file/saved_layer.js";
 import { type LayerSource, type LocatedLayer, locateLayer } from "./locate.js";
 import type { LocatedWeight } from "./located_weight.js";
+import type { Progress, ReadWeightOptions } from "./matrix_reader.js";
 import { type LoadedTokenFormat, resolveTokenFormat } from "./schemes/checkpoint_tokens.js";
 import { Quantization } from "./schemes/quantization.js";
-import { bytesOfAll, type LoadingStep, type Progress, type ReadWeightOptions, WeightReader } from "./weight_reader.js";
+import { bytesOfAll, type LoadingStep, WeightReader } from "./weight_reader.js";
 
 /** How weights are stored on the device when they are loaded, and which. */
 export interface WeightOptions {

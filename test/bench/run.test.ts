@@ -121,7 +121,11 @@ test("npm run bench:peers runs without peers and draws the chart", () => {
   expect(stdout).toMatch(/^our kernel: \S+ \S+, at most \S+ GFLOP\/s/m);
   const { groups, versions } = JSON.parse(readFileSync(json, "utf8"));
   const nearby = { difference: expect.closeTo(0, 4) };
-  expect(Object.keys(versions)).toEqual(["moe-kernels", "moe-kernels with router", "moe-kernels captured, with router"]);
+  expect(Object.keys(versions)).toEqual([
+    "moe-kernels",
+    "moe-kernels with router",
+    "moe-kernels captured, with router",
+  ]);
   expect(groups).toMatchObject([
     { shape: "64x32x8x2", cells: [{ tokens: 3, results: [{ samples: 2 }, nearby, nearby] }] },
   ]);

@@ -52,6 +52,12 @@ const testSources = readdirSync("test", { recursive: true, encoding: "utf8" })
   .filter((name) => name.endsWith(".test.ts") && !name.startsWith("docs"))
   .map((name) => readFileSync(join("test", name), "utf8"));
 
+/** The arguments of a command line. */
+function words(text: string): string[] {
+  const parts = [...text.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)];
+  return parts.map(([, double, single, plain]) => (double ?? single ?? plain) as string);
+}
+
 test("every command is known", () => {
   const known = (command: string) =>
     /^npx (?:moe-kernels|vitest run) |^npm run /.test(`${command} `) ||
@@ -94,11 +100,8 @@ describe("npx moe-kernels", () => {
 
   function runCommand(command: string) {
     const text = substitutes.reduce((result, [pattern, by]) => result.replace(pattern, by), command);
-    const args = [...text.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map(
-      ([, double, single, plain]) => double ?? single ?? plain,
-    );
     const program = join(packageRoot(), "dist", "cli", "main.js");
-    return run(process.execPath, [program, ...(args as string[])], directory);
+    return run(process.execPath, [program, ...words(text)], directory);
   }
 
   // The demo is run by test/package/package.test.ts; it takes a full-size layer.
@@ -165,7 +168,7 @@ describe("npm run", () => {
   test.each(written)("%s -- %s is a command line that it takes", (name, options) => {
     // Help is printed only if everything before it is known.
     const command = / (bench)\b.*$/.exec(scripts[name]?.split("main.js")[1] ?? "")?.[1];
-    const given = command === undefined ? options.split(" ") : [command, ...options.split(" ")];
+    const given = command === undefined ? words(options) : [command, ...words(options)];
     const { status, stdout, stderr } = runScript(programOf(name), [...given, "--help"]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout).toContain(`Usage: ${command === undefined ? `npm run ${name} --` : `moe-kernels ${command}`} `);

@@ -9,7 +9,7 @@ export async function writeModels(folder: string): Promise<void> {
   await writeRandomModel(
     join(folder, "Qwen3-30B-A3B"),
     { ...sizes, model_type: "qwen3_moe", num_experts_per_tok: 2 },
-    {},
+    { layer: { "self_attn.q_proj.weight": [32 * 128, 64] } },
   );
   await writeRandomModel(
     join(folder, "Mixtral-8x7B-v0.1"),

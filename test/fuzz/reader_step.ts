@@ -13,6 +13,7 @@ import {
   ShardedCheckpoint,
   serializeSafetensors,
 } from "../../lib/checkpoint/safetensors/index.js";
+import { expertsWithWeights } from "../../lib/layer/description/identity_experts.js";
 import { Random } from "../../lib/testing/random.js";
 import { type LayerType, randomLayer } from "../checkpoint/support/gguf_layer.js";
 import { rawGguf } from "../support/gguf.js";
@@ -180,7 +181,7 @@ async function readLayers(path: string): Promise<Outcome> {
     const [config, tensors] = [model.config(layer), model.tensors(layer)];
     const { router, experts, shared } = await locateLayer({
       ...{ configPath: path, config, tensors },
-      locate: ggufLocator({ files, config, tensors }),
+      locate: ggufLocator({ files, origin: path, numExperts: expertsWithWeights(config), tensors }),
     });
     for (const weight of [router, ...[...experts, ...(shared ? [shared] : [])].flatMap((one) => Object.values(one))]) {
       await convertWeight(weight);

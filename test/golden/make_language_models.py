@@ -16,11 +16,11 @@ import numpy as np
 from make_formulas import clamped_swiglu, dtypes, sigmoid, softmax, swiglu, write_safetensors
 
 FOLDER = Path(__file__).parent / "language_models"
-LAYERS, H, HEADS, KEY_HEADS, SIZE, I, E, K, VOCABULARY, T = 2, 24, 4, 2, 8, 12, 6, 2, 40, 11
+LAYERS, H, HEADS, SIZE, I, E, K, VOCABULARY, T = 2, 32, 4, 8, 32, 4, 2, 40, 11
 dtypes[np.dtype("uint16")] = "BF16"
 
 attention = {
-    "num_hidden_layers": LAYERS, "hidden_size": H, "num_attention_heads": HEADS, "num_key_value_heads": KEY_HEADS,
+    "num_hidden_layers": LAYERS, "hidden_size": H, "num_attention_heads": HEADS, "max_position_embeddings": 256,
     "vocab_size": VOCABULARY, "rms_norm_eps": 1e-5, "hidden_act": "silu", "torch_dtype": "bfloat16", "eos_token_id": 1,
 }
 
@@ -64,7 +64,7 @@ def rotate(heads, theta, yarn):
     return np.concatenate([pairs.real, pairs.imag], -1)
 
 
-def attend(x, weights, prefix, *, biases=(), norm=None, theta=10000.0, yarn=None, window=None, sinks=False):
+def attend(x, weights, prefix, *, key_heads=2, biases=(), norm=None, theta=10000.0, yarn=None, window=None, sinks=False):
     def project(name, rows, columns, inputs):
         y = inputs @ weights.take(f"{prefix}.{name}_proj.weight", rows, columns).T
         return y + weights.take(f"{prefix}.{name}_proj.bias", rows) if name in biases else y
@@ -77,14 +77,14 @@ def attend(x, weights, prefix, *, biases=(), norm=None, theta=10000.0, yarn=None
         return rows.reshape(len(x), -1, SIZE)
 
     queries = rotate(normed("q", project("q", HEADS * SIZE, H, x)), theta, yarn)
-    keys = rotate(normed("k", project("k", KEY_HEADS * SIZE, H, x)), theta, yarn)
-    values = project("v", KEY_HEADS * SIZE, H, x).reshape(len(x), KEY_HEADS, SIZE)
+    keys = rotate(normed("k", project("k", key_heads * SIZE, H, x)), theta, yarn)
+    values = project("v", key_heads * SIZE, H, x).reshape(len(x), key_heads, SIZE)
     sink = weights.take(f"{prefix}.sinks", HEADS, scale=1.0) if sinks else None
     distance = np.arange(len(x))[:, None] - np.arange(len(x))
     hidden = (distance < 0) | (distance >= (window or len(x)))
     seen = []
     for head in range(HEADS):
-        key_head = head * KEY_HEADS // HEADS
+        key_head = head * key_heads // HEADS
         logits = np.where(hidden, -np.inf, queries[:, head] @ keys[:, key_head].T / np.sqrt(SIZE))
         if sink is not None:
             logits = np.concatenate([logits, np.full((len(x), 1), sink[head])], 1)
@@ -126,8 +126,8 @@ SPLIT = ("gate_proj", "up_proj", "down_proj")
 
 
 def shared_expert(x, weights, prefix):
-    gate, up = (weights.take(f"{prefix}.shared_expert.{name}.weight", I + 4, H) for name in SPLIT[:2])
-    down = weights.take(f"{prefix}.shared_expert.down_proj.weight", H, I + 4)
+    gate, up = (weights.take(f"{prefix}.shared_expert.{name}.weight", 2 * I, H) for name in SPLIT[:2])
+    down = weights.take(f"{prefix}.shared_expert.down_proj.weight", H, 2 * I)
     share = sigmoid(x @ weights.take(f"{prefix}.shared_expert_gate.weight", 1, H).T)
     return share * (swiglu(x @ gate.T, x @ up.T) @ down.T)
 
@@ -156,7 +156,7 @@ families = {
         lambda x, weights, prefix, _: attend(x, weights, f"{prefix}.self_attn", theta=1e6, window=5),
         lambda x, weights, prefix: one_by_one(x, weights, f"{prefix}.block_sparse_moe", "gate", ("w1", "w3", "w2"))),
     "qwen2_moe": (
-        {"model_type": "qwen2_moe", "intermediate_size": 99, "moe_intermediate_size": I, "shared_expert_intermediate_size": I + 4,
+        {"model_type": "qwen2_moe", "intermediate_size": 99, "moe_intermediate_size": I, "shared_expert_intermediate_size": 2 * I,
          "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": False, "decoder_sparse_step": 1, "mlp_only_layers": [],
          "head_dim": SIZE, "rope_theta": 1e4, "sliding_window": 4, "use_sliding_window": False}, of_all,
         lambda x, weights, prefix, _: attend(x, weights, f"{prefix}.self_attn", biases="qkv"),
@@ -169,8 +169,8 @@ families = {
         lambda x, weights, prefix: one_by_one(x, weights, f"{prefix}.mlp", "gate", SPLIT)),
     "olmoe": (
         {"model_type": "olmoe", "intermediate_size": I, "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": False,
-         "head_dim": SIZE, "clip_qkv": None}, of_all,
-        lambda x, weights, prefix, _: attend(x, weights, f"{prefix}.self_attn", norm="all"),
+         "head_dim": SIZE, "rope_theta": 1e4, "clip_qkv": None}, of_all,
+        lambda x, weights, prefix, _: attend(x, weights, f"{prefix}.self_attn", norm="all", key_heads=HEADS),
         lambda x, weights, prefix: one_by_one(x, weights, f"{prefix}.mlp", "gate", SPLIT)),
     "gpt_oss": (
         {"model_type": "gpt_oss", "intermediate_size": I, "num_local_experts": E, "num_experts_per_tok": K, "head_dim": SIZE,
@@ -195,7 +195,7 @@ def run(name):
         x = x + mixture(rms_norm(x, weights.norm(f"{prefix}.post_attention_layernorm.weight", H)), weights, prefix)
     head = table if config.get("tie_word_embeddings") else weights.take("lm_head.weight", VOCABULARY, H)
     logits = rms_norm(x, weights.norm("model.norm.weight", H)) @ head.T
-    return {**attention, **config}, weights.stored, {"ids": ids.astype(np.int32), "logits": logits.astype(np.float32)}
+    return {**attention, "num_key_value_heads": HEADS if name == "olmoe" else 2, **config}, weights.stored, {"ids": ids.astype(np.int32), "logits": logits.astype(np.float32)}
 
 
 def main(names):

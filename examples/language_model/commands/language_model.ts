@@ -4,11 +4,12 @@ import { sample } from "../../common/sample.js";
 import { LanguageModel } from "../model/language_model.js";
 import { TextTokenizer } from "../text/tokenizer.js";
 
-const help = `Usage: npm run example:language-model -- --model DIR [options]
+const help = `Usage: npm run example:language-model -- --model PATH [options]
 
 Continues a text with a model of mixtures of experts from Hugging Face: Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE, gpt-oss.
 
-  --model DIR            config.json, safetensors and tokenizer.json
+  --model PATH           a directory with config.json, safetensors and tokenizer.json, or a GGUF file
+  --tokenizer DIR        where tokenizer.json is (the model's directory)
   --prompt TEXT          what to continue ("The capital of France is")
   --chat                 the prompt is what a user says to the model
   --tokens N             how many tokens to generate at most (100)
@@ -24,6 +25,7 @@ await runCommand({
   options: {
     ...deviceOptions,
     model: undefined,
+    tokenizer: undefined,
     prompt: "The capital of France is",
     tokens: "100",
     temperature: "0.7",
@@ -32,7 +34,10 @@ await runCommand({
   },
   flags: ["chat"],
   async run(values) {
-    const directory = values.needed("model", "the directory of a model");
+    const path = values.needed("model", "the directory of a model, or a GGUF file");
+    const directory = path.endsWith(".gguf")
+      ? values.needed("tokenizer", "for a GGUF file the directory of the model's tokenizer.json")
+      : (values.text("tokenizer") ?? path);
     const [count, temperature] = [values.integer("tokens"), values.number("temperature")];
     if (temperature < 0) throw new UsageError(`--temperature: expected a number >= 0, got ${temperature}`);
     const tokenizer = await TextTokenizer.load(directory);
@@ -41,7 +46,7 @@ await runCommand({
     if (prompt.length === 0) throw new UsageError("--prompt: expected at least one token, got none");
 
     await using device = openGivenDevice(values);
-    await using model = await LanguageModel.load(device, directory, {
+    using model = await LanguageModel.load(device, path, {
       dtype: values.text("dtype") as WeightFormatName | undefined,
       onProgress: (loaded, layers) => process.stderr.write(`${loaded} of ${layers} layers\n`),
     });

@@ -1,14 +1,9 @@
-import { type FloatDType, groupedGemm, linear, type PackedExperts, rmsNorm, type Tensor } from "moe-kernels";
+import { type FloatDType, groupedGemm, linear, rmsNorm, type Tensor } from "moe-kernels";
+import type { ModelConfig } from "../config/config.js";
+import type { BlockNames } from "../config/names.js";
 import type { KeyValueCache } from "./cache.js";
-import type { ModelConfig } from "./config.js";
 import type { RotaryPositions } from "./rotary.js";
-import type { Weights } from "./weights.js";
-
-/** A projection, and a bias of families that have one. */
-interface Projection {
-  readonly weight: PackedExperts;
-  readonly bias: Tensor<FloatDType> | undefined;
-}
+import type { Projection, Weights } from "./weights.js";
 
 interface Parts {
   readonly query: Projection;
@@ -39,24 +34,25 @@ export class Attention implements Disposable {
     this.#parts = parts;
   }
 
-  /** @param prefix of its tensors' names, such as "model.layers.0.self_attn". */
-  static async load(weights: Weights, prefix: string, config: ModelConfig, positions: RotaryPositions, window: number) {
+  static async load(
+    weights: Weights,
+    names: BlockNames,
+    config: ModelConfig,
+    positions: RotaryPositions,
+    window: number,
+  ): Promise<Attention> {
     const { family, hiddenSize, heads, keyValueHeads, headSize } = config;
     const [queries, keys] = [heads * headSize, keyValueHeads * headSize];
-    const projection = async (name: string, rows: number, columns: number): Promise<Projection> => ({
-      weight: await weights.packed(`${prefix}.${name}.weight`, rows, columns),
-      bias: await weights.optional(`${prefix}.${name}.bias`, [rows]),
-    });
     // OLMoE normalises all heads of a token as one row.
     const normWidth = (all: number) => (family === "olmoe" ? all : headSize);
-    using sinks = await weights.optional(`${prefix}.sinks`, [heads]);
+    using sinks = await weights.optional(names.sinks, [heads]);
     return new Attention(config, positions, window, {
-      query: await projection("q_proj", queries, hiddenSize),
-      key: await projection("k_proj", keys, hiddenSize),
-      value: await projection("v_proj", keys, hiddenSize),
-      output: await projection("o_proj", hiddenSize, queries),
-      queryNorm: await weights.optional(`${prefix}.q_norm.weight`, [normWidth(queries)]),
-      keyNorm: await weights.optional(`${prefix}.k_norm.weight`, [normWidth(keys)]),
+      query: await weights.projection(names.query, queries, hiddenSize),
+      key: await weights.projection(names.key, keys, hiddenSize),
+      value: await weights.projection(names.value, keys, hiddenSize),
+      output: await weights.projection(names.output, hiddenSize, queries),
+      queryNorm: await weights.optional(`${names.queryNorm}.weight`, [normWidth(queries)]),
+      keyNorm: await weights.optional(`${names.keyNorm}.weight`, [normWidth(keys)]),
       sinks: sinks && Float32Array.from(await sinks.data()),
     });
   }
@@ -128,8 +124,7 @@ export class Attention implements Disposable {
 
   [Symbol.dispose](): void {
     const { query, key, value, output, queryNorm, keyNorm } = this.#parts;
-    for (const { weight, bias } of [query, key, value, output]) for (const part of [weight, bias]) part?.dispose();
-    for (const norm of [queryNorm, keyNorm]) norm?.dispose();
+    for (const part of [query, key, value, output, queryNorm, keyNorm]) part?.[Symbol.dispose]();
   }
 }
 

@@ -1,5 +1,5 @@
 import { type Device, permute, type Tensor } from "moe-kernels";
-import type { ModelConfig } from "./config.js";
+import type { ModelConfig } from "../config/config.js";
 
 /**
  * Turned keys, and values, of the tokens that a layer has seen. A head's rows are the weights of an expert, so they are

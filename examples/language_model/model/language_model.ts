@@ -3,16 +3,18 @@ import {
   type FloatDType,
   linear,
   type MoeLayer,
-  type MoeModel,
   openModel,
   type PackedExperts,
+  permute,
   rmsNorm,
   type Tensor,
   type WeightFormatName,
 } from "moe-kernels";
+import type { ModelConfig } from "../config/config.js";
+import { readDirectoryConfig } from "../config/directory.js";
+import { readGgufConfig } from "../config/gguf.js";
 import { Attention } from "./attention.js";
 import { KeyValueCache } from "./cache.js";
-import { type ModelConfig, readConfig } from "./config.js";
 import { RotaryPositions } from "./rotary.js";
 import { Weights } from "./weights.js";
 
@@ -24,6 +26,8 @@ interface Block extends Disposable {
 }
 
 interface Parts {
+  /** [V, H]: a row for each token. */
+  readonly table: Tensor<FloatDType>;
   readonly blocks: readonly Block[];
   readonly finalNorm: Tensor<FloatDType>;
   readonly head: PackedExperts;
@@ -38,40 +42,35 @@ export interface LoadOptions {
 /** How many tokens of a prompt are computed at a time: products with keys take memory for each token and place. */
 const chunk = 256;
 
-const table = "model.embed_tokens.weight";
-
-/** A decoder with experts in every layer, from a directory as Hugging Face has them. */
-export class LanguageModel implements AsyncDisposable {
+/** A decoder with experts in every layer. */
+export class LanguageModel implements Disposable {
   readonly config: ModelConfig;
-  readonly #weights: Weights;
+  readonly #device: Device;
   readonly #parts: Parts;
 
-  private constructor(config: ModelConfig, weights: Weights, parts: Parts) {
+  private constructor(config: ModelConfig, device: Device, parts: Parts) {
     this.config = config;
-    this.#weights = weights;
+    this.#device = device;
     this.#parts = parts;
   }
 
-  /** @throws RangeError for a model that this example does not compute, and the errors of the package. */
-  static async load(device: Device, directory: string, options: LoadOptions = {}): Promise<LanguageModel> {
-    const config = await readConfig(directory);
-    await using model = await openModel(directory);
+  /**
+   * @param path a directory as Hugging Face has them, or a GGUF file.
+   * @throws RangeError for a model that this example does not compute, and the errors of the package.
+   */
+  static async load(device: Device, path: string, options: LoadOptions = {}): Promise<LanguageModel> {
+    const config = await (path.endsWith(".gguf") ? readGgufConfig(path) : readDirectoryConfig(path));
+    await using model = await openModel(path);
     if (model.layersWithExperts.length !== config.layers) {
       const got = `${model.layersWithExperts.length} layers with experts`;
-      throw new RangeError(`${directory}: expected experts in all ${config.layers} layers, got ${got}`);
+      throw new RangeError(`${path}: expected experts in all ${config.layers} layers, got ${got}`);
     }
-    const weights = await Weights.open(directory, device);
-    try {
-      return new LanguageModel(config, weights, await loadParts(config, weights, model, options));
-    } catch (error) {
-      await weights[Symbol.asyncDispose]();
-      throw error;
-    }
+    return new LanguageModel(config, device, await loadParts(config, new Weights(model, device), options));
   }
 
   /** Memory for what the layers keep of a text. */
   caches(): KeyValueCache[] {
-    return this.#parts.blocks.map(() => new KeyValueCache(this.#weights.device, this.config));
+    return this.#parts.blocks.map(() => new KeyValueCache(this.#device, this.config));
   }
 
   /** Adds tokens to a text. @returns the logits of the one that follows. */
@@ -80,7 +79,7 @@ export class LanguageModel implements AsyncDisposable {
     for (let begin = 0; begin < ids.length; begin += chunk) {
       last = await this.#stream(ids.slice(begin, begin + chunk), caches);
     }
-    using x = this.#weights.device.tensor(last, [1, last.length]);
+    using x = this.#device.tensor(last, [1, last.length]);
     using normed = rmsNorm(x, this.#parts.finalNorm, { epsilon: this.config.epsilon });
     using logits = linear(normed, this.#parts.head);
     return await logits.data();
@@ -88,14 +87,13 @@ export class LanguageModel implements AsyncDisposable {
 
   /** The last token's row of the residual stream, after all layers. */
   async #stream(ids: readonly number[], caches: readonly KeyValueCache[]): Promise<Float32Array> {
-    const { hiddenSize, vocabulary, epsilon } = this.config;
-    const { device } = this.#weights;
-    let stream: Float32Array = new Float32Array(ids.length * hiddenSize);
-    for (const [token, id] of ids.entries()) {
-      stream.set(await this.#weights.row(table, [vocabulary, hiddenSize], id), token * hiddenSize);
-    }
-    for (const [layer, { attentionNorm, attention, expertsNorm, experts }] of this.#parts.blocks.entries()) {
-      using x = device.tensor(stream, [ids.length, hiddenSize]);
+    const { hiddenSize, epsilon } = this.config;
+    const { table, blocks } = this.#parts;
+    using order = this.#device.tensor(Int32Array.from(ids));
+    using rows = permute(table, order);
+    let stream: Float32Array = Float32Array.from(await rows.data());
+    for (const [layer, { attentionNorm, attention, expertsNorm, experts }] of blocks.entries()) {
+      using x = this.#device.tensor(stream, [ids.length, hiddenSize]);
       using normed = rmsNorm(x, attentionNorm, { epsilon });
       using attended = await attention.forward(normed, caches[layer]);
       const added = await attended.data();
@@ -107,38 +105,34 @@ export class LanguageModel implements AsyncDisposable {
     return stream.slice(-hiddenSize);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    const { blocks, finalNorm, head } = this.#parts;
-    for (const part of [...blocks, finalNorm, head]) part[Symbol.dispose]();
-    await this.#weights[Symbol.asyncDispose]();
+  [Symbol.dispose](): void {
+    const { table, blocks, finalNorm, head } = this.#parts;
+    for (const part of [table, ...blocks, finalNorm, head]) part[Symbol.dispose]();
   }
 }
 
-async function loadParts(
-  config: ModelConfig,
-  weights: Weights,
-  model: MoeModel,
-  { dtype, onProgress }: LoadOptions,
-): Promise<Parts> {
-  const { layers, hiddenSize, vocabulary, headSize, rotary, windows } = config;
-  const { device } = weights;
+async function loadParts(config: ModelConfig, weights: Weights, { dtype, onProgress }: LoadOptions): Promise<Parts> {
+  const { layers, hiddenSize, vocabulary, headSize, rotary, windows, names } = config;
+  const { device, model } = weights;
   const positions = new RotaryPositions(rotary, headSize);
   const blocks: Block[] = [];
   for (const [layer, window] of windows.entries()) {
-    const prefix = `model.layers.${layer}`;
-    const attentionNorm = await weights.tensor(`${prefix}.input_layernorm.weight`, [hiddenSize]);
-    const attention = await Attention.load(weights, `${prefix}.self_attn`, config, positions, window);
-    const expertsNorm = await weights.tensor(`${prefix}.post_attention_layernorm.weight`, [hiddenSize]);
+    const block = names.block(layer);
+    const attentionNorm = await weights.floats(`${block.attentionNorm}.weight`, [hiddenSize]);
+    const attention = await Attention.load(weights, block, config, positions, window);
+    const expertsNorm = await weights.floats(`${block.expertsNorm}.weight`, [hiddenSize]);
     const experts = await model.load(layer, { device, dtype });
     const parts = { attentionNorm, attention, expertsNorm, experts };
     const dispose = () => Object.values(parts).forEach((part) => void part[Symbol.dispose]());
     blocks.push({ ...parts, [Symbol.dispose]: dispose });
     onProgress?.(layer + 1, layers);
   }
+  // Some models have one matrix for the tokens' rows and for their logits.
+  const head = model.hasWeight(`${names.head}.weight`) ? names.head : names.table;
   return {
+    table: await weights.floats(`${names.table}.weight`, [vocabulary, hiddenSize]),
     blocks,
-    finalNorm: await weights.tensor("model.norm.weight", [hiddenSize]),
-    // Some models have one matrix for the tokens' rows and for their logits.
-    head: await weights.packed(weights.has("lm_head.weight") ? "lm_head.weight" : table, vocabulary, hiddenSize),
+    finalNorm: await weights.floats(`${names.finalNorm}.weight`, [hiddenSize]),
+    head: await weights.packed(`${head}.weight`, vocabulary, hiddenSize),
   };
 }

@@ -1,63 +1,59 @@
-import { type Device, decodeHalves, type FloatDType, type PackedExperts, packExperts, type Tensor } from "moe-kernels";
-import { type SafetensorsFile, ShardedCheckpoint } from "moe-kernels/safetensors";
+import {
+  type Device,
+  dequantize,
+  type FloatDType,
+  type MoeModel,
+  type PackedExperts,
+  packExperts,
+  Tensor,
+} from "moe-kernels";
 
-const dtypes = { F32: "f32", F16: "f16", BF16: "bf16" } as const satisfies Record<string, FloatDType>;
+/** A projection, and a bias of families that have one. */
+export interface Projection extends Disposable {
+  readonly weight: PackedExperts;
+  readonly bias: Tensor<FloatDType> | undefined;
+}
 
-/** The weights of a model outside its experts, from the files of its directory. */
-export class Weights implements AsyncDisposable {
+/** The weights of a model outside its experts. */
+export class Weights {
+  readonly model: MoeModel;
   readonly device: Device;
-  readonly #checkpoint: ShardedCheckpoint;
 
-  private constructor(device: Device, checkpoint: ShardedCheckpoint) {
+  constructor(model: MoeModel, device: Device) {
+    this.model = model;
     this.device = device;
-    this.#checkpoint = checkpoint;
   }
 
-  static async open(directory: string, device: Device): Promise<Weights> {
-    return new Weights(device, await ShardedCheckpoint.open(directory));
-  }
-
-  has(name: string): boolean {
-    return this.#checkpoint.has(name);
-  }
-
-  /** A tensor of this shape, as it is stored. */
-  async tensor(name: string, shape: readonly number[]): Promise<Tensor<FloatDType>> {
-    const { file, dtype } = await this.#find(name, shape);
-    const { data } = await file.read(name);
-    return this.device.tensor(data as Float32Array | Uint16Array, shape, dtype);
+  /** A tensor of floats; what is quantised is no longer. */
+  async floats(name: string, shape: readonly number[]): Promise<Tensor<FloatDType>> {
+    const weight = await this.model.weight(name, { device: this.device, shape });
+    if (weight instanceof Tensor) return weight;
+    using quantized = weight;
+    return dequantize(quantized, { dtype: "bf16" });
   }
 
   /** The same if there is one. */
   async optional(name: string, shape: readonly number[]): Promise<Tensor<FloatDType> | undefined> {
-    return this.has(name) ? this.tensor(name, shape) : undefined;
+    return this.model.hasWeight(name) ? this.floats(name, shape) : undefined;
   }
 
-  /** A matrix [N, K] for `linear`. */
+  /** A matrix [N, K] for `linear`, in the format of the files. */
   async packed(name: string, rows: number, columns: number): Promise<PackedExperts> {
-    using matrix = await this.tensor(name, [rows, columns]);
-    using stacked = matrix.reshape([1, rows, columns]);
-    return packExperts(stacked);
+    using weight = await this.model.weight(name, { device: this.device, shape: [rows, columns] });
+    return packExperts(weight);
   }
 
-  /** A row of a matrix, from the file. */
-  async row(name: string, [rows, columns]: readonly [number, number], row: number): Promise<Float32Array> {
-    const { file, dtype } = await this.#find(name, [rows, columns]);
-    const bits = dtype === "f32" ? new Float32Array(columns) : new Uint16Array(columns);
-    await file.readRange(name, row * bits.byteLength, new Uint8Array(bits.buffer));
-    return bits instanceof Float32Array ? bits : decodeHalves(bits, dtype as "f16" | "bf16");
-  }
-
-  async #find(name: string, shape: readonly number[]): Promise<{ file: SafetensorsFile; dtype: FloatDType }> {
-    const file = await this.#checkpoint.fileOf(name);
-    const info = file.info(name);
-    const dtype = dtypes[info.dtype as keyof typeof dtypes];
-    if (dtype !== undefined && info.shape.join() === shape.join()) return { file, dtype };
-    const got = `${info.dtype} [${info.shape.join(", ")}]`;
-    throw new RangeError(`${file.path}: ${name}: expected F32, F16 or BF16 [${shape.join(", ")}], got ${got}`);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#checkpoint.close();
+  /** `name.weight` [N, K] and, if there is one, `name.bias` [N]. */
+  async projection(name: string, rows: number, columns: number): Promise<Projection> {
+    const weight = await this.packed(`${name}.weight`, rows, columns);
+    const bias = await this.optional(`${name}.bias`, [rows]);
+    return {
+      weight,
+      bias,
+      [Symbol.dispose]() {
+        weight.dispose();
+        bias?.dispose();
+      },
+    };
   }
 }

@@ -28,7 +28,7 @@ export class TextTokenizer {
         throw error;
       });
     const settings = await optional("tokenizer_config.json");
-    const [model, generation] = [await read("config.json"), await optional("generation_config.json")];
+    const [model, generation] = [await optional("config.json"), await optional("generation_config.json")];
     const ends = [generation.eos_token_id ?? model.eos_token_id ?? []].flat();
     return new TextTokenizer(directory, new Tokenizer(await read("tokenizer.json"), settings), settings, new Set(ends));
   }

@@ -1,4 +1,4 @@
-import { type CapturedForward, linear, type PackedExperts, packExperts, type Tensor } from "moe-kernels";
+import { type CapturedForward, linear, type PackedExperts, packExperts } from "moe-kernels";
 import { rotationAngle, rotationScale } from "../model/head_order.js";
 import type { Host } from "../model/host.js";
 import { Mixture } from "../model/mixture.js";
@@ -140,8 +140,7 @@ export class Generator implements Disposable {
 }
 
 function packed({ value }: Weight, activation: "none" | "swiglu" = "none"): PackedExperts {
-  using stacked: Tensor<"f32"> = value.reshape([1, ...value.shape]);
-  return packExperts(stacked, { activation });
+  return packExperts(value, { activation });
 }
 
 /** Heads of one token, turned by its position, as the rotations of a HeadOrder do it. */

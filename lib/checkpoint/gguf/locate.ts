@@ -1,11 +1,9 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { type Shape, sameShape, shapeText } from "../../core/shape.js";
 import { weightFormat } from "../../core/weight_formats.js";
-import type { MoeLayerConfig } from "../../layer/description/config.js";
-import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { type LayerTensors, type Locator, type NamedWeight, nameOf } from "../locate.js";
+import { type LayerTensors, type Locator, type NamedWeight, nameOf, sizesIn } from "../locate.js";
 import { locateIntegers } from "../locate_integers.js";
 import type { QuantizedBytes, TensorRange } from "../located_weight.js";
 import { tensorPlace } from "../safetensors/header.js";
@@ -26,18 +24,20 @@ const loadable = [...floatTypes.keys(), ...blockTypes.keys()].join(", ");
 /** Where weights are looked up. */
 interface Source {
   readonly files: SplitGguf;
-  readonly config: Pick<MoeLayerConfig, "numExperts" | "identityExperts">;
-  /** The names of the layer's tensors. */
-  readonly tensors: LayerTensors;
+  /** What the expected shapes are from, for errors. */
+  readonly origin: string;
+  /** How many experts have weights. */
+  readonly numExperts: number;
+  /** The names of the layer's tensors; none for weights outside of layers. */
+  readonly tensors: Partial<LayerTensors>;
 }
 
 /**
  * Looks weights up in GGUF files. A matrix that has to be cut inside its groups, as the down projection of a wide shared
  * expert may have to be, is located as float32.
  */
-export function ggufLocator({ files, config, tensors }: Source): Locator {
+export function ggufLocator({ files, origin, numExperts: count, tensors }: Source): Locator {
   const { routerNormWeight, expertScale } = tensors;
-  const count = expertsWithWeights(config);
   const ofLayer = new Set([routerNormWeight?.name, expertScale?.name]);
   /** Whether the scale beside a matrix is a weight of the layer's formula. */
   const isOfLayer = (weight: NamedWeight) => ofLayer.has(scaleName(weight, 0));
@@ -48,11 +48,11 @@ export function ggufLocator({ files, config, tensors }: Source): Locator {
     const { type, byteLength: allBytes, shape: stored } = file.info(name);
     if (limit !== undefined) {
       const tensor = { file, name, byteLength: allBytes, dtype: type, shape: stored };
-      return locateIntegers(tensor, shape, limit, `the sizes in ${files.path}`);
+      return locateIntegers(tensor, shape, limit, origin);
     }
     const { name: _, stacked, ...layout } = weight;
     const one = storedShape(shape, layout);
-    checkShape(file, name, stacked === undefined ? one : stackedShape(one, stacked, count), files.path);
+    checkShape(file, name, stacked === undefined ? one : stackedShape(one, stacked, count), origin);
     const byteLength = stacked === undefined ? allBytes : allBytes / count;
     const range = { file, name, byteOffset: stacked === undefined ? 0 : expert * byteLength, byteLength };
     const common = { name, shape: one, layout };
@@ -85,12 +85,12 @@ function cutsGroups(name: string, pieceColumns: number): boolean {
 }
 
 /** Sizes of 1 in front say nothing: ggml has four sizes for every tensor, and drops such. */
-function checkShape(file: GgufFile, name: string, expected: Shape, configPath: string): void {
+function checkShape(file: GgufFile, name: string, expected: Shape, origin: string): void {
   const { shape } = file.info(name);
   if (sameShape(trimmed(shape), trimmed(expected))) return;
   throw badCheckpoint(
     tensorPlace(file.path, name),
-    `expected shape ${shapeText(expected)} from the sizes in ${configPath}, got ${shapeText(shape)}`,
+    `expected shape ${shapeText(expected)} from ${origin}, got ${shapeText(shape)}`,
   );
 }
 
@@ -117,7 +117,7 @@ function scaleRange(
   if (type !== "NVFP4") throw badCheckpoint(place, `expected a scale only beside a tensor of type NVFP4, got ${type}`);
   const { type: own } = file.info(name);
   if (own !== "F32") throw badCheckpoint(place, `expected type F32, got ${own}`);
-  checkShape(file, name, weight.stacked === undefined ? [1] : [count], files.path);
+  checkShape(file, name, weight.stacked === undefined ? [1] : [count], sizesIn(files.path));
   return { file, name, byteOffset: weight.stacked === undefined ? 0 : 4 * expert, byteLength: 4 };
 }
 

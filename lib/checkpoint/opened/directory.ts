@@ -2,12 +2,13 @@ import { join } from "node:path";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { cachedDirectory } from "../cache/cached_model.js";
 import { ConfigFields } from "../config_fields.js";
+import { sizesIn } from "../locate.js";
 import { Model } from "../model.js";
 import { configName, missingWeights } from "../remedies.js";
 import { exists } from "../safetensors/regular_file.js";
 import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 import { Quantization } from "../schemes/quantization.js";
-import { shardedFiles } from "../storage.js";
+import { type LayerFiles, shardedFiles } from "../storage.js";
 import { type ModelFiles, type ModelFormula, once } from "./model_files.js";
 
 export interface DirectoryFiles extends ModelFiles {
@@ -22,6 +23,13 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
   const quantization = await Quantization.read(directory, fields, signal);
   const checkpoint = await ShardedCheckpoint.find(directory, { signal });
   const missing = checkpoint === undefined ? await missingWeights(directory) : undefined;
+  const filesOf = (numExperts: number, origin: string): LayerFiles => {
+    if (checkpoint !== undefined) return shardedFiles(checkpoint, { origin, numExperts, quantization });
+    const locate = async () => {
+      throw missing;
+    };
+    return { locate, has: () => false, find: async () => undefined };
+  };
   return {
     path: directory,
     fields,
@@ -29,20 +37,8 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
     quantization,
     storage: undefined,
     has: (name) => checkpoint?.has(name) ?? false,
-    layer: (config) =>
-      checkpoint === undefined
-        ? {
-            locate: async () => {
-              throw missing;
-            },
-            has: () => false,
-            find: async () => undefined,
-          }
-        : shardedFiles(checkpoint, {
-            configPath: join(directory, configName),
-            numExperts: expertsWithWeights(config),
-            quantization,
-          }),
+    layer: (config) => filesOf(expertsWithWeights(config), sizesIn(join(directory, configName))),
+    locate: (origin) => filesOf(1, origin).locate,
     cached: once(() => cachedDirectory(directory)),
     [Symbol.asyncDispose]: async () => await checkpoint?.close(),
   };

@@ -1,7 +1,9 @@
+import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { cachedGguf } from "../cache/cached_model.js";
 import { ggufLocator } from "../gguf/locate.js";
 import { GgufModel } from "../gguf/model.js";
 import { SplitGguf } from "../gguf/split.js";
+import { sizesIn } from "../locate.js";
 import { Quantization } from "../schemes/quantization.js";
 import { type ModelFiles, type ModelFormula, once } from "./model_files.js";
 
@@ -21,13 +23,14 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Gguf
     storage: {},
     has: (name) => files.has(name),
     layer: (config, tensors) => ({
-      locate: ggufLocator({ files, config, tensors }),
+      locate: ggufLocator({ files, origin: sizesIn(path), numExperts: expertsWithWeights(config), tensors }),
       has: (name) => files.has(name),
       find: async (name) => {
         const { type: dtype, byteLength } = files.fileOf(name).info(name);
         return { dtype, byteLength };
       },
     }),
+    locate: (origin) => ggufLocator({ files, origin, numExperts: 1, tensors: {} }),
     cached: once(() => cachedGguf(files)),
     [Symbol.asyncDispose]: () => files.close(),
   };

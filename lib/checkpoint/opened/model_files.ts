@@ -2,7 +2,7 @@ import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import type { CachedModel } from "../cache/cached_model.js";
 import type { SavedStorage } from "../layer_file/saved_layer.js";
-import type { LayerTensors } from "../locate.js";
+import type { LayerTensors, Locator } from "../locate.js";
 import type { Quantization } from "../schemes/quantization.js";
 import type { LayerFiles } from "../storage.js";
 
@@ -19,6 +19,11 @@ export interface ModelFiles extends AsyncDisposable {
   has(name: string): boolean;
   /** What the files have of a layer. Without weights, its `locate` throws BAD_CHECKPOINT. */
   layer(config: MoeLayerConfig, tensors: LayerTensors): LayerFiles;
+  /**
+   * How weights are looked up that are not a layer's. Without weights, it throws BAD_CHECKPOINT.
+   * @param origin what their shapes are from, for errors.
+   */
+  locate(origin: string): Locator;
   /** What caches of packed weights are made from: the files at the time of the first call. @throws INVALID_ARGUMENT if there are none for such files. */
   cached(): Promise<CachedModel>;
 }

@@ -3,6 +3,7 @@ import { expertsWithWeights } from "../../layer/description/identity_experts.js"
 import { metadataText, readLayer } from "../layer_file/layer_file.js";
 import { readSaved, type SavedLayer } from "../layer_file/saved_layer.js";
 import { savedLocator, savedTensors } from "../layer_file/saved_tensors.js";
+import { sizesIn } from "../locate.js";
 import { tensorLocator } from "../locate_tensors.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { Quantization } from "../schemes/quantization.js";
@@ -30,6 +31,9 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
   const { path } = file;
   const quantization = new Quantization();
   const has = (name: string) => file.tensors.has(name);
+  const fileOf = async () => file;
+  const locator = (numExperts: number, origin: string) =>
+    tensorLocator({ origin, numExperts, quantization, has, fileOf });
   return {
     path,
     file,
@@ -39,19 +43,11 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
     storage: undefined,
     has,
     layer: (config) => ({
-      locate:
-        saved === undefined
-          ? tensorLocator({
-              configPath: path,
-              numExperts: expertsWithWeights(config),
-              quantization,
-              has,
-              fileOf: async () => file,
-            })
-          : savedLocator(file, saved),
+      locate: saved === undefined ? locator(expertsWithWeights(config), sizesIn(path)) : savedLocator(file, saved),
       has: (name) => hasMatrix(has, name) || has(`${name}.codes`),
       find: async (name) => file.tensors.get(name),
     }),
+    locate: (origin) => locator(1, origin),
     cached: async () => {
       throw cannotCombine("cache", "a layer file");
     },

@@ -3,7 +3,7 @@ import { groupBy } from "../../core/group_by.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { type LayerTensors, mapWeights, type NamedWeight, nameOf } from "../locate.js";
+import { type LayerTensors, mapWeights, type NamedWeight, nameOf, sizesIn } from "../locate.js";
 import { tensorLocator } from "../locate_tensors.js";
 import { type LocatedWeight, placeOf, type TensorRange } from "../located_weight.js";
 import type { Model } from "../model.js";
@@ -130,9 +130,8 @@ async function planLayer(
   await mapWeights({ config, tensors: written }, async ({ weight, expert, role }) => {
     targets.set(`${role} ${expert}`, nameOf(weight, expert));
   });
-  const configPath = model.fields.path;
   const locate = tensorLocator({
-    configPath,
+    origin: sizesIn(model.fields.path),
     numExperts: expertsWithWeights(config),
     quantization: model.quantization,
     has: (name) => checkpoint.has(name),

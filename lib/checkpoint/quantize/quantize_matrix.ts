@@ -3,7 +3,8 @@ import type { Tensor } from "../../core/tensor.js";
 import type { WeightFormat } from "../../core/weight_format.js";
 import { disposeQuantized, mapTensors, type QuantizedWeight } from "../../operators/experts/quantized_weight.js";
 import { quantizationError } from "../../operators/formats/dequantize.js";
-import { denseMatrix, quantize, type ScaleChoice } from "../../operators/formats/quantize.js";
+import { denseMatrix } from "../../operators/formats/matrices.js";
+import { quantize, type ScaleChoice } from "../../operators/formats/quantize.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { QuantizedBytes } from "../located_weight.js";
 

@@ -87,7 +87,7 @@ export interface MatrixSource {
   readonly expert: number;
   readonly numExperts: number;
   /** Where the sizes come from, for errors. */
-  readonly configPath: string;
+  readonly origin: string;
   readonly quantization: Quantization;
   readonly tensors: ReadonlyMap<Suffix, FoundTensor>;
 }
@@ -176,10 +176,7 @@ export class StoredMatrix {
     }
     if (shapes.length > 0 && !shapes.some((expected) => this.hasShape(tensor, expected))) {
       const expected = shapes.map((one) => shapeText(this.#whole(one))).join(" or ");
-      throw this.errorAt(
-        tensor,
-        `expected shape ${expected} from the sizes in ${this.#source.configPath}, got ${shapeText(shape)}`,
-      );
+      throw this.errorAt(tensor, `expected shape ${expected} from ${this.#source.origin}, got ${shapeText(shape)}`);
     }
     return tensor;
   }

@@ -3,7 +3,8 @@ import type { Device } from "../../core/device.js";
 import { freeWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { disposeQuantized, type QuantizedWeight, quantizedMatrix } from "../../operators/experts/quantized_weight.js";
-import { denseMatrix, emptyQuantized, type QuantizeOptions, quantizeInto } from "../../operators/formats/quantize.js";
+import { denseMatrix } from "../../operators/formats/matrices.js";
+import { emptyQuantized, type QuantizeOptions, quantizeInto } from "../../operators/formats/quantize.js";
 import {
   askedFormat,
   type ExpertSet,

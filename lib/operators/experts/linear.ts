@@ -7,7 +7,8 @@ import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkTensor } from "../check.js";
 import { type ActivationOptions, activationFields } from "./activation_options.js";
 import { groupedGemm } from "./grouped_gemm.js";
-import { PackedExperts } from "./packed_experts.js";
+import { PackedExperts, packExperts } from "./packed_experts.js";
+import { isQuantized, type QuantizedWeight } from "./quantized_weight.js";
 
 /** Options of {@link linear}. */
 export interface LinearOptions extends ActivationOptions {
@@ -30,29 +31,33 @@ const linearOptions = object(
  * A dense layer: y = activation(x · weightᵀ + bias). It is {@link groupedGemm} with one expert that all rows go to.
  *
  * @param x [T, K] f32, f16 or bf16.
- * @param weight [N, K] f32, f16 or bf16, packed on every call; or packed once, `packExperts(weight.reshape([1, N, K]))`, with
- * its activation.
+ * @param weight [N, K] f32, f16 or bf16, or quantised, packed on every call; or packed once, `packExperts(weight)`, with its
+ * activation.
  * @returns y [T, N], or [T, N/2] if gated, in the dtype of `out` if given, else of x.
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (2^31 rows or more, packed weights
  * of several experts, overlapping `out`).
  */
 export function linear<O extends FloatDType>(
   x: Tensor<FloatDType>,
-  weight: Tensor<FloatDType> | PackedExperts,
+  weight: Tensor<FloatDType> | QuantizedWeight | PackedExperts,
   options: LinearOptions & { out: Tensor<O> },
 ): Tensor<O>;
 export function linear<D extends FloatDType, O extends FloatDType = D>(
   x: Tensor<D>,
-  weight: Tensor<FloatDType> | PackedExperts,
+  weight: Tensor<FloatDType> | QuantizedWeight | PackedExperts,
   options?: LinearOptions & { out?: Tensor<O> | undefined },
 ): Tensor<D | O>;
 export function linear(
   x: Tensor<FloatDType>,
-  weight: Tensor<FloatDType> | PackedExperts,
+  weight: Tensor<FloatDType> | QuantizedWeight | PackedExperts,
   options: LinearOptions = {},
 ): Tensor<FloatDType> {
   checkTensor("x", x, "float", ["T", "K"]);
   const { bias, activation, clamp, out } = linearOptions(options, "options");
+  if (isQuantized(weight)) {
+    using packed = packExperts(weight, { ...(activation !== undefined && { activation }), ...(clamp && { clamp }) });
+    return linear(x, packed, options);
+  }
   const { device } = x;
   checkOptional("bias", bias, "float", ["N"], device);
   return withOneExpert(weight, x, (matrix, offsets) => {

@@ -42,7 +42,7 @@ const backwardOptions = object(
  *
  * @param x [T, K] f32, f16 or bf16.
  * @param weight [N, K] f32, f16 or bf16, packed transposed on every call; or packed once,
- * `packExperts(weight.reshape([1, N, K]), { transpose: true })`.
+ * `packExperts(weight, { transpose: true })`.
  * @param dy [T, N] f32, f16 or bf16.
  * @throws INVALID_ARGUMENT (2^31 rows or more, overlapping `out`, `accumulate` without `out`, weights packed in another
  * way), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.

@@ -11,16 +11,14 @@ import type { Tensor } from "../../core/tensor.js";
 import { nothingRounds, type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import { freeWeight, plainWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
-import { checkTensor } from "../check.js";
+import { checkMatrices, checkQuantizedMatrices, matricesOf, matrixOf } from "../formats/matrices.js";
 import { type ActivationOptions, activationFields, clampOf } from "./activation_options.js";
 import {
-  checkQuantized,
   disposeQuantized,
   isQuantized,
   type QuantizedWeight,
   quantizedMatrix,
   quantizedWeight,
-  stackedQuantized,
 } from "./quantized_weight.js";
 
 /** What {@link packExperts} has made of weights, and for which product. */
@@ -153,7 +151,7 @@ const packOptions = object(packFields, '{ activation: "swiglu" }');
 /**
  * Repacks expert weights for repeated use by {@link groupedGemm}. `weight` can be disposed of right after.
  *
- * @param weight [E, N, K] f32, f16 or bf16, or quantised; rows are outputs (y = W x). If the activation is gated,
+ * @param weight [E, N, K] f32, f16 or bf16, or quantised; rows are outputs (y = W x). [N, K] is one expert, for {@link linear}. If the activation is gated,
  * N = 2I: I gate rows, then I up rows. Quantised weights keep their format. With `transpose`, columns are outputs
  * (y = Wᵀ x).
  * @throws SHAPE_MISMATCH (also for an odd N with a gated activation), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED,
@@ -177,21 +175,19 @@ export interface ExpertStack {
 /** @param width K, if the weight does not say it. */
 export function readStack(weight: unknown, transpose: boolean | undefined, width?: number): ExpertStack {
   if (!isQuantized(weight)) {
-    return floatStack(checkTensor("weight", weight, "float", ["E", "N", "K"]) as Tensor<FloatDType>, transpose);
+    checkMatrices("weight", weight as Tensor<FloatDType>);
+    return floatStack(weight as Tensor<FloatDType>, transpose);
   }
   if (transpose) throw cannotCombine("transpose", "quantised weights");
   const read = quantizedWeight(weight, "weight");
-  const { shape: codes, device } = checkTensor("weight.codes", read.codes, ["u8"], ["E", "N", "bytes"]);
-  const [experts, rows, bytes] = codes as [number, number, number];
-  const columns = read.columns ?? width ?? Math.floor((bytes * 8) / weightFormat(read.format).bits);
   if (read.part !== undefined) throw cannotCombine("weight.part", "packExperts");
-  checkQuantized("weight", read, [rows, columns], device, experts);
+  const { lead, rows, columns } = checkQuantizedMatrices(read, width);
   return {
-    device,
+    device: read.codes.device,
     format: read.format,
-    shape: [experts, rows, columns],
+    shape: [lead[0] ?? 1, rows, columns],
     rows: (expert, firstRow, count) => {
-      const one = stackedQuantized(read, expert);
+      const one = matrixOf(read, expert);
       try {
         return quantizedMatrix("weight", one, [rows, columns], { firstRow, rows: count, firstColumn: 0, columns });
       } finally {
@@ -202,13 +198,13 @@ export function readStack(weight: unknown, transpose: boolean | undefined, width
 }
 
 export function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>, transpose = false): ExpertStack {
-  const [experts, rows, columns] = shape as [number, number, number];
+  const { lead, rows, columns } = matricesOf(shape);
   const [size, step] = [rows * columns, transpose ? 1 : columns];
   const [outputs, inputs] = transpose ? [columns, rows] : [rows, columns];
   return {
     device,
     format: dtype,
-    shape: [experts, outputs, inputs],
+    shape: [lead[0] ?? 1, outputs, inputs],
     rows: (expert, first, count) =>
       plainWeight(dtype, {
         handle: handle.view([size - first * step], expert * size + first * step),

@@ -252,6 +252,13 @@ export function disposeQuantized(weight: QuantizedWeight): void {
   });
 }
 
+/** A weight that frees its tensors when it is disposed of. */
+export function ownedQuantized(weight: QuantizedWeight): QuantizedWeight & Disposable {
+  return Object.defineProperty(weight as QuantizedWeight & Disposable, Symbol.dispose, {
+    value: () => disposeQuantized(weight),
+  });
+}
+
 export const tensorRoles = ["codes", ...levelRoles, ...inputFields] as const;
 
 /** The fields of a quantised weight that are tensors. */

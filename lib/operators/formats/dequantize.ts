@@ -1,19 +1,17 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
-import { Tensor } from "../../core/tensor.js";
+import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
-import { weightFormat } from "../../core/weight_formats.js";
 import { checkApart, checkTensor, output } from "../check.js";
 import {
-  checkQuantized,
   disposeQuantized,
   type QuantizedWeight,
   quantizedMatrix,
   quantizedWeight,
   tensorsOf,
 } from "../experts/quantized_weight.js";
-import { checkMatrices, denseMatrix, type Matrices, matricesOf, matrixOf } from "./quantize.js";
+import { checkMatrices, checkQuantizedMatrices, denseMatrix, type Matrices, matrixOf } from "./matrices.js";
 
 /** Options of {@link dequantize}. */
 export interface DequantizeOptions<D extends FloatDType = FloatDType> {
@@ -42,7 +40,7 @@ export function dequantize<D extends FloatDType = "f32">(
 ): Tensor<D> {
   const read = quantizedWeight(weight, "weight");
   const { out, dtype = out?.dtype ?? "f32" } = dequantizeOptions(options, "options");
-  const matrices = checkMatricesOf(read);
+  const matrices = checkQuantizedMatrices(read);
   const { device } = read.codes;
   const values = output(
     "out",
@@ -76,7 +74,7 @@ export function quantizationError(
 ): Tensor<"f32"> {
   const given = checkMatrices("values", values);
   const read = quantizedWeight(weight, "weight");
-  const matrices = checkMatricesOf(read, given.columns);
+  const matrices = checkQuantizedMatrices(read, given.columns);
   checkTensor("values", values, "float", [...matrices.lead, matrices.rows, matrices.columns], read.codes.device);
   const { out } = errorOptions(options, "options");
   const { device } = values;
@@ -96,18 +94,6 @@ export function quantizationError(
 }
 
 const errorOptions = object({ out: optional(tensor<"f32">()) }, "{ out }");
-
-/** Checks a weight's tensors. @param width K, if the weight does not say it. */
-function checkMatricesOf(weight: QuantizedWeight, width?: number): Matrices {
-  const { codes, part } = weight;
-  const stacked = codes instanceof Tensor && codes.shape.length === 3;
-  checkTensor("weight.codes", codes, ["u8"], stacked ? ["E", "N", "bytes"] : ["N", "bytes"]);
-  const [stored, bytes] = codes.shape.slice(-2) as [number, number];
-  const rows = part === undefined ? stored : Math.floor(stored / 2);
-  const columns = weight.columns ?? width ?? Math.floor((bytes * 8) / weightFormat(weight.format).bits);
-  checkQuantized("weight", weight, [rows, columns], codes.device, stacked ? codes.shape[0] : undefined);
-  return matricesOf([...codes.shape.slice(0, -2), rows, columns]);
-}
 
 /** Calls `use` with one of the matrices of a weight. */
 function withMatrix(

@@ -2,20 +2,19 @@ import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { choice, type Fields, object, optional } from "../../core/options.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
-import { Tensor } from "../../core/tensor.js";
+import type { Shape } from "../../core/shape.js";
+import type { Tensor } from "../../core/tensor.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
 import { insteadOf, isPlain, weightFormat } from "../../core/weight_formats.js";
-import { checkTensor } from "../check.js";
 import {
   disposeQuantized,
-  mapTensors,
+  ownedQuantized,
   type QuantizedWeight,
   quantizedTensors,
-  stackedQuantized,
   tensorsOf,
 } from "../experts/quantized_weight.js";
+import { checkMatrices, denseMatrix, matrixOf } from "./matrices.js";
 
 export const scaleChoices = ["largest", "least_squares"] as const;
 /**
@@ -85,42 +84,6 @@ export function quantize(
   }
 }
 
-/** A matrix [N, K], or a stack of them [E, N, K]. */
-export interface Matrices {
-  /** How many there are to work on; 0 if they are empty. */
-  readonly count: number;
-  /** The sizes before N. */
-  readonly lead: Shape;
-  readonly rows: number;
-  readonly columns: number;
-}
-
-/** Checks that a tensor is a matrix or a stack of matrices. */
-export function checkMatrices(parameter: string, values: Tensor<FloatDType>): Matrices {
-  const stacked = values instanceof Tensor && values.shape.length === 3;
-  checkTensor(parameter, values, "float", stacked ? ["E", "N", "K"] : ["N", "K"]);
-  return matricesOf(values.shape);
-}
-
-export function matricesOf(shape: Shape): Matrices {
-  const [rows, columns] = shape.slice(-2) as [number, number];
-  const lead = shape.slice(0, -2);
-  return { count: shapeSize(shape) === 0 ? 0 : shapeSize(lead), lead, rows, columns };
-}
-
-/** One matrix of a stack, or the only one, as views; dispose of its tensors after use. */
-export function matrixOf(weight: QuantizedWeight, index: number): QuantizedWeight {
-  if (weight.codes.shape.length === 3) return stackedQuantized(weight, index);
-  return mapTensors(weight, (tensor) => tensor.reshape(tensor.shape));
-}
-
-/** Matrix `index` of a stack, or the only one. Free its handle after use. */
-export function denseMatrix({ handle, shape }: Tensor, index: number): StridedMatrix {
-  const [rows, columns] = shape.slice(-2) as [number, number];
-  const view = handle.view([rows, columns], index * rows * columns);
-  return { handle: view, rows, columns, rowStride: columns, columnStride: 1 };
-}
-
 /** A format to quantise to. @throws UNSUPPORTED_DTYPE if it is not one. */
 export function quantizableFormat(name: WeightFormatName, parameter: string): WeightFormat {
   const format = weightFormat(name, parameter);
@@ -161,10 +124,7 @@ export function emptyQuantized(
     for (const tensor of Object.values(tensors)) tensor.dispose();
     throw error;
   }
-  const weight: QuantizedWeight = { format, ...(tensors as { codes: Tensor<"u8"> }), columns: matrix[1] };
-  return Object.defineProperty(weight as QuantizedWeight & Disposable, Symbol.dispose, {
-    value: () => disposeQuantized(weight),
-  });
+  return ownedQuantized({ format, ...(tensors as { codes: Tensor<"u8"> }), columns: matrix[1] });
 }
 
 /** Enqueues the quantisation of a matrix into a weight of its size. */

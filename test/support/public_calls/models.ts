@@ -79,6 +79,13 @@ export async function modelCalls(device: api.Device, directory: string): Promise
         valid: [{ device, dtype: "f32", bank: { first: 1, count: 1 }, tokenFormat: "none", cache: false, ...transfer }],
       },
       {
+        name: "MoeModel.weight",
+        args: ["model.embed_tokens.weight"],
+        call: (name, options) => model.weight(name as string, options as api.ModelWeightOptions).catch(noModel),
+        valid: [{ device, shape: [3, 4], ...transfer }],
+      },
+      { name: "MoeModel.hasWeight", args: ["lm_head.weight"], call: model.hasWeight.bind(model) },
+      {
         name: "MoeModel.loadAll",
         args: [],
         call: async (options) => disposeAll(await model.loadAll(options as api.LoadAllOptions)),

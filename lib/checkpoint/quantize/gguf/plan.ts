@@ -10,7 +10,7 @@ import { blockTypeOf } from "../../gguf/blocks/convert.js";
 import { GgufFields } from "../../gguf/fields.js";
 import { type GgufType, ggufTypes } from "../../gguf/types.js";
 import type { MetadataInput, TensorInput } from "../../gguf/write/header.js";
-import { mapWeights, nameOf } from "../../locate.js";
+import { mapWeights, nameOf, sizesIn } from "../../locate.js";
 import { tensorLocator } from "../../locate_tensors.js";
 import { type LocatedWeight, placeOf } from "../../located_weight.js";
 import type { Model } from "../../model.js";
@@ -279,7 +279,7 @@ class Planner {
     const has = (name: string) => this.#checkpoint.has(name);
     const tensors = this.#model.tensors(layer, has);
     const locate = tensorLocator({
-      configPath: this.#model.fields.path,
+      origin: sizesIn(this.#model.fields.path),
       numExperts: expertsWithWeights(config),
       quantization: this.#model.quantization,
       has,

@@ -1,0 +1,69 @@
+import { GgufFile } from "moe-kernels/gguf";
+import { checkConfig, type Family, type ModelConfig } from "./config.js";
+import { ggufNames } from "./names.js";
+
+/** Families by the names that GGUF has for them. */
+const architectures: ReadonlyMap<unknown, Family> = new Map([
+  ["llama", "mixtral"],
+  ["qwen2moe", "qwen2_moe"],
+  ["qwen3moe", "qwen3_moe"],
+  ["olmoe", "olmoe"],
+  ["gpt-oss", "gpt_oss"],
+]);
+
+/** Reads the metadata of a GGUF file. @throws RangeError for what this example does not compute. */
+export async function readGgufConfig(path: string): Promise<ModelConfig> {
+  await using file = await GgufFile.open(path);
+  const { metadata } = file;
+  const architecture = metadata.get("general.architecture");
+  const family = architectures.get(architecture);
+  if (family === undefined) {
+    const expected = [...architectures.keys()].join(", ");
+    throw new RangeError(`${path}: expected general.architecture ${expected}, got ${JSON.stringify(architecture)}`);
+  }
+  const number = (key: string) => {
+    const value = metadata.get(`${architecture}.${key}`);
+    return value === undefined ? undefined : Number(value);
+  };
+  const needed = (key: string) => number(key) ?? Number.NaN;
+  const scaling = metadata.get(`${architecture}.rope.scaling.type`) ?? "none";
+  if (scaling !== "none" && scaling !== "yarn") {
+    throw new RangeError(`${path}: expected rope.scaling.type none or yarn, got ${JSON.stringify(scaling)}`);
+  }
+  const yarn = {
+    factor: needed("rope.scaling.factor"),
+    firstContext: needed("rope.scaling.original_context_length"),
+    fast: number("rope.scaling.yarn_beta_fast") ?? 32,
+    slow: number("rope.scaling.yarn_beta_slow") ?? 1,
+    // No metadata say this; gpt-oss, which is the family that needs YaRN, does not round.
+    truncate: false,
+  };
+  const [layers, hiddenSize, heads] = [
+    needed("block_count"),
+    needed("embedding_length"),
+    needed("attention.head_count"),
+  ];
+  const window = number("attention.sliding_window") ?? Infinity;
+  const config = {
+    family,
+    layers,
+    hiddenSize,
+    heads,
+    keyValueHeads: number("attention.head_count_kv") ?? heads,
+    headSize: number("attention.key_length") ?? hiddenSize / heads,
+    epsilon: needed("attention.layer_norm_rms_epsilon"),
+    vocabulary: file.info("token_embd.weight").shape[0] as number,
+    rotary: {
+      theta: number("rope.freq_base") ?? 10_000,
+      // The rows of queries and keys are in another order there.
+      neighbours: family === "mixtral",
+      yarn: scaling === "yarn" ? yarn : undefined,
+    },
+    // gpt-oss has a window in every second layer, from the first on.
+    windows: Array.from({ length: layers }, (_, layer) =>
+      family === "gpt_oss" && layer % 2 === 0 ? window : Infinity,
+    ),
+    names: ggufNames(family),
+  };
+  return checkConfig(config, path);
+}

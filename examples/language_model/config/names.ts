@@ -1,0 +1,66 @@
+import type { Family } from "./config.js";
+
+/** How the files name tensors, without ".weight" and ".bias" at the end. */
+export interface TensorNames {
+  readonly table: string;
+  readonly finalNorm: string;
+  readonly head: string;
+  block(layer: number): BlockNames;
+}
+
+export interface BlockNames {
+  readonly attentionNorm: string;
+  readonly query: string;
+  readonly key: string;
+  readonly value: string;
+  readonly output: string;
+  readonly queryNorm: string;
+  readonly keyNorm: string;
+  /** With ".weight", if the files have that. */
+  readonly sinks: string;
+  readonly expertsNorm: string;
+}
+
+/** In the directories of Hugging Face. */
+export const directoryNames: TensorNames = {
+  table: "model.embed_tokens",
+  finalNorm: "model.norm",
+  head: "lm_head",
+  block(layer) {
+    const prefix = `model.layers.${layer}`;
+    return {
+      attentionNorm: `${prefix}.input_layernorm`,
+      query: `${prefix}.self_attn.q_proj`,
+      key: `${prefix}.self_attn.k_proj`,
+      value: `${prefix}.self_attn.v_proj`,
+      output: `${prefix}.self_attn.o_proj`,
+      queryNorm: `${prefix}.self_attn.q_norm`,
+      keyNorm: `${prefix}.self_attn.k_norm`,
+      sinks: `${prefix}.self_attn.sinks`,
+      expertsNorm: `${prefix}.post_attention_layernorm`,
+    };
+  },
+};
+
+/** In GGUF files. */
+export function ggufNames(family: Family): TensorNames {
+  return {
+    table: "token_embd",
+    finalNorm: "output_norm",
+    head: "output",
+    block(layer) {
+      const prefix = `blk.${layer}`;
+      return {
+        attentionNorm: `${prefix}.attn_norm`,
+        query: `${prefix}.attn_q`,
+        key: `${prefix}.attn_k`,
+        value: `${prefix}.attn_v`,
+        output: `${prefix}.attn_output`,
+        queryNorm: `${prefix}.attn_q_norm`,
+        keyNorm: `${prefix}.attn_k_norm`,
+        sinks: `${prefix}.attn_sinks.weight`,
+        expertsNorm: family === "gpt_oss" ? `${prefix}.post_attention_norm` : `${prefix}.ffn_norm`,
+      };
+    },
+  };
+}

@@ -1,0 +1,104 @@
+import type { Device } from "../core/device.js";
+import { type DType, dtypes, type FloatDType } from "../core/dtype.js";
+import type { Shape } from "../core/shape.js";
+import type { Tensor } from "../core/tensor.js";
+import { type InputField, isPlain, weightFormat } from "../core/weight_formats.js";
+import type { StoredWeight } from "../layer/weights/weight_layout.js";
+import { type QuantizedWeight, quantizedTensors } from "../operators/experts/quantized_weight.js";
+import type { LocatedWeight, QuantizedBytes, TensorRange } from "./located_weight.js";
+
+/** Progress of reading a layer's weights. */
+export interface Progress {
+  /** Bytes of weights read so far. */
+  bytesRead: number;
+  /** Bytes of weights to read. */
+  bytesTotal: number;
+}
+
+/** The options for reading weights, once checked. */
+export interface ReadWeightOptions {
+  /** Called while weights are read. */
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+  /** Stops reading; the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Reads weights from files into a device's memory and counts the bytes. */
+export class MatrixReader {
+  readonly #device: Device;
+  readonly #bytesTotal: number;
+  readonly #options: ReadWeightOptions;
+  #bytesRead = 0;
+
+  constructor(device: Device, bytesTotal: number, options: ReadWeightOptions) {
+    this.#device = device;
+    this.#bytesTotal = bytesTotal;
+    this.#options = options;
+  }
+
+  /** Reads a weight into tensors of its own. */
+  async read(weight: LocatedWeight): Promise<StoredWeight | QuantizedWeight> {
+    const { convert, ranges, shape, format } = weight;
+    if (convert === undefined) return await this.#readFloats(ranges[0] as TensorRange, shape, format as FloatDType);
+    const bytes: Uint8Array[] = [];
+    for (const range of ranges) bytes.push(await this.#readRange(range, new Uint8Array(range.byteLength)));
+    return this.#upload(weight, await convert(bytes));
+  }
+
+  async #readFloats(range: TensorRange, shape: Shape, dtype: FloatDType): Promise<StoredWeight | QuantizedWeight> {
+    const tensor = this.#device.empty(shape, dtype);
+    try {
+      const mapped = tensor.handle.map();
+      const bytes = await this.#readRange(range, mapped ?? new Uint8Array(range.byteLength));
+      if (mapped === undefined) write(tensor, bytes);
+      return { tensor };
+    } catch (error) {
+      tensor.dispose();
+      throw error;
+    }
+  }
+
+  async #readRange({ file, name, byteOffset }: TensorRange, target: Uint8Array): Promise<Uint8Array> {
+    const { signal } = this.#options;
+    await file.readRange(name, byteOffset, target, { signal, onProgress: (bytesDone) => this.#report(bytesDone) });
+    this.#bytesRead += target.byteLength;
+    return target;
+  }
+
+  #upload({ format, shape }: LocatedWeight, bytes: QuantizedBytes): StoredWeight | QuantizedWeight {
+    const { scalar } = bytes;
+    if (format === "i32" || isPlain(weightFormat(format))) {
+      return { tensor: this.#tensor(bytes.codes, shape, format as DType) as Tensor<FloatDType> };
+    }
+    const tensors: Record<string, Tensor> = {};
+    try {
+      const has = (field: InputField) => bytes[field] !== undefined;
+      for (const [role, size, dtype] of quantizedTensors(format, shape as [number, number], has)) {
+        tensors[role] = this.#tensor(bytes[role] as ArrayBufferView, size, dtype);
+      }
+      return { format, ...(tensors as { codes: Tensor<"u8"> }), ...(scalar !== undefined && { scalar }) };
+    } catch (error) {
+      for (const tensor of Object.values(tensors)) tensor.dispose();
+      throw error;
+    }
+  }
+
+  #tensor(data: ArrayBufferView, shape: Shape, dtype: DType): Tensor {
+    const tensor = this.#device.empty(shape, dtype);
+    write(tensor, data);
+    return tensor;
+  }
+
+  #report(bytesDone: number): void {
+    const progress: Progress = { bytesRead: this.#bytesRead + bytesDone, bytesTotal: this.#bytesTotal };
+    this.#options.onProgress?.(progress);
+  }
+}
+
+/** Copies the bits of a tensor's values to the device, in the typed array of its dtype. */
+function write({ handle, dtype }: Tensor, { buffer, byteOffset, byteLength }: ArrayBufferView): void {
+  const { raw, bytes } = dtypes[dtype];
+  const aligned = byteOffset % bytes === 0;
+  const from = aligned ? buffer : buffer.slice(byteOffset, byteOffset + byteLength);
+  handle.write(new raw(from as ArrayBuffer, aligned ? byteOffset : 0, byteLength / bytes), false);
+}
