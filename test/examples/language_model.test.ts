@@ -85,11 +85,11 @@ describe("a GGUF file", () => {
   });
 
   test("of another architecture is refused", async () => {
-    const { file } = randomLayer(new Random("language model"), {});
-    const path = writeOne(directory.path, { ...file, metadata: { "general.architecture": "deepseek2" } });
+    const { file } = randomLayer(new Random("language model"), { gemma: true });
+    const path = writeOne(directory.path, file);
     await using device = openDevice("cpu");
     await expect(LanguageModel.load(device, path)).rejects.toThrow(
-      /expected general\.architecture llama, .*, got "deepseek2"$/,
+      /expected general\.architecture llama, .*, got "gemma4"$/,
     );
   });
 });
@@ -170,6 +170,12 @@ describe("npm run example:language-model", () => {
     expect(stdout.split("\n")[0]).toBe(`w${best(10)}`);
     writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: [3, best(10)] }));
     expect(run(...given, "--dtype", "int8_g32").stdout).toMatch(/^\n\nprompt: .*; answer: 0 tokens/);
+  });
+
+  test("tells what a directory lacks", () => {
+    const { status, stderr } = run("--model", "none");
+    const message = "none: expected the model's directory, with a tokenizer.json, got none";
+    expect({ status, stderr }).toEqual({ status: 1, stderr: `example:language-model: ${message}\n` });
   });
 
   test("needs a model", () => {

@@ -59,8 +59,8 @@ export class LanguageModel implements Disposable {
    * @throws RangeError for a model that this example does not compute, and the errors of the package.
    */
   static async load(device: Device, path: string, options: LoadOptions = {}): Promise<LanguageModel> {
-    const config = await (path.endsWith(".gguf") ? readGgufConfig(path) : readDirectoryConfig(path));
     await using model = await openModel(path);
+    const config = await (path.endsWith(".gguf") ? readGgufConfig(path) : readDirectoryConfig(path));
     if (model.layersWithExperts.length !== config.layers) {
       const got = `${model.layersWithExperts.length} layers with experts`;
       throw new RangeError(`${path}: expected experts in all ${config.layers} layers, got ${got}`);

@@ -21,16 +21,22 @@ export class TextTokenizer {
   }
 
   static async load(directory: string): Promise<TextTokenizer> {
-    const read = async (name: string) => JSON.parse(await readFile(join(directory, name), "utf8"));
-    const optional = (name: string) =>
-      read(name).catch((error) => {
-        if (error.code === "ENOENT") return {};
+    const read = async (name: string) => {
+      try {
+        return JSON.parse(await readFile(join(directory, name), "utf8"));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
         throw error;
-      });
-    const settings = await optional("tokenizer_config.json");
-    const [model, generation] = [await optional("config.json"), await optional("generation_config.json")];
-    const ends = [generation.eos_token_id ?? model.eos_token_id ?? []].flat();
-    return new TextTokenizer(directory, new Tokenizer(await read("tokenizer.json"), settings), settings, new Set(ends));
+      }
+    };
+    const tokens = await read("tokenizer.json");
+    if (tokens === undefined) {
+      throw new RangeError(`${directory}: expected the model's directory, with a tokenizer.json, got none`);
+    }
+    const settings = (await read("tokenizer_config.json")) ?? {};
+    const [model, generation] = [await read("config.json"), await read("generation_config.json")];
+    const ends = [generation?.eos_token_id ?? model?.eos_token_id ?? []].flat();
+    return new TextTokenizer(directory, new Tokenizer(tokens, settings), settings, new Set(ends));
   }
 
   /** The tokens of a text. */
