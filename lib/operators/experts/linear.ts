@@ -54,8 +54,8 @@ export function linear(
   checkTensor("x", x, "float", ["T", "K"]);
   const { bias, activation, clamp, out } = linearOptions(options, "options");
   const { device } = x;
-  checkOptional("bias", bias, "float", ["N"], device);
   return withOneExpert(weight, x, (matrix, offsets) => {
+    checkOptional("bias", bias, "float", [matrix.shape[1] as number], device);
     using biases = bias?.reshape([1, bias.size]);
     return groupedGemm(x, matrix, offsets, {
       ...(activation !== undefined && { activation }),
@@ -81,7 +81,7 @@ export function withOneExpert<T>(
     using offsets = allRows(device, rows);
     return use(weight, offsets);
   }
-  checkTensor("weight", weight, "float", ["N", "K"], device);
+  checkTensor("weight", weight, "float", ["N", x.shape[1] as number], device);
   using matrix = weight.reshape([1, ...weight.shape]);
   using offsets = allRows(device, rows);
   return use(matrix, offsets);
