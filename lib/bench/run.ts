@@ -2,7 +2,6 @@ import type { Device } from "../core/device.js";
 import { cannotCombine, invalidArgument, unexpected } from "../core/errors.js";
 import { type Ceilings, loadNative } from "../core/native.js";
 import { nothingRounds } from "../core/token_format.js";
-import type { WeightFormatName } from "../core/weight_format.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
 import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
@@ -86,7 +85,7 @@ function keysOf({ shapes, dtypes, formats, tokenFormats: rounded }: ReadOptions)
         const format = weightFormat(name, "formats");
         return rounded
           .filter((tokenFormat) => tokenFormat === "none" || !isPlain(format))
-          .map((tokenFormat) => ({ shape, dtype, format: name as WeightFormatName, tokenFormat }));
+          .map((tokenFormat) => ({ shape, dtype, format: format.name, tokenFormat }));
       }),
     ),
   );

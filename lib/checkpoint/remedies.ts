@@ -22,6 +22,10 @@ const notFirstGguf = /-(?!00001-)\d{5}-of-\d{5}\.gguf$|^mmproj|imatrix/;
 /** The weights of a model directory: a layer file may lie beside a config.json too. */
 const partOfModel = /^(model|pytorch_model|consolidated)\b|-\d{5}-of-\d{5}\.safetensors$/;
 
+const convert =
+  "only safetensors and GGUF are read: in Python, `AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR2)` " +
+  "of transformers writes a directory of safetensors";
+
 /** How many names of files are listed. */
 const shown = 4;
 
@@ -44,13 +48,24 @@ export async function explainPath(path: string, error: unknown): Promise<unknown
   return problem === undefined ? error : badCheckpoint(path, problem, error);
 }
 
-/** Refuses what `git clone` leaves in place of large files. @param format of the file that was expected. */
-export function checkPointer(path: string, firstBytes: Uint8Array, format: string): void {
-  const pointer = "version https://git-lfs";
-  const begins = Buffer.from(firstBytes.subarray(0, pointer.length)).toString("latin1");
-  if (begins.length < 4 || !pointer.startsWith(begins)) return;
-  const remedy = "`git lfs pull` in its directory downloads the file itself";
-  throw badCheckpoint(path, `expected a ${format} file, got a pointer of Git LFS; ${remedy}`);
+/** How other files begin that are under the name of a model's, and what to do. */
+const otherBeginnings = {
+  // What `git clone` leaves in place of large files.
+  "version https://git-lfs": "a pointer of Git LFS; `git lfs pull` in its directory downloads the file itself",
+  GGUF: "a GGUF file; give it a name that ends in .gguf",
+  // Python's pickles are in archives of zip.
+  "PK\x03\x04": `a file of PyTorch; ${convert}`,
+  "<!DOCTYPE html": "a web page; download the file itself",
+  "<!doctype html": "a web page; download the file itself",
+} as const;
+
+/** Refuses what begins as another kind of file. @param format of the file that was expected. */
+export function checkBeginning(path: string, firstBytes: Uint8Array, format: string): void {
+  for (const [beginning, found] of Object.entries(otherBeginnings)) {
+    const begins = Buffer.from(firstBytes.subarray(0, beginning.length)).toString("latin1");
+    if (begins.length < 4 || !beginning.startsWith(begins)) continue;
+    throw badCheckpoint(path, `expected a ${format} file, got ${found}`);
+  }
 }
 
 async function kindOf(path: string): Promise<"nothing" | "file" | "directory" | "other"> {
@@ -136,10 +151,6 @@ async function otherDirectory(directory: string): Promise<string | undefined> {
   const found = otherWeights(directory, names);
   return found && `expected ${configName} in the directory, got ${found}`;
 }
-
-const convert =
-  "only safetensors and GGUF are read: in Python, `AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR2)` " +
-  "of transformers writes a directory of safetensors";
 
 /** Weights that are not read from a model directory, and what to do; undefined if there are none. */
 function otherWeights(directory: string, names: readonly string[]): string | undefined {

@@ -103,7 +103,8 @@ function sharedRoom(budget: OffloadBudget, given: Read<typeof offloadOption>, de
     if (given[name] !== undefined) throw cannotCombine(`offload.${name}`, "offload.budget");
   }
   if (budget.device !== device) {
-    const message = `offload.budget: expected a budget of the layer's device ${device.name}, got one of ${budget.device.name}`;
+    const other = `got one of another device (${budget.device.name})`;
+    const message = `offload.budget: expected a budget of the layer's device ${device.name}, ${other}`;
     throw new MoeError("DEVICE_MISMATCH", message);
   }
   return { slots: 0, bytes: 0, policy: "lfru", budget: budget.handle };

@@ -86,7 +86,8 @@ export class RouterStats implements Disposable {
   }
 
   /**
-   * Enqueues counting one call. The tensors may be disposed of as soon as this returns.
+   * Enqueues counting one call. The tensors may be disposed of as soon as this returns. Totals of which a part was aborted
+   * cannot be read any more: where forwards have a `signal`, record once y has been read.
    * @param logits [T, E] f32, f16 or bf16.
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; an id out of range is
    * reported by the next wait.

@@ -5,6 +5,7 @@ import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
+import { weightFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
 import { isUniform, weightStorage } from "../layer/description/storage.js";
 import { withTokenFormat } from "../layer/description/token_format.js";
@@ -134,10 +135,11 @@ export async function randomLayer(
   tokenFormat: TokenFormat = "none",
 ): Promise<MoeLayer> {
   const { hiddenSize, numExperts } = config;
+  const { name } = weightFormat(dtype, "dtype");
   const weights = new RandomWeights(seed);
-  const floats = drawnDType(dtype);
-  const description = withTokenFormat(describeLayer(config, weightStorage(dtype, { router: floats })), tokenFormat);
-  const layer = new LayerParts(device, description, { quantizing: quantizing(dtype) });
+  const floats = drawnDType(name);
+  const description = withTokenFormat(describeLayer(config, weightStorage(name, { router: floats })), tokenFormat);
+  const layer = new LayerParts(device, description, { quantizing: quantizing(name) });
   const matrix = (rows: number, columns: number): Tensor<FloatDType> =>
     weights.tensor(device, [rows, columns], floats, drawnDeviation(columns));
   try {

@@ -49,6 +49,11 @@ test("all formats of a case take turns, as far as their weights fit in memory", 
   expect(parts.results.map(({ apart }) => apart !== null)).toEqual([false, false, true]);
 });
 
+test("short names of formats mean the formats", async () => {
+  const { groups } = await api.runBenchmark({ ...options, operators: ["layer"], formats: ["int4_g32"] });
+  expect(groups.map(({ format }) => format)).toEqual(["i4_g32_bf16"]);
+});
+
 test("contenders of all formats take turns with ours", async () => {
   const turns: string[] = [];
   const contender: Subject = {

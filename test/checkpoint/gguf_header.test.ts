@@ -23,7 +23,11 @@ function claimed(count: bigint, of: number): Buffer {
 const malformed: [string, Uint8Array, RegExp][] = [
   ["an empty file", new Uint8Array(0), /^x\.gguf: GGUF: expected 4 bytes at 0, got a file of 0$/],
   ["three bytes", Buffer.from("GGU"), /expected 4 bytes at 0, got a file of 3/],
-  ["another magic", rawGguf({ magic: "GGML" }), /expected a file that begins with "GGUF"/],
+  [
+    "another magic",
+    rawGguf({ magic: "GGML" }),
+    /expected a GGUF file, which begins with "GGUF", got one that begins with "GGML"/,
+  ],
   ["version 1", rawGguf({ version: 1 }), /expected GGUF version 2 or 3, got 1$/],
   ["version 4", rawGguf({ version: 4 }), /expected GGUF version 2 or 3, got 4$/],
   ["a big-endian file", rawGguf({ version: 0x03000000 }), /version 2 or 3, got a big-endian file$/],

@@ -78,6 +78,21 @@ const attempts: Readonly<Record<string, Attempt>> = {
     path: "model.gguf",
     message: /model\.gguf: expected a GGUF file, got a pointer of Git LFS/,
   },
+  "a GGUF file in place of the weights": {
+    files: { "config.json": config, "model.safetensors": "GGUF\x03\0\0\0" },
+    path: "",
+    message: /model\.safetensors: expected a safetensors file, got a GGUF file; give it a name that ends in \.gguf$/,
+  },
+  "a PyTorch file in place of the weights": {
+    files: { "config.json": config, "model.safetensors": "PK\x03\x04\0\0\x08\x08" },
+    path: "",
+    message: /model\.safetensors: expected a safetensors file, got a file of PyTorch; only safetensors and GGUF/,
+  },
+  "a web page in place of a GGUF file": {
+    files: { "model.gguf": "<!DOCTYPE html><html>" },
+    path: "model.gguf",
+    message: /model\.gguf: expected a GGUF file, got a web page; download the file itself$/,
+  },
   "an unknown family": {
     files: { "config.json": '{"model_type":"gpt9"}' },
     path: "",

@@ -292,7 +292,7 @@ describe.each(gpus)("layers that share a budget on %s", (name) => {
     const create = (given: unknown) => () =>
       MoeLayer.create({ ...whole.options, offload: { budget: given as OffloadBudget } });
     const message = new RegExp(
-      `^offload\\.budget: expected a budget of the layer's device ${name}, got one of ${name}$`,
+      `^offload\\.budget: expected a budget of the layer's device ${name}, got one of another device \\(${name}\\)$`,
     );
     expectError(create(budget), "DEVICE_MISMATCH", message);
     const { handle } = budget;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { AdamW, MoeLayer, type MoeLayerOptions, openDevice, type Tensor } from "../../lib/index.js";
+import { AdamW, MoeLayer, type MoeLayerOptions, openDevice, routerProjection, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
@@ -46,10 +46,20 @@ describe.each(deviceNames)("on %s", (name) => {
 describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work on %s", (name) => {
   const device = openForTests(name);
 
-  /** A layer of which many forwards take long enough to be cancelled while they wait. */
-  function slowLayer(options: Partial<MoeLayerOptions> = {}) {
+  // Work is cancelled while it waits for a product of this many rows and columns. Where this thread was held up longer than
+  // the product took, the work had begun: another try, with a larger one.
+  const firstSize = name === "simt" ? 64 : 512;
+
+  /** Enqueues a product of size³ multiply-adds. */
+  function holdUp(size: number) {
+    using matrix = device().zeros([size, size], "f32");
+    routerProjection(matrix, matrix).dispose();
+  }
+
+  /** A layer whose forward is short. */
+  function smallLayer(options: Partial<MoeLayerOptions> = {}) {
     const [H, I, E] = [64, 64, 8];
-    const random = new Random("slow");
+    const random = new Random("small");
     const weight = (...shape: number[]) =>
       device().tensor(
         random.normals(
@@ -70,14 +80,14 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
     ["a forward with more results", { want: ["routing", "logits"] }],
     ["a forward with a norm", { residual: true, norm: true }],
   ])("%s that has not begun is ABORTED, and the device goes on", async (_, given) => {
-    const { layer, x } = slowLayer();
+    const { layer, x } = smallLayer();
     const expected = await layer.forward(x).raw();
     const norm = { weight: device().tensor(new Float32Array(64).fill(1)) };
     const options = { ...given, ...("norm" in given && { norm }) };
-    /** The last of some forwards that a signal aborts while `ahead` others hold the stream up. */
-    const aborted = (ahead: number) => {
+    /** The last of some forwards that a signal aborts while they wait. */
+    const aborted = (size: number) => {
       const controller = new AbortController();
-      for (let i = 0; i < ahead; i++) layer.forward(x);
+      holdUp(size);
       const results = Array.from({ length: 5 }, () =>
         // biome-ignore lint/suspicious/noExplicitAny: options of several kinds
         layer.forward(x, { ...options, signal: controller.signal } as any),
@@ -85,10 +95,9 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
       controller.abort();
       return results.at(-1) as Tensor | { y: Tensor; routing?: { ids: Tensor } };
     };
-    let last = aborted(20);
+    let last = aborted(firstSize);
     const output = () => ("y" in last ? last.y : last);
-    // Where this thread was held up longer than the stream, the work had begun: another try, with more ahead.
-    for (let ahead = 80; ahead <= 5120 && (await succeeds(output())); ahead *= 4) last = aborted(ahead);
+    for (let size = 2 * firstSize; await succeeds(output()); size *= 2) last = aborted(size);
     const after = layer.forward(x);
     const y = output();
     await expectRejection(y.data(), "ABORTED", /aborted by its signal before this work began$/);
@@ -105,7 +114,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
   });
 
   test("many forwards share one listener, and cancelled ones release their memory", async () => {
-    const { layer, x } = slowLayer();
+    const { layer, x } = smallLayer();
     const controller = new AbortController();
     let listeners = 0;
     const add = controller.signal.addEventListener.bind(controller.signal);
@@ -120,34 +129,31 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
   });
 
   test("cancelling the first forward to save leaves the next one what it needs", async () => {
-    for (let ahead = 20; ; ahead *= 4) {
-      const { layer, x } = slowLayer();
+    for (let size = firstSize; ; size *= 2) {
+      const { layer, x } = smallLayer();
       const controller = new AbortController();
-      for (let i = 0; i < ahead; i++) layer.forward(x);
+      holdUp(size);
       const { y: aborted } = layer.forward(x, { save: true, signal: controller.signal });
       controller.abort();
       const { y, state } = layer.forward(x, { save: true });
       expect(await y.raw()).toEqual(await layer.forward(x).raw());
       expect((await layer.backward(state, x).dx.data()).every(Number.isFinite)).toBe(true);
-      // Where this thread was held up longer than the stream, the work had begun: another try, with more ahead.
-      if (!(await succeeds(aborted)) || ahead > 5120) break;
+      if (!(await succeeds(aborted))) break;
     }
   });
 
   /** A training step of a layer whose forward was aborted while it waited, up to the optimiser's own. */
   async function abortedStep() {
-    for (let ahead = 20; ; ahead *= 4) {
-      const { layer, x } = slowLayer();
+    for (let size = firstSize; ; size *= 2) {
+      const { layer, x } = smallLayer();
       const parameters = layer.parameters();
       const optimizer = new AdamW(parameters, { learningRate: 0.01 });
       const controller = new AbortController();
-      for (let i = 0; i < ahead; i++) layer.forward(x);
+      holdUp(size);
       const saved = layer.forward(x, { save: true, signal: controller.signal });
       controller.abort();
       const made = { layer, x, parameters, optimizer, ...saved };
-      // Where this thread was held up longer than the stream, the work had begun: another try, with more ahead.
       if (!(await succeeds(saved.y))) return made;
-      if (ahead > 5120) throw new Error("the forward always began before it was aborted");
     }
   }
   const valuesOf = async (parameters: Iterable<{ value: Tensor<"f32"> }>) =>
@@ -203,7 +209,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
       using random = new RandomLayer(other, { config: exampleConfig, tokens: 3, dtype: "f32", seed: 1 });
       random.layer.forward(random.x, { signal }).dataSync();
     }
-    const { layer, x } = slowLayer();
+    const { layer, x } = smallLayer();
     layer.forward(x, { signal }).dispose();
     controller.abort();
     await device().synchronize();

@@ -9,7 +9,7 @@ describe.each(nativeDevices)("memory of %s", (device) => {
     expect(cycles).toBeGreaterThanOrEqual(400);
     // Leaking the weights of one layer per cycle, of 384 KiB, would be 150 MiB or more.
     expect(grownMiB).toBeLessThan(40);
-    // Allow for what the collector has not yet freed from the last cycles.
+    // Allow for threads of Node's own.
     expect(grownThreads).toBeLessThan(5);
   });
 

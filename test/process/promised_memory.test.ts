@@ -8,21 +8,19 @@ describe.runIf(process.platform === "linux").each(hostDevices)("memory that %s p
     const outcome = await runFixture("promised_memory", device);
     expect(outcome).toEqual(cleanExit(outcome.stdout));
     const lines = outcome.stdout.trim().split("\n");
-    expect(lines).toHaveLength(3);
+    expect(lines).toHaveLength(5);
     for (const round of lines.slice(0, 2)) {
-      const { granted, code, message } = JSON.parse(round);
+      const { granted, least, most, code, message } = JSON.parse(round);
       expect(code).toBe("OUT_OF_MEMORY");
       expect(message).toMatch(
         /^cannot allocate \d+ bytes of host memory: \d+ are available, of which \d+ are promised/,
       );
-      // Other processes use memory meanwhile.
-      expect(granted).toBeGreaterThan(10);
-      expect(granted).toBeLessThan(25);
+      // Neither looks at the memory at the very moment when the other does.
+      expect(granted).toBeGreaterThan(least - 5);
+      expect(granted).toBeLessThan(most + 1);
     }
-    const refusals = JSON.parse(lines[2] as string) as unknown[];
-    expect(refusals.length).toBeGreaterThan(3);
-    for (const refusal of refusals) {
-      expect(refusal).toEqual({
+    for (const refusal of lines.slice(2)) {
+      expect(JSON.parse(refusal)).toEqual({
         code: "OUT_OF_MEMORY",
         message: expect.stringMatching(/^cannot allocate \d+ bytes of host memory: .* promised/),
       });

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { processSubject, runCases, type Subject } from "../../lib/testing/index.js";
 import { readAnswer, requestLine } from "../../lib/testing/subject/wire.js";
 
@@ -76,12 +76,30 @@ test("a subject of this process may say null for what it does not support", asyn
   expect(report.skipped).toHaveLength(3);
 });
 
-test("a process that does not answer, or does not end, is killed", async () => {
-  const program = (source: string, timeout: number) => processSubject("sh", { args: ["-c", source], timeout });
+describe("after its time is up", () => {
+  // The time passes at once, however long the program takes to start.
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+  const program = (source: string) => processSubject("sh", { args: ["-c", source], timeout: 7 });
+
   // The second one's own process goes on, and holds the pipe.
-  for (const silent of ["exec sleep 1000", "sleep 5 2>&-; true"]) {
-    await expect(program(silent, 0.2)).rejects.toThrow(/command: .*sh: it did not answer within 0.2 seconds/);
-  }
-  const slow = await program(`echo '{"name": "slow", "operators": ["permute"]}'; exec sleep 1000`, 3);
-  await slow.close?.();
+  test.each(["exec sleep 1000", "sleep 5 2>&-; true"])(
+    "a process that does not answer is killed: %s",
+    async (silent) => {
+      const refused = expect(program(silent)).rejects.toThrow(/command: .*sh: it did not answer within 7 seconds/);
+      vi.advanceTimersByTime(7000);
+      await refused;
+    },
+  );
+
+  test("a process that does not end is killed", async () => {
+    const subject = await program(`echo '{"name": "slow", "operators": ["permute"]}'; exec sleep 1000`);
+    const closed = subject.close?.();
+    vi.advanceTimersByTime(7000);
+    await closed;
+  });
 });

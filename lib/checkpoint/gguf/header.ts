@@ -1,6 +1,7 @@
+import { describe } from "../../core/errors.js";
 import { shapeText } from "../../core/shape.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { checkPointer } from "../remedies.js";
+import { checkBeginning } from "../remedies.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { atOnce, inPieces, type Pieces } from "../safetensors/pieces.js";
 import type { TransferOptions } from "../safetensors/regular_file.js";
@@ -95,8 +96,13 @@ function* readVersion(cursor: HeaderCursor): Pieces<number> {
   const { path } = cursor;
   const first = yield* cursor.u32(magicText);
   if (first !== magic) {
-    checkPointer(path, new Uint8Array(Uint32Array.of(first).buffer), magicText);
-    throw badCheckpoint(path, `expected a file that begins with "${magicText}"`);
+    const firstBytes = new Uint8Array(Uint32Array.of(first).buffer);
+    checkBeginning(path, firstBytes, magicText);
+    const begins = describe(Buffer.from(firstBytes).toString("latin1"));
+    throw badCheckpoint(
+      path,
+      `expected a GGUF file, which begins with "${magicText}", got one that begins with ${begins}`,
+    );
   }
   const version = yield* cursor.u32("version");
   if (version === 2 || version === 3) return version;

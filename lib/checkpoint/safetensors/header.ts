@@ -1,7 +1,7 @@
 import { describe, invalidArgument } from "../../core/errors.js";
 import { shapeText } from "../../core/shape.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { checkPointer } from "../remedies.js";
+import { checkBeginning } from "../remedies.js";
 import {
   isSafetensorsDType,
   isSafetensorsShape,
@@ -51,10 +51,10 @@ export function headerLength(file: string, firstBytes: Uint8Array, fileBytes: nu
   if (fileBytes < lengthBytes) {
     throw badCheckpoint(file, `expected a safetensors file of at least ${lengthBytes} bytes, got ${fileBytes}`);
   }
-  checkPointer(file, firstBytes, "safetensors");
   const { buffer, byteOffset } = firstBytes;
   const length = new DataView(buffer, byteOffset, lengthBytes).getBigUint64(0, true);
   if (length > maximumJsonBytes) {
+    checkBeginning(file, firstBytes, "safetensors");
     throw badCheckpoint(
       file,
       `expected a safetensors header of at most ${maximumJsonBytes} bytes, got a length of ${length}`,

@@ -59,8 +59,8 @@ export function linear(
     return linear(x, packed, options);
   }
   const { device } = x;
-  checkOptional("bias", bias, "float", ["N"], device);
   return withOneExpert(weight, x, (matrix, offsets) => {
+    checkOptional("bias", bias, "float", [matrix.shape[1] as number], device);
     using biases = bias?.reshape([1, bias.size]);
     return groupedGemm(x, matrix, offsets, {
       ...(activation !== undefined && { activation }),
@@ -86,7 +86,7 @@ export function withOneExpert<T>(
     using offsets = allRows(device, rows);
     return use(weight, offsets);
   }
-  checkTensor("weight", weight, "float", ["N", "K"], device);
+  checkTensor("weight", weight, "float", ["N", x.shape[1] as number], device);
   using matrix = weight.reshape([1, ...weight.shape]);
   using offsets = allRows(device, rows);
   return use(matrix, offsets);

@@ -93,8 +93,11 @@ describe.each(deviceNames)("linear on %s", (name) => {
   test("refuses what does not go together", () => {
     const floats = (...shape: number[]) => device().zeros(shape, "f32");
     const x = floats(3, 4);
-    expectError(() => linear(x, floats(5, 3)), "SHAPE_MISMATCH", /weight: expected shape \[E, N, 4\]|weight/);
-    expectError(() => linear(x, floats(5, 4), { bias: floats(4) }), "SHAPE_MISMATCH", /bias/);
+    expectError(() => linear(x, floats(5, 3)), "SHAPE_MISMATCH", /^weight: expected shape \[N, 4\], got \[5, 3\]$/);
+    const wrongBias = { bias: floats(4) };
+    const message = /^bias: expected shape \[5\], got \[4\]$/;
+    expectError(() => linear(x, floats(5, 4), wrongBias), "SHAPE_MISMATCH", message);
+    expectError(() => linear(x, packExperts(floats(1, 5, 4)), wrongBias), "SHAPE_MISMATCH", message);
     const two = packExperts(floats(2, 5, 4));
     expectError(
       () => linear(x, two),
