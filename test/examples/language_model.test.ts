@@ -5,7 +5,8 @@ import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "moe-ke
 import { afterAll, describe, expect, test } from "vitest";
 import { KeyValueCache } from "../../build/examples/language_model/model/cache.js";
 import { LanguageModel, type LoadOptions } from "../../build/examples/language_model/model/language_model.js";
-import { TextTokenizer } from "../../build/examples/language_model/text/tokenizer.js";
+import { tokenizerOf } from "../../build/examples/language_model/text/gguf_tokenizer.js";
+import { readTokenizerFiles, TextTokenizer } from "../../build/examples/language_model/text/tokenizer.js";
 import { Random } from "../../lib/testing/random.js";
 import { randomLayer, writeOne } from "../checkpoint/support/gguf_layer.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
@@ -188,19 +189,19 @@ describe("npm run example:language-model", () => {
 });
 
 describe("a tokenizer", () => {
-  const tokenizerOf = (tokenizer: object, settings: object) => {
+  const tokenizerFrom = async (tokenizer: object, settings: object) => {
     const path = changed("mixtral", {});
     writeFileSync(join(path, "tokenizer.json"), JSON.stringify(tokenizer));
     writeFileSync(join(path, "tokenizer_config.json"), JSON.stringify(settings));
-    return TextTokenizer.load(path);
+    return new TextTokenizer(await readTokenizerFiles(path));
   };
 
   test("puts what a user says into the model's template", async () => {
     const template =
       "{{ bos_token }} {% for m in messages %}{{ m.content }} {% endfor %}{% if add_generation_prompt %}w9{% endif %}";
     const settings = { chat_template: template, bos_token: { content: "w7" } };
-    const tokenizer = await tokenizerOf(words, settings);
-    expect(await tokenizer.encodeChat("w1 w2")).toEqual([7, 1, 2, 9]);
+    const tokenizer = await tokenizerFrom(words, settings);
+    expect(tokenizer.encodeChat("w1 w2")).toEqual([7, 1, 2, 9]);
     expect(tokenizer.encode("w1 w2")).toEqual([1, 2]);
     expect([...tokenizer.endIds]).toEqual([1]);
   });
@@ -208,8 +209,63 @@ describe("a tokenizer", () => {
   test("leaves a character out until it is complete", async () => {
     const bytes = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: false };
     const model = { type: "BPE", vocab: { Ã: 0, "©": 1, a: 2 }, merges: [] };
-    const tokenizer = await tokenizerOf({ ...words, pre_tokenizer: bytes, decoder: bytes, model }, {});
+    const tokenizer = await tokenizerFrom({ ...words, pre_tokenizer: bytes, decoder: bytes, model }, {});
     expect(tokenizer.encode("aé")).toEqual([2, 0, 1]);
     expect([[2], [2, 0], [2, 0, 1]].map((ids) => tokenizer.decode(ids))).toEqual(["a", "a", "aé"]);
+  });
+
+  test("without a template has no chat", async () => {
+    const tokenizer = await tokenizerFrom(words, {});
+    expect(() => tokenizer.encodeChat("w1")).toThrow(/^--chat: expected a model with a chat template, got one without/);
+  });
+});
+
+describe("the tokenizer of a GGUF file", () => {
+  // A space is Ġ there. Merges make "1" and "2" one token wherever they come together in a piece.
+  const tokens = ["H", "i", "1", "2", "Ġ", "'", "s", "<end>", "<tool>", "12", "Hi", "'s", "ĠH"];
+  const metadata = (pre: string | undefined, more: object = {}) =>
+    new Map(
+      Object.entries({
+        "tokenizer.ggml.model": "gpt2",
+        ...(pre && { "tokenizer.ggml.pre": pre }),
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": Int32Array.of(1, 1, 1, 1, 1, 1, 1, 3, 4, 1, 1, 1, 1),
+        "tokenizer.ggml.merges": ["1 2", "Ġ H", "H i", "' s"],
+        "tokenizer.ggml.eos_token_id": 7,
+        ...more,
+      }),
+    );
+  const pieces = (pre: string | undefined, text: string, more: object = {}) => {
+    const tokenizer = new TextTokenizer(tokenizerOf(metadata(pre, more), "model.gguf"));
+    return tokenizer.encode(text).map((id) => tokens[id]);
+  };
+
+  test("splits texts as its name says", () => {
+    // Qwen's numbers are single digits, and gpt-oss's have three at most.
+    expect(pieces("qwen2", "Hi 12's")).toEqual(["Hi", "Ġ", "1", "2", "'s"]);
+    expect(pieces("gpt-4o", "Hi 1212")).toEqual(["Hi", "Ġ", "12", "1", "2"]);
+    expect(pieces(undefined, "Hi 1212")).toEqual(["Hi", "Ġ", "12", "12"]);
+    expect(pieces("qwen2", "Hi Hi")).toEqual(["Hi", "ĠH", "i"]);
+  });
+
+  test("has special tokens, what begins a text, a template, and ends", () => {
+    expect(pieces("qwen2", "Hi<tool>s<end>")).toEqual(["Hi", "<tool>", "s", "<end>"]);
+    const begins = { "tokenizer.ggml.bos_token_id": 7, "tokenizer.ggml.add_bos_token": true };
+    expect(pieces("qwen2", "Hi", begins)).toEqual(["<end>", "Hi"]);
+    const template = { "tokenizer.chat_template": "{{ messages[0].content }}<end>", "tokenizer.ggml.eot_token_id": 8 };
+    const tokenizer = new TextTokenizer(tokenizerOf(metadata("qwen2", template), "model.gguf"));
+    expect(tokenizer.encodeChat("Hi")).toEqual([10, 7]);
+    expect([...tokenizer.endIds]).toEqual([7, 8]);
+    expect(tokenizer.decode([10, 7, 8, 4])).toBe("Hi<tool> ");
+  });
+
+  test.each([
+    ["llama", undefined],
+    ["gpt2", "tekken"],
+  ])("is refused if it is %s with %s", (model, pre) => {
+    const all = metadata(pre, { "tokenizer.ggml.model": model });
+    expect(() => tokenizerOf(all, "model.gguf")).toThrow(
+      /^model\.gguf: expected tokenizer gpt2 with gpt-2, qwen2, gpt-4o, got .*; give --tokenizer DIR/,
+    );
   });
 });

@@ -2,14 +2,15 @@ import { random, type WeightFormatName } from "moe-kernels";
 import { deviceHelp, deviceOptions, openGivenDevice, runCommand, UsageError } from "../../common/command.js";
 import { sample } from "../../common/sample.js";
 import { LanguageModel } from "../model/language_model.js";
-import { TextTokenizer } from "../text/tokenizer.js";
+import { readGgufTokenizer } from "../text/gguf_tokenizer.js";
+import { readTokenizerFiles, TextTokenizer } from "../text/tokenizer.js";
 
 const help = `Usage: npm run example:language-model -- --model PATH [options]
 
 Continues a text with a model of mixtures of experts from Hugging Face: Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE, gpt-oss.
 
   --model PATH           a directory with config.json, safetensors and tokenizer.json, or a GGUF file
-  --tokenizer DIR        where tokenizer.json is (the model's directory)
+  --tokenizer PATH       a directory with tokenizer.json, or a GGUF file (the model)
   --prompt TEXT          what to continue ("The capital of France is")
   --chat                 the prompt is what a user says to the model
   --tokens N             how many tokens to generate at most (100)
@@ -35,14 +36,13 @@ await runCommand({
   flags: ["chat"],
   async run(values) {
     const path = values.needed("model", "the directory of a model, or a GGUF file");
-    const directory = path.endsWith(".gguf")
-      ? values.needed("tokenizer", "for a GGUF file the directory of the model's tokenizer.json")
-      : (values.text("tokenizer") ?? path);
     const [count, temperature] = [values.integer("tokens"), values.number("temperature")];
     if (temperature < 0) throw new UsageError(`--temperature: expected a number >= 0, got ${temperature}`);
-    const tokenizer = await TextTokenizer.load(directory);
+    const directory = values.text("tokenizer") ?? path;
+    const read = directory.endsWith(".gguf") ? readGgufTokenizer : readTokenizerFiles;
+    const tokenizer = new TextTokenizer(await read(directory));
     const text = values.text("prompt") ?? "";
-    const prompt = values.flag("chat") ? await tokenizer.encodeChat(text) : tokenizer.encode(text);
+    const prompt = values.flag("chat") ? tokenizer.encodeChat(text) : tokenizer.encode(text);
     if (prompt.length === 0) throw new UsageError("--prompt: expected at least one token, got none");
 
     await using device = openGivenDevice(values);

@@ -3,40 +3,51 @@ import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
 
-/** A model's own tokenizer, chat template and end tokens, from its directory. */
+/** What a tokenizer is made from. */
+export interface TokenizerFiles {
+  /** tokenizer.json */
+  readonly tokenizer: object;
+  /** tokenizer_config.json, of which the special tokens and the chat template are read. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** The tokens that end a text. */
+  readonly endIds: readonly number[];
+}
+
+/** Reads the files of a model's directory. @throws RangeError if there is no tokenizer.json. */
+export async function readTokenizerFiles(directory: string): Promise<TokenizerFiles> {
+  const text = async (name: string) => {
+    try {
+      return await readFile(join(directory, name), "utf8");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw error;
+    }
+  };
+  const json = async (name: string) => JSON.parse((await text(name)) ?? "null");
+  const tokenizer = await json("tokenizer.json");
+  if (tokenizer === null) {
+    throw new RangeError(`${directory}: expected the model's directory, with a tokenizer.json, got none`);
+  }
+  const template = await text("chat_template.jinja");
+  const settings = {
+    ...(template !== undefined && { chat_template: template }),
+    ...(await json("tokenizer_config.json")),
+  };
+  const [model, generation] = [await json("config.json"), await json("generation_config.json")];
+  return { tokenizer, settings, endIds: [generation?.eos_token_id ?? model?.eos_token_id ?? []].flat() };
+}
+
+/** A model's own tokenizer, chat template and end tokens. */
 export class TextTokenizer {
-  readonly #directory: string;
   readonly #tokenizer: Tokenizer;
-  // biome-ignore lint/suspicious/noExplicitAny: a parsed JSON file.
-  readonly #settings: any;
+  readonly #settings: Readonly<Record<string, unknown>>;
   /** The tokens that end a text. */
   readonly endIds: ReadonlySet<number>;
 
-  // biome-ignore lint/suspicious/noExplicitAny: a parsed JSON file.
-  private constructor(directory: string, tokenizer: Tokenizer, settings: any, endIds: ReadonlySet<number>) {
-    this.#directory = directory;
-    this.#tokenizer = tokenizer;
+  constructor({ tokenizer, settings, endIds }: TokenizerFiles) {
+    this.#tokenizer = new Tokenizer(tokenizer, settings);
     this.#settings = settings;
-    this.endIds = endIds;
-  }
-
-  static async load(directory: string): Promise<TextTokenizer> {
-    const read = async (name: string) => {
-      try {
-        return JSON.parse(await readFile(join(directory, name), "utf8"));
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-        throw error;
-      }
-    };
-    const tokens = await read("tokenizer.json");
-    if (tokens === undefined) {
-      throw new RangeError(`${directory}: expected the model's directory, with a tokenizer.json, got none`);
-    }
-    const settings = (await read("tokenizer_config.json")) ?? {};
-    const [model, generation] = [await read("config.json"), await read("generation_config.json")];
-    const ends = [generation?.eos_token_id ?? model?.eos_token_id ?? []].flat();
-    return new TextTokenizer(directory, new Tokenizer(tokens, settings), settings, new Set(ends));
+    this.endIds = new Set(endIds);
   }
 
   /** The tokens of a text. */
@@ -44,16 +55,21 @@ export class TextTokenizer {
     return this.#tokenizer.encode(text).ids;
   }
 
-  /** The tokens of what a user says, in the form that the model was trained with, up to where it answers. */
-  async encodeChat(content: string): Promise<number[]> {
-    const path = join(this.#directory, "chat_template.jinja");
-    const template = this.#settings.chat_template ?? (await readFile(path, "utf8"));
-    const token = (name: string) => this.#settings[name]?.content ?? this.#settings[name] ?? "";
+  /**
+   * The tokens of what a user says, in the form that the model was trained with, up to where it answers.
+   * @throws RangeError if the model has no chat template.
+   */
+  encodeChat(content: string): number[] {
+    const { chat_template: template, bos_token, eos_token } = this.#settings;
+    if (typeof template !== "string") {
+      throw new RangeError("--chat: expected a model with a chat template, got one without; leave --chat out");
+    }
+    const textOf = (token: unknown) => (token as { content?: string } | undefined)?.content ?? token ?? "";
     const text = new Template(template).render({
       messages: [{ role: "user", content }],
       add_generation_prompt: true,
-      bos_token: token("bos_token"),
-      eos_token: token("eos_token"),
+      bos_token: textOf(bos_token),
+      eos_token: textOf(eos_token),
     });
     return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
   }

@@ -1,0 +1,87 @@
+import { GgufFile, type GgufValue } from "moe-kernels/gguf";
+import type { TokenizerFiles } from "./tokenizer.js";
+
+const letters = String.raw`[^\r\n\p{L}\p{N}]?`;
+const [first, rest] = [String.raw`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]`];
+const shortened = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
+
+/** What a text is split into before tokens are merged, by GGUF's names. */
+const splits: ReadonlyMap<unknown, string> = new Map([
+  ["gpt-2", String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`],
+  ["qwen2", String.raw`${shortened}|${letters}\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`],
+  [
+    "gpt-4o",
+    String.raw`${letters}${first}*${rest}+${shortened}?|${letters}${first}+${rest}*${shortened}?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${spaces}`,
+  ],
+]);
+
+/** Types of tokens: those that no text has, and those that are never merged. */
+const [controlType, wholeType] = [3, 4];
+
+/** The tokenizer in a GGUF file. @throws RangeError for one of another kind than merged bytes. */
+export async function readGgufTokenizer(path: string): Promise<TokenizerFiles> {
+  await using file = await GgufFile.open(path);
+  return tokenizerOf(file.metadata, path);
+}
+
+export function tokenizerOf(metadata: ReadonlyMap<string, GgufValue>, path: string): TokenizerFiles {
+  const value = (key: string) => metadata.get(`tokenizer.ggml.${key}`);
+  const [model, split] = [value("model"), splits.get(value("pre") ?? "gpt-2")];
+  if (model !== "gpt2" || split === undefined) {
+    const got = `${JSON.stringify(model)} with ${JSON.stringify(value("pre"))}`;
+    const remedy = "give --tokenizer DIR, with the model's tokenizer.json";
+    throw new RangeError(
+      `${path}: expected tokenizer gpt2 with ${[...splits.keys()].join(", ")}, got ${got}; ${remedy}`,
+    );
+  }
+  const tokens = value("tokens") as readonly string[];
+  const types = value("token_type") as Int32Array | undefined;
+  const merges = (value("merges") ?? []) as readonly string[];
+  const ofId = (key: string) => {
+    const id = value(key);
+    return typeof id === "number" ? tokens[id] : undefined;
+  };
+  const bos = ofId("bos_token_id");
+  const begins = value("add_bos_token") === true && bos !== undefined;
+  const added = tokens.flatMap((content, id) =>
+    types?.[id] === controlType || types?.[id] === wholeType
+      ? [{ id, content, special: types[id] === controlType, normalized: false }]
+      : [],
+  );
+  const ends = ["eos_token_id", "eot_token_id"].flatMap((key) => {
+    const id = value(key);
+    return typeof id === "number" ? [id] : [];
+  });
+  const bytes = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: false };
+  return {
+    tokenizer: {
+      version: "1.0",
+      added_tokens: added,
+      normalizer: null,
+      pre_tokenizer: {
+        type: "Sequence",
+        pretokenizers: [{ type: "Split", pattern: { Regex: split }, behavior: "Isolated", invert: false }, bytes],
+      },
+      post_processor: begins ? prefixed(bos, tokens.indexOf(bos)) : null,
+      decoder: bytes,
+      model: { type: "BPE", vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges },
+    },
+    settings: {
+      bos_token: bos,
+      eos_token: ofId("eos_token_id"),
+      chat_template: metadata.get("tokenizer.chat_template"),
+    },
+    endIds: ends,
+  };
+}
+
+/** Puts a token before every text. */
+function prefixed(token: string, id: number): object {
+  return {
+    type: "TemplateProcessing",
+    single: [{ SpecialToken: { id: token, type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+    pair: [],
+    special_tokens: { [token]: { id: token, ids: [id], tokens: [token] } },
+  };
+}
