@@ -47,7 +47,7 @@ describe("moe-kernels quantize", () => {
     const { exitCode, stdout } = await runCli(args);
     expect(exitCode).toBe(0);
     expect(stdout).toMatch(
-      /6 matrices of experts in i8_g32_f16, .*\n.* KiB became .* KiB in 1 file\n.*the file has no tokenizer\n\nRelative/,
+      /6 matrices of experts in i8_g32_f16, .*\n.* KiB became .* KiB in 1 file\nThe file has no tokenizer: there is no tokenizer\.json\n\nRelative/,
     );
     const inspected = await runCli(["inspect", file]);
     expect(inspected).toMatchObject({ exitCode: 0, stderr: "" });

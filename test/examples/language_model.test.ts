@@ -173,6 +173,23 @@ describe("npm run example:language-model", () => {
     expect(run(...given, "--dtype", "int8_g32").stdout).toMatch(/^\n\nprompt: .*; answer: 0 tokens/);
   });
 
+  test("runs the GGUF file that `quantize` writes, with its tokenizer", () => {
+    const model = changed("qwen3_moe", {});
+    const bytes = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false };
+    const vocab = Object.fromEntries(Array.from({ length: 40 }, (_, id) => [String.fromCodePoint(65 + id), id]));
+    const tokenizer = { ...words, pre_tokenizer: bytes, decoder: bytes, model: { type: "BPE", vocab, merges: [] } };
+    writeFileSync(join(model, "tokenizer.json"), JSON.stringify(tokenizer));
+    const file = `${model}.gguf`;
+    const { stderr } = runScript("dist/cli/main.js", ["quantize", model, "--format", "q8_0", "--out", file]);
+    expect(stderr).not.toContain("no tokenizer");
+    const of = (path: string, ...more: string[]) =>
+      run("--model", path, "--prompt", "HELLO", "--temperature", "0", "--tokens", "8", ...more);
+    const answer = of(file);
+    expect(answer.status).toBe(0);
+    expect(answer.stdout.split("\n")[0]).toBe(of(model, "--dtype", "q8_0").stdout.split("\n")[0]);
+    expect(answer.stdout).toContain("prompt: 5 tokens");
+  });
+
   test("tells what a directory lacks", () => {
     const { status, stderr } = run("--model", "none");
     const message = "none: expected the model's directory, with a tokenizer.json, got none";

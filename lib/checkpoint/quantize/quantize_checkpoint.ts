@@ -40,6 +40,8 @@ export interface QuantizedCheckpoint {
   readonly bytesBefore: number;
   readonly bytesAfter: number;
   readonly errors: readonly MatrixError[];
+  /** Of a GGUF file: why it has no tokenizer; empty if it has one. */
+  readonly whyNoTokenizer?: string;
 }
 
 /** The metadata of a written file that holds the errors of its matrices. */

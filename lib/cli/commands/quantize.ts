@@ -26,7 +26,7 @@ export const quantizeModel = defineCommand({
     out: {
       type: "string",
       value: "PATH",
-      help: "the folder to write, which must be new or empty, or a GGUF file: weights and configuration, no tokenizer",
+      help: "the folder to write, which must be new or empty, or a GGUF file",
     },
     scale: { type: "string", value: "HOW", help: `how scales are chosen: ${scaleChoices.join(" or ")} (largest)` },
     layer: {
@@ -75,11 +75,12 @@ export const quantizeModel = defineCommand({
   },
 });
 
-function print({ out, format, scale, files, resumed, bytesBefore, bytesAfter, errors }: QuantizedCheckpoint, io: Io) {
+function print(written: QuantizedCheckpoint, io: Io) {
+  const { out, format, scale, files, resumed, bytesBefore, bytesAfter, errors, whyNoTokenizer } = written;
   const { stdout } = io;
   const isGguf = out.endsWith(".gguf");
   const kept = resumed > 0 ? `, ${isGguf ? plural(resumed, "tensor") : resumed} of them there already` : "";
-  const tokenizer = isGguf ? "Weights and configuration only: the file has no tokenizer\n" : "";
+  const tokenizer = whyNoTokenizer ? `The file has no tokenizer: ${whyNoTokenizer}\n` : "";
   stdout.write(
     `${printable(out)}: ${errors.length} matrices of experts in ${format}, ` +
       `scales by ${scale === "largest" ? "the largest element" : "least squares"}\n` +

@@ -1,7 +1,7 @@
 import { type GgufType, ggufByteLength, ggufTypes } from "../types.js";
 
-/** A value of the metadata: text, a truth value, a u32, or a float32. */
-export type MetadataInput = string | boolean | number | { readonly f32: number };
+/** A value of the metadata: text, a truth value, a u32, a float32, or an array of texts or of i32. */
+export type MetadataInput = string | boolean | number | { readonly f32: number } | readonly string[] | Int32Array;
 
 /** A tensor to write. */
 export interface TensorInput {
@@ -26,7 +26,7 @@ export const alignment = 32;
 const aligned = (offset: number) => Math.ceil(offset / alignment) * alignment;
 
 /** Numbers of the value types. */
-const valueTypes = { u32: 4, f32: 6, boolean: 7, string: 8 } as const;
+const valueTypes = { u32: 4, i32: 5, f32: 6, boolean: 7, string: 8, array: 9 } as const;
 
 /** Lays a file of version 3 out: the header, and every tensor in the given order. */
 export function layOutGguf(metadata: ReadonlyMap<string, MetadataInput>, tensors: readonly TensorInput[]): Layout {
@@ -64,11 +64,21 @@ function entry(value: MetadataInput): readonly Buffer[] {
     case "number":
       return [u32(valueTypes.u32), u32(value)];
     default: {
+      if (value instanceof Int32Array) {
+        const { buffer, byteOffset, byteLength } = value;
+        return [...array(valueTypes.i32, value.length), Buffer.from(buffer, byteOffset, byteLength)];
+      }
+      if ("length" in value) return [...array(valueTypes.string, value.length), ...value.map(text)];
       const bytes = Buffer.alloc(4);
       bytes.writeFloatLE(value.f32);
       return [u32(valueTypes.f32), bytes];
     }
   }
+}
+
+/** What is before an array's elements. */
+function array(type: number, length: number): readonly Buffer[] {
+  return [u32(valueTypes.array), u32(type), u64(length)];
 }
 
 function u32(value: number): Buffer {

@@ -19,6 +19,7 @@ import { tensorPlace } from "../../safetensors/header.js";
 import type { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
 import { checkFloats } from "../plan.js";
 import { architectureKeys, type WrittenArchitecture, writtenArchitecture } from "./architectures.js";
+import { readTokenizer } from "./tokenizer.js";
 
 /** A weight to read, and where errors say that it is. */
 export interface WeightPart {
@@ -52,6 +53,8 @@ export interface GgufPlan {
   readonly tensors: readonly PlannedTensor[];
   /** Bytes of the model's tensors. */
   readonly bytesBefore: number;
+  /** Empty if there is one. */
+  readonly whyNoTokenizer: string;
 }
 
 /** The type of a format's blocks. @throws UNSUPPORTED_DTYPE if GGUF has none. */
@@ -92,7 +95,8 @@ export async function planGguf(
         "another format, such as mxfp4",
     );
   }
-  const metadata = metadataOf(model, architecture, type, name);
+  const tokenizer = await readTokenizer(checkpoint.directory, model.fields.integer("vocab_size", undefined));
+  const metadata = metadataOf(model, architecture, type, name, tokenizer.metadata);
   const planner = new Planner(model, checkpoint, architecture, type);
   await planner.addModel();
   for (let layer = 0; layer < model.layerCount; layer++) {
@@ -103,7 +107,8 @@ export async function planGguf(
     checkFormula(model, architecture, metadata, layer);
     await planner.addLayer(layer, layers.includes(layer));
   }
-  return { metadata, tensors: planner.tensors, bytesBefore: await planner.finish() };
+  const bytesBefore = await planner.finish();
+  return { metadata, tensors: planner.tensors, bytesBefore, whyNoTokenizer: tokenizer.whyNone };
 }
 
 function metadataOf(
@@ -111,6 +116,7 @@ function metadataOf(
   architecture: WrittenArchitecture,
   type: GgufType,
   name: string,
+  tokenizer: ReadonlyMap<string, MetadataInput>,
 ): ReadonlyMap<string, MetadataInput> {
   const { num_experts_per_tok: used, ...counts } = expertCounts(fields);
   const keys = { ...architectureKeys(architecture, fields, layerCount), ...counts, expert_used_count: used };
@@ -122,10 +128,13 @@ function metadataOf(
     ["general.name", name],
     ...(fileType === undefined ? [] : ([["general.file_type", fileType]] as const)),
     ["general.quantization_version", 2],
-    // So that readers do not look for one.
-    ["tokenizer.ggml.model", "none"],
+    ...tokenizer,
     ...Object.entries(keys).map(([key, value]) => [`${architecture.name}.${key}`, value] as const),
   ]);
+}
+
+function isFloat(value: MetadataInput): value is { readonly f32: number } {
+  return typeof value === "object" && "f32" in value;
 }
 
 /** Metadata have integers and floats of 32 bits. */
@@ -133,7 +142,7 @@ function checkValue({ path }: ConfigFields, key: string, value: MetadataInput): 
   if (typeof value === "number" && value >= 2 ** 32) {
     throw badCheckpoint(path, `${key} in GGUF: expected an integer below 2^32, got ${value}`);
   }
-  if (typeof value === "object" && !Number.isFinite(Math.fround(value.f32))) {
+  if (isFloat(value) && !Number.isFinite(Math.fround(value.f32))) {
     throw badCheckpoint(path, `${key} in GGUF: expected a float32, got ${value.f32}`);
   }
 }
@@ -154,7 +163,7 @@ function checkFormula(
   layer: number,
 ): void {
   const values = new Map(
-    [...metadata].map(([key, value]) => [key, typeof value === "object" ? Math.fround(value.f32) : value] as const),
+    [...metadata].map(([key, value]) => [key, isFloat(value) ? Math.fround(value.f32) : value] as const),
   );
   const read = architectureOf(name, name).read(new GgufFields(name, name, values), layer, {
     hasBias: false,

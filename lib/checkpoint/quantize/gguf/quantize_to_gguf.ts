@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { basename, resolve } from "node:path";
 import type { FloatDType } from "../../../core/dtype.js";
 import { unexpected } from "../../../core/errors.js";
@@ -27,7 +28,7 @@ interface Progress {
 
 /**
  * Quantises the experts' matrices of a Hugging Face model directory, and writes the model as one GGUF file: all weights and
- * the configuration, but no tokenizer. Other tensors keep their dtype; vectors and routers become float32, as llama.cpp's
+ * the configuration and, where llama.cpp has it, the tokenizer. Other tensors keep their dtype; vectors and routers become float32, as llama.cpp's
  * converter writes them. Only single matrices are in memory, and of other tensors a few megabytes.
  * @throws UNSUPPORTED_DTYPE for a format that GGUF does not have; UNSUPPORTED_OPERATION for families, formulas and tensors
  * that are not written, and for columns that are no whole blocks; BAD_CHECKPOINT; WRITE_FAILED; INVALID_ARGUMENT for a
@@ -47,7 +48,9 @@ export async function quantizeToGguf(
   if (layers.length === 0) throw unexpected("layers", "layers with experts", "none");
   const plan = await planGguf(model, checkpoint, type, layers, basename(resolve(directory)));
   const layout = layOutGguf(plan.metadata, plan.tensors);
-  const state = { package: packageVersion, format: format.name, scale, layers, source: await sourceOf(checkpoint) };
+  const header = createHash("sha256").update(layout.header).digest("hex");
+  const source = await sourceOf(checkpoint);
+  const state = { package: packageVersion, format: format.name, scale, layers, source, header };
   await using file = await PartialFile.open<Progress>(out, state, existing, { tensors: 0, errors: [] });
   const { begun } = file;
   const errors = [...begun.errors];
@@ -77,8 +80,18 @@ export async function quantizeToGguf(
   await file.complete(layout.byteLength);
   onProgress(1);
   const bytesAfter = layout.places.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const { bytesBefore } = plan;
-  return { out, format: format.name, scale, files: 1, resumed: begun.tensors, bytesBefore, bytesAfter, errors };
+  const { bytesBefore, whyNoTokenizer } = plan;
+  return {
+    out,
+    format: format.name,
+    scale,
+    files: 1,
+    resumed: begun.tensors,
+    bytesBefore,
+    bytesAfter,
+    errors,
+    whyNoTokenizer,
+  };
 }
 
 /** Quantises a matrix. @param place where it comes from, for errors. */
