@@ -58,6 +58,14 @@ function shortened(text: string, longest: number): string {
 }
 
 /** Whether `error` is a {@link MoeError}, with one of `codes` if any are given. Never throws. */
+export function isMoeError(error: unknown): error is MoeError;
+export function isMoeError<C extends MoeErrorCode>(
+  error: unknown,
+  ...codes: C[]
+): error is MoeError & {
+  /** One of `codes`. */
+  readonly code: C;
+};
 export function isMoeError(error: unknown, ...codes: MoeErrorCode[]): error is MoeError {
   // `instanceof` throws for a revoked proxy.
   return types.isNativeError(error) && error instanceof MoeError && (codes.length === 0 || codes.includes(error.code));

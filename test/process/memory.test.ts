@@ -3,7 +3,7 @@ import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
 
 describe.each(nativeDevices)("memory of %s", (device) => {
   test("and threads do not grow with devices and layers that are disposed", async () => {
-    const outcome = await runFixture("cycles", device);
+    const outcome = await runFixture("cycles", device, ["--expose-gc"]);
     expect(outcome).toEqual(cleanExit(outcome.stdout));
     const { cycles, grownMiB, grownThreads } = JSON.parse(outcome.stdout);
     expect(cycles).toBeGreaterThanOrEqual(400);

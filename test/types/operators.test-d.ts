@@ -134,7 +134,10 @@ describe("devices and errors", () => {
   test("errors carry a code", () => {
     expectTypeOf<MoeError["code"]>().toEqualTypeOf<MoeErrorCode>();
     const error: unknown = new MoeError("DISPOSED", "");
-    if (isMoeError(error, "DISPOSED")) expectTypeOf(error).toEqualTypeOf<MoeError>();
+    if (isMoeError(error)) expectTypeOf(error).toEqualTypeOf<MoeError>();
+    if (isMoeError(error, "DISPOSED", "ABORTED")) expectTypeOf(error.code).toEqualTypeOf<"DISPOSED" | "ABORTED">();
+    // An error of another code is still one of this package.
+    if (error instanceof MoeError && !isMoeError(error, "DISPOSED")) expectTypeOf(error).toEqualTypeOf<MoeError>();
     // @ts-expect-error no such code
     isMoeError(error, "EDISPOSED");
   });
