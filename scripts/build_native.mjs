@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 export const root = fileURLToPath(new URL("..", import.meta.url));
 
 /** The path of an executable, given its name or path; undefined if there is none. */
-function findExecutable(name) {
+export function findExecutable(name) {
   const folders = name.includes("/") || name.includes("\\") ? [""] : (process.env.PATH ?? "").split(delimiter);
   return folders
     .map((folder) => join(folder, name))
@@ -41,7 +41,7 @@ export function describeToolchain() {
 export function describeMissingTools(platform = process.platform) {
   if (platform === "win32") {
     return [
-      "the native addon does not build on Windows: it needs GCC >= 11 or Clang >= 14 and is tested on Linux x64",
+      "the native addon does not build on Windows: it needs GCC >= 11 or Clang >= 14 and is tested on Linux x64 and arm64",
       "to use it there: install moe-kernels in the Windows Subsystem for Linux",
     ].join("\n  ");
   }
@@ -70,9 +70,10 @@ export function describeMissingTools(platform = process.platform) {
  * @param {string} [options.out] build folder, relative to the package.
  * @param {string} [options.config] CMake build type.
  * @param {Record<string, string>} [options.defines] CMake cache entries. MOE_KERNELS_CMAKE_OPTIONS adds to them.
+ * @param {string} [options.target] what to build; everything without it.
  * @returns {{ name: string, command: string, args: string[] }[]}
  */
-export function buildCommands({ out = "build", config = "Release", defines = {} } = {}) {
+export function buildCommands({ out = "build", config = "Release", defines = {}, target } = {}) {
   const folder = join(root, out);
   const { cmake, generator } = findTools();
   const { resolve } = createRequire(import.meta.url);
@@ -89,9 +90,18 @@ export function buildCommands({ out = "build", config = "Release", defines = {} 
     ...(process.env.MOE_KERNELS_CMAKE_OPTIONS ?? "").split(/\s+/).filter(Boolean),
   ];
   const jobs = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? availableParallelism();
+  const build = [
+    "--build",
+    folder,
+    "--config",
+    config,
+    "--parallel",
+    `${jobs}`,
+    ...(target ? ["--target", target] : []),
+  ];
   return [
     { name: "cmake configure", command: cmake, args: configure },
-    { name: "cmake build", command: cmake, args: ["--build", folder, "--config", config, "--parallel", `${jobs}`] },
+    { name: "cmake build", command: cmake, args: build },
   ];
 }
 

@@ -50,7 +50,7 @@ function buildRemedy(root: string): string {
   const setup = join(root, "scripts", "setup.mjs");
   const command = existsSync(setup) ? `"${setup}"` : `"${join(root, "scripts", "install.mjs")}" --source`;
   return [
-    "build it from source, with CMake >= 3.22 and a C++20 compiler (GCC >= 11 or Clang >= 14; tested on Linux x64):",
+    "build it from source, with CMake >= 3.22 and a C++20 compiler (GCC >= 11 or Clang >= 14; tested on Linux x64 and arm64):",
     `    node ${command}`,
   ].join("\n");
 }

@@ -10,6 +10,7 @@ export interface Platform {
 /** By the name that {@link platformName} gives them. Each is a package of its own: {@link platformPackage}. */
 export const platforms: Readonly<Record<string, Platform>> = {
   "linux-x64-glibc": { os: "linux", cpu: "x64", libc: "glibc", glibc: "2.34" },
+  "linux-arm64-glibc": { os: "linux", cpu: "arm64", libc: "glibc", glibc: "2.34" },
 };
 
 /** The addon's file, in platform packages and in builds. */

@@ -5,11 +5,17 @@ import { listDevices, openDevice } from "../../lib/devices.js";
 import { isas, withIsa } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 
+/** The instruction sets of this processor's builds beside portable code and the model of AMX, best first. */
+const known: readonly string[] =
+  process.arch === "arm64" ? ["neon_dotprod", "neon"] : ["amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2"];
+/** Those that multiply float tokens by integer codes as digits. */
+const ofDigits = ["avx512_vnni", "avx512_bf16", "neon_dotprod"];
+
 /** The names of features in /proc/cpuinfo. */
 const flags: Readonly<Record<string, string>> = {
   ...{ AVX2: "avx2", BMI: "bmi1", FMA: "fma", F16C: "f16c" },
   ...{ "AVX-512 F": "avx512f", "AVX-512 BW": "avx512bw", "AVX-512 DQ": "avx512dq", "AVX-512 VL": "avx512vl" },
-  ...{ "AVX-512 VNNI": "avx512_vnni", "AVX-512 BF16": "avx512_bf16" },
+  ...{ "AVX-512 VNNI": "avx512_vnni", "AVX-512 BF16": "avx512_bf16", DotProd: "asimddp" },
 };
 
 const cpu = () => listDevices().find(({ name }) => name === "cpu");
@@ -19,25 +25,21 @@ describe("MOE_CPU_ISA", () => {
     expect(isas.slice(-2)).toEqual(["portable", "amx_model"]);
     expect(new Set(isas).size).toBe(isas.length);
     const others = isas.slice(0, -2);
-    for (const isa of others) expect(["amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2"]).toContain(isa);
+    for (const isa of others) expect(known).toContain(isa);
   });
 
   test("an instruction set is either available or missing for a reason", () => {
     const { missingIsas } = loadNative().cpuInfo();
     const all = [...isas, ...missingIsas.map(({ isa }) => isa)];
-    if (process.arch === "x64") {
-      const known = ["amx", "amx_model", "avx2", "avx512", "avx512_bf16", "avx512_vnni", "portable"];
-      expect(all.toSorted()).toEqual(known);
-    } else {
-      expect(missingIsas).toEqual([]);
-    }
+    expect(all.toSorted()).toEqual([...known, "amx_model", "portable"].toSorted());
     for (const { isa, reason } of missingIsas) {
       expect(reason).toMatch(isa === "amx" ? /^(the (CPU|kernel) |tile registers )/ : /^the CPU lacks \w/);
     }
   });
 
   test.runIf(existsSync("/proc/cpuinfo"))("what the CPU lacks is what it does not report", () => {
-    const reported = /^flags\s*: (.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.split(" ") ?? [];
+    const reported =
+      /^(?:flags|Features)\s*: (.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.split(" ") ?? [];
     for (const { reason } of loadNative().cpuInfo().missingIsas) {
       const [, named = ""] = /^the CPU lacks (.*)$/.exec(reason) ?? [];
       for (const feature of named.split(", ").filter((name) => name !== "")) {
@@ -89,10 +91,10 @@ describe.each(isas)("the kernel of a product with %s", (isa) => {
       expect(kernelOf("f32", "int8", format)).toMatchObject({ peak: "int8", products: 1 });
       const floats = tiles ? { peak: "bf16", products: 3 } : { peak: "fma", products: 1 };
       const digits = { peak: "int8", products: 3 };
-      const ofDigits = isa === "avx512_vnni" || isa === "avx512_bf16";
-      expect(kernelOf("f32", "none", format)).toMatchObject(ofDigits ? digits : floats);
+      const hasDigits = ofDigits.includes(isa);
+      expect(kernelOf("f32", "none", format)).toMatchObject(hasDigits ? digits : floats);
       const pairs = { peak: "bf16", products: 1 };
-      const bf16 = isa === "avx512_bf16" || tiles ? pairs : ofDigits ? digits : floats;
+      const bf16 = isa === "avx512_bf16" || tiles ? pairs : hasDigits ? digits : floats;
       expect(kernelOf("bf16", "none", format)).toMatchObject(bf16);
     }
     // Digits of tokens need long groups, or scales of their own below others.

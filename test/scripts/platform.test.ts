@@ -15,8 +15,9 @@ function refusal(platform: Record<string, string>): string | undefined {
 }
 
 describe("the build", () => {
-  test("takes GCC and Clang on Linux x64", () => {
+  test("takes GCC and Clang on Linux x64 and arm64", () => {
     expect(refusal({ ...linux, ...gcc })).toBeUndefined();
+    expect(refusal({ ...linux, ...gcc, CMAKE_SYSTEM_PROCESSOR: "aarch64" })).toBeUndefined();
     expect(refusal({ ...linux, CMAKE_CXX_COMPILER_ID: "Clang", CMAKE_CXX_COMPILER_VERSION: "14.0.6" })).toBeUndefined();
   });
 
@@ -33,11 +34,13 @@ describe("the build", () => {
 
   test("refuses compilers that are too old", () => {
     expect(refusal({ ...linux, ...gcc, CMAKE_CXX_COMPILER_VERSION: "10.2.1" })).toContain("expected GNU 11 or later");
+    const clang = { CMAKE_CXX_COMPILER_ID: "Clang", CMAKE_CXX_COMPILER_VERSION: "15.0.7" };
+    expect(refusal({ ...linux, ...clang, CMAKE_SYSTEM_PROCESSOR: "aarch64" })).toContain("expected Clang 16 or later");
   });
 
   test("refuses untested platforms unless they are allowed", () => {
-    const platform = { ...linux, ...gcc, CMAKE_SYSTEM_PROCESSOR: "aarch64" };
-    expect(refusal(platform)).toContain("expected Linux x64, got GNU 12.2.0 on Linux aarch64");
+    const platform = { ...linux, ...gcc, CMAKE_SYSTEM_PROCESSOR: "riscv64" };
+    expect(refusal(platform)).toContain("expected Linux x64 or arm64, got GNU 12.2.0 on Linux riscv64");
     expect(refusal(platform)).toContain("MOE_KERNELS_CMAKE_OPTIONS=-DMOE_UNTESTED_PLATFORM=ON");
     expect(refusal({ ...platform, MOE_UNTESTED_PLATFORM: "ON" })).toBeUndefined();
   });

@@ -1,13 +1,13 @@
 #include "cpu/isa/isa.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "core/formats/find_format.h"
+#include "cpu/isa/features.h"
 #include "cpu/isa/tiles/permission.h"
 
 namespace moe::cpu {
@@ -106,6 +106,19 @@ const Kernels& avx512_bf16_kernels() {
 }
 #endif
 
+#if defined(MOE_AARCH64)
+const Kernels& neon_dotprod_kernels() {
+  static const Kernels kernels = [] {
+    // Rows for products of bytes, those of digits, then the others.
+    const std::vector<GemmKernel> bytes = followed_by(neon_dotprod::kGemm, neon_dotprod::kDigitGemm);
+    Kernels all = extended(neon::kKernels, "neon_dotprod", "AArch64 with DotProd", bytes);
+    all.int8_peak = neon_dotprod::kPeak;
+    return all;
+  }();
+  return kernels;
+}
+#endif
+
 #if defined(MOE_EXTENSION)
 const Kernels& amx_model_kernels(bool has_avx512) {
   static const Kernels kernels = [has_avx512] {
@@ -120,40 +133,6 @@ const Kernels& amx_model_kernels(bool has_avx512) {
                       portable::kModelInt8Peak);
   }();
   return kernels;
-}
-#endif
-
-#if defined(MOE_X86)
-// What instruction sets need beyond x86-64, in the order in which each needs all before.
-struct Feature {
-  const char* name;
-  bool present;
-};
-
-enum FeatureCount { kForAvx2 = 4, kForAvx512 = 8, kForVnni, kForBf16 };
-
-std::array<Feature, kForBf16> features() {
-  __builtin_cpu_init();
-  return {{{"AVX2", __builtin_cpu_supports("avx2") != 0},
-           {"BMI", __builtin_cpu_supports("bmi") != 0},
-           {"FMA", __builtin_cpu_supports("fma") != 0},
-           {"F16C", __builtin_cpu_supports("f16c") != 0},
-           {"AVX-512 F", __builtin_cpu_supports("avx512f") != 0},
-           {"AVX-512 BW", __builtin_cpu_supports("avx512bw") != 0},
-           {"AVX-512 DQ", __builtin_cpu_supports("avx512dq") != 0},
-           {"AVX-512 VL", __builtin_cpu_supports("avx512vl") != 0},
-           {"AVX-512 VNNI", __builtin_cpu_supports("avx512vnni") != 0},
-           {"AVX-512 BF16", __builtin_cpu_supports("avx512bf16") != 0}}};
-}
-
-// Which of the first so many the CPU lacks, in words; empty: none.
-std::string lacking(FeatureCount count) {
-  const auto all = features();
-  std::string names;
-  for (int i = 0; i < count; ++i) {
-    if (!all[i].present) names += (names.empty() ? "the CPU lacks " : ", ") + std::string(all[i].name);
-  }
-  return names;
 }
 #endif
 
@@ -181,6 +160,9 @@ std::vector<InstructionSet> instruction_sets() {
   if (bf16_is_slow) sets.push_back(bf16);
   sets.push_back({&avx512_kernels(), lacking(kForAvx512)});
   sets.push_back({&avx2::kKernels, lacking(kForAvx2)});
+#elif defined(MOE_AARCH64)
+  sets.push_back({&neon_dotprod_kernels(), lacking(kForDotProducts)});
+  sets.push_back({&neon::kKernels});
 #endif
   sets.push_back({&portable::kKernels});
 #if defined(MOE_EXTENSION)

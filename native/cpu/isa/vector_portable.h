@@ -1,5 +1,5 @@
 // 4 float32 lanes in plain C++, which compilers turn into whatever vectors the target has. Included inside the portable
-// namespace. A NEON or SVE version starts from here.
+// namespace. Versions for other processors start from here.
 
 struct Vector;
 

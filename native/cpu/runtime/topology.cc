@@ -61,16 +61,4 @@ int64_t last_level_cache_bytes() {
 #endif
 }
 
-std::string cpu_model(const std::string& root) {
-  std::ifstream file(root + "/proc/cpuinfo");
-  std::string line;
-  while (std::getline(file, line)) {
-    if (line.rfind("model name", 0) == 0) {
-      const size_t name = line.find_first_not_of(": \t", line.find(':'));
-      if (name != std::string::npos) return line.substr(name);
-    }
-  }
-  return "unknown";
-}
-
 }  // namespace moe::cpu

@@ -66,3 +66,13 @@ MOE_TEST(the_processors_name_is_what_follows_the_colon) {
   root.write("proc/cpuinfo", "processor\t: 0\nmodel name\t: Some CPU: 64 cores\nmodel name\t: another\n");
   MOE_CHECK_EQUAL(cpu_model(root.path()), "Some CPU: 64 cores");
 }
+
+MOE_TEST(a_processor_without_a_name_has_that_of_its_numbers) {
+  SystemRoot root;
+  root.write("proc/cpuinfo", "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd4f\nCPU revision\t: 1\n");
+  MOE_CHECK_EQUAL(cpu_model(root.path()), "Neoverse V2");
+  root.write("proc/cpuinfo", "CPU implementer\t: 0x99\nCPU part\t: 0x001\n");
+  MOE_CHECK_EQUAL(cpu_model(root.path()), "AArch64, implementer 0x99, part 0x001");
+  root.write("proc/cpuinfo", "CPU implementer\t: 0x41\nCPU part\t:\n");
+  MOE_CHECK_EQUAL(cpu_model(root.path()), "unknown");
+}

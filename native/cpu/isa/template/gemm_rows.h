@@ -24,7 +24,7 @@ constexpr GemmKernel plain_kernel(const char* name, PanelFunction panels) {
 // Whether codes are unpacked once for all tiles of an expert. Tiles of few rows would spend much of their time on it.
 // Taller ones gain only where unpacking takes longer than reading what it leaves, which has more bytes; or else where
 // results stay in registers, if more than two tiles share it.
-constexpr bool unpacks_once(bool cheap) { return kTileRows <= 8 || !cheap; }
+constexpr bool unpacks_once(bool cheap) { return !kHasTallTiles || !cheap; }
 constexpr int unpacked_at_least(bool cheap) { return unpacks_once(cheap) ? 2 : 3; }
 
 template <class Products, class Codes>

@@ -58,6 +58,10 @@ inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, co
   Words loaded[count][kPanelVectors];
   (codes.template load<first + i>(unit, loaded[i]), ...);
   auto& chain = sums[first / count % chains];
+  if constexpr (requires { Products::multiplies_by_lanes; }) {
+    static_assert(count == 1 && Rows::row_bytes == 4);
+    return Products::template multiply_by_lanes<0, rows>(x + first * Rows::quad_bytes, loaded[0], chain);
+  }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
     const Words values[] = {load_row<Rows>(x, first + i, r)...};

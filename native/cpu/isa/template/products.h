@@ -3,6 +3,7 @@
 constexpr int kWidth = Vector::width;
 constexpr int kPanelVectors = 2;
 constexpr int kPanelColumns = kPanelVectors * kWidth;
+constexpr bool kHasTallTiles = kTileRows > 8;  // as 32 registers allow
 
 #include "cpu/isa/template/tiles.h"
 

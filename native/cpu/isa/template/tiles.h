@@ -12,6 +12,9 @@ template <class Stored>
 
 template <int rows>
 inline void multiply_add(const float* x, const Vector (&w)[kPanelVectors], Sums<rows>& sums) {
+  if constexpr (requires { sums[0][0].multiplies_by_lanes; }) {
+    return sums[0][0].template multiply_by_lanes<0, rows>(x, w, sums);
+  }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
     const Vector value = Vector::broadcast(x[r]);
@@ -120,8 +123,8 @@ constexpr TileFunctions tiles_of(std::integer_sequence<int, row...>) {
 
 // Panels that tiles of so many rows take at once: as many as leave most of their sums in registers.
 constexpr int panels_at_once(int rows) {
-  if (kWidth < 8 || rows < 1 || rows > 3) return 1;
-  return rows < 3 || kWidth == 16 ? 4 : 2;
+  if ((kWidth < 8 && !kHasTallTiles) || rows < 1 || rows > 3) return 1;
+  return rows < 3 || kHasTallTiles ? 4 : 2;
 }
 
 template <class Step, int rows, int panels = panels_at_once(rows)>
