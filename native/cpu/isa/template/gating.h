@@ -7,7 +7,8 @@ inline bool any_finite(const float* logits, int32_t experts) {
   return false;
 }
 
-// Weights of experts that are chosen; `by_logit` as above.
+// Weights of experts that are chosen or given; see score_choices().
+template <bool kChosen>
 inline int32_t weigh_choices(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule,
                              bool by_logit, const int32_t* ids, float* weights, const GateScratch& scratch) {
   if (rule.scoring == Scoring::sparsemixer) {
@@ -16,7 +17,7 @@ inline int32_t weigh_choices(const float* logits, int32_t tokens, int32_t expert
                         scratch.weights + t, scratch.keys);
     }
   } else {
-    score_choices(logits, tokens, experts, rule, by_logit, ids, scratch.weights);
+    score_choices<kChosen>(logits, tokens, experts, rule, by_logit, ids, scratch.weights);
   }
   normalize(rule, tokens, scratch.weights);
   int32_t not_finite = 0;
@@ -34,10 +35,11 @@ int32_t gate(const float* logits, int32_t tokens, int32_t experts, const GatingR
              int32_t* ids, float* weights, int32_t* base) {
   const GateScratch scratch(base, experts);
   choose_experts(logits, tokens, experts, rule, selection_bias, ids, scratch);
-  return weigh_choices(logits, tokens, experts, rule, chooses_by_logit(rule, selection_bias), ids, weights, scratch);
+  return weigh_choices<true>(logits, tokens, experts, rule, chooses_by_logit(rule, selection_bias), ids, weights,
+                             scratch);
 }
 
 int32_t weigh(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, const int32_t* ids,
               float* weights, int32_t* base) {
-  return weigh_choices(logits, tokens, experts, rule, false, ids, weights, GateScratch(base, experts));
+  return weigh_choices<false>(logits, tokens, experts, rule, false, ids, weights, GateScratch(base, experts));
 }

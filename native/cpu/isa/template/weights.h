@@ -39,7 +39,9 @@ inline void divide(float* weights, int32_t count, const float* divisors, float s
 }
 
 // Scores of the chosen experts, before normalisation. `by_logit`: they were chosen by logit, best first, so the first
-// has the row's largest logit. A choice that is no expert has the score of NaN, 0.
+// has the row's largest logit. Others than those that `kChosen` by gating may be no experts: these have the score of
+// NaN, 0.
+template <bool kChosen>
 inline void score_choices(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
                           const int32_t* ids, float* weights) {
   const int32_t count = rule.top_k;
@@ -47,7 +49,7 @@ inline void score_choices(const float* logits, int32_t tokens, int32_t experts, 
   for (int32_t t = 0; t < tokens; ++t) {
     const float* row = logits + int64_t{t} * experts;
     for (int32_t j = 0; j < count; ++j, ++ids) {
-      weights[j * kGateTokens + t] = is_expert(*ids, experts) ? row[*ids] : NAN;
+      weights[j * kGateTokens + t] = kChosen || is_expert(*ids, experts) ? row[*ids] : NAN;
     }
   }
   const bool selected = rule.scoring == Scoring::softmax_selected;
@@ -90,8 +92,8 @@ inline float near_share(const float* left, int32_t experts, float top, float jit
   for (int32_t i = 0; i < experts; i += kWidth) {
     sum = sum + near_terms(Vector::load_first(left + i, experts - i, none), top, jitter);
   }
-  alignas(64) float own[kWidth];
-  near_terms(Vector::broadcast(logit), top, jitter).store(own);
+  alignas(64) float own[kWidth] = {1.0f};
+  if (logit != top) near_terms(Vector::broadcast(logit), top, jitter).store(own);
   return own[0] / sum.sum();
 }
 
