@@ -8,14 +8,15 @@ export const activations = [
   "swiglu",
   "geglu",
   "geglu_tanh",
+  "reglu",
   "swiglu_clamped",
   "swiglu_clamped_after",
   "situ",
 ] as const;
 /**
  * The activation after an expert's first matrix product. `relu2` is the square of ReLU. Those from `swiglu` on are gated:
- * the product has I gate rows, then I up rows, and the result act(gate) * up has I columns. The last three have
- * parameters, a {@link Clamp}.
+ * the product has I gate rows, then I up rows, and the result act(gate) * up has I columns; `reglu` has a ReLU's gate. The
+ * last three have parameters, a {@link Clamp}.
  *
  * @useDeclaredType
  */

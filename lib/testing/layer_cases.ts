@@ -88,10 +88,12 @@ export const layerCases: readonly Case[] = [
       layerCase({ ...small, tokens: 13, dtypes: [x, weights], routing: "some_dropped" }),
     ]),
   ),
-  ...(["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_tanh", "none"] as const).flatMap((activation) => [
-    layerCase({ ...small, tokens: 9, activation }),
-    layerCase({ ...small, tokens: 9, activation, biases: true, routing: "even", dtypes: ["bf16", "bf16"] }),
-  ]),
+  ...(["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_tanh", "reglu", "none"] as const).flatMap(
+    (activation) => [
+      layerCase({ ...small, tokens: 9, activation }),
+      layerCase({ ...small, tokens: 9, activation, biases: true, routing: "even", dtypes: ["bf16", "bf16"] }),
+    ],
+  ),
   ...(
     [
       { ...small, tokens: 0 },

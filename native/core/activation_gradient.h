@@ -9,8 +9,8 @@
 
 namespace moe {
 
-// The activation of a gate, or of a value without one. All but relu, relu2 and none are x * share: silu's share is
-// sigmoid(x), gelu's the normal distribution function, gelu_tanh's its approximation, and swiglu_clamped's
+// The activation of a gate, or of a value without one. All but relu, relu2, reglu and none are x * share: silu's share
+// is sigmoid(x), gelu's the normal distribution function, gelu_tanh's its approximation, and swiglu_clamped's
 // sigmoid(alpha x) for x = min(gate, limit). swiglu_clamped_after limits x * sigmoid(alpha x), and situ is
 // limit tanh(x / limit) * sigmoid(alpha x).
 struct ActivatedGate {
@@ -41,7 +41,8 @@ MOE_HOST_DEVICE inline float gate_slope(Activation activation, const Clamp& clam
   const float x = near_zero(gate), logistic_slope = at.share * (1.0f - at.share);
   switch (activation) {
     case Activation::none: return 1.0f;
-    case Activation::relu: {
+    case Activation::relu:
+    case Activation::reglu: {
       const float positive = gate > 0.0f ? 1.0f : gate;
       return gate <= 0.0f ? 0.0f : positive;
     }
@@ -111,6 +112,7 @@ auto dispatch_activation(Activation activation, Use&& use) {
     case Activation::swiglu: return use(std::integral_constant<Activation, Activation::swiglu>{});
     case Activation::geglu: return use(std::integral_constant<Activation, Activation::geglu>{});
     case Activation::geglu_tanh: return use(std::integral_constant<Activation, Activation::geglu_tanh>{});
+    case Activation::reglu: return use(std::integral_constant<Activation, Activation::reglu>{});
     case Activation::swiglu_clamped: return use(std::integral_constant<Activation, Activation::swiglu_clamped>{});
     case Activation::swiglu_clamped_after:
       return use(std::integral_constant<Activation, Activation::swiglu_clamped_after>{});

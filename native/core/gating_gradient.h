@@ -1,5 +1,5 @@
-// One token's gate with its choice held fixed: weights, and the gradient of the logits. See
-// lib/operators/routing/gating_weights.ts and gating_backward.ts.
+// One token's gate with its choice held fixed: the gradient of the logits, and the weights that it takes, which differ
+// from those of gating in their last bits. See lib/operators/routing/gating_backward.ts.
 #pragma once
 
 #include <cfloat>

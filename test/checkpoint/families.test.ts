@@ -148,8 +148,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
     selectionKey: "logit",
     normalize: true,
     separateRouterInput: true,
-    activation: "swiglu_clamped",
-    clamp: { alpha: 1e21, limit: Number.POSITIVE_INFINITY, offset: 0 },
+    activation: "reglu",
     layers: 32,
   },
   step3p5: { ...sizes(4096, 1280, 288, 8), ...sigmoid(1, 1280), layers: 45 },
@@ -397,6 +396,7 @@ test.each([
   ["silu", "swiglu"],
   ["gelu", "geglu"],
   ["gelu_pytorch_tanh", "geglu_tanh"],
+  ["relu", "reglu"],
 ])("hidden_act %s is %s", (hiddenAct, activation) => {
   for (const [modelType, family] of families) {
     if (otherActivations.includes(modelType)) continue;

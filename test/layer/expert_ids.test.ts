@@ -1,9 +1,11 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type FloatDType, MoeLayer, type MoeLayerOptions, openDevice, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
+import { anyLayer, RandomLayer } from "../support/random_layer.js";
 
 // Layers whose experts are given with the tokens, and whose router weighs them.
 
@@ -162,6 +164,12 @@ describe.each(deviceNames)("on %s", (name) => {
     });
   }
 
+  /** The same bits. On reference a forward keeps its logits in float64, and the router's operators round them. */
+  function expectReplayed(got: readonly number[], expected: readonly number[]): void {
+    if (name === "reference") expect(relativeError(got, expected)).toBeLessThanOrEqual(5e-6);
+    else expect(got).toEqual(expected);
+  }
+
   const replayed: readonly Config[] = [
     ...rules.map(({ config }) => config),
     { scoring: "sparsemixer", topK: 2, jitter: 1 },
@@ -200,9 +208,22 @@ describe.each(deviceNames)("on %s", (name) => {
     expect(await again.ids.toArray()).toEqual(await own.ids.toArray());
     expect(again.values.length).toBe(own.values.length);
     own.values.forEach((values, index) => {
-      expect(relativeError(again.values[index] as number[], values)).toBeLessThanOrEqual(5e-6);
+      expectReplayed(again.values[index] as number[], values);
       expect(values.some((value) => value !== 0)).toBe(true);
     });
+  });
+
+  test.runIf(name !== "reference")("what any layer chose gives the same bits again", async () => {
+    const property = fc.asyncProperty(anyLayer, async (problem) => {
+      using drawn = new RandomLayer(device(), problem);
+      const { layer, x } = drawn;
+      const { y, routing } = layer.forward(x, { want: ["routing"] });
+      const { ids: expertIds, weights } = layer.route(x);
+      expect(await layer.route(x, { expertIds }).weights.data()).toEqual(await weights.data());
+      expect(await layer.forward(x, { expertIds }).raw()).toEqual(await y.raw());
+      expect(await routing.weights.data()).toEqual(await weights.data());
+    });
+    await fc.assert(property, { numRuns: name === "cpu" ? 200 : 40 });
   });
 
   test("noise is part of the weights of given experts, and of their gradients", async () => {
@@ -221,7 +242,7 @@ describe.each(deviceNames)("on %s", (name) => {
       const own = await run({});
       const again = await run({ expertIds: own.ids });
       own.values.forEach((values, index) => {
-        expect(relativeError(again.values[index] as Float32Array, values)).toBeLessThanOrEqual(5e-6);
+        expectReplayed([...(again.values[index] as Float32Array)], [...values]);
       });
       const quiet = await layer.forward(x, { expertIds: own.ids }).data();
       expect(relativeError(quiet, own.values[0] as Float32Array)).toBeGreaterThan(1e-3);

@@ -41,6 +41,7 @@ const gated: readonly (readonly [Activation, readonly number[]])[] = [
   ["swiglu", silu],
   ["geglu", gelu],
   ["geglu_tanh", geluTanh],
+  ["reglu", relu],
 ];
 
 test.each(gated)("%s multiplies the activated gates by the up values after them", (activation, gates) => {

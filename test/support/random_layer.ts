@@ -3,7 +3,7 @@ import { type Activation, activations, isClamped } from "../../lib/core/activati
 import { sharedGates } from "../../lib/core/backend.js";
 import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
-import { groupScores, scorings } from "../../lib/core/routing_rule.js";
+import { groupScores, type Scoring, scorings } from "../../lib/core/routing_rule.js";
 import { type Shape, shapeSize } from "../../lib/core/shape.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import { createLayer, type MoeLayerOptions } from "../../lib/layer/create.js";
@@ -64,41 +64,42 @@ const anyNormalize: fc.Arbitrary<boolean | Normalize> = fc.oneof(
   fc.record({ by: fc.constant("lp" as const), power: fc.constantFrom(1, 2, 3) }),
 );
 
-/** Any routing rule for 1 .. 12 experts, with the number of experts. */
-const anyRouting = fc
-  .record({
-    numGroups: fc.integer({ min: 1, max: 4 }),
-    groupSize: fc.integer({ min: 1, max: 3 }),
-    topGroups: fc.integer({ min: 1, max: 4 }),
-    topK: fc.integer({ min: 1, max: 12 }),
-    score: fc.constantFrom(...groupScores),
-    scoring: fc.constantFrom(...scorings),
-    byLogit: fc.boolean(),
-    normalize: anyNormalize,
-    scale: fc.constantFrom(1, 2.5),
-  })
-  .map(({ numGroups, groupSize, ...drawn }): GatingRuleOptions & { numExperts: number; scoring: string } => {
-    const { scoring, normalize } = drawn;
-    const numExperts = numGroups * groupSize;
-    const grouped = numGroups > 1 && scoring !== "sparsemixer";
-    const top = Math.min(drawn.topGroups, numGroups);
-    const topK = Math.min(drawn.topK, grouped ? top * groupSize : numExperts);
-    const scoreFits = { max: true, top2_sum: groupSize > 1, topk_sum: topK % top === 0 }[drawn.score];
-    return {
-      numExperts,
-      topK,
-      scoring,
-      scale: drawn.scale,
-      normalize: scoring !== "none" || (typeof normalize === "object" && normalize.by === "lp") ? normalize : false,
-      ...(drawn.byLogit && { selectionKey: "logit" }),
-      ...(grouped && { groups: { count: numGroups, top, score: scoreFits ? drawn.score : "max" } }),
-    };
-  });
+/** Any routing rule for 1 .. 4 * mostInGroup experts, with the number of experts. */
+export const anyRouting = (mostInGroup: number) =>
+  fc
+    .record({
+      numGroups: fc.integer({ min: 1, max: 4 }),
+      groupSize: fc.integer({ min: 1, max: mostInGroup }),
+      topGroups: fc.integer({ min: 1, max: 4 }),
+      topK: fc.integer({ min: 1, max: 4 * mostInGroup }),
+      score: fc.constantFrom(...groupScores),
+      scoring: fc.constantFrom(...scorings),
+      byLogit: fc.boolean(),
+      normalize: anyNormalize,
+      scale: fc.constantFrom(1, 2.5),
+    })
+    .map(({ numGroups, groupSize, ...drawn }): GatingRuleOptions & { numExperts: number; scoring: Scoring } => {
+      const { scoring, normalize } = drawn;
+      const numExperts = numGroups * groupSize;
+      const grouped = numGroups > 1 && scoring !== "sparsemixer";
+      const top = Math.min(drawn.topGroups, numGroups);
+      const topK = Math.min(drawn.topK, grouped ? top * groupSize : numExperts);
+      const scoreFits = { max: true, top2_sum: groupSize > 1, topk_sum: topK % top === 0 }[drawn.score];
+      return {
+        numExperts,
+        topK,
+        scoring,
+        scale: drawn.scale,
+        normalize: scoring !== "none" || (typeof normalize === "object" && normalize.by === "lp") ? normalize : false,
+        ...(drawn.byLogit && { selectionKey: "logit" }),
+        ...(grouped && { groups: { count: numGroups, top, score: scoreFits ? drawn.score : "max" } }),
+      };
+    });
 
 /** Layers with any of the parts that a layer can have. */
 export const anyLayer: fc.Arbitrary<LayerProblem> = fc
   .record({
-    routing: anyRouting,
+    routing: anyRouting(3),
     formula: fc.record({
       hiddenSize: fc.integer({ min: 1, max: 70 }),
       intermediateSize: fc.integer({ min: 1, max: 40 }),

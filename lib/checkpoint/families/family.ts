@@ -78,6 +78,7 @@ const gatedActivations: ReadonlyMap<string, Activation> = new Map([
   ["gelu_new", "geglu_tanh"],
   ["gelu_fast", "geglu_tanh"],
   ["gelu_pytorch_tanh", "geglu_tanh"],
+  ["relu", "reglu"],
 ]);
 
 /** What fields may call the scores of experts. */

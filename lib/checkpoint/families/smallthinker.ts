@@ -1,14 +1,4 @@
-import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { type Family, gatedExpert, layerCount } from "./family.js";
-
-/**
- * max(g, 0) u, as a SwiGLU that is so steep that g / (1 + exp(-1e21 g)) differs from max(g, 0) by less than 1e-21, and by less
- * than |g| 2⁻¹²⁶ where devices limit the power.
- */
-const reluGate: Pick<MoeLayerConfig, "activation" | "clamp"> = {
-  activation: "swiglu_clamped",
-  clamp: { alpha: 1e21, limit: Number.POSITIVE_INFINITY, offset: 0 },
-};
 
 /**
  * SmallThinker: SmallThinkerConfig and SmallThinkerMoeBlock of PowerInfer's own code. The router reads the tokens before the
@@ -31,7 +21,7 @@ export const smallThinker: Family = {
         ? { scoring: "softmax_selected" }
         : { scoring: "sigmoid", selectionKey: "logit", normalize: true }),
       separateRouterInput: true,
-      ...reluGate,
+      activation: "reglu",
     };
   },
   tensors: (prefix) => {

@@ -28,6 +28,7 @@ export const functions: Readonly<Record<Exclude<Activation, ClampedActivation>, 
   swiglu: silu,
   geglu: gelu,
   geglu_tanh: geluTanh,
+  reglu: relu,
 };
 
 /**

@@ -44,6 +44,7 @@ const derivatives: Readonly<Record<Exclude<Activation, ClampedActivation>, Unary
   swiglu: silu,
   geglu: gelu,
   geglu_tanh: geluTanh,
+  reglu: relu,
 };
 
 /** What an activation multiplies, with derivatives: act(gate) and what up makes of it. Without a gate, up is 1. */

@@ -26,7 +26,7 @@ export function gating(logits: Matrix, rule: Gating, selectionBias?: Float64Arra
       nonFiniteRows++;
       continue;
     }
-    rowOf(weights, token).set(normalized(chosenWeights, rule).map((weight) => weight * rule.scale));
+    rowOf(weights, token).set(normalizedAndScaled(chosenWeights, rule));
   }
   return { ids, weights, nonFiniteRows };
 }
@@ -55,9 +55,10 @@ function selectionKeys(
   return base.map((key, expert) => (Number.isNaN(logits[expert]) ? Number.NaN : key + (bias?.[expert] ?? 0)));
 }
 
-function normalized(weights: Float64Array, rule: Gating): Float64Array {
-  const divisor = divisorOf(weights, rule);
-  return weights.map((weight) => (divisor === 0 ? 0 : weight / divisor));
+/** The weights of chosen experts from their scores. */
+export function normalizedAndScaled(scores: Float64Array, rule: Gating): Float64Array {
+  const divisor = divisorOf(scores, rule);
+  return scores.map((score) => (divisor === 0 ? 0 : (score / divisor) * rule.scale));
 }
 
 /** What the chosen weights are divided by. */

@@ -1,7 +1,7 @@
 import type { Gating } from "../../core/routing_rule.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
-import { divisorOf, lpNorm } from "./gating.js";
+import { divisorOf, lpNorm, normalizedAndScaled } from "./gating.js";
 import { scores, softmax, sqrtSoftplusSlope } from "./scores.js";
 import { nearSoftmax } from "./sparsemixer.js";
 
@@ -27,9 +27,8 @@ export function gatingBackward(logits: Matrix, ids: Int32Array, dWeights: Matrix
 
 /** The weights of one token's choices. */
 export function fixedWeights(logits: Float64Array, experts: readonly number[], rule: Gating): Float64Array {
-  const chosen = chosenScores(logits, experts, rule);
-  const divisor = logits.some(Number.isFinite) ? divisorOf(chosen, rule) : 0;
-  return chosen.map((score) => (divisor === 0 ? 0 : (rule.scale * score) / divisor));
+  if (!logits.some(Number.isFinite)) return new Float64Array(experts.length);
+  return normalizedAndScaled(chosenScores(logits, experts, rule), rule);
 }
 
 /** The gradient of one token's logits. Those that are not finite are constants. */

@@ -13,7 +13,7 @@
 
 namespace moe {
 
-MOE_ENUM(Activation, none, relu, relu2, gelu, gelu_tanh, silu, swiglu, geglu, geglu_tanh, swiglu_clamped,
+MOE_ENUM(Activation, none, relu, relu2, gelu, gelu_tanh, silu, swiglu, geglu, geglu_tanh, reglu, swiglu_clamped,
          swiglu_clamped_after, situ)
 
 // Whether the product has a gate half and an up half.

@@ -91,6 +91,10 @@ struct Kernels {
   // [experts] may be null; `scratch` holds gate_scratch(experts) values. Returns how many rows have no finite logit.
   int32_t (*gate)(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule,
                   const float* selection_bias, int32_t* ids, float* weights, int32_t* scratch);
+  // The same for experts `ids` that are given, in any order: their weights, by the same operations. An id out of range
+  // is no expert; its weight is 0.
+  int32_t (*weigh)(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, const int32_t* ids,
+                   float* weights, int32_t* scratch);
   // y[0 .. count - 1] = sum over j of weights[j] * rows[j][0 .. count - 1], in order of j. Null rows add nothing.
   void (*combine)(DType dtype, const void* const* rows, const float* weights, int32_t top_k, int64_t count, float* y);
   // The sum of a[i] * b[i], in an order that depends on `count` alone.

@@ -7,12 +7,17 @@
 
 namespace moe::cpu {
 
-int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const GatingRule& rule, const float* selection_bias,
-                  int32_t* ids, float* weights, int64_t first, int64_t end, int32_t* scratch) {
+namespace {
+
+// Calls gate(logits, tokens, token) for at most kGateTokens rows of float32 logits at a time, from `token` on,
+// and adds up what it returns.
+template <class Gate>
+int64_t for_each_block(const Kernels& kernels, const TensorView& logits, int64_t first, int64_t end, int32_t* scratch,
+                       Gate&& gate) {
   const int64_t experts = logits.shape[1];
   const int64_t row_bytes = experts * static_cast<int64_t>(info(logits.dtype).bytes);
   float* converted = reinterpret_cast<float*>(scratch + gate_scratch(experts));
-  int64_t not_finite = 0;
+  int64_t total = 0;
   for (int64_t token = first; token < end; token += kGateTokens) {
     const int64_t tokens = std::min<int64_t>(kGateTokens, end - token);
     const char* source = logits.as<const char>() + token * row_bytes;
@@ -21,16 +26,34 @@ int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const Gating
       kernels.to_f32(logits.dtype, source, tokens * experts, converted);
       rows = converted;
     }
-    const int64_t slot = token * rule.top_k;
-    not_finite += kernels.gate(rows, static_cast<int32_t>(tokens), static_cast<int32_t>(experts), rule, selection_bias,
-                               ids + slot, weights + slot, scratch);
+    total += gate(rows, static_cast<int32_t>(tokens), token);
   }
-  return not_finite;
+  return total;
+}
+
+}  // namespace
+
+int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const GatingRule& rule, const float* selection_bias,
+                  int32_t* ids, float* weights, int64_t first, int64_t end, int32_t* scratch) {
+  const auto experts = static_cast<int32_t>(logits.shape[1]);
+  return for_each_block(kernels, logits, first, end, scratch, [&](const float* rows, int32_t tokens, int64_t token) {
+    const int64_t slot = token * rule.top_k;
+    return kernels.gate(rows, tokens, experts, rule, selection_bias, ids + slot, weights + slot, scratch);
+  });
+}
+
+int64_t weigh_rows(const Kernels& kernels, const TensorView& logits, const GatingRule& rule, const int32_t* ids,
+                   float* weights, int64_t first, int64_t end, int32_t* scratch) {
+  const auto experts = static_cast<int32_t>(logits.shape[1]);
+  return for_each_block(kernels, logits, first, end, scratch, [&](const float* rows, int32_t tokens, int64_t token) {
+    const int64_t slot = token * rule.top_k;
+    return kernels.weigh(rows, tokens, experts, rule, ids + slot, weights + slot, scratch);
+  });
 }
 
 Status run(Context& context, const Gating& p) {
-  const int64_t scratch = gating_scratch(p.logits.shape[1]);
   constexpr int64_t kTokensAtOnce = 64;
+  const int64_t scratch = gating_scratch(p.logits.shape[1]);
   int32_t* gate = nullptr;
   float* bias = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {

@@ -1,14 +1,13 @@
 #include "gpu/routing/gating.cuh"
 
-#include <cfloat>
 #include <cmath>
 
 #include <ptx/launch.cuh>
 
-#include "core/scores.h"
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/routing/gating_choice.cuh"
+#include "gpu/routing/gating_weights.cuh"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/loops.cuh"
 
@@ -27,19 +26,6 @@ struct Arguments {
   int group_terms;
   GatingRule rule;
 };
-
-// A logit's score before any division by a sum. For a softmax, `max` is the largest logit.
-__device__ __forceinline__ float score_of(Scoring scoring, float logit, float max) {
-  if (std::isnan(logit)) return 0.0f;
-  const float finite = fminf(fmaxf(logit, -FLT_MAX), FLT_MAX);
-  switch (scoring) {
-    case Scoring::softmax:
-    case Scoring::softmax_selected: return exponential(logit, max);
-    case Scoring::sigmoid: return sigmoid_score(logit);
-    case Scoring::sqrt_softplus: return sqrt_softplus(finite);
-    default: return finite;
-  }
-}
 
 template <class T>
 struct Logits {
@@ -63,86 +49,6 @@ struct SelectionKeys {
     return bias == nullptr ? key : key + load_as_float(bias, bias_dtype, expert);
   }
 };
-
-// Statistics of a row's logits.
-struct Statistics {
-  float max = -INFINITY;
-  bool finite = false;
-  float sum = 0.0f;  // of e^(logit - max), if requested
-};
-
-template <class Values>
-__device__ __forceinline__ Statistics statistics_of(const Values& logits, bool with_sum) {
-  Statistics found;
-  logits.for_each([&](int, float logit) {
-    found.max = fmaxf(found.max, logit);
-    found.finite = found.finite || std::isfinite(logit);
-  });
-  found.max = warp_max(found.max);
-  found.finite = __any_sync(kAllLanes, found.finite) != 0;
-  if (with_sum) {
-    logits.for_each([&](int, float logit) { found.sum += exponential(logit, found.max); });
-    found.sum = warp_sum(found.sum);
-  }
-  return found;
-}
-
-// SparseMixer's weight of `chosen`, whose logit is b: its softmax runs over the remaining logits l for which b - l is
-// at most reach * max(|l|, b).
-template <class Values>
-__device__ float sparsemixer_weight(const Values& logits, Ranked chosen, float reach) {
-  const float best = value_of(chosen.rank);
-  if (!(best > -INFINITY)) return 0.0f;
-  float sum = 0.0f;
-  logits.for_each([&](int expert, float logit) {
-    const bool left = expert == chosen.index || chosen.before(rank_of(logit), expert);
-    const bool far = (best - logit) / fmaxf(fabsf(logit), best) > reach;
-    if (left && !far) sum += exponential(logit, best);
-  });
-  return 1.0f / warp_sum(sum);
-}
-
-// Turns the logits in `weights` into weights (sparsemixer has stored weights already). Each lane handles every 32nd.
-__device__ __forceinline__ void weigh(const GatingRule& rule, const Statistics& row, float chosen_max, float* weights) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  const bool selected = rule.scoring == Scoring::softmax_selected;
-  float sum = 0.0f, largest = 0.0f;
-  for (int slot = lane; slot < rule.top_k; slot += 32) {
-    const float weight = score_of(rule.scoring, weights[slot], selected ? chosen_max : row.max);
-    weights[slot] = weight;
-    sum += weight;
-    largest = fmaxf(largest, fabsf(weight));
-  }
-  sum = warp_sum(sum);
-
-  // Weights are divided by `unit`, then by `divisor`. A sum over all experts cancels out if they are divided by their
-  // own sum.
-  float unit = 1.0f, divisor = 1.0f;
-  if (rule.normalization == Normalization::sum) {
-    divisor = sum;
-  } else if (rule.normalization == Normalization::lp) {
-    // Relative to the largest, so that nothing overflows.
-    unit = warp_max(largest);
-    float powers = 0.0f;
-    for (int slot = lane; slot < rule.top_k && unit > 0.0f; slot += 32) {
-      powers += powf(fabsf(weights[slot]) / unit, rule.power);
-    }
-    divisor = powf(warp_sum(powers), 1.0f / rule.power);
-  } else {
-    if (selected || rule.scoring == Scoring::softmax) unit = selected ? sum : row.sum;
-    if (rule.normalization == Normalization::sum_plus_epsilon) divisor = sum / unit + rule.epsilon;
-    if (rule.normalization == Normalization::clamped_sum) divisor = fmaxf(sum / unit, rule.epsilon);
-  }
-  const bool nothing = !row.finite || unit == 0.0f || divisor == 0.0f;
-  for (int slot = lane; slot < rule.top_k; slot += 32) {
-    weights[slot] = nothing ? 0.0f : weights[slot] / unit / divisor * rule.scale;
-  }
-}
-
-__device__ __forceinline__ bool sums_all(const GatingRule& rule) {
-  return rule.scoring == Scoring::softmax && rule.normalization != Normalization::sum &&
-         rule.normalization != Normalization::lp;
-}
 
 // One warp handles one token. choose(last) finds the next expert after `last`; all lanes call logit_of(expert) for it.
 template <class Choose, class LogitOf>
@@ -178,7 +84,11 @@ __device__ __forceinline__ void gate_by_logit(const Arguments& a, int64_t token,
         return next.of_warp();
       },
       [&](Ranked chosen) {
-        return sparse ? sparsemixer_weight(logits, chosen, 2.0f * a.rule.jitter) : value_of(chosen.rank);
+        const float logit = value_of(chosen.rank);
+        if (!sparse) return logit;
+        return near_share(logits, logit, 2.0f * a.rule.jitter, logit, [&](int expert, float value) {
+          return expert == chosen.index || chosen.before(rank_of(value), expert);
+        });
       });
 }
 

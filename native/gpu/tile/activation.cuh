@@ -43,7 +43,8 @@ __device__ __forceinline__ void activate(Activation activation, const Clamp& cla
   };
   switch (activation) {
     case Activation::none: return;
-    case Activation::relu: return replace([](float x) { return relu(x); });
+    case Activation::relu:
+    case Activation::reglu: return replace([](float x) { return relu(x); });
     case Activation::relu2: return replace([](float x) { return relu(x) * relu(x); });
     case Activation::gelu:
     case Activation::geglu: return replace([](float x) { return gelu(x); });

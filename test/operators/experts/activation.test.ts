@@ -67,7 +67,7 @@ function activationOf({ activation, rows, outputs, multiplied, seed }: Problem) 
 function isSmooth(pre: Float64Array, activation: Activation): boolean {
   const { limit, upLimit, alpha } = clamp;
   const clamped = [-upLimit, limit, upLimit];
-  const kinks = { relu: [0], relu2: [0], swiglu_clamped: clamped, swiglu_clamped_after: clamped } as const;
+  const kinks = { relu: [0], relu2: [0], reglu: [0], swiglu_clamped: clamped, swiglu_clamped_after: clamped } as const;
   const silus = activation === "swiglu_clamped_after" ? pre.map((gate) => gate / (1 + Math.exp(-alpha * gate))) : [];
   if (silus.some((silu) => Math.abs(silu - limit) <= 1e-3)) return false;
   const at: readonly number[] = kinks[activation as keyof typeof kinks] ?? [];
@@ -245,29 +245,18 @@ describe.each(kernelPaths)("activations on $label", (path) => {
     },
   );
 
-  test("a SwiGLU that is steep enough is a gated ReLU, and so are its derivatives", () => {
-    const gates = [-1e9, -3, -1e-12, -1e-20, 0, 1e-20, 1e-12, 0.25, 2.5, 1e9];
+  test("reglu is exact, and so are its derivatives", () => {
+    const gates = [-1e9, -3, -1e-30, -0, 0, 1e-30, 0.3, 2.5, 1e9].map(Math.fround);
     const ups = gates.map((_, index) => index - 4.5);
-    const steep = { alpha: 1e21, limit: infinity, offset: 0 };
-    const pre = device().tensor(Float32Array.from([...gates, ...ups]), [1, 2 * gates.length]);
-    const dInner = device().tensor(
-      Float32Array.from(gates, () => 2),
-      [1, gates.length],
-    );
-    const { inner, dPre } = activationBackward(pre, dInner, {
-      activation: "swiglu_clamped",
-      clamp: steep,
-      inner: true,
-    });
-    const [dGates, dUps] = [dPre.dataSync().subarray(0, gates.length), dPre.dataSync().subarray(gates.length)];
-    const near = (got: number | undefined, value: number) =>
-      expect(Math.abs((got as number) - value)).toBeLessThanOrEqual(2 ** -20 * Math.abs(value) + 2 ** -60);
-    for (const [index, gate] of gates.entries()) {
-      const up = ups[index] as number;
-      near(inner.dataSync()[index], Math.max(gate, 0) * up);
-      near(dUps[index], 2 * Math.max(gate, 0));
-      if (Math.abs(gate) > 1e-18) near(dGates[index], gate > 0 ? 2 * up : 0); // the step has a width
-    }
+    const pre = device().tensor([[...gates, ...ups]]);
+    const dInner = device().tensor([gates.map(() => 3)]);
+    const { inner, dPre } = activationBackward(pre, dInner, { activation: "reglu", inner: true });
+    const exact = (values: number[]) => values.map((value) => Math.fround(value) + 0);
+    const got = (tensor: Tensor | undefined) => [...(tensor as Tensor).dataSync()].map((value) => value + 0);
+    expect(got(inner)).toEqual(exact(gates.map((gate, i) => Math.max(gate, 0) * (ups[i] as number))));
+    expect(got(activate(pre, { activation: "reglu" }))).toEqual(got(inner));
+    const dGates = gates.map((gate, i) => (gate > 0 ? 3 * (ups[i] as number) : 0));
+    expect(got(dPre)).toEqual(exact([...dGates, ...gates.map((gate) => 3 * Math.max(gate, 0))]));
   });
 
   test("bad arguments", () => {

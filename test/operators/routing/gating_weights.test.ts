@@ -1,12 +1,15 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import type { GatingRuleOptions } from "../../../lib/operators/routing/gating_options.js";
 import { type GatingWeightsOptions, gatingWeights } from "../../../lib/operators/routing/gating_weights.js";
 import { lookUpExperts } from "../../../lib/operators/routing/look_up_experts.js";
+import { logitKinds } from "../../../lib/testing/gating_cases.js";
 import { Random } from "../../../lib/testing/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 import { expectError, expectRejection } from "../../support/errors.js";
+import { anyRouting } from "../../support/random_layer.js";
 
 const { NaN: nan, POSITIVE_INFINITY: infinity } = Number;
 
@@ -17,16 +20,43 @@ describe.each(kernelPaths)("on $label", (path) => {
     return { ids: device().tensor(Int32Array.from(rows.flat()), [rows.length, rows[0]?.length ?? 0]) };
   };
 
-  test.each<GatingRuleOptions>([
-    { topK: 3 },
-    { topK: 3, scoring: "softmax_selected", scale: 2 },
-    { topK: 4, scoring: "sigmoid", normalize: true, groups: { count: 4, top: 2, score: "top2_sum" } },
-    { topK: 3, scoring: "sqrt_softplus", selectionKey: "logit", normalize: { by: "lp", power: 2 } },
-    { topK: 2, scoring: "sparsemixer", jitter: 0.2 },
-  ])("the weights of what gating chose by %o are gating's", async (rule) => {
-    const logits = device().tensor(new Random("logits").normals(9 * 16, 2), [9, 16]);
+  const anyProblem = fc.record({
+    rule: anyRouting(50),
+    tokens: fc.integer({ min: 1, max: 40 }),
+    jitter: fc.constantFrom(0, 0.01, 0.5),
+    biased: fc.boolean(),
+    kind: fc.constantFrom(...(["normal", "tied", "extreme", "non_finite"] as const)),
+    dtype: fc.constantFrom("f32" as const, "f16" as const, "bf16" as const),
+    seed: fc.nat(),
+  });
+
+  test("the weights of what gating chose are gating's, bit for bit, by any rule", async () => {
+    const property = fc.asyncProperty(
+      anyProblem,
+      async ({ rule: routing, tokens, jitter, kind, dtype, ...problem }) => {
+        const { numExperts, ...drawn } = routing;
+        const sparse = drawn.scoring === "sparsemixer";
+        const rule = sparse ? { ...drawn, jitter } : drawn;
+        const random = new Random(problem.seed);
+        const rows = Array.from({ length: tokens }, () => [...logitKinds[kind](random, numExperts)]);
+        const logits = device().tensor(rows, [tokens, numExperts], dtype);
+        const selectionBias = device().tensor(random.normals(numExperts, 0.2), [numExperts]);
+        const { ids, weights } = gating(logits, { ...rule, ...(problem.biased && !sparse && { selectionBias }) });
+        expect(await gatingWeights(logits, { ids }, rule).data()).toEqual(await weights.data());
+      },
+    );
+    await fc.assert(property, { numRuns: path.label === "simt" ? 150 : 400 });
+  });
+
+  test("SparseMixer takes zeros of both signs for equal", async () => {
+    const logits = matrix([
+      [-0, 0, -0],
+      [0, -0, -9],
+    ]);
+    const rule = { topK: 1, scoring: "sparsemixer", jitter: 0 } as const;
     const { ids, weights } = gating(logits, rule);
-    expect(relativeError(await gatingWeights(logits, { ids }, rule).data(), await weights.data())).toBeLessThan(3e-6);
+    expect([...(await weights.data())]).toEqual([Math.fround(1 / 3), 0.5]);
+    expect(await gatingWeights(logits, { ids }, rule).data()).toEqual(await weights.data());
   });
 
   test("any choice has the scores of its experts, normalised and scaled", async () => {

@@ -5,7 +5,8 @@ template <Activation kActivation>
 inline Vector activated_gate(Vector x, const Clamp& clamp) {
   switch (kActivation) {
     case Activation::none: return Identity::apply(x);
-    case Activation::relu: return Relu::apply(x);
+    case Activation::relu:
+    case Activation::reglu: return Relu::apply(x);
     case Activation::relu2: return Relu2::apply(x);
     case Activation::gelu:
     case Activation::geglu: return Gelu::apply(x);

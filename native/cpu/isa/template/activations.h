@@ -175,7 +175,8 @@ inline void activate_values(Activation activation, const Clamp& clamp, const flo
     case Activation::none:
       if (bias != nullptr) activate_plain<Identity>(bias, c, rows);
       return;
-    case Activation::relu: return activate_plain<Relu>(bias, c, rows);
+    case Activation::relu:
+    case Activation::reglu: return activate_plain<Relu>(bias, c, rows);
     case Activation::relu2: return activate_plain<Relu2>(bias, c, rows);
     case Activation::gelu:
     case Activation::geglu: return activate_plain<Gelu>(bias, c, rows);
@@ -208,6 +209,7 @@ void activate(Activation activation, ActivationPart part, const Clamp& clamp, co
     case Activation::swiglu: return activate_gated<Product<Silu>>(bias, clamp, c, rows);
     case Activation::geglu: return activate_gated<Product<Gelu>>(bias, clamp, c, rows);
     case Activation::geglu_tanh: return activate_gated<Product<GeluTanh>>(bias, clamp, c, rows);
+    case Activation::reglu: return activate_gated<Product<Relu>>(bias, clamp, c, rows);
     case Activation::swiglu_clamped: return activate_gated<ClampedSwiglu>(bias, clamp, c, rows);
     case Activation::swiglu_clamped_after: return activate_gated<SwigluClampedAfter>(bias, clamp, c, rows);
     case Activation::situ: return activate_gated<Situ>(bias, clamp, c, rows);

@@ -7,25 +7,39 @@ inline bool any_finite(const float* logits, int32_t experts) {
   return false;
 }
 
-int32_t gate(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, const float* selection_bias,
-             int32_t* ids, float* weights, int32_t* base) {
-  const GateScratch scratch(base, experts);
-  choose_experts(logits, tokens, experts, rule, selection_bias, ids, scratch);
+// Weights of experts that are chosen or given; see score_choices().
+template <bool kChosen>
+inline int32_t weigh_choices(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule,
+                             bool by_logit, const int32_t* ids, float* weights, const GateScratch& scratch) {
   if (rule.scoring == Scoring::sparsemixer) {
     for (int32_t t = 0; t < tokens; ++t) {
-      weigh_sparsemixer(logits + int64_t{t} * experts, experts, rule, ids + t * rule.top_k, scratch.weights + t,
-                        scratch.keys);
+      score_sparsemixer(logits + int64_t{t} * experts, experts, rule, by_logit, ids + t * rule.top_k,
+                        scratch.weights + t, scratch.keys);
     }
   } else {
-    weigh(logits, tokens, experts, rule, chooses_by_logit(rule, selection_bias), ids, scratch.weights);
+    score_choices<kChosen>(logits, tokens, experts, rule, by_logit, ids, scratch.weights);
   }
   normalize(rule, tokens, scratch.weights);
   int32_t not_finite = 0;
   for (int32_t t = 0; t < tokens; ++t) {
     const float* row = logits + int64_t{t} * experts;
-    const bool weighed = std::fabs(row[ids[t * rule.top_k]]) < INFINITY || any_finite(row, experts);
+    const int32_t first = ids[t * rule.top_k];
+    const bool weighed = (is_expert(first, experts) && std::fabs(row[first]) < INFINITY) || any_finite(row, experts);
     not_finite += weighed ? 0 : 1;
     for (int32_t j = 0; j < rule.top_k; ++j) *weights++ = weighed ? scratch.weights[j * kGateTokens + t] : 0.0f;
   }
   return not_finite;
+}
+
+int32_t gate(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, const float* selection_bias,
+             int32_t* ids, float* weights, int32_t* base) {
+  const GateScratch scratch(base, experts);
+  choose_experts(logits, tokens, experts, rule, selection_bias, ids, scratch);
+  return weigh_choices<true>(logits, tokens, experts, rule, chooses_by_logit(rule, selection_bias), ids, weights,
+                             scratch);
+}
+
+int32_t weigh(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, const int32_t* ids,
+              float* weights, int32_t* base) {
+  return weigh_choices<false>(logits, tokens, experts, rule, false, ids, weights, GateScratch(base, experts));
 }

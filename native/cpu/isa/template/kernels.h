@@ -48,6 +48,7 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .activate_columns = activate_columns,
       .differentiate_columns = differentiate_columns,
       .gate = gate,
+      .weigh = weigh,
       .combine = combine,
       .dot = dot,
       .softmax = softmax,

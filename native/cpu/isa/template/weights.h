@@ -1,6 +1,10 @@
 // Weights of the chosen experts, [top_k, kGateTokens]. Tokens are interleaved because all go through the same steps.
 // See kernels.h here.
 
+inline bool is_expert(int32_t id, int32_t experts) {
+  return static_cast<uint32_t>(id) < static_cast<uint32_t>(experts);
+}
+
 // The shift of each token's softmax: the largest of the chosen logits, or of all. NaN counts as -infinity.
 inline void find_tops(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
                       const float* weights, float* tops) {
@@ -34,14 +38,19 @@ inline void divide(float* weights, int32_t count, const float* divisors, float s
   }
 }
 
-// Weights before normalisation. `by_logit`: experts were chosen by logit, so the first has the row's largest logit.
-inline void weigh(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
-                  const int32_t* ids, float* weights) {
+// Scores of the chosen experts, before normalisation. `by_logit`: they were chosen by logit, best first, so the first
+// has the row's largest logit. Others than those that `kChosen` by gating may be no experts: these have the score of
+// NaN, 0.
+template <bool kChosen>
+inline void score_choices(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
+                          const int32_t* ids, float* weights) {
   const int32_t count = rule.top_k;
   if (tokens < kGateTokens) std::fill_n(weights, count * kGateTokens, 0.0f);
   for (int32_t t = 0; t < tokens; ++t) {
     const float* row = logits + int64_t{t} * experts;
-    for (int32_t j = 0; j < count; ++j) weights[j * kGateTokens + t] = row[*ids++];
+    for (int32_t j = 0; j < count; ++j, ++ids) {
+      weights[j * kGateTokens + t] = kChosen || is_expert(*ids, experts) ? row[*ids] : NAN;
+    }
   }
   const bool selected = rule.scoring == Scoring::softmax_selected;
   const bool softmax = selected || rule.scoring == Scoring::softmax;
@@ -63,28 +72,41 @@ inline void weigh(const float* logits, int32_t tokens, int32_t experts, const Ga
   divide(weights, count, sums, 1.0f);
 }
 
-// SparseMixer: the softmax of a choice with logit b runs over the remaining logits l for which b - l is at most
-// 2 * jitter * max(|l|, b). `left` has room for a row.
-inline void weigh_sparsemixer(const float* logits, int32_t experts, const GatingRule& rule, const int32_t* ids,
-                              float* weights, float* left) {
-  const Vector none = Vector::broadcast(-INFINITY), width = Vector::broadcast(2.0f * rule.jitter);
+// The terms of SparseMixer's softmax, of logits up to `top`: it runs over those for which top - logit is at most
+// 2 * jitter * max(|logit|, top).
+inline Vector near_terms(Vector logit, float top, float jitter) {
+  const Vector none = Vector::broadcast(-INFINITY), best = Vector::broadcast(top);
+  logit = Vector::max(logit, none);
+  const Vector reach = Vector::broadcast(2.0f * jitter) * Vector::max(logit.abs(), best);
+  return Vector::select_negative(reach - (best - logit), Vector::zero(), Exponential::apply(logit - best));
+}
+
+// The share of a logit in SparseMixer's softmax over those that are left, of which `top` is the largest.
+inline float near_share(const float* left, int32_t experts, float top, float jitter, float logit) {
+  if (!(std::fabs(top) < INFINITY)) {
+    return top > 0 && logit == top ? 1.0f / static_cast<float>(std::count(left, left + experts, top)) : 0.0f;
+  }
+  top += 0.0f;  // -0 becomes 0, so that no reach is -0
+  const Vector none = Vector::broadcast(-INFINITY);
+  Vector sum = Vector::zero();
+  for (int32_t i = 0; i < experts; i += kWidth) {
+    sum = sum + near_terms(Vector::load_first(left + i, experts - i, none), top, jitter);
+  }
+  alignas(64) float own[kWidth] = {1.0f};
+  if (logit != top) near_terms(Vector::broadcast(logit), top, jitter).store(own);
+  return own[0] / sum.sum();
+}
+
+// SparseMixer's scores of one token. Each choice takes its expert from those that are left. `left` has room for a row.
+inline void score_sparsemixer(const float* logits, int32_t experts, const GatingRule& rule, bool by_logit,
+                              const int32_t* ids, float* weights, float* left) {
   std::copy(logits, logits + experts, left);
   for (int32_t j = 0; j < rule.top_k; ++j, weights += kGateTokens) {
-    const float top = logits[ids[j]];
-    if (!(std::fabs(top) < INFINITY)) {
-      *weights = top > 0 ? 1.0f / static_cast<float>(std::count(left, left + experts, top)) : 0.0f;
-      left[ids[j]] = -INFINITY;
-      continue;
-    }
-    const Vector best = Vector::broadcast(top);
-    Vector sum = Vector::zero();
-    for (int32_t i = 0; i < experts; i += kWidth) {
-      const Vector logit = Vector::max(Vector::load_first(left + i, experts - i, none), none);
-      const Vector reach = width * Vector::max(logit.abs(), best);
-      sum = sum + Vector::select_negative(reach - (best - logit), Vector::zero(), Exponential::apply(logit - best));
-    }
-    *weights = 1.0f / sum.sum();
-    left[ids[j]] = -INFINITY;
+    *weights = 0.0f;
+    if (!is_expert(ids[j], experts)) continue;
+    float& logit = left[ids[j]];
+    *weights = near_share(left, experts, by_logit ? logit : largest_of(left, experts), rule.jitter, logit);
+    logit = -INFINITY;
   }
 }
 

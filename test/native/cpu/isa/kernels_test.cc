@@ -217,7 +217,7 @@ MOE_TEST(the_parts_of_gated_activations_multiply_to_the_whole) {
   for (const Kernels* kernels : available_kernels()) {
     const int columns = kernels->panel_columns, half = columns / 2;
     for (const Activation activation :
-         {Activation::swiglu, Activation::geglu, Activation::geglu_tanh, Activation::swiglu_clamped,
+         {Activation::swiglu, Activation::geglu, Activation::geglu_tanh, Activation::reglu, Activation::swiglu_clamped,
           Activation::swiglu_clamped_after, Activation::situ}) {
       std::vector<float> whole(static_cast<size_t>(columns)), gate = whole, up = whole;
       for (int j = 0; j < half; ++j) {
@@ -237,6 +237,7 @@ MOE_TEST(activations_follow_their_formulas) {
   for (const Kernels* kernels : available_kernels()) {
     check_activation(*kernels, Activation::none, [](double x, double) { return x; });
     check_activation(*kernels, Activation::relu, [](double x, double) { return std::max(0.0, x); });
+    check_activation(*kernels, Activation::reglu, [](double x, double up) { return std::max(0.0, x) * up; });
     check_activation(*kernels, Activation::relu2, [](double x, double) { return std::pow(std::max(0.0, x), 2); });
     check_activation(*kernels, Activation::swiglu_clamped, [](double x, double up) {
       const double gate = std::min(x, 7.0);
