@@ -110,6 +110,8 @@ describe("a model is refused", () => {
     ["mixtral", { hidden_size: -1 }, /hiddenSize: expected a number above 0, got -1$/],
     ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8$/],
     ["olmoe", { rope_scaling: { type: "linear", factor: 2 } }, /expected rope_type default or yarn, got "linear"$/],
+    ["gpt_oss", { sliding_window: null }, /expected a window above 0 where attention slides, got null$/],
+    ["gpt_oss", { rope_scaling: { type: "yarn", factor: 2, mscale: 1 } }, /expected YaRN without mscale, got 1$/],
     ["gpt_oss", { layer_types: undefined }, /expected layer_types, .*, got none$/],
     ["qwen3_moe", { mlp_only_layers: [0] }, /expected experts in all 2 layers, got 1 layers with experts$/],
     [

@@ -47,7 +47,11 @@ export function checkConfig(config: ModelConfig, path: string): ModelConfig {
     if (typeof value !== "number" || value > 0) continue;
     throw new RangeError(`${path}: ${name}: expected a number above 0, got ${value}`);
   }
-  const { heads, keyValueHeads } = config;
+  const { heads, keyValueHeads, windows } = config;
+  const wrong = windows.findIndex((window) => !(window > 0));
+  if (wrong >= 0) {
+    throw new RangeError(`${path}: expected a window above 0 where attention slides, got ${windows[wrong]}`);
+  }
   if (heads % keyValueHeads === 0) return config;
   throw new RangeError(`${path}: expected as many heads of keys as divide the ${heads} heads, got ${keyValueHeads}`);
 }

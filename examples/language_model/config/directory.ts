@@ -39,6 +39,9 @@ function rotaryOf(json: Json, path: string): Rotary {
   const type = parameters.rope_type ?? parameters.type ?? "default";
   if (type === "default") return { theta, neighbours: false, yarn: undefined };
   if (type !== "yarn") throw new RangeError(`${path}: expected rope_type default or yarn, got ${JSON.stringify(type)}`);
+  // What YaRN multiplies heads by follows from the factor here.
+  const given = ["attention_factor", "mscale", "mscale_all_dim"].find((field) => parameters[field] != null);
+  if (given !== undefined) throw new RangeError(`${path}: expected YaRN without ${given}, got ${parameters[given]}`);
   const yarn = {
     factor: parameters.factor,
     firstContext: parameters.original_max_position_embeddings ?? json.max_position_embeddings,

@@ -30,6 +30,8 @@ export async function readGgufConfig(path: string): Promise<ModelConfig> {
   if (scaling !== "none" && scaling !== "yarn") {
     throw new RangeError(`${path}: expected rope.scaling.type none or yarn, got ${JSON.stringify(scaling)}`);
   }
+  const attention = number("rope.scaling.attn_factor") ?? 1;
+  if (attention !== 1) throw new RangeError(`${path}: expected rope.scaling.attn_factor 1, got ${attention}`);
   const yarn = {
     factor: needed("rope.scaling.factor"),
     firstContext: needed("rope.scaling.original_context_length"),
