@@ -1,10 +1,11 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Device, isMoeError, listDevices, openDevice } from "moe-kernels";
+import { type Device, dequantize, isMoeError, listDevices, openDevice, quantize } from "moe-kernels";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "moe-kernels/safetensors";
 import { afterAll, describe, expect, test } from "vitest";
 import { KeyValueCache } from "../../build/examples/language_model/model/cache.js";
 import { LanguageModel, type LoadOptions } from "../../build/examples/language_model/model/language_model.js";
+import { Table } from "../../build/examples/language_model/model/table.js";
 import { tokenizerOf } from "../../build/examples/language_model/text/gguf_tokenizer.js";
 import { readTokenizerFiles, TextTokenizer } from "../../build/examples/language_model/text/tokenizer.js";
 import { Random } from "../../lib/testing/random.js";
@@ -52,6 +53,26 @@ describe.each(devices)("a language model on %s", (name) => {
 test("what the layers keep of a text grows with it", async () => {
   await using device = openDevice("cpu");
   expect(await differences(device, "qwen3_moe", 1)).toBeLessThan(2e-6);
+});
+
+describe("a table", () => {
+  test.each(["f32", "bf16", "q4_k", "q6_k", "q8_0"])("of %s has the rows of tokens", async (format) => {
+    await using device = openDevice("cpu");
+    const values = new Random("table").normals(5 * 256);
+    const rows = device.tensor(values, [5, 256], format === "bf16" ? "bf16" : "f32");
+    const isFloat = ["f32", "bf16"].includes(format);
+    using table = new Table(isFloat ? rows : quantize(rows, format));
+    const all = isFloat ? rows : dequantize(quantize(rows, format));
+    const expected = [...(await all.data())];
+    const ids = [3, 0, 3, 4];
+    expect([...(await table.read(ids))]).toEqual(ids.flatMap((id) => expected.slice(id * 256, (id + 1) * 256)));
+  });
+
+  test("is refused if its rows have scales in common", async () => {
+    await using device = openDevice("cpu");
+    using rows = device.zeros([256, 256], "f32");
+    expect(() => new Table(quantize(rows, "fp8_b128"))).toThrow("expected a table whose rows have scales of their own");
+  });
 });
 
 const directory = temporaryDirectory();

@@ -5,7 +5,6 @@ import {
   type MoeLayer,
   openModel,
   type PackedExperts,
-  permute,
   rmsNorm,
   type Tensor,
   type WeightFormatName,
@@ -16,6 +15,7 @@ import { readGgufConfig } from "../config/gguf.js";
 import { Attention } from "./attention.js";
 import { KeyValueCache } from "./cache.js";
 import { RotaryPositions } from "./rotary.js";
+import type { Table } from "./table.js";
 import { Weights } from "./weights.js";
 
 interface Block extends Disposable {
@@ -26,8 +26,7 @@ interface Block extends Disposable {
 }
 
 interface Parts {
-  /** [V, H]: a row for each token. */
-  readonly table: Tensor<FloatDType>;
+  readonly table: Table;
   readonly blocks: readonly Block[];
   readonly finalNorm: Tensor<FloatDType>;
   readonly head: PackedExperts;
@@ -89,9 +88,7 @@ export class LanguageModel implements Disposable {
   async #stream(ids: readonly number[], caches: readonly KeyValueCache[]): Promise<Float32Array> {
     const { hiddenSize, epsilon } = this.config;
     const { table, blocks } = this.#parts;
-    using order = this.#device.tensor(Int32Array.from(ids));
-    using rows = permute(table, order);
-    let stream: Float32Array = Float32Array.from(await rows.data());
+    let stream = await table.read(ids);
     for (const [layer, { attentionNorm, attention, expertsNorm, experts }] of blocks.entries()) {
       using x = this.#device.tensor(stream, [ids.length, hiddenSize]);
       using normed = rmsNorm(x, attentionNorm, { epsilon });
@@ -130,7 +127,7 @@ async function loadParts(config: ModelConfig, weights: Weights, { dtype, onProgr
   // Some models have one matrix for the tokens' rows and for their logits.
   const head = model.hasWeight(`${names.head}.weight`) ? names.head : names.table;
   return {
-    table: await weights.floats(`${names.table}.weight`, [vocabulary, hiddenSize]),
+    table: await weights.table(`${names.table}.weight`, [vocabulary, hiddenSize]),
     blocks,
     finalNorm: await weights.floats(`${names.finalNorm}.weight`, [hiddenSize]),
     head: await weights.packed(`${head}.weight`, vocabulary, hiddenSize),

@@ -7,6 +7,7 @@ import {
   packExperts,
   Tensor,
 } from "moe-kernels";
+import { Table } from "./table.js";
 
 /** A projection, and a bias of families that have one. */
 export interface Projection extends Disposable {
@@ -24,7 +25,7 @@ export class Weights {
     this.device = device;
   }
 
-  /** A tensor of floats; what is quantised is no longer. */
+  /** A vector, or a matrix as floats. */
   async floats(name: string, shape: readonly number[]): Promise<Tensor<FloatDType>> {
     const weight = await this.model.weight(name, { device: this.device, shape });
     if (weight instanceof Tensor) return weight;
@@ -35,6 +36,11 @@ export class Weights {
   /** The same if there is one. */
   async optional(name: string, shape: readonly number[]): Promise<Tensor<FloatDType> | undefined> {
     return this.model.hasWeight(name) ? this.floats(name, shape) : undefined;
+  }
+
+  /** A table [V, H] of rows, in the format of the files. */
+  async table(name: string, shape: readonly [number, number]): Promise<Table> {
+    return new Table(await this.model.weight(name, { device: this.device, shape }));
   }
 
   /** A matrix [N, K] for `linear`, in the format of the files. */
