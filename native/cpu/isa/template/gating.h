@@ -9,8 +9,9 @@ inline bool any_finite(const float* logits, int32_t experts) {
 
 // Weights of experts that are chosen or given; see score_choices().
 template <bool kChosen>
-inline int32_t weigh_choices(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule,
-                             bool by_logit, const int32_t* ids, float* weights, const GateScratch& scratch) {
+[[gnu::always_inline]] inline int32_t weigh_choices(const float* logits, int32_t tokens, int32_t experts,
+                                                    const GatingRule& rule, bool by_logit, const int32_t* ids,
+                                                    float* weights, const GateScratch& scratch) {
   if (rule.scoring == Scoring::sparsemixer) {
     for (int32_t t = 0; t < tokens; ++t) {
       score_sparsemixer(logits + int64_t{t} * experts, experts, rule, by_logit, ids + t * rule.top_k,

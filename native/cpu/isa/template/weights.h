@@ -42,8 +42,9 @@ inline void divide(float* weights, int32_t count, const float* divisors, float s
 // has the row's largest logit. Others than those that `kChosen` by gating may be no experts: these have the score of
 // NaN, 0.
 template <bool kChosen>
-inline void score_choices(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
-                          const int32_t* ids, float* weights) {
+[[gnu::always_inline]] inline void score_choices(const float* logits, int32_t tokens, int32_t experts,
+                                                 const GatingRule& rule, bool by_logit, const int32_t* ids,
+                                                 float* weights) {
   const int32_t count = rule.top_k;
   if (tokens < kGateTokens) std::fill_n(weights, count * kGateTokens, 0.0f);
   for (int32_t t = 0; t < tokens; ++t) {
@@ -124,7 +125,7 @@ inline float relative_norm(float* weights, int32_t count, float power) {
 }
 
 // Normalises the weights by the rule, and scales them.
-inline void normalize(const GatingRule& rule, int32_t tokens, float* weights) {
+[[gnu::always_inline]] inline void normalize(const GatingRule& rule, int32_t tokens, float* weights) {
   if (rule.normalization == Normalization::none && rule.scale == 1) return;
   float divisors[kGateTokens];
   switch (rule.normalization) {
