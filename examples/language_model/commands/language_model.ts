@@ -1,6 +1,7 @@
-import { random, type WeightFormatName } from "moe-kernels";
+import type { WeightFormatName } from "moe-kernels";
 import { deviceHelp, deviceOptions, openGivenDevice, runCommand, UsageError } from "../../common/command.js";
 import { sample } from "../../common/sample.js";
+import { givenNumbers, givenTemperature } from "../../common/sampling.js";
 import { LanguageModel } from "../model/language_model.js";
 import { readGgufTokenizer } from "../text/gguf_tokenizer.js";
 import { readTokenizerFiles, TextTokenizer } from "../text/tokenizer.js";
@@ -36,8 +37,7 @@ await runCommand({
   flags: ["chat"],
   async run(values) {
     const path = values.needed("model", "the directory of a model, or a GGUF file");
-    const [count, temperature] = [values.integer("tokens"), values.number("temperature")];
-    if (temperature < 0) throw new UsageError(`--temperature: expected a number >= 0, got ${temperature}`);
+    const [count, temperature] = [values.integer("tokens"), givenTemperature(values)];
     const directory = values.text("tokenizer") ?? path;
     const read = directory.endsWith(".gguf") ? readGgufTokenizer : readTokenizerFiles;
     const tokenizer = new TextTokenizer(await read(directory));
@@ -50,8 +50,7 @@ await runCommand({
       dtype: values.text("dtype") as WeightFormatName | undefined,
       onProgress: (loaded, layers) => process.stderr.write(`${loaded} of ${layers} layers\n`),
     });
-    using uniform = random(device, [count], { seed: values.integer("seed", 0), distribution: "uniform" });
-    const numbers = await uniform.data();
+    const numbers = await givenNumbers(values, device, count);
     const caches = model.caches();
     const began = performance.now();
     let logits = await model.next(prompt, caches);

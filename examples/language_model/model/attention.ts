@@ -1,8 +1,8 @@
 import { type FloatDType, groupedGemm, linear, rmsNorm, type Tensor } from "moe-kernels";
+import type { RotaryPositions } from "../../common/rotary.js";
 import type { ModelConfig } from "../config/config.js";
 import type { BlockNames } from "../config/names.js";
 import type { KeyValueCache } from "./cache.js";
-import type { RotaryPositions } from "./rotary.js";
 import type { Projection, Weights } from "./weights.js";
 
 interface Parts {

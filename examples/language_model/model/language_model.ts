@@ -14,7 +14,7 @@ import { readDirectoryConfig } from "../config/directory.js";
 import { readGgufConfig } from "../config/gguf.js";
 import { Attention } from "./attention.js";
 import { KeyValueCache } from "./cache.js";
-import { RotaryPositions } from "./rotary.js";
+import { rotaryPositions } from "./rotary.js";
 import type { Table } from "./table.js";
 import { Weights } from "./weights.js";
 
@@ -111,7 +111,7 @@ export class LanguageModel implements Disposable {
 async function loadParts(config: ModelConfig, weights: Weights, { dtype, onProgress }: LoadOptions): Promise<Parts> {
   const { layers, hiddenSize, vocabulary, headSize, rotary, windows, names } = config;
   const { device, model } = weights;
-  const positions = new RotaryPositions(rotary, headSize);
+  const positions = rotaryPositions(rotary, headSize);
   const blocks: Block[] = [];
   for (const [layer, window] of windows.entries()) {
     const block = names.block(layer);

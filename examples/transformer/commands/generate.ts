@@ -1,6 +1,6 @@
-import { random } from "moe-kernels";
 import { deviceHelp, deviceOptions, openGivenDevice, runCommand, UsageError } from "../../common/command.js";
 import { sample } from "../../common/sample.js";
+import { givenNumbers, givenTemperature } from "../../common/sampling.js";
 import { Generator } from "../generation/generator.js";
 import { Checkpoint } from "../training/checkpoint.js";
 
@@ -32,14 +32,12 @@ await runCommand({
     const path = values.needed("checkpoint", "a file that example:train --checkpoint has written");
     const prompt = new TextEncoder().encode(values.text("prompt"));
     if (prompt.length === 0) throw new UsageError("--prompt: expected at least one byte, got none");
-    const [count, temperature] = [values.integer("bytes"), values.number("temperature")];
-    if (temperature < 0) throw new UsageError(`--temperature: expected a number >= 0, got ${temperature}`);
+    const [count, temperature] = [values.integer("bytes"), givenTemperature(values)];
     const checkpoint = await Checkpoint.read(path);
     await using device = openGivenDevice(values);
     using model = checkpoint.model(device);
     using generator = new Generator(model);
-    using uniform = random(device, [count], { seed: values.integer("seed", 0), distribution: "uniform" });
-    const numbers = await uniform.data();
+    const numbers = await givenNumbers(values, device, count);
     let logits: Float32Array = new Float32Array();
     for (const id of prompt) logits = generator.next(id);
     process.stdout.write(prompt);

@@ -1,5 +1,6 @@
 import { type CapturedForward, linear, type PackedExperts, packExperts } from "moe-kernels";
-import { rotationAngle, rotationScale } from "../model/head_order.js";
+import { RotaryPositions } from "../../common/rotary.js";
+import { rotationFrequencies, rotationScale } from "../model/head_order.js";
 import type { Host } from "../model/host.js";
 import { Mixture } from "../model/mixture.js";
 import { type NormWeights, normalise } from "../model/norm.js";
@@ -35,13 +36,16 @@ export class Generator implements Disposable {
   readonly #finalNorm: NormWeights;
   readonly #head: PackedExperts;
   readonly #table: Float32Array;
+  readonly #positions: RotaryPositions;
   #position = 0;
 
   constructor(model: Transformer) {
     if (!model.config.causal) throw new RangeError("generate: expected a decoder, got an encoder");
     this.#model = model;
     this.#host = model.host;
-    const { context, hiddenSize } = model.config;
+    const { context, hiddenSize, heads } = model.config;
+    const size = hiddenSize / heads;
+    this.#positions = new RotaryPositions(rotationFrequencies(size), rotationScale(size));
     this.#blocks = model.blocks.map(({ attentionNorm, attention, feedForwardNorm, feedForward }) => ({
       attentionNorm: attentionNorm.read(),
       project: packed(attention.project),
@@ -99,8 +103,10 @@ export class Generator implements Disposable {
     const size = hiddenSize / heads;
     const position = this.#position;
     const place = (position % context) * hiddenSize;
-    const query = turned(projected.subarray(0, hiddenSize), size, position);
-    keys.set(turned(projected.subarray(hiddenSize, 2 * hiddenSize), size, position), place);
+    const query = projected.subarray(0, hiddenSize);
+    const key = projected.subarray(hiddenSize, 2 * hiddenSize);
+    for (const row of [query, key]) this.#positions.turn(row, 1, position);
+    keys.set(key, place);
     values.set(projected.subarray(2 * hiddenSize), place);
     const tokens = Math.min(position + 1, context);
     const merged = new Float32Array(hiddenSize);
@@ -141,21 +147,4 @@ export class Generator implements Disposable {
 
 function packed({ value }: Weight, activation: "none" | "swiglu" = "none"): PackedExperts {
   return packExperts(value, { activation });
-}
-
-/** Heads of one token, turned by its position, as the rotations of a HeadOrder do it. */
-function turned(row: Float32Array, size: number, position: number): Float32Array {
-  const result = new Float32Array(row.length);
-  const half = size / 2;
-  const scale = rotationScale(size);
-  for (let begin = 0; begin < row.length; begin += size) {
-    for (let pair = 0; pair < half; pair++) {
-      const angle = rotationAngle(position, pair, size);
-      const [cosine, sine] = [Math.cos(angle) * scale, Math.sin(angle) * scale];
-      const [a, b] = [row[begin + pair], row[begin + pair + half]];
-      result[begin + pair] = cosine * a - sine * b;
-      result[begin + pair + half] = sine * a + cosine * b;
-    }
-  }
-  return result;
 }

@@ -1,4 +1,5 @@
 import { combine, type Device, type PackedExperts, packExperts, type Tensor } from "moe-kernels";
+import { rotaryFrequencies } from "../../common/rotary.js";
 
 /** What a batch of sequences and the heads of attention look like. */
 export interface HeadSizes {
@@ -122,9 +123,9 @@ export class CausalMask {
   }
 }
 
-/** The angle by which RoPE (arXiv 2104.09864) turns pair `pair` of a head at a position. */
-export function rotationAngle(position: number, pair: number, size: number): number {
-  return position * 10_000 ** ((-2 * pair) / size);
+/** RoPE's frequencies for heads of this size. */
+export function rotationFrequencies(size: number): Float64Array {
+  return rotaryFrequencies(size, 10_000);
 }
 
 /** Queries and keys are scaled by this when they are turned, so that their products are divided by √size. */
@@ -137,9 +138,10 @@ function rotationsOf(length: number, size: number): Float32Array {
   const matrices = new Float32Array(length * size * size);
   const half = size / 2;
   const scale = rotationScale(size);
+  const frequencies = rotationFrequencies(size);
   for (let position = 0; position < length; position++) {
     for (let pair = 0; pair < half; pair++) {
-      const angle = rotationAngle(position, pair, size);
+      const angle = position * frequencies[pair];
       const set = (row: number, column: number, value: number) => {
         matrices[(position * size + row) * size + column] = value * scale;
       };

@@ -1,0 +1,39 @@
+/** Radians that RoPE (arXiv 2104.09864) turns each pair of a head's elements from one position to the next. */
+export function rotaryFrequencies(size: number, theta: number): Float64Array {
+  return Float64Array.from({ length: size / 2 }, (_, pair) => theta ** ((-2 * pair) / size));
+}
+
+/** Turns queries and keys by their positions. */
+export class RotaryPositions {
+  readonly #frequencies: Float64Array;
+  readonly #scale: number;
+  readonly #neighbours: boolean;
+
+  /**
+   * @param scale by which turned heads are multiplied.
+   * @param neighbours whether neighbouring elements of a head are a pair, instead of elements of its halves.
+   */
+  constructor(frequencies: Float64Array, scale = 1, neighbours = false) {
+    this.#frequencies = frequencies;
+    this.#scale = scale;
+    this.#neighbours = neighbours;
+  }
+
+  /** Turns the heads of consecutive tokens in place. @param rows [T, heads · size]. @param first the first token's position. */
+  turn(rows: Float32Array, tokens: number, first: number): void {
+    const half = this.#frequencies.length;
+    const width = rows.length / tokens;
+    const [step, apart] = this.#neighbours ? [2, 1] : [1, half];
+    for (let token = 0; token < tokens; token++) {
+      for (let pair = 0; pair < half; pair++) {
+        const angle = (first + token) * this.#frequencies[pair];
+        const [cosine, sine] = [Math.cos(angle) * this.#scale, Math.sin(angle) * this.#scale];
+        for (let at = token * width + pair * step; at < (token + 1) * width; at += 2 * half) {
+          const [a, b] = [rows[at], rows[at + apart]];
+          rows[at] = cosine * a - sine * b;
+          rows[at + apart] = sine * a + cosine * b;
+        }
+      }
+    }
+  }
+}
