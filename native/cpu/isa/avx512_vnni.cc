@@ -27,13 +27,7 @@ constexpr int kTileRows = 14;
 
 #include "cpu/isa/products_vnni.h"
 
-constexpr auto kRows = joined(kExtensionGemm, kFactorGemm<ByteProducts>, kIntegerGemm<ByteProducts>);
-
-constexpr auto kDigitRows = joined(kDigitFactorKernels<ByteProducts>, kDigitKernels<ByteProducts>);
-
-const std::span<const GemmKernel> kGemm = kRows;
-const std::span<const GemmKernel> kDigitGemm = kDigitRows;
-const PeakLoop kPeak = integer_peak_loop<ByteProducts>();
+#include "cpu/isa/template/byte_rows.h"
 
 }  // namespace moe::cpu::avx512_vnni
 #include "cpu/isa/target_end.h"
