@@ -45,7 +45,7 @@ export class MatrixReader {
     return this.#upload(weight, await convert(bytes));
   }
 
-  async #readFloats(range: TensorRange, shape: Shape, dtype: FloatDType): Promise<StoredWeight | QuantizedWeight> {
+  async #readFloats(range: TensorRange, shape: Shape, dtype: FloatDType): Promise<StoredWeight> {
     const tensor = this.#device.empty(shape, dtype);
     try {
       const mapped = tensor.handle.map();

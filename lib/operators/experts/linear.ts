@@ -54,20 +54,12 @@ export function linear(
 ): Tensor<FloatDType> {
   checkTensor("x", x, "float", ["T", "K"]);
   const { bias, activation, clamp, out } = linearOptions(options, "options");
-  if (isQuantized(weight)) {
-    using packed = packExperts(weight, { ...(activation !== undefined && { activation }), ...(clamp && { clamp }) });
-    return linear(x, packed, options);
-  }
-  const { device } = x;
-  return withOneExpert(weight, x, (matrix, offsets) => {
-    checkOptional("bias", bias, "float", [matrix.shape[1] as number], device);
+  const activates = { ...(activation !== undefined && { activation }), ...(clamp && { clamp }) };
+  using packed = isQuantized(weight) ? packExperts(weight, activates) : undefined;
+  return withOneExpert(packed ?? (weight as Exclude<typeof weight, QuantizedWeight>), x, (matrix, offsets) => {
+    checkOptional("bias", bias, "float", [matrix.shape[1] as number], x.device);
     using biases = bias?.reshape([1, bias.size]);
-    return groupedGemm(x, matrix, offsets, {
-      ...(activation !== undefined && { activation }),
-      ...(clamp && { clamp }),
-      ...(biases && { bias: biases }),
-      ...(out && { out }),
-    });
+    return groupedGemm(x, matrix, offsets, { ...activates, ...(biases && { bias: biases }), ...(out && { out }) });
   });
 }
 

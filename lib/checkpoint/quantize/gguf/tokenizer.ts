@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { messageOf } from "../../../core/errors.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
+import { fileSystemError } from "../../file_system_error.js";
 import type { MetadataInput } from "../../gguf/write/header.js";
 import { isRecord, type JsonObject } from "../../safetensors/strict_json.js";
 
@@ -116,7 +117,7 @@ async function readText(path: string): Promise<string | undefined> {
     return await readFile(path, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw badCheckpoint(path, `cannot be read: ${messageOf(error)}`, error);
+    throw fileSystemError(path, "read", error);
   }
 }
 
