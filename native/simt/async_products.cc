@@ -1,8 +1,8 @@
 #include "simt/async_products.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
+#include <string>
 
 #include "simt/machine.h"
 #include "simt/random.h"
@@ -32,19 +32,25 @@ void AsyncProducts::start(unsigned warp) {
 }
 
 // Only reads of operands are the kernel's own accesses; the rest is this machine's, by whichever lane came last.
-void AsyncProducts::issue(const Call& call, const ProductElements& elements, void* const* operands, bool early) {
+void AsyncProducts::issue(const Call& call, MultiplyAdd multiply_add, void* const* operands, bool early) {
   {
     const sanitizer::Unseen unseen;
     const auto& first = *static_cast<const ProductOperand*>(operands[0]);
     for (unsigned lane = 1; lane < kLanes; ++lane) {
       const auto& other = *static_cast<const ProductOperand*>(operands[lane]);
-      if (other.a != first.a || other.b != first.b || other.columns != first.columns) {
+      if (other.a != first.a || other.b != first.b || other.columns != first.columns || other.adds != first.adds) {
         fail(call, "the warp's lanes pass different operands");
       }
     }
     if (!fenced_) fail(call, "no wgmma_fence before the first product after a wait, or at all");
-    trace_ = mix(trace_ ^ mix(first.a ^ mix(first.b ^ mix(first.columns))));
-    products_.push_back({call, &elements, first.a, first.b, sums_of(call, operands), false});
+    trace_ = mix(trace_ ^ mix(first.a ^ mix(first.b ^ mix(first.columns * 2 + first.adds))));
+    products_.push_back({.call = call,
+                         .multiply_add = multiply_add,
+                         .a = first.a,
+                         .b = first.b,
+                         .adds = first.adds,
+                         .sums = sums_of(call, operands)});
+    if (first.fragment != nullptr) read_fragments(products_.back(), operands);
   }
   if (early) multiply(products_.back());
 }
@@ -57,7 +63,7 @@ void AsyncProducts::commit() {
 // The sums that these registers hold, which are NaN from now on.
 size_t AsyncProducts::sums_of(const Call& call, void* const* operands) {
   const unsigned columns = static_cast<ProductOperand*>(operands[0])->columns;
-  std::array<float*, kLanes> registers;
+  std::array<uint32_t*, kLanes> registers;
   for (unsigned lane = 0; lane < kLanes; ++lane) registers[lane] = static_cast<ProductOperand*>(operands[lane])->sums;
   const auto same = [&](const Sums& sums) { return sums.registers == registers && sums.columns == columns; };
   const auto found = std::find_if(sums_.begin(), sums_.end(), same);
@@ -65,16 +71,24 @@ size_t AsyncProducts::sums_of(const Call& call, void* const* operands) {
   if (sums.products++ == 0) sums.values.resize(kRows * sums.columns);
   for (unsigned lane = 0; lane < kLanes; ++lane) {
     for_each_register(lane, sums.columns, [&](unsigned i, unsigned row, unsigned column) {
-      float& value = sums.registers[lane][i];
+      uint32_t& value = sums.registers[lane][i];
       if (sums.products == 1) {
         sums.values[row * sums.columns + column] = value;
-        value = std::bit_cast<float>(kNaN);
-      } else if (std::bit_cast<uint32_t>(value) != kNaN) {
+        value = kNaN;
+      } else if (value != kNaN) {
         fail(call, "the registers of the sums changed before the wait for products that are added to them");
       }
     });
   }
   return static_cast<size_t>(&sums - sums_.data());
+}
+
+void AsyncProducts::read_fragments(Product& product, void* const* operands) {
+  product.fragments.resize(kLanes);
+  for (unsigned lane = 0; lane < kLanes; ++lane) {
+    product.registers[lane] = static_cast<ProductOperand*>(operands[lane])->fragment;
+    std::copy_n(product.registers[lane], ProductOperand::kRegisters, product.fragments[lane].begin());
+  }
 }
 
 void AsyncProducts::wait(size_t pending) {
@@ -93,6 +107,11 @@ void AsyncProducts::wait(size_t pending) {
 }
 
 void AsyncProducts::finish(const Product& product) {
+  for (unsigned lane = 0; lane < product.fragments.size(); ++lane) {
+    if (!std::equal(product.fragments[lane].begin(), product.fragments[lane].end(), product.registers[lane])) {
+      fail(product.call, "the registers of A changed before the wait for this product");
+    }
+  }
   Sums& sums = sums_[product.sums];
   if (--sums.products > 0) return;
   for (unsigned lane = 0; lane < kLanes; ++lane) {
@@ -106,39 +125,46 @@ void AsyncProducts::exit() const {
   if (!products_.empty()) fail(products_.front().call, "a thread exits that has not waited for this product");
 }
 
-// Products are exact, and are added one by one in order of K. Hardware does not say how it adds.
 void AsyncProducts::multiply(Product& product) {
   Sums& target = sums_[product.sums];
-  const unsigned columns = target.columns, elements = product.elements->count;
-  std::byte bytes[kRowBytes];
-  std::vector<float> row(elements), b(elements * columns);
-  for (unsigned column = 0; column < columns; ++column) {
-    read_row(product.call, product.b, column, bytes);
-    product.elements->widen(bytes, row.data());
-    for (unsigned k = 0; k < elements; ++k) b[k * columns + column] = row[k];
-  }
-  for (unsigned r = 0; r < kRows; ++r) {
-    read_row(product.call, product.a, warp_ * kRows + r, bytes);
-    product.elements->widen(bytes, row.data());
-    float* sums = target.values.data() + r * columns;
-    for (unsigned k = 0; k < elements; ++k) {
-      for (unsigned column = 0; column < columns; ++column) sums[column] += row[k] * b[k * columns + column];
+  const unsigned columns = target.columns;
+  if (!product.adds) std::fill(target.values.begin(), target.values.end(), 0u);
+  std::byte a[kRows * kRowBytes];
+  for (unsigned lane = 0; lane < product.fragments.size(); ++lane) {
+    for (unsigned r = 0; r < ProductOperand::kRegisters; ++r) {
+      const unsigned row = lane / 4 + 8 * (r % 2), byte = 4 * (lane % 4) + 16 * (r / 2);
+      memcpy(a + row * kRowBytes + byte, &product.fragments[lane][r], sizeof(uint32_t));
     }
   }
+  if (product.fragments.empty()) {
+    for (unsigned row = 0; row < kRows; ++row) {
+      read_row(product.call, product.a, warp_ * kRows + row, a + row * kRowBytes);
+    }
+  }
+  std::vector<std::byte> b(columns * kRowBytes);
+  for (unsigned column = 0; column < columns; ++column) {
+    read_row(product.call, product.b, column, b.data() + column * kRowBytes);
+  }
+  product.multiply_add(a, b.data(), columns, target.values.data());
   product.done = true;
 }
 
-// PTX ISA, "Matrix descriptor" and "Strides": rows of 128 bytes, whose 16-byte chunks are exchanged within eight rows.
+// PTX ISA, "Matrix descriptor" and "Strides": rows of 128 or 64 bytes, whose 16-byte chunks are exchanged within eight
+// rows.
 void AsyncProducts::read_row(const Call& call, uint64_t descriptor, unsigned row, std::byte* bytes) {
   const auto field = [&](unsigned first) { return static_cast<unsigned>(descriptor >> first & 0x3fffu) << 4; };
-  const unsigned start = field(0), stride = field(32);
-  if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0) {
-    fail(call, "only descriptors of 128-byte swizzles without a base offset are simulated");
+  const unsigned start = field(0), stride = field(32), swizzle = static_cast<unsigned>(descriptor >> 62);
+  if ((swizzle != 1 && swizzle != 2) || (descriptor >> 49 & 7) != 0) {
+    fail(call, "only descriptors of 128-byte and 64-byte swizzles without a base offset are simulated");
   }
-  if (start / 128 % 8 != 0) fail(call, "a matrix must begin in the first of eight rows, at a multiple of 1024 bytes");
+  const unsigned row_bytes = 128 / swizzle;
+  if (start / row_bytes % 8 != 0) {
+    fail(call, "a matrix must begin in the first of eight rows, at a multiple of " + std::to_string(8 * row_bytes) +
+                   " bytes");
+  }
   for (unsigned chunk = 0; chunk < kRowBytes / 16; ++chunk) {
-    const unsigned place = start + row / 8 * stride + row % 8 * 128 + chunk * 16;
-    read_async(call, place ^ (place / 128 % 8 * 16), bytes + chunk * 16, 16);
+    const unsigned place = start + row / 8 * stride + row % 8 * row_bytes + chunk * 16;
+    read_async(call, place ^ (place / 128 % (row_bytes / 16) * 16), bytes + chunk * 16, 16);
   }
 }
 

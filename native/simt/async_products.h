@@ -1,6 +1,6 @@
 // One warp's part of the products that its warpgroup, four consecutive warps, leaves to the tensor cores, as made by
 // wgmma. Operands are read and sums are added some time between a product's issue and the wait for its group. Until
-// that wait the registers of the sums are NaN.
+// that wait the registers of the sums are NaN, and those of A must not change.
 #pragma once
 
 #include <array>
@@ -12,17 +12,18 @@
 
 namespace moe::simt::machine {
 
-// The elements of a row of A or B, which has 32 bytes.
-struct ProductElements {
-  unsigned count;
-  void (*widen)(const std::byte* row, float* values);
-};
+// D[16, columns] += A[16, K] B[columns, K]^T, by the type of the elements. Rows of A and B have 32 bytes.
+using MultiplyAdd = void (*)(const std::byte* a, const std::byte* b, unsigned columns, uint32_t* d);
 
 // What a lane passes for D[64, columns] += A[64, K] B[columns, K]^T.
 struct ProductOperand {
-  float* sums;  // columns / 2
+  static constexpr unsigned kRegisters = 4;
+
+  uint32_t* sums;  // the bits of columns / 2
   unsigned columns;
-  uint64_t a, b;  // descriptors
+  const uint32_t* fragment;  // kRegisters of A; null: A has a descriptor
+  uint64_t a, b;             // descriptors
+  bool adds;                 // to what the sums are; else they are replaced
 };
 
 class AsyncProducts {
@@ -33,7 +34,7 @@ class AsyncProducts {
   void start(unsigned warp);
   void fence() { fenced_ = true; }
   // The operands of the 32 lanes.
-  void issue(const Call& call, const ProductElements& elements, void* const* operands, bool early);
+  void issue(const Call& call, MultiplyAdd multiply_add, void* const* operands, bool early);
   // Closes the current group.
   void commit();
   // Completes all but the last `pending` groups.
@@ -46,21 +47,28 @@ class AsyncProducts {
  private:
   static constexpr unsigned kLanes = 32, kRows = 16, kRowBytes = 32;
 
+  using Fragment = std::array<uint32_t, ProductOperand::kRegisters>;
+
   struct Sums {
-    std::array<float*, kLanes> registers;
+    std::array<uint32_t*, kLanes> registers;
     unsigned columns;
-    std::vector<float> values;  // [kRows][columns]
+    std::vector<uint32_t> values;  // bits [kRows][columns]
     unsigned products = 0;      // that have not been waited for
   };
   struct Product {
     Call call;
-    const ProductElements* elements;
+    MultiplyAdd multiply_add;
     uint64_t a, b;
+    bool adds;
     size_t sums;  // index into sums_
-    bool done;
+    // Where the lanes have their fragments of A, and what these are; null and empty: A has a descriptor.
+    std::array<const uint32_t*, kLanes> registers = {};
+    std::vector<Fragment> fragments = {};
+    bool done = false;
   };
 
   size_t sums_of(const Call& call, void* const* operands);
+  static void read_fragments(Product& product, void* const* operands);
   void multiply(Product& product);
   // Brings the sums of a product that has been waited for to the registers, unless others are added to them.
   void finish(const Product& product);

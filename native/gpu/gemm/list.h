@@ -18,6 +18,10 @@
   KERNEL(kFmaF32)                    \
   KERNEL(kFmaF16)                    \
   KERNEL(kFmaBF16)                   \
+  KERNEL(kWgmmaQuantizedInt8)        \
+  KERNEL(kWgmmaQuantizedFp8)         \
+  KERNEL(kWgmmaQuantizedBF16)        \
+  KERNEL(kWgmmaQuantizedF16)         \
   KERNEL(kMmaQuantizedInt8)          \
   KERNEL(kMmaQuantizedFp8)           \
   KERNEL(kMmaQuantizedBF16)          \

@@ -1,3 +1,4 @@
+// The rows of the tensor-core kernels for weights of quantised formats.
 #include "gpu/gemm/mma_quantized.h"
 
 #include <algorithm>
@@ -5,24 +6,45 @@
 
 #include "core/formats/named.h"
 #include "gpu/gemm/kernels.h"
+#include "gpu/gemm/wgmma_quantized.h"
 #include "gpu/plan/gemm_plan.h"
+#include "gpu/plan/plan_parts.h"
 
 namespace moe::gpu {
 namespace {
 
 constexpr DType kF16[] = {DType::f16};
 constexpr DType kBF16[] = {DType::bf16};
-constexpr const char* kNumbers = "exact codes, float32 sums of each group, scaled and added in float32";
-constexpr WeightFormats kFormats{
-    .words = "quantised to integers, e4m3, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
-    .include = has_exact_codes,
-    .example = &kMXFP4Format};
 
-// GPUs whose mma of e4m3 is one instruction; the others since 9.0 convert to f16 each time they multiply.
-constexpr ComputeCapabilities kHaveFp8Units[] = {{.first = 89, .last = 89}, {.first = 120}};
 // What DeepSeek-V3's weights are.
 constexpr WeightFormat kE4M3{
     .name = "e4m3_b128_f32", .code = CodeType::e4m3, .bits = 8, .scales = {ScaleType::f32, 128, 128}};
+// K-quants have minima, which multiply sums of x.
+constexpr WeightFormats kFormats{
+    .words = "quantised to integers, e4m3, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
+    .include = has_exact_codes,
+    .example = &kQ4_KFormat};
+constexpr WeightFormats kFormatsWithoutSums{
+    .words = "quantised without minima to integers, e4m3, e2m1 or the tables of GGUF in groups of columns that are "
+             "multiples of 16",
+    .include = [](const WeightFormat& f) { return has_exact_codes(f) && !needs_sums_of_x(f, false); },
+    .example = &kMXFP4Format};
+constexpr WeightFormats kIntegers{
+    .words = "quantised to integers, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
+    .include = has_integer_codes,
+    .example = &kQ4_KFormat};
+constexpr WeightFormats kIntegersWithoutSums{
+    .words = "quantised to signed integers, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
+    .include = [](const WeightFormat& f) { return has_integer_codes(f) && !needs_sums_of_x(f, true); },
+    .example = &kMXFP4Format};
+constexpr WeightFormats kFp8{
+    .words = "e4m3 in groups of columns that are multiples of 16, and of 128 if they are larger",
+    .include = has_fp8_codes,
+    .example = &kE4M3};
+
+constexpr ComputeCapabilities kHopper[] = {{90, 90}};
+// GPUs whose mma of e4m3 is one instruction; the others since 9.0 convert to f16 each time they multiply.
+constexpr ComputeCapabilities kHaveFp8Units[] = {{.first = 89, .last = 89}, {.first = 120}};
 
 // The bytes of a table of multiples of `unit`; without a unit if there are others.
 ByteTable bytes_of(const WeightFormat& format, float unit) {
@@ -42,19 +64,52 @@ size_t shared_bytes(const GemmTile& tile, const WeightFormat& format) {
   return with_staged_sums(tile, tile.stages * stage.bytes + converted);
 }
 
-// Tokens are multiplied as they are.
-template <const auto& kTokens>
-constexpr GemmKernel row(const char* name, bool (*takes_x_scales)(const WeightFormat&) = nullptr) {
+// How rows multiply.
+struct Instruction {
+  std::span<const GemmTile> tiles;
+  std::span<const ComputeCapabilities> runs_on = kAllCapabilities;
+};
+constexpr Instruction kMma{kMmaQuantizedTiles}, kFp8Mma{kMmaQuantizedTiles, kHaveFp8Units};
+constexpr Instruction kWgmma{kWgmmaQuantizedTiles, kHopper};
+
+template <DType x>
+constexpr GemmKernel row(const char* name, const Instruction& instruction, const WeightFormats& formats,
+                         const char* numbers) {
   return {.name = name,
-          .tokens = kTokens,
-          .takes_x_scales = takes_x_scales,
-          .x = kTokens[0],
-          .formats = kFormats,
-          .numbers = kNumbers,
+          .x = x,
+          .formats = formats,
+          .numbers = numbers,
+          .runs_on = instruction.runs_on,
           .layout = &kQuantizedLayout,
-          .tiles = kMmaQuantizedTiles,
-          .shared_bytes = shared_bytes<kTokens[0]>,
+          .tiles = instruction.tiles,
+          .shared_bytes = shared_bytes<x>,
           .plan = plan_tiles};
+}
+
+// Tokens that are multiplied as they are.
+template <const auto& kTokens>
+constexpr GemmKernel tokens_row(const char* name, const Instruction& instruction, const WeightFormats& formats) {
+  GemmKernel tokens = row<kTokens[0]>(name, instruction, formats,
+                                      "exact codes, float32 sums of each group, scaled and added in float32");
+  tokens.tokens = kTokens;
+  if (tokens.x == DType::bf16) tokens.takes_x_scales = may_have_x_scales;
+  return tokens;
+}
+
+constexpr GemmKernel int8_row(const char* name, const Instruction& instruction, const WeightFormats& formats) {
+  GemmKernel codes = row<DType::u8>(name, instruction, formats,
+                                    "exact sums of codes times codes, scaled and added in float32, group by group");
+  codes.codes = TokenFormat::int8;
+  return codes;
+}
+
+constexpr GemmKernel fp8_row(const char* name, const Instruction& instruction) {
+  GemmKernel codes = row<DType::u8>(name, instruction, kFp8,
+                                    "sums of up to 128 products to about 13 bits, scaled and added in float32");
+  codes.codes = TokenFormat::fp8;
+  codes.takes_x_scales = may_have_x_scales;
+  codes.rounds = Rounding::fp8_sums;
+  return codes;
 }
 
 }  // namespace
@@ -93,6 +148,10 @@ bool has_fp8_codes(const WeightFormat& format) {
          (columns <= kMostFp8Columns || columns % kMostFp8Columns == 0);
 }
 
+bool needs_sums_of_x(const WeightFormat& format, bool bytes) {
+  return format.offset == Offset::minimum || (bytes && format.code == CodeType::unsigned_integer);
+}
+
 bool may_have_x_scales(const WeightFormat& format) {
   return format.scales.columns != 0 && token_scheme(TokenFormat::fp8, format).columns == format.scales.columns;
 }
@@ -114,38 +173,17 @@ QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format,
   stage.super_zeros = take(minimum, format.super_scales, super_bytes);
   stage.x_scales = stage.bytes;
   if (may_have_x_scales(format)) stage.bytes += tile.rows * static_cast<int>(sizeof(float));
+  stage.bytes = static_cast<int>(round_up(stage.bytes, kStageAlignment));
   return stage;
 }
 
-constexpr GemmKernel kMmaQuantizedInt8{
-    .name = "mma_quantized_int8",
-    .codes = TokenFormat::int8,
-    .x = DType::u8,
-    .formats = {.words =
-                    "quantised to integers, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
-                .include = has_integer_codes,
-                .example = &kMXFP4Format},
-    .numbers = "exact sums of codes times codes, scaled and added in float32, group by group",
-    .layout = &kQuantizedLayout,
-    .tiles = kMmaQuantizedTiles,
-    .shared_bytes = shared_bytes<DType::u8>,
-    .plan = plan_tiles};
-constexpr GemmKernel kMmaQuantizedFp8{
-    .name = "mma_quantized_fp8",
-    .codes = TokenFormat::fp8,
-    .takes_x_scales = may_have_x_scales,
-    .x = DType::u8,
-    .formats = {.words = "e4m3 in groups of columns that are multiples of 16, and of 128 if they are larger",
-                .include = has_fp8_codes,
-                .example = &kE4M3},
-    .numbers = "sums of up to 128 products to about 13 bits, scaled and added in float32",
-    .rounds = Rounding::fp8_sums,
-    .runs_on = kHaveFp8Units,
-    .layout = &kQuantizedLayout,
-    .tiles = kMmaQuantizedTiles,
-    .shared_bytes = shared_bytes<DType::u8>,
-    .plan = plan_tiles};
-constexpr GemmKernel kMmaQuantizedBF16 = row<kBF16>("mma_quantized_bf16", may_have_x_scales);
-constexpr GemmKernel kMmaQuantizedF16 = row<kF16>("mma_quantized_f16");
+constexpr GemmKernel kWgmmaQuantizedInt8 = int8_row("wgmma_quantized_int8", kWgmma, kIntegersWithoutSums);
+constexpr GemmKernel kWgmmaQuantizedFp8 = fp8_row("wgmma_quantized_fp8", kWgmma);
+constexpr GemmKernel kWgmmaQuantizedBF16 = tokens_row<kBF16>("wgmma_quantized_bf16", kWgmma, kFormatsWithoutSums);
+constexpr GemmKernel kWgmmaQuantizedF16 = tokens_row<kF16>("wgmma_quantized_f16", kWgmma, kFormatsWithoutSums);
+constexpr GemmKernel kMmaQuantizedInt8 = int8_row("mma_quantized_int8", kMma, kIntegers);
+constexpr GemmKernel kMmaQuantizedFp8 = fp8_row("mma_quantized_fp8", kFp8Mma);
+constexpr GemmKernel kMmaQuantizedBF16 = tokens_row<kBF16>("mma_quantized_bf16", kMma, kFormats);
+constexpr GemmKernel kMmaQuantizedF16 = tokens_row<kF16>("mma_quantized_f16", kMma, kFormats);
 
 }  // namespace moe::gpu

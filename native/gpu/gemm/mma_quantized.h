@@ -33,6 +33,9 @@ bool has_exact_codes(const WeightFormat& format);
 bool has_integer_codes(const WeightFormat& format);
 bool has_fp8_codes(const WeightFormat& format);
 
+// Whether products with such codes take sums of x: for minima, or for what unsigned codes lack if they are bytes.
+bool needs_sums_of_x(const WeightFormat& format, bool bytes);
+
 // Groups of one level that a stage of columns can touch.
 constexpr int groups_in_stage(const ScaleLevel& level) {
   if (level.absent()) return 0;
@@ -58,12 +61,15 @@ inline constexpr int kMostFp8Columns = 128;
 constexpr int summed_columns(TokenFormat codes, const ScaleLevel& scales) {
   const int most = codes == TokenFormat::int8  ? kMostSummedColumns
                    : codes == TokenFormat::fp8 ? kMostFp8Columns
-                                               : INT_MAX;
+                                               : 1 << 30;
   return scales.columns == 0 || scales.columns > most ? most : scales.columns;
 }
 
 // Whether codes of rows may have scales for the groups of columns that the weights' scales have.
 bool may_have_x_scales(const WeightFormat& format);
+
+// wgmma reads rows of x that begin at multiples of this.
+inline constexpr int kStageAlignment = 1024;
 
 // A stage in shared memory: rows of x, codes, levels, the scales of x. Codes stand as in the packed matrix, with the
 // tile's columns instead of its rows. Behind all stages: the scales and offsets of two stages, converted,

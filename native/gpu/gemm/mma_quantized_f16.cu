@@ -1,7 +1,8 @@
-#include "gpu/gemm/mma_quantized_launch.cuh"
+#include "gpu/gemm/mma_quantized.cuh"
+#include "gpu/gemm/quantized_launch.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-const GemmFunctions kMmaQuantizedF16{.launch = launch_mma_quantized<f16>, .pack = pack_quantized};
+const GemmFunctions kMmaQuantizedF16{.launch = launch_quantized<quantized::Mma, f16>, .pack = pack_quantized};
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,7 +1,8 @@
-#include "gpu/gemm/mma_quantized_launch.cuh"
+#include "gpu/gemm/mma_quantized.cuh"
+#include "gpu/gemm/quantized_launch.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-const GemmFunctions kMmaQuantizedFp8{.launch = launch_mma_quantized<fp8>, .pack = pack_quantized};
+const GemmFunctions kMmaQuantizedFp8{.launch = launch_quantized<quantized::Mma, fp8>, .pack = pack_quantized};
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,7 +1,8 @@
-#include "gpu/gemm/mma_quantized_launch.cuh"
+#include "gpu/gemm/mma_quantized.cuh"
+#include "gpu/gemm/quantized_launch.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-const GemmFunctions kMmaQuantizedInt8{.launch = launch_mma_quantized<int8_t>, .pack = pack_quantized};
+const GemmFunctions kMmaQuantizedInt8{.launch = launch_quantized<quantized::Mma, int8_t>, .pack = pack_quantized};
 
 }  // namespace moe::MOE_GPU_NAMESPACE

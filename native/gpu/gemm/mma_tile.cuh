@@ -91,14 +91,23 @@ class TileRows {
     if (!Load::loads()) return;
     constexpr int kSize = static_cast<int>(sizeof(T)), kChunkElements = kChunkBytes / kSize;
     const int64_t offset = static_cast<int64_t>(k) * kRowBytes + Load::chunk() * kChunkBytes;
+    const auto load_rows = [&](auto&& copy) {
+#pragma unroll
+      for (int i = 0; i < Load::kChunks; ++i) {
+        copy(stage + swizzled_offset<kRowBytes>(Load::row(i), Load::chunk()), rows_[i] + offset, (exist_ >> i & 1) != 0);
+      }
+    };
     const int left = a.columns - k * (kRowBytes / kSize) - Load::chunk() * kChunkElements;
     // Bytes are codes in an order of their own, padded with zeros to whole chunks.
-    const int whole = kSize == 1 ? 1 : kChunkElements;
-    const int bytes = left >= whole ? kChunkBytes : left > 0 ? left * kSize : 0;
-#pragma unroll
-    for (int i = 0; i < Load::kChunks; ++i) {
-      ptx::cp_async_16_zfill(stage + swizzled_offset<kRowBytes>(Load::row(i), Load::chunk()), rows_[i] + offset,
-                             (exist_ >> i & 1) != 0 ? bytes : 0);
+    if (kSize == 1 || (k + 1) * (kRowBytes / kSize) <= a.columns) {
+      load_rows([&](char* to, const char* from, bool exists) {
+        ptx::cp_async_16_or_zeros(to, from, exists && (kSize > 1 || left > 0));
+      });
+    } else {
+      const int bytes = left >= kChunkElements ? kChunkBytes : left > 0 ? left * kSize : 0;
+      load_rows([&](char* to, const char* from, bool exists) {
+        ptx::cp_async_16_zfill(to, from, exists ? bytes : 0);
+      });
     }
   }
 
@@ -137,8 +146,7 @@ class TileStages {
       const int row = LoadWeight::row(i);
       const bool exists = row < weight_rows_;
       const char* source = weight_ + (exists ? row * a.packed.pitch : 0) + offset;
-      ptx::cp_async_16_zfill(stage + kWeightOffset + swizzled_offset(row, LoadWeight::chunk()), source,
-                             exists ? kChunkBytes : 0);
+      ptx::cp_async_16_or_zeros(stage + kWeightOffset + swizzled_offset(row, LoadWeight::chunk()), source, exists);
     }
   }
 

@@ -77,11 +77,12 @@ class WgmmaTile {
   __device__ void multiply_stage(const char* x) {
     const char* weight = x + Stages::kWeightOffset;
     x += static_cast<int>(threadIdx.x / 128) * kGroupRows * kTileRowBytes;
+    const uint64_t left = ptx::wgmma_descriptor(x), right = ptx::wgmma_descriptor(weight);
     ptx::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kStepsPerStage; ++step) {
-      multiply<kTile.columns>(sums_[0], ptx::wgmma_descriptor(x + step * kStepBytes),
-                              ptx::wgmma_descriptor(weight + step * kStepBytes), T{});
+      multiply<kTile.columns>(sums_[0], ptx::wgmma_descriptor_at(left, step * kStepBytes),
+                              ptx::wgmma_descriptor_at(right, step * kStepBytes), T{});
     }
     ptx::wgmma_commit();
   }

@@ -37,7 +37,7 @@ struct RouterStage {
 #pragma unroll
     for (int row = 0; row < kRows; row += kRowStep) {
       const bool exists = row < rows_left;
-      ptx::cp_async_16_zfill(to + row * kRowBytes, exists ? from : begin, exists ? kChunkBytes : 0);
+      ptx::cp_async_16_or_zeros(to + row * kRowBytes, exists ? from : begin, exists);
       // kRowStep rows, a number of bytes that is the same for every T.
       from += pitch * (kThreads * kChunkBytes / gpu::kRouterColumns);
     }

@@ -8,12 +8,15 @@
 
 namespace moe::gpu {
 
-// Of rows along K of 128 bytes as swizzle.cuh lays them out, at an address in shared memory.
+// Of rows along K of 128 or 64 bytes as swizzle.cuh lays them out, at an address in shared memory.
+template <int kRowBytes>
 MOE_HOST_DEVICE constexpr uint64_t matrix_descriptor(uint32_t address) {
-  constexpr uint64_t kEightRows = 8 * 128, kSwizzle128 = 1;
-  // The leading dimension's stride, bits 16 to 29, has no meaning for this swizzle and is 1.
-  return (address & 0x3ffffu) >> 4 | uint64_t{1} << 16 | kEightRows >> 4 << 32 | kSwizzle128 << 62;
+  static_assert(kRowBytes == 128 || kRowBytes == 64);
+  constexpr uint64_t kEightRows = 8 * kRowBytes, kSwizzle = 128 / kRowBytes;
+  // The leading dimension's stride, bits 16 to 29, has no meaning for these swizzles and is 1.
+  return (address & 0x3ffffu) >> 4 | uint64_t{1} << 16 | kEightRows >> 4 << 32 | kSwizzle << 62;
 }
-static_assert(matrix_descriptor(0x8020) == 0x4000004000010802u);
+static_assert(matrix_descriptor<128>(0x8020) == 0x4000004000010802u);
+static_assert(matrix_descriptor<64>(0x8020) == 0x8000002000010802u);
 
 }  // namespace moe::gpu

@@ -12,6 +12,15 @@ __device__ __forceinline__ void cp_async_16(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
 }
 
+// Zeros, and nothing is read, unless the source `exists`: in fewer instructions than with a number of bytes.
+__device__ __forceinline__ void cp_async_16_or_zeros(void* shared, const void* global, bool exists) {
+  asm volatile(
+      "{\n.reg .pred ignore;\nsetp.eq.b32 ignore, %2, 0;\ncp.async.cg.shared.global [%0], [%1], 16, ignore;\n}" ::"r"(
+          shared_address(shared)),
+      "l"(global), "r"(static_cast<int>(exists))
+      : "memory");
+}
+
 // The first `source_bytes` (0 .. 16) are copied, the rest is set to zero; with 0, `global` is not read.
 __device__ __forceinline__ void cp_async_16_zfill(void* shared, const void* global, int source_bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),

@@ -1,11 +1,12 @@
 // wgmma: products of a warpgroup, four consecutive warps, in the background: D[64, columns] += A[64, K] B[columns,
-// K]^T, with A and B in shared memory. PTX ISA, "Asynchronous warpgroup level matrix instructions"; sm_90a. With g =
-// lane / 4 and t = lane % 4, warp w of the group has in d[n] rows 16 w + g (d[n][0], d[n][1]) and 16 w + g + 8 of the
-// columns 8 n + 2 t and 8 n + 2 t + 1. For other GPUs these functions trap: no plan launches a kernel there that has
-// them.
+// K]^T, with B in shared memory, and A there or in registers, as mma.cuh has it: warp w of the group has rows 16 w to
+// 16 w + 15. PTX ISA, "Asynchronous warpgroup level matrix instructions"; sm_90a. With g = lane / 4 and t = lane % 4,
+// warp w has in d[n] rows 16 w + g (d[n][0], d[n][1]) and 16 w + g + 8 of the columns 8 n + 2 t and 8 n + 2 t + 1. For
+// other GPUs these functions trap: no plan launches a kernel there that has them.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include <ptx/device.cuh>
 
@@ -18,55 +19,87 @@ namespace moe::MOE_GPU_NAMESPACE {
 #else
 #define MOE_WGMMA(...) __trap()
 #endif
-#define MOE_WGMMA_SUM(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
-#define MOE_WGMMA_SUMS_OF_4(n) MOE_WGMMA_SUM(n), MOE_WGMMA_SUM((n) + 1), MOE_WGMMA_SUM((n) + 2), MOE_WGMMA_SUM((n) + 3)
-#define MOE_WGMMA_SUMS_OF_16(n) \
-  MOE_WGMMA_SUMS_OF_4(n), MOE_WGMMA_SUMS_OF_4((n) + 4), MOE_WGMMA_SUMS_OF_4((n) + 8), MOE_WGMMA_SUMS_OF_4((n) + 12)
-#define MOE_WGMMA_REGISTERS_OF_16                                                                   \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
-  "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, " \
-  "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, " \
-  "%59, %60, %61, %62, %63"
-#define MOE_WGMMA_REGISTERS_OF_32                                                                   \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
-  "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, " \
-  "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, " \
-  "%59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, " \
-  "%78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, " \
-  "%97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, "   \
-  "%113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-// wgmma_k16_TYPE<128> and <256>.
-#define MOE_WGMMA_K16(TYPE)                                                                                 \
-  template <>                                                                                               \
-  __device__ __forceinline__ void wgmma_k16_##TYPE<128>(float(&d)[16][4], uint64_t a, uint64_t b) {         \
-    MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n128k16.f32." #TYPE "." #TYPE " {" MOE_WGMMA_REGISTERS_OF_16 \
-              "}, %64, %65, 1, 1, 1, 0, 0;"                                                                 \
-              : MOE_WGMMA_SUMS_OF_16(0)                                                                     \
-              : "l"(a), "l"(b));                                                                            \
-  }                                                                                                         \
-  template <>                                                                                               \
-  __device__ __forceinline__ void wgmma_k16_##TYPE<256>(float(&d)[32][4], uint64_t a, uint64_t b) {         \
-    MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n256k16.f32." #TYPE "." #TYPE " {" MOE_WGMMA_REGISTERS_OF_32 \
-              "}, %128, %129, 1, 1, 1, 0, 0;"                                                               \
-              : MOE_WGMMA_SUMS_OF_16(0), MOE_WGMMA_SUMS_OF_16(16)                                           \
-              : "l"(a), "l"(b));                                                                            \
+// The operands of `d`, whose registers a constraint such as "+f" says, by columns.
+#define MOE_SUMS_8(REGISTER, n) REGISTER(d[n][0]), REGISTER(d[n][1]), REGISTER(d[n][2]), REGISTER(d[n][3])
+#define MOE_SUMS_16(REGISTER, n) MOE_SUMS_8(REGISTER, n), MOE_SUMS_8(REGISTER, (n) + 1)
+#define MOE_SUMS_32(REGISTER, n) MOE_SUMS_16(REGISTER, n), MOE_SUMS_16(REGISTER, (n) + 2)
+#define MOE_SUMS_64(REGISTER, n) MOE_SUMS_32(REGISTER, n), MOE_SUMS_32(REGISTER, (n) + 4)
+#define MOE_SUMS_128(REGISTER, n) MOE_SUMS_64(REGISTER, n), MOE_SUMS_64(REGISTER, (n) + 8)
+#define MOE_SUMS_256(REGISTER, n) MOE_SUMS_128(REGISTER, n), MOE_SUMS_128(REGISTER, (n) + 16)
+// Their places in the instruction.
+#define MOE_PLACES_16 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define MOE_PLACES_64                                                                                              \
+  MOE_PLACES_16                                                                                                    \
+  ", %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
+  "%30, %31"
+#define MOE_PLACES_128                                                                                           \
+  MOE_PLACES_64                                                                                                  \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, "  \
+  "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define MOE_PLACES_256                                                                                               \
+  MOE_PLACES_128                                                                                                     \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, " \
+  "%86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, "       \
+  "%106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, "     \
+  "%124, %125, %126, %127"
+#define MOE_FLOAT(value) "+f"(value)
+#define MOE_INTEGER(value) "+r"(value)
+
+// NAME<COLUMNS> with A in shared memory; the places of A and B follow those of the sums.
+#define MOE_WGMMA_SHARED(NAME, TYPES, COLUMNS, A, B)                                                                  \
+  template <>                                                                                                         \
+  __device__ __forceinline__ void NAME<COLUMNS>(float(&d)[COLUMNS / 8][4], uint64_t a, uint64_t b) {                  \
+    MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES " {" MOE_PLACES_##COLUMNS "}, " A ", " B             \
+              ", 1, 1, 1, 0, 0;"                                                                                      \
+              : MOE_SUMS_##COLUMNS(MOE_FLOAT, 0)                                                                      \
+              : "l"(a), "l"(b));                                                                                      \
   }
+// With A in registers. END: what the instruction says of signs and of B's transposition.
+#define MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, COLUMNS, A, B, ADDS)                                     \
+  template <>                                                                                                         \
+  __device__ __forceinline__ void NAME<COLUMNS>(SUM(&d)[COLUMNS / 8][4], const uint32_t(&a)[4], uint64_t b, bool adds) { \
+    MOE_WGMMA("{\n.reg .pred adds;\nsetp.ne.b32 adds, " ADDS ", 0;\nwgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES  \
+              " {" MOE_PLACES_##COLUMNS "}, {" A "}, " B ", adds" END ";\n}"                                          \
+              : MOE_SUMS_##COLUMNS(REGISTER, 0)                                                                       \
+              : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(adds)));                     \
+  }
+#define MOE_WGMMA_REGISTERS_OF_ALL(NAME, TYPES, SUM, REGISTER, END)                                                  \
+  template <int kColumns>                                                                                            \
+  __device__ __forceinline__ void NAME(SUM(&d)[kColumns / 8][4], const uint32_t(&a)[4], uint64_t b, bool adds);      \
+  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 16, "%8, %9, %10, %11", "%12", "%13")                         \
+  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 64, "%32, %33, %34, %35", "%36", "%37")                       \
+  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 128, "%64, %65, %66, %67", "%68", "%69")
 
 namespace ptx {
 
-// Of a matrix whose first row begins at a multiple of 1024 bytes, plus 32 for each product before.
+// Of a matrix of rows of 128 bytes whose first row begins at a multiple of 1024 bytes, or of 64 bytes and at a multiple
+// of 512.
+template <int kRowBytes = 128>
 __device__ __forceinline__ uint64_t wgmma_descriptor(const void* shared) {
-  return gpu::matrix_descriptor(shared_address(shared));
+  return gpu::matrix_descriptor<kRowBytes>(shared_address(shared));
+}
+
+// The same matrix `bytes` further along its rows, a multiple of 32.
+__device__ __forceinline__ uint64_t wgmma_descriptor_at(uint64_t descriptor, int bytes) {
+  return descriptor + static_cast<uint64_t>(bytes / 16);
 }
 
 template <int kColumns>
 __device__ __forceinline__ void wgmma_k16_bf16(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b);
 template <int kColumns>
 __device__ __forceinline__ void wgmma_k16_f16(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b);
-MOE_WGMMA_K16(bf16)
-MOE_WGMMA_K16(f16)
+MOE_WGMMA_SHARED(wgmma_k16_bf16, "k16.f32.bf16.bf16", 128, "%64", "%65")
+MOE_WGMMA_SHARED(wgmma_k16_bf16, "k16.f32.bf16.bf16", 256, "%128", "%129")
+MOE_WGMMA_SHARED(wgmma_k16_f16, "k16.f32.f16.f16", 128, "%64", "%65")
+MOE_WGMMA_SHARED(wgmma_k16_f16, "k16.f32.f16.f16", 256, "%128", "%129")
 
-// Orders accesses to the registers of sums before the products that follow.
+// With A in registers, which must not change until the wait. `adds`: to d, which is replaced otherwise.
+MOE_WGMMA_REGISTERS_OF_ALL(wgmma_k16_bf16, "k16.f32.bf16.bf16", float, MOE_FLOAT, ", 1, 1, 0")
+MOE_WGMMA_REGISTERS_OF_ALL(wgmma_k16_f16, "k16.f32.f16.f16", float, MOE_FLOAT, ", 1, 1, 0")
+MOE_WGMMA_REGISTERS_OF_ALL(wgmma_k32_e4m3, "k32.f32.e4m3.e4m3", float, MOE_FLOAT, ", 1, 1")
+MOE_WGMMA_REGISTERS_OF_ALL(wgmma_k32_s8, "k32.s32.s8.s8", int32_t, MOE_INTEGER, "")
+
+// Orders accesses to the registers of sums and of A before the products that follow.
 __device__ __forceinline__ void wgmma_fence() { MOE_WGMMA("wgmma.fence.sync.aligned;" ::: "memory"); }
 
 // Closes the group of the products since the last commit.
@@ -80,12 +113,18 @@ __device__ __forceinline__ void wgmma_wait() {
 }
 
 // Keeps the compiler from moving accesses to the registers of sums across this place.
-template <int kCount>
-__device__ __forceinline__ void wgmma_keep(float (&d)[kCount][4]) {
+template <class Sum, int kCount>
+__device__ __forceinline__ void wgmma_keep(Sum (&d)[kCount][4]) {
 #pragma unroll
   for (int n = 0; n < kCount; ++n) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(d[n][i])::"memory");
+    for (int i = 0; i < 4; ++i) {
+      if constexpr (std::is_same_v<Sum, float>) {
+        asm volatile("" : MOE_FLOAT(d[n][i])::"memory");
+      } else {
+        asm volatile("" : MOE_INTEGER(d[n][i])::"memory");
+      }
+    }
   }
 }
 
@@ -96,11 +135,20 @@ __device__ __forceinline__ void fence_proxy_async() { MOE_WGMMA("fence.proxy.asy
 }  // namespace ptx
 
 #undef MOE_WGMMA
-#undef MOE_WGMMA_SUM
-#undef MOE_WGMMA_SUMS_OF_4
-#undef MOE_WGMMA_SUMS_OF_16
-#undef MOE_WGMMA_REGISTERS_OF_16
-#undef MOE_WGMMA_REGISTERS_OF_32
-#undef MOE_WGMMA_K16
+#undef MOE_SUMS_8
+#undef MOE_SUMS_16
+#undef MOE_SUMS_32
+#undef MOE_SUMS_64
+#undef MOE_SUMS_128
+#undef MOE_SUMS_256
+#undef MOE_PLACES_16
+#undef MOE_PLACES_64
+#undef MOE_PLACES_128
+#undef MOE_PLACES_256
+#undef MOE_FLOAT
+#undef MOE_INTEGER
+#undef MOE_WGMMA_SHARED
+#undef MOE_WGMMA_REGISTERS
+#undef MOE_WGMMA_REGISTERS_OF_ALL
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -13,6 +13,12 @@ inline void cp_async_16(void* shared, const void* global,
   machine::copy_async({"cp_async_16", where}, shared, global, 16, 16);
 }
 
+// Zeros, and nothing is read, unless the source `exists`.
+inline void cp_async_16_or_zeros(void* shared, const void* global, bool exists,
+                                 std::source_location where = std::source_location::current()) {
+  machine::copy_async({"cp_async_16_or_zeros", where}, shared, global, 16, exists ? 16 : 0);
+}
+
 // Copies the first `source_bytes` and fills the rest with zeros.
 inline void cp_async_16_zfill(void* shared, const void* global, int source_bytes,
                               std::source_location where = std::source_location::current()) {

@@ -1,6 +1,6 @@
-// wgmma: D[64, columns] += A[64, K] B[columns, K]^T by a warpgroup, four consecutive warps, in the background. A and B
-// are in shared memory, in rows of 128 bytes; a product takes 32 bytes of each. Warp w of the group has rows 16 w to
-// 16 w + 15 of D, as in mma.cuh: d[n] are the columns from 8 n on.
+// wgmma: D[64, columns] += A[64, K] B[columns, K]^T by a warpgroup, four consecutive warps, in the background. A product
+// takes 32 bytes of each row of A and B, which are in shared memory; or A is in registers. Warp w of the group has rows
+// 16 w to 16 w + 15 of A and D, as in mma.cuh: d[n] are the columns from 8 n on.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +14,18 @@ namespace moe::simt {
 
 namespace machine {
 
-extern const Collective kWgmmaBf16, kWgmmaF16, kWgmmaFence, kWgmmaCommit, kWgmmaWait;
+extern const Collective kWgmmaBf16, kWgmmaF16, kWgmmaS8, kWgmmaE4M3, kWgmmaFence, kWgmmaCommit, kWgmmaWait;
 
-template <int kColumns>
-void multiply_async(const Collective& collective, const std::source_location& where, float (&d)[kColumns / 8][4],
-                    uint64_t a, uint64_t b) {
-  ProductOperand operand{d[0], kColumns, a, b};
+template <class Sum, int kCount>
+void multiply_async(const Collective& collective, const std::source_location& where, Sum (&d)[kCount][4], uint64_t a,
+                    uint64_t b) {
+  ProductOperand operand{reinterpret_cast<uint32_t*>(d[0]), kCount * 8, nullptr, a, b, true};
+  meet(collective, where, 0xffffffffu, &operand);
+}
+template <class Sum, int kCount>
+void multiply_async(const Collective& collective, const std::source_location& where, Sum (&d)[kCount][4],
+                    const uint32_t (&a)[4], uint64_t b, bool adds) {
+  ProductOperand operand{reinterpret_cast<uint32_t*>(d[0]), kCount * 8, a, 0, b, adds};
   meet(collective, where, 0xffffffffu, &operand);
 }
 
@@ -27,23 +33,52 @@ void multiply_async(const Collective& collective, const std::source_location& wh
 
 namespace ptx {
 
-// Of a matrix whose first row begins at a multiple of 1024 bytes, plus 32 for each product before.
-inline uint64_t wgmma_descriptor(const void* shared, std::source_location where = std::source_location::current()) {
-  return gpu::matrix_descriptor(machine::dynamic_offset({"wgmma_descriptor", where}, shared));
+// Of a matrix of rows of 128 bytes whose first row begins at a multiple of 1024 bytes, or of 64 bytes and at a multiple
+// of 512.
+template <int kRowBytes = 128>
+uint64_t wgmma_descriptor(const void* shared, std::source_location where = std::source_location::current()) {
+  return gpu::matrix_descriptor<kRowBytes>(machine::dynamic_offset({"wgmma_descriptor", where}, shared));
+}
+
+// The same matrix `bytes` further along its rows, a multiple of 32.
+inline uint64_t wgmma_descriptor_at(uint64_t descriptor, int bytes) {
+  return descriptor + static_cast<uint64_t>(bytes / 16);
 }
 
 template <int kColumns>
 void wgmma_k16_bf16(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b,
                     std::source_location where = std::source_location::current()) {
-  machine::multiply_async<kColumns>(machine::kWgmmaBf16, where, d, a, b);
+  machine::multiply_async(machine::kWgmmaBf16, where, d, a, b);
 }
 template <int kColumns>
 void wgmma_k16_f16(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b,
                    std::source_location where = std::source_location::current()) {
-  machine::multiply_async<kColumns>(machine::kWgmmaF16, where, d, a, b);
+  machine::multiply_async(machine::kWgmmaF16, where, d, a, b);
 }
 
-// Orders accesses to the registers of sums before the products that follow.
+// With A in registers, which must not change until the wait. `adds`: to d, which is replaced otherwise.
+template <int kColumns>
+void wgmma_k16_bf16(float (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
+                    std::source_location where = std::source_location::current()) {
+  machine::multiply_async(machine::kWgmmaBf16, where, d, a, b, adds);
+}
+template <int kColumns>
+void wgmma_k16_f16(float (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
+                   std::source_location where = std::source_location::current()) {
+  machine::multiply_async(machine::kWgmmaF16, where, d, a, b, adds);
+}
+template <int kColumns>
+void wgmma_k32_s8(int32_t (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
+                  std::source_location where = std::source_location::current()) {
+  machine::multiply_async(machine::kWgmmaS8, where, d, a, b, adds);
+}
+template <int kColumns>
+void wgmma_k32_e4m3(float (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
+                    std::source_location where = std::source_location::current()) {
+  machine::multiply_async(machine::kWgmmaE4M3, where, d, a, b, adds);
+}
+
+// Orders accesses to the registers of sums and of A before the products that follow.
 inline void wgmma_fence(std::source_location where = std::source_location::current()) {
   machine::meet(machine::kWgmmaFence, where, 0xffffffffu, nullptr);
 }
@@ -62,8 +97,8 @@ void wgmma_wait(std::source_location where = std::source_location::current()) {
 }
 
 // Keeps the compiler from moving accesses to the registers of sums across this place.
-template <int kCount>
-void wgmma_keep(float (&)[kCount][4]) {}
+template <class Sum, int kCount>
+void wgmma_keep(Sum (&)[kCount][4]) {}
 
 // Makes this thread's earlier writes to shared memory visible to products. A barrier makes them visible to those of
 // other threads.

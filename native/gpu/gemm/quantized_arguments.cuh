@@ -1,4 +1,4 @@
-// The arguments of the tensor-core kernel of quantised formats: what it would otherwise compute from the format.
+// The arguments of the tensor-core kernels of quantised formats: what it would otherwise compute from the format.
 #pragma once
 
 #include <bit>
@@ -8,7 +8,7 @@
 #include "gpu/gemm/mma_quantized.h"
 #include "gpu/plan/gemm_plan.h"
 
-namespace moe::MOE_GPU_NAMESPACE::mma_quantized {
+namespace moe::MOE_GPU_NAMESPACE::quantized {
 
 // One level in global and in shared memory.
 struct Level {
@@ -25,6 +25,7 @@ struct Arguments {
   GemmArguments gemm;
   gpu::QuantizedStage stage;
   Level scales, super_scales, zeros, super_zeros;
+  bool has_more_levels;  // than scales
   int group_steps;    // of the columns whose products are summed before they are scaled
   bool counting;      // whether sums of bytes in a group are small enough for kCountingBits
   uint32_t table[4];  // of bytes, for Codes::table
@@ -61,6 +62,7 @@ inline Arguments arguments_of(const GemmArguments& gemm, const gpu::GemmPlan& pl
                       .super_scales = level(super_scales, packed.super_scales, stage.super_scales),
                       .zeros = level(scales, packed.zeros, stage.zeros),
                       .super_zeros = level(super_scales, packed.super_zeros, stage.super_zeros),
+                      .has_more_levels = stage.super_scales.groups + stage.zeros.groups + stage.super_zeros.groups > 0,
                       // A group of all columns ends with them.
                       .group_steps = gpu::summed_columns(codes, scales) / gpu::kGroupStep,
                       .counting = integers && scales.columns != 0 && scales.columns <= gpu::kMostCountedColumns,
@@ -72,4 +74,4 @@ inline Arguments arguments_of(const GemmArguments& gemm, const gpu::GemmPlan& pl
   return arguments;
 }
 
-}  // namespace moe::MOE_GPU_NAMESPACE::mma_quantized
+}  // namespace moe::MOE_GPU_NAMESPACE::quantized

@@ -1,0 +1,304 @@
+// The grouped GEMM on Hopper's tensor cores with weights of quantised formats. A product's rows are columns of the
+// weights and its columns rows of x: codes become fragments of A in registers, and wgmma reads x from shared memory. It
+// multiplies a piece of a stage in the background, while the codes of the next piece are converted. A group's products
+// are summed in accumulators of their own, which are scaled and added to the others at the group's end.
+#pragma once
+
+#include <iterator>
+
+#include <ptx/wgmma.cuh>
+
+#include "gpu/gemm/quantized_stages.cuh"
+#include "gpu/gemm/wgmma_quantized.h"
+
+namespace moe::MOE_GPU_NAMESPACE::quantized {
+
+template <int kRows>
+__device__ __forceinline__ void multiply_async(float (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
+                                               bf16) {
+  ptx::wgmma_k16_bf16<kRows>(d, a, b, adds);
+}
+template <int kRows>
+__device__ __forceinline__ void multiply_async(float (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
+                                               f16) {
+  ptx::wgmma_k16_f16<kRows>(d, a, b, adds);
+}
+template <int kRows>
+__device__ __forceinline__ void multiply_async(float (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
+                                               fp8) {
+  ptx::wgmma_k32_e4m3<kRows>(d, a, b, adds);
+}
+template <int kRows>
+__device__ __forceinline__ void multiply_async(int32_t (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b,
+                                               bool adds, int8_t) {
+  ptx::wgmma_k32_s8<kRows>(d, a, b, adds);
+}
+
+template <class T, Codes kCodes, int kBits, int kTileIndex>
+class WgmmaTile {
+ public:
+  static constexpr gpu::GemmTile kTile = gpu::kWgmmaQuantizedTiles[kTileIndex];
+
+  __device__ explicit WgmmaTile(const Arguments& a) : a_(a), stages_(a) {}
+
+  // Computes one tile and stores it.
+  __device__ void compute(const RowTile& rows, int column_tile) {
+    clear(sums_);
+    if (rows.expert >= 0) {
+      stages_.find(rows, column_tile);
+      if (a_.group_steps % 2 == 0) {
+        multiply_all<2>();
+      } else {
+        multiply_all<1>();
+      }
+    }
+    float* staged = ptx::dynamic_shared<float>();
+    stage_sums(staged);
+    finish_staged<kTile.columns>(a_.gemm, rows, column_tile, staged);
+  }
+
+ private:
+  using Ring = Stages<T, kCodes, kBits, false, kTile.rows, kTile.columns, kTile.threads(), kTile.stages>;
+  using GroupSum = typename Ring::GroupSum;
+  static constexpr bool kBytes = Ring::kBytes, kIntegers = Ring::kIntegers;
+  static constexpr int kGroupColumns = 64;  // of a warpgroup's product
+  static constexpr int kBlocks = kTile.columns / (kTile.warps_columns / 4) / kGroupColumns;
+  static constexpr int kRowTiles = kTile.rows / 8;
+  static constexpr int kChunks = Ring::Converter::kChunks;
+  // Stages that are on their way, or have arrived behind the one that is multiplied.
+  static constexpr int kAhead = kTile.stages - 2;
+  static_assert(kAhead >= 2, "the next stage's groups are converted while others are on their way");
+
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  // The lane's column of the tile in half `half` of its rows of block `m`.
+  __device__ static int column(int m, int half) {
+    const int warp = thread() / 32;
+    return (warp / 4 * kBlocks + m) * kGroupColumns + warp % 4 * 16 + half * 8 + thread() % 32 / 4;
+  }
+
+  // Whether a piece is half as deep as a product. Its fragments then alternate between both halves, beside zeros.
+  template <int kSteps>
+  __device__ static constexpr bool is_half() {
+    return kBytes && kSteps == 1;
+  }
+
+  // In pieces of kSteps steps of groups, each of which is part of one group.
+  template <int kSteps>
+  __device__ void multiply_all() {
+    constexpr int kPieces = kStageSteps / kSteps;
+    const int stages = stages_.count();
+    steps_left_ = a_.group_steps;
+    starts_group_ = true;
+    if constexpr (is_half<kSteps>()) clear_fragments();
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) offsets_[m][half] = stages_.fixed_offset();
+    }
+#pragma unroll
+    for (int k = 0; k < kAhead - 1; ++k) {
+      if (k < stages) stages_.load(k);
+      ptx::cp_async_commit();
+    }
+    arrive(-1, stages);
+    arrive(0, stages);
+    convert_piece<kSteps>(0, 0, 0);
+#pragma unroll 1
+    for (int k = 0; k < stages; ++k) {
+      int group = 0;
+#pragma unroll
+      for (int piece = 0; piece < kPieces; ++piece) {
+        multiply_piece<kSteps>(k, piece);
+        steps_left_ -= kSteps;
+        const bool ends = steps_left_ == 0 || (k + 1 == stages && piece + 1 == kPieces);
+        // The next stage's groups are converted to where these scales are.
+        if (ends) load_scales(k, group);
+        group += ends;
+        starts_group_ = ends;
+        if (piece + 1 < kPieces) {
+          convert_piece<kSteps>(k, piece + 1, group);
+        } else if (k + 1 < stages) {
+          arrive(k + 1, stages);
+          convert_piece<kSteps>(k + 1, 0, 0);
+        }
+        ptx::wgmma_wait<0>();
+#pragma unroll
+        for (int m = 0; m < kBlocks; ++m) ptx::wgmma_keep(group_sums_[m]);
+        if (ends) end_group(k);
+      }
+    }
+    ptx::cp_async_wait<0>();
+    __syncthreads();
+  }
+
+  __device__ void clear_fragments() {
+#pragma unroll
+    for (auto& of_piece : fragments_) {
+#pragma unroll
+      for (auto& of_block : of_piece) {
+#pragma unroll
+        for (uint32_t& numbers : of_block[0]) numbers = 0;
+      }
+    }
+  }
+
+  // Stages k and k + 1 have arrived for all threads, the groups of k are converted, and all have waited for the products
+  // of stage k - 2, which the next copies overwrite.
+  __device__ void arrive(int k, int stages) {
+    ptx::cp_async_wait<kAhead - 2>();
+    ptx::fence_proxy_async();
+    __syncthreads();
+    if (k + kAhead < stages) stages_.load(k + kAhead);
+    ptx::cp_async_commit();
+    if (k + 1 < stages) stages_.convert_groups(k + 1);
+  }
+
+  // Makes fragments of a piece's codes, which are part of the stage's group `group`. Products may still read those of
+  // the piece before.
+  template <int kSteps>
+  __device__ void convert_piece(int k, int piece, int group) {
+    const char* codes = stages_.codes_at(k);
+    const int part = thread() % 4;
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (stages_.has_zero_points() && starts_group_) {
+          offsets_[m][half] = stages_.offsets_at(k)[group * kTile.columns + column(m, half)];
+        }
+#pragma unroll
+        for (int i = 0; i < kSteps * 2 / kChunks; ++i) {
+          const int chunk = piece * kSteps * 2 + i * kChunks;
+          if (chunk % 2 == 0) words_[m][half].load(codes, a_.table, kTile.columns, column(m, half), part, chunk);
+          const uint32_t numbers = stages_.fragment_of(words_[m][half], chunk, offsets_[m][half]);
+          const int r = is_half<kSteps>() ? piece % 2 : i % 2;
+          fragments_[piece % 2][m][i / 2][half + r * 2] = numbers;
+        }
+      }
+    }
+  }
+
+  // Enqueues the products of a piece.
+  template <int kSteps>
+  __device__ void multiply_piece(int k, int piece) {
+    constexpr int kProducts = is_half<kSteps>() ? 1 : kSteps / kChunks;
+    const uint64_t x = ptx::wgmma_descriptor<Ring::kXRowBytes>(stages_.x_at(k));
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+      for (int i = 0; i < kProducts; ++i) {
+        const int step = is_half<kSteps>() ? piece / 2 : piece * kProducts + i;
+        multiply_async<kTile.rows>(group_sums_[m], fragments_[piece % 2][m][i],
+                                   ptx::wgmma_descriptor_at(x, step * kStepBytes), i > 0 || !starts_group_, T{});
+      }
+    }
+    ptx::wgmma_commit();
+  }
+
+  __device__ void load_scales(int k, int group) {
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        scales_[m][half] = stages_.scales_at(k)[group * kTile.columns + column(m, half)];
+      }
+    }
+  }
+
+  // Scales the sums of the group that ends in stage `k` and adds them to the others.
+  __device__ void end_group(int k) {
+    if (kIntegers && a_.counting) {
+      add_group([](GroupSum sum) {
+        return float_from_bits(static_cast<uint32_t>(sum) + static_cast<uint32_t>(kCountingBits)) - kCountingValue;
+      });
+    } else {
+      if constexpr (!kIntegers) {
+        if (stages_.has_x_scales()) scale_rows(k);
+      }
+      add_group([](GroupSum sum) { return static_cast<float>(sum); });
+    }
+    steps_left_ = a_.group_steps;
+  }
+
+  template <class Value>
+  __device__ void add_group(Value&& value) {
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+      for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          sums_[m][n][i] = fmaf(value(group_sums_[m][n][i]), scales_[m][i / 2], sums_[m][n][i]);
+        }
+      }
+    }
+  }
+
+  // Multiplies the sums of the group that ends in stage `k` by the scales of x.
+  __device__ void scale_rows(int k) {
+    const float* scales = stages_.x_scales_at(k) + thread() % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+      const uint2 bits = ptx::ld_shared_64(scales + n * 8);
+#pragma unroll
+      for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) group_sums_[m][n][i] *= float_from_bits(i % 2 == 0 ? bits.x : bits.y);
+      }
+    }
+  }
+
+  // Writes the accumulators to shared memory for finish_staged. Lanes take their two rows in an order that keeps them in
+  // different banks.
+  __device__ void stage_sums(float* staged) const {
+    const int later = thread() % 4 / 2;
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+      for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const float first = sums_[m][n][half * 2], second = sums_[m][n][half * 2 + 1];
+          float* to = staged + (n * 8 + thread() % 4 * 2) * gpu::staged_pitch(kTile.columns) + column(m, half);
+          to[later * gpu::staged_pitch(kTile.columns)] = later != 0 ? second : first;
+          to[(1 - later) * gpu::staged_pitch(kTile.columns)] = later != 0 ? first : second;
+        }
+      }
+    }
+  }
+
+  const Arguments& a_;
+  Ring stages_;
+  // Of the current group: the steps that are left, and what is added to codes. Whether the next piece begins one.
+  int steps_left_;
+  bool starts_group_;
+  uint32_t offsets_[kBlocks][2];
+  CodeWord<kCodes, kBits> words_[kBlocks][2];
+  // Of two pieces: one is multiplied, one converted.
+  uint32_t fragments_[2][kBlocks][2][4];
+  float scales_[kBlocks][2];  // of the group that ends
+  float sums_[kBlocks][kRowTiles][4];
+  GroupSum group_sums_[kBlocks][kRowTiles][4];
+};
+
+// The tile is passed by index: nvcc's host code cannot name a kernel with a template argument of class type.
+template <class T, Codes kCodes, int kBits, int kTileIndex>
+MOE_KERNEL(gemm_wgmma_quantized_kernel,
+           (gpu::kWgmmaQuantizedTiles[kTileIndex].threads(), gpu::kWgmmaQuantizedTiles[kTileIndex].blocks),
+           const Arguments a) {
+  WgmmaTile<T, kCodes, kBits, kTileIndex> tile(a);
+  for_each_tile(a.gemm, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
+}
+
+struct Wgmma {
+  static constexpr bool kMaySumX = false;
+  static constexpr size_t kTiles = std::size(gpu::kWgmmaQuantizedTiles);
+
+  template <class T, Codes kCodes, int kBits, bool kSumsX, int kTileIndex>
+  static constexpr auto* kernel() {
+    return gemm_wgmma_quantized_kernel<T, kCodes, kBits, kTileIndex>;
+  }
+};
+
+}  // namespace moe::MOE_GPU_NAMESPACE::quantized

@@ -1,0 +1,8 @@
+#include "gpu/gemm/wgmma_quantized.cuh"
+#include "gpu/gemm/quantized_launch.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+const GemmFunctions kWgmmaQuantizedF16{.launch = launch_quantized<quantized::Wgmma, f16>, .pack = pack_quantized};
+
+}  // namespace moe::MOE_GPU_NAMESPACE
