@@ -19,23 +19,13 @@ constexpr DType kBF16[] = {DType::bf16};
 // What DeepSeek-V3's weights are.
 constexpr WeightFormat kE4M3{
     .name = "e4m3_b128_f32", .code = CodeType::e4m3, .bits = 8, .scales = {ScaleType::f32, 128, 128}};
-// K-quants have minima, which multiply sums of x.
 constexpr WeightFormats kFormats{
     .words = "quantised to integers, e4m3, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
     .include = has_exact_codes,
-    .example = &kQ4_KFormat};
-constexpr WeightFormats kFormatsWithoutSums{
-    .words = "quantised without minima to integers, e4m3, e2m1 or the tables of GGUF in groups of columns that are "
-             "multiples of 16",
-    .include = [](const WeightFormat& f) { return has_exact_codes(f) && !needs_sums_of_x(f, false); },
     .example = &kMXFP4Format};
 constexpr WeightFormats kIntegers{
     .words = "quantised to integers, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
     .include = has_integer_codes,
-    .example = &kQ4_KFormat};
-constexpr WeightFormats kIntegersWithoutSums{
-    .words = "quantised to signed integers, e2m1 or the tables of GGUF in groups of columns that are multiples of 16",
-    .include = [](const WeightFormat& f) { return has_integer_codes(f) && !needs_sums_of_x(f, true); },
     .example = &kMXFP4Format};
 constexpr WeightFormats kFp8{
     .words = "e4m3 in groups of columns that are multiples of 16, and of 128 if they are larger",
@@ -58,19 +48,27 @@ ByteTable bytes_of(const WeightFormat& format, float unit) {
 }
 
 template <DType x>
-size_t shared_bytes(const GemmTile& tile, const WeightFormat& format) {
+size_t mma_shared_bytes(const GemmTile& tile, const WeightFormat& format) {
   const QuantizedStage stage = quantized_stage(tile, format, x);
   const int converted = 2 * stage.scales.groups * tile.columns * 2 * static_cast<int>(sizeof(float));
   return with_staged_sums(tile, tile.stages * stage.bytes + converted);
+}
+template <DType x>
+size_t wgmma_shared_bytes(const GemmTile& tile, const WeightFormat& format) {
+  const QuantizedStage stage = quantized_stage(tile, format, x);
+  const bool sums = needs_sums_of_x(format, x == DType::u8);
+  const int of_x = sums ? kStagesOfXSums * stage.scales.groups * tile.rows * static_cast<int>(sizeof(float)) : 0;
+  return mma_shared_bytes<x>(tile, format) + static_cast<size_t>(of_x);
 }
 
 // How rows multiply.
 struct Instruction {
   std::span<const GemmTile> tiles;
   std::span<const ComputeCapabilities> runs_on = kAllCapabilities;
+  bool wgmma = false;
 };
 constexpr Instruction kMma{kMmaQuantizedTiles}, kFp8Mma{kMmaQuantizedTiles, kHaveFp8Units};
-constexpr Instruction kWgmma{kWgmmaQuantizedTiles, kHopper};
+constexpr Instruction kWgmma{kWgmmaQuantizedTiles, kHopper, true};
 
 template <DType x>
 constexpr GemmKernel row(const char* name, const Instruction& instruction, const WeightFormats& formats,
@@ -82,7 +80,7 @@ constexpr GemmKernel row(const char* name, const Instruction& instruction, const
           .runs_on = instruction.runs_on,
           .layout = &kQuantizedLayout,
           .tiles = instruction.tiles,
-          .shared_bytes = shared_bytes<x>,
+          .shared_bytes = instruction.wgmma ? wgmma_shared_bytes<x> : mma_shared_bytes<x>,
           .plan = plan_tiles};
 }
 
@@ -177,10 +175,10 @@ QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format,
   return stage;
 }
 
-constexpr GemmKernel kWgmmaQuantizedInt8 = int8_row("wgmma_quantized_int8", kWgmma, kIntegersWithoutSums);
+constexpr GemmKernel kWgmmaQuantizedInt8 = int8_row("wgmma_quantized_int8", kWgmma, kIntegers);
 constexpr GemmKernel kWgmmaQuantizedFp8 = fp8_row("wgmma_quantized_fp8", kWgmma);
-constexpr GemmKernel kWgmmaQuantizedBF16 = tokens_row<kBF16>("wgmma_quantized_bf16", kWgmma, kFormatsWithoutSums);
-constexpr GemmKernel kWgmmaQuantizedF16 = tokens_row<kF16>("wgmma_quantized_f16", kWgmma, kFormatsWithoutSums);
+constexpr GemmKernel kWgmmaQuantizedBF16 = tokens_row<kBF16>("wgmma_quantized_bf16", kWgmma, kFormats);
+constexpr GemmKernel kWgmmaQuantizedF16 = tokens_row<kF16>("wgmma_quantized_f16", kWgmma, kFormats);
 constexpr GemmKernel kMmaQuantizedInt8 = int8_row("mma_quantized_int8", kMma, kIntegers);
 constexpr GemmKernel kMmaQuantizedFp8 = fp8_row("mma_quantized_fp8", kFp8Mma);
 constexpr GemmKernel kMmaQuantizedBF16 = tokens_row<kBF16>("mma_quantized_bf16", kMma, kFormats);

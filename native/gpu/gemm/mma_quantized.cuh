@@ -218,7 +218,6 @@ MOE_KERNEL(gemm_mma_quantized_kernel,
 }
 
 struct Mma {
-  static constexpr bool kMaySumX = true;
   static constexpr size_t kTiles = std::size(gpu::kMmaQuantizedTiles);
 
   template <class T, Codes kCodes, int kBits, bool kSumsX, int kTileIndex>

@@ -22,7 +22,7 @@ Status launch_codes(const GemmArguments& gemm, const gpu::GemmPlan& plan, Stream
 template <class Kernel, class T, int kBits>
 Status launch_integers(const GemmArguments& gemm, const gpu::GemmPlan& plan, Stream stream) {
   constexpr bool kBytes = std::is_same_v<T, int8_t>;
-  if constexpr (Kernel::kMaySumX && (kBytes || gpu::may_have_minima(kBits))) {
+  if constexpr (kBytes || gpu::may_have_minima(kBits)) {
     if (gpu::needs_sums_of_x(gemm.format, kBytes)) {
       return launch_codes<Kernel, T, Codes::integers, kBits, true>(gemm, plan, stream);
     }

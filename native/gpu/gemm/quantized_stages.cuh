@@ -52,11 +52,11 @@ class Stages {
   __device__ float* x_scales_at(int k) const { return reinterpret_cast<float*>(stage_at(k) + a_.stage.x_scales); }
   // The converted scales of stage `k`, [groups][kColumns], and its offsets, as long as those of stage k + 2 do not
   // stand there.
-  __device__ float* scales_at(int k) const {
-    char* converted = shared_ + kStages * a_.stage.bytes;
-    return reinterpret_cast<float*>(converted) + k % 2 * 2 * values_in_stage();
-  }
+  __device__ float* scales_at(int k) const { return converted_at(k % 2); }
   __device__ uint32_t* offsets_at(int k) const { return reinterpret_cast<uint32_t*>(scales_at(k)) + values_in_stage(); }
+
+  // Behind all of these.
+  __device__ float* end() const { return converted_at(2); }
 
   // Where bytes have zero points, these multiply the sums of x.
   __device__ bool has_zero_points() const {
@@ -142,6 +142,9 @@ class Stages {
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   __device__ char* stage_at(int k) const { return shared_ + k % kStages * a_.stage.bytes; }
+  __device__ float* converted_at(int place) const {
+    return reinterpret_cast<float*>(shared_ + kStages * a_.stage.bytes) + place * 2 * values_in_stage();
+  }
   __device__ int values_in_stage() const { return a_.scales.staged.groups * kColumns; }
 
   __device__ void load_x_scales(int k) const {

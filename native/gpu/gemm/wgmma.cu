@@ -95,8 +95,10 @@ class WgmmaTile {
 template <class T, int kTileIndex>
 MOE_KERNEL(gemm_wgmma_kernel, (gpu::kWgmmaTiles[kTileIndex].threads(), gpu::kWgmmaTiles[kTileIndex].blocks),
            const GemmArguments a) {
-  WgmmaTile<T, kTileIndex> tile(a);
-  for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
+  if constexpr (ptx::kHasWgmma) {
+    WgmmaTile<T, kTileIndex> tile(a);
+    for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
+  }
 }
 
 template <class T>

@@ -4,8 +4,10 @@
 // are summed in accumulators of their own, which are scaled and added to the others at the group's end.
 #pragma once
 
+#include <cstring>
 #include <iterator>
 
+#include <ptx/ldmatrix.cuh>
 #include <ptx/wgmma.cuh>
 
 #include "gpu/gemm/quantized_stages.cuh"
@@ -34,7 +36,7 @@ __device__ __forceinline__ void multiply_async(int32_t (&d)[kRows / 8][4], const
   ptx::wgmma_k32_s8<kRows>(d, a, b, adds);
 }
 
-template <class T, Codes kCodes, int kBits, int kTileIndex>
+template <class T, Codes kCodes, int kBits, bool kSumsX, int kTileIndex>
 class WgmmaTile {
  public:
   static constexpr gpu::GemmTile kTile = gpu::kWgmmaQuantizedTiles[kTileIndex];
@@ -58,13 +60,16 @@ class WgmmaTile {
   }
 
  private:
-  using Ring = Stages<T, kCodes, kBits, false, kTile.rows, kTile.columns, kTile.threads(), kTile.stages>;
+  using Ring = Stages<T, kCodes, kBits, kSumsX, kTile.rows, kTile.columns, kTile.threads(), kTile.stages>;
   using GroupSum = typename Ring::GroupSum;
+  using Converter = typename Ring::Converter;
   static constexpr bool kBytes = Ring::kBytes, kIntegers = Ring::kIntegers;
   static constexpr int kGroupColumns = 64;  // of a warpgroup's product
   static constexpr int kBlocks = kTile.columns / (kTile.warps_columns / 4) / kGroupColumns;
   static constexpr int kRowTiles = kTile.rows / 8;
-  static constexpr int kChunks = Ring::Converter::kChunks;
+  // Of which a warp sums so many.
+  static constexpr int kWarps = kTile.threads() / 32, kSummedTiles = (kRowTiles + kWarps - 1) / kWarps;
+  static constexpr int kChunks = Converter::kChunks;
   // Stages that are on their way, or have arrived behind the one that is multiplied.
   static constexpr int kAhead = kTile.stages - 2;
   static_assert(kAhead >= 2, "the next stage's groups are converted while others are on their way");
@@ -87,8 +92,9 @@ class WgmmaTile {
   __device__ void multiply_all() {
     constexpr int kPieces = kStageSteps / kSteps;
     const int stages = stages_.count();
-    steps_left_ = a_.group_steps;
+    steps_left_ = summed_steps_left_ = a_.group_steps;
     starts_group_ = true;
+    clear(x_sums_);
     if constexpr (is_half<kSteps>()) clear_fragments();
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
@@ -111,7 +117,8 @@ class WgmmaTile {
         multiply_piece<kSteps>(k, piece);
         steps_left_ -= kSteps;
         const bool ends = steps_left_ == 0 || (k + 1 == stages && piece + 1 == kPieces);
-        // The next stage's groups are converted to where these scales are.
+        // A later stage's groups are converted to where these scales are.
+        const int ended = group;
         if (ends) load_scales(k, group);
         group += ends;
         starts_group_ = ends;
@@ -124,7 +131,7 @@ class WgmmaTile {
         ptx::wgmma_wait<0>();
 #pragma unroll
         for (int m = 0; m < kBlocks; ++m) ptx::wgmma_keep(group_sums_[m]);
-        if (ends) end_group(k);
+        if (ends) end_group(k, ended);
       }
     }
     ptx::cp_async_wait<0>();
@@ -151,6 +158,58 @@ class WgmmaTile {
     if (k + kAhead < stages) stages_.load(k + kAhead);
     ptx::cp_async_commit();
     if (k + 1 < stages) stages_.convert_groups(k + 1);
+    if (kSumsX && k + 1 < stages) sum_rows(k + 1, k + 2 == stages);
+  }
+
+  // The sums of x in stage `k`'s groups, [groups][rows], as long as those of stage k + 3 do not stand there.
+  __device__ GroupSum* x_sums_at(int k) const {
+    return reinterpret_cast<GroupSum*>(stages_.end()) + k % gpu::kStagesOfXSums * a_.scales.staged.groups * kTile.rows;
+  }
+
+  // Sums x in stage `k`'s groups, by products with ones.
+  __device__ void sum_rows(int k, bool last) {
+    constexpr int kRegisters = 2 / kChunks;  // of a step
+    const char* x = stages_.x_at(k);
+    const int warp = thread() / 32, lane = thread() % 32;
+    uint32_t ones[2 * kRegisters];
+#pragma unroll
+    for (uint32_t& register_of_ones : ones) register_of_ones = Converter::kOnes;
+    uint32_t fragments[kSummedTiles][kRegisters][4];
+#pragma unroll
+    for (int i = 0; i < kSummedTiles; ++i) {
+      const int row = (warp + i * kWarps) % kRowTiles * 8 + lane % 8;
+#pragma unroll
+      for (int r = 0; r < kRegisters; ++r) {
+        ptx::ldmatrix_x4(fragments[i][r], x + swizzled_offset<Ring::kXRowBytes>(row, r * 4 + lane / 8));
+      }
+    }
+    int group = 0;
+#pragma unroll
+    for (int step = 0; step < kStageSteps; ++step) {
+#pragma unroll
+      for (int i = 0; i < kSummedTiles; ++i) {
+        uint32_t of_step[kRegisters];
+#pragma unroll
+        for (int r = 0; r < kRegisters; ++r) {
+          const int chunk = step * kRegisters + r;
+          of_step[r] = fragments[i][chunk / 4][chunk % 4];
+        }
+        multiply(x_sums_[0][i], ones, of_step, T{});
+      }
+      if (--summed_steps_left_ > 0 && !(last && step + 1 == kStageSteps)) continue;
+      // All rows of a product are equal.
+#pragma unroll
+      for (int i = 0; i < kSummedTiles; ++i) {
+        const int tile = warp + i * kWarps;
+        if (lane >= 4 || tile >= kRowTiles) continue;
+        GroupSum* to = x_sums_at(k) + group * kTile.rows + tile * 8 + lane * 2;
+        to[0] = x_sums_[0][i][0];
+        to[1] = x_sums_[0][i][1];
+      }
+      ++group;
+      clear(x_sums_);
+      summed_steps_left_ = a_.group_steps;
+    }
   }
 
   // Makes fragments of a piece's codes, which are part of the stage's group `group`. Products may still read those of
@@ -201,35 +260,54 @@ class WgmmaTile {
     for (int m = 0; m < kBlocks; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        scales_[m][half] = stages_.scales_at(k)[group * kTile.columns + column(m, half)];
+        const int place = group * kTile.columns + column(m, half);
+        scales_[m][half] = stages_.scales_at(k)[place];
+        if constexpr (kSumsX) offsets_of_sums_[m][half] = stages_.offsets_at(k)[place];
       }
     }
   }
 
-  // Scales the sums of the group that ends in stage `k` and adds them to the others.
-  __device__ void end_group(int k) {
+  // Scales the sums of stage `k`'s group `group` and adds them to the others.
+  __device__ void end_group(int k, int group) {
     if (kIntegers && a_.counting) {
-      add_group([](GroupSum sum) {
+      add_group(k, group, [](GroupSum sum) {
         return float_from_bits(static_cast<uint32_t>(sum) + static_cast<uint32_t>(kCountingBits)) - kCountingValue;
       });
     } else {
       if constexpr (!kIntegers) {
         if (stages_.has_x_scales()) scale_rows(k);
       }
-      add_group([](GroupSum sum) { return static_cast<float>(sum); });
+      add_group(k, group, [](GroupSum sum) { return static_cast<float>(sum); });
     }
     steps_left_ = a_.group_steps;
   }
 
+  // value() makes numbers of the group's sums.
   template <class Value>
-  __device__ void add_group(Value&& value) {
+  __device__ void add_group(int k, int group, Value&& value) {
+    const GroupSum* x_sums = x_sums_at(k) + group * kTile.rows + thread() % 4 * 2;
 #pragma unroll
-    for (int m = 0; m < kBlocks; ++m) {
+    for (int n = 0; n < kRowTiles; ++n) {
+      GroupSum of_rows[2] = {};
+      if constexpr (kSumsX) {
+        const uint2 bits = ptx::ld_shared_64(x_sums + n * 8);
+        memcpy(of_rows, &bits, sizeof of_rows);
+      }
 #pragma unroll
-      for (int n = 0; n < kRowTiles; ++n) {
+      for (int m = 0; m < kBlocks; ++m) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          sums_[m][n][i] = fmaf(value(group_sums_[m][n][i]), scales_[m][i / 2], sums_[m][n][i]);
+          float& sum = sums_[m][n][i];
+          GroupSum group_sum = group_sums_[m][n][i];
+          if constexpr (kIntegers && kSumsX) {
+            if (stages_.corrects_bytes()) group_sum -= static_cast<int32_t>(offsets_of_sums_[m][i / 2]) * of_rows[i % 2];
+          }
+          sum = fmaf(value(group_sum), scales_[m][i / 2], sum);
+          if constexpr (kSumsX) {
+            if (stages_.has_minima()) {
+              sum = fmaf(static_cast<float>(of_rows[i % 2]), -float_from_bits(offsets_of_sums_[m][i / 2]), sum);
+            }
+          }
         }
       }
     }
@@ -270,34 +348,39 @@ class WgmmaTile {
 
   const Arguments& a_;
   Ring stages_;
-  // Of the current group: the steps that are left, and what is added to codes. Whether the next piece begins one.
-  int steps_left_;
+  // Of the current group: the steps that are left to multiply and to sum, and what is added to codes. Whether the next
+  // piece begins one.
+  int steps_left_, summed_steps_left_;
   bool starts_group_;
   uint32_t offsets_[kBlocks][2];
   CodeWord<kCodes, kBits> words_[kBlocks][2];
   // Of two pieces: one is multiplied, one converted.
   uint32_t fragments_[2][kBlocks][2][4];
-  float scales_[kBlocks][2];  // of the group that ends
+  // Of the group that ends: scales, and what multiplies the sums of x.
+  float scales_[kBlocks][2];
+  uint32_t offsets_of_sums_[kBlocks][2];
+  GroupSum x_sums_[1][kSummedTiles][4];  // of the group that is summed
   float sums_[kBlocks][kRowTiles][4];
   GroupSum group_sums_[kBlocks][kRowTiles][4];
 };
 
 // The tile is passed by index: nvcc's host code cannot name a kernel with a template argument of class type.
-template <class T, Codes kCodes, int kBits, int kTileIndex>
+template <class T, Codes kCodes, int kBits, bool kSumsX, int kTileIndex>
 MOE_KERNEL(gemm_wgmma_quantized_kernel,
            (gpu::kWgmmaQuantizedTiles[kTileIndex].threads(), gpu::kWgmmaQuantizedTiles[kTileIndex].blocks),
            const Arguments a) {
-  WgmmaTile<T, kCodes, kBits, kTileIndex> tile(a);
-  for_each_tile(a.gemm, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
+  if constexpr (ptx::kHasWgmma) {
+    WgmmaTile<T, kCodes, kBits, kSumsX, kTileIndex> tile(a);
+    for_each_tile(a.gemm, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
+  }
 }
 
 struct Wgmma {
-  static constexpr bool kMaySumX = false;
   static constexpr size_t kTiles = std::size(gpu::kWgmmaQuantizedTiles);
 
   template <class T, Codes kCodes, int kBits, bool kSumsX, int kTileIndex>
   static constexpr auto* kernel() {
-    return gemm_wgmma_quantized_kernel<T, kCodes, kBits, kTileIndex>;
+    return gemm_wgmma_quantized_kernel<T, kCodes, kBits, kSumsX, kTileIndex>;
   }
 };
 

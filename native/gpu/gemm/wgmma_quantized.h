@@ -13,4 +13,8 @@ inline constexpr GemmTile kWgmmaQuantizedTiles[] = {
     {.rows = 128, .columns = 128, .warps_rows = 1, .warps_columns = 8, .stages = 5, .blocks = 1},
 };
 
+// Behind the ring of stages and the converted scales and offsets: the sums of x in the groups of so many stages,
+// [groups][rows] each, for formats that need them.
+inline constexpr int kStagesOfXSums = 3;
+
 }  // namespace moe::gpu

@@ -80,22 +80,26 @@ MOE_TEST(tensor_cores_multiply_tokens_and_weights_of_one_type) {
 }
 
 MOE_TEST(tensor_cores_multiply_quantised_weights_whose_codes_are_exact) {
-  const auto names = [](const char* format) {
+  const auto names = [](const char* format, const DeviceTraits& traits) {
     std::string names;
     for (const DType tokens : kTokens) {
-      names += choose_gemm_kernel({.tokens = tokens, .format = find_format(format)}, kH100)->name + std::string(" ");
+      names += choose_gemm_kernel({.tokens = tokens, .format = find_format(format)}, traits)->name + std::string(" ");
     }
     return names;
   };
   for (const WeightFormat* format : sample_formats()) {
     if (format->plain() || format == &kTestU4G16Format) continue;
     const std::string name = format->name;
-    const bool has_sums_of_x = format->offset != Offset::minimum || may_have_minima(format->bits);
-    const bool exact = has_sums_of_x && !name.starts_with("nf4") && !name.starts_with("fp4");
-    MOE_CHECK_EQUAL(names(format->name), exact ? "fma_quantized mma_quantized_f16 mma_quantized_bf16 "
-                                               : "fma_quantized fma_quantized fma_quantized ");
+    const bool has_minima = format->offset == Offset::minimum;
+    const bool exact = (!has_minima || may_have_minima(format->bits)) && !name.starts_with("nf4") &&
+                       !name.starts_with("fp4");
+    const std::string fma = "fma_quantized fma_quantized fma_quantized ";
+    const std::string mma = "fma_quantized mma_quantized_f16 mma_quantized_bf16 ";
+    const std::string wgmma = "fma_quantized wgmma_quantized_f16 wgmma_quantized_bf16 ";
+    MOE_CHECK_EQUAL(names(format->name, kA100), exact ? mma : fma);
+    MOE_CHECK_EQUAL(names(format->name, kH100), exact ? wgmma : fma);
   }
-  MOE_CHECK_EQUAL(names("test_u4_g16"), "fma_test_u4_g16 fma_test_u4_g16 fma_test_u4_g16 ");
+  MOE_CHECK_EQUAL(names("test_u4_g16", kH100), "fma_test_u4_g16 fma_test_u4_g16 fma_test_u4_g16 ");
 }
 
 MOE_TEST(codes_take_a_kernel_of_their_own_where_weights_are_integers) {
@@ -107,9 +111,10 @@ MOE_TEST(codes_take_a_kernel_of_their_own_where_weights_are_integers) {
   for (const DeviceTraits& traits : {kA100, kL40S, kH100, kSmall}) {
     for (const WeightFormat* format : sample_formats()) {
       if (format->plain() || format == &kTestU4G16Format) continue;
-      const std::string bf16 = has_exact_codes(*format) ? "mma_quantized_bf16" : "fma_quantized";
+      const std::string prefix = traits.compute_capability == 90 ? "wgmma" : "mma";
+      const std::string bf16 = has_exact_codes(*format) ? prefix + "_quantized_bf16" : "fma_quantized";
       const bool bytes = has_exact_codes(*format) && format->code != CodeType::e4m3;
-      MOE_CHECK_EQUAL(name(TokenFormat::int8, *format, traits), bytes ? "mma_quantized_int8" : bf16);
+      MOE_CHECK_EQUAL(name(TokenFormat::int8, *format, traits), bytes ? prefix + "_quantized_int8" : bf16);
       MOE_CHECK_EQUAL(name(TokenFormat::fp8, *format, traits), bf16);
     }
   }
@@ -138,13 +143,15 @@ MOE_TEST(codes_of_fp8_take_a_kernel_of_their_own_where_it_exists_and_is_allowed)
   for (const WeightFormat* format : sample_formats()) {
     if (format->plain() || format == &kTestU4G16Format) continue;
     for (const TokenFormat tokens : {TokenFormat::int8, TokenFormat::fp8, TokenFormat::fp8_ue8m0}) {
-      const std::string otherwise = name(*format, tokens, kH100, false);
-      MOE_CHECK_EQUAL(name(*format, tokens, kL40S, false), otherwise);
-      MOE_CHECK_EQUAL(name(*format, tokens, kL40S, true),
-                      is_fp8(tokens) && format->code == CodeType::e4m3 ? "mma_quantized_fp8" : otherwise);
+      const bool fp8 = is_fp8(tokens) && format->code == CodeType::e4m3;
+      for (const auto& [traits, own] : {std::pair(kL40S, "mma_quantized_fp8"), std::pair(kH100, "wgmma_quantized_fp8")}) {
+        const std::string otherwise = name(*format, tokens, traits, false);
+        MOE_CHECK(otherwise != own);
+        MOE_CHECK_EQUAL(name(*format, tokens, traits, true), fp8 ? own : otherwise);
+      }
       // Others have no unit for it.
-      for (const DeviceTraits& traits : {kA100, kSmall, kH100}) {
-        MOE_CHECK_EQUAL(name(*format, tokens, traits, true), otherwise);
+      for (const DeviceTraits& traits : {kA100, kSmall}) {
+        MOE_CHECK_EQUAL(name(*format, tokens, traits, true), name(*format, tokens, traits, false));
       }
     }
   }
@@ -218,7 +225,8 @@ MOE_TEST(kernels_of_an_earlier_gpu_must_run_on_this_one) {
   const GemmChoice fp8{.tokens = RowKind(DType::bf16, {TokenFormat::fp8, 128}), .format = find_format("e4m3_b128_f32")};
   MOE_CHECK_EQUAL(chosen(kL40S, 89, fp8), "mma_quantized_fp8");
   MOE_CHECK_EQUAL(chosen(blackwell, 89, fp8), "mma_quantized_fp8");
-  MOE_CHECK(chosen(kH100, 89, fp8) != "mma_quantized_fp8");
+  MOE_CHECK_EQUAL(chosen(kH100, 90, fp8), "wgmma_quantized_fp8");
+  MOE_CHECK_EQUAL(chosen(kH100, 89, fp8), "mma_quantized_bf16");
 }
 
 MOE_TEST(formats_without_a_kernel_are_refused_by_name) {
@@ -252,8 +260,13 @@ MOE_TEST(the_table_says_which_rows_this_gpu_uses) {
   MOE_CHECK_EQUAL(row(&kH100, "fma_f32").tokens, "f32, f16, bf16");
   MOE_CHECK_EQUAL(row(&kH100, "fma_f32").chosen, "f32, f16, bf16");
   MOE_CHECK_EQUAL(row(&kH100, "fma_bf16").chosen, "f32, f16");
-  MOE_CHECK_EQUAL(row(&kH100, "mma_quantized_int8").tokens, "int8 codes");
-  MOE_CHECK_EQUAL(row(&kH100, "mma_quantized_int8").chosen, "int8 codes");
+  MOE_CHECK_EQUAL(row(&kH100, "wgmma_quantized_bf16").chosen, "bf16");
+  MOE_CHECK_EQUAL(row(&kH100, "wgmma_quantized_fp8").chosen, "fp8 codes with fp8Sums");
+  MOE_CHECK_EQUAL(row(&kA100, "wgmma_quantized_bf16").chosen, "");
+  MOE_CHECK_EQUAL(row(&kH100, "mma_quantized_bf16").chosen, "");
+  MOE_CHECK_EQUAL(row(&kA100, "mma_quantized_int8").tokens, "int8 codes");
+  MOE_CHECK_EQUAL(row(&kA100, "mma_quantized_int8").chosen, "int8 codes");
+  MOE_CHECK_EQUAL(row(&kH100, "wgmma_quantized_int8").chosen, "int8 codes");
   MOE_CHECK_EQUAL(row(&kL40S, "mma_quantized_fp8").tokens, "fp8 codes");
   MOE_CHECK_EQUAL(row(&kL40S, "mma_quantized_fp8").chosen, "fp8 codes with fp8Sums");
   MOE_CHECK_EQUAL(row(&kL40S, "mma_quantized_fp8").needs, "compute capability 8.9, 12.0 or later");

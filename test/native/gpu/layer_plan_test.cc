@@ -295,10 +295,10 @@ MOE_TEST(products_of_codes_take_their_own_kernel_or_that_for_bfloat16) {
   };
   const auto name = [](const ProductPlan& product) { return std::string(product.gemm.kernel->name); };
   const LayerPlan int8 = plan_for(TokenFormat::int8), fp8 = plan_for(TokenFormat::fp8);
-  MOE_CHECK_EQUAL(name(int8.products[0]), "mma_quantized_int8");
-  MOE_CHECK_EQUAL(name(int8.products[1]), "mma_quantized_bf16");
-  MOE_CHECK_EQUAL(name(int8.products[2]), "mma_quantized_int8");
-  for (const ProductPlan& product : fp8.products) MOE_CHECK_EQUAL(name(product), "mma_quantized_bf16");
+  MOE_CHECK_EQUAL(name(int8.products[0]), "wgmma_quantized_int8");
+  MOE_CHECK_EQUAL(name(int8.products[1]), "wgmma_quantized_bf16");
+  MOE_CHECK_EQUAL(name(int8.products[2]), "wgmma_quantized_int8");
+  for (const ProductPlan& product : fp8.products) MOE_CHECK_EQUAL(name(product), "wgmma_quantized_bf16");
   // Bytes in whole vectors.
   MOE_CHECK_EQUAL(int8.products[0].gemm.x_pitch, 304);
   MOE_CHECK_EQUAL(fp8.products[1].row_scales, 3);

@@ -127,6 +127,10 @@ __global__ void zfill_kernel(const unsigned char* in, unsigned char* out) {
   ptx::cp_async_4_zfill(shared + 2048 + 4 * n, in, n < 4 ? n : 4);
   ptx::cp_async_commit();
   ptx::cp_async_wait<0>();
+  ptx::cp_async_16_or_zeros(shared + 3072 + 16 * n, in, n % 2 != 0);
+  ptx::cp_async_commit();
+  ptx::cp_async_wait<0>();
+  for (int i = 0; i < 16; ++i) out[28 * 17 + 16 * n + i] = shared[3072 + 16 * n + i];
   for (int i = 0; i < 16; ++i) out[28 * n + i] = shared[16 * n + i];
   for (int i = 0; i < 8; ++i) out[28 * n + 16 + i] = shared[1024 + 8 * n + i];
   for (int i = 0; i < 4; ++i) out[28 * n + 24 + i] = shared[2048 + 4 * n + i];
@@ -136,13 +140,16 @@ MOE_TEST(asynchronous_copies_fill_up_with_zeros) {
   alignas(16) std::array<unsigned char, 16> in;
   for (unsigned i = 0; i < 16; ++i) in[i] = static_cast<unsigned char>(200 + i);
   for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
-    std::array<unsigned char, 28 * 17> out;
+    std::array<unsigned char, (28 + 16) * 17> out;
     run(zfill_kernel, 1, 17, 4096, with(1, mode), in.data(), out.data());
     for (unsigned n = 0; n <= 16; ++n) {
       const auto expected = [&](unsigned i, unsigned size) {
         return i < std::min(n, size) ? static_cast<int>(in[i]) : 0;
       };
       for (unsigned i = 0; i < 16; ++i) MOE_CHECK_EQUAL(static_cast<int>(out[28 * n + i]), expected(i, 16));
+      for (unsigned i = 0; i < 16; ++i) {
+        MOE_CHECK_EQUAL(static_cast<int>(out[28 * 17 + 16 * n + i]), n % 2 != 0 ? static_cast<int>(in[i]) : 0);
+      }
       for (unsigned i = 0; i < 8; ++i) MOE_CHECK_EQUAL(static_cast<int>(out[28 * n + 16 + i]), expected(i, 8));
       for (unsigned i = 0; i < 4; ++i) MOE_CHECK_EQUAL(static_cast<int>(out[28 * n + 24 + i]), expected(i, 4));
     }
@@ -177,18 +184,19 @@ MOE_TEST(a_kernel_must_be_ready_before_it_is_recorded) {
   MOE_CHECK_EQUAL(out, 7);
 }
 
-// With source_bytes 0 the source is not read: it may be anything.
+// With source_bytes 0, or where it does not exist, the source is not read: it may be anything.
 __global__ void unread_kernel(uint32_t* out) {
   uint32_t* shared = ptx::dynamic_shared<uint32_t>();
   ptx::cp_async_16_zfill(shared, nullptr, 0);
+  ptx::cp_async_16_or_zeros(shared + 4, nullptr, false);
   ptx::cp_async_commit();
   ptx::cp_async_wait<0>();
-  *out = shared[0] | shared[3];
+  *out = shared[0] | shared[3] | shared[4] | shared[7];
 }
 
 MOE_TEST(an_empty_source_is_not_read) {
   uint32_t out = 1;
-  run(unread_kernel, 1, 1, 16, with(1), &out);
+  run(unread_kernel, 1, 1, 32, with(1), &out);
   MOE_CHECK_EQUAL(out, 0u);
 }
 

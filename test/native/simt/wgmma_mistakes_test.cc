@@ -24,6 +24,7 @@ enum class Mistake {
   no_wait,
   early_read,
   early_write,
+  early_fragment_write,
   unaligned,
   one_warp_more
 };
@@ -41,7 +42,13 @@ __global__ void mistaken_kernel(const bf16* ones, float* d) {
   float sums[16][4] = {};
   if (mistake != Mistake::no_fence) ptx::wgmma_fence();
   const char* a = shared + (mistake == Mistake::unaligned ? 128 : 0);
-  multiply(sums, a, shared);
+  uint32_t fragment[4] = {};
+  if (mistake == Mistake::early_fragment_write) {
+    ptx::wgmma_k16_bf16<128>(sums, fragment, ptx::wgmma_descriptor(shared), true);
+  } else {
+    multiply(sums, a, shared);
+  }
+  fragment[2] = 1;
   if (mistake == Mistake::early_write) sums[3][1] = 1;
   if (mistake == Mistake::early_write) multiply(sums, a, shared);
   if (mistake == Mistake::one_warp_more && threadIdx.x / 32 == 3) multiply(sums, a, shared);
@@ -74,6 +81,7 @@ MOE_TEST(mistakes_around_wgmma_are_reported) {
   check_reported<Mistake::no_copy_wait>({"wgmma_k16_bf16", "copies and has not waited for"});
   check_reported<Mistake::no_wait>({"wgmma_k16_bf16", "exits", "not waited for this product"});
   check_reported<Mistake::early_write>({"wgmma_k16_bf16", "the sums changed"});
+  check_reported<Mistake::early_fragment_write>({"wgmma_k16_bf16", "the registers of A changed"});
   check_reported<Mistake::unaligned>({"wgmma_k16_bf16", "a multiple of 1024"});
   check_reported<Mistake::one_warp_more>({"warp 3", "other wgmma calls than warp 0"});
 }

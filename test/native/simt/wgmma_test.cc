@@ -1,7 +1,10 @@
 // wgmma: sums of products against plain loops over whole matrices.
 #include <cmath>
+#include <cstring>
 #include <vector>
 
+#include "core/formats/dequantize.h"
+#include "core/formats/quantize.h"
 #include "gpu/tile/swizzle.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/wgmma.cuh"
@@ -82,6 +85,143 @@ void check_products(int groups) {
       }
     }
   }
+}
+
+// A's fragments of one step: row after row of 32 bytes, as in mma.cuh.
+__device__ void load_fragment(const char* a, uint32_t (&fragment)[4]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, first = static_cast<int>(threadIdx.x) / 32 * 16;
+  for (int r = 0; r < 4; ++r) {
+    const int row = first + lane / 4 + 8 * (r % 2), byte = 4 * (lane % 4) + 16 * (r / 2);
+    memcpy(&fragment[r], a + row * 32 + byte, sizeof(uint32_t));
+  }
+}
+
+// How a type is multiplied: rows of B in shared memory, sums, and a product.
+struct OfBf16 {
+  using Element = bf16;
+  using Sum = float;
+  static constexpr int kRowBytes = 128;
+  template <int kColumns>
+  static void multiply(Sum (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
+    ptx::wgmma_k16_bf16<kColumns>(d, a, b, adds);
+  }
+};
+struct OfF16 {
+  using Element = f16;
+  using Sum = float;
+  static constexpr int kRowBytes = 128;
+  template <int kColumns>
+  static void multiply(Sum (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
+    ptx::wgmma_k16_f16<kColumns>(d, a, b, adds);
+  }
+};
+struct OfInt8 {
+  using Element = int8_t;
+  using Sum = int32_t;
+  static constexpr int kRowBytes = 64;
+  template <int kColumns>
+  static void multiply(Sum (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
+    ptx::wgmma_k32_s8<kColumns>(d, a, b, adds);
+  }
+};
+struct Fp8 {
+  uint8_t bits;
+  operator float() const { return from_e4m3(bits); }
+};
+struct OfE4M3 {
+  using Element = Fp8;
+  using Sum = float;
+  static constexpr int kRowBytes = 64;
+  template <int kColumns>
+  static void multiply(Sum (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
+    ptx::wgmma_k32_e4m3<kColumns>(d, a, b, adds);
+  }
+};
+
+// Two steps: the first replaces the sums, the second adds to them, from the second 32 bytes of b's rows.
+template <class Type, int kColumns>
+__global__ void wgmma_registers_kernel(const char* a, const char* b, typename Type::Sum* d) {
+  constexpr int kRowBytes = Type::kRowBytes, kChunks = kRowBytes / 16;
+  char* shared = ptx::dynamic_shared<char>();
+  for (int i = static_cast<int>(threadIdx.x); i < kColumns * kChunks; i += 128) {
+    ptx::cp_async_16(shared + swizzled_offset<kRowBytes>(i / kChunks, i % kChunks), b + i * 16);
+  }
+  ptx::cp_async_commit();
+  ptx::cp_async_wait<0>();
+  ptx::fence_proxy_async();
+  __syncthreads();
+  typename Type::Sum sums[kColumns / 8][4];
+  for (auto& four : sums) {
+    for (auto& sum : four) sum = 77;
+  }
+  uint32_t fragments[2][4];
+  for (int step = 0; step < 2; ++step) load_fragment(a + step * 64 * 32, fragments[step]);
+  const uint64_t rows = ptx::wgmma_descriptor<kRowBytes>(shared);
+  ptx::wgmma_fence();
+  for (int step = 0; step < 2; ++step) {
+    Type::template multiply<kColumns>(sums, fragments[step], ptx::wgmma_descriptor_at(rows, step * 32), step > 0);
+  }
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
+  for (int n = 0; n < kColumns / 8; ++n) {
+    for (int i = 0; i < 4; ++i) {
+      d[(warp_row + lane / 4 + i / 2 * 8) * kColumns + n * 8 + lane % 4 * 2 + i % 2] = sums[n][i];
+    }
+  }
+}
+
+template <class Type, int kColumns>
+void check_registers() {
+  using Element = typename Type::Element;
+  constexpr int kStepElements = 32 / static_cast<int>(sizeof(Element));
+  constexpr int kBRowElements = Type::kRowBytes / static_cast<int>(sizeof(Element));
+  uint32_t state = 11;
+  // Multiples of 1/4 below 2 or integers: sums are exact in every type.
+  const auto number = [&]() -> Element {
+    const int drawn = static_cast<int>((state = state * 1664525u + 1013904223u) >> 28) - 8;
+    if constexpr (std::is_same_v<Element, Fp8>) {
+      return {static_cast<uint8_t>(to_e4m3(static_cast<float>(drawn) / 4))};
+    } else if constexpr (std::is_same_v<Element, int8_t>) {
+      return static_cast<int8_t>(drawn * 15);
+    } else {
+      return Element(static_cast<float>(drawn) / 4);
+    }
+  };
+  std::vector<Element> a(2 * 64 * kStepElements), b(static_cast<size_t>(kColumns * kBRowElements));
+  for (Element& element : a) element = number();
+  for (Element& element : b) element = number();
+  const auto value = [](Element element) { return static_cast<double>(static_cast<float>(element)); };
+  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+    std::vector<typename Type::Sum> d(64 * kColumns, 99);
+    run(wgmma_registers_kernel<Type, kColumns>, 1, 128, static_cast<size_t>(kColumns * Type::kRowBytes), with(1, mode),
+        reinterpret_cast<const char*>(a.data()), reinterpret_cast<const char*>(b.data()), d.data());
+    for (int row = 0; row < 64; ++row) {
+      for (int column = 0; column < kColumns; ++column) {
+        double sum = 0;
+        for (int k = 0; k < 2 * kStepElements; ++k) {
+          const int step = k / kStepElements;
+          sum += value(a[static_cast<size_t>((step * 64 + row) * kStepElements + k % kStepElements)]) *
+                 value(b[static_cast<size_t>(column * kBRowElements + k)]);
+        }
+        MOE_CHECK_EQUAL(static_cast<double>(d[static_cast<size_t>(row * kColumns + column)]), sum);
+      }
+    }
+  }
+}
+
+template <class Type>
+void check_registers_of() {
+  check_registers<Type, 16>();
+  check_registers<Type, 64>();
+  check_registers<Type, 128>();
+}
+
+MOE_TEST(wgmma_takes_one_matrix_from_registers) {
+  check_registers_of<OfBf16>();
+  check_registers_of<OfF16>();
+  check_registers_of<OfInt8>();
+  check_registers_of<OfE4M3>();
 }
 
 MOE_TEST(wgmma_multiplies_the_rows_of_two_matrices) {

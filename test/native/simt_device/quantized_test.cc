@@ -1,4 +1,7 @@
 // Experts in every quantised format on the simulated GPU.
+#include <cstdlib>
+#include <vector>
+
 #include "core/formats/find_format.h"
 #include "gpu/target/simt/devices.h"
 #include "quantized_products.h"
@@ -11,6 +14,21 @@ std::unique_ptr<Backend> open_device(const AllowedRoundings& allowed = {}) {
   std::unique_ptr<Backend> backend;
   MOE_CHECK(simt::open(0, {.poison = true, .allowed = allowed}, &backend).ok());
   return backend;
+}
+
+// A GPU of compute capability 9.0, which has kernels of its own.
+std::unique_ptr<Backend> open_hopper(const AllowedRoundings& allowed = {}) {
+  setenv("MOE_GPU_CAPABILITY", "90", 1);
+  std::unique_ptr<Backend> backend = open_device(allowed);
+  unsetenv("MOE_GPU_CAPABILITY");
+  return backend;
+}
+
+std::vector<std::unique_ptr<Backend>> open_both(const AllowedRoundings& allowed = {}) {
+  std::vector<std::unique_ptr<Backend>> devices;
+  devices.push_back(open_device(allowed));
+  devices.push_back(open_hopper(allowed));
+  return devices;
 }
 
 }  // namespace
@@ -41,45 +59,61 @@ MOE_TEST(products_of_codes_with_weights_of_every_format_are_exact_to_float32) {
   }
 }
 
+MOE_TEST(products_on_hopper_are_exact_to_float32) {
+  const std::unique_ptr<Backend> backend = open_hopper();
+  for (const WeightFormat* format : sample_formats()) {
+    if (format->plain()) continue;
+    for (const TokenFormat tokens : {TokenFormat::none, TokenFormat::int8, TokenFormat::fp8}) {
+      test::check_products(*backend, *format, 1, 1, Activation::none, {1}, 1e-5, tokens);
+      test::check_products(*backend, *format, 37, 300, Activation::swiglu, {9, 1}, 1e-5, tokens);
+      test::check_products(*backend, *format, 3, 2880, Activation::none, {2, 1}, 1e-5, tokens);
+    }
+  }
+}
+
 // Sums of at most 128 products in a tensor core, which keep 13 bits.
 MOE_TEST(products_of_fp8_codes_in_the_sums_of_tensor_cores) {
-  const std::unique_ptr<Backend> backend = open_device({.fp8_sums = true});
-  for (const char* name : {"e4m3_channel_f32", "e4m3_b128_f32", "e4m3_g128_bf16", "e4m3_g32_e8m0", "e4m3_g16_f32",
-                           "e4m3_g48_f16", "e4m3_g64_f32", "e4m3_g256_f32"}) {
-    const WeightFormat& format = *find_format(name);
-    for (const TokenFormat tokens : {TokenFormat::fp8, TokenFormat::fp8_ue8m0}) {
-      test::check_products(*backend, format, 1, 1, Activation::none, {1}, 1e-3, tokens);
-      test::check_products(*backend, format, 5, 16, Activation::swiglu, {3, 1}, 1e-3, tokens);
-      test::check_products(*backend, format, 37, 31, Activation::none, {2}, 1e-3, tokens);
-      test::check_products(*backend, format, 37, 300, Activation::swiglu, {9, 1}, 1e-3, tokens);
-      test::check_products(*backend, format, 3, 2880, Activation::none, {2, 1}, 1e-3, tokens);
+  for (const std::unique_ptr<Backend>& backend : open_both({.fp8_sums = true})) {
+    for (const char* name : {"e4m3_channel_f32", "e4m3_b128_f32", "e4m3_g128_bf16", "e4m3_g32_e8m0", "e4m3_g16_f32",
+                             "e4m3_g48_f16", "e4m3_g64_f32", "e4m3_g256_f32"}) {
+      const WeightFormat& format = *find_format(name);
+      for (const TokenFormat tokens : {TokenFormat::fp8, TokenFormat::fp8_ue8m0}) {
+        test::check_products(*backend, format, 1, 1, Activation::none, {1}, 1e-3, tokens);
+        test::check_products(*backend, format, 5, 16, Activation::swiglu, {3, 1}, 1e-3, tokens);
+        test::check_products(*backend, format, 37, 31, Activation::none, {2}, 1e-3, tokens);
+        test::check_products(*backend, format, 37, 300, Activation::swiglu, {9, 1}, 1e-3, tokens);
+        test::check_products(*backend, format, 3, 2880, Activation::none, {2, 1}, 1e-3, tokens);
+      }
+      test::check_products(*backend, format, 18, 300, Activation::swiglu, {65, 17, 8, 1}, 1e-3, TokenFormat::fp8);
     }
-    test::check_products(*backend, format, 18, 300, Activation::swiglu, {65, 17, 8, 1}, 1e-3, TokenFormat::fp8);
   }
 }
 
 // Sums of integers go on in float32 before 32 bits overflow.
 MOE_TEST(products_of_more_codes_than_an_integer_can_sum) {
-  const std::unique_ptr<Backend> backend = open_device();
-  for (const char* name : {"i8_channel_f32", "u8_channel_f32"}) {
-    test::check_products(*backend, *find_format(name), 2, 70000, Activation::none, {1}, 1e-5, TokenFormat::int8);
+  for (const std::unique_ptr<Backend>& backend : open_both()) {
+    for (const char* name : {"i8_channel_f32", "u8_channel_f32"}) {
+      test::check_products(*backend, *find_format(name), 2, 70000, Activation::none, {1}, 1e-5, TokenFormat::int8);
+    }
   }
 }
 
 MOE_TEST(rows_of_codes_have_the_same_bits_in_tiles_of_every_height) {
-  const std::unique_ptr<Backend> backend = open_device();
-  for (const char* name : {"i8_channel_f32", "u8_g128_f32", "u4_g16_f32", "q4_k", "mxfp4", "i3_g80_f16"}) {
-    test::check_products(*backend, *find_format(name), 18, 200, Activation::swiglu, {65, 17, 8, 1}, 1e-5,
-                         TokenFormat::int8);
+  for (const std::unique_ptr<Backend>& backend : open_both()) {
+    for (const char* name : {"i8_channel_f32", "u8_g128_f32", "u4_g16_f32", "q4_k", "mxfp4", "i3_g80_f16"}) {
+      test::check_products(*backend, *find_format(name), 18, 200, Activation::swiglu, {65, 17, 8, 1}, 1e-5,
+                           TokenFormat::int8);
+    }
+    test::check_products(*backend, *find_format("e4m3_b128_f32"), 18, 300, Activation::swiglu, {65, 17, 8, 1}, 1e-5,
+                         TokenFormat::fp8);
   }
-  test::check_products(*backend, *find_format("e4m3_b128_f32"), 18, 300, Activation::swiglu, {65, 17, 8, 1}, 1e-5,
-                       TokenFormat::fp8);
 }
 
 MOE_TEST(rows_have_the_same_bits_in_tiles_of_every_height) {
-  const std::unique_ptr<Backend> backend = open_device();
-  for (const char* name : {"mxfp4", "q4_k", "u4_g128_f16", "e4m3_b128_f32", "i3_g32_f16", "nf4_g64_f32"}) {
-    test::check_products(*backend, *find_format(name), 18, 200, Activation::swiglu, {65, 17, 8, 1}, 1e-5);
+  for (const std::unique_ptr<Backend>& backend : open_both()) {
+    for (const char* name : {"mxfp4", "q4_k", "u4_g128_f16", "e4m3_b128_f32", "i3_g32_f16", "nf4_g64_f32"}) {
+      test::check_products(*backend, *find_format(name), 18, 200, Activation::swiglu, {65, 17, 8, 1}, 1e-5);
+    }
   }
 }
 

@@ -1,8 +1,8 @@
 // wgmma: products of a warpgroup, four consecutive warps, in the background: D[64, columns] += A[64, K] B[columns,
 // K]^T, with B in shared memory, and A there or in registers, as mma.cuh has it: warp w of the group has rows 16 w to
 // 16 w + 15. PTX ISA, "Asynchronous warpgroup level matrix instructions"; sm_90a. With g = lane / 4 and t = lane % 4,
-// warp w has in d[n] rows 16 w + g (d[n][0], d[n][1]) and 16 w + g + 8 of the columns 8 n + 2 t and 8 n + 2 t + 1. For
-// other GPUs these functions trap: no plan launches a kernel there that has them.
+// warp w has in d[n] rows 16 w + g (d[n][0], d[n][1]) and 16 w + g + 8 of the columns 8 n + 2 t and 8 n + 2 t + 1. Where
+// kHasWgmma is false, these functions trap.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,10 @@
 namespace moe::MOE_GPU_NAMESPACE {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define MOE_HAS_WGMMA true
 #define MOE_WGMMA(...) asm volatile(__VA_ARGS__)
 #else
+#define MOE_HAS_WGMMA false
 #define MOE_WGMMA(...) __trap()
 #endif
 // The operands of `d`, whose registers a constraint such as "+f" says, by columns.
@@ -71,6 +73,9 @@ namespace moe::MOE_GPU_NAMESPACE {
   MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 128, "%64, %65, %66, %67", "%68", "%69")
 
 namespace ptx {
+
+// Kernels are left empty where it is false, as no plan launches them there.
+constexpr bool kHasWgmma = MOE_HAS_WGMMA;
 
 // Of a matrix of rows of 128 bytes whose first row begins at a multiple of 1024 bytes, or of 64 bytes and at a multiple
 // of 512.
@@ -134,6 +139,7 @@ __device__ __forceinline__ void fence_proxy_async() { MOE_WGMMA("fence.proxy.asy
 
 }  // namespace ptx
 
+#undef MOE_HAS_WGMMA
 #undef MOE_WGMMA
 #undef MOE_SUMS_8
 #undef MOE_SUMS_16

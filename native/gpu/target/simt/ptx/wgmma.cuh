@@ -33,6 +33,8 @@ void multiply_async(const Collective& collective, const std::source_location& wh
 
 namespace ptx {
 
+constexpr bool kHasWgmma = true;
+
 // Of a matrix of rows of 128 bytes whose first row begins at a multiple of 1024 bytes, or of 64 bytes and at a multiple
 // of 512.
 template <int kRowBytes = 128>
