@@ -53,7 +53,7 @@ class AsyncProducts {
     std::array<uint32_t*, kLanes> registers;
     unsigned columns;
     std::vector<uint32_t> values;  // bits [kRows][columns]
-    unsigned products = 0;      // that have not been waited for
+    unsigned products = 0;         // that have not been waited for
   };
   struct Product {
     Call call;

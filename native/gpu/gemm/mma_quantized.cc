@@ -47,18 +47,21 @@ ByteTable bytes_of(const WeightFormat& format, float unit) {
   return table;
 }
 
+// A ring of stages, and what stands behind it: converted scales and offsets, and sums of x.
 template <DType x>
-size_t mma_shared_bytes(const GemmTile& tile, const WeightFormat& format) {
+size_t shared_bytes(const GemmTile& tile, const WeightFormat& format, int converted_stages, bool sums) {
   const QuantizedStage stage = quantized_stage(tile, format, x);
-  const int converted = 2 * stage.scales.groups * tile.columns * 2 * static_cast<int>(sizeof(float));
+  const int values = 2 * tile.columns + (sums ? tile.rows : 0);
+  const int converted = converted_stages * stage.scales.groups * values * static_cast<int>(sizeof(float));
   return with_staged_sums(tile, tile.stages * stage.bytes + converted);
 }
 template <DType x>
+size_t mma_shared_bytes(const GemmTile& tile, const WeightFormat& format) {
+  return shared_bytes<x>(tile, format, kMmaConvertedStages, false);
+}
+template <DType x>
 size_t wgmma_shared_bytes(const GemmTile& tile, const WeightFormat& format) {
-  const QuantizedStage stage = quantized_stage(tile, format, x);
-  const bool sums = needs_sums_of_x(format, x == DType::u8);
-  const int of_x = sums ? kStagesOfXSums * stage.scales.groups * tile.rows * static_cast<int>(sizeof(float)) : 0;
-  return mma_shared_bytes<x>(tile, format) + static_cast<size_t>(of_x);
+  return shared_bytes<x>(tile, format, kWgmmaConvertedStages, needs_sums_of_x(format, x == DType::u8));
 }
 
 // How rows multiply.

@@ -1,5 +1,5 @@
-// The grouped GEMM on tensor cores with weights of quantised formats. While one stage is multiplied, the group values of
-// the next are converted. Codes become elements of x's type, 16-bit numbers or bytes, between shared memory and
+// The grouped GEMM on tensor cores with weights of quantised formats. While one stage is multiplied, the group values
+// of the next are converted. Codes become elements of x's type, 16-bit numbers or bytes, between shared memory and
 // fragments. A group's products are summed in accumulators of their own, which are scaled and added to the others at
 // the group's end.
 #pragma once
@@ -40,7 +40,8 @@ class MmaTile {
   }
 
  private:
-  using Ring = Stages<T, kCodes, kBits, kSumsX, kTile.rows, kTile.columns, kTile.threads(), kTile.stages>;
+  using Ring = Stages<T, kCodes, kBits, kSumsX, kTile.rows, kTile.columns, kTile.threads(), kTile.stages,
+                      gpu::kMmaConvertedStages>;
   using GroupSum = typename Ring::GroupSum;
   using Converter = typename Ring::Converter;
   static constexpr bool kBytes = Ring::kBytes, kIntegers = Ring::kIntegers;
@@ -109,7 +110,8 @@ class MmaTile {
       uint32_t b[kMmaColumns][kRegisters];
       if (stages_.has_zero_points() && fresh_) {
 #pragma unroll
-        for (int n = 0; n < kMmaColumns; ++n) offsets_[n] = stages_.offsets_at(k)[group * kTile.columns + column + n * 8];
+        for (int n = 0; n < kMmaColumns; ++n)
+          offsets_[n] = stages_.offsets_at(k)[group * kTile.columns + column + n * 8];
       }
       fresh_ = false;
 #pragma unroll

@@ -15,6 +15,9 @@ inline constexpr GemmTile kMmaQuantizedTiles[] = {
     {.rows = 128, .columns = 128, .warps_rows = 2, .warps_columns = 4, .stages = 4, .blocks = 1},
 };
 
+// Stages whose groups' values stand converted: the one that is multiplied, and the next.
+inline constexpr int kMmaConvertedStages = 2;
+
 // Values of four-bit codes as bytes: value = (byte - 128) * unit.
 struct ByteTable {
   uint8_t bytes[16] = {};
@@ -72,8 +75,8 @@ bool may_have_x_scales(const WeightFormat& format);
 inline constexpr int kStageAlignment = 1024;
 
 // A stage in shared memory: rows of x, codes, levels, the scales of x. Codes stand as in the packed matrix, with the
-// tile's columns instead of its rows. Behind all stages: the scales and offsets of two stages, converted,
-// [2][groups][columns] each.
+// tile's columns instead of its rows. Behind all stages: the scales and offsets of a few stages, converted,
+// [groups][columns] each.
 struct QuantizedStage {
   int codes;
   StagedLevel scales, super_scales, zeros, super_zeros;

@@ -94,7 +94,8 @@ class TileRows {
     const auto load_rows = [&](auto&& copy) {
 #pragma unroll
       for (int i = 0; i < Load::kChunks; ++i) {
-        copy(stage + swizzled_offset<kRowBytes>(Load::row(i), Load::chunk()), rows_[i] + offset, (exist_ >> i & 1) != 0);
+        copy(stage + swizzled_offset<kRowBytes>(Load::row(i), Load::chunk()), rows_[i] + offset,
+             (exist_ >> i & 1) != 0);
       }
     };
     const int left = a.columns - k * (kRowBytes / kSize) - Load::chunk() * kChunkElements;
@@ -105,9 +106,7 @@ class TileRows {
       });
     } else {
       const int bytes = left >= kChunkElements ? kChunkBytes : left > 0 ? left * kSize : 0;
-      load_rows([&](char* to, const char* from, bool exists) {
-        ptx::cp_async_16_zfill(to, from, exists ? bytes : 0);
-      });
+      load_rows([&](char* to, const char* from, bool exists) { ptx::cp_async_16_zfill(to, from, exists ? bytes : 0); });
     }
   }
 

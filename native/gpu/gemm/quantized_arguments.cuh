@@ -26,10 +26,10 @@ struct Arguments {
   gpu::QuantizedStage stage;
   Level scales, super_scales, zeros, super_zeros;
   bool has_more_levels;  // than scales
-  int group_steps;    // of the columns whose products are summed before they are scaled
-  bool counting;      // whether sums of bytes in a group are small enough for kCountingBits
-  uint32_t table[4];  // of bytes, for Codes::table
-  float unit;         // multiplies every code
+  int group_steps;       // of the columns whose products are summed before they are scaled
+  bool counting;         // whether sums of bytes in a group are small enough for kCountingBits
+  uint32_t table[4];     // of bytes, for Codes::table
+  float unit;            // multiplies every code
 };
 
 inline Level level_of(const ScaleLevel& level, int64_t first, const GemmArguments& gemm, const gpu::GemmTile& tile,

@@ -20,8 +20,10 @@ constexpr int kStageSteps = gpu::kCodeStage / kGroupStep;
 constexpr int32_t kCountingBits = 0x4b400000;
 constexpr float kCountingValue = 0x1.8p23f;
 
-// Of tiles of kRows x kColumns. kSumsX: whether minima, or what bytes of codes lack, multiply the sums of x.
-template <class T, Codes kCodes, int kBits, bool kSumsX, int kRows, int kColumns, int kThreads, int kStages>
+// Of tiles of kRows x kColumns. The values of kConverted stages' groups stand converted behind the ring. kSumsX:
+// whether minima, or what bytes of codes lack, multiply the sums of x.
+template <class T, Codes kCodes, int kBits, bool kSumsX, int kRows, int kColumns, int kThreads, int kStages,
+          int kConverted>
 class Stages {
  public:
   // Rows of x are codes in bytes; their sums are integers or not.
@@ -38,8 +40,8 @@ class Stages {
     packed_ = packed_matrix(gemm, rows.place);
     first_x_row_ = rows.first_row;
     x_rows_ = rows.rows;
-    first_row_ = static_cast<int64_t>(column_tile) * kColumns;
-    const int64_t left = gemm.packed.padded_rows - first_row_;
+    column_tile_ = column_tile;
+    const int64_t left = gemm.packed.padded_rows - first_row();
     packed_rows_ = left < kColumns ? static_cast<int>(left) : kColumns;
     find_codes();
   }
@@ -50,13 +52,12 @@ class Stages {
   __device__ const char* x_at(int k) const { return stage_at(k); }
   __device__ const char* codes_at(int k) const { return stage_at(k) + a_.stage.codes; }
   __device__ float* x_scales_at(int k) const { return reinterpret_cast<float*>(stage_at(k) + a_.stage.x_scales); }
-  // The converted scales of stage `k`, [groups][kColumns], and its offsets, as long as those of stage k + 2 do not
-  // stand there.
-  __device__ float* scales_at(int k) const { return converted_at(k % 2); }
+  // The converted scales of stage `k`, [groups][kColumns], and its offsets.
+  __device__ float* scales_at(int k) const { return converted_at(k % kConverted); }
   __device__ uint32_t* offsets_at(int k) const { return reinterpret_cast<uint32_t*>(scales_at(k)) + values_in_stage(); }
 
   // Behind all of these.
-  __device__ float* end() const { return converted_at(2); }
+  __device__ float* end() const { return converted_at(kConverted); }
 
   // Where bytes have zero points, these multiply the sums of x.
   __device__ bool has_zero_points() const {
@@ -133,14 +134,17 @@ class Stages {
   }
 
  private:
-  // Pieces of 16 bytes that a stage has of codes, and how many of them a thread copies.
+  // Quads that a stage has of a column's codes, and how many of them a thread copies.
   static constexpr int kQuads = gpu::stage_bytes(kBits) / kQuadBytes;
-  static constexpr int kCodeChunks = gpu::stage_bytes(kBits) * kColumns / kQuadBytes;
-  static constexpr int kCodeCopies = (kCodeChunks + kThreads - 1) / kThreads;
+  static constexpr int kQuadCopies = (kQuads * kColumns + kThreads - 1) / kThreads;
+  static constexpr bool kHasHalfQuads = gpu::stage_bytes(kBits) % kQuadBytes != 0;
+  static_assert(kThreads % kColumns == 0, "what a thread copies is in the same column of several quads");
   // Neighbouring columns whose groups a thread converts.
   static constexpr int kGroupRun = 4;
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  __device__ int64_t first_row() const { return static_cast<int64_t>(column_tile_) * kColumns; }
+  __device__ int64_t quads_bytes() const { return a_.gemm.packed.padded_rows * kQuadBytes; }
   __device__ char* stage_at(int k) const { return shared_ + k % kStages * a_.stage.bytes; }
   __device__ float* converted_at(int place) const {
     return reinterpret_cast<float*>(shared_ + kStages * a_.stage.bytes) + place * 2 * values_in_stage();
@@ -158,24 +162,29 @@ class Stages {
 
   // Where this thread's copies of codes come from. Columns behind the last, which nobody stores, have codes of others.
   __device__ void find_codes() {
-    const int64_t quads_bytes = a_.gemm.packed.padded_rows * kQuadBytes;
-#pragma unroll
-    for (int i = 0; i < kCodeCopies; ++i) {
-      const int chunk = i * kThreads + thread();
-      const int piece = chunk / kColumns, place = chunk % kColumns * kQuadBytes;
-      const int row_bytes = piece == kQuads ? kQuadBytes / 2 : kQuadBytes;
+    int copier = thread();
+    // Computed anew for every tile: what would outlive a tile spills in the largest kernels.
+    asm volatile("" : "+r"(copier));
+    const auto find = [&](int piece, int row_bytes, int place) {
       const int last = packed_rows_ * row_bytes - kQuadBytes;
-      codes_[i] = packed_ + piece * quads_bytes + first_row_ * row_bytes + (place < last ? place : last);
-    }
+      return packed_ + piece * quads_bytes() + first_row() * row_bytes + (place < last ? place : last);
+    };
+    quads_ = find(copier / kColumns, kQuadBytes, copier % kColumns * kQuadBytes);
+    if constexpr (kHasHalfQuads) half_quads_ = find(kQuads, kQuadBytes / 2, copier * kQuadBytes);
   }
 
   // Stages are loaded in order.
   __device__ void load_codes(char* codes) {
 #pragma unroll
-    for (int i = 0; i < kCodeCopies; ++i) {
+    for (int i = 0; i < kQuadCopies; ++i) {
       const int chunk = i * kThreads + thread();
-      if (kCodeChunks % kThreads == 0 || chunk < kCodeChunks) ptx::cp_async_16(codes + chunk * kQuadBytes, codes_[i]);
-      codes_[i] += a_.gemm.packed.pitch;
+      if (kQuads * kColumns % kThreads != 0 && chunk >= kQuads * kColumns) continue;
+      ptx::cp_async_16(codes + chunk * kQuadBytes, quads_ + i * (kThreads / kColumns) * quads_bytes());
+    }
+    quads_ += a_.gemm.packed.pitch;
+    if constexpr (kHasHalfQuads) {
+      if (thread() < kColumns / 2) ptx::cp_async_16(codes + (kQuads * kColumns + thread()) * kQuadBytes, half_quads_);
+      half_quads_ += a_.gemm.packed.pitch;
     }
   }
 
@@ -185,7 +194,7 @@ class Stages {
       const int place = (chunk & ((1 << level.shift) - 1)) * kQuadBytes;
       const bool exists = group < level.groups && place < packed_rows_ * level.staged.bytes;
       const char* source = packed_ + level.first;
-      if (exists) source += group * level.pitch + first_row_ * level.staged.bytes + place;
+      if (exists) source += group * level.pitch + first_row() * level.staged.bytes + place;
       ptx::cp_async_16_or_zeros(stage + level.staged.place + chunk * kQuadBytes, source, exists);
     }
   }
@@ -198,9 +207,10 @@ class Stages {
   int64_t first_x_row_;
   int x_rows_;
   const char* packed_;
-  int64_t first_row_;
+  int column_tile_;
   int packed_rows_;
-  const char* codes_[kCodeCopies];
+  // Of the next stage to load: this thread's first quad, and its half quads.
+  const char *quads_, *half_quads_;
 };
 
 }  // namespace moe::MOE_GPU_NAMESPACE::quantized

@@ -4,7 +4,6 @@
 // are summed in accumulators of their own, which are scaled and added to the others at the group's end.
 #pragma once
 
-#include <cstring>
 #include <iterator>
 
 #include <ptx/ldmatrix.cuh>
@@ -44,7 +43,7 @@ class WgmmaTile {
   __device__ explicit WgmmaTile(const Arguments& a) : a_(a), stages_(a) {}
 
   // Computes one tile and stores it.
-  __device__ void compute(const RowTile& rows, int column_tile) {
+  __device__ __forceinline__ void compute(const RowTile& rows, int column_tile) {
     clear(sums_);
     if (rows.expert >= 0) {
       stages_.find(rows, column_tile);
@@ -60,7 +59,8 @@ class WgmmaTile {
   }
 
  private:
-  using Ring = Stages<T, kCodes, kBits, kSumsX, kTile.rows, kTile.columns, kTile.threads(), kTile.stages>;
+  using Ring = Stages<T, kCodes, kBits, kSumsX, kTile.rows, kTile.columns, kTile.threads(), kTile.stages,
+                      gpu::kWgmmaConvertedStages>;
   using GroupSum = typename Ring::GroupSum;
   using Converter = typename Ring::Converter;
   static constexpr bool kBytes = Ring::kBytes, kIntegers = Ring::kIntegers;
@@ -89,12 +89,12 @@ class WgmmaTile {
 
   // In pieces of kSteps steps of groups, each of which is part of one group.
   template <int kSteps>
-  __device__ void multiply_all() {
+  __device__ __forceinline__ void multiply_all() {
     constexpr int kPieces = kStageSteps / kSteps;
     const int stages = stages_.count();
     steps_left_ = summed_steps_left_ = a_.group_steps;
     starts_group_ = true;
-    clear(x_sums_);
+    clear_x_sums();
     if constexpr (is_half<kSteps>()) clear_fragments();
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
@@ -106,39 +106,43 @@ class WgmmaTile {
       if (k < stages) stages_.load(k);
       ptx::cp_async_commit();
     }
-    arrive(-1, stages);
-    arrive(0, stages);
-    convert_piece<kSteps>(0, 0, 0);
+    bool ends = false;
+    int ended = 0;
 #pragma unroll 1
-    for (int k = 0; k < stages; ++k) {
+    for (int k = -1; k < stages; ++k) {
+      arrive(k, stages);
+      if (k < 0) continue;
+      convert_piece<kSteps>(k, 0, 0);
+      finish_piece(ends, k - 1, ended);
       int group = 0;
 #pragma unroll
       for (int piece = 0; piece < kPieces; ++piece) {
         multiply_piece<kSteps>(k, piece);
         steps_left_ -= kSteps;
-        const bool ends = steps_left_ == 0 || (k + 1 == stages && piece + 1 == kPieces);
-        // A later stage's groups are converted to where these scales are.
-        const int ended = group;
-        if (ends) load_scales(k, group);
+        ends = steps_left_ == 0 || (k + 1 == stages && piece + 1 == kPieces);
+        ended = group;
         group += ends;
         starts_group_ = ends;
         if (piece + 1 < kPieces) {
           convert_piece<kSteps>(k, piece + 1, group);
-        } else if (k + 1 < stages) {
-          arrive(k + 1, stages);
-          convert_piece<kSteps>(k + 1, 0, 0);
+          finish_piece(ends, k, ended);
         }
-        ptx::wgmma_wait<0>();
-#pragma unroll
-        for (int m = 0; m < kBlocks; ++m) ptx::wgmma_keep(group_sums_[m]);
-        if (ends) end_group(k, ended);
       }
     }
+    finish_piece(ends, stages - 1, ended);
     ptx::cp_async_wait<0>();
     __syncthreads();
   }
 
-  __device__ void clear_fragments() {
+  // Waits for the products of a piece of stage `k`. Whether the group `group` ends with it.
+  __device__ __forceinline__ void finish_piece(bool ends, int k, int group) {
+    ptx::wgmma_wait<0>();
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) ptx::wgmma_keep(group_sums_[m]);
+    if (ends) end_group(k, group);
+  }
+
+  __device__ __forceinline__ void clear_fragments() {
 #pragma unroll
     for (auto& of_piece : fragments_) {
 #pragma unroll
@@ -149,9 +153,9 @@ class WgmmaTile {
     }
   }
 
-  // Stages k and k + 1 have arrived for all threads, the groups of k are converted, and all have waited for the products
-  // of stage k - 2, which the next copies overwrite.
-  __device__ void arrive(int k, int stages) {
+  // Stages k and k + 1 have arrived for all threads, the groups of k are converted, and all have waited for the
+  // products of stage k - 2, which the next copies overwrite.
+  __device__ __forceinline__ void arrive(int k, int stages) {
     ptx::cp_async_wait<kAhead - 2>();
     ptx::fence_proxy_async();
     __syncthreads();
@@ -161,61 +165,70 @@ class WgmmaTile {
     if (kSumsX && k + 1 < stages) sum_rows(k + 1, k + 2 == stages);
   }
 
-  // The sums of x in stage `k`'s groups, [groups][rows], as long as those of stage k + 3 do not stand there.
-  __device__ GroupSum* x_sums_at(int k) const {
-    return reinterpret_cast<GroupSum*>(stages_.end()) + k % gpu::kStagesOfXSums * a_.scales.staged.groups * kTile.rows;
+  // The sums of x in stage `k`'s groups, [groups][rows].
+  __device__ __forceinline__ GroupSum* x_sums_at(int k) const {
+    return reinterpret_cast<GroupSum*>(stages_.end()) +
+           k % gpu::kWgmmaConvertedStages * a_.scales.staged.groups * kTile.rows;
   }
 
   // Sums x in stage `k`'s groups, by products with ones.
-  __device__ void sum_rows(int k, bool last) {
+  __device__ __forceinline__ void sum_rows(int k, bool last) {
     constexpr int kRegisters = 2 / kChunks;  // of a step
     const char* x = stages_.x_at(k);
     const int warp = thread() / 32, lane = thread() % 32;
     uint32_t ones[2 * kRegisters];
 #pragma unroll
     for (uint32_t& register_of_ones : ones) register_of_ones = Converter::kOnes;
-    uint32_t fragments[kSummedTiles][kRegisters][4];
-#pragma unroll
-    for (int i = 0; i < kSummedTiles; ++i) {
-      const int row = (warp + i * kWarps) % kRowTiles * 8 + lane % 8;
-#pragma unroll
-      for (int r = 0; r < kRegisters; ++r) {
-        ptx::ldmatrix_x4(fragments[i][r], x + swizzled_offset<Ring::kXRowBytes>(row, r * 4 + lane / 8));
-      }
-    }
+    // Four chunks of rows of x.
+    uint32_t chunks[kSummedTiles][4];
     int group = 0;
 #pragma unroll
     for (int step = 0; step < kStageSteps; ++step) {
+      const int chunk = step * kRegisters;
 #pragma unroll
       for (int i = 0; i < kSummedTiles; ++i) {
+        if (chunk % 4 == 0) {
+          const int row = (warp + i * kWarps) % kRowTiles * 8 + lane % 8;
+          ptx::ldmatrix_x4(chunks[i], x + swizzled_offset<Ring::kXRowBytes>(row, chunk + lane / 8));
+        }
         uint32_t of_step[kRegisters];
 #pragma unroll
-        for (int r = 0; r < kRegisters; ++r) {
-          const int chunk = step * kRegisters + r;
-          of_step[r] = fragments[i][chunk / 4][chunk % 4];
-        }
-        multiply(x_sums_[0][i], ones, of_step, T{});
+        for (int r = 0; r < kRegisters; ++r) of_step[r] = chunks[i][chunk % 4 + r];
+        // All rows of a product are equal.
+        GroupSum d[4] = {x_sums_[i][0], x_sums_[i][1]};
+        multiply(d, ones, of_step, T{});
+        x_sums_[i][0] = d[0], x_sums_[i][1] = d[1];
       }
-      if (--summed_steps_left_ > 0 && !(last && step + 1 == kStageSteps)) continue;
-      // All rows of a product are equal.
+      if (--summed_steps_left_ == 0 || (last && step + 1 == kStageSteps)) {
+        store_x_sums(x_sums_at(k) + group * kTile.rows);
+        ++group;
+        clear_x_sums();
+        summed_steps_left_ = a_.group_steps;
+      }
+    }
+  }
+
+  __device__ __forceinline__ void clear_x_sums() {
 #pragma unroll
-      for (int i = 0; i < kSummedTiles; ++i) {
-        const int tile = warp + i * kWarps;
-        if (lane >= 4 || tile >= kRowTiles) continue;
-        GroupSum* to = x_sums_at(k) + group * kTile.rows + tile * 8 + lane * 2;
-        to[0] = x_sums_[0][i][0];
-        to[1] = x_sums_[0][i][1];
+    for (auto& of_tile : x_sums_) of_tile[0] = of_tile[1] = 0;
+  }
+
+  __device__ __forceinline__ void store_x_sums(GroupSum* to) const {
+    const int warp = thread() / 32, lane = thread() % 32;
+#pragma unroll
+    for (int i = 0; i < kSummedTiles; ++i) {
+      const int tile = warp + i * kWarps;
+      if (lane < 4 && tile < kRowTiles) {
+        to[tile * 8 + lane * 2] = x_sums_[i][0];
+        to[tile * 8 + lane * 2 + 1] = x_sums_[i][1];
       }
-      ++group;
-      clear(x_sums_);
-      summed_steps_left_ = a_.group_steps;
     }
   }
 
   // Makes fragments of a piece's codes, which are part of the stage's group `group`. Products may still read those of
   // the piece before.
   template <int kSteps>
-  __device__ void convert_piece(int k, int piece, int group) {
+  __device__ __forceinline__ void convert_piece(int k, int piece, int group) {
     const char* codes = stages_.codes_at(k);
     const int part = thread() % 4;
 #pragma unroll
@@ -239,7 +252,7 @@ class WgmmaTile {
 
   // Enqueues the products of a piece.
   template <int kSteps>
-  __device__ void multiply_piece(int k, int piece) {
+  __device__ __forceinline__ void multiply_piece(int k, int piece) {
     constexpr int kProducts = is_half<kSteps>() ? 1 : kSteps / kChunks;
     const uint64_t x = ptx::wgmma_descriptor<Ring::kXRowBytes>(stages_.x_at(k));
     ptx::wgmma_fence();
@@ -255,20 +268,8 @@ class WgmmaTile {
     ptx::wgmma_commit();
   }
 
-  __device__ void load_scales(int k, int group) {
-#pragma unroll
-    for (int m = 0; m < kBlocks; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int place = group * kTile.columns + column(m, half);
-        scales_[m][half] = stages_.scales_at(k)[place];
-        if constexpr (kSumsX) offsets_of_sums_[m][half] = stages_.offsets_at(k)[place];
-      }
-    }
-  }
-
   // Scales the sums of stage `k`'s group `group` and adds them to the others.
-  __device__ void end_group(int k, int group) {
+  __device__ __forceinline__ void end_group(int k, int group) {
     if (kIntegers && a_.counting) {
       add_group(k, group, [](GroupSum sum) {
         return float_from_bits(static_cast<uint32_t>(sum) + static_cast<uint32_t>(kCountingBits)) - kCountingValue;
@@ -282,39 +283,50 @@ class WgmmaTile {
     steps_left_ = a_.group_steps;
   }
 
+  __device__ static GroupSum sum_of_bits(uint32_t bits) {
+    if constexpr (kIntegers) return static_cast<int32_t>(bits);
+    return float_from_bits(bits);
+  }
+
   // value() makes numbers of the group's sums.
   template <class Value>
-  __device__ void add_group(int k, int group, Value&& value) {
+  __device__ __forceinline__ void add_group(int k, int group, Value&& value) {
+    float scales[kBlocks][2];
+    uint32_t offsets[kBlocks][2] = {};
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int place = group * kTile.columns + column(m, half);
+        scales[m][half] = stages_.scales_at(k)[place];
+        if constexpr (kSumsX) offsets[m][half] = stages_.offsets_at(k)[place];
+      }
+    }
     const GroupSum* x_sums = x_sums_at(k) + group * kTile.rows + thread() % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kRowTiles; ++n) {
-      GroupSum of_rows[2] = {};
-      if constexpr (kSumsX) {
-        const uint2 bits = ptx::ld_shared_64(x_sums + n * 8);
-        memcpy(of_rows, &bits, sizeof of_rows);
-      }
+      uint2 of_rows = {};
+      if constexpr (kSumsX) of_rows = ptx::ld_shared_64(x_sums + n * 8);
 #pragma unroll
       for (int m = 0; m < kBlocks; ++m) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          float& sum = sums_[m][n][i];
+          const GroupSum x_sum = sum_of_bits(i % 2 == 0 ? of_rows.x : of_rows.y);
+          const uint32_t offset = offsets[m][i / 2];
           GroupSum group_sum = group_sums_[m][n][i];
-          if constexpr (kIntegers && kSumsX) {
-            if (stages_.corrects_bytes()) group_sum -= static_cast<int32_t>(offsets_of_sums_[m][i / 2]) * of_rows[i % 2];
+          if constexpr (kIntegers) {
+            if (stages_.corrects_bytes()) group_sum -= static_cast<int32_t>(offset) * x_sum;
           }
-          sum = fmaf(value(group_sum), scales_[m][i / 2], sum);
-          if constexpr (kSumsX) {
-            if (stages_.has_minima()) {
-              sum = fmaf(static_cast<float>(of_rows[i % 2]), -float_from_bits(offsets_of_sums_[m][i / 2]), sum);
-            }
-          }
+          float sum = fmaf(value(group_sum), scales[m][i / 2], sums_[m][n][i]);
+          if (stages_.has_minima()) sum = fmaf(static_cast<float>(x_sum), -float_from_bits(offset), sum);
+          sums_[m][n][i] = sum;
         }
       }
     }
   }
 
   // Multiplies the sums of the group that ends in stage `k` by the scales of x.
-  __device__ void scale_rows(int k) {
+  __device__ __forceinline__ void scale_rows(int k) {
     const float* scales = stages_.x_scales_at(k) + thread() % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kRowTiles; ++n) {
@@ -327,9 +339,9 @@ class WgmmaTile {
     }
   }
 
-  // Writes the accumulators to shared memory for finish_staged. Lanes take their two rows in an order that keeps them in
-  // different banks.
-  __device__ void stage_sums(float* staged) const {
+  // Writes the accumulators to shared memory for finish_staged. Lanes take their two rows in an order that keeps them
+  // in different banks.
+  __device__ __forceinline__ void stage_sums(float* staged) const {
     const int later = thread() % 4 / 2;
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
@@ -356,10 +368,7 @@ class WgmmaTile {
   CodeWord<kCodes, kBits> words_[kBlocks][2];
   // Of two pieces: one is multiplied, one converted.
   uint32_t fragments_[2][kBlocks][2][4];
-  // Of the group that ends: scales, and what multiplies the sums of x.
-  float scales_[kBlocks][2];
-  uint32_t offsets_of_sums_[kBlocks][2];
-  GroupSum x_sums_[1][kSummedTiles][4];  // of the group that is summed
+  GroupSum x_sums_[kSummedTiles][2];  // of the group that is summed
   float sums_[kBlocks][kRowTiles][4];
   GroupSum group_sums_[kBlocks][kRowTiles][4];
 };

@@ -1,5 +1,5 @@
-#include "gpu/gemm/wgmma_quantized.cuh"
 #include "gpu/gemm/quantized_launch.cuh"
+#include "gpu/gemm/wgmma_quantized.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 

@@ -1,6 +1,6 @@
-// The layout of a shared-memory tile with rows of 128 bytes, or of 64, two in a line of 128. Chunk c (16 bytes) of a row
-// in line l is stored at chunk c ^ (l % 8), or c ^ (l % 4), so that the eight rows of an 8x8 matrix, which ldmatrix reads
-// at one chunk of each, are in different banks. wgmma reads both layouts.
+// The layout of a shared-memory tile with rows of 128 bytes, or of 64, two in a line of 128. Chunk c (16 bytes) of a
+// row in line l is stored at chunk c ^ (l % 8), or c ^ (l % 4), so that the eight rows of an 8x8 matrix, which ldmatrix
+// reads at one chunk of each, are in different banks. wgmma reads both layouts.
 #pragma once
 
 #include <ptx/device.cuh>

@@ -91,8 +91,8 @@ MOE_TEST(tensor_cores_multiply_quantised_weights_whose_codes_are_exact) {
     if (format->plain() || format == &kTestU4G16Format) continue;
     const std::string name = format->name;
     const bool has_minima = format->offset == Offset::minimum;
-    const bool exact = (!has_minima || may_have_minima(format->bits)) && !name.starts_with("nf4") &&
-                       !name.starts_with("fp4");
+    const bool exact =
+        (!has_minima || may_have_minima(format->bits)) && !name.starts_with("nf4") && !name.starts_with("fp4");
     const std::string fma = "fma_quantized fma_quantized fma_quantized ";
     const std::string mma = "fma_quantized mma_quantized_f16 mma_quantized_bf16 ";
     const std::string wgmma = "fma_quantized wgmma_quantized_f16 wgmma_quantized_bf16 ";
@@ -144,7 +144,8 @@ MOE_TEST(codes_of_fp8_take_a_kernel_of_their_own_where_it_exists_and_is_allowed)
     if (format->plain() || format == &kTestU4G16Format) continue;
     for (const TokenFormat tokens : {TokenFormat::int8, TokenFormat::fp8, TokenFormat::fp8_ue8m0}) {
       const bool fp8 = is_fp8(tokens) && format->code == CodeType::e4m3;
-      for (const auto& [traits, own] : {std::pair(kL40S, "mma_quantized_fp8"), std::pair(kH100, "wgmma_quantized_fp8")}) {
+      for (const auto& [traits, own] :
+           {std::pair(kL40S, "mma_quantized_fp8"), std::pair(kH100, "wgmma_quantized_fp8")}) {
         const std::string otherwise = name(*format, tokens, traits, false);
         MOE_CHECK(otherwise != own);
         MOE_CHECK_EQUAL(name(*format, tokens, traits, true), fp8 ? own : otherwise);

@@ -1,8 +1,8 @@
 // wgmma: products of a warpgroup, four consecutive warps, in the background: D[64, columns] += A[64, K] B[columns,
 // K]^T, with B in shared memory, and A there or in registers, as mma.cuh has it: warp w of the group has rows 16 w to
 // 16 w + 15. PTX ISA, "Asynchronous warpgroup level matrix instructions"; sm_90a. With g = lane / 4 and t = lane % 4,
-// warp w has in d[n] rows 16 w + g (d[n][0], d[n][1]) and 16 w + g + 8 of the columns 8 n + 2 t and 8 n + 2 t + 1. Where
-// kHasWgmma is false, these functions trap.
+// warp w has in d[n] rows 16 w + g (d[n][0], d[n][1]) and 16 w + g + 8 of the columns 8 n + 2 t and 8 n + 2 t + 1.
+// Where kHasWgmma is false, these functions trap.
 #pragma once
 
 #include <cstdint>
@@ -34,9 +34,9 @@ namespace moe::MOE_GPU_NAMESPACE {
   MOE_PLACES_16                                                                                                    \
   ", %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
   "%30, %31"
-#define MOE_PLACES_128                                                                                           \
-  MOE_PLACES_64                                                                                                  \
-  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, "  \
+#define MOE_PLACES_128                                                                                          \
+  MOE_PLACES_64                                                                                                 \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, " \
   "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define MOE_PLACES_256                                                                                               \
   MOE_PLACES_128                                                                                                     \
@@ -48,28 +48,29 @@ namespace moe::MOE_GPU_NAMESPACE {
 #define MOE_INTEGER(value) "+r"(value)
 
 // NAME<COLUMNS> with A in shared memory; the places of A and B follow those of the sums.
-#define MOE_WGMMA_SHARED(NAME, TYPES, COLUMNS, A, B)                                                                  \
-  template <>                                                                                                         \
-  __device__ __forceinline__ void NAME<COLUMNS>(float(&d)[COLUMNS / 8][4], uint64_t a, uint64_t b) {                  \
-    MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES " {" MOE_PLACES_##COLUMNS "}, " A ", " B             \
-              ", 1, 1, 1, 0, 0;"                                                                                      \
-              : MOE_SUMS_##COLUMNS(MOE_FLOAT, 0)                                                                      \
-              : "l"(a), "l"(b));                                                                                      \
+#define MOE_WGMMA_SHARED(NAME, TYPES, COLUMNS, A, B)                                                          \
+  template <>                                                                                                 \
+  __device__ __forceinline__ void NAME<COLUMNS>(float(&d)[COLUMNS / 8][4], uint64_t a, uint64_t b) {          \
+    MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES " {" MOE_PLACES_##COLUMNS "}, " A ", " B     \
+                                                                                           ", 1, 1, 1, 0, 0;" \
+              : MOE_SUMS_##COLUMNS(MOE_FLOAT, 0)                                                              \
+              : "l"(a), "l"(b));                                                                              \
   }
 // With A in registers. END: what the instruction says of signs and of B's transposition.
 #define MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, COLUMNS, A, B, ADDS)                                     \
   template <>                                                                                                         \
-  __device__ __forceinline__ void NAME<COLUMNS>(SUM(&d)[COLUMNS / 8][4], const uint32_t(&a)[4], uint64_t b, bool adds) { \
-    MOE_WGMMA("{\n.reg .pred adds;\nsetp.ne.b32 adds, " ADDS ", 0;\nwgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES  \
+  __device__ __forceinline__ void NAME<COLUMNS>(SUM(&d)[COLUMNS / 8][4], const uint32_t(&a)[4], uint64_t b,           \
+                                                bool adds) {                                                          \
+    MOE_WGMMA("{\n.reg .pred adds;\nsetp.ne.b32 adds, " ADDS ", 0;\nwgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES \
               " {" MOE_PLACES_##COLUMNS "}, {" A "}, " B ", adds" END ";\n}"                                          \
               : MOE_SUMS_##COLUMNS(REGISTER, 0)                                                                       \
               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(adds)));                     \
   }
-#define MOE_WGMMA_REGISTERS_OF_ALL(NAME, TYPES, SUM, REGISTER, END)                                                  \
-  template <int kColumns>                                                                                            \
-  __device__ __forceinline__ void NAME(SUM(&d)[kColumns / 8][4], const uint32_t(&a)[4], uint64_t b, bool adds);      \
-  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 16, "%8, %9, %10, %11", "%12", "%13")                         \
-  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 64, "%32, %33, %34, %35", "%36", "%37")                       \
+#define MOE_WGMMA_REGISTERS_OF_ALL(NAME, TYPES, SUM, REGISTER, END)                                             \
+  template <int kColumns>                                                                                       \
+  __device__ __forceinline__ void NAME(SUM(&d)[kColumns / 8][4], const uint32_t(&a)[4], uint64_t b, bool adds); \
+  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 16, "%8, %9, %10, %11", "%12", "%13")                    \
+  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 64, "%32, %33, %34, %35", "%36", "%37")                  \
   MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 128, "%64, %65, %66, %67", "%68", "%69")
 
 namespace ptx {

@@ -1,6 +1,6 @@
-// wgmma: D[64, columns] += A[64, K] B[columns, K]^T by a warpgroup, four consecutive warps, in the background. A product
-// takes 32 bytes of each row of A and B, which are in shared memory; or A is in registers. Warp w of the group has rows
-// 16 w to 16 w + 15 of A and D, as in mma.cuh: d[n] are the columns from 8 n on.
+// wgmma: D[64, columns] += A[64, K] B[columns, K]^T by a warpgroup, four consecutive warps, in the background. A
+// product takes 32 bytes of each row of A and B, which are in shared memory; or A is in registers. Warp w of the group
+// has rows 16 w to 16 w + 15 of A and D, as in mma.cuh: d[n] are the columns from 8 n on.
 #pragma once
 
 #include <cstdint>
