@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "gpu/gemm/functions.cuh"
+#include "gpu/gemm/quantized.cuh"
 #include "gpu/gemm/quantized_arguments.cuh"
 #include "gpu/tile/dispatch.h"
 
