@@ -34,6 +34,15 @@ export const kernelPaths: readonly KernelPath[] = deviceNames.flatMap((name) =>
     : [{ label: name, open: (options?: DeviceOptions) => openDevice(name, options) }],
 );
 
+/** Runs `work` so that a `simt` device opened by it has the kernels of GPUs of compute capability 9.0. */
+export const asHopper = <T>(work: () => T): T => withVariable("MOE_GPU_CAPABILITY", "90", work);
+
+/** Such a device. */
+export const hopperPath: KernelPath = {
+  label: "simt as Hopper",
+  open: (options?: DeviceOptions) => asHopper(() => openDevice("simt", options)),
+};
+
 /** Runs `work` with MOE_CPU_ISA set, for the devices that it opens. */
 export function withIsa<T>(isa: string, work: () => T): T {
   return withVariable("MOE_CPU_ISA", isa, work);

@@ -91,11 +91,13 @@ class TileRows {
     if (!Load::loads()) return;
     constexpr int kSize = static_cast<int>(sizeof(T)), kChunkElements = kChunkBytes / kSize;
     const int64_t offset = static_cast<int64_t>(k) * kRowBytes + Load::chunk() * kChunkBytes;
+    uint32_t exist = exist_;
+    // Taken apart at every stage: a register for each of its bits would spill in the largest kernels.
+    asm volatile("" : "+r"(exist));
     const auto load_rows = [&](auto&& copy) {
 #pragma unroll
       for (int i = 0; i < Load::kChunks; ++i) {
-        copy(stage + swizzled_offset<kRowBytes>(Load::row(i), Load::chunk()), rows_[i] + offset,
-             (exist_ >> i & 1) != 0);
+        copy(stage + swizzled_offset<kRowBytes>(Load::row(i), Load::chunk()), rows_[i] + offset, (exist >> i & 1) != 0);
       }
     };
     const int left = a.columns - k * (kRowBytes / kSize) - Load::chunk() * kChunkElements;

@@ -8,24 +8,36 @@ import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { groupedGemmCase, groupedGemmCases } from "../../../lib/testing/grouped_gemm_cases.js";
 import { layerCases } from "../../../lib/testing/layer_cases.js";
+import { quantizedLayerCases } from "../../../lib/testing/quantized_cases.js";
 import { Random } from "../../../lib/testing/random.js";
-import { runCase } from "../../../lib/testing/run.js";
-import { openForTests, withVariable } from "../../support/devices.js";
+import { relativeError, runCase } from "../../../lib/testing/run.js";
+import { tokenLayerCases } from "../../../lib/testing/token_cases.js";
+import { asHopper, hopperPath, openForTests, withVariable } from "../../support/devices.js";
+import { anyProduct, roundedProduct } from "../../support/rounded_products.js";
 
-// The kernels of GPUs of compute capability 9.0, which products in bfloat16 and binary16 have for themselves.
+// The kernels of GPUs of compute capability 9.0. Their products of every quantised format are tested in
+// test/native/simt_device, too.
 
-const asHopper = <T>(work: () => T) => withVariable("MOE_GPU_CAPABILITY", "90", work);
-const device = openForTests({ label: "simt", open: (options) => asHopper(() => openDevice("simt", options)) });
+const device = openForTests(hopperPath);
+const reference = openForTests("reference");
 const halves = ["bf16", "f16"] as const;
 
 test("they are chosen", () => {
   const rows = () =>
     loadNative()
       .kernels()
-      .filter((row) => row.device === "simt" && /mma_b?f16$/.test(row.name));
+      .filter((row) => row.device === "simt" && /mma_/.test(row.name) && row.chosen !== "");
   const chosen = (found: ReturnType<typeof rows>) => found.map(({ name, chosen }) => `${name}: ${chosen}`);
-  expect(chosen(asHopper(rows))).toEqual(["wgmma_bf16: bf16", "wgmma_f16: f16", "mma_bf16: ", "mma_f16: "]);
-  expect(chosen(rows())).toEqual(["wgmma_bf16: ", "wgmma_f16: ", "mma_bf16: bf16", "mma_f16: f16"]);
+  expect(chosen(asHopper(rows))).toEqual([
+    "wgmma_bf16: bf16",
+    "wgmma_f16: f16",
+    "mma_tf32: f32 with tf32",
+    "wgmma_quantized_int8: int8 codes",
+    "wgmma_quantized_fp8: fp8 codes with fp8Sums",
+    "wgmma_quantized_bf16: bf16",
+    "wgmma_quantized_f16: f16",
+  ]);
+  expect(chosen(rows()).filter((row) => row.startsWith("wgmma"))).toEqual([]);
 });
 
 test.each(["79", "122", "9.0", ""])("MOE_GPU_CAPABILITY=%s is refused", (value) => {
@@ -35,7 +47,11 @@ test.each(["79", "122", "9.0", ""])("MOE_GPU_CAPABILITY=%s is refused", (value) 
 });
 
 describe("as on Hopper", () => {
-  const cases = [...groupedGemmCases, ...layerCases].filter(({ name }) => /\b(bf16|f16)\b/.test(name));
+  const cases = [
+    ...[...groupedGemmCases, ...layerCases].filter(({ name }) => /\b(bf16|f16)\b/.test(name)),
+    ...quantizedLayerCases,
+    ...tokenLayerCases,
+  ];
 
   test.each(cases)("$operator: $name", async (subject) => {
     const { checks } = await runCase(subject, device());
@@ -57,6 +73,17 @@ describe("as on Hopper", () => {
       fc.asyncProperty(problem, async (drawn) => {
         const { checks } = await runCase(groupedGemmCase(drawn as Parameters<typeof groupedGemmCase>[0]), device());
         for (const check of checks) expect(check).toMatchObject({ passed: true });
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test("products of codes of any sizes are those of the reference", async () => {
+    const formats = ["i4_g32_bf16", "u4_g128_f16", "i8_g48_f32", "mxfp4", "nvfp4", "q4_k", "e4m3_g128_bf16"] as const;
+    await fc.assert(
+      fc.asyncProperty(anyProduct(formats), async (problem) => {
+        const expected = await roundedProduct(reference(), problem);
+        expect(relativeError(await roundedProduct(device(), problem), expected)).toBeLessThan(1e-5);
       }),
       { numRuns: 15 },
     );
