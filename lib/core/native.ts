@@ -24,8 +24,8 @@ export interface DeviceOptions {
    */
   readonly tf32?: boolean | undefined;
   /**
-   * On `cuda` and `simt`: multiply fp8 tokens and e4m3 weights on fp8 tensor cores, which GPUs of compute capability 8.9 and
-   * from 12.0 on have. They multiply twice as much as for bfloat16 in the same time, but their sums keep only about 13 bits; those
+   * On `cuda` and `simt`: multiply fp8 tokens and e4m3 weights on fp8 tensor cores, which GPUs of compute capability 8.9, 9.0
+   * and from 12.0 on have. They multiply twice as much as for bfloat16 in the same time, but their sums keep only about 13 bits; those
    * of up to 128 products are then scaled and added in float32. Default false: float32 sums.
    */
   readonly fp8Sums?: boolean | undefined;

@@ -101,8 +101,10 @@ class TileRows {
       }
     };
     const int left = a.columns - k * (kRowBytes / kSize) - Load::chunk() * kChunkElements;
-    // Bytes are codes in an order of their own, padded with zeros to whole chunks.
-    if (kSize == 1 || (k + 1) * (kRowBytes / kSize) <= a.columns) {
+    // Bytes are codes in an order of their own, padded with zeros to whole chunks. Other stages but the last are whole.
+    // For one chunk, two ways to copy it would take more instructions than the general one.
+    const bool whole = Load::kChunks > 1 && (k + 1) * (kRowBytes / kSize) <= a.columns;
+    if (kSize == 1 || whole) {
       load_rows([&](char* to, const char* from, bool exists) {
         ptx::cp_async_16_or_zeros(to, from, exists && (kSize > 1 || left > 0));
       });

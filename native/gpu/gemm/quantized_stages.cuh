@@ -103,7 +103,7 @@ class Stages {
     constexpr int kRuns = kColumns / kGroupRun;
     const char* stage = stage_at(k);
     const int first_step = k * kStageSteps;
-    for (int run = thread(); run < a_.scales.staged.groups * kRuns; run += kThreads) {
+    for (int run = thread_for(k); run < a_.scales.staged.groups * kRuns; run += kThreads) {
       const int group = run / kRuns, column = run % kRuns * kGroupRun;
       // A step of the group in this stage.
       int step = (a_.scales.steps.at(first_step) + group) * a_.group_steps;
@@ -143,6 +143,9 @@ class Stages {
   static constexpr int kGroupRun = 4;
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  // For work that the first threads do: for each stage they begin with another warp, so that no scheduler has more of
+  // it.
+  __device__ static int thread_for(int k) { return (thread() + k * 32) % kThreads; }
   __device__ int64_t first_row() const { return static_cast<int64_t>(column_tile_) * kColumns; }
   __device__ int64_t quads_bytes() const { return a_.gemm.packed.padded_rows * kQuadBytes; }
   __device__ char* stage_at(int k) const { return shared_ + k % kStages * a_.stage.bytes; }
@@ -154,7 +157,7 @@ class Stages {
   __device__ void load_x_scales(int k) const {
     const GemmInput& input = a_.gemm.input;
     const float* source = input.scales + a_.scales.steps.at(k * kStageSteps) * input.rows + first_x_row_;
-    for (int row = thread(); row < kRows; row += kThreads) {
+    for (int row = thread_for(k); row < kRows; row += kThreads) {
       const bool exists = row < x_rows_;
       ptx::cp_async_4_zfill(x_scales_at(k) + row, exists ? source + row : source, exists ? 4 : 0);
     }
@@ -189,7 +192,7 @@ class Stages {
   }
 
   __device__ void load_level(const Level& level, int k, char* stage) const {
-    for (int chunk = thread(); chunk < level.chunks; chunk += kThreads) {
+    for (int chunk = thread_for(k); chunk < level.chunks; chunk += kThreads) {
       const int group = level.steps.at(k * kStageSteps) + (chunk >> level.shift);
       const int place = (chunk & ((1 << level.shift) - 1)) * kQuadBytes;
       const bool exists = group < level.groups && place < packed_rows_ * level.staged.bytes;
