@@ -143,7 +143,8 @@ function readDynamicShared() {
 int main() {
   for (const moe::gpu::GemmKernel* kernel : moe::gpu::gemm_kernels()) {
     const std::string name = kernel->name;
-    const std::string family = name.substr(0, name.starts_with("mma_quantized") ? 13 : name.find('_'));
+    const size_t quantized = name.find("mma_quantized");
+    const std::string family = name.substr(0, quantized == std::string::npos ? name.find('_') : quantized + 13);
     const std::string codes = kernel->takes_codes() ? " " + std::string(name_of(kernel->codes)) : "";
     for (size_t tile = 0; tile < kernel->tiles.size(); ++tile) {
       const size_t bytes = kernel->shared_bytes(kernel->tiles[tile], *kernel->formats.example);

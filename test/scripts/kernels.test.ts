@@ -7,7 +7,8 @@ const hasNvcc = ["nvcc", "ptxas"].every((tool) => spawnSync(tool, ["--version"])
 test.runIf(hasNvcc).each([
   ["experts/permute", "sm_80"],
   ["gemm/gather_inputs", "sm_80"],
-  ["gemm/wgmma", "sm_90a"],
+  ["gemm/wgmma.cu", "sm_90a"],
+  ["gemm/wgmma_quantized_fp8", "sm_90a"],
 ])("prints how much of a multiprocessor the kernels of %s use on %s", (source, wanted) => {
   const { status, stdout, stderr } = runScript("scripts/kernels.mjs", ["--source", source, "--json", wanted]);
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
