@@ -20,6 +20,9 @@ void for_each_register(unsigned lane, unsigned columns, Use&& use) {
   for (unsigned i = 0; i < columns / 2; ++i) use(i, lane / 4 + 8 * (i / 2 % 2), 8 * (i / 4) + 2 * (lane % 4) + i % 2);
 }
 
+// A descriptor's field of 14 bits, in units of 16 bytes.
+unsigned field(uint64_t descriptor, unsigned first) { return static_cast<unsigned>(descriptor >> first & 0x3fffu) << 4; }
+
 }  // namespace
 
 void AsyncProducts::start(unsigned warp) {
@@ -38,17 +41,19 @@ void AsyncProducts::issue(const Call& call, MultiplyAdd multiply_add, void* cons
     const auto& first = *static_cast<const ProductOperand*>(operands[0]);
     for (unsigned lane = 1; lane < kLanes; ++lane) {
       const auto& other = *static_cast<const ProductOperand*>(operands[lane]);
-      if (other.a != first.a || other.b != first.b || other.columns != first.columns || other.adds != first.adds) {
+      if (other.a != first.a || other.b != first.b || other.columns != first.columns || other.adds != first.adds ||
+          other.panels != first.panels) {
         fail(call, "the warp's lanes pass different operands");
       }
     }
     if (!fenced_) fail(call, "no wgmma_fence before the first product after a wait, or at all");
-    trace_ = mix(trace_ ^ mix(first.a ^ mix(first.b ^ mix(first.columns * 2 + first.adds))));
+    trace_ = mix(trace_ ^ mix(first.a ^ mix(first.b ^ mix(first.columns * 4 + first.panels * 2 + first.adds))));
     products_.push_back({.call = call,
                          .multiply_add = multiply_add,
                          .a = first.a,
                          .b = first.b,
                          .adds = first.adds,
+                         .panels = first.panels,
                          .sums = sums_of(call, operands)});
     if (first.fragment != nullptr) read_fragments(products_.back(), operands);
   }
@@ -136,24 +141,23 @@ void AsyncProducts::multiply(Product& product) {
       memcpy(a + row * kRowBytes + byte, &product.fragments[lane][r], sizeof(uint32_t));
     }
   }
-  if (product.fragments.empty()) {
-    for (unsigned row = 0; row < kRows; ++row) {
-      read_row(product.call, product.a, warp_ * kRows + row, a + row * kRowBytes);
-    }
-  }
+  if (product.fragments.empty()) read_rows(product, product.a, warp_ * kRows, kRows, a);
   std::vector<std::byte> b(columns * kRowBytes);
-  for (unsigned column = 0; column < columns; ++column) {
-    read_row(product.call, product.b, column, b.data() + column * kRowBytes);
-  }
+  read_rows(product, product.b, 0, columns, b.data());
   product.multiply_add(a, b.data(), columns, target.values.data());
   product.done = true;
+}
+
+void AsyncProducts::read_rows(const Product& product, uint64_t descriptor, unsigned first, unsigned count,
+                              std::byte* bytes) {
+  if (product.panels) return read_panels(product.call, descriptor, first, count, bytes);
+  for (unsigned row = 0; row < count; ++row) read_row(product.call, descriptor, first + row, bytes + row * kRowBytes);
 }
 
 // PTX ISA, "Matrix descriptor" and "Strides": rows of 128 or 64 bytes, whose 16-byte chunks are exchanged within eight
 // rows.
 void AsyncProducts::read_row(const Call& call, uint64_t descriptor, unsigned row, std::byte* bytes) {
-  const auto field = [&](unsigned first) { return static_cast<unsigned>(descriptor >> first & 0x3fffu) << 4; };
-  const unsigned start = field(0), stride = field(32), swizzle = static_cast<unsigned>(descriptor >> 62);
+  const unsigned start = field(descriptor, 0), stride = field(descriptor, 32), swizzle = static_cast<unsigned>(descriptor >> 62);
   if ((swizzle != 1 && swizzle != 2) || (descriptor >> 49 & 7) != 0) {
     fail(call, "only descriptors of 128-byte and 64-byte swizzles without a base offset are simulated");
   }
@@ -165,6 +169,27 @@ void AsyncProducts::read_row(const Call& call, uint64_t descriptor, unsigned row
   for (unsigned chunk = 0; chunk < kRowBytes / 16; ++chunk) {
     const unsigned place = start + row / 8 * stride + row % 8 * row_bytes + chunk * 16;
     read_async(call, place ^ (place / 128 % (row_bytes / 16) * 16), bytes + chunk * 16, 16);
+  }
+}
+
+// The same of panels, which have 64 columns of 16-bit elements: a row of 128 bytes for each k.
+void AsyncProducts::read_panels(const Call& call, uint64_t descriptor, unsigned first, unsigned count,
+                                std::byte* bytes) {
+  constexpr unsigned kElement = 2, kChunk = 16 / kElement;
+  const unsigned start = field(descriptor, 0), panel = field(descriptor, 16), stride = field(descriptor, 32);
+  if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0) {
+    fail(call, "only panels of 128-byte swizzles without a base offset are simulated");
+  }
+  if (start % 1024 != 0) fail(call, "a panel must begin at a multiple of 1024 bytes");
+  for (unsigned column = first; column < first + count; column += kChunk) {
+    for (unsigned k = 0; k < kRowBytes / kElement; ++k) {
+      const unsigned place = start + column / 64 * panel + k / 8 * stride + k % 8 * 128 + column % 64 * kElement;
+      std::byte chunk[16];
+      read_async(call, place ^ (place / 128 % 8 * 16), chunk, sizeof chunk);
+      for (unsigned i = 0; i < kChunk; ++i) {
+        memcpy(bytes + (column - first + i) * kRowBytes + k * kElement, chunk + i * kElement, kElement);
+      }
+    }
   }
 }
 

@@ -24,6 +24,7 @@ struct ProductOperand {
   const uint32_t* fragment;  // kRegisters of A; null: A has a descriptor
   uint64_t a, b;             // descriptors
   bool adds;                 // to what the sums are; else they are replaced
+  bool panels;               // of columns along K; else A and B are rows
 };
 
 class AsyncProducts {
@@ -59,7 +60,7 @@ class AsyncProducts {
     Call call;
     MultiplyAdd multiply_add;
     uint64_t a, b;
-    bool adds;
+    bool adds, panels;
     size_t sums;  // index into sums_
     // Where the lanes have their fragments of A, and what these are; null and empty: A has a descriptor.
     std::array<const uint32_t*, kLanes> registers = {};
@@ -72,8 +73,10 @@ class AsyncProducts {
   void multiply(Product& product);
   // Brings the sums of a product that has been waited for to the registers, unless others are added to them.
   void finish(const Product& product);
-  // Copies the 32 bytes of a row of a matrix in shared memory.
+  // Copies rows of a matrix in shared memory, 32 bytes each; `first` and `count` are multiples of 8.
+  static void read_rows(const Product& product, uint64_t descriptor, unsigned first, unsigned count, std::byte* bytes);
   static void read_row(const Call& call, uint64_t descriptor, unsigned row, std::byte* bytes);
+  static void read_panels(const Call& call, uint64_t descriptor, unsigned first, unsigned count, std::byte* bytes);
 
   unsigned warp_ = 0;
   bool fenced_ = false;

@@ -9,6 +9,7 @@
 #include "gpu/gemm/weight_gradient.cuh"
 #include "gpu/gemm/weight_gradient_fma.cuh"
 #include "gpu/gemm/weight_gradient_mma.cuh"
+#include "gpu/gemm/weight_gradient_wgmma.cuh"
 #include "gpu/operators.h"
 #include "gpu/plan/plan_parts.h"
 #include "gpu/plan/weight_gradient_plan.h"
@@ -37,6 +38,13 @@ MOE_KERNEL(weight_gradient_mma_kernel,
            (gpu::kWeightGradientMmaTiles[kTileIndex].threads(), gpu::kWeightGradientMmaTiles[kTileIndex].blocks),
            const WeightGradientArguments a) {
   compute_tiles<WeightGradientMmaTile<T, kTileIndex>>(a);
+}
+
+template <class T, int kTileIndex>
+MOE_KERNEL(weight_gradient_wgmma_kernel,
+           (gpu::kWeightGradientWgmmaTiles[kTileIndex].threads(), gpu::kWeightGradientWgmmaTiles[kTileIndex].blocks),
+           const WeightGradientArguments a) {
+  if constexpr (ptx::kHasWgmma) compute_tiles<WeightGradientWgmmaTile<T, kTileIndex>>(a);
 }
 
 // One thread for a column of an expert's dy, block of rows by block. It loads several rows before it adds the first.
@@ -76,7 +84,13 @@ Status launch_tiles(Kernel* kernel, const WeightGradientArguments& arguments, co
 }
 
 template <class T>
-Status launch_mma(const WeightGradientArguments& arguments, const gpu::WeightGradientPlan& plan, Stream stream) {
+Status launch_tensor_cores(const WeightGradientArguments& arguments, const gpu::WeightGradientPlan& plan,
+                           Stream stream) {
+  if (plan.kernel == gpu::WeightGradientKernel::wgmma) {
+    return gpu::dispatch_index<std::size(gpu::kWeightGradientWgmmaTiles)>(plan.tile_index, [&](auto index) {
+      return launch_tiles(weight_gradient_wgmma_kernel<T, decltype(index)::value>, arguments, plan, stream);
+    });
+  }
   return gpu::dispatch_index<std::size(gpu::kWeightGradientMmaTiles)>(plan.tile_index, [&](auto index) {
     return launch_tiles(weight_gradient_mma_kernel<T, decltype(index)::value>, arguments, plan, stream);
   });
@@ -84,9 +98,9 @@ Status launch_mma(const WeightGradientArguments& arguments, const gpu::WeightGra
 
 Status launch_weight_gradient(const WeightGradientArguments& arguments, const gpu::WeightGradientPlan& plan,
                               Stream stream) {
-  if (!plan.tensor_cores) return launch_tiles(weight_gradient_fma_kernel, arguments, plan, stream);
-  return arguments.x_dtype == DType::bf16 ? launch_mma<bf16>(arguments, plan, stream)
-                                          : launch_mma<f16>(arguments, plan, stream);
+  if (!plan.tensor_cores()) return launch_tiles(weight_gradient_fma_kernel, arguments, plan, stream);
+  return arguments.x_dtype == DType::bf16 ? launch_tensor_cores<bf16>(arguments, plan, stream)
+                                          : launch_tensor_cores<f16>(arguments, plan, stream);
 }
 
 // Whether runs of so many elements are aligned in every row.
@@ -116,8 +130,8 @@ Status run(Context& context, const GroupedGemmWeightBackward& p) {
                                                                   .output_gradient = p.dy.dtype},
                                                                  traits);
   // Elements that a kernel loads and that it stores at once.
-  const int64_t run = plan.tensor_cores ? kChunkBytes / int64_t{sizeof(bf16)} : WeightGradientFmaTile::kRun;
-  const int64_t sums = plan.tensor_cores ? 2 : WeightGradientFmaTile::kRun;
+  const int64_t run = plan.tensor_cores() ? kChunkBytes / int64_t{sizeof(bf16)} : WeightGradientFmaTile::kRun;
+  const int64_t sums = plan.tensor_cores() ? 2 : WeightGradientFmaTile::kRun;
   const WeightGradientArguments arguments{
       .x = p.x.data,
       .output_gradient = p.dy.data,

@@ -39,6 +39,16 @@ struct ComputeCapabilities {
   constexpr bool include(int capability) const { return first <= capability && capability <= last; }
 };
 inline constexpr ComputeCapabilities kAllCapabilities[] = {{}};
+inline constexpr ComputeCapabilities kHopper[] = {{90, 90}};
+
+constexpr bool run_on(std::span<const ComputeCapabilities> ranges, int capability) {
+  return std::any_of(ranges.begin(), ranges.end(), [&](const auto& each) { return each.include(capability); });
+}
+// Whether kernels of these capabilities run on a GPU, which may have those of an earlier one.
+constexpr bool run_on(std::span<const ComputeCapabilities> ranges, const DeviceTraits& traits) {
+  return run_on(ranges, traits.compute_capability) &&
+         (traits.own_capability == 0 || run_on(ranges, traits.own_capability));
+}
 
 // The weight formats that a kernel reads: one, or all that have certain properties.
 struct WeightFormats {
@@ -81,9 +91,6 @@ struct GemmKernel {
   GemmPlan (*plan)(const GemmKernel& kernel, const GemmProblem& problem, const DeviceTraits& traits);
 
   constexpr bool takes_codes() const { return codes != TokenFormat::none; }
-  constexpr bool runs(int capability) const {
-    return std::any_of(runs_on.begin(), runs_on.end(), [&](const auto& each) { return each.include(capability); });
-  }
 };
 
 }  // namespace moe::gpu

@@ -20,15 +20,11 @@ bool takes(const GemmKernel& kernel, const RowKind& rows, const WeightFormat& fo
   return std::find(kernel.tokens.begin(), kernel.tokens.end(), rows.dtype) != kernel.tokens.end();
 }
 
-bool runs(const GemmKernel& kernel, const DeviceTraits& traits) {
-  return kernel.runs(traits.compute_capability) && (traits.own_capability == 0 || kernel.runs(traits.own_capability));
-}
-
 // The first row of the table for which fits(row) is true.
 template <class Fits>
 const GemmKernel* first_row(const WeightFormat& format, const DeviceTraits& traits, Fits&& fits) {
   for (const GemmKernel* kernel : kKernels) {
-    if (!kernel->formats.include(format) || !runs(*kernel, traits)) continue;
+    if (!kernel->formats.include(format) || !run_on(kernel->runs_on, traits)) continue;
     if (fits(*kernel)) return kernel;
   }
   return nullptr;

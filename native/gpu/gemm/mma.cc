@@ -12,8 +12,6 @@ constexpr DType kF32[] = {DType::f32};
 constexpr DType kF16[] = {DType::f16};
 constexpr DType kBF16[] = {DType::bf16};
 
-constexpr ComputeCapabilities kHopper[] = {{90, 90}};
-
 size_t shared_bytes(const GemmTile& tile, const WeightFormat&) {
   return with_staged_sums(tile, tile.stages * (tile.rows + tile.columns) * kStageRowBytes);
 }

@@ -32,7 +32,6 @@ constexpr WeightFormats kFp8{
     .include = has_fp8_codes,
     .example = &kE4M3};
 
-constexpr ComputeCapabilities kHopper[] = {{90, 90}};
 // GPUs whose mma of e4m3 is one instruction; the others since 9.0 convert to f16 each time they multiply.
 constexpr ComputeCapabilities kHaveFp8Units[] = {{.first = 89, .last = 89}, {.first = 120}};
 

@@ -1,6 +1,7 @@
 #include "gpu/plan/weight_gradient_plan.h"
 
 #include <iterator>
+#include <span>
 
 #include "gpu/plan/plan_parts.h"
 
@@ -23,17 +24,20 @@ size_t mma_bytes(const GemmTile& tile) { return ring_bytes(tile, kWeightGradient
 }  // namespace
 
 WeightGradientPlan plan_weight_gradient(const WeightGradientSizes& sizes, const DeviceTraits& traits) {
-  WeightGradientPlan plan{.tensor_cores = sizes.x == sizes.output_gradient && info(sizes.x).bytes == sizeof(bf16)};
-  if (plan.tensor_cores) {
+  WeightGradientPlan plan;
+  if (sizes.x == sizes.output_gradient && info(sizes.x).bytes == sizeof(bf16)) {
+    const bool hopper = run_on(kHopper, traits);
+    plan.kernel = hopper ? WeightGradientKernel::wgmma : WeightGradientKernel::mma;
+    const std::span<const GemmTile> tiles =
+        hopper ? std::span<const GemmTile>(kWeightGradientWgmmaTiles) : kWeightGradientMmaTiles;
     const auto fills = [&](const GemmTile& tile) {
       return tile.threads() <= traits.max_threads && mma_bytes(tile) <= traits.shared_per_block &&
              tiles_of(sizes, tile) >= int64_t{tile.blocks} * traits.multiprocessors;
     };
-    while (plan.tile_index + 1 < std::ssize(kWeightGradientMmaTiles) &&
-           fills(kWeightGradientMmaTiles[plan.tile_index + 1])) {
+    while (plan.tile_index + 1 < std::ssize(tiles) && fills(tiles[static_cast<size_t>(plan.tile_index) + 1])) {
       ++plan.tile_index;
     }
-    plan.tile = kWeightGradientMmaTiles[plan.tile_index];
+    plan.tile = tiles[static_cast<size_t>(plan.tile_index)];
     plan.shared_bytes = mma_bytes(plan.tile);
   } else {
     plan.tile = kWeightGradientFmaTile;

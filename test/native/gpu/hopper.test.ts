@@ -6,6 +6,7 @@ import { loadNative } from "../../../lib/core/native.js";
 import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
+import { groupedGemmBackwardCases } from "../../../lib/testing/grouped_gemm_backward_cases.js";
 import { groupedGemmCase, groupedGemmCases } from "../../../lib/testing/grouped_gemm_cases.js";
 import { layerCases } from "../../../lib/testing/layer_cases.js";
 import { quantizedLayerCases } from "../../../lib/testing/quantized_cases.js";
@@ -48,7 +49,7 @@ test.each(["79", "122", "9.0", ""])("MOE_GPU_CAPABILITY=%s is refused", (value) 
 
 describe("as on Hopper", () => {
   const cases = [
-    ...[...groupedGemmCases, ...layerCases].filter(({ name }) => /\b(bf16|f16)\b/.test(name)),
+    ...[...groupedGemmCases, ...groupedGemmBackwardCases, ...layerCases].filter(({ name }) => /\b(bf16|f16)\b/.test(name)),
     ...quantizedLayerCases,
     ...tokenLayerCases,
   ];

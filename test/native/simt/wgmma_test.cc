@@ -224,6 +224,77 @@ MOE_TEST(wgmma_takes_one_matrix_from_registers) {
   check_registers_of<OfE4M3>();
 }
 
+// Products of columns: rows of a have 64 elements for each warpgroup, those of b kColumns, and count along K.
+template <class T, int kColumns>
+__global__ void wgmma_panels_kernel(const T* a, const T* b, float* d) {
+  constexpr int kDepth = 32, kPanelBytes = kDepth * 128;
+  char* shared = ptx::dynamic_shared<char>();
+  const int groups = static_cast<int>(blockDim.x) / 128, a_columns = groups * 64, columns = a_columns + kColumns;
+  for (int i = static_cast<int>(threadIdx.x); i < kDepth * columns / 8; i += static_cast<int>(blockDim.x)) {
+    const int k = i / (columns / 8), column = i % (columns / 8) * 8;
+    const T* source = column < a_columns ? a + k * a_columns + column : b + k * kColumns + column - a_columns;
+    ptx::cp_async_16(shared + column / 64 * kPanelBytes + swizzled_offset(k, column % 64 / 8), source);
+  }
+  ptx::cp_async_commit();
+  ptx::cp_async_wait<0>();
+  ptx::fence_proxy_async();
+  __syncthreads();
+  float sums[kColumns / 8][4] = {};
+  const int group = static_cast<int>(threadIdx.x) / 128, lane = static_cast<int>(threadIdx.x) % 32;
+  const uint64_t left = ptx::wgmma_panel_descriptor(shared + group * kPanelBytes, kPanelBytes);
+  const uint64_t right = ptx::wgmma_panel_descriptor(shared + groups * kPanelBytes, kPanelBytes);
+  ptx::wgmma_fence();
+  for (int step = 0; step < kDepth / 16; ++step) {
+    const uint64_t of_a = ptx::wgmma_descriptor_at(left, step * 16 * 128);
+    const uint64_t of_b = ptx::wgmma_descriptor_at(right, step * 16 * 128);
+    if constexpr (std::is_same_v<T, bf16>) {
+      ptx::wgmma_k16_bf16_panels<kColumns>(sums, of_a, of_b);
+    } else {
+      ptx::wgmma_k16_f16_panels<kColumns>(sums, of_a, of_b);
+    }
+  }
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();
+  const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
+  for (int n = 0; n < kColumns / 8; ++n) {
+    for (int i = 0; i < 4; ++i) {
+      d[(warp_row + lane / 4 + i / 2 * 8) * kColumns + n * 8 + lane % 4 * 2 + i % 2] = sums[n][i];
+    }
+  }
+}
+
+template <class T, int kColumns>
+void check_panels(int groups) {
+  constexpr int kDepth = 32;
+  const int rows = groups * 64;
+  uint32_t state = 5;
+  const auto number = [&] { return static_cast<float>((state = state * 1664525u + 1013904223u) >> 28) / 4 - 2; };
+  std::vector<T> a(static_cast<size_t>(kDepth * rows)), b(static_cast<size_t>(kDepth * kColumns));
+  for (T& element : a) element = T(number());
+  for (T& element : b) element = T(number());
+  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+    std::vector<float> d(static_cast<size_t>(rows * kColumns), NAN);
+    run(wgmma_panels_kernel<T, kColumns>, 1, static_cast<unsigned>(groups * 128),
+        static_cast<size_t>((rows + kColumns) * kDepth * 2), with(2, mode), a.data(), b.data(), d.data());
+    for (int row = 0; row < rows; ++row) {
+      for (int column = 0; column < kColumns; ++column) {
+        float sum = 0;
+        for (int k = 0; k < kDepth; ++k) {
+          sum += static_cast<float>(a[static_cast<size_t>(k * rows + row)]) *
+                 static_cast<float>(b[static_cast<size_t>(k * kColumns + column)]);
+        }
+        MOE_CHECK_EQUAL(d[static_cast<size_t>(row * kColumns + column)], sum);
+      }
+    }
+  }
+}
+
+MOE_TEST(wgmma_multiplies_the_columns_of_two_matrices) {
+  check_panels<bf16, 64>(1);
+  check_panels<bf16, 128>(2);
+  check_panels<f16, 192>(3);
+}
+
 MOE_TEST(wgmma_multiplies_the_rows_of_two_matrices) {
   check_products<bf16, 128>(1);
   check_products<bf16, 256>(2);

@@ -27,6 +27,7 @@ namespace moe::MOE_GPU_NAMESPACE {
 #define MOE_SUMS_32(REGISTER, n) MOE_SUMS_16(REGISTER, n), MOE_SUMS_16(REGISTER, (n) + 2)
 #define MOE_SUMS_64(REGISTER, n) MOE_SUMS_32(REGISTER, n), MOE_SUMS_32(REGISTER, (n) + 4)
 #define MOE_SUMS_128(REGISTER, n) MOE_SUMS_64(REGISTER, n), MOE_SUMS_64(REGISTER, (n) + 8)
+#define MOE_SUMS_192(REGISTER, n) MOE_SUMS_128(REGISTER, n), MOE_SUMS_64(REGISTER, (n) + 16)
 #define MOE_SUMS_256(REGISTER, n) MOE_SUMS_128(REGISTER, n), MOE_SUMS_128(REGISTER, (n) + 16)
 // Their places in the instruction.
 #define MOE_PLACES_16 "%0, %1, %2, %3, %4, %5, %6, %7"
@@ -38,21 +39,20 @@ namespace moe::MOE_GPU_NAMESPACE {
   MOE_PLACES_64                                                                                                 \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, " \
   "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define MOE_PLACES_256                                                                                               \
-  MOE_PLACES_128                                                                                                     \
-  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, " \
-  "%86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, "       \
-  "%106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, "     \
-  "%124, %125, %126, %127"
+#define MOE_PLACES_192 \
+  MOE_PLACES_128 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define MOE_PLACES_256 \
+  MOE_PLACES_192 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define MOE_FLOAT(value) "+f"(value)
 #define MOE_INTEGER(value) "+r"(value)
 
-// NAME<COLUMNS> with A in shared memory; the places of A and B follow those of the sums.
-#define MOE_WGMMA_SHARED(NAME, TYPES, COLUMNS, A, B)                                                          \
+// NAME<COLUMNS> with A in shared memory; the places of A and B follow those of the sums. BY_K: 1 if both are panels of
+// columns.
+#define MOE_WGMMA_SHARED(NAME, TYPES, BY_K, COLUMNS, A, B)                                                          \
   template <>                                                                                                 \
   __device__ __forceinline__ void NAME<COLUMNS>(float(&d)[COLUMNS / 8][4], uint64_t a, uint64_t b) {          \
     MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES " {" MOE_PLACES_##COLUMNS "}, " A ", " B     \
-                                                                                           ", 1, 1, 1, 0, 0;" \
+                                                                                           ", 1, 1, 1, " #BY_K ", " #BY_K ";" \
               : MOE_SUMS_##COLUMNS(MOE_FLOAT, 0)                                                              \
               : "l"(a), "l"(b));                                                                              \
   }
@@ -85,7 +85,12 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(const void* shared) {
   return gpu::matrix_descriptor<kRowBytes>(shared_address(shared));
 }
 
-// The same matrix `bytes` further along its rows, a multiple of 32.
+// Of panels of columns, `panel_bytes` apart, whose first row begins at a multiple of 1024 bytes.
+__device__ __forceinline__ uint64_t wgmma_panel_descriptor(const void* shared, int panel_bytes) {
+  return gpu::panel_descriptor(shared_address(shared), panel_bytes);
+}
+
+// The same matrix `bytes` further along K: 32 for each product before, of panels 16 rows.
 __device__ __forceinline__ uint64_t wgmma_descriptor_at(uint64_t descriptor, int bytes) {
   return descriptor + static_cast<uint64_t>(bytes / 16);
 }
@@ -94,10 +99,22 @@ template <int kColumns>
 __device__ __forceinline__ void wgmma_k16_bf16(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b);
 template <int kColumns>
 __device__ __forceinline__ void wgmma_k16_f16(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b);
-MOE_WGMMA_SHARED(wgmma_k16_bf16, "k16.f32.bf16.bf16", 128, "%64", "%65")
-MOE_WGMMA_SHARED(wgmma_k16_bf16, "k16.f32.bf16.bf16", 256, "%128", "%129")
-MOE_WGMMA_SHARED(wgmma_k16_f16, "k16.f32.f16.f16", 128, "%64", "%65")
-MOE_WGMMA_SHARED(wgmma_k16_f16, "k16.f32.f16.f16", 256, "%128", "%129")
+MOE_WGMMA_SHARED(wgmma_k16_bf16, "k16.f32.bf16.bf16", 0, 128, "%64", "%65")
+MOE_WGMMA_SHARED(wgmma_k16_bf16, "k16.f32.bf16.bf16", 0, 256, "%128", "%129")
+MOE_WGMMA_SHARED(wgmma_k16_f16, "k16.f32.f16.f16", 0, 128, "%64", "%65")
+MOE_WGMMA_SHARED(wgmma_k16_f16, "k16.f32.f16.f16", 0, 256, "%128", "%129")
+
+// Of panels of columns.
+template <int kColumns>
+__device__ __forceinline__ void wgmma_k16_bf16_panels(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b);
+template <int kColumns>
+__device__ __forceinline__ void wgmma_k16_f16_panels(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b);
+MOE_WGMMA_SHARED(wgmma_k16_bf16_panels, "k16.f32.bf16.bf16", 1, 64, "%32", "%33")
+MOE_WGMMA_SHARED(wgmma_k16_bf16_panels, "k16.f32.bf16.bf16", 1, 128, "%64", "%65")
+MOE_WGMMA_SHARED(wgmma_k16_bf16_panels, "k16.f32.bf16.bf16", 1, 192, "%96", "%97")
+MOE_WGMMA_SHARED(wgmma_k16_f16_panels, "k16.f32.f16.f16", 1, 64, "%32", "%33")
+MOE_WGMMA_SHARED(wgmma_k16_f16_panels, "k16.f32.f16.f16", 1, 128, "%64", "%65")
+MOE_WGMMA_SHARED(wgmma_k16_f16_panels, "k16.f32.f16.f16", 1, 192, "%96", "%97")
 
 // With A in registers, which must not change until the wait. `adds`: to d, which is replaced otherwise.
 MOE_WGMMA_REGISTERS_OF_ALL(wgmma_k16_bf16, "k16.f32.bf16.bf16", float, MOE_FLOAT, ", 1, 1, 0")
@@ -147,10 +164,12 @@ __device__ __forceinline__ void fence_proxy_async() { MOE_WGMMA("fence.proxy.asy
 #undef MOE_SUMS_32
 #undef MOE_SUMS_64
 #undef MOE_SUMS_128
+#undef MOE_SUMS_192
 #undef MOE_SUMS_256
 #undef MOE_PLACES_16
 #undef MOE_PLACES_64
 #undef MOE_PLACES_128
+#undef MOE_PLACES_192
 #undef MOE_PLACES_256
 #undef MOE_FLOAT
 #undef MOE_INTEGER

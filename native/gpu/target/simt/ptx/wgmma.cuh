@@ -18,14 +18,14 @@ extern const Collective kWgmmaBf16, kWgmmaF16, kWgmmaS8, kWgmmaE4M3, kWgmmaFence
 
 template <class Sum, int kCount>
 void multiply_async(const Collective& collective, const std::source_location& where, Sum (&d)[kCount][4], uint64_t a,
-                    uint64_t b) {
-  ProductOperand operand{reinterpret_cast<uint32_t*>(d[0]), kCount * 8, nullptr, a, b, true};
+                    uint64_t b, bool panels = false) {
+  ProductOperand operand{reinterpret_cast<uint32_t*>(d[0]), kCount * 8, nullptr, a, b, true, panels};
   meet(collective, where, 0xffffffffu, &operand);
 }
 template <class Sum, int kCount>
 void multiply_async(const Collective& collective, const std::source_location& where, Sum (&d)[kCount][4],
                     const uint32_t (&a)[4], uint64_t b, bool adds) {
-  ProductOperand operand{reinterpret_cast<uint32_t*>(d[0]), kCount * 8, a, 0, b, adds};
+  ProductOperand operand{reinterpret_cast<uint32_t*>(d[0]), kCount * 8, a, 0, b, adds, false};
   meet(collective, where, 0xffffffffu, &operand);
 }
 
@@ -42,7 +42,13 @@ uint64_t wgmma_descriptor(const void* shared, std::source_location where = std::
   return gpu::matrix_descriptor<kRowBytes>(machine::dynamic_offset({"wgmma_descriptor", where}, shared));
 }
 
-// The same matrix `bytes` further along its rows, a multiple of 32.
+// Of panels of columns, `panel_bytes` apart, whose first row begins at a multiple of 1024 bytes.
+inline uint64_t wgmma_panel_descriptor(const void* shared, int panel_bytes,
+                                       std::source_location where = std::source_location::current()) {
+  return gpu::panel_descriptor(machine::dynamic_offset({"wgmma_panel_descriptor", where}, shared), panel_bytes);
+}
+
+// The same matrix `bytes` further along K: 32 for each product before, of panels 16 rows.
 inline uint64_t wgmma_descriptor_at(uint64_t descriptor, int bytes) {
   return descriptor + static_cast<uint64_t>(bytes / 16);
 }
@@ -56,6 +62,18 @@ template <int kColumns>
 void wgmma_k16_f16(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b,
                    std::source_location where = std::source_location::current()) {
   machine::multiply_async(machine::kWgmmaF16, where, d, a, b);
+}
+
+// Of panels of columns.
+template <int kColumns>
+void wgmma_k16_bf16_panels(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b,
+                           std::source_location where = std::source_location::current()) {
+  machine::multiply_async(machine::kWgmmaBf16, where, d, a, b, true);
+}
+template <int kColumns>
+void wgmma_k16_f16_panels(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b,
+                          std::source_location where = std::source_location::current()) {
+  machine::multiply_async(machine::kWgmmaF16, where, d, a, b, true);
 }
 
 // With A in registers, which must not change until the wait. `adds`: to d, which is replaced otherwise.
