@@ -66,11 +66,9 @@ namespace moe::MOE_GPU_NAMESPACE {
               : MOE_SUMS_##COLUMNS(REGISTER, 0)                                                                       \
               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(adds)));                     \
   }
-#define MOE_WGMMA_REGISTERS_OF_ALL(NAME, TYPES, SUM, REGISTER, END)                                             \
-  template <int kColumns>                                                                                       \
-  __device__ __forceinline__ void NAME(SUM(&d)[kColumns / 8][4], const uint32_t(&a)[4], uint64_t b, bool adds); \
-  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 16, "%8, %9, %10, %11", "%12", "%13")                    \
-  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 64, "%32, %33, %34, %35", "%36", "%37")                  \
+#define MOE_WGMMA_REGISTERS_OF_ALL(NAME, TYPES, SUM, REGISTER, END)                            \
+  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 16, "%8, %9, %10, %11", "%12", "%13")   \
+  MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 64, "%32, %33, %34, %35", "%36", "%37") \
   MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, 128, "%64, %65, %66, %67", "%68", "%69")
 
 namespace ptx {
@@ -117,6 +115,18 @@ MOE_WGMMA_SHARED(wgmma_k16_f16_panels, "k16.f32.f16.f16", 1, 128, "%64", "%65")
 MOE_WGMMA_SHARED(wgmma_k16_f16_panels, "k16.f32.f16.f16", 1, 192, "%96", "%97")
 
 // With A in registers, which must not change until the wait. `adds`: to d, which is replaced otherwise.
+template <int kColumns>
+__device__ __forceinline__ void wgmma_k16_bf16(float (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b,
+                                               bool adds);
+template <int kColumns>
+__device__ __forceinline__ void wgmma_k16_f16(float (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b,
+                                              bool adds);
+template <int kColumns>
+__device__ __forceinline__ void wgmma_k32_e4m3(float (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b,
+                                               bool adds);
+template <int kColumns>
+__device__ __forceinline__ void wgmma_k32_s8(int32_t (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b,
+                                             bool adds);
 MOE_WGMMA_REGISTERS_OF_ALL(wgmma_k16_bf16, "k16.f32.bf16.bf16", float, MOE_FLOAT, ", 1, 1, 0")
 MOE_WGMMA_REGISTERS_OF_ALL(wgmma_k16_f16, "k16.f32.f16.f16", float, MOE_FLOAT, ", 1, 1, 0")
 MOE_WGMMA_REGISTERS_OF_ALL(wgmma_k32_e4m3, "k32.f32.e4m3.e4m3", float, MOE_FLOAT, ", 1, 1")
