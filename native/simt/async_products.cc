@@ -21,7 +21,9 @@ void for_each_register(unsigned lane, unsigned columns, Use&& use) {
 }
 
 // A descriptor's field of 14 bits, in units of 16 bytes.
-unsigned field(uint64_t descriptor, unsigned first) { return static_cast<unsigned>(descriptor >> first & 0x3fffu) << 4; }
+unsigned field(uint64_t descriptor, unsigned first) {
+  return static_cast<unsigned>(descriptor >> first & 0x3fffu) << 4;
+}
 
 }  // namespace
 
@@ -157,7 +159,8 @@ void AsyncProducts::read_rows(const Product& product, uint64_t descriptor, unsig
 // PTX ISA, "Matrix descriptor" and "Strides": rows of 128 or 64 bytes, whose 16-byte chunks are exchanged within eight
 // rows.
 void AsyncProducts::read_row(const Call& call, uint64_t descriptor, unsigned row, std::byte* bytes) {
-  const unsigned start = field(descriptor, 0), stride = field(descriptor, 32), swizzle = static_cast<unsigned>(descriptor >> 62);
+  const unsigned start = field(descriptor, 0), stride = field(descriptor, 32),
+                 swizzle = static_cast<unsigned>(descriptor >> 62);
   if ((swizzle != 1 && swizzle != 2) || (descriptor >> 49 & 7) != 0) {
     fail(call, "only descriptors of 128-byte and 64-byte swizzles without a base offset are simulated");
   }

@@ -13,8 +13,8 @@ struct WeightGradientMmaShape {
 };
 
 template <class T, int kTileIndex>
-class WeightGradientMmaTile : public WeightGradientTile<T, WeightGradientMmaTile<T, kTileIndex>,
-                                                        WeightGradientMmaShape<kTileIndex>> {
+class WeightGradientMmaTile
+    : public WeightGradientTile<T, WeightGradientMmaTile<T, kTileIndex>, WeightGradientMmaShape<kTileIndex>> {
  public:
   using Tile = WeightGradientTile<T, WeightGradientMmaTile, WeightGradientMmaShape<kTileIndex>>;
   using Tile::kTile;
@@ -42,12 +42,11 @@ class WeightGradientMmaTile : public WeightGradientTile<T, WeightGradientMmaTile
     __syncthreads();
   }
 
-
  private:
   static constexpr int kMmaDepth = 16;
-  using typename Tile::Columns, typename Tile::Outputs;
   using Tile::kDepth, Tile::kMmaColumns, Tile::kMmaRows, Tile::kWarpColumns, Tile::kWarpOutputs;
   using Tile::sums_, Tile::warp_column, Tile::warp_row;
+  using typename Tile::Columns, typename Tile::Outputs;
 
   __device__ void multiply_stage(const char* outputs) {
     const char* columns = outputs + Outputs::kBytes;

@@ -1,5 +1,5 @@
-// A tile of the gradient of weights on tensor cores, of x and dy of one 16-bit type. Both stand in shared memory as they
-// do in memory, row by row of the product, which is the depth here: products take both transposed.
+// A tile of the gradient of weights on tensor cores, of x and dy of one 16-bit type. Both stand in shared memory as
+// they do in memory, row by row of the product, which is the depth here: products take both transposed.
 #pragma once
 
 #include "gpu/gemm/mma_tile.cuh"
@@ -56,7 +56,7 @@ class WeightGradientTile {
 
   __device__ void compute(const WeightGradientRectangle& rectangle) {
     rectangle_ = rectangle;
-    start_sums();
+    clear(sums_);
     static_cast<Products*>(this)->multiply_all();
     store_sums();
   }
@@ -131,20 +131,13 @@ class WeightGradientTile {
     }
   }
 
-  __device__ void start_sums() {
-    clear(sums_);
-    if (!a_.accumulate) return;
-    for_each_pair([&](const float* address, int64_t count, float& first, float& second) {
-      float values[2];
-      load_up_to(address, count, a_.aligned_weight_gradient, values);
-      first = values[0];
-      second = values[1];
-    });
-  }
-
+  // Adds to the gradient only here: sums that begin with values from memory keep wgmma from running in the background.
   __device__ void store_sums() {
     for_each_pair([&](float* address, int64_t count, float first, float second) {
-      const float values[2] = {first, second};
+      float values[2] = {};
+      if (a_.accumulate) load_up_to(address, count, a_.aligned_weight_gradient, values);
+      values[0] += first;
+      values[1] += second;
       store_up_to(address, count, a_.aligned_weight_gradient, values);
     });
   }

@@ -22,8 +22,8 @@ __device__ __forceinline__ void multiply_panels(float (&d)[kColumns / 8][4], uin
 }
 
 template <class T, int kTileIndex>
-class WeightGradientWgmmaTile : public WeightGradientTile<T, WeightGradientWgmmaTile<T, kTileIndex>,
-                                                          WeightGradientWgmmaShape<kTileIndex>> {
+class WeightGradientWgmmaTile
+    : public WeightGradientTile<T, WeightGradientWgmmaTile<T, kTileIndex>, WeightGradientWgmmaShape<kTileIndex>> {
  public:
   using Tile = WeightGradientTile<T, WeightGradientWgmmaTile, WeightGradientWgmmaShape<kTileIndex>>;
   using Tile::kTile;
@@ -42,8 +42,8 @@ class WeightGradientWgmmaTile : public WeightGradientTile<T, WeightGradientWgmma
     for (int stage = 0; stage < stages; ++stage) {
       ptx::cp_async_wait<kAhead - 1>();
       ptx::fence_proxy_async();
-      // This stage has arrived for all threads, and all have waited for the products of the one two before it, which the
-      // next copies overwrite.
+      // This stage has arrived for all threads, and all have waited for the products of the one two before it, which
+      // the next copies overwrite.
       __syncthreads();
       multiply_stage(this->at(stage));
       ptx::wgmma_wait<1>();
@@ -57,8 +57,8 @@ class WeightGradientWgmmaTile : public WeightGradientTile<T, WeightGradientWgmma
   }
 
  private:
-  using typename Tile::Columns, typename Tile::Outputs;
   using Tile::kDepth, Tile::sums_;
+  using typename Tile::Columns, typename Tile::Outputs;
   static constexpr int kGroupOutputs = 64, kMmaDepth = 16;
   static_assert(kTile.warps_columns == 1 && Tile::kMmaRows == 1 && kTile.rows % kGroupOutputs == 0);
   // Stages on their way while one is multiplied and another may still be.

@@ -49,7 +49,9 @@ test.each(["79", "122", "9.0", ""])("MOE_GPU_CAPABILITY=%s is refused", (value) 
 
 describe("as on Hopper", () => {
   const cases = [
-    ...[...groupedGemmCases, ...groupedGemmBackwardCases, ...layerCases].filter(({ name }) => /\b(bf16|f16)\b/.test(name)),
+    ...[...groupedGemmCases, ...groupedGemmBackwardCases, ...layerCases].filter(({ name }) =>
+      /\b(bf16|f16)\b/.test(name),
+    ),
     ...quantizedLayerCases,
     ...tokenLayerCases,
   ];

@@ -39,22 +39,26 @@ namespace moe::MOE_GPU_NAMESPACE {
   MOE_PLACES_64                                                                                                 \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, " \
   "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define MOE_PLACES_192 \
-  MOE_PLACES_128 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define MOE_PLACES_256 \
-  MOE_PLACES_192 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define MOE_PLACES_192                                                                                              \
+  MOE_PLACES_128                                                                                                    \
+      ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, " \
+      "%85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define MOE_PLACES_256                                                                                             \
+  MOE_PLACES_192                                                                                                   \
+      ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, " \
+      "%114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define MOE_FLOAT(value) "+f"(value)
 #define MOE_INTEGER(value) "+r"(value)
 
 // NAME<COLUMNS> with A in shared memory; the places of A and B follow those of the sums. BY_K: 1 if both are panels of
 // columns.
-#define MOE_WGMMA_SHARED(NAME, TYPES, BY_K, COLUMNS, A, B)                                                          \
-  template <>                                                                                                 \
-  __device__ __forceinline__ void NAME<COLUMNS>(float(&d)[COLUMNS / 8][4], uint64_t a, uint64_t b) {          \
-    MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES " {" MOE_PLACES_##COLUMNS "}, " A ", " B     \
-                                                                                           ", 1, 1, 1, " #BY_K ", " #BY_K ";" \
-              : MOE_SUMS_##COLUMNS(MOE_FLOAT, 0)                                                              \
-              : "l"(a), "l"(b));                                                                              \
+#define MOE_WGMMA_SHARED(NAME, TYPES, BY_K, COLUMNS, A, B)                                           \
+  template <>                                                                                        \
+  __device__ __forceinline__ void NAME<COLUMNS>(float(&d)[COLUMNS / 8][4], uint64_t a, uint64_t b) { \
+    MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES " {" MOE_PLACES_##COLUMNS           \
+              "}, " A ", " B ", 1, 1, 1, " #BY_K ", " #BY_K ";"                                      \
+              : MOE_SUMS_##COLUMNS(MOE_FLOAT, 0)                                                     \
+              : "l"(a), "l"(b));                                                                     \
   }
 // With A in registers. END: what the instruction says of signs and of B's transposition.
 #define MOE_WGMMA_REGISTERS(NAME, TYPES, SUM, REGISTER, END, COLUMNS, A, B, ADDS)                                     \
