@@ -88,16 +88,16 @@ constexpr GemmKernel row(const char* name, const Instruction& instruction, const
 
 // Tokens that are multiplied as they are.
 template <const auto& kTokens>
-constexpr GemmKernel tokens_row(const char* name, const Instruction& instruction, const WeightFormats& formats) {
-  GemmKernel tokens = row<kTokens[0]>(name, instruction, formats,
+constexpr GemmKernel tokens_row(const char* name, const Instruction& instruction) {
+  GemmKernel tokens = row<kTokens[0]>(name, instruction, kFormats,
                                       "exact codes, float32 sums of each group, scaled and added in float32");
   tokens.tokens = kTokens;
   if (tokens.x == DType::bf16) tokens.takes_x_scales = may_have_x_scales;
   return tokens;
 }
 
-constexpr GemmKernel int8_row(const char* name, const Instruction& instruction, const WeightFormats& formats) {
-  GemmKernel codes = row<DType::u8>(name, instruction, formats,
+constexpr GemmKernel int8_row(const char* name, const Instruction& instruction) {
+  GemmKernel codes = row<DType::u8>(name, instruction, kIntegers,
                                     "exact sums of codes times codes, scaled and added in float32, group by group");
   codes.codes = TokenFormat::int8;
   return codes;
@@ -177,13 +177,13 @@ QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format,
   return stage;
 }
 
-constexpr GemmKernel kWgmmaQuantizedInt8 = int8_row("wgmma_quantized_int8", kWgmma, kIntegers);
+constexpr GemmKernel kWgmmaQuantizedInt8 = int8_row("wgmma_quantized_int8", kWgmma);
 constexpr GemmKernel kWgmmaQuantizedFp8 = fp8_row("wgmma_quantized_fp8", kWgmma);
-constexpr GemmKernel kWgmmaQuantizedBF16 = tokens_row<kBF16>("wgmma_quantized_bf16", kWgmma, kFormats);
-constexpr GemmKernel kWgmmaQuantizedF16 = tokens_row<kF16>("wgmma_quantized_f16", kWgmma, kFormats);
-constexpr GemmKernel kMmaQuantizedInt8 = int8_row("mma_quantized_int8", kMma, kIntegers);
+constexpr GemmKernel kWgmmaQuantizedBF16 = tokens_row<kBF16>("wgmma_quantized_bf16", kWgmma);
+constexpr GemmKernel kWgmmaQuantizedF16 = tokens_row<kF16>("wgmma_quantized_f16", kWgmma);
+constexpr GemmKernel kMmaQuantizedInt8 = int8_row("mma_quantized_int8", kMma);
 constexpr GemmKernel kMmaQuantizedFp8 = fp8_row("mma_quantized_fp8", kFp8Mma);
-constexpr GemmKernel kMmaQuantizedBF16 = tokens_row<kBF16>("mma_quantized_bf16", kMma, kFormats);
-constexpr GemmKernel kMmaQuantizedF16 = tokens_row<kF16>("mma_quantized_f16", kMma, kFormats);
+constexpr GemmKernel kMmaQuantizedBF16 = tokens_row<kBF16>("mma_quantized_bf16", kMma);
+constexpr GemmKernel kMmaQuantizedF16 = tokens_row<kF16>("mma_quantized_f16", kMma);
 
 }  // namespace moe::gpu
