@@ -145,7 +145,11 @@ class Stages {
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   // For work that the first threads do: for each stage they begin with another warp, so that no scheduler has more of
   // it.
-  __device__ static int thread_for(int k) { return (thread() + k * 32) % kThreads; }
+  __device__ static int thread_for(int k) {
+    int first = k * 32;
+    asm volatile("" : "+r"(first));  // else every use is computed ahead, and spills
+    return (thread() + first) % kThreads;
+  }
   __device__ int64_t first_row() const { return static_cast<int64_t>(column_tile_) * kColumns; }
   __device__ int64_t quads_bytes() const { return a_.gemm.packed.padded_rows * kQuadBytes; }
   __device__ char* stage_at(int k) const { return shared_ + k % kStages * a_.stage.bytes; }

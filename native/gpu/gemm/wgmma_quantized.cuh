@@ -106,35 +106,33 @@ class WgmmaTile {
       if (k < stages) stages_.load(k);
       ptx::cp_async_commit();
     }
-    bool ends = false;
     int ended = 0;
 #pragma unroll 1
     for (int k = -1; k < stages; ++k) {
       arrive(k, stages);
       if (k < 0) continue;
       convert_piece<kSteps>(k, 0, 0);
-      finish_piece(ends, k - 1, ended);
+      finish_piece(starts_group_ && k > 0, k - 1, ended);
       int group = 0;
 #pragma unroll
       for (int piece = 0; piece < kPieces; ++piece) {
         multiply_piece<kSteps>(k, piece);
         steps_left_ -= kSteps;
-        ends = steps_left_ == 0 || (k + 1 == stages && piece + 1 == kPieces);
+        starts_group_ = steps_left_ == 0 || (k + 1 == stages && piece + 1 == kPieces);
         ended = group;
-        group += ends;
-        starts_group_ = ends;
+        group += starts_group_;
         if (piece + 1 < kPieces) {
           convert_piece<kSteps>(k, piece + 1, group);
-          finish_piece(ends, k, ended);
+          finish_piece(starts_group_, k, ended);
         }
       }
     }
-    finish_piece(ends, stages - 1, ended);
+    finish_piece(stages > 0, stages - 1, ended);
     ptx::cp_async_wait<0>();
     __syncthreads();
   }
 
-  // Waits for the products of a piece of stage `k`. Whether the group `group` ends with it.
+  // Waits for the products of a piece of stage `k`. `ends`: the group `group` ends with it.
   __device__ __forceinline__ void finish_piece(bool ends, int k, int group) {
     ptx::wgmma_wait<0>();
 #pragma unroll
@@ -175,7 +173,9 @@ class WgmmaTile {
   __device__ __forceinline__ void sum_rows(int k, bool last) {
     constexpr int kRegisters = 2 / kChunks;  // of a step
     const char* x = stages_.x_at(k);
-    const int warp = thread() / 32, lane = thread() % 32;
+    int lane = thread() % 32, warp = thread() / 32;
+    // Addresses are computed anew for every stage: they would spill.
+    asm volatile("" : "+r"(lane), "+r"(warp));
     uint32_t ones[2 * kRegisters];
 #pragma unroll
     for (uint32_t& register_of_ones : ones) register_of_ones = Converter::kOnes;
@@ -342,7 +342,10 @@ class WgmmaTile {
   // Writes the accumulators to shared memory for finish_staged. Lanes take their two rows in an order that keeps them
   // in different banks.
   __device__ __forceinline__ void stage_sums(float* staged) const {
-    const int later = thread() % 4 / 2;
+    int lane_part = thread() % 4;
+    // Addresses are computed anew for every tile: they would spill.
+    asm volatile("" : "+r"(lane_part));
+    const int later = lane_part / 2;
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
 #pragma unroll
@@ -350,7 +353,7 @@ class WgmmaTile {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const float first = sums_[m][n][half * 2], second = sums_[m][n][half * 2 + 1];
-          float* to = staged + (n * 8 + thread() % 4 * 2) * gpu::staged_pitch(kTile.columns) + column(m, half);
+          float* to = staged + (n * 8 + lane_part * 2) * gpu::staged_pitch(kTile.columns) + column(m, half);
           to[later * gpu::staged_pitch(kTile.columns)] = later != 0 ? second : first;
           to[(1 - later) * gpu::staged_pitch(kTile.columns)] = later != 0 ? first : second;
         }
@@ -361,7 +364,7 @@ class WgmmaTile {
   const Arguments& a_;
   Ring stages_;
   // Of the current group: the steps that are left to multiply and to sum, and what is added to codes. Whether the next
-  // piece begins one.
+  // piece begins a group, so that the last one has ended one, if there was any.
   int steps_left_, summed_steps_left_;
   bool starts_group_;
   uint32_t offsets_[kBlocks][2];
