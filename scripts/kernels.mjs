@@ -26,6 +26,7 @@ const extension = join(root, "test", "native", "extension", "gpu");
 const usage = `Usage: npm run kernels -- [--source TEXT] [--json] [ARCHITECTURE...]
 
 Compiles every CUDA kernel for ${Object.keys(architectures).join(", ")}, or the named ones, and prints what it needs of a GPU.
+Fails if one spills registers, or if products of wgmma do not run in the background.
 --source compiles only files whose path contains TEXT. Needs nvcc.`;
 const { values, positionals } = readOptions(usage, {
   options: { source: { type: "string", default: "" }, json: { type: "boolean" } },
@@ -85,6 +86,8 @@ function compile(source) {
     join(folder, "object.o"),
     source,
   ]);
+  const serialized = log.match(/wgmma\.mma_async instructions are serialized due to (.*) in (?:the )?function '(\S+)'/);
+  if (serialized) fail(`${readable(serialized[2])} waits for each product of wgmma: ${serialized[1]}`);
   const ptx = readdirSync(folder)
     .filter((name) => name.endsWith(".ptx"))
     .map((name) => readFileSync(join(folder, name), "utf8"));
