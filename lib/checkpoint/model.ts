@@ -13,6 +13,7 @@ import { explainPath } from "./remedies.js";
 import type { JsonObject } from "./safetensors/strict_json.js";
 import { methods, Quantization } from "./schemes/quantization.js";
 import { hasMatrix } from "./schemes/stored_matrix.js";
+import { otherNames } from "./unknown_name.js";
 
 /** What a model directory's config.json says: `model_type` names the family, which knows what the fields mean. */
 export class Model {
@@ -166,17 +167,21 @@ function findFamily(fields: ConfigFields): Family {
 }
 
 function unknownFamily(fields: ConfigFields): never {
-  const known = [...families.keys()].map((name) => JSON.stringify(name)).join(", ");
   for (const section of [...fields.languageModels, fields]) {
     const modelType = section.value("model_type");
     const reason = unsupported.get(modelType);
     if (reason === undefined) continue;
     throw badCheckpoint(section.path, `model_type: ${describe(modelType)} is not supported, as ${reason}`);
   }
+  const given = fields.value("model_type");
+  const known = [...families.keys()];
+  const remedy =
+    "another family, say what a layer computes and how its tensors are named: MoeLayer.load(path, { config, tensors }) or " +
+    "registerFamily(family)";
   throw badCheckpoint(
     fields.path,
-    `model_type: expected one of ${known}, got ${describe(fields.value("model_type"))}; for another family, say what a ` +
-      "layer computes and how its tensors are named: MoeLayer.load(path, { config, tensors }) or registerFamily(family)",
+    `model_type: expected one of ${known.map((name) => JSON.stringify(name)).join(", ")}, got ${describe(given)}` +
+      otherNames(given, known, remedy),
   );
 }
 

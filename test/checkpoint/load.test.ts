@@ -253,7 +253,12 @@ describe("what is missing or wrong is named", () => {
     [
       "an unknown model_type",
       set({ model_type: "llama" }),
-      /config\.json: model_type: expected one of "mixtral", .*, got "llama"/,
+      /config\.json: model_type: expected one of "mixtral", .*, got "llama"; for another family, say/,
+    ],
+    [
+      "a misspelt model_type",
+      set({ model_type: "Qwen3-Moe_" }),
+      /got "Qwen3-Moe_"; did you mean "qwen3_moe"\? For another family, say what a layer computes/,
     ],
     [
       "an unknown activation",

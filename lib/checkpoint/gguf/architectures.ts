@@ -25,6 +25,7 @@ import { phimoe } from "../families/phimoe.js";
 import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "../families/qwen2_moe.js";
 import { qwen3Moe } from "../families/qwen3_moe.js";
 import { smallThinker } from "../families/smallthinker.js";
+import { otherNames } from "../unknown_name.js";
 import {
   type Architecture,
   checkFormula,
@@ -362,11 +363,12 @@ export function architectureOf(path: string, name: unknown): Architecture {
   if (reason !== undefined) {
     throw badCheckpoint(path, `general.architecture: ${describe(name)} is not supported, as ${reason}`);
   }
-  const known = [...architectures.keys()].join(", ");
+  const known = [...architectures.keys()];
   const got = typeof name === "string" ? JSON.stringify(name) : "none";
+  const remedy =
+    "another one, say what a layer computes and how its tensors are named: MoeLayer.load(path, { config, tensors })";
   throw badCheckpoint(
     path,
-    `general.architecture: expected one of ${known}, got ${got}; for another one, say what a layer computes and how its ` +
-      "tensors are named: MoeLayer.load(path, { config, tensors })",
+    `general.architecture: expected one of ${known.join(", ")}, got ${got}${otherNames(name, known, remedy)}`,
   );
 }
