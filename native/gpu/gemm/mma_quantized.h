@@ -1,4 +1,4 @@
-// What the tensor-core kernel of quantised formats needs to know of a format: which ones it takes, its tiles, and how a
+// What the tensor-core kernels of quantised formats need to know of a format: which ones they take, tiles, and how a
 // stage stands in shared memory.
 #pragma once
 

@@ -1,4 +1,4 @@
-// The arguments of the tensor-core kernels of quantised formats: what it would otherwise compute from the format.
+// The arguments of the tensor-core kernels of quantised formats: what they would otherwise compute from the format.
 #pragma once
 
 #include <bit>
