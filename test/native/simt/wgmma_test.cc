@@ -1,6 +1,7 @@
 // wgmma: sums of products against plain loops over whole matrices.
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "core/formats/dequantize.h"
@@ -26,6 +27,25 @@ void multiply(float (&sums)[kColumns / 8][4], const char* a, const char* b) {
   }
 }
 
+// Waits for the copies of all threads, and makes them visible to products.
+__device__ void arrive() {
+  ptx::cp_async_commit();
+  ptx::cp_async_wait<0>();
+  ptx::fence_proxy_async();
+  __syncthreads();
+}
+
+// d [rows of all warps, kTiles * 8]
+template <class Sum, int kTiles>
+__device__ void store(const Sum (&sums)[kTiles][4], Sum* d) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
+  for (int n = 0; n < kTiles; ++n) {
+    for (int i = 0; i < 4; ++i) {
+      d[(warp_row + lane / 4 + i / 2 * 8) * kTiles * 8 + n * 8 + lane % 4 * 2 + i % 2] = sums[n][i];
+    }
+  }
+}
+
 // Each warpgroup multiplies its 64 rows of a by all rows of b: rows of 64 elements, row after row.
 template <class T, int kColumns>
 __global__ void wgmma_kernel(const T* a, const T* b, float* d) {
@@ -36,27 +56,19 @@ __global__ void wgmma_kernel(const T* a, const T* b, float* d) {
     const T* source = (row < rows ? a + row * kRowElements : b + (row - rows) * kRowElements) + chunk * 8;
     ptx::cp_async_16(shared + swizzled_offset(row, chunk), source);
   }
-  ptx::cp_async_commit();
-  ptx::cp_async_wait<0>();
-  ptx::fence_proxy_async();
-  __syncthreads();
+  arrive();
   float sums[kColumns / 8][4];
   for (auto& four : sums) {
     for (float& sum : four) sum = 0.5f;
   }
-  const int group = static_cast<int>(threadIdx.x) / 128, lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = static_cast<int>(threadIdx.x) / 128;
   ptx::wgmma_fence();
   for (int step = 0; step < kSteps; ++step) {
     multiply<T, kColumns>(sums, shared + group * kGroupRows * 128 + step * 32, shared + rows * 128 + step * 32);
     ptx::wgmma_commit();
   }
   ptx::wgmma_wait<0>();
-  const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
-  for (int n = 0; n < kColumns / 8; ++n) {
-    for (int i = 0; i < 4; ++i) {
-      d[(warp_row + lane / 4 + i / 2 * 8) * kColumns + n * 8 + lane % 4 * 2 + i % 2] = sums[n][i];
-    }
-  }
+  store(sums, d);
 }
 
 template <class T, int kColumns>
@@ -96,61 +108,41 @@ __device__ void load_fragment(const char* a, uint32_t (&fragment)[4]) {
   }
 }
 
-// How a type is multiplied: rows of B in shared memory, sums, and a product.
-struct OfBf16 {
-  using Element = bf16;
-  using Sum = float;
-  static constexpr int kRowBytes = 128;
-  template <int kColumns>
-  static void multiply(Sum (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
-    ptx::wgmma_k16_bf16<kColumns>(d, a, b, adds);
-  }
-};
-struct OfF16 {
-  using Element = f16;
-  using Sum = float;
-  static constexpr int kRowBytes = 128;
-  template <int kColumns>
-  static void multiply(Sum (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
-    ptx::wgmma_k16_f16<kColumns>(d, a, b, adds);
-  }
-};
-struct OfInt8 {
-  using Element = int8_t;
-  using Sum = int32_t;
-  static constexpr int kRowBytes = 64;
-  template <int kColumns>
-  static void multiply(Sum (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
-    ptx::wgmma_k32_s8<kColumns>(d, a, b, adds);
-  }
-};
 struct Fp8 {
   uint8_t bits;
   operator float() const { return from_e4m3(bits); }
 };
-struct OfE4M3 {
-  using Element = Fp8;
-  using Sum = float;
-  static constexpr int kRowBytes = 64;
-  template <int kColumns>
-  static void multiply(Sum (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
-    ptx::wgmma_k32_e4m3<kColumns>(d, a, b, adds);
-  }
-};
+
+template <class Element>
+using SumOf = std::conditional_t<std::is_same_v<Element, int8_t>, int32_t, float>;
+
+template <int kColumns>
+void multiply(float (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds, bf16) {
+  ptx::wgmma_k16_bf16<kColumns>(d, a, b, adds);
+}
+template <int kColumns>
+void multiply(float (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds, f16) {
+  ptx::wgmma_k16_f16<kColumns>(d, a, b, adds);
+}
+template <int kColumns>
+void multiply(int32_t (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds, int8_t) {
+  ptx::wgmma_k32_s8<kColumns>(d, a, b, adds);
+}
+template <int kColumns>
+void multiply(float (&d)[kColumns / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds, Fp8) {
+  ptx::wgmma_k32_e4m3<kColumns>(d, a, b, adds);
+}
 
 // Two steps: the first replaces the sums, the second adds to them, from the second 32 bytes of b's rows.
-template <class Type, int kColumns>
-__global__ void wgmma_registers_kernel(const char* a, const char* b, typename Type::Sum* d) {
-  constexpr int kRowBytes = Type::kRowBytes, kChunks = kRowBytes / 16;
+template <class Element, int kColumns>
+__global__ void wgmma_registers_kernel(const char* a, const char* b, SumOf<Element>* d) {
+  constexpr int kRowBytes = kRowElements * static_cast<int>(sizeof(Element)), kChunks = kRowBytes / 16;
   char* shared = ptx::dynamic_shared<char>();
   for (int i = static_cast<int>(threadIdx.x); i < kColumns * kChunks; i += 128) {
     ptx::cp_async_16(shared + swizzled_offset<kRowBytes>(i / kChunks, i % kChunks), b + i * 16);
   }
-  ptx::cp_async_commit();
-  ptx::cp_async_wait<0>();
-  ptx::fence_proxy_async();
-  __syncthreads();
-  typename Type::Sum sums[kColumns / 8][4];
+  arrive();
+  SumOf<Element> sums[kColumns / 8][4];
   for (auto& four : sums) {
     for (auto& sum : four) sum = 77;
   }
@@ -159,23 +151,16 @@ __global__ void wgmma_registers_kernel(const char* a, const char* b, typename Ty
   const uint64_t rows = ptx::wgmma_descriptor<kRowBytes>(shared);
   ptx::wgmma_fence();
   for (int step = 0; step < 2; ++step) {
-    Type::template multiply<kColumns>(sums, fragments[step], ptx::wgmma_descriptor_at(rows, step * 32), step > 0);
+    multiply<kColumns>(sums, fragments[step], ptx::wgmma_descriptor_at(rows, step * 32), step > 0, Element{});
   }
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
-  for (int n = 0; n < kColumns / 8; ++n) {
-    for (int i = 0; i < 4; ++i) {
-      d[(warp_row + lane / 4 + i / 2 * 8) * kColumns + n * 8 + lane % 4 * 2 + i % 2] = sums[n][i];
-    }
-  }
+  store(sums, d);
 }
 
-template <class Type, int kColumns>
+template <class Element, int kColumns>
 void check_registers() {
-  using Element = typename Type::Element;
   constexpr int kStepElements = 32 / static_cast<int>(sizeof(Element));
-  constexpr int kBRowElements = Type::kRowBytes / static_cast<int>(sizeof(Element));
   uint32_t state = 11;
   // Multiples of 1/4 below 2 or integers: sums are exact in every type.
   const auto number = [&]() -> Element {
@@ -188,13 +173,13 @@ void check_registers() {
       return Element(static_cast<float>(drawn) / 4);
     }
   };
-  std::vector<Element> a(2 * 64 * kStepElements), b(static_cast<size_t>(kColumns * kBRowElements));
+  std::vector<Element> a(2 * 64 * kStepElements), b(static_cast<size_t>(kColumns * kRowElements));
   for (Element& element : a) element = number();
   for (Element& element : b) element = number();
   const auto value = [](Element element) { return static_cast<double>(static_cast<float>(element)); };
   for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
-    std::vector<typename Type::Sum> d(64 * kColumns, 99);
-    run(wgmma_registers_kernel<Type, kColumns>, 1, 128, static_cast<size_t>(kColumns * Type::kRowBytes), with(1, mode),
+    std::vector<SumOf<Element>> d(64 * kColumns, 99);
+    run(wgmma_registers_kernel<Element, kColumns>, 1, 128, b.size() * sizeof(Element), with(1, mode),
         reinterpret_cast<const char*>(a.data()), reinterpret_cast<const char*>(b.data()), d.data());
     for (int row = 0; row < 64; ++row) {
       for (int column = 0; column < kColumns; ++column) {
@@ -202,7 +187,7 @@ void check_registers() {
         for (int k = 0; k < 2 * kStepElements; ++k) {
           const int step = k / kStepElements;
           sum += value(a[static_cast<size_t>((step * 64 + row) * kStepElements + k % kStepElements)]) *
-                 value(b[static_cast<size_t>(column * kBRowElements + k)]);
+                 value(b[static_cast<size_t>(column * kRowElements + k)]);
         }
         MOE_CHECK_EQUAL(static_cast<double>(d[static_cast<size_t>(row * kColumns + column)]), sum);
       }
@@ -210,18 +195,18 @@ void check_registers() {
   }
 }
 
-template <class Type>
+template <class Element>
 void check_registers_of() {
-  check_registers<Type, 16>();
-  check_registers<Type, 64>();
-  check_registers<Type, 128>();
+  check_registers<Element, 16>();
+  check_registers<Element, 64>();
+  check_registers<Element, 128>();
 }
 
 MOE_TEST(wgmma_takes_one_matrix_from_registers) {
-  check_registers_of<OfBf16>();
-  check_registers_of<OfF16>();
-  check_registers_of<OfInt8>();
-  check_registers_of<OfE4M3>();
+  check_registers_of<bf16>();
+  check_registers_of<f16>();
+  check_registers_of<int8_t>();
+  check_registers_of<Fp8>();
 }
 
 // Products of columns: rows of a have 64 elements for each warpgroup, those of b kColumns, and count along K.
@@ -235,12 +220,9 @@ __global__ void wgmma_panels_kernel(const T* a, const T* b, float* d) {
     const T* source = column < a_columns ? a + k * a_columns + column : b + k * kColumns + column - a_columns;
     ptx::cp_async_16(shared + column / 64 * kPanelBytes + swizzled_offset(k, column % 64 / 8), source);
   }
-  ptx::cp_async_commit();
-  ptx::cp_async_wait<0>();
-  ptx::fence_proxy_async();
-  __syncthreads();
+  arrive();
   float sums[kColumns / 8][4] = {};
-  const int group = static_cast<int>(threadIdx.x) / 128, lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = static_cast<int>(threadIdx.x) / 128;
   const uint64_t left = ptx::wgmma_panel_descriptor(shared + group * kPanelBytes, kPanelBytes);
   const uint64_t right = ptx::wgmma_panel_descriptor(shared + groups * kPanelBytes, kPanelBytes);
   ptx::wgmma_fence();
@@ -255,12 +237,7 @@ __global__ void wgmma_panels_kernel(const T* a, const T* b, float* d) {
   }
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
-  const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
-  for (int n = 0; n < kColumns / 8; ++n) {
-    for (int i = 0; i < 4; ++i) {
-      d[(warp_row + lane / 4 + i / 2 * 8) * kColumns + n * 8 + lane % 4 * 2 + i % 2] = sums[n][i];
-    }
-  }
+  store(sums, d);
 }
 
 template <class T, int kColumns>
