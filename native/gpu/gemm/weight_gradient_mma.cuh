@@ -7,22 +7,29 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-template <int kTileIndex>
-struct WeightGradientMmaShape {
-  static constexpr gpu::GemmTile kTile = gpu::kWeightGradientMmaTiles[kTileIndex];
-};
-
 template <class T, int kTileIndex>
-class WeightGradientMmaTile
-    : public WeightGradientTile<T, WeightGradientMmaTile<T, kTileIndex>, WeightGradientMmaShape<kTileIndex>> {
+class WeightGradientMmaTile : public WeightGradientTile<T, gpu::kWeightGradientMmaTiles[kTileIndex]> {
+  using Tile = WeightGradientTile<T, gpu::kWeightGradientMmaTiles[kTileIndex]>;
+
  public:
-  using Tile = WeightGradientTile<T, WeightGradientMmaTile, WeightGradientMmaShape<kTileIndex>>;
   using Tile::kTile;
-  using Tile::Tile;
+
+  __device__ explicit WeightGradientMmaTile(const WeightGradientArguments& a) : Tile(a) {}
+
+  __device__ void compute(const WeightGradientRectangle& rectangle) {
+    this->start(rectangle);
+    multiply_all();
+    this->store_sums();
+  }
+
+ private:
+  static constexpr int kMmaDepth = 16;
+  using Tile::kDepth, Tile::kMmaColumns, Tile::kMmaRows, Tile::kWarpColumns, Tile::kWarpOutputs;
+  using Tile::sums_, Tile::warp_column, Tile::warp_row;
+  using typename Tile::Columns, typename Tile::Outputs;
 
   __device__ void multiply_all() {
     const int stages = this->stages();
-    this->find_tokens(0);
 #pragma unroll
     for (int stage = 0; stage < kTile.stages - 1; ++stage) {
       if (stage < stages) this->load(stage);
@@ -41,12 +48,6 @@ class WeightGradientMmaTile
     ptx::cp_async_wait<0>();
     __syncthreads();
   }
-
- private:
-  static constexpr int kMmaDepth = 16;
-  using Tile::kDepth, Tile::kMmaColumns, Tile::kMmaRows, Tile::kWarpColumns, Tile::kWarpOutputs;
-  using Tile::sums_, Tile::warp_column, Tile::warp_row;
-  using typename Tile::Columns, typename Tile::Outputs;
 
   __device__ void multiply_stage(const char* outputs) {
     const char* columns = outputs + Outputs::kBytes;

@@ -45,23 +45,22 @@ struct GradientOperand {
   }
 };
 
-// Products is a class derived from this one, which adds those of all stages to the sums: multiply_all().
-template <class T, class Products, class Shape>
+// A class derived from this one adds the products of all stages to the sums between start() and store_sums().
+template <class T, gpu::GemmTile kTileOfTable>
 class WeightGradientTile {
  public:
-  static constexpr gpu::GemmTile kTile = Shape::kTile;
+  static constexpr gpu::GemmTile kTile = kTileOfTable;
 
+ protected:
   __device__ explicit WeightGradientTile(const WeightGradientArguments& a)
       : a_(a), ring_(ptx::dynamic_shared<char>()) {}
 
-  __device__ void compute(const WeightGradientRectangle& rectangle) {
+  __device__ void start(const WeightGradientRectangle& rectangle) {
     rectangle_ = rectangle;
     clear(sums_);
-    static_cast<Products*>(this)->multiply_all();
-    store_sums();
+    find_tokens(0);
   }
 
- protected:
   static constexpr int kThreads = kTile.threads();
   static constexpr int kDepth = gpu::kWeightGradientMmaDepth;
   static constexpr int kWarpOutputs = kTile.rows / kTile.warps_rows;

@@ -7,11 +7,6 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-template <int kTileIndex>
-struct WeightGradientWgmmaShape {
-  static constexpr gpu::GemmTile kTile = gpu::kWeightGradientWgmmaTiles[kTileIndex];
-};
-
 template <int kColumns>
 __device__ __forceinline__ void multiply_panels(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b, bf16) {
   ptx::wgmma_k16_bf16_panels<kColumns>(d, a, b);
@@ -22,16 +17,30 @@ __device__ __forceinline__ void multiply_panels(float (&d)[kColumns / 8][4], uin
 }
 
 template <class T, int kTileIndex>
-class WeightGradientWgmmaTile
-    : public WeightGradientTile<T, WeightGradientWgmmaTile<T, kTileIndex>, WeightGradientWgmmaShape<kTileIndex>> {
+class WeightGradientWgmmaTile : public WeightGradientTile<T, gpu::kWeightGradientWgmmaTiles[kTileIndex]> {
+  using Tile = WeightGradientTile<T, gpu::kWeightGradientWgmmaTiles[kTileIndex]>;
+
  public:
-  using Tile = WeightGradientTile<T, WeightGradientWgmmaTile, WeightGradientWgmmaShape<kTileIndex>>;
   using Tile::kTile;
-  using Tile::Tile;
+
+  __device__ explicit WeightGradientWgmmaTile(const WeightGradientArguments& a) : Tile(a) {}
+
+  __device__ void compute(const WeightGradientRectangle& rectangle) {
+    this->start(rectangle);
+    multiply_all();
+    this->store_sums();
+  }
+
+ private:
+  using Tile::kDepth, Tile::sums_;
+  using typename Tile::Columns, typename Tile::Outputs;
+  static constexpr int kGroupOutputs = 64, kMmaDepth = 16;
+  static_assert(kTile.warps_columns == 1 && Tile::kMmaRows == 1 && kTile.rows % kGroupOutputs == 0);
+  // Stages on their way while one is multiplied and another may still be.
+  static constexpr int kAhead = kTile.stages - 2;
 
   __device__ void multiply_all() {
     const int stages = this->stages();
-    this->find_tokens(0);
 #pragma unroll
     for (int stage = 0; stage < kAhead; ++stage) {
       if (stage < stages) this->load(stage);
@@ -55,14 +64,6 @@ class WeightGradientWgmmaTile
     ptx::cp_async_wait<0>();
     __syncthreads();
   }
-
- private:
-  using Tile::kDepth, Tile::sums_;
-  using typename Tile::Columns, typename Tile::Outputs;
-  static constexpr int kGroupOutputs = 64, kMmaDepth = 16;
-  static_assert(kTile.warps_columns == 1 && Tile::kMmaRows == 1 && kTile.rows % kGroupOutputs == 0);
-  // Stages on their way while one is multiplied and another may still be.
-  static constexpr int kAhead = kTile.stages - 2;
 
   __device__ void multiply_stage(const char* outputs) {
     const char* columns = outputs + Outputs::kBytes;
