@@ -22,24 +22,37 @@ struct FloatProducts {
   }
 };
 
-// Asks for the part of a unit that elements first .. end - 1 take, `ahead` bytes further. Unpacked codes are in a
-// cache.
-template <class Codes, int first, int end>
-inline void prefetch_part(const char* unit, int64_t ahead) {
+inline void prefetch(const char* line) { __builtin_prefetch(line, 0, 2); }
+
+// Behind what makes these lanes and before what uses them. Compilers move other prefetches of a loop to its top, where
+// its loads wait for them.
+template <class Lanes>
+[[gnu::always_inline]] inline void prefetch(const char* line, [[maybe_unused]] Lanes& made) {
+#if defined(__x86_64__)
+  asm volatile("prefetcht1 %1" : "+v"(made) : "m"(*line));
+#else
+  prefetch(line);
+#endif
+}
+template <class Lane, size_t width>
+inline void prefetch(const char* line, Lane (&)[width]) {
+  prefetch(line);
+}
+
+// Asks for one of the equal parts of the next units. Unpacked codes are in a cache.
+template <class Codes, int units, int parts, class... Lanes>
+[[gnu::always_inline]] inline void prefetch_part(const char* next, int part, Lanes&... made) {
   if constexpr (requires { Codes::unpacked; }) return;
-  constexpr int lines = (kUnit / 8 * Codes::bits * kPanelColumns + 63) / 64;
+  constexpr int lines = (units * kUnit / 8 * Codes::bits * kPanelColumns + 63) / 64;
 #pragma GCC unroll 8
-  for (int line = lines * first / kUnit; line < lines * end / kUnit; ++line) {
-    __builtin_prefetch(unit + ahead + 64 * line, 0, 2);
-  }
+  for (int line = lines * part / parts; line < lines * (part + 1) / parts; ++line) prefetch(next + 64 * line, made...);
 }
 
 // Elements first .. first + chunk - 1 of a unit, by some rows of a tile of `x_rows`.
 template <class Products, class Codes, int first, int x_rows, int rows, int... i>
-[[gnu::always_inline]] inline void multiply_chunk(const Codes& codes, const char* unit, int64_t ahead,
+[[gnu::always_inline]] inline void multiply_chunk(const Codes& codes, const char* unit,
                                                   const typename Products::Value* x, Sums<rows>& sums,
                                                   std::integer_sequence<int, i...>) {
-  prefetch_part<Codes, first, first + Codes::chunk>(unit, ahead);
   typename Codes::Bits bits[kPanelVectors];
   codes.template load<first>(unit, bits);
   (Products::template multiply<Codes, rows, first + i * Products::group>(
@@ -47,23 +60,33 @@ template <class Products, class Codes, int first, int x_rows, int rows, int... i
    ...);
 }
 
-// The same of `side` segments, one after the other.
+// The same of `side` segments, one after the other. Memory is asked for what comes next in its own order, not in that
+// of these segments: it answers up to 1.3 times as fast. Prefetches that have a place among the products of several rows
+// cost what they save.
 template <class Products, class Codes, int first, int x_rows, int rows, int side>
 [[gnu::always_inline]] inline void multiply_chunks(const Codes& codes, const char* unit, int64_t unit_stride,
-                                                   int64_t ahead, const typename Products::Value* x, int64_t x_stride,
-                                                   Sums<rows> (&sums)[side]) {
+                                                   const char* next, const typename Products::Value* x,
+                                                   int64_t x_stride, Sums<rows> (&sums)[side]) {
+  constexpr int parts = kUnit / Codes::chunk * side;
 #pragma GCC unroll 4
   for (int s = 0; s < side; ++s) {
-    multiply_chunk<Products, Codes, first, x_rows>(codes, unit + s * unit_stride, ahead, x + s * x_stride, sums[s],
+    const int part = first / Codes::chunk * side + s;
+    if constexpr (rows == 1) {
+      prefetch_part<Codes, side, parts>(next, part, sums[s][0][0].v);
+    } else {
+      prefetch_part<Codes, side, parts>(next, part);
+    }
+    multiply_chunk<Products, Codes, first, x_rows>(codes, unit + s * unit_stride, x + s * x_stride, sums[s],
                                                    std::make_integer_sequence<int, Codes::chunk / Products::group>());
   }
 }
 
 template <class Products, class Codes, int x_rows, int rows, int side, int... chunk>
 [[gnu::always_inline]] inline void multiply_unit(const Codes& codes, const char* unit, int64_t unit_stride,
-                                                 int64_t ahead, const typename Products::Value* x, int64_t x_stride,
-                                                 Sums<rows> (&sums)[side], std::integer_sequence<int, chunk...>) {
-  (multiply_chunks<Products, Codes, chunk * Codes::chunk, x_rows>(codes, unit, unit_stride, ahead, x, x_stride, sums),
+                                                 const char* next, const typename Products::Value* x,
+                                                 int64_t x_stride, Sums<rows> (&sums)[side],
+                                                 std::integer_sequence<int, chunk...>) {
+  (multiply_chunks<Products, Codes, chunk * Codes::chunk, x_rows>(codes, unit, unit_stride, next, x, x_stride, sums),
    ...);
 }
 
@@ -71,7 +94,7 @@ template <class Products, class Codes, int x_rows, int rows, int side, int... ch
 template <class Value>
 struct SegmentOperands {
   const char* codes;
-  int64_t ahead;  // from codes to those to prefetch
+  const char* next;  // codes to prefetch
   const Value* x;
   const float* scale;
   const float* offset;  // null: none
@@ -94,10 +117,10 @@ inline void add_segments(const Codes& codes, const SegmentOperands<typename Prod
     for (int r = 0; r < rows; ++r) sums[s][r][0] = sums[s][r][1] = Vector::zero();
   }
   const int units = segment / kUnit;
-  const char* unit = from.codes;
+  const char *unit = from.codes, *next = from.next;
   const auto* x = from.x;
-  for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * rows) {
-    multiply_unit<Products, Codes, rows>(codes, unit, units * unit_bytes, from.ahead, x, segment * rows, sums,
+  for (int u = 0; u < units; ++u, unit += unit_bytes, next += side * unit_bytes, x += kUnit * rows) {
+    multiply_unit<Products, Codes, rows>(codes, unit, units * unit_bytes, next, x, segment * rows, sums,
                                          std::make_integer_sequence<int, kUnit / Codes::chunk>());
   }
 #pragma GCC unroll 16
@@ -159,8 +182,9 @@ void coded_tile(const TileArguments& t) {
   const int64_t group = t.x_scale_segments;
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
   const auto from = [&](int64_t s) {
-    return SegmentOperands<Value>{.codes = t.w + s * segment_bytes,
-                                  .ahead = stream.ahead(s * segment_bytes),
+    const char* segment_codes = t.w + s * segment_bytes;
+    return SegmentOperands<Value>{.codes = segment_codes,
+                                  .next = segment_codes + stream.ahead(s * segment_bytes),
                                   .x = static_cast<const Value*>(t.x) + s * segment * rows,
                                   .scale = scales.scales(s),
                                   .offset = t.scales->have_offset() ? scales.offsets(s) : nullptr,

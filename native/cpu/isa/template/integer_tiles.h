@@ -54,7 +54,7 @@ inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, co
                          Words (&sums)[chains][rows][kPanelVectors], std::integer_sequence<int, i...>,
                          const Factors&... factors) {
   constexpr int count = sizeof...(i);
-  prefetch_part<Quads, 4 * first, 4 * (first + count)>(unit, ahead);
+  prefetch_part<Quads, 1, kUnit / (4 * count)>(unit + ahead, first / count);
   Words loaded[count][kPanelVectors];
   (codes.template load<first + i>(unit, loaded[i]), ...);
   auto& chain = sums[first / count % chains];

@@ -90,7 +90,7 @@ struct CodedPart {
 #pragma GCC unroll 8
       for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Vector::zero();
       for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * x_rows) {
-        multiply_unit<Products, Codes, x_rows>(codes, unit, 0, 0, x, 0, sums,
+        multiply_unit<Products, Codes, x_rows>(codes, unit, 0, nullptr, x, 0, sums,
                                                std::make_integer_sequence<int, kUnit / Codes::chunk>());
       }
       Vector by[kPanelVectors];
