@@ -1,6 +1,7 @@
 #include "cpu/gemm/panel_scales.h"
 
 #include <algorithm>
+#include <array>
 
 #include "core/divide.h"
 
@@ -41,10 +42,24 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
   const bool plain_type = scales.type == ScaleType::f32 || scales.type == ScaleType::f16 ||
                           scales.type == ScaleType::bf16 || scales.type == ScaleType::e8m0;
   one_level = plain_type && super_scales.absent() && !offsets_scales && !have_offset();
-  of_groups = *this;
-  for (PanelLevel* level : {&of_groups.scales, &of_groups.super_scales, &of_groups.zeros, &of_groups.super_zeros}) {
-    if (!level->absent()) level->segments /= scales.segments;
-  }
+  // The levels, with this many segments as one.
+  const auto counted_in = [&](int64_t of_each) {
+    PanelLevels levels = *this;
+    for (PanelLevel* level : {&levels.scales, &levels.super_scales, &levels.zeros, &levels.super_zeros}) {
+      level->segments = ceil_divide(level->segments, of_each);
+    }
+    return levels;
+  };
+  of_groups = counted_in(scales.segments);
+  // Where a level has one group, any sums are within it.
+  const auto within_groups = [&](int64_t of_each) {
+    return std::ranges::all_of(std::array{scales, super_scales, zeros, super_zeros}, [&](const PanelLevel& level) {
+      return level.absent() || level.groups == 1 || level.segments % of_each == 0;
+    });
+  };
+  sum = kLongestSum;
+  while (sum > segment && (padded_k % (kSumsAtOnce * sum) != 0 || !within_groups(sum / segment))) sum /= 2;
+  of_sums = counted_in(sum / segment);
   constexpr int64_t kLine = 64;
   bytes = round_up(bytes, kLine);
   if (format.bits > 6) return;

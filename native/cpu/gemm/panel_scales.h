@@ -2,13 +2,17 @@
 // other, each as [group][column] in the type in which the format stores it.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 #include "core/formats/tables.h"
 
 namespace moe::cpu {
 
-// Products are summed in segments of k, whose sums are scaled. A group is a whole number of segments.
+// A group is a whole number of segments of k. Integers are summed over groups; floats over segments of a group, but over
+// no more k than this, and so that there are whole numbers of four sums, which few rows have in the making at once.
+constexpr int kLongestSum = 128;
+constexpr int kSumsAtOnce = 4;
 constexpr int segment_of(const WeightFormat& format) {
   return format.scales.columns % 32 == 0 && format.super_scales.columns % 32 == 0 ? 32 : 16;
 }
@@ -74,8 +78,10 @@ struct PanelScales : PanelLevels {
   // For panels of a quantised format with so many columns and k.
   PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k);
 
-  PanelLevels of_groups;  // the same levels, which count groups of `scales` in place of segments
+  // The same levels, which count groups of `scales`, or sums of floats, in place of segments.
+  PanelLevels of_groups, of_sums;
   int segment = 0;
+  int sum = 0;  // k that floats sum before they scale it: a segment times a power of two
   bool zeros_are_codes = false;  // zeros are subtracted before scaling
   bool offsets_scales = false;   // super zeros are added to scales times super scales
   bool one_level = false;        // one level of scales in a type of floating point or e8m0, and no offsets
@@ -88,6 +94,7 @@ struct PanelScales : PanelLevels {
 
   // Segments of so many k, in whole segments.
   int64_t segments_in(int64_t k) const { return segment == 32 ? k / 32 : k / 16; }
+  int64_t sums_in(int64_t k) const { return k >> std::countr_zero(static_cast<unsigned>(sum)); }
   // Whether a sum of codes alone does not give the result.
   bool have_offset() const { return !zeros.absent() || lowered != 0; }
 };

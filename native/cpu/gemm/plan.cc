@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/divide.h"
+#include "cpu/gemm/panel_scales.h"
 
 namespace moe::cpu {
 
@@ -46,7 +47,7 @@ ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& 
   const int64_t blocks_of_k = ceil_divide(sizes.padded_k, sizes.longest_k);
   // Blocks of equal size, in whole steps: the same whatever the instruction set, as the sums of whole groups are
   // scaled.
-  const int64_t unit = std::lcm<int64_t>(64, sizes.step);
+  const int64_t unit = std::lcm<int64_t>(kLongestSum, sizes.step);
   const int64_t even = ceil_divide(sizes.padded_k, std::max<int64_t>(1, blocks_of_k));
   plan.k_block = std::max(unit, round_up(even, unit));
   const int64_t block_rows = std::max<int64_t>(1, kBlockBytes / std::max<int64_t>(1, plan.k_block * sizes.x_bytes));

@@ -81,7 +81,7 @@ constexpr GemmKernel coded_pair_kernel(const char* name, bool (*takes)(const Wei
           .takes = takes,
           .formats = formats,
           .panels = coded_panels,
-          .numbers = "exact products with codes, two at a time summed in float32 and scaled, segment by segment",
+          .numbers = "exact products with codes, two at a time summed in float32 and scaled, 16 to 128 k at a time",
           .max_rows = kTileRows,
           .tile = coded_tiles<PairProducts, Codes>(),
           .sum_segments = sum_values<bf16, 2>,

@@ -99,6 +99,27 @@ MOE_TEST(weights_of_the_stored_dtype_are_moved_bit_by_bit) {
   MOE_CHECK_EQUAL(first, nan);
 }
 
+MOE_TEST(floats_sum_what_has_one_scale_in_whole_numbers_of_four_sums) {
+  const auto sum = [](const char* format, int64_t k) { return PanelScales(*find_format(format), 32, k).sum; };
+  for (const int64_t k : {512, 1536, 4096}) {
+    MOE_CHECK_EQUAL(sum("nvfp4", k), 16);
+    MOE_CHECK_EQUAL(sum("q6_k", k), 16);
+    MOE_CHECK_EQUAL(sum("q4_k", k), 32);
+    MOE_CHECK_EQUAL(sum("i4_g32_f16", k), 32);
+    MOE_CHECK_EQUAL(sum("i4_g64_bf16", k), 64);
+    MOE_CHECK_EQUAL(sum("u4_g128_f16", k), 128);
+    MOE_CHECK_EQUAL(sum("e4m3_b128_f32", k), 128);
+    MOE_CHECK_EQUAL(sum("e4m3_g256_f32", k), 128);
+    MOE_CHECK_EQUAL(sum("i8_channel_f32", k), 128);
+  }
+  MOE_CHECK_EQUAL(sum("i8_channel_f32", 768), 64);
+  MOE_CHECK_EQUAL(sum("i8_channel_f32", 704), 32);
+  MOE_CHECK_EQUAL(sum("e4m3_b128_f32", 2880), 32);
+  const PanelScales scales(*find_format("e4m3_g256_f32"), 32, 1024);
+  MOE_CHECK_EQUAL(scales.sums_in(1024), int64_t{8});
+  MOE_CHECK_EQUAL(scales.of_sums.scales.segments, int64_t{2});
+}
+
 MOE_TEST(weights_of_any_format_can_be_packed_as_plain_ones_in_the_order_of_their_inputs) {
   test::Random random(5);
   const Team team{ThreadPool::shared(), 2};

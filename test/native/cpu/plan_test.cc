@@ -4,10 +4,12 @@
 #include <map>
 
 #include "check.h"
+#include "cpu/gemm/panel_scales.h"
 #include "random.h"
 
 namespace {
 
+using moe::cpu::kLongestSum;
 using moe::cpu::plan_product;
 using moe::cpu::plan_tiles;
 using moe::cpu::ProductPlan;
@@ -73,7 +75,7 @@ MOE_TEST(items_cover_every_tile_and_panel_once) {
       }
     }
     MOE_CHECK(std::all_of(covered.begin(), covered.end(), [](int count) { return count == 1; }));
-    MOE_CHECK(plan.k_block > 0 && plan.k_block % 64 == 0 && plan.k_block <= longest_k + 64);
+    MOE_CHECK(plan.k_block > 0 && plan.k_block % kLongestSum == 0 && plan.k_block <= longest_k + kLongestSum);
   }
 }
 

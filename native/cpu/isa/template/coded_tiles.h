@@ -60,8 +60,8 @@ template <class Products, class Codes, int first, int x_rows, int rows, int... i
    ...);
 }
 
-// The same of `side` segments, one after the other. Memory is asked for what comes next in its own order, not in that
-// of these segments: it answers up to 1.3 times as fast. Prefetches that have a place among the products of several rows
+// The same of `side` sums, one after the other. Memory is asked for what comes next in its own order, not in that of
+// these sums: it answers up to 1.3 times as fast. Prefetches that have a place among the products of several rows
 // cost what they save.
 template <class Products, class Codes, int first, int x_rows, int rows, int side>
 [[gnu::always_inline]] inline void multiply_chunks(const Codes& codes, const char* unit, int64_t unit_stride,
@@ -90,25 +90,35 @@ template <class Products, class Codes, int x_rows, int rows, int side, int... ch
    ...);
 }
 
-// Where the operands of some segments begin.
+// Where the operands of some sums begin.
 template <class Value>
-struct SegmentOperands {
+struct SumOperands {
+  int64_t k;  // of each
   const char* codes;
   const char* next;  // codes to prefetch
   const Value* x;
   const float* scale;
   const float* offset;  // null: none
-  const float* x_sums;
-  // The scales of x for the first segment, if x are codes with scales for groups of segments. Null: none.
+  const float* x_sums;  // of segments
+  int64_t segments;     // of each
+  // The scales of x for the first group of sums, if x are codes with scales for groups of sums. Null: none.
   const float* x_scales;
   int64_t x_scale_stride;
-  int64_t left;  // segments of the first group
+  int passed;       // sums of the first group
+  int group_shift;  // the logarithm of a group's sums
 };
 
-// Adds the scaled sums of `side` segments to c.
+// Of a row's sums of x, [segment][row].
+template <int rows>
+inline float sum_of_segments(const float* x_sums, int64_t segments) {
+  float sum = x_sums[0];
+  for (int64_t i = 1; i < segments; ++i) sum += x_sums[i * rows];
+  return sum;
+}
+
+// Adds `side` scaled sums to c.
 template <class Products, class Codes, int rows, int side>
-inline void add_segments(const Codes& codes, const SegmentOperands<typename Products::Value>& from, int segment,
-                         float* c) {
+inline void add_sums(const Codes& codes, const SumOperands<typename Products::Value>& from, float* c) {
   constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
   Sums<rows> sums[side];
 #pragma GCC unroll 4
@@ -116,11 +126,11 @@ inline void add_segments(const Codes& codes, const SegmentOperands<typename Prod
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) sums[s][r][0] = sums[s][r][1] = Vector::zero();
   }
-  const int units = segment / kUnit;
+  const int64_t units = from.k / kUnit;
   const char *unit = from.codes, *next = from.next;
   const auto* x = from.x;
-  for (int u = 0; u < units; ++u, unit += unit_bytes, next += side * unit_bytes, x += kUnit * rows) {
-    multiply_unit<Products, Codes, rows>(codes, unit, units * unit_bytes, next, x, segment * rows, sums,
+  for (int64_t u = 0; u < units; ++u, unit += unit_bytes, next += side * unit_bytes, x += kUnit * rows) {
+    multiply_unit<Products, Codes, rows>(codes, unit, units * unit_bytes, next, x, from.k * rows, sums,
                                          std::make_integer_sequence<int, kUnit / Codes::chunk>());
   }
 #pragma GCC unroll 16
@@ -134,19 +144,21 @@ inline void add_segments(const Codes& codes, const SegmentOperands<typename Prod
         const int at = s * kPanelColumns + j * kWidth;
         Vector scale = Vector::load(from.scale + at);
         if (from.x_scales != nullptr) {
-          scale = scale * Vector::broadcast(from.x_scales[r * from.x_scale_stride + (s < from.left ? 0 : 1)]);
+          const int group = (from.passed + s) >> from.group_shift;
+          scale = scale * Vector::broadcast(from.x_scales[r * from.x_scale_stride + group]);
         }
         sum = Vector::fma(scale, sums[s][r][j], sum);
         if (from.offset == nullptr) continue;
-        sum = Vector::fma(Vector::load(from.offset + at), Vector::broadcast(from.x_sums[s * rows + r]), sum);
+        const float x_sum = sum_of_segments<rows>(from.x_sums + s * from.segments * rows + r, from.segments);
+        sum = Vector::fma(Vector::load(from.offset + at), Vector::broadcast(x_sum), sum);
       }
       sum.store(place);
     }
   }
 }
 
-// Segments side by side, so that some eight sums are in the making. With AVX2, one row is multiplied by whole bytes
-// nearly as fast as memory gives them, and four segments are four streams, which take 1.5 times as long.
+// Sums side by side, so that some eight vectors are in the making. With AVX2, one row is multiplied by whole bytes nearly
+// as fast as memory gives them, and four sums are four streams, which take 1.5 times as long.
 template <class Codes>
 constexpr int side_by_side(int rows) {
   if (kWidth == 8 && Codes::bits == 8 && rows == 1) return 2;
@@ -156,9 +168,11 @@ constexpr int side_by_side(int rows) {
 // What to prefetch while a stream of codes is read: codes a fixed distance further, and behind the last ones those that
 // follow elsewhere.
 struct CodeStream {
-  CodeStream(const TileArguments& t, int64_t bytes) : jump(t.next == nullptr ? 0 : t.next - (t.w + bytes)) {
+  // Of so many bytes. The reader is at places up to `apart` bytes apart, of which the furthest needs its lines first.
+  CodeStream(const TileArguments& t, int64_t bytes, int64_t apart = 0)
+      : jump(t.next == nullptr ? 0 : t.next - (t.w + bytes)) {
     if (t.next == nullptr) return;
-    distance = t.distance;
+    distance = std::max(t.distance, 2 * apart);
     near_end = bytes - distance;
   }
   // From codes `at` bytes after the first.
@@ -167,43 +181,59 @@ struct CodeStream {
   int64_t jump, distance = 0, near_end = 0;
 };
 
+// The groups of sums for which x that are codes have scales: a power of two of them, no shorter than a sum.
+struct XGroups {
+  explicit XGroups(const TileArguments& t) : x_scales(t.x_scales), first(t.scales->sums_in(t.first_k)) {
+    if (x_scales == nullptr) return;
+    shift = std::countr_zero(static_cast<uint64_t>(t.x_scale_segments)) -
+            std::countr_zero(static_cast<uint64_t>(t.scales->segments_in(t.scales->sum)));
+  }
+  // Of a sum of the call: the scales of its group of the first row, and how many of the group's sums come before it.
+  const float* scales(int64_t sum) const { return x_scales == nullptr ? nullptr : x_scales + ((first + sum) >> shift); }
+  int passed(int64_t sum) const { return static_cast<int>((first + sum) & ((int64_t{1} << shift) - 1)); }
+
+  const float* x_scales;
+  int64_t first;
+  int shift = 0;
+};
+
 template <class Products, class Codes, class Scales, int rows>
 void coded_tile(const TileArguments& t) {
   using Value = typename Products::Value;
   constexpr int side = side_by_side<Codes>(rows);
   const Codes codes(*t.scales);
   Scales scales(t);
-  const int segment = t.scales->segment;
-  const int64_t segment_bytes = int64_t{segment} / 8 * Codes::bits * kPanelColumns;
-  const int64_t first = t.scales->segments_in(t.first_k), segments = t.scales->segments_in(t.k);
-  PacedPrefetches prefetches(t, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce);
-  const CodeStream stream(t, segments * segment_bytes);
-  // Groups have no fewer segments than are summed side by side.
-  const int64_t group = t.x_scale_segments;
+  const int64_t sum_k = std::min<int64_t>(t.scales->sum, t.k), segments = t.scales->segments_in(sum_k);
+  constexpr int64_t bytes_of_8 = int64_t{Codes::bits} * kPanelColumns;
+  const int64_t sum_bytes = sum_k / 8 * bytes_of_8;
+  const XGroups x_groups(t);
+  const int64_t round_k = std::max(kPrefetchedK, side * sum_k);  // a power of two
+  PacedPrefetches prefetches(t, (t.k + round_k - 1) / round_k);
+  const CodeStream stream(t, t.k / 8 * bytes_of_8, (side - 1) * sum_bytes);
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
-  const auto from = [&](int64_t s) {
-    const char* segment_codes = t.w + s * segment_bytes;
-    return SegmentOperands<Value>{.codes = segment_codes,
-                                  .next = segment_codes + stream.ahead(s * segment_bytes),
-                                  .x = static_cast<const Value*>(t.x) + s * segment * rows,
+  int64_t k = 0;
+  const auto add = [&]<int count>(int64_t s) {
+    if ((k & (round_k - 1)) == 0) prefetches.round();
+    const char* sum_codes = t.w + s * sum_bytes;
+    const SumOperands<Value> from{.k = sum_k,
+                                  .codes = sum_codes,
+                                  .next = sum_codes + stream.ahead(s * sum_bytes),
+                                  .x = static_cast<const Value*>(t.x) + k * rows,
                                   .scale = scales.scales(s),
                                   .offset = t.scales->have_offset() ? scales.offsets(s) : nullptr,
-                                  .x_sums = t.x_sums + s * rows,
-                                  .x_scales = t.x_scales == nullptr ? nullptr : t.x_scales + (first + s) / group,
+                                  .x_sums = t.x_sums + s * segments * rows,
+                                  .segments = segments,
+                                  .x_scales = x_groups.scales(s),
                                   .x_scale_stride = t.x_scale_stride,
-                                  .left = t.x_scales == nullptr ? 0 : group - (first + s) % group};
+                                  .passed = x_groups.passed(s),
+                                  .group_shift = x_groups.shift};
+    add_sums<Products, Codes, rows, count>(codes, from, t.c);
   };
-  static_assert(kSegmentsAtOnce % side == 0);
+  static_assert(kSumsAtOnce % side == 0 && kSegmentsAtOnce % side == 0);
   int64_t s = 0;
-  for (; s + side <= segments; s += side) {
-    if (s % kSegmentsAtOnce == 0) prefetches.round();
-    add_segments<Products, Codes, rows, side>(codes, from(s), segment, t.c);
-  }
+  for (; k + side * sum_k <= t.k; s += side, k += side * sum_k) add.template operator()<side>(s);
   if constexpr (side > 1) {
-    for (; s < segments; ++s) {
-      if (s % kSegmentsAtOnce == 0) prefetches.round();
-      add_segments<Products, Codes, rows, 1>(codes, from(s), segment, t.c);
-    }
+    for (; k < t.k; ++s, k += sum_k) add.template operator()<1>(s);
   }
 }
 
@@ -225,7 +255,7 @@ constexpr TileFunctions coded_tiles_of(std::integer_sequence<int, row...>) {
 }
 
 // Indexed by row count, up to kTileRows.
-template <class Products, class Codes, class Scales = SegmentScales>
+template <class Products, class Codes, class Scales = SumScales>
 constexpr TileFunctions coded_tiles() {
   return coded_tiles_of<Products, Codes, Scales>(std::make_integer_sequence<int, kTileRows>());
 }
@@ -274,7 +304,7 @@ void unpack_values(const TileArguments& t, char* unpacked) {
     unpack_unit<Products>(codes, t.w + k / 8 * Codes::bits * kPanelColumns, target,
                           std::make_integer_sequence<int, kUnit / Codes::chunk>());
   });
-  unpack_scales<UnpackedScales<kUnpackedBytes<Products>>>(t, unpacked);
+  unpack_sum_scales<UnpackedScales<kUnpackedBytes<Products>>>(t, unpacked);
 }
 
 // What that leaves.

@@ -248,7 +248,7 @@ void factor_tile(const TileArguments& t) {
   const Factors factors(t);
   const int units = t.scales->segment / kUnit;
   const int64_t segments = t.scales->segments_in(t.k);
-  PacedPrefetches prefetches(t, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce);
+  PacedPrefetches prefetches(t);
   const CodeStream stream(t, segments * units * unit_bytes);
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
@@ -259,7 +259,7 @@ void factor_tile(const TileArguments& t) {
     Words sums[1][rows][kPanelVectors];
     clear(sums);
     for (int64_t s = run.begin; s < run.end; ++s) {
-      if (s % kSegmentsAtOnce == 0) prefetches.round();
+      if (k % kPrefetchedK == 0) prefetches.round();
       const int64_t ahead = stream.ahead(unit - t.w);
       typename Factors::Factor by[kPanelVectors];
       factors.load(s, by);

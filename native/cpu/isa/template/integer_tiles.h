@@ -193,12 +193,11 @@ void integer_tile(const TileArguments& t) {
   const bool has_offset = t.scales->have_offset();
   const int units = t.scales->segment / kUnit;
   const int64_t segments = t.scales->segments_in(t.k);
-  PacedPrefetches prefetches(t, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce);
+  PacedPrefetches prefetches(t);
   const CodeStream stream(t, segments * units * unit_bytes);
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
   int64_t k = 0;
-  const int64_t prefetch_mask = kSegmentsAtOnce * t.scales->segment - 1;  // a power of two less one
   if (!t.accumulate) std::fill_n(t.c, x_rows * kPanelColumns, 0.0f);
   for (SegmentRuns run(t, t.scales->scales.segments); run.next();) {
     const RowTotals<rows, digits, Quads::bias> totals(t.x_sums, run);
@@ -206,7 +205,7 @@ void integer_tile(const TileArguments& t) {
     totals.begin(sums);
     const char* end = unit + (run.end - run.begin) * units * unit_bytes;
     do {
-      if ((k & prefetch_mask) == 0) prefetches.round();
+      if (k % kPrefetchedK == 0) prefetches.round();
       multiply_quads<Products, Rows<rows>>(codes, unit, stream.ahead(unit - t.w), Rows<rows>::unit(x, k), sums);
       unit += unit_bytes;
       k += kUnit;

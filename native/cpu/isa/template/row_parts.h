@@ -27,10 +27,10 @@ constexpr TileFunctions tiles_in_parts() {
 }
 
 // Only the first part prefetches.
-inline PacedPrefetches prefetches_of_part(const TileArguments& t, int first_row, int64_t segments) {
+inline PacedPrefetches prefetches_of_part(const TileArguments& t, int first_row) {
   TileArguments of_part = t;
   if (first_row > 0) of_part.prefetch_lines = 0;
-  return {of_part, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce};
+  return PacedPrefetches(of_part);
 }
 
 template <int rows>
@@ -75,30 +75,28 @@ struct CodedPart {
     constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
     const Codes codes(*t.scales);
     const UnpackedScales<kUnpackedBytes<Products>> scales(t);
-    const int units = t.scales->segment / kUnit;
-    const int64_t first = t.scales->segments_in(t.first_k), segments = t.scales->segments_in(t.k);
+    const XGroups x_groups(t);
     const char* unit = t.w;
     const auto* x = static_cast<const typename Products::Value*>(t.x) + first_row * Products::group;
     const float* x_sums = t.x_sums + first_row;
     float* c = t.c + first_row * kPanelColumns;
-    PacedPrefetches prefetches = prefetches_of_part(t, first_row, segments);
+    PacedPrefetches prefetches = prefetches_of_part(t, first_row);
     Sums<rows> results;
     load_results<rows>(t, c, results);
-    for (int64_t s = 0; s < segments; ++s, x_sums += x_rows) {
-      if (s % kSegmentsAtOnce == 0) prefetches.round();
+    const int64_t sum_k = t.scales->sum, segments = t.scales->segments_in(sum_k);
+    for (int64_t s = 0, k = 0; k < t.k; ++s, k += sum_k, x_sums += segments * x_rows) {
+      if (k % kPrefetchedK == 0) prefetches.round();
       Sums<rows> sums[1];
 #pragma GCC unroll 8
       for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Vector::zero();
-      for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * x_rows) {
+      for (int64_t u = 0; u < sum_k / kUnit; ++u, unit += unit_bytes, x += kUnit * x_rows) {
         multiply_unit<Products, Codes, x_rows>(codes, unit, 0, nullptr, x, 0, sums,
                                                std::make_integer_sequence<int, kUnit / Codes::chunk>());
       }
       Vector by[kPanelVectors];
       load_columns(scales.scales(s), by);
-      const float* x_scales = nullptr;
-      if (t.x_scales != nullptr) {
-        x_scales = t.x_scales + first_row * t.x_scale_stride + (first + s) / t.x_scale_segments;
-      }
+      const float* x_scales = x_groups.scales(s);
+      if (x_scales != nullptr) x_scales += first_row * t.x_scale_stride;
 #pragma GCC unroll 8
       for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
@@ -107,7 +105,10 @@ struct CodedPart {
           results[r][j] = Vector::fma(of_row, sums[0][r][j], results[r][j]);
         }
       }
-      if (t.scales->have_offset()) add_offsets<rows>(scales.offsets(s), x_sums, results);
+      if (!t.scales->have_offset()) continue;
+      float of_sum[rows];
+      for (int r = 0; r < rows; ++r) of_sum[r] = sum_of_segments<x_rows>(x_sums + r, segments);
+      add_offsets<rows>(scales.offsets(s), of_sum, results);
     }
     store_results<rows>(results, c);
   }
@@ -126,7 +127,7 @@ struct IntegerPart {
     const char* unit = t.w;
     const char* x = static_cast<const char*>(t.x) + first_row * Rows::row_bytes;
     float* c = t.c + first_row * kPanelColumns;
-    PacedPrefetches prefetches = prefetches_of_part(t, first_row, t.scales->segments_in(t.k));
+    PacedPrefetches prefetches = prefetches_of_part(t, first_row);
     Sums<rows> results;
     load_results<rows>(t, c, results);
     int64_t until_round = 0;
@@ -137,7 +138,7 @@ struct IntegerPart {
       for (int64_t left = (run.end - run.begin) * units; left > 0; --left, unit += unit_bytes, x += kUnit * x_rows) {
         if (--until_round < 0) {
           prefetches.round();
-          until_round = kSegmentsAtOnce * units - 1;
+          until_round = kPrefetchedK / kUnit - 1;
         }
         multiply_quads<Products, Rows>(codes, unit, 0, x, sums);
       }
@@ -172,13 +173,13 @@ struct FactorPart {
     const int units = t.scales->segment / kUnit;
     const char* unit = t.w;
     const char* x = static_cast<const char*>(t.x) + first_row * Rows::row_bytes;
-    PacedPrefetches prefetches = prefetches_of_part(t, first_row, t.scales->segments_in(t.k));
+    PacedPrefetches prefetches = prefetches_of_part(t, first_row);
     if (!t.accumulate) std::fill_n(t.c + first_row * kPanelColumns, rows * kPanelColumns, 0.0f);
     for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
       Words totals[1][rows][kPanelVectors];
       clear(totals);
       for (int64_t s = run.begin; s < run.end; ++s) {
-        if (s % kSegmentsAtOnce == 0) prefetches.round();
+        if (s * t.scales->segment % kPrefetchedK == 0) prefetches.round();
         Words sums[1][rows][kPanelVectors];
         clear(sums);
         for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * x_rows) {

@@ -269,15 +269,26 @@ class PanelValues {
 class SegmentScales {
  public:
   explicit SegmentScales(const TileArguments& t)
-      : begin_(t.scales->segments_in(t.first_k)),
-        values_(*t.scales, *t.scales, t.panel, begin_ + t.scales->segments_in(t.k)) {}
+      : SegmentScales(t, *t.scales, t.scales->segments_in(t.first_k), t.scales->segments_in(t.k)) {}
 
   [[gnu::always_inline]] const float* scales(int64_t segment) { return values_.scales(begin_ + segment); }
   const float* offsets(int64_t segment) const { return values_.offsets(begin_ + segment); }
 
+ protected:
+  SegmentScales(const TileArguments& t, const PanelLevels& levels, int64_t begin, int64_t count)
+      : begin_(begin), values_(*t.scales, levels, t.panel, begin + count) {}
+
  private:
   int64_t begin_;
   PanelValues values_;
+};
+
+// The same of the sums of floats. A call has whole ones, or is within one.
+class SumScales : public SegmentScales {
+ public:
+  explicit SumScales(const TileArguments& t)
+      : SegmentScales(t, t.scales->of_sums, t.scales->sums_in(t.first_k),
+                      std::max<int64_t>(1, t.scales->sums_in(t.k))) {}
 };
 
 class RunScales {
@@ -345,15 +356,24 @@ class UnpackedScales {
 };
 
 template <class Unpacked>
-inline void unpack_scales(const TileArguments& t, char* unpacked) {
-  const int64_t first = t.scales->segments_in(t.first_k), segments = t.scales->segments_in(t.k);
+inline void unpack_levels(const TileArguments& t, const PanelLevels& levels, int64_t first, int64_t count,
+                          char* unpacked) {
   auto* scale = reinterpret_cast<float*>(unpacked + Unpacked::scales_at(t));
   auto* offset = reinterpret_cast<float*>(unpacked + Unpacked::offsets_at(t));
-  for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
-    const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
-    load_scales(*t.scales, *t.scales, t.panel, first + done, count, scale + done * kPanelColumns,
+  for (int64_t done = 0; done < count; done += kSegmentsAtOnce) {
+    const int now = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, count - done));
+    load_scales(*t.scales, levels, t.panel, first + done, now, scale + done * kPanelColumns,
                 offset + done * kPanelColumns);
   }
+}
+template <class Unpacked>
+inline void unpack_scales(const TileArguments& t, char* unpacked) {
+  unpack_levels<Unpacked>(t, *t.scales, t.scales->segments_in(t.first_k), t.scales->segments_in(t.k), unpacked);
+}
+// Of the sums of floats.
+template <class Unpacked>
+inline void unpack_sum_scales(const TileArguments& t, char* unpacked) {
+  unpack_levels<Unpacked>(t, t.scales->of_sums, t.scales->sums_in(t.first_k), t.scales->sums_in(t.k), unpacked);
 }
 
 // See SumFunction. Values of `group` consecutive k are next to each other.

@@ -58,9 +58,13 @@ struct PairedWeight {
   }
 };
 
+// k from a round of prefetches to the next, where codes are read.
+constexpr int64_t kPrefetchedK = 256;
+
 // The prefetches of a call, spread over its rounds.
 class PacedPrefetches {
  public:
+  explicit PacedPrefetches(const TileArguments& t) : PacedPrefetches(t, (t.k + kPrefetchedK - 1) / kPrefetchedK) {}
   PacedPrefetches(const TileArguments& t, int64_t rounds)
       : next_(t.prefetch), lines_(rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0) {}
   void round() {
