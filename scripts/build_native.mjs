@@ -17,24 +17,42 @@ export function findExecutable(name) {
     .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
 }
 
+/** As native/gpu/target/cuda/find_nvcc.cmake. An nvcc that CUDACXX names is not looked for elsewhere. */
+function findNvcc() {
+  const { CUDACXX, CUDA_HOME, CUDA_PATH } = process.env;
+  if (CUDACXX) return findExecutable(CUDACXX);
+  const named = [CUDA_HOME, CUDA_PATH].filter(Boolean);
+  const toolkits = named.length > 0 ? named : ["/usr/local/cuda"];
+  return ["nvcc", ...toolkits.map((folder) => join(folder, "bin", "nvcc"))].map(findExecutable).find(Boolean);
+}
+
 export function findTools() {
   const compilers = process.env.CXX ? [process.env.CXX] : ["c++", "g++", "clang++"];
   return {
     cmake: findExecutable("cmake"),
     compiler: compilers.map(findExecutable).find(Boolean),
     generator: findExecutable("ninja") ?? findExecutable("make"),
-    nvcc: findExecutable(process.env.CUDACXX ?? "nvcc"),
+    nvcc: findNvcc(),
   };
 }
 
-/** The tools that a build on this machine would use. Changes if one of them appears, disappears or is updated. */
+/** What CMake and nvcc read of the environment. */
+const variables = [
+  ...["CXX", "CXXFLAGS", "CUDACXX", "CUDAFLAGS", "CUDAHOSTCXX", "CUDA_HOME", "CUDA_PATH"],
+  ...["NVCC_CCBIN", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "MOE_KERNELS_CMAKE_OPTIONS"],
+];
+
+/** The tools and settings of a build on this machine. Changes if a tool appears, disappears or is updated. */
 export function describeToolchain() {
-  return Object.entries(findTools()).map(([tool, path]) => {
+  const { CUDAHOSTCXX } = process.env;
+  const tools = { ...findTools(), cudaHostCompiler: CUDAHOSTCXX && findExecutable(CUDAHOSTCXX) };
+  const files = Object.entries(tools).map(([tool, path]) => {
     if (!path || !existsSync(path)) return `${tool}: ${path ?? "none"}`;
     const real = realpathSync(path);
     const { size, mtimeMs } = statSync(real);
     return `${tool}: ${path} ${real} ${size} ${mtimeMs}`;
   });
+  return [...files, ...variables.map((name) => `${name}=${process.env[name] ?? ""}`)];
 }
 
 /** Why the addon cannot be built on this machine, and what to install; undefined if it can. */

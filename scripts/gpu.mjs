@@ -98,6 +98,7 @@ function build() {
   const architecture = report.machine.architecture;
   const failure = buildNative({
     out: buildFolder,
+    fresh: true, // the tools may have been repaired since
     config: "RelWithDebInfo",
     defines: {
       MOE_BUILD_TESTS: "OFF",

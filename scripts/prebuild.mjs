@@ -71,7 +71,7 @@ function packPlatform({ version, license, engines }) {
   const { os, cpu, libc } = platforms[platform];
   const devices = cuda
     ? `cpu, simt and cuda (built with CUDA ${cuda})`
-    : "cpu and simt (built without nvcc, so without cuda)";
+    : "cpu and simt (built without cuda)";
   const manifest = {
     name: platformPackage(platform),
     version,
