@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, realpathSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { delimiter, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** The package's folder. */
@@ -85,17 +85,20 @@ export function describeMissingTools(platform = process.platform) {
 /**
  * The commands that configure and build the addon into `<out>/<config>/moe_kernels.node`.
  * @param {object} [options]
- * @param {string} [options.out] build folder, relative to the package.
+ * @param {string} [options.out] build folder; a relative one is within the package.
  * @param {string} [options.config] CMake build type.
  * @param {Record<string, string>} [options.defines] CMake cache entries. MOE_KERNELS_CMAKE_OPTIONS adds to them.
  * @param {string} [options.target] what to build; everything without it.
  * @returns {{ name: string, command: string, args: string[] }[]}
  */
 export function buildCommands({ out = "build", config = "Release", defines = {}, target } = {}) {
-  const folder = join(root, out);
+  const folder = resolve(root, out);
   const { cmake, generator } = findTools();
-  const { resolve } = createRequire(import.meta.url);
-  const headers = [join(dirname(resolve("node-api-headers")), "include"), dirname(resolve("node-addon-api"))];
+  const require = createRequire(import.meta.url);
+  const headers = [
+    join(dirname(require.resolve("node-api-headers")), "include"),
+    dirname(require.resolve("node-addon-api")),
+  ];
   const entries = {
     CMAKE_BUILD_TYPE: config,
     CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(folder, config),
@@ -133,7 +136,7 @@ export function buildNative({ fresh = false, ...options } = {}) {
   const missing = describeMissingTools();
   if (missing) return missing;
   if (fresh) {
-    const folder = join(root, options.out ?? "build");
+    const folder = resolve(root, options.out ?? "build");
     rmSync(join(folder, "CMakeCache.txt"), { force: true });
     rmSync(join(folder, "CMakeFiles"), { force: true, recursive: true });
   }
