@@ -81,7 +81,7 @@ if(NOT MOE_CUDA_PROBLEM)
   enable_language(CUDA)
 elseif(NOT MOE_CUDA STREQUAL "AUTO")
   message(FATAL_ERROR "moe-kernels: MOE_CUDA=${MOE_CUDA} asks for the cuda device, but ${MOE_CUDA_PROBLEM}. "
-                      "Do this: ${MOE_CUDA_REMEDY}.${MOE_CUDA_OUTPUT}")
+                      "Do this: ${MOE_CUDA_REMEDY}; or set MOE_CUDA=AUTO to build without it.${MOE_CUDA_OUTPUT}")
 else()
   message(${MOE_CUDA_LEVEL} "moe-kernels: the cuda device is left out, because ${MOE_CUDA_PROBLEM}. Everything else works. "
                             "For the cuda device: ${MOE_CUDA_REMEDY}.${MOE_CUDA_OUTPUT}")
