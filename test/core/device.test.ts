@@ -66,7 +66,10 @@ describe("listDevices and openDevice", () => {
     };
     const old = gpu(0, false, "cuda:0: Quadro has compute capability 7.5, the kernels need 8.0 or later");
     const fine = gpu(1, true, "H100, compute capability 9.0");
-    const unusable = new MoeError("DEVICE_UNAVAILABLE", "cuda:1: H100, cannot be used: cudaErrorNoKernelImageForDevice");
+    const unusable = new MoeError(
+      "DEVICE_UNAVAILABLE",
+      "cuda:1: H100, cannot be used: cudaErrorNoKernelImageForDevice",
+    );
 
     test("the first that is available", () => {
       expect(openAuto([old, fine], {})).toEqual({ name: "cuda:1", reason: `${fine.detail}; not ${old.detail}` });
