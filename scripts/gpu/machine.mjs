@@ -44,5 +44,6 @@ function run(command, args) {
   if (error?.code === "ENOENT") return { failure: `${command} was not found`, output: "" };
   if (error) return { failure: `${command}: ${error.message}`, output: "" };
   const output = stdout.trim();
-  return status === 0 ? { output } : { failure: `${command} failed: ${`${output} ${stderr}`.trim()}`, output };
+  if (status === 0) return { output };
+  return { failure: `${command} failed: ${`${output} ${stderr}`.trim().replaceAll(/\s+/g, " ")}`, output };
 }

@@ -94,6 +94,10 @@ describe("without nvcc", () => {
       output: expect.stringContaining("nvcc was not found, because CUDACXX is /nonexistent, which does not exist"),
     });
     expect(nvccOfScripts(machine, env)).toBe("undefined");
+    machine.nvcc("elsewhere/bin/other-nvcc");
+    const toolkit = { CUDACXX: "other-nvcc", CUDA_HOME: join(machine.path, "elsewhere") };
+    expect(machine.find({ env: toolkit }).output).toContain("CUDACXX is other-nvcc, which does not exist");
+    expect(nvccOfScripts(machine, toolkit)).toBe("undefined");
   });
 
   test("MOE_CUDA=ON is an error", () => {

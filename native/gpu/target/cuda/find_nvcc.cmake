@@ -1,5 +1,6 @@
 # Finds an nvcc that builds the cuda device, and enables CUDA with it. If there is none, MOE_CUDA_PROBLEM says why and
-# MOE_CUDA_REMEDY what to do. That is an error unless MOE_CUDA is AUTO, and then a warning unless nothing hints at CUDA on this machine.
+# MOE_CUDA_REMEDY what to do. That is an error unless MOE_CUDA is AUTO, and then a warning, unless nothing on this machine hints
+# at CUDA.
 set(MOE_LEAST_NVCC 12.4)
 # The first that knows nvcc's flag for C++20.
 set(MOE_LEAST_CMAKE 3.25.2)
@@ -29,6 +30,9 @@ endif()
 list(REMOVE_DUPLICATES MOE_TOOLKITS)
 set(MOE_NVCC_FOLDERS ${MOE_TOOLKITS})
 list(TRANSFORM MOE_NVCC_FOLDERS APPEND /bin)
+if(MOE_NVCC_NAMED_BY)
+  set(MOE_NVCC_FOLDERS "")
+endif()
 find_program(MOE_NVCC NAMES "${MOE_NVCC_NAME}" PATHS ENV PATH ${MOE_NVCC_FOLDERS} NO_DEFAULT_PATH NO_CACHE)
 
 set(MOE_NVCC_VERSION "")
