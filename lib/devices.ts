@@ -1,10 +1,10 @@
 import { Device } from "./core/device.js";
-import { invalidArgument, MoeError, messageOf } from "./core/errors.js";
+import { invalidArgument, isMoeError, MoeError, messageOf } from "./core/errors.js";
 import { type DeviceInfo, type DeviceOptions, loadNative } from "./core/native.js";
 import { boolean, type Fields, integer, object, optional, type Read, unsigned64 } from "./core/options.js";
 import { openReference } from "./reference/backend.js";
 
-/** A device's name. `auto` opens the first CUDA GPU if there is one, else the CPU. */
+/** A device's name. `auto` opens the first CUDA GPU that can be used, else the CPU. */
 export type DeviceName = "auto" | "cpu" | "cuda" | `cuda:${number}` | "simt" | "reference";
 
 /** The null handle is the legacy default stream, which waits for all others and cannot be told from none. */
@@ -53,7 +53,11 @@ function openNamed(source: string, name: string, options: ReadDeviceOptions, rea
 
 function open(name: string, options: ReadDeviceOptions, reason: string): Device {
   if (options.stream !== undefined && !name.startsWith("cuda")) {
-    throw new MoeError("UNSUPPORTED_OPERATION", `stream: expected a cuda device to work on a CUDA stream, got ${name}`);
+    const why = reason === "" ? "" : ` (${reason})`;
+    throw new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `stream: expected a cuda device to work on a CUDA stream, got ${name}${why}`,
+    );
   }
   return new Device(name, name === "reference" ? openReference(options) : loadNative().open(name, options), reason);
 }
@@ -80,9 +84,20 @@ function openAuto(options: ReadDeviceOptions): Device {
   if (wanted && wanted !== "auto") {
     return openNamed("MOE_KERNELS_DEVICE", wanted, options, `MOE_KERNELS_DEVICE=${wanted}`);
   }
-  const devices = loadNative().devices();
-  const cuda = devices.find((device) => device.kind === "cuda");
-  const name = cuda?.available ? cuda.name : "cpu";
-  const reason = cuda?.available ? cuda.detail : `no CUDA device: ${cuda?.detail ?? "not in this build"}`;
-  return open(name, options, reason);
+  const refusals: string[] = [];
+  for (const { name, kind, available, detail } of loadNative().devices()) {
+    if (kind !== "cuda") continue;
+    if (!available) {
+      refusals.push(detail);
+      continue;
+    }
+    try {
+      return open(name, options, [detail, ...refusals.map((refusal) => `not ${refusal}`)].join("; "));
+    } catch (error) {
+      // Some causes show only in use: no kernels for this GPU, a driver that is too old for them, another process's GPU.
+      if (!isMoeError(error, "DEVICE_UNAVAILABLE")) throw error;
+      refusals.push(error.message);
+    }
+  }
+  return open("cpu", options, `no CUDA device: ${refusals.join("; ")}`);
 }

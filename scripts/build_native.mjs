@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, realpathSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { delimiter, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** The package's folder. */
@@ -17,24 +17,42 @@ export function findExecutable(name) {
     .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
 }
 
+/** As native/gpu/target/cuda/find_nvcc.cmake. An nvcc that CUDACXX names is not looked for elsewhere. */
+function findNvcc() {
+  const { CUDACXX, CUDA_HOME, CUDA_PATH } = process.env;
+  if (CUDACXX) return findExecutable(CUDACXX);
+  const named = [CUDA_HOME, CUDA_PATH].filter(Boolean);
+  const toolkits = named.length > 0 ? named : ["/usr/local/cuda"];
+  return ["nvcc", ...toolkits.map((folder) => join(folder, "bin", "nvcc"))].map(findExecutable).find(Boolean);
+}
+
 export function findTools() {
   const compilers = process.env.CXX ? [process.env.CXX] : ["c++", "g++", "clang++"];
   return {
     cmake: findExecutable("cmake"),
     compiler: compilers.map(findExecutable).find(Boolean),
     generator: findExecutable("ninja") ?? findExecutable("make"),
-    nvcc: findExecutable(process.env.CUDACXX ?? "nvcc"),
+    nvcc: findNvcc(),
   };
 }
 
-/** The tools that a build on this machine would use. Changes if one of them appears, disappears or is updated. */
+/** What CMake and nvcc read of the environment. */
+const variables = [
+  ...["CXX", "CXXFLAGS", "CUDACXX", "CUDAFLAGS", "CUDAHOSTCXX", "CUDA_HOME", "CUDA_PATH"],
+  ...["NVCC_CCBIN", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "MOE_KERNELS_CMAKE_OPTIONS"],
+];
+
+/** The tools and settings of a build on this machine. Changes if a tool appears, disappears or is updated. */
 export function describeToolchain() {
-  return Object.entries(findTools()).map(([tool, path]) => {
+  const { CUDAHOSTCXX } = process.env;
+  const tools = { ...findTools(), cudaHostCompiler: CUDAHOSTCXX && findExecutable(CUDAHOSTCXX) };
+  const files = Object.entries(tools).map(([tool, path]) => {
     if (!path || !existsSync(path)) return `${tool}: ${path ?? "none"}`;
     const real = realpathSync(path);
     const { size, mtimeMs } = statSync(real);
     return `${tool}: ${path} ${real} ${size} ${mtimeMs}`;
   });
+  return [...files, ...variables.map((name) => `${name}=${process.env[name] ?? ""}`)];
 }
 
 /** Why the addon cannot be built on this machine, and what to install; undefined if it can. */
@@ -67,17 +85,20 @@ export function describeMissingTools(platform = process.platform) {
 /**
  * The commands that configure and build the addon into `<out>/<config>/moe_kernels.node`.
  * @param {object} [options]
- * @param {string} [options.out] build folder, relative to the package.
+ * @param {string} [options.out] build folder; a relative one is within the package.
  * @param {string} [options.config] CMake build type.
  * @param {Record<string, string>} [options.defines] CMake cache entries. MOE_KERNELS_CMAKE_OPTIONS adds to them.
  * @param {string} [options.target] what to build; everything without it.
  * @returns {{ name: string, command: string, args: string[] }[]}
  */
 export function buildCommands({ out = "build", config = "Release", defines = {}, target } = {}) {
-  const folder = join(root, out);
+  const folder = resolve(root, out);
   const { cmake, generator } = findTools();
-  const { resolve } = createRequire(import.meta.url);
-  const headers = [join(dirname(resolve("node-api-headers")), "include"), dirname(resolve("node-addon-api"))];
+  const require = createRequire(import.meta.url);
+  const headers = [
+    join(dirname(require.resolve("node-api-headers")), "include"),
+    dirname(require.resolve("node-addon-api")),
+  ];
   const entries = {
     CMAKE_BUILD_TYPE: config,
     CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(folder, config),
@@ -115,7 +136,7 @@ export function buildNative({ fresh = false, ...options } = {}) {
   const missing = describeMissingTools();
   if (missing) return missing;
   if (fresh) {
-    const folder = join(root, options.out ?? "build");
+    const folder = resolve(root, options.out ?? "build");
     rmSync(join(folder, "CMakeCache.txt"), { force: true });
     rmSync(join(folder, "CMakeFiles"), { force: true, recursive: true });
   }

@@ -37,6 +37,8 @@ async function install() {
   if (failure === undefined) {
     rmSync(log, { force: true });
     say(`built ${target} (${(statSync(target).size / 2 ** 20).toFixed(0)} MiB) in ${since(start)}.`);
+    const missing = missingDevices(target);
+    if (missing.length > 0) say(missing.join("\nmoe-kernels: "));
     return;
   }
   say(`the native addon was not built: ${failure}`);
@@ -50,6 +52,18 @@ function problemOf(file) {
     return undefined;
   } catch (error) {
     return `${file} does not load here (${error.message})`;
+  }
+}
+
+/** The devices that an addon lacks, and why: the warnings of the build are gone with its log. */
+function missingDevices(file) {
+  try {
+    const devices = createRequire(import.meta.url)(file).devices();
+    return devices
+      .filter(({ detail }) => detail.startsWith("not part"))
+      .map(({ name, detail }) => `${name}: ${detail}`);
+  } catch {
+    return []; // whoever opens a device is told
   }
 }
 

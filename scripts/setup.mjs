@@ -48,12 +48,7 @@ if (flags.docs) {
   });
 }
 if (!flags.typescript) {
-  const toolchain = [
-    root,
-    ...describeToolchain(),
-    process.env.CXXFLAGS ?? "",
-    process.env.MOE_KERNELS_CMAKE_OPTIONS ?? "",
-  ];
+  const toolchain = [root, ...describeToolchain()];
   const knownToolchain = isFresh("toolchain", digest([], toolchain));
   update("native", "CMake, native to build/Release; the first time takes minutes", {
     inputs: ["native", "test/native", "CMakeLists.txt", "scripts/build_native.mjs", "package-lock.json"],

@@ -31,8 +31,9 @@ export interface DeviceOptions {
   readonly fp8Sums?: boolean | undefined;
   /**
    * On `cuda`: the CUDA stream to work on, a cudaStream_t as a bigint, for an engine that has one; default one of the device's
-   * own. It must be one of this GPU, the same on every thread (not cudaStreamPerThread), and outlive the device. Work is put
-   * on it in the order of the calls, by a thread of the device: see {@link Device.submitted}.
+   * own. It must be one of this GPU, the same on every thread (not cudaStreamPerThread), and outlive the device: destroy it
+   * after `await device.close()`. Tensors that are collected later do not need it. Work is put on it in the order of the
+   * calls, by a thread of the device: see {@link Device.submitted}.
    */
   readonly stream?: bigint | undefined;
   /**

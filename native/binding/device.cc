@@ -111,12 +111,19 @@ const std::shared_ptr<Backend>& DeviceObject::host(Napi::Env env) {
   return host_;
 }
 
+std::function<Status()> DeviceObject::last_work() const {
+  return [backend = backend_] {
+    const Status status = backend->synchronize();
+    backend->release_stream();
+    return status;
+  };
+}
+
 void DeviceObject::leave_stream() {
   auto made = std::make_unique<Completion>();
   made->completions = completions_;
   made->returns = returns_;
-  stream_->end([backend = backend_] { return backend->synchronize(); },
-               [completion = made.get()](Status) { completion->completions.NonBlockingCall(completion); });
+  stream_->end(last_work(), [completion = made.get()](Status) { completion->completions.NonBlockingCall(completion); });
   stream_->cancel(disposed());
   made->left = std::move(stream_);
   napi_add_env_cleanup_hook(Env(), end_left, made.get());
@@ -132,6 +139,7 @@ void DeviceObject::end_device(void* device) { static_cast<DeviceObject*>(device)
 void DeviceObject::end() noexcept {
   if (stream_ != nullptr) stream_->cancel(disposed());
   stream_.reset();
+  if (backend_ != nullptr) backend_->release_stream();
   if (returns_ != nullptr) returns_->close();
   completions_.Release();
   ended_ = true;
@@ -290,9 +298,7 @@ Napi::Value DeviceObject::busy_seconds(const Napi::CallbackInfo& info) {
 
 void DeviceObject::end_stream(Napi::Env env, std::optional<Napi::Promise::Deferred> closed) {
   std::unique_ptr<Completion> made(new Completion{closed, [](Napi::Env e) { return e.Undefined(); }, true});
-  await(env, std::move(made), [&](Stream::Done done) {
-    stream(env).end([backend = backend_] { return backend->synchronize(); }, std::move(done));
-  });
+  await(env, std::move(made), [&](Stream::Done done) { stream(env).end(last_work(), std::move(done)); });
   let_go();
 }
 
@@ -306,6 +312,7 @@ void DeviceObject::dispose(const Napi::CallbackInfo& info) {
   if (backend_ == nullptr) return;
   if (stream_->idle()) {
     stream_.reset();
+    backend_->release_stream();
     let_go();
     return;
   }

@@ -52,6 +52,8 @@ class DeviceObject : public Object<DeviceObject> {
   static void give_back(Napi::Env env, Completion& completion);
   // Counts `made` as pending and hands it to `enqueue` as what is called when the work is done.
   void await(Napi::Env env, std::unique_ptr<Completion> made, const std::function<void(Stream::Done)>& enqueue);
+  // Waits for all work and lets go of a stream of the caller's.
+  std::function<Status()> last_work() const;
   // Makes the device unusable for new calls. `closed`, if there is one, settles when all work is done.
   void end_stream(Napi::Env env, std::optional<Napi::Promise::Deferred> closed);
   // Gives up the backends and the memory that results pass through. Tensors, layers and work that still hold them keep

@@ -11,6 +11,8 @@
 #endif
 #if defined(MOE_HAS_CUDA)
 #include "gpu/target/cuda/devices.h"
+#else
+#include "cuda_missing.h"
 #endif
 
 namespace moe::binding {
@@ -36,7 +38,7 @@ std::vector<DeviceSummary> list_devices() {
 #if defined(MOE_HAS_CUDA)
   for (DeviceSummary& device : cuda::list_devices()) all.push_back(std::move(device));
 #else
-  all.push_back({"cuda", false, "not part of this build: the CUDA toolkit (nvcc) was not found when it was built"});
+  all.push_back({"cuda", false, "not part of this build: " MOE_CUDA_MISSING ", and build from source"});
 #endif
   return all;
 }

@@ -151,6 +151,8 @@ class Backend {
   virtual Status synchronize() = 0;
   // Any thread: waits until the device no longer uses memory that enqueued work used, before its owner is told.
   virtual void settle() noexcept {}
+  // After the last work: the device does not use a stream of the caller's any more, though memory is still released.
+  virtual void release_stream() noexcept {}
 
 #define MOE_OPERATOR(Operator) virtual Status run(const Operator& p) = 0;
   MOE_OPERATORS(MOE_OPERATOR)

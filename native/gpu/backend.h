@@ -23,6 +23,7 @@ class GpuBackend : public Backend {
   Status read(void* host, const void* device, size_t bytes) override;
   Status synchronize() override;
   void settle() noexcept override { runtime().settle(); }
+  void release_stream() noexcept override { runtime().release_stream(); }
 
 #define MOE_OPERATOR(Operator)                  \
   Status run(const Operator& p) override {      \

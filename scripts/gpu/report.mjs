@@ -4,7 +4,9 @@ export function renderReport({ machine, date, steps }) {
   lines.push(
     "| machine | |",
     "| --- | --- |",
-    ...Object.entries(machine).map(([key, value]) => `| ${key} | ${value} |`),
+    ...Object.entries(machine)
+      .flatMap(([key, value]) => rows(key, value))
+      .map(([key, value]) => `| ${key} | ${value} |`),
     "",
   );
   lines.push("| step | result | seconds |", "| --- | --- | ---: |");
@@ -15,4 +17,13 @@ export function renderReport({ machine, date, steps }) {
     if (output !== "") lines.push("", `## ${name}`, "", "```text", output, "```");
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** A row of a value, or of each field of each card. */
+function rows(key, value) {
+  if (!Array.isArray(value)) return [[key, value]];
+  if (key !== "cards") return [[key, value.join(", ")]];
+  return value.flatMap((card, index) =>
+    Object.entries(card).map(([field, text]) => [`nvidia-smi's GPU ${index}, ${field}`, text]),
+  );
 }

@@ -18,6 +18,12 @@ test("info lists every device and why it is or is not available", async () => {
   expect(stdout).toContain(loadNative().cpuInfo().model);
 });
 
+test("info says why a build has no cuda device, and what helps", () => {
+  const cuda = listDevices().find(({ kind }) => kind === "cuda");
+  if (loadNative().buildInfo().cuda !== "") expect(cuda?.detail).not.toContain("not part of this build");
+  else expect(cuda?.detail).toMatch(/^not part of this build: .+; for the cuda device, .+, and build from source$/);
+});
+
 test("info --json has the same information for programs", async () => {
   const { exitCode, stdout } = await runCli(["info", "--json"]);
   expect(exitCode).toBe(0);

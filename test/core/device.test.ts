@@ -1,5 +1,7 @@
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { deviceKinds } from "../../lib/core/backend.js";
+import { MoeError } from "../../lib/core/errors.js";
+import { type DeviceInfo, loadNative } from "../../lib/core/native.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import { type DeviceName, listDevices, openDevice } from "../../lib/devices.js";
 import { gating } from "../../lib/operators/routing/gating.js";
@@ -37,6 +39,64 @@ describe("listDevices and openDevice", () => {
     const cuda = listDevices().find(({ kind, available }) => kind === "cuda" && available);
     expect(device.kind).toBe(cuda ? "cuda" : "cpu");
     expect(device.reason).not.toBe("");
+  });
+
+  describe("auto with GPUs", () => {
+    const gpu = (index: number, available: boolean, detail: string) =>
+      ({ name: `cuda:${index}`, kind: "cuda", available, detail }) as const;
+
+    /** Opens `auto` where a build lists these GPUs, and the addon answers for them as `answers` says. */
+    const openAuto = (gpus: DeviceInfo[], answers: Record<string, MoeError>, options = {}) => {
+      delete process.env.MOE_KERNELS_DEVICE;
+      const native = loadNative();
+      const open = native.open.bind(native);
+      const spies = [
+        vi.spyOn(native, "devices").mockReturnValue(gpus),
+        vi.spyOn(native, "open").mockImplementation((name, given) => {
+          if (answers[name]) throw answers[name];
+          return open("cpu", { ...given, stream: undefined });
+        }),
+      ];
+      try {
+        using device = openDevice("auto", options);
+        return { name: device.name, reason: device.reason };
+      } finally {
+        for (const spy of spies) spy.mockRestore();
+      }
+    };
+    const old = gpu(0, false, "cuda:0: Quadro has compute capability 7.5, the kernels need 8.0 or later");
+    const fine = gpu(1, true, "H100, compute capability 9.0");
+    const unusable = new MoeError(
+      "DEVICE_UNAVAILABLE",
+      "cuda:1: H100, cannot be used: cudaErrorNoKernelImageForDevice",
+    );
+
+    test("the first that is available", () => {
+      expect(openAuto([old, fine], {})).toEqual({ name: "cuda:1", reason: `${fine.detail}; not ${old.detail}` });
+    });
+
+    test("one that cannot be used is passed over", () => {
+      const second = gpu(2, true, "A100");
+      expect(openAuto([fine, second], { "cuda:1": unusable })).toEqual({
+        name: "cuda:2",
+        reason: `A100; not ${unusable.message}`,
+      });
+    });
+
+    test("the CPU if none can be used", () => {
+      const reason = `no CUDA device: ${old.detail}; ${unusable.message}`;
+      expect(openAuto([old, fine], { "cuda:1": unusable })).toEqual({ name: "cpu", reason });
+      expectError(
+        () => openAuto([old, fine], { "cuda:1": unusable }, { stream: 5n }),
+        "UNSUPPORTED_OPERATION",
+        /^stream: expected a cuda device to work on a CUDA stream, got cpu \(no CUDA device: cuda:0: Quadro .*; cuda:1: /,
+      );
+    });
+
+    test("other errors are not hidden", () => {
+      const wrong = new MoeError("INVALID_ARGUMENT", "stream: expected a CUDA stream of cuda:1, got another");
+      expectError(() => openAuto([fine], { "cuda:1": wrong }), "INVALID_ARGUMENT", /^stream: /);
+    });
   });
 
   test("MOE_KERNELS_DEVICE decides for auto", () => {

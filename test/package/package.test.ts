@@ -221,6 +221,8 @@ describe("installed without the platform's package", () => {
     // A quick build may pass a quarter between two lines of its output.
     expect(output).toMatch(/moe-kernels: (25|50|75) % after /);
     expect(output).toMatch(/moe-kernels: built .*moe_kernels\.node \(\d+ MiB\) in /);
+    expect(output).toContain("moe-kernels: simt: not part of this build");
+    expect(output).toContain("moe-kernels: cuda: not part of this build: it was configured with MOE_CUDA=OFF; for");
     expect(readdirSync(join(folder, "build"), { recursive: true })).toEqual(["Release", join("Release", addonFile)]);
     expect(forward(project)).toMatchObject(forwarded);
   });

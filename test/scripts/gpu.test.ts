@@ -1,11 +1,17 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { expect, test } from "vitest";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { describe, expect, test } from "vitest";
 import { packageRoot } from "../../lib/core/package_root.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 
 const script = "scripts/gpu.mjs";
+
+function program(folder: string, name: string, code: string): void {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, name), `#!/bin/sh\n${code}\n`, { mode: 0o755 });
+}
 
 test("goes through every step on simt", () => {
   using directory = temporaryDirectory();
@@ -36,6 +42,65 @@ test("a step that fails is reported with its output and fails the run", () => {
   expect(status).toBe(1);
   expect(stdout).toMatch(/^0 steps passed, 5 failed/m);
   expect(readFileSync(join(directory.path, "gpu.md"), "utf8")).toMatch(/NOT_BUILT: .*no-such\.node/);
+});
+
+test("the time limit begins after the build", () => {
+  using directory = temporaryDirectory();
+  program(directory.path, "cmake", "sleep 1");
+  const args = ["--device", "simt", "--quick", "--minutes", "0.005", "--out", join(directory.path, "out")];
+  const { stdout } = runScript(script, args, { PATH: `${directory.path}${delimiter}${process.env.PATH}` });
+  expect(stdout).toMatch(/^pass build/m);
+  const { steps } = JSON.parse(readFileSync(join(directory.path, "out", "gpu.json"), "utf8"));
+  expect(steps[1]).toMatchObject({ name: "verify", output: expect.not.stringContaining("not started") });
+});
+
+describe("the machine", () => {
+  /** What is reported where these are the only programs. */
+  const describeMachine = (programs: Readonly<Record<string, string>>) => {
+    using directory = temporaryDirectory();
+    for (const [name, code] of Object.entries(programs)) program(directory.path, name, code);
+    const expression =
+      'import { describeMachine } from "./scripts/gpu/machine.mjs"; console.log(JSON.stringify(describeMachine("cuda")))';
+    const args = ["--input-type=module", "--eval", expression];
+    const env = { PATH: directory.path, CUDA_HOME: directory.path };
+    return JSON.parse(spawnSync(process.execPath, args, { cwd: packageRoot(), encoding: "utf8", env }).stdout);
+  };
+  const list = (...cards: readonly string[]) =>
+    cards.map((card) => `echo "${card}, 1000 MiB, 1 MHz, 1 MHz, 1 MHz, 1 W"`).join("\n");
+
+  test("has every card, and is built for all that can run the kernels", () => {
+    const machine = describeMachine({
+      nvcc: 'echo "Cuda compilation tools, release 12.8, V12.8.61"',
+      "nvidia-smi": list("A, 580.1, 8.9", "B, 580.1, 9.0", "C, 580.1, 7.5", "D, 580.1, 8.9", "E, 580.1, 12.0"),
+    });
+    expect(machine).toMatchObject({ nvcc: "12.8", architectures: ["89-real", "90a-real", "120-real"] });
+    expect(machine.cards.map(({ name }: { name: string }) => name)).toEqual(["A", "B", "C", "D", "E"]);
+  });
+
+  test("without nvidia-smi, or with one that does not know the compute capability", () => {
+    expect(describeMachine({})).toMatchObject({ nvcc: "none", cards: "nvidia-smi was not found" });
+    const old = `echo 'Field "compute_cap" is not a valid field to query.'; exit 2`;
+    const machine = describeMachine({ "nvidia-smi": old });
+    expect(machine.cards).toBe('nvidia-smi failed: Field "compute_cap" is not a valid field to query.');
+    expect(machine).not.toHaveProperty("architectures");
+  });
+
+  test("the build is asked for cuda and all its cards, on tools that are looked at anew", () => {
+    using directory = temporaryDirectory();
+    const [bin, out] = [join(directory.path, "bin"), join(directory.path, "out")];
+    program(bin, "nvidia-smi", list("A, 580.1, 8.0", "B, 580.1, 9.0"));
+    program(bin, "cmake", 'echo "$@" >&2; exit 1');
+    const cache = join(out, "cuda", "CMakeCache.txt");
+    mkdirSync(dirname(cache), { recursive: true });
+    writeFileSync(cache, "CMAKE_CUDA_COMPILER:FILEPATH=NOTFOUND\n");
+    const { status, stderr } = runScript(script, ["--out", out], { PATH: `${bin}${delimiter}${process.env.PATH}` });
+    expect(status).toBe(1);
+    expect(stderr).toContain("-DMOE_CUDA=ON -DMOE_CUDA_ARCHITECTURES=80-real;90a-real");
+    expect(existsSync(cache)).toBe(false);
+    const report = readFileSync(join(out, "gpu.md"), "utf8");
+    expect(report).toMatch(/^\| nvidia-smi's GPU 1, name \| B \|$/m);
+    expect(report).toMatch(/^\| architectures \| 80-real, 90a-real \|$/m);
+  });
 });
 
 test.each([

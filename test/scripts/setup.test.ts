@@ -6,6 +6,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -92,6 +93,16 @@ describe("setup in a path with spaces", () => {
     expect(setup()).toMatchObject({ status: 0, done: ["typescript"] });
     appendFileSync(join(project, "native/addon.c"), "\n");
     expect(setup(["--typescript"])).toMatchObject({ status: 0, stdout: "" });
+    expect(setup()).toMatchObject({ status: 0, done: ["native"] });
+  });
+
+  test("builds again, without what CMake has cached, if a variable that names a tool changes", () => {
+    const cache = join(project, "build", "CMakeCache.txt");
+    const env = { ...process.env, CUDAHOSTCXX: "/an/older/g++" };
+    appendFileSync(cache, "CMAKE_CUDA_COMPILER:FILEPATH=NOTFOUND\n");
+    expect(setup([], env)).toMatchObject({ status: 0, done: ["native"] });
+    expect(readFileSync(cache, "utf8")).not.toContain("CMAKE_CUDA_COMPILER");
+    expect(setup([], env)).toMatchObject({ status: 0, stdout: "" });
     expect(setup()).toMatchObject({ status: 0, done: ["native"] });
   });
 

@@ -35,6 +35,8 @@ class Runtime {
   const std::string& description() const;
   bool host_addressable() const;
   Stream stream() const;
+  // After the last work: a stream of the caller's is not used any more. Memory is released in order all the same.
+  void release_stream() noexcept;
   // Makes this device the calling thread's, for the launches that follow.
   Status use();
 

@@ -5,6 +5,7 @@
 #include "gpu/gemm/kernels.h"
 #include "gpu/runtime/capability.h"
 #include "gpu/target/cuda/devices.h"
+#include "gpu/target/cuda/messages.h"
 
 namespace moe::cuda {
 namespace {
@@ -12,21 +13,15 @@ namespace {
 // The kernels are built for compute capability 8.0 and later.
 constexpr int kLeastMajor = 8;
 
-std::string version_text(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
-
 Status count_gpus(int* count) {
   const cudaError_t error = cudaGetDeviceCount(count);
   if (error == cudaSuccess && *count > 0) return {};
   if (error == cudaErrorNoDevice || error == cudaSuccess)
-    return {Code::device_unavailable, "this machine has no NVIDIA GPU"};
+    return {Code::device_unavailable, "no NVIDIA GPU is visible" + visibility()};
   if (error == cudaErrorInsufficientDriver) {
     int driver = 0;
     cudaDriverGetVersion(&driver);
-    if (driver == 0) return {Code::device_unavailable, "no NVIDIA driver is installed"};
-    return {Code::device_unavailable, "the NVIDIA driver is too old: it knows CUDA " + version_text(driver) +
-                                          ", this build needs " + version_text(CUDART_VERSION)};
+    return {Code::device_unavailable, driver_problem(driver, CUDART_VERSION)};
   }
   return {Code::device_unavailable, cuda_status(error, "cudaGetDeviceCount").message};
 }
@@ -39,8 +34,8 @@ Status find_gpu(int index, Gpu* gpu) {
   if (const Status status = count_gpus(&count); !status.ok()) return {status.code, name + ": " + status.message};
   if (index < 0 || index >= count) {
     return {Code::device_unavailable, name + ": expected an index from 0 to " + std::to_string(count - 1) +
-                                          ", because this machine has " + std::to_string(count) +
-                                          (count == 1 ? " GPU" : " GPUs")};
+                                          ", because " + std::to_string(count) +
+                                          (count == 1 ? " GPU is" : " GPUs are") + " visible" + visibility()};
   }
   cudaDeviceProp properties{};
   MOE_TRY(cuda_status(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties"));
@@ -60,16 +55,21 @@ Status find_gpu(int index, Gpu* gpu) {
   gpu->traits.shared_per_block = properties.sharedMemPerBlockOptin;
   gpu->traits.shared_per_multiprocessor = properties.sharedMemPerMultiprocessor;
   gpu->traits.compute_capability = 10 * properties.major + properties.minor;
+  std::string missing;
 #if !defined(MOE_SM_90A)
   // This build has none of the code that Hopper alone runs.
-  if (gpu->traits.compute_capability == 90) gpu->traits.compute_capability = 80;
+  if (gpu->traits.compute_capability == 90) {
+    gpu->traits.compute_capability = 80;
+    missing =
+        ", with the kernels for 8.0, since this build has none for 9.0 (no 90a in CMake's MOE_CUDA_ARCHITECTURES)";
+  }
 #endif
   gpu->traits.own_capability = gpu->traits.compute_capability;
   MOE_TRY(gpu::read_capability(gpu->traits.compute_capability, &gpu->traits.compute_capability));
   gpu->description = std::string(properties.name) + ", compute capability " + capability + ", " +
                      std::to_string(properties.totalGlobalMem >> 30) + " GiB, " +
                      std::to_string(properties.multiProcessorCount) + " multiprocessors, driver for CUDA " +
-                     version_text(driver);
+                     version_text(driver) + missing;
   return {};
 }
 

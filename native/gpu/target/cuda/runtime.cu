@@ -2,8 +2,11 @@
 // contains this also loads on machines without NVIDIA software.
 #include "gpu/runtime/runtime.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <mutex>
@@ -12,9 +15,20 @@
 #include <ptx/launch.cuh>
 
 #include "gpu/target/cuda/discovery.h"
+#include "gpu/target/cuda/messages.h"
 
 namespace moe::cuda {
 namespace {
+
+// Of a call that pins memory of the host: where that runs out, the GPU's need not.
+Status pin_status(cudaError_t error, const char* what, size_t bytes) {
+  const Status status = cuda_status(error, what);
+  if (status.ok()) return status;
+  rlimit limit{RLIM_INFINITY, RLIM_INFINITY};
+  getrlimit(RLIMIT_MEMLOCK, &limit);
+  const uint64_t most = limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
+  return {status.code, pin_problem(bytes, most, status.message)};
+}
 
 // Pinned host memory that copies pass through in pieces, so that the host's own memory need not be pinned and can be
 // reused immediately.
@@ -81,7 +95,7 @@ class Staging {
       MOE_TRY(cuda_status(cudaEventCreateWithFlags(&buffer.copied, cudaEventDisableTiming), "cudaEventCreate"));
     }
     if (buffer.data != nullptr) return {};
-    return cuda_status(cudaMallocHost(&buffer.data, kPiece), "cudaMallocHost");
+    return pin_status(cudaMallocHost(&buffer.data, kPiece), "cudaMallocHost", kPiece);
   }
 
   static Status enqueue(const Buffer& buffer, void* to, const void* from, size_t bytes, cudaStream_t stream) {
@@ -96,17 +110,44 @@ class Staging {
 
 MOE_KERNEL(first_kernel, (32), int*) {}
 
+// What helps where a GPU cannot be used; empty if the error does not tell.
+const char* remedy(cudaError_t error) {
+  switch (error) {
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorInvalidKernelImage:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidPtx:
+    case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorJitCompilationDisabled:
+    case cudaErrorJitCompilerNotFound:
+      return ": update the driver, or build for this GPU (CMake's MOE_CUDA_ARCHITECTURES)";
+    case cudaErrorSystemDriverMismatch:
+      return ": restart the system, so that the driver in use is the one that is installed";
+    case cudaErrorDevicesUnavailable:
+      return ": wait for the process that uses it alone, or let several use it (nvidia-smi --compute-mode=DEFAULT)";
+    default: return "";
+  }
+}
+
 // Makes a GPU the calling thread's and loads a kernel. What another process or the build prevents shows here.
 Status begin_use(int index, const Gpu& gpu) {
-  const auto try_use = [&]() -> Status {
-    MOE_TRY(cuda_status(cudaSetDevice(index), "cudaSetDevice"));
-    return prepare("loading a kernel", reinterpret_cast<const void*>(first_kernel), 0);
-  };
-  const Status status = try_use();
+  const char* what = "cudaSetDevice";
+  cudaError_t error = cudaSetDevice(index);
+  if (error == cudaSuccess) {
+    what = "loading a kernel";
+    cudaFuncAttributes attributes{};
+    error = cudaFuncGetAttributes(&attributes, first_kernel);
+  }
+  const Status status = cuda_status(error, what);
   if (status.code != Code::cuda_error) return status;
   return {Code::device_unavailable, "cuda:" + std::to_string(index) + ": " + gpu.description +
-                                        ", cannot run the kernels of this build: " + status.message +
-                                        ": update the driver, or build for this GPU (CMake's MOE_CUDA_ARCHITECTURES)"};
+                                        ", cannot be used: " + status.message + remedy(error)};
+}
+
+// Whether work on a stream is recorded by somebody, who may not wait for it.
+bool is_captured(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusNone;
 }
 
 // Of a stream of the caller's: work is put on it by several threads, and its events are this GPU's.
@@ -138,8 +179,9 @@ struct Runtime::State {
   bool poison = false;
   gpu::DeviceTraits traits;
   std::string description;
-  cudaStream_t stream = nullptr;
-  bool foreign_stream = false;  // the caller's
+  cudaStream_t given = nullptr;  // the caller's stream, if it gave one
+  // Where work and memory are in order: the caller's until release_stream(), if it gave one. Read by any thread.
+  std::atomic<cudaStream_t> stream = nullptr;
   // Graphs are recorded on a stream of their own: other threads may allocate on the main one at any time.
   cudaStream_t recording = nullptr;
   cudaMemPool_t pool = nullptr;
@@ -149,12 +191,18 @@ struct Runtime::State {
 
   ~State() {
     cudaSetDevice(device);
+    const cudaStream_t last = stream;
+    if (last != nullptr) cudaStreamSynchronize(last);
+    if (last != nullptr && last != given && last != recording) cudaStreamDestroy(last);
     if (recording != nullptr) cudaStreamDestroy(recording);
-    if (stream != nullptr) {
-      cudaStreamSynchronize(stream);
-      if (!foreign_stream) cudaStreamDestroy(stream);
-    }
     if (pool != nullptr) cudaMemPoolDestroy(pool);
+  }
+
+  // Waits for the enqueued work, and gives what the pool keeps back to the GPU. False if it cannot.
+  bool trim() {
+    const cudaStream_t current = stream;
+    if (is_captured(current) || is_captured(recording)) return false;
+    return cudaStreamSynchronize(current) == cudaSuccess && cudaMemPoolTrimTo(pool, 0) == cudaSuccess;
   }
 };
 
@@ -170,13 +218,14 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
   state->poison = options.poison;
   state->traits = gpu.traits;
   state->description = gpu.description;
-  state->foreign_stream = options.stream != nullptr;
-  if (state->foreign_stream) {
-    MOE_TRY(check_stream(static_cast<cudaStream_t>(options.stream), index));
-    state->stream = static_cast<cudaStream_t>(options.stream);
+  cudaStream_t stream = static_cast<cudaStream_t>(options.stream);
+  if (stream != nullptr) {
+    MOE_TRY(check_stream(stream, index));
+    state->given = stream;
   } else {
-    MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
+    MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate"));
   }
+  state->stream = stream;
   MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->recording, cudaStreamNonBlocking), "cudaStreamCreate"));
   cudaMemPoolProps properties{};
   properties.allocType = cudaMemAllocationTypePinned;
@@ -194,14 +243,35 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
 const gpu::DeviceTraits& Runtime::traits() const { return state_->traits; }
 const std::string& Runtime::description() const { return state_->description; }
 bool Runtime::host_addressable() const { return false; }
-Stream Runtime::stream() const { return state_->stream; }
+Stream Runtime::stream() const { return state_->stream.load(); }
+
+void Runtime::release_stream() noexcept {
+  const cudaStream_t given = state_->given;
+  if (given == nullptr || state_->stream != given) return;
+  cudaSetDevice(state_->device);
+  // Nothing is recorded any more, so that stream is free. What comes there waits for the work on the caller's.
+  cudaEvent_t worked = nullptr;
+  if (!is_captured(given)) {
+    const bool waits = cudaEventCreateWithFlags(&worked, cudaEventDisableTiming) == cudaSuccess &&
+                       cudaEventRecord(worked, given) == cudaSuccess &&
+                       cudaStreamWaitEvent(state_->recording, worked, 0) == cudaSuccess;
+    if (!waits) cudaStreamSynchronize(given);
+  }
+  if (worked != nullptr) cudaEventDestroy(worked);
+  state_->stream = state_->recording;
+}
 
 Status Runtime::use() { return cuda_status(cudaSetDevice(state_->device), "cudaSetDevice"); }
 
 Status Runtime::allocate(size_t bytes, void** data) {
   MOE_TRY(use());
-  // Even empty memory needs an address.
-  const cudaError_t error = cudaMallocFromPoolAsync(data, std::max<size_t>(bytes, 1), state_->pool, state_->stream);
+  const auto allocate = [&] {
+    // Even empty memory needs an address.
+    return cudaMallocFromPoolAsync(data, std::max<size_t>(bytes, 1), state_->pool, state_->stream);
+  };
+  cudaError_t error = allocate();
+  // What the pool keeps may be in pieces that are too small.
+  if (error == cudaErrorMemoryAllocation && state_->trim()) error = allocate();
   if (error == cudaErrorMemoryAllocation) {
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
@@ -236,7 +306,7 @@ Status Runtime::read(std::span<const Download> downloads) {
 
 Status Runtime::pin(void* data, size_t bytes) {
   MOE_TRY(use());
-  return cuda_status(cudaHostRegister(data, bytes, cudaHostRegisterDefault), "cudaHostRegister");
+  return pin_status(cudaHostRegister(data, bytes, cudaHostRegisterDefault), "cudaHostRegister", bytes);
 }
 
 void Runtime::unpin(void* data) {

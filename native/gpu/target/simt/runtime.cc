@@ -136,6 +136,8 @@ Status Runtime::read(std::span<const Download> downloads) {
   return {};
 }
 
+void Runtime::release_stream() noexcept {}
+
 Status Runtime::pin(void*, size_t) { return {}; }
 
 void Runtime::unpin(void*) {}

@@ -1,0 +1,45 @@
+// What users are told of drivers and limits. Without CUDA's headers, so that it is tested on every machine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+namespace moe::cuda {
+
+// CUDA writes 12.9 as 12090.
+inline std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// Of a driver that knows CUDA `driver`, or 0 if there is none, and a build with CUDA `runtime`. What is built with any
+// version of CUDA runs on all drivers for the same major version.
+inline std::string driver_problem(int driver, int runtime) {
+  if (driver == 0) return "no NVIDIA driver is installed";
+  const int major = runtime / 1000;
+  std::string problem = "the NVIDIA driver is too old: it knows CUDA " + version_text(driver) +
+                        ", and this build needs a driver for CUDA " + std::to_string(major) + ".0 or later";
+  if (major == 12) problem += ", which is 525 or later";
+  if (major == 13) problem += ", which is 580 or later";
+  return problem + "; update the driver";
+}
+
+// Follows what is said of the GPUs that are visible; empty if all are.
+inline std::string visibility() {
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  return visible == nullptr ? "" : std::string(" with CUDA_VISIBLE_DEVICES=\"") + visible + "\"";
+}
+
+// `most`: what the process may lock in memory, UINT64_MAX if that has no limit.
+inline std::string pin_problem(size_t bytes, uint64_t most, const std::string& cause) {
+  const std::string limit = most == UINT64_MAX ? "without a limit" : "up to " + std::to_string(most) + " bytes";
+  return "cannot pin " + std::to_string(bytes) +
+         " bytes of the host's memory for copies to and from the GPU: " + cause + "; this process may lock memory " +
+         limit +
+         " (ulimit -l): raise that (in a container by --ulimit memlock=-1), free memory of the host, or use offload "
+         "for "
+         "fewer layers";
+}
+
+}  // namespace moe::cuda
