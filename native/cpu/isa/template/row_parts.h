@@ -106,6 +106,10 @@ struct CodedPart {
         }
       }
       if (!t.scales->have_offset()) continue;
+      if (segments == 1) {
+        add_offsets<rows>(scales.offsets(s), x_sums, results);
+        continue;
+      }
       float of_sum[rows];
       for (int r = 0; r < rows; ++r) of_sum[r] = sum_of_segments<x_rows>(x_sums + r, segments);
       add_offsets<rows>(scales.offsets(s), of_sum, results);

@@ -170,10 +170,17 @@ inline void load_lower_scales(const PanelScales& scales, const PanelLevels& leve
     const Vector by_upper = Vector::load(upper + j * kWidth);
     const Vector by_minimum = minima ? Vector::load(upper_minimum + j * kWidth) : Vector::zero();
     for (int i = j * kWidth; i < count * kPanelColumns; i += kPanelColumns, p += group_bytes, m += group_bytes) {
-      const Vector by = load_scale<type>(p, upper_half) * by_upper;
+      Vector lower, lower_minimum;
+      if constexpr (minima && type == ScaleType::u4) {
+        Vector::load_nibbles(reinterpret_cast<const uint8_t*>(p), lower, lower_minimum);
+      } else {
+        lower = load_scale<type>(p, upper_half);
+        if constexpr (minima) lower_minimum = load_scale<type>(m, minimum_upper_half);
+      }
+      const Vector by = lower * by_upper;
       by.store(scale + i);
       if constexpr (minima) {
-        const Vector minimum = load_scale<type>(m, minimum_upper_half) * by_minimum;
+        const Vector minimum = lower_minimum * by_minimum;
         Vector::fma(lowered, by, Vector::zero() - minimum).store(offset + i);
       } else if (has_offset) {
         (lowered * by).store(offset + i);

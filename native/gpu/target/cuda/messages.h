@@ -34,11 +34,9 @@ inline std::string visibility() {
 // `most`: what the process may lock in memory, UINT64_MAX if that has no limit.
 inline std::string pin_problem(size_t bytes, uint64_t most, const std::string& cause) {
   const std::string limit = most == UINT64_MAX ? "without a limit" : "up to " + std::to_string(most) + " bytes";
-  return "cannot pin " + std::to_string(bytes) +
-         " bytes of the host's memory for copies to and from the GPU: " + cause + "; this process may lock memory " +
-         limit +
-         " (ulimit -l): raise that (in a container by --ulimit memlock=-1), free memory of the host, or use offload "
-         "for "
+  const std::string pinned = std::to_string(bytes) + " bytes of the host's memory for copies to and from the GPU";
+  return "cannot pin " + pinned + ": " + cause + "; this process may lock memory " + limit +
+         " (ulimit -l): raise that (in a container by --ulimit memlock=-1), free memory of the host, or use offload for "
          "fewer layers";
 }
 
