@@ -10,30 +10,10 @@
 #include <ptx/wgmma.cuh>
 
 #include "gpu/gemm/quantized_stages.cuh"
+#include "gpu/gemm/wgmma_products.cuh"
 #include "gpu/gemm/wgmma_quantized.h"
 
 namespace moe::MOE_GPU_NAMESPACE::quantized {
-
-template <int kRows>
-__device__ __forceinline__ void multiply_async(float (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
-                                               bf16) {
-  ptx::wgmma_k16_bf16<kRows>(d, a, b, adds);
-}
-template <int kRows>
-__device__ __forceinline__ void multiply_async(float (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
-                                               f16) {
-  ptx::wgmma_k16_f16<kRows>(d, a, b, adds);
-}
-template <int kRows>
-__device__ __forceinline__ void multiply_async(float (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
-                                               fp8) {
-  ptx::wgmma_k32_e4m3<kRows>(d, a, b, adds);
-}
-template <int kRows>
-__device__ __forceinline__ void multiply_async(int32_t (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b,
-                                               bool adds, int8_t) {
-  ptx::wgmma_k32_s8<kRows>(d, a, b, adds);
-}
 
 template <class T, Codes kCodes, int kBits, bool kSumsX, int kTileIndex>
 class WgmmaTile {
