@@ -235,6 +235,13 @@ class WgmmaTile {
   __device__ __forceinline__ void multiply_piece(int k, int piece) {
     constexpr int kProducts = is_half<kSteps>() ? 1 : kSteps / kChunks;
     const uint64_t x = ptx::wgmma_descriptor<Ring::kXRowBytes>(stages_.x_at(k));
+    // In front of the fence: the conversions, and the sums of a group that ended.
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+      for (int i = 0; i < kProducts; ++i) ptx::wgmma_keep(fragments_[piece % 2][m][i]);
+      ptx::wgmma_keep(group_sums_[m]);
+    }
     ptx::wgmma_fence();
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
