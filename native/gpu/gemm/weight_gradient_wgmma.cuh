@@ -15,7 +15,9 @@ class WeightGradientWgmmaTile : public WeightGradientTile<T, gpu::kWeightGradien
  public:
   using Tile::kTile;
 
-  __device__ explicit WeightGradientWgmmaTile(const WeightGradientArguments& a) : Tile(a) {}
+  __device__ explicit WeightGradientWgmmaTile(const WeightGradientArguments& a) : Tile(a) {
+    ptx::wgmma_check_base(ptx::dynamic_shared<char>());
+  }
 
   __device__ void compute(const WeightGradientRectangle& rectangle) {
     this->start(rectangle);

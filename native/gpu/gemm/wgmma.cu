@@ -20,7 +20,9 @@ class WgmmaTile {
  public:
   static constexpr GemmTile kTile = gpu::kWgmmaTiles[kTileIndex];
 
-  __device__ explicit WgmmaTile(const GemmArguments& a) : a_(a), stages_(ptx::dynamic_shared<char>()) {}
+  __device__ explicit WgmmaTile(const GemmArguments& a) : a_(a), stages_(ptx::dynamic_shared<char>()) {
+    ptx::wgmma_check_base(ptx::dynamic_shared<char>());
+  }
 
   // Computes one tile and stores it.
   __device__ void compute(const RowTile& rows, int column_tile) {

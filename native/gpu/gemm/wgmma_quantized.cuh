@@ -20,7 +20,9 @@ class WgmmaTile {
  public:
   static constexpr gpu::GemmTile kTile = gpu::kWgmmaQuantizedTiles[kTileIndex];
 
-  __device__ explicit WgmmaTile(const Arguments& a) : a_(a), stages_(a) {}
+  __device__ explicit WgmmaTile(const Arguments& a) : a_(a), stages_(a) {
+    ptx::wgmma_check_base<Ring::kXRowBytes>(ptx::dynamic_shared<char>());
+  }
 
   // Computes one tile and stores it.
   __device__ __forceinline__ void compute(const RowTile& rows, int column_tile) {

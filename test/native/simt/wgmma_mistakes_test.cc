@@ -29,6 +29,7 @@ enum class Mistake {
   fragment_write_behind_keep,
   early_fragment_write,
   unaligned,
+  unaligned_base,
   one_warp_more
 };
 
@@ -46,6 +47,7 @@ __global__ void mistaken_kernel(const bf16* ones, float* d) {
   if (mistake != Mistake::no_copy_wait) ptx::cp_async_wait<0>();
   if (mistake != Mistake::no_proxy_fence) ptx::fence_proxy_async();
   __syncthreads();
+  ptx::wgmma_check_base(shared + (mistake == Mistake::unaligned_base ? 512 : 0));
   float sums[16][4] = {};
   uint32_t fragment[4] = {};
   if (mistake != Mistake::no_keep && mistake != Mistake::late_keep) ptx::wgmma_keep(fragment);
@@ -96,6 +98,7 @@ MOE_TEST(mistakes_around_wgmma_are_reported) {
   check_reported<Mistake::fragment_write_behind_keep>({"wgmma_k16_bf16", "the registers of A must be kept"});
   check_reported<Mistake::early_fragment_write>({"wgmma_k16_bf16", "the registers of A changed"});
   check_reported<Mistake::unaligned>({"wgmma_k16_bf16", "a multiple of 1024"});
+  check_reported<Mistake::unaligned_base>({"wgmma_check_base", "a multiple of 1024 bytes, it is 512 past one"});
   check_reported<Mistake::one_warp_more>({"warp 3", "other wgmma calls than warp 0"});
 }
 

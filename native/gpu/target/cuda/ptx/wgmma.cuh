@@ -87,6 +87,16 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(const void* shared) {
   return gpu::matrix_descriptor<kRowBytes>(shared_address(shared));
 }
 
+// Traps unless matrices of such rows may begin here. A kernel checks the start of its shared memory once: a swizzle
+// goes by bits of addresses, so a launch that aligned it less would get wrong sums.
+template <int kRowBytes = 128>
+__device__ __forceinline__ void wgmma_check_base(const void* shared) {
+  unsigned address = shared_address(shared);
+  // Else the compiler takes the declared alignment for granted.
+  asm volatile("" : "+r"(address));
+  if (address % (8 * kRowBytes) != 0) __trap();
+}
+
 // Of panels of columns, `panel_bytes` apart, whose first row begins at a multiple of 1024 bytes.
 __device__ __forceinline__ uint64_t wgmma_panel_descriptor(const void* shared, int panel_bytes) {
   return gpu::panel_descriptor(shared_address(shared), panel_bytes);

@@ -46,6 +46,13 @@ uint64_t wgmma_descriptor(const void* shared, std::source_location where = std::
   return gpu::matrix_descriptor<kRowBytes>(machine::dynamic_offset({"wgmma_descriptor", where}, shared));
 }
 
+// Fails unless matrices of such rows may begin here. A kernel checks the start of its shared memory once: a swizzle
+// goes by bits of addresses, so a launch that aligned it less would get wrong sums.
+template <int kRowBytes = 128>
+void wgmma_check_base(const void* shared, std::source_location where = std::source_location::current()) {
+  machine::check_aligned({"wgmma_check_base", where}, shared, 8 * kRowBytes);
+}
+
 // Of panels of columns, `panel_bytes` apart, whose first row begins at a multiple of 1024 bytes.
 inline uint64_t wgmma_panel_descriptor(const void* shared, int panel_bytes,
                                        std::source_location where = std::source_location::current()) {
