@@ -34,6 +34,24 @@ void AsyncProducts::start(unsigned warp) {
   products_.clear();
   groups_.clear();
   sums_.clear();
+  for (std::vector<Kept>& of_lane : kept_) of_lane.clear();
+}
+
+void AsyncProducts::keep(unsigned lane, const uint32_t* registers) {
+  const sanitizer::Unseen unseen;
+  std::vector<Kept>& kept = kept_[lane];
+  auto found = std::find_if(kept.begin(), kept.end(), [&](const Kept& other) { return other.registers == registers; });
+  if (found == kept.end()) found = kept.insert(found, Kept{registers, {}, false});
+  std::copy_n(registers, ProductOperand::kRegisters, found->values.begin());
+  found->fenced = false;
+}
+
+void AsyncProducts::fence() {
+  const sanitizer::Unseen unseen;
+  fenced_ = true;
+  for (std::vector<Kept>& of_lane : kept_) {
+    for (Kept& kept : of_lane) kept.fenced = true;
+  }
 }
 
 // Only reads of operands are the kernel's own accesses; the rest is this machine's, by whichever lane came last.
@@ -90,11 +108,18 @@ size_t AsyncProducts::sums_of(const Call& call, void* const* operands) {
   return static_cast<size_t>(&sums - sums_.data());
 }
 
-void AsyncProducts::read_fragments(Product& product, void* const* operands) {
+void AsyncProducts::read_fragments(Product& product, void* const* operands) const {
   product.fragments.resize(kLanes);
   for (unsigned lane = 0; lane < kLanes; ++lane) {
-    product.registers[lane] = static_cast<ProductOperand*>(operands[lane])->fragment;
-    std::copy_n(product.registers[lane], ProductOperand::kRegisters, product.fragments[lane].begin());
+    const uint32_t* registers = static_cast<ProductOperand*>(operands[lane])->fragment;
+    product.registers[lane] = registers;
+    std::copy_n(registers, ProductOperand::kRegisters, product.fragments[lane].begin());
+    const auto ordered = [&](const Kept& kept) {
+      return kept.registers == registers && kept.fenced && kept.values == product.fragments[lane];
+    };
+    if (std::none_of(kept_[lane].begin(), kept_[lane].end(), ordered)) {
+      fail(product.call, "the registers of A must be kept (wgmma_keep) as they are, before the wgmma_fence");
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 // One warp's part of the products that its warpgroup, four consecutive warps, leaves to the tensor cores, as made by
 // wgmma. Operands are read and sums are added some time between a product's issue and the wait for its group. Until
-// that wait the registers of the sums are NaN, and those of A must not change.
+// that wait the registers of the sums are NaN. Those of A must not change from where they are kept, before the fence: a
+// compiler may move what it need not keep behind it.
 #pragma once
 
 #include <array>
@@ -33,7 +34,9 @@ class AsyncProducts {
 
   // The warp's place in its warpgroup.
   void start(unsigned warp);
-  void fence() { fenced_ = true; }
+  // A lane's registers of A, kRegisters of ProductOperand, are what products behind the next fence will take.
+  void keep(unsigned lane, const uint32_t* registers);
+  void fence();
   // The operands of the 32 lanes.
   void issue(const Call& call, MultiplyAdd multiply_add, void* const* operands, bool early);
   // Closes the current group.
@@ -68,8 +71,15 @@ class AsyncProducts {
     bool done = false;
   };
 
+  // What a lane's registers were when they were kept, and whether there was a fence since.
+  struct Kept {
+    const uint32_t* registers;
+    Fragment values;
+    bool fenced;
+  };
+
   size_t sums_of(const Call& call, void* const* operands);
-  static void read_fragments(Product& product, void* const* operands);
+  void read_fragments(Product& product, void* const* operands) const;
   void multiply(Product& product);
   // Brings the sums of a product that has been waited for to the registers, unless others are added to them.
   void finish(const Product& product);
@@ -84,6 +94,7 @@ class AsyncProducts {
   std::vector<Product> products_;  // that have not been waited for, oldest first
   std::vector<size_t> groups_;     // where each closed group ends in products_
   std::vector<Sums> sums_;
+  std::array<std::vector<Kept>, kLanes> kept_;
 };
 
 }  // namespace moe::simt::machine

@@ -4,17 +4,9 @@
 #include <ptx/wgmma.cuh>
 
 #include "gpu/gemm/weight_gradient_tile.cuh"
+#include "gpu/gemm/wgmma_products.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
-
-template <int kColumns>
-__device__ __forceinline__ void multiply_panels(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b, bf16) {
-  ptx::wgmma_k16_bf16_panels<kColumns>(d, a, b);
-}
-template <int kColumns>
-__device__ __forceinline__ void multiply_panels(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b, f16) {
-  ptx::wgmma_k16_f16_panels<kColumns>(d, a, b);
-}
 
 template <class T, int kTileIndex>
 class WeightGradientWgmmaTile : public WeightGradientTile<T, gpu::kWeightGradientWgmmaTiles[kTileIndex]> {
@@ -23,7 +15,9 @@ class WeightGradientWgmmaTile : public WeightGradientTile<T, gpu::kWeightGradien
  public:
   using Tile::kTile;
 
-  __device__ explicit WeightGradientWgmmaTile(const WeightGradientArguments& a) : Tile(a) {}
+  __device__ explicit WeightGradientWgmmaTile(const WeightGradientArguments& a) : Tile(a) {
+    ptx::wgmma_check_base(ptx::dynamic_shared<char>());
+  }
 
   __device__ void compute(const WeightGradientRectangle& rectangle) {
     this->start(rectangle);
@@ -74,8 +68,8 @@ class WeightGradientWgmmaTile : public WeightGradientTile<T, gpu::kWeightGradien
 #pragma unroll
     for (int step = 0; step < kDepth / kMmaDepth; ++step) {
       constexpr int kStepBytes = kMmaDepth * kTileRowBytes;
-      multiply_panels<kTile.columns>(sums_[0], ptx::wgmma_descriptor_at(a, step * kStepBytes),
-                                     ptx::wgmma_descriptor_at(b, step * kStepBytes), T{});
+      multiply_panels_async<kTile.columns>(sums_[0], ptx::wgmma_descriptor_at(a, step * kStepBytes),
+                                           ptx::wgmma_descriptor_at(b, step * kStepBytes), T{});
     }
     ptx::wgmma_commit();
   }

@@ -8,27 +8,21 @@
 #include "gpu/gemm/functions.cuh"
 #include "gpu/gemm/mma_tile.cuh"
 #include "gpu/gemm/pack.cuh"
+#include "gpu/gemm/wgmma_products.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
 using gpu::GemmTile;
 
-template <int kColumns>
-__device__ __forceinline__ void multiply(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b, bf16) {
-  ptx::wgmma_k16_bf16<kColumns>(d, a, b);
-}
-template <int kColumns>
-__device__ __forceinline__ void multiply(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b, f16) {
-  ptx::wgmma_k16_f16<kColumns>(d, a, b);
-}
-
 template <class T, int kTileIndex>
 class WgmmaTile {
  public:
   static constexpr GemmTile kTile = gpu::kWgmmaTiles[kTileIndex];
 
-  __device__ explicit WgmmaTile(const GemmArguments& a) : a_(a), stages_(ptx::dynamic_shared<char>()) {}
+  __device__ explicit WgmmaTile(const GemmArguments& a) : a_(a), stages_(ptx::dynamic_shared<char>()) {
+    ptx::wgmma_check_base(ptx::dynamic_shared<char>());
+  }
 
   // Computes one tile and stores it.
   __device__ void compute(const RowTile& rows, int column_tile) {
@@ -81,8 +75,8 @@ class WgmmaTile {
     ptx::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kStepsPerStage; ++step) {
-      multiply<kTile.columns>(sums_[0], ptx::wgmma_descriptor_at(left, step * kStepBytes),
-                              ptx::wgmma_descriptor_at(right, step * kStepBytes), T{});
+      multiply_async<kTile.columns>(sums_[0], ptx::wgmma_descriptor_at(left, step * kStepBytes),
+                                    ptx::wgmma_descriptor_at(right, step * kStepBytes), T{});
     }
     ptx::wgmma_commit();
   }

@@ -10,37 +10,19 @@
 #include <ptx/wgmma.cuh>
 
 #include "gpu/gemm/quantized_stages.cuh"
+#include "gpu/gemm/wgmma_products.cuh"
 #include "gpu/gemm/wgmma_quantized.h"
 
 namespace moe::MOE_GPU_NAMESPACE::quantized {
-
-template <int kRows>
-__device__ __forceinline__ void multiply_async(float (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
-                                               bf16) {
-  ptx::wgmma_k16_bf16<kRows>(d, a, b, adds);
-}
-template <int kRows>
-__device__ __forceinline__ void multiply_async(float (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
-                                               f16) {
-  ptx::wgmma_k16_f16<kRows>(d, a, b, adds);
-}
-template <int kRows>
-__device__ __forceinline__ void multiply_async(float (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b, bool adds,
-                                               fp8) {
-  ptx::wgmma_k32_e4m3<kRows>(d, a, b, adds);
-}
-template <int kRows>
-__device__ __forceinline__ void multiply_async(int32_t (&d)[kRows / 8][4], const uint32_t (&a)[4], uint64_t b,
-                                               bool adds, int8_t) {
-  ptx::wgmma_k32_s8<kRows>(d, a, b, adds);
-}
 
 template <class T, Codes kCodes, int kBits, bool kSumsX, int kTileIndex>
 class WgmmaTile {
  public:
   static constexpr gpu::GemmTile kTile = gpu::kWgmmaQuantizedTiles[kTileIndex];
 
-  __device__ explicit WgmmaTile(const Arguments& a) : a_(a), stages_(a) {}
+  __device__ explicit WgmmaTile(const Arguments& a) : a_(a), stages_(a) {
+    ptx::wgmma_check_base<Ring::kXRowBytes>(ptx::dynamic_shared<char>());
+  }
 
   // Computes one tile and stores it.
   __device__ __forceinline__ void compute(const RowTile& rows, int column_tile) {
@@ -255,6 +237,13 @@ class WgmmaTile {
   __device__ __forceinline__ void multiply_piece(int k, int piece) {
     constexpr int kProducts = is_half<kSteps>() ? 1 : kSteps / kChunks;
     const uint64_t x = ptx::wgmma_descriptor<Ring::kXRowBytes>(stages_.x_at(k));
+    // In front of the fence: the conversions, and the sums of a group that ended.
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+#pragma unroll
+      for (int i = 0; i < kProducts; ++i) ptx::wgmma_keep(fragments_[piece % 2][m][i]);
+      ptx::wgmma_keep(group_sums_[m]);
+    }
     ptx::wgmma_fence();
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {

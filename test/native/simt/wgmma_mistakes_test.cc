@@ -24,10 +24,18 @@ enum class Mistake {
   no_wait,
   early_read,
   early_write,
+  no_keep,
+  late_keep,
+  fragment_write_behind_keep,
   early_fragment_write,
   unaligned,
+  unaligned_base,
   one_warp_more
 };
+
+constexpr bool takes_fragment(Mistake mistake) {
+  return mistake >= Mistake::no_keep && mistake <= Mistake::early_fragment_write;
+}
 
 template <Mistake mistake>
 __global__ void mistaken_kernel(const bf16* ones, float* d) {
@@ -39,11 +47,15 @@ __global__ void mistaken_kernel(const bf16* ones, float* d) {
   if (mistake != Mistake::no_copy_wait) ptx::cp_async_wait<0>();
   if (mistake != Mistake::no_proxy_fence) ptx::fence_proxy_async();
   __syncthreads();
+  ptx::wgmma_check_base(shared + (mistake == Mistake::unaligned_base ? 512 : 0));
   float sums[16][4] = {};
-  if (mistake != Mistake::no_fence) ptx::wgmma_fence();
-  const char* a = shared + (mistake == Mistake::unaligned ? 128 : 0);
   uint32_t fragment[4] = {};
-  if (mistake == Mistake::early_fragment_write) {
+  if (mistake != Mistake::no_keep && mistake != Mistake::late_keep) ptx::wgmma_keep(fragment);
+  if (mistake != Mistake::no_fence) ptx::wgmma_fence();
+  if (mistake == Mistake::late_keep) ptx::wgmma_keep(fragment);
+  if (mistake == Mistake::fragment_write_behind_keep) fragment[1] = 1;
+  const char* a = shared + (mistake == Mistake::unaligned ? 128 : 0);
+  if (takes_fragment(mistake)) {
     ptx::wgmma_k16_bf16<128>(sums, fragment, ptx::wgmma_descriptor(shared), true);
   } else {
     multiply(sums, a, shared);
@@ -81,8 +93,12 @@ MOE_TEST(mistakes_around_wgmma_are_reported) {
   check_reported<Mistake::no_copy_wait>({"wgmma_k16_bf16", "copies and has not waited for"});
   check_reported<Mistake::no_wait>({"wgmma_k16_bf16", "exits", "not waited for this product"});
   check_reported<Mistake::early_write>({"wgmma_k16_bf16", "the sums changed"});
+  check_reported<Mistake::no_keep>({"wgmma_k16_bf16", "the registers of A must be kept"});
+  check_reported<Mistake::late_keep>({"wgmma_k16_bf16", "the registers of A must be kept"});
+  check_reported<Mistake::fragment_write_behind_keep>({"wgmma_k16_bf16", "the registers of A must be kept"});
   check_reported<Mistake::early_fragment_write>({"wgmma_k16_bf16", "the registers of A changed"});
   check_reported<Mistake::unaligned>({"wgmma_k16_bf16", "a multiple of 1024"});
+  check_reported<Mistake::unaligned_base>({"wgmma_check_base", "a multiple of 1024 bytes, it is 512 past one"});
   check_reported<Mistake::one_warp_more>({"warp 3", "other wgmma calls than warp 0"});
 }
 

@@ -149,6 +149,7 @@ __global__ void wgmma_registers_kernel(const char* a, const char* b, SumOf<Eleme
   uint32_t fragments[2][4];
   for (int step = 0; step < 2; ++step) load_fragment(a + step * 64 * 32, fragments[step]);
   const uint64_t rows = ptx::wgmma_descriptor<kRowBytes>(shared);
+  ptx::wgmma_keep(fragments);
   ptx::wgmma_fence();
   for (int step = 0; step < 2; ++step) {
     multiply<kColumns>(sums, fragments[step], ptx::wgmma_descriptor_at(rows, step * 32), step > 0, Element{});

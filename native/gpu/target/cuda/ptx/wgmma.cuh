@@ -87,6 +87,16 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(const void* shared) {
   return gpu::matrix_descriptor<kRowBytes>(shared_address(shared));
 }
 
+// Traps unless matrices of such rows may begin here. A kernel checks the start of its shared memory once: a swizzle
+// goes by bits of addresses, so a launch that aligned it less would get wrong sums.
+template <int kRowBytes = 128>
+__device__ __forceinline__ void wgmma_check_base(const void* shared) {
+  unsigned address = shared_address(shared);
+  // Else the compiler takes the declared alignment for granted.
+  asm volatile("" : "+r"(address));
+  if (address % (8 * kRowBytes) != 0) __trap();
+}
+
 // Of panels of columns, `panel_bytes` apart, whose first row begins at a multiple of 1024 bytes.
 __device__ __forceinline__ uint64_t wgmma_panel_descriptor(const void* shared, int panel_bytes) {
   return gpu::panel_descriptor(shared_address(shared), panel_bytes);
@@ -149,20 +159,23 @@ __device__ __forceinline__ void wgmma_wait() {
   MOE_WGMMA("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// Keeps the compiler from moving accesses to the registers of sums across this place.
+// Keeps the compiler from moving accesses to registers of sums or of A across this place, which neither a fence nor a
+// wait does: keep what is written before a fence, and what is read after a wait.
+template <class Register>
+__device__ __forceinline__ void wgmma_keep(Register (&registers)[4]) {
+#pragma unroll
+  for (Register& value : registers) {
+    if constexpr (std::is_same_v<Register, float>) {
+      asm volatile("" : MOE_FLOAT(value)::"memory");
+    } else {
+      asm volatile("" : MOE_INTEGER(value)::"memory");
+    }
+  }
+}
 template <class Sum, int kCount>
 __device__ __forceinline__ void wgmma_keep(Sum (&d)[kCount][4]) {
 #pragma unroll
-  for (int n = 0; n < kCount; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (std::is_same_v<Sum, float>) {
-        asm volatile("" : MOE_FLOAT(d[n][i])::"memory");
-      } else {
-        asm volatile("" : MOE_INTEGER(d[n][i])::"memory");
-      }
-    }
-  }
+  for (auto& registers : d) wgmma_keep(registers);
 }
 
 // Makes this thread's earlier writes to shared memory visible to products. A barrier makes them visible to those of

@@ -58,6 +58,8 @@ void wait(const Call&, uint32_t, void* const* operands) { products().wait(*stati
 
 }  // namespace
 
+void keep_fragment(const uint32_t* registers) { products().keep(lane(), registers); }
+
 const Collective kWgmmaBf16{"wgmma_k16_bf16", true, false, issue<Bf16>};
 const Collective kWgmmaF16{"wgmma_k16_f16", true, false, issue<F16>};
 const Collective kWgmmaS8{"wgmma_k32_s8", true, false, issue<S8>};

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <source_location>
+#include <type_traits>
 
 #include "gpu/tile/matrix_descriptor.h"
 #include "ptx/device.cuh"
@@ -15,6 +16,9 @@ namespace moe::simt {
 namespace machine {
 
 extern const Collective kWgmmaBf16, kWgmmaF16, kWgmmaS8, kWgmmaE4M3, kWgmmaFence, kWgmmaCommit, kWgmmaWait;
+
+// Registers of A.
+void keep_fragment(const uint32_t* registers);
 
 template <class Sum, int kCount>
 void multiply_async(const Collective& collective, const std::source_location& where, Sum (&d)[kCount][4], uint64_t a,
@@ -40,6 +44,13 @@ constexpr bool kHasWgmma = true;
 template <int kRowBytes = 128>
 uint64_t wgmma_descriptor(const void* shared, std::source_location where = std::source_location::current()) {
   return gpu::matrix_descriptor<kRowBytes>(machine::dynamic_offset({"wgmma_descriptor", where}, shared));
+}
+
+// Fails unless matrices of such rows may begin here. A kernel checks the start of its shared memory once: a swizzle
+// goes by bits of addresses, so a launch that aligned it less would get wrong sums.
+template <int kRowBytes = 128>
+void wgmma_check_base(const void* shared, std::source_location where = std::source_location::current()) {
+  machine::check_aligned({"wgmma_check_base", where}, shared, 8 * kRowBytes);
 }
 
 // Of panels of columns, `panel_bytes` apart, whose first row begins at a multiple of 1024 bytes.
@@ -116,9 +127,16 @@ void wgmma_wait(std::source_location where = std::source_location::current()) {
   machine::meet(machine::kWgmmaWait, where, 0xffffffffu, &pending);
 }
 
-// Keeps the compiler from moving accesses to the registers of sums across this place.
+// Keeps the compiler from moving accesses to registers of sums or of A across this place, which neither a fence nor a
+// wait does: keep what is written before a fence, and what is read after a wait.
+template <class Register>
+void wgmma_keep(Register (&registers)[4]) {
+  if constexpr (std::is_same_v<Register, uint32_t>) machine::keep_fragment(registers);
+}
 template <class Sum, int kCount>
-void wgmma_keep(Sum (&)[kCount][4]) {}
+void wgmma_keep(Sum (&d)[kCount][4]) {
+  for (auto& registers : d) wgmma_keep(registers);
+}
 
 // Makes this thread's earlier writes to shared memory visible to products. A barrier makes them visible to those of
 // other threads.
