@@ -201,7 +201,8 @@ struct GemmKernel {
 };
 
 inline constexpr const char* kFloatNumbers = "tokens as float32, float32 sums";
-inline constexpr const char* kCodeNumbers = "tokens as float32, codes summed in float32 and scaled, 16 to 128 k at a time";
+inline constexpr const char* kCodeNumbers =
+    "tokens as float32, codes summed in float32 and scaled, 16 to 128 k at a time";
 inline constexpr const char* kIntegerNumbers = "exact sums of codes times codes, scaled in float32, group by group";
 inline constexpr const char* kDigitNumbers =
     "tokens as three digits of 8 bits, exact sums of codes times digits, scaled in float32, group by group";

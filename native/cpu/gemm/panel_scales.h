@@ -9,8 +9,9 @@
 
 namespace moe::cpu {
 
-// A group is a whole number of segments of k. Integers are summed over groups; floats over segments of a group, but over
-// no more k than this, and so that there are whole numbers of four sums, which few rows have in the making at once.
+// A group is a whole number of segments of k. Integers are summed over groups; floats over segments of a group, but
+// over no more k than this, and so that there are whole numbers of four sums, which few rows have in the making at
+// once.
 constexpr int kLongestSum = 128;
 constexpr int kSumsAtOnce = 4;
 constexpr int segment_of(const WeightFormat& format) {
@@ -81,7 +82,7 @@ struct PanelScales : PanelLevels {
   // The same levels, which count groups of `scales`, or sums of floats, in place of segments.
   PanelLevels of_groups, of_sums;
   int segment = 0;
-  int sum = 0;  // k that floats sum before they scale it: a segment times a power of two
+  int sum = 0;                   // k that floats sum before they scale it: a segment times a power of two
   bool zeros_are_codes = false;  // zeros are subtracted before scaling
   bool offsets_scales = false;   // super zeros are added to scales times super scales
   bool one_level = false;        // one level of scales in a type of floating point or e8m0, and no offsets

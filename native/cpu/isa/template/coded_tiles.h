@@ -83,9 +83,8 @@ template <class Products, class Codes, int first, int x_rows, int rows, int side
 
 template <class Products, class Codes, int x_rows, int rows, int side, int... chunk>
 [[gnu::always_inline]] inline void multiply_unit(const Codes& codes, const char* unit, int64_t unit_stride,
-                                                 const char* next, const typename Products::Value* x,
-                                                 int64_t x_stride, Sums<rows> (&sums)[side],
-                                                 std::integer_sequence<int, chunk...>) {
+                                                 const char* next, const typename Products::Value* x, int64_t x_stride,
+                                                 Sums<rows> (&sums)[side], std::integer_sequence<int, chunk...>) {
   (multiply_chunks<Products, Codes, chunk * Codes::chunk, x_rows>(codes, unit, unit_stride, next, x, x_stride, sums),
    ...);
 }
@@ -102,10 +101,10 @@ struct SumOperands {
   const float* x_sums;  // of segments
   int64_t segments;     // of each
   // The scales of x for the first group of sums, if x are codes with scales for groups of sums. Null: none.
-  const float* x_scales;
-  int64_t x_scale_stride;
-  int passed;       // sums of the first group
-  int group_shift;  // the logarithm of a group's sums
+  const float* x_scales = nullptr;
+  int64_t x_scale_stride = 0;
+  int passed = 0;       // sums of the first group
+  int group_shift = 0;  // the logarithm of a group's sums
 };
 
 // Of a row's sums of x, [segment][row].
@@ -120,6 +119,16 @@ inline float sum_of_segments(const float* x_sums, int64_t segments) {
 template <class Products, class Codes, int rows, int side>
 inline void add_sums(const Codes& codes, const SumOperands<typename Products::Value>& from, float* c) {
   constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
+  const float* x_sums = from.x_sums;
+  float longer_sums[side * rows];
+  if (from.offset != nullptr && from.segments > 1) {
+    for (int s = 0; s < side; ++s) {
+      for (int r = 0; r < rows; ++r) {
+        longer_sums[s * rows + r] = sum_of_segments<rows>(x_sums + s * from.segments * rows + r, from.segments);
+      }
+    }
+    x_sums = longer_sums;
+  }
   Sums<rows> sums[side];
 #pragma GCC unroll 4
   for (int s = 0; s < side; ++s) {
@@ -149,16 +158,15 @@ inline void add_sums(const Codes& codes, const SumOperands<typename Products::Va
         }
         sum = Vector::fma(scale, sums[s][r][j], sum);
         if (from.offset == nullptr) continue;
-        const float x_sum = sum_of_segments<rows>(from.x_sums + s * from.segments * rows + r, from.segments);
-        sum = Vector::fma(Vector::load(from.offset + at), Vector::broadcast(x_sum), sum);
+        sum = Vector::fma(Vector::load(from.offset + at), Vector::broadcast(x_sums[s * rows + r]), sum);
       }
       sum.store(place);
     }
   }
 }
 
-// Sums side by side, so that some eight vectors are in the making. With AVX2, one row is multiplied by whole bytes nearly
-// as fast as memory gives them, and four sums are four streams, which take 1.5 times as long.
+// Sums side by side, so that some eight vectors are in the making. With AVX2, one row is multiplied by whole bytes
+// nearly as fast as memory gives them, and four sums are four streams, which take 1.5 times as long.
 template <class Codes>
 constexpr int side_by_side(int rows) {
   if (kWidth == 8 && Codes::bits == 8 && rows == 1) return 2;
@@ -181,19 +189,26 @@ struct CodeStream {
   int64_t jump, distance = 0, near_end = 0;
 };
 
-// The groups of sums for which x that are codes have scales: a power of two of them, no shorter than a sum.
+// Of x that are codes: the groups of sums that have a scale each, a power of two of them.
 struct XGroups {
-  explicit XGroups(const TileArguments& t) : x_scales(t.x_scales), first(t.scales->sums_in(t.first_k)) {
+  explicit XGroups(const TileArguments& t)
+      : x_scales(t.x_scales), stride(t.x_scale_stride), first(t.scales->sums_in(t.first_k)) {
     if (x_scales == nullptr) return;
     shift = std::countr_zero(static_cast<uint64_t>(t.x_scale_segments)) -
             std::countr_zero(static_cast<uint64_t>(t.scales->segments_in(t.scales->sum)));
   }
-  // Of a sum of the call: the scales of its group of the first row, and how many of the group's sums come before it.
+  // Of a sum of the call: its group's scales, from the first row on. Null: x are no codes.
   const float* scales(int64_t sum) const { return x_scales == nullptr ? nullptr : x_scales + ((first + sum) >> shift); }
-  int passed(int64_t sum) const { return static_cast<int>((first + sum) & ((int64_t{1} << shift) - 1)); }
+  template <class Value>
+  void set(int64_t sum, SumOperands<Value>& operands) const {
+    operands.x_scales = scales(sum);
+    operands.x_scale_stride = stride;
+    operands.passed = static_cast<int>((first + sum) & ((int64_t{1} << shift) - 1));
+    operands.group_shift = shift;
+  }
 
   const float* x_scales;
-  int64_t first;
+  int64_t stride, first;
   int shift = 0;
 };
 
@@ -215,18 +230,15 @@ void coded_tile(const TileArguments& t) {
   const auto add = [&]<int count>(int64_t s) {
     if ((k & (round_k - 1)) == 0) prefetches.round();
     const char* sum_codes = t.w + s * sum_bytes;
-    const SumOperands<Value> from{.k = sum_k,
-                                  .codes = sum_codes,
-                                  .next = sum_codes + stream.ahead(s * sum_bytes),
-                                  .x = static_cast<const Value*>(t.x) + k * rows,
-                                  .scale = scales.scales(s),
-                                  .offset = t.scales->have_offset() ? scales.offsets(s) : nullptr,
-                                  .x_sums = t.x_sums + s * segments * rows,
-                                  .segments = segments,
-                                  .x_scales = x_groups.scales(s),
-                                  .x_scale_stride = t.x_scale_stride,
-                                  .passed = x_groups.passed(s),
-                                  .group_shift = x_groups.shift};
+    SumOperands<Value> from{.k = sum_k,
+                            .codes = sum_codes,
+                            .next = sum_codes + stream.ahead(s * sum_bytes),
+                            .x = static_cast<const Value*>(t.x) + k * rows,
+                            .scale = scales.scales(s),
+                            .offset = t.scales->have_offset() ? scales.offsets(s) : nullptr,
+                            .x_sums = t.x_sums + s * segments * rows,
+                            .segments = segments};
+    if (t.x_scales != nullptr) x_groups.set(s, from);
     add_sums<Products, Codes, rows, count>(codes, from, t.c);
   };
   static_assert(kSumsAtOnce % side == 0 && kSegmentsAtOnce % side == 0);

@@ -36,7 +36,8 @@ inline std::string pin_problem(size_t bytes, uint64_t most, const std::string& c
   const std::string limit = most == UINT64_MAX ? "without a limit" : "up to " + std::to_string(most) + " bytes";
   const std::string pinned = std::to_string(bytes) + " bytes of the host's memory for copies to and from the GPU";
   return "cannot pin " + pinned + ": " + cause + "; this process may lock memory " + limit +
-         " (ulimit -l): raise that (in a container by --ulimit memlock=-1), free memory of the host, or use offload for "
+         " (ulimit -l): raise that (in a container by --ulimit memlock=-1), free memory of the host, or use offload "
+         "for "
          "fewer layers";
 }
 
