@@ -1,5 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { AdamW, MoeLayer, type MoeLayerOptions, openDevice, routerProjection, type Tensor } from "../../lib/index.js";
+import {
+  AdamW,
+  MoeLayer,
+  type MoeLayerOptions,
+  openDevice,
+  RouterStats,
+  routerProjection,
+  type Tensor,
+} from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
@@ -177,6 +185,29 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
     await expectRejection(oldest.data(), "ABORTED", /aborted/);
     expect(await causeOf(oldest)).toBeUndefined();
     expect(await causeOf(later)).toBe(second);
+  });
+
+  test("router stats of an aborted forward say that they are lost, and others are not", async () => {
+    const { layer, x } = smallLayer();
+    const reason = new Error("enough");
+    for (let size = firstSize; ; size *= 2) {
+      using stats = new RouterStats(device(), { numExperts: 8 });
+      const controller = new AbortController();
+      holdUp(size);
+      const want = ["logits", "routing"] as const;
+      const { y, logits, routing } = layer.forward(x, { want, signal: controller.signal });
+      stats.record(logits, routing);
+      controller.abort(reason);
+      if (await succeeds(y)) continue;
+      const message = /^router stats: expected results of forwards that were done, .* record once y has been read/;
+      await expectRejection(stats.read(), "ABORTED", message);
+      expect(await stats.read().catch((error: Error) => error.cause)).toBe(reason);
+      using others = new RouterStats(device(), { numExperts: 8 });
+      const done = layer.forward(x, { want });
+      others.record(done.logits, done.routing);
+      expect(await others.read()).toMatchObject({ calls: 1, tokens: 64 });
+      break;
+    }
   });
 
   test("many forwards share one listener, and cancelled ones release their memory", async () => {
