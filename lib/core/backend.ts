@@ -283,7 +283,8 @@ export interface LayerHandle {
 
 /** Cancels enqueued work that has not begun. */
 export interface CancellationHandle {
-  cancel(): void;
+  /** @param reason the `cause` of the errors of the work that does not run. */
+  cancel(reason: unknown): void;
 }
 
 /** Slots that layers of one device share. They keep it alive. */

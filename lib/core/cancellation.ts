@@ -37,11 +37,21 @@ function cancellationOf(device: Device, signal: AbortSignal): CancellationHandle
 function listened(signal: AbortSignal): Set<Cancellation> {
   const all = new Set<Cancellation>();
   const cancel = () => {
-    for (const { handle } of all) handle.cancel();
+    const reason = reasonOf(signal);
+    for (const { handle } of all) handle.cancel(reason);
   };
   attempt("signal", () => signal.addEventListener("abort", cancel, { once: true }));
   cancellations.set(signal, all);
   return all;
+}
+
+/** Nobody could catch what the getter of a foreign signal throws to its listener, and its work is to be cancelled. */
+function reasonOf(signal: AbortSignal): unknown {
+  try {
+    return signal.reason;
+  } catch (thrown) {
+    return thrown;
+  }
 }
 
 /**

@@ -58,8 +58,8 @@ export interface ForwardOptions<D extends FloatDType = FloatDType> {
   residual?: boolean | Tensor<FloatDType> | undefined;
   /**
    * Cancels the work that has not begun when it is aborted: reading y, or what else the forward was to write, is then
-   * ABORTED. The layer and the device go on. With `save`, wait for y before a backward pass, and leave that out if y is
-   * ABORTED: an optimiser's step of its gradients would lose the weights. Default none.
+   * ABORTED, with the signal's reason as its `cause`. The layer and the device go on. With `save`, wait for y before a backward
+   * pass, and leave that out if y is ABORTED: an optimiser's step of its gradients would lose the weights. Default none.
    */
   signal?: AbortSignal | undefined;
   /** What else to return, in an object `{ y, routing, logits }`; default nothing. */

@@ -1,7 +1,7 @@
 import { inspect } from "node:util";
 import { type Device, openedDevice } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
-import { invalidArgument, MoeError } from "../core/errors.js";
+import { invalidArgument, isMoeError, MoeError } from "../core/errors.js";
 import { type Fields, integer, object, optional, results } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import { tensor } from "../core/tensor_option.js";
@@ -109,12 +109,13 @@ export class RouterStats implements Disposable {
 
   /**
    * Resolves to what was recorded before this call, once the device has finished it.
-   * @throws DISPOSED; rejects with the first error of the enqueued work since the last wait.
+   * @throws DISPOSED; ABORTED if a forward whose results were recorded was aborted before it began; rejects with the first
+   * error of the enqueued work since the last wait.
    */
   async read(): Promise<RouterHistory> {
     const memory = this.#live();
     const windows = [...this.#windows];
-    return routerHistory(windows, await memory.read());
+    return routerHistory(windows, await memory.read().catch(lostTotals));
   }
 
   /** Frees the totals on the device. Idempotent. */
@@ -157,4 +158,12 @@ export class RouterStats implements Disposable {
     this.#windows.splice(0, 2 * pairs, ...Array.from({ length: pairs }, () => 2 * this.#callsPerWindow));
     this.#callsPerWindow *= 2;
   }
+}
+
+/** Throws the error of reading totals, which says what to do if they were lost to a signal. */
+function lostTotals(error: unknown): never {
+  if (!isMoeError(error, "ABORTED")) throw error;
+  const message =
+    "router stats: expected results of forwards that were done, got those of one that its signal aborted; record once y has been read, in new RouterStats";
+  throw new MoeError("ABORTED", message, { cause: error.cause });
 }

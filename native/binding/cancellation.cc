@@ -17,4 +17,15 @@ CancellationObject::CancellationObject(const Napi::CallbackInfo& info) : Object(
   info.This().As<Napi::Object>().TypeTag(&kTag);
 }
 
+void CancellationObject::cancel(const Napi::CallbackInfo& info) {
+  if (cancelled_->load(std::memory_order_relaxed) != 0) return;
+  uint64_t number = AbortReasons::kUnknown;
+  // Called by a signal, which nobody could tell of a failure: the work is cancelled in any case.
+  (void)guarded([&] {
+    number = Addon::of(info.Env()).abort_reasons.keep(info.Env(), info[0]);
+    return Status();
+  });
+  cancelled_->store(number, std::memory_order_release);
+}
+
 }  // namespace moe::binding

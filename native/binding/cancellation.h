@@ -2,12 +2,16 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 
 #include "binding/boundary.h"
 #include "binding/napi_setup.h"
 
 namespace moe::binding {
+
+// 0 until the work is cancelled, then the number of the reason, see AbortReasons.
+using Cancelled = std::atomic<uint64_t>;
 
 class CancellationObject : public Object<CancellationObject> {
  public:
@@ -17,13 +21,12 @@ class CancellationObject : public Object<CancellationObject> {
   static Napi::Object create(Napi::Env env);
 
   explicit CancellationObject(const Napi::CallbackInfo& info);
-  // True once cancelled.
-  std::shared_ptr<const std::atomic<bool>> cancelled() const { return cancelled_; }
+  std::shared_ptr<const Cancelled> cancelled() const { return cancelled_; }
 
  private:
-  void cancel(const Napi::CallbackInfo&) { cancelled_->store(true, std::memory_order_release); }
+  void cancel(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<std::atomic<bool>> cancelled_ = std::make_shared<std::atomic<bool>>(false);
+  std::shared_ptr<Cancelled> cancelled_ = std::make_shared<Cancelled>(0);
 };
 
 }  // namespace moe::binding

@@ -2,7 +2,6 @@
 
 #include "binding/addon.h"
 #include "binding/arguments.h"
-#include "binding/cancellation.h"
 #include "binding/completion.h"
 #include "binding/devices.h"
 #include "binding/errors.h"
@@ -153,8 +152,8 @@ Stream& DeviceObject::stream(Napi::Env env) {
 void DeviceObject::enqueue(Napi::Env env, const char* name, std::function<Status()> work, Uses uses) {
   if (cancelled_ != nullptr) {
     work = [cancelled = cancelled_, name, inner = std::move(work)]() -> Status {
-      if (!cancelled->load(std::memory_order_acquire)) return inner();
-      return {Code::aborted, std::string(name) + ": aborted by its signal before this work began"};
+      const uint64_t reason = cancelled->load(std::memory_order_acquire);
+      return reason == 0 ? inner() : AbortReasons::aborted(name, reason);
     };
   }
   // Before the work is enqueued, which cannot be taken back.

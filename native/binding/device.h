@@ -1,13 +1,13 @@
 // A device and its stream, as JavaScript holds them.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
 
 #include "binding/boundary.h"
 #include "binding/call_sites.h"
+#include "binding/cancellation.h"
 #include "binding/napi_setup.h"
 #include "core/backend.h"
 #include "core/content.h"
@@ -103,7 +103,7 @@ class DeviceObject : public Object<DeviceObject> {
   CallSites call_sites_;
   Completions completions_;
   std::shared_ptr<Returns> returns_;
-  std::shared_ptr<const std::atomic<bool>> cancelled_;  // of the work that is enqueued now; null: stays
+  std::shared_ptr<const Cancelled> cancelled_;  // of the work that is enqueued now; null: stays
   std::shared_ptr<void> staging_;
   size_t staging_bytes_ = 0;
   // True until the device is open, and again after end().

@@ -9,7 +9,9 @@ Napi::Value make_error(Napi::Env env, const Status& status) {
   const Addon* addon = env.GetInstanceData<Addon>();
   const Napi::String code = Napi::String::New(env, code_name(status.code));
   const Napi::String message = Napi::String::New(env, status.text());
-  if (addon != nullptr && !addon->error_class.IsEmpty()) return addon->error_class.New({code, message});
+  if (addon != nullptr && !addon->error_class.IsEmpty()) {
+    return addon->error_class.New({code, message, addon->abort_reasons.options_for(env, status)});
+  }
   Napi::Object error = Napi::Error::New(env, status.text()).Value();
   error.Set("code", code);
   return error;

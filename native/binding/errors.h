@@ -6,7 +6,8 @@
 
 namespace moe::binding {
 
-// A MoeError (the class that initialize() was given) with the status's code and message.
+// A MoeError (the class that initialize() was given) with the status's code and message, whose cause is what the signal
+// was aborted with if it is ABORTED.
 Napi::Value make_error(Napi::Env env, const Status& status);
 
 [[noreturn]] void throw_error(Napi::Env env, const Status& status);

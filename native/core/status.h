@@ -48,7 +48,7 @@ inline const char* code_name(Code code) {
 struct [[nodiscard]] Status {
   Code code = Code::ok;
   std::string message;  // empty if there was no memory for one; text() is never empty
-  uint64_t call = 0;    // the stream's call whose work failed (see stream.h); 0: unknown
+  uint64_t call = 0;    // the stream's call that failed (see stream.h), of ABORTED the binding's number; 0: unknown
 
   Status() = default;
   Status(Code c, std::string m) : code(c), message(std::move(m)) {}

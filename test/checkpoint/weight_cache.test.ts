@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import { combine, MoeLayer, openDevice, openModel } from "../../lib/index.js";
+import { combine, MoeError, MoeLayer, openDevice, openModel } from "../../lib/index.js";
 import { deviceNames, isas, openForTests, withIsa } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { modelDirectory, run } from "./support/cached_model.js";
@@ -195,18 +195,21 @@ describe("the cache of packed weights", () => {
     }
   });
 
-  test("is not written, and the layer not returned, after a signal", async () => {
-    using directory = await modelDirectory();
-    const { path, model } = directory;
-    const controller = new AbortController();
-    const total = [...model.weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
-    const onProgress = ({ bytesRead }: { bytesRead: number }) => {
-      if (bytesRead === total) controller.abort(new Error("enough"));
-    };
-    const options = { layer: 0, device: device(), cache: true, onProgress, signal: controller.signal };
-    await expect(MoeLayer.load(path, options)).rejects.toThrow("enough");
-    expect(readdirSync(join(path, ".moe-kernels"))).toEqual([]);
-  });
+  test.each([new Error("enough"), new MoeError("OUT_OF_MEMORY", "another load failed")])(
+    "is not written, and the layer not returned, after a signal with %o",
+    async (reason) => {
+      using directory = await modelDirectory();
+      const { path, model } = directory;
+      const controller = new AbortController();
+      const total = [...model.weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
+      const onProgress = ({ bytesRead }: { bytesRead: number }) => {
+        if (bytesRead === total) controller.abort(reason);
+      };
+      const options = { layer: 0, device: device(), cache: true, onProgress, signal: controller.signal };
+      await expect(MoeLayer.load(path, options)).rejects.toBe(reason);
+      expect(readdirSync(join(path, ".moe-kernels"))).toEqual([]);
+    },
+  );
 
   test("invalid options", async () => {
     using directory = await modelDirectory();

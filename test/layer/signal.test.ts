@@ -1,5 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { AdamW, MoeLayer, type MoeLayerOptions, openDevice, routerProjection, type Tensor } from "../../lib/index.js";
+import {
+  AdamW,
+  MoeLayer,
+  type MoeLayerOptions,
+  openDevice,
+  RouterStats,
+  routerProjection,
+  type Tensor,
+} from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
@@ -51,8 +59,8 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
   const firstSize = name === "simt" ? 64 : 512;
 
   /** Enqueues a product of size³ multiply-adds. */
-  function holdUp(size: number) {
-    using matrix = device().zeros([size, size], "f32");
+  function holdUp(size: number, on = device()) {
+    using matrix = on.zeros([size, size], "f32");
     routerProjection(matrix, matrix).dispose();
   }
 
@@ -111,6 +119,95 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
     // What the layer keeps for backward passes is made again.
     const { state } = layer.forward(x, { save: true });
     expect((await layer.backward(state, x).dx.data()).every(Number.isFinite)).toBe(true);
+  });
+
+  /** The forward of a layer, which a signal aborts with `reason` while it waits. */
+  async function abortedForward(layer: MoeLayer, x: Tensor<"f32">, reason: unknown): Promise<Tensor> {
+    for (let size = firstSize; ; size *= 2) {
+      const controller = new AbortController();
+      holdUp(size, layer.device);
+      const y = layer.forward(x, { signal: controller.signal });
+      controller.abort(reason);
+      if (!(await succeeds(y))) return y;
+    }
+  }
+  const causeOf = async (y: Tensor) =>
+    await y.data().then(
+      () => expect.unreachable(),
+      (error: Error) => error.cause,
+    );
+
+  test("the cause of ABORTED is the signal's reason, whatever that is", async () => {
+    const { layer, x } = smallLayer();
+    for (const reason of [new Error("enough"), "enough", 0, null, () => expect.unreachable()]) {
+      const y = await abortedForward(layer, x, reason);
+      expect(await causeOf(y)).toBe(reason);
+      expect(await causeOf(layer.forward(y as Tensor<"f32">))).toBe(reason);
+      expect(() => y.dataSync()).toThrow(expect.objectContaining({ code: "ABORTED", cause: reason }));
+    }
+    const y = await abortedForward(layer, x, undefined);
+    expect(await causeOf(y)).toMatchObject({ name: "AbortError" });
+  });
+
+  test("so it is where call sites are kept, and for a signal whose reason cannot be read", async () => {
+    using other = openDevice(name, { callSites: true });
+    using random = new RandomLayer(other, { config: exampleConfig, tokens: 7, dtype: "f32", seed: 1 });
+    const reason = new Error("enough");
+    expect(await causeOf(await abortedForward(random.layer, random.x as Tensor<"f32">, reason))).toBe(reason);
+    const { layer, x } = smallLayer();
+    for (let size = firstSize; ; size *= 2) {
+      const controller = new AbortController();
+      const { signal } = controller;
+      Object.defineProperty(signal, "reason", {
+        get: () => {
+          throw reason;
+        },
+      });
+      holdUp(size);
+      const y = layer.forward(x, { signal });
+      controller.abort();
+      if (await succeeds(y)) continue;
+      expect(await causeOf(y)).toBe(reason);
+      break;
+    }
+  });
+
+  test("reasons do not pile up: those of the latest 1024 signals are kept", async () => {
+    const { layer, x } = smallLayer();
+    const [first, second] = [new Error("first"), new Error("second")];
+    const oldest = await abortedForward(layer, x, first);
+    const later = await abortedForward(layer, x, second);
+    for (let i = 0; i < 1023; i++) {
+      const controller = new AbortController();
+      layer.forward(x, { signal: controller.signal }).dispose();
+      controller.abort();
+    }
+    await expectRejection(oldest.data(), "ABORTED", /aborted/);
+    expect(await causeOf(oldest)).toBeUndefined();
+    expect(await causeOf(later)).toBe(second);
+  });
+
+  test("router stats of an aborted forward say that they are lost, and others are not", async () => {
+    const { layer, x } = smallLayer();
+    const reason = new Error("enough");
+    for (let size = firstSize; ; size *= 2) {
+      using stats = new RouterStats(device(), { numExperts: 8 });
+      const controller = new AbortController();
+      holdUp(size);
+      const want = ["logits", "routing"] as const;
+      const { y, logits, routing } = layer.forward(x, { want, signal: controller.signal });
+      stats.record(logits, routing);
+      controller.abort(reason);
+      if (await succeeds(y)) continue;
+      const message = /^router stats: expected results of forwards that were done, .* record once y has been read/;
+      await expectRejection(stats.read(), "ABORTED", message);
+      expect(await stats.read().catch((error: Error) => error.cause)).toBe(reason);
+      using others = new RouterStats(device(), { numExperts: 8 });
+      const done = layer.forward(x, { want });
+      others.record(done.logits, done.routing);
+      expect(await others.read()).toMatchObject({ calls: 1, tokens: 64 });
+      break;
+    }
   });
 
   test("many forwards share one listener, and cancelled ones release their memory", async () => {

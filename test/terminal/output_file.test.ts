@@ -1,4 +1,14 @@
-import { linkSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { checkDifferentOutputs, outputListOption, outputOption } from "../../lib/terminal/output_file.js";
@@ -16,6 +26,27 @@ test("a file is written at the end, new or over another", async () => {
     expect(readFileSync(at(name), "utf8")).toBe("text");
   }
   expect(await outputOption("json", undefined)).toBeUndefined();
+});
+
+test("a file that is replaced keeps its permissions, and a link leads to the new one", async () => {
+  mkdirSync(at("target"));
+  writeFileSync(at("target/a.json"), "old");
+  chmodSync(at("target/a.json"), 0o606);
+  symlinkSync(at("target/a.json"), at("link.json"));
+  const before = statSync(at("target/a.json"));
+  await (await outputOption("json", at("link.json")))?.write("new");
+  expect(lstatSync(at("link.json")).isSymbolicLink()).toBe(true);
+  expect(readFileSync(at("target/a.json"), "utf8")).toBe("new");
+  const after = statSync(at("target/a.json"));
+  expect(after.mode).toBe(before.mode);
+  // Another file took its place: whoever has the old one open reads all of it.
+  expect(after.ino).not.toBe(before.ino);
+  expect(readdirSync(at("target"))).toEqual(["a.json"]);
+});
+
+test.skipIf(process.platform === "win32")("a device is written to, not replaced", async () => {
+  await (await outputOption("json", "/dev/null"))?.write("text");
+  expect(statSync("/dev/null").isCharacterDevice()).toBe(true);
 });
 
 test("its extension may be in capitals", async () => {

@@ -169,6 +169,7 @@ class CacheFile {
       if (offload === undefined) return { parts, cacheStatus };
       parts.dispose();
     } catch (error) {
+      signal?.throwIfAborted();
       if (!isMoeError(error)) throw error;
       this.#whyNotUsed = error.message;
       return undefined;
@@ -262,6 +263,8 @@ class CacheFile {
       await writeAtomically(path, file, { mode: readOnly, signal });
       return { state: "written", path, reason: this.#whyNotUsed };
     } catch (error) {
+      // Its reason may be a MoeError, too, such as that of another load.
+      signal?.throwIfAborted();
       if (!isMoeError(error) || error.code === "DISPOSED") throw error;
       return { state: "failed", path, reason: `${this.#whyNotUsed}; ${error.message}` };
     } finally {

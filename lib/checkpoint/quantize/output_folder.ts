@@ -1,9 +1,10 @@
 import { lstat, mkdir, readdir, realpath, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
+import { unfinishedFile } from "../../core/whole_file.js";
 import { callFileSystem, fileSystemError } from "../file_system_error.js";
 import { configName, indexName, isPickled, quantizeStateName } from "../remedies.js";
-import { copyAtomically, unfinishedFile, writeTextAtomically } from "../safetensors/atomic_file.js";
+import { copyAtomically, writeTextAtomically } from "../safetensors/atomic_file.js";
 import { exists, statsOf } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
 import { checkBegunState, nothingToResume } from "./begun_state.js";

@@ -1,7 +1,7 @@
-import { randomUUID } from "node:crypto";
 import { copyFile, type FileHandle, link, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { MoeError } from "../../core/errors.js";
+import { renamed, underTemporaryName, writeWholeText } from "../../core/whole_file.js";
 import { callFileSystem, fileSystemError } from "../file_system_error.js";
 import { chunkBytes, exists, type TransferOptions } from "./regular_file.js";
 
@@ -54,8 +54,7 @@ export async function writeAtomically(
 
 /** As {@link writeAtomically}, for a file of text. */
 export async function writeTextAtomically(path: string, text: string): Promise<void> {
-  const bytes = Buffer.from(text);
-  await writeAtomically(path, [{ place: path, byteLength: bytes.byteLength, bytes }], {});
+  await callFileSystem(path, "written", () => writeWholeText(path, text));
 }
 
 /** Copies a file, which appears under its name once it is complete. @throws WRITE_FAILED if it cannot be written. */
@@ -68,23 +67,6 @@ export async function copyAtomically(from: string, to: string): Promise<void> {
   );
 }
 
-/** Calls `write` with what the file is called until it is complete, see {@link unfinishedFile}, and removes that if it fails. */
-async function underTemporaryName(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
-  const temporary = `${path}.${randomUUID()}.tmp`;
-  try {
-    await write(temporary);
-  } catch (error) {
-    // The first error says more than that of removing what is left.
-    await rm(temporary, { force: true }).catch(() => {});
-    throw error;
-  }
-}
-
-/** The file of which `name` is a part that {@link writeAtomically} left when the process ended; undefined for others. */
-export function unfinishedFile(name: string): string | undefined {
-  return /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name)?.[1];
-}
-
 /** Renames a file, but never over another one. File systems without hard links can only look beforehand. */
 async function renameToFree(from: string, to: string, existing: () => Error): Promise<void> {
   try {
@@ -95,40 +77,6 @@ async function renameToFree(from: string, to: string, existing: () => Error): Pr
     if (code === "EEXIST" || (await exists(to))) throw existing();
     if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code)) throw error;
     await rename(from, to);
-  }
-}
-
-/**
- * Renames a file so that its name in `folder` survives a crash. The folder is opened first: once the file has its name,
- * little can fail.
- */
-async function renamed(folder: string, rename: () => Promise<void>): Promise<void> {
-  const handle = await openToSync(folder);
-  try {
-    await rename();
-    if (handle !== undefined) await syncNames(handle);
-  } finally {
-    await handle?.close();
-  }
-}
-
-/** A folder; undefined on Windows, which cannot open it, and for one that may be written but not read. */
-async function openToSync(folder: string): Promise<FileHandle | undefined> {
-  if (process.platform === "win32") return undefined;
-  try {
-    return await open(folder, "r");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EACCES") return undefined;
-    throw error;
-  }
-}
-
-/** Some file systems know no such call. */
-async function syncNames(folder: FileHandle): Promise<void> {
-  try {
-    await folder.sync();
-  } catch (error) {
-    if (!["EINVAL", "ENOTSUP", "EBADF"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
   }
 }
 

@@ -73,7 +73,8 @@ const writeOptions = object({ ...serializeFields, ...transferFields }, "{ metada
 
 /**
  * Writes a file of `tensors`, sorted by falling dtype size and then by name, which keeps every tensor aligned to its
- * elements. The file appears under its name only once it is complete and on disk; on failure an existing file is kept.
+ * elements. The file appears under its name only once it is complete and on disk. It replaces one that is there, which on
+ * failure is kept.
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected, also INVALID_ARGUMENT if its buffer is
  * transferred before it is written; WRITE_FAILED if the file cannot be written; the signal's reason.
  */

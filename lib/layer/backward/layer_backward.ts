@@ -31,7 +31,7 @@ export interface BackwardOptions {
    * layer with quantised experts, which have no gradients.
    */
   experts?: boolean | undefined;
-  /** Losses whose gradients are added to those of the logits. */
+  /** Losses whose gradients are added to those of the logits; not of a layer with `hierarchy`, which has logits of two gates. */
   gradLosses?: GradLosses | undefined;
 }
 

@@ -171,6 +171,22 @@ test("losses are added to the gradients of the logits", () => {
   expectGradients(made.layer, x, new Random(4), { gradLosses, extraLoss });
 });
 
+test("a hierarchy has logits of two gates, and no losses of them", () => {
+  const { numExperts, hiddenSize, intermediateSize } = small;
+  const zeros = (...shape: number[]) => reference.zeros(shape, "f32");
+  const [up, down] = [zeros(numExperts, intermediateSize, hiddenSize), zeros(numExperts, hiddenSize, intermediateSize)];
+  using layer = MoeLayer.create({
+    ...small,
+    ...{ topK: 4, hierarchy: { numGroups: 3, topK: 2 } },
+    ...{ device: reference, router: zeros(numExperts, hiddenSize), groupRouter: zeros(3, hiddenSize) },
+    experts: { gate: up, up, down },
+  });
+  const x = zeros(9, hiddenSize);
+  const { state } = layer.forward(x, { save: true });
+  const backward = () => layer.backward(state, x, { gradLosses: { zLoss: 0.1 } });
+  expectError(backward, "INVALID_ARGUMENT", /^gradLosses requires a layer without hierarchy$/);
+});
+
 test("a routing that was given gets the gradient of its weights", () => {
   using made = float64Layer({
     config: { ...small, sharedExpert: { intermediateSize: 5 } },

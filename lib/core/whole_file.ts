@@ -1,0 +1,74 @@
+import { randomUUID } from "node:crypto";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+
+// Files that appear under their name once they are complete. Errors are those of the file system.
+
+/** Calls `write` with what the file is called until it is complete, see {@link unfinishedFile}, and removes that if it fails. */
+export async function underTemporaryName(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  try {
+    await write(temporary);
+  } catch (error) {
+    // The first error says more than that of removing what is left.
+    await rm(temporary, { force: true }).catch(() => {});
+    throw error;
+  }
+}
+
+/** The file of which `name` is a part that was left when the process ended; undefined for others. */
+export function unfinishedFile(name: string): string | undefined {
+  return /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name)?.[1];
+}
+
+/**
+ * Writes a file of text, which is on disk when it appears; an existing file is kept until then.
+ * @param mode its permissions; default those that the umask leaves.
+ */
+export async function writeWholeText(path: string, text: string, mode?: number): Promise<void> {
+  await underTemporaryName(path, async (temporary) => {
+    const handle = await open(temporary, "wx", mode);
+    try {
+      if (mode !== undefined) await handle.chmod(mode);
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await renamed(dirname(path), () => rename(temporary, path));
+  });
+}
+
+/**
+ * Renames a file so that its name in `folder` survives a crash. The folder is opened first: once the file has its name,
+ * little can fail.
+ */
+export async function renamed(folder: string, rename: () => Promise<void>): Promise<void> {
+  const handle = await openToSync(folder);
+  try {
+    await rename();
+    if (handle !== undefined) await syncNames(handle);
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** A folder; undefined on Windows, which cannot open it, and for one that may be written but not read. */
+async function openToSync(folder: string): Promise<FileHandle | undefined> {
+  if (process.platform === "win32") return undefined;
+  try {
+    return await open(folder, "r");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EACCES") return undefined;
+    throw error;
+  }
+}
+
+/** Some file systems know no such call. */
+async function syncNames(folder: FileHandle): Promise<void> {
+  try {
+    await folder.sync();
+  } catch (error) {
+    if (!["EINVAL", "ENOTSUP", "EBADF"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  }
+}
