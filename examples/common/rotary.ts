@@ -19,16 +19,23 @@ export class RotaryPositions {
     this.#neighbours = neighbours;
   }
 
-  /** Turns the heads of consecutive tokens in place. @param rows [T, heads · size]. @param first the first token's position. */
-  turn(rows: Float32Array, tokens: number, first: number): void {
+  /**
+   * Turns the heads of consecutive tokens in place.
+   *
+   * @param rows [T, heads · size].
+   * @param first the first token's position.
+   * @param heads the size of a head, and where in it the elements begin that are turned; default all of it.
+   */
+  turn(rows: Float32Array, tokens: number, first: number, heads?: { size: number; begin: number }): void {
     const half = this.#frequencies.length;
+    const { size, begin } = heads ?? { size: 2 * half, begin: 0 };
     const width = rows.length / tokens;
     const [step, apart] = this.#neighbours ? [2, 1] : [1, half];
     for (let token = 0; token < tokens; token++) {
       for (let pair = 0; pair < half; pair++) {
         const angle = (first + token) * this.#frequencies[pair];
         const [cosine, sine] = [Math.cos(angle) * this.#scale, Math.sin(angle) * this.#scale];
-        for (let at = token * width + pair * step; at < (token + 1) * width; at += 2 * half) {
+        for (let at = token * width + begin + pair * step; at < (token + 1) * width; at += size) {
           const [a, b] = [rows[at], rows[at + apart]];
           rows[at] = cosine * a - sine * b;
           rows[at + apart] = sine * a + cosine * b;

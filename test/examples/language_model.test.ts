@@ -13,7 +13,8 @@ import { randomLayer, writeOne } from "../checkpoint/support/gguf_layer.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 
-const families = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss"] as const;
+const inGguf = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "granitemoe"] as const;
+const families = [...inGguf, "glm4_moe"] as const;
 const golden = (family: string) => `test/golden/language_models/${family}`;
 const devices = listDevices().flatMap(({ name, available }) => (available ? [name] : []));
 
@@ -88,7 +89,7 @@ function changed(family: string, fields: object): string {
 }
 
 describe("a GGUF file", () => {
-  test.each(families)("of %s has the logits of the directory in the same format", async (family) => {
+  test.each(inGguf)("of %s has the logits of the directory in the same format", async (family) => {
     // llama.cpp has no window for Mixtral.
     const model = changed(family, family === "mixtral" ? { sliding_window: null } : {});
     const file = `${model}.gguf`;
@@ -128,13 +129,25 @@ describe("a model is refused", () => {
   test.each([
     ["mixtral", { model_type: "deepseek_v3" }, /expected model_type mixtral, .*, got "deepseek_v3"$/],
     ["mixtral", { num_key_value_heads: 3 }, /expected as many heads of keys as divide the 4 heads, got 3$/],
-    ["mixtral", { hidden_size: -1 }, /hiddenSize: expected a number above 0, got -1$/],
+    ["mixtral", { hidden_size: -1 }, /hiddenSize: expected a number above 0 that is finite, got -1$/],
     ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8$/],
     ["olmoe", { rope_scaling: { type: "linear", factor: 2 } }, /expected rope_type default or yarn, got "linear"$/],
     ["gpt_oss", { sliding_window: null }, /expected a window above 0 where attention slides, got null$/],
-    ["gpt_oss", { rope_scaling: { type: "yarn", factor: 2, mscale: 1 } }, /expected YaRN without mscale, got 1$/],
+    [
+      "gpt_oss",
+      { rope_scaling: { type: "yarn", factor: 2, mscale: 1 } },
+      /expected YaRN with both mscale and mscale_all_dim or neither, got mscale without mscale_all_dim$/,
+    ],
+    [
+      "glm4_moe",
+      { partial_rotary_factor: 0.4 },
+      /expected an even number of elements to turn, of the 8 of a head, got 3$/,
+    ],
+    ["glm4_moe", { hidden_act: "gelu" }, /hidden_act: expected silu in layers without experts, got "gelu"$/],
+    ["granitemoe", { position_embedding_type: "nope" }, /position_embedding_type: expected "rope", got "nope"$/],
+    ["granitemoe", { residual_multiplier: 0 }, /tableScale: expected a number above 0 that is finite, got Infinity$/],
     ["gpt_oss", { layer_types: undefined }, /expected layer_types, .*, got none$/],
-    ["qwen3_moe", { mlp_only_layers: [0] }, /expected experts in all 2 layers, got 1 layers with experts$/],
+    ["qwen3_moe", { mlp_only_layers: [0] }, /expected a tensor "model\.layers\.0\.mlp\.gate_proj\.weight", got none/],
     [
       "qwen3_moe",
       { num_attention_heads: 2 },

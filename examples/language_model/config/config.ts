@@ -9,9 +9,16 @@ export interface ModelConfig {
   /** Heads of keys and values; each serves `heads / keyValueHeads` heads of queries. */
   readonly keyValueHeads: number;
   readonly headSize: number;
+  /** What the products of queries and keys are multiplied by. */
+  readonly attentionScale: number;
   /** What RMSNorms add to the mean of squares. */
   readonly epsilon: number;
   readonly vocabulary: number;
+  /** What the rows of the table are multiplied by, and the logits. */
+  readonly tableScale: number;
+  readonly logitScale: number;
+  /** The layers without experts. */
+  readonly dense: Dense;
   /** Rotary positions (RoPE). */
   readonly rotary: Rotary;
   /** How many tokens, itself included, a token of each layer sees; Infinity for all. */
@@ -19,9 +26,16 @@ export interface ModelConfig {
   readonly names: TensorNames;
 }
 
+export interface Dense {
+  readonly intermediateSize: number;
+  readonly activation: string;
+}
+
 /** RoPE (arXiv 2104.09864), by YaRN (arXiv 2309.00071) stretched to longer contexts. */
 export interface Rotary {
   readonly theta: number;
+  /** How many elements of a head are turned. */
+  readonly size: number;
   /** Whether neighbouring elements of a head are a pair, instead of elements of its halves. */
   readonly neighbours: boolean;
   readonly yarn: Yarn | undefined;
@@ -36,18 +50,39 @@ export interface Yarn {
   readonly slow: number;
   /** Whether the bounds between pairs are rounded to whole ones. */
   readonly truncate: boolean;
+  /** What turned heads are multiplied by. */
+  readonly scale: number;
 }
 
-export const families = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss"] as const;
+/** What YaRN multiplies by for a context that is `factor` times as long: 1 and a share of its logarithm. */
+export function yarnScale(factor: number, share = 1): number {
+  return factor <= 1 ? 1 : 0.1 * share * Math.log(factor) + 1;
+}
+
+/**
+ * Granite multiplies all that is added to the residual stream. Here the stream is divided by that instead, so that sums need
+ * no factor: the RMSNorm of x / r with epsilon / r² is that of x with epsilon.
+ *
+ * @param table what the rows of the table are multiplied by. @param residual what is multiplied in every sum.
+ */
+export function dividedStream(table: number, residual: number, epsilon: number) {
+  return { tableScale: table / residual, epsilon: epsilon / residual ** 2 };
+}
+
+export const families = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "glm4_moe", "granitemoe"] as const;
 export type Family = (typeof families)[number];
 
 /** Checks what must hold of any model. @throws RangeError */
 export function checkConfig(config: ModelConfig, path: string): ModelConfig {
   for (const [name, value] of Object.entries(config)) {
-    if (typeof value !== "number" || value > 0) continue;
-    throw new RangeError(`${path}: ${name}: expected a number above 0, got ${value}`);
+    if (typeof value !== "number" || (value > 0 && Number.isFinite(value))) continue;
+    throw new RangeError(`${path}: ${name}: expected a number above 0 that is finite, got ${value}`);
   }
-  const { heads, keyValueHeads, windows } = config;
+  const { heads, keyValueHeads, headSize, rotary, windows } = config;
+  if (!(rotary.size > 0 && rotary.size % 2 === 0 && rotary.size <= headSize)) {
+    const expected = `an even number of elements to turn, of the ${headSize} of a head`;
+    throw new RangeError(`${path}: expected ${expected}, got ${rotary.size}`);
+  }
   const wrong = windows.findIndex((window) => !(window > 0));
   if (wrong >= 0) {
     throw new RangeError(`${path}: expected a window above 0 where attention slides, got ${windows[wrong]}`);

@@ -1,31 +1,55 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { checkConfig, families, type ModelConfig, type Rotary } from "./config.js";
+import {
+  checkConfig,
+  dividedStream,
+  type Family,
+  families,
+  type ModelConfig,
+  type Rotary,
+  type Yarn,
+  yarnScale,
+} from "./config.js";
 import { directoryNames } from "./names.js";
 
 // biome-ignore lint/suspicious/noExplicitAny: a parsed JSON file.
 type Json = any;
 
+/** What fields that a config.json lacks are in a family's configuration class, where that is not what it is in others. */
+const defaults: { readonly [F in Family]?: Json } = {
+  glm4_moe: { partial_rotary_factor: 0.5 },
+  granitemoe: { attention_multiplier: 1 },
+};
+
 /** Reads the config.json of a model's directory. @throws RangeError for what this example does not compute. */
 export async function readDirectoryConfig(directory: string): Promise<ModelConfig> {
   const path = join(directory, "config.json");
-  const json: Json = JSON.parse(await readFile(path, "utf8"));
-  const family = families.find((each) => each === json.model_type);
+  const read: Json = JSON.parse(await readFile(path, "utf8"));
+  const family = families.find((each) => each === read.model_type);
   if (family === undefined) {
-    throw new RangeError(`${path}: expected model_type ${families.join(", ")}, got ${JSON.stringify(json.model_type)}`);
+    throw new RangeError(`${path}: expected model_type ${families.join(", ")}, got ${JSON.stringify(read.model_type)}`);
   }
+  const json: Json = { ...defaults[family], ...read };
   if (json.clip_qkv) throw new RangeError(`${path}: clip_qkv: expected null, got ${json.clip_qkv}`);
+  const positions = json.position_embedding_type ?? "rope";
+  if (positions !== "rope") {
+    throw new RangeError(`${path}: position_embedding_type: expected "rope", got ${JSON.stringify(positions)}`);
+  }
   const { num_hidden_layers: layers, hidden_size: hiddenSize, num_attention_heads: heads } = json;
+  const headSize = json.head_dim ?? hiddenSize / heads;
   const config = {
     family,
     layers,
     hiddenSize,
     heads,
     keyValueHeads: json.num_key_value_heads ?? heads,
-    headSize: json.head_dim ?? hiddenSize / heads,
-    epsilon: json.rms_norm_eps,
+    headSize,
+    attentionScale: json.attention_multiplier ?? headSize ** -0.5,
+    ...dividedStream(json.embedding_multiplier ?? 1, json.residual_multiplier ?? 1, json.rms_norm_eps),
+    logitScale: 1 / (json.logits_scaling ?? 1),
     vocabulary: json.vocab_size,
-    rotary: rotaryOf(json, path),
+    dense: { intermediateSize: json.intermediate_size, activation: json.hidden_act ?? "silu" },
+    rotary: rotaryOf(json, headSize, path),
     windows: Array.from({ length: layers }, (_, layer) => (slides(json, layer, path) ? json.sliding_window : Infinity)),
     names: directoryNames,
   };
@@ -33,23 +57,35 @@ export async function readDirectoryConfig(directory: string): Promise<ModelConfi
 }
 
 /** Transformers 5 writes `rope_parameters`, earlier ones `rope_theta` and `rope_scaling`. */
-function rotaryOf(json: Json, path: string): Rotary {
+function rotaryOf(json: Json, headSize: number, path: string): Rotary {
   const parameters = json.rope_parameters ?? { rope_theta: json.rope_theta, ...json.rope_scaling };
   const theta = parameters.rope_theta ?? json.rope_theta ?? 10_000;
   const type = parameters.rope_type ?? parameters.type ?? "default";
-  if (type === "default") return { theta, neighbours: false, yarn: undefined };
-  if (type !== "yarn") throw new RangeError(`${path}: expected rope_type default or yarn, got ${JSON.stringify(type)}`);
-  // What YaRN multiplies heads by follows from the factor here.
-  const given = ["attention_factor", "mscale", "mscale_all_dim"].find((field) => parameters[field] != null);
-  if (given !== undefined) throw new RangeError(`${path}: expected YaRN without ${given}, got ${parameters[given]}`);
-  const yarn = {
-    factor: parameters.factor,
+  const size = Math.floor(headSize * (parameters.partial_rotary_factor ?? json.partial_rotary_factor ?? 1));
+  if (type !== "default" && type !== "yarn") {
+    throw new RangeError(`${path}: expected rope_type default or yarn, got ${JSON.stringify(type)}`);
+  }
+  const yarn = type === "yarn" ? yarnOf(parameters, json, path) : undefined;
+  return { theta, size, neighbours: false, yarn };
+}
+
+function yarnOf(parameters: Json, json: Json, path: string): Yarn {
+  const { factor, attention_factor: given, mscale, mscale_all_dim: ofAll } = parameters;
+  // Authors' codes differ in what one of them means without the other.
+  if (given == null && Boolean(mscale) !== Boolean(ofAll)) {
+    const [got, missing] = mscale ? ["mscale", "mscale_all_dim"] : ["mscale_all_dim", "mscale"];
+    throw new RangeError(
+      `${path}: expected YaRN with both mscale and mscale_all_dim or neither, got ${got} without ${missing}`,
+    );
+  }
+  return {
+    factor,
     firstContext: parameters.original_max_position_embeddings ?? json.max_position_embeddings,
     fast: parameters.beta_fast ?? 32,
     slow: parameters.beta_slow ?? 1,
     truncate: parameters.truncate ?? true,
+    scale: given ?? yarnScale(factor, mscale || 1) / (ofAll ? yarnScale(factor, ofAll) : 1),
   };
-  return { theta, neighbours: false, yarn };
 }
 
 /** Whether a layer's tokens see a window only. */

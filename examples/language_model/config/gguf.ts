@@ -1,5 +1,5 @@
 import { GgufFile } from "moe-kernels/gguf";
-import { checkConfig, type Family, type ModelConfig } from "./config.js";
+import { checkConfig, dividedStream, type Family, type ModelConfig, yarnScale } from "./config.js";
 import { ggufNames } from "./names.js";
 
 /** Families by the names that GGUF has for them. */
@@ -9,7 +9,11 @@ const architectures: ReadonlyMap<unknown, Family> = new Map([
   ["qwen3moe", "qwen3_moe"],
   ["olmoe", "olmoe"],
   ["gpt-oss", "gpt_oss"],
+  ["granitemoe", "granitemoe"],
 ]);
+
+/** Families whose rows of queries and keys are in another order there, so that neighbours are a pair. */
+const alternating: ReadonlySet<Family> = new Set(["mixtral", "granitemoe"]);
 
 /** Reads the metadata of a GGUF file. @throws RangeError for what this example does not compute. */
 export async function readGgufConfig(path: string): Promise<ModelConfig> {
@@ -32,19 +36,24 @@ export async function readGgufConfig(path: string): Promise<ModelConfig> {
   }
   const attention = number("rope.scaling.attn_factor") ?? 1;
   if (attention !== 1) throw new RangeError(`${path}: expected rope.scaling.attn_factor 1, got ${attention}`);
+  const factor = needed("rope.scaling.factor");
   const yarn = {
-    factor: needed("rope.scaling.factor"),
+    factor,
     firstContext: needed("rope.scaling.original_context_length"),
     fast: number("rope.scaling.yarn_beta_fast") ?? 32,
     slow: number("rope.scaling.yarn_beta_slow") ?? 1,
     // No metadata say this; gpt-oss, which is the family that needs YaRN, does not round.
     truncate: false,
+    scale: yarnScale(factor),
   };
   const [layers, hiddenSize, heads] = [
     needed("block_count"),
     needed("embedding_length"),
     needed("attention.head_count"),
   ];
+  const headSize = number("attention.key_length") ?? hiddenSize / heads;
+  // 0 stands for a scale that a model does not have.
+  const scale = (key: string) => number(key) || 1;
   const window = number("attention.sliding_window") ?? Infinity;
   const config = {
     family,
@@ -52,13 +61,16 @@ export async function readGgufConfig(path: string): Promise<ModelConfig> {
     hiddenSize,
     heads,
     keyValueHeads: number("attention.head_count_kv") ?? heads,
-    headSize: number("attention.key_length") ?? hiddenSize / heads,
-    epsilon: needed("attention.layer_norm_rms_epsilon"),
+    headSize,
+    attentionScale: number("attention.scale") || headSize ** -0.5,
+    ...dividedStream(scale("embedding_scale"), scale("residual_scale"), needed("attention.layer_norm_rms_epsilon")),
+    logitScale: 1 / scale("logit_scale"),
     vocabulary: file.info("token_embd.weight").shape[0] as number,
+    dense: { intermediateSize: needed("feed_forward_length"), activation: "silu" },
     rotary: {
       theta: number("rope.freq_base") ?? 10_000,
-      // The rows of queries and keys are in another order there.
-      neighbours: family === "mixtral",
+      size: number("rope.dimension_count") ?? headSize,
+      neighbours: alternating.has(family),
       yarn: scaling === "yarn" ? yarn : undefined,
     },
     // gpt-oss has a window in every second layer, from the first on.

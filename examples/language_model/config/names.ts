@@ -19,6 +19,10 @@ export interface BlockNames {
   /** With ".weight", if the files have that. */
   readonly sinks: string;
   readonly expertsNorm: string;
+  /** Of a layer without experts. */
+  readonly gate: string;
+  readonly up: string;
+  readonly down: string;
 }
 
 /** In the directories of Hugging Face. */
@@ -38,6 +42,9 @@ export const directoryNames: TensorNames = {
       keyNorm: `${prefix}.self_attn.k_norm`,
       sinks: `${prefix}.self_attn.sinks`,
       expertsNorm: `${prefix}.post_attention_layernorm`,
+      gate: `${prefix}.mlp.gate_proj`,
+      up: `${prefix}.mlp.up_proj`,
+      down: `${prefix}.mlp.down_proj`,
     };
   },
 };
@@ -60,6 +67,9 @@ export function ggufNames(family: Family): TensorNames {
         keyNorm: `${prefix}.attn_k_norm`,
         sinks: `${prefix}.attn_sinks.weight`,
         expertsNorm: family === "gpt_oss" ? `${prefix}.post_attention_norm` : `${prefix}.ffn_norm`,
+        gate: `${prefix}.ffn_gate`,
+        up: `${prefix}.ffn_up`,
+        down: `${prefix}.ffn_down`,
       };
     },
   };

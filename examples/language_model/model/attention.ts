@@ -68,8 +68,8 @@ export class Attention implements Disposable {
       this.#projected(x, key, keyNorm),
       this.#projected(x, value, undefined),
     ]);
-    this.#positions.turn(queries, tokens, first);
-    this.#positions.turn(keys, tokens, first);
+    this.#positions.turn(queries, tokens, first, { size: headSize, begin: 0 });
+    this.#positions.turn(keys, tokens, first, { size: headSize, begin: 0 });
     cache.add(keys, values);
 
     // Row (key head, token, query head of the key head), so that the rows of a key head are together.
@@ -99,10 +99,9 @@ export class Attention implements Disposable {
 
   /** Softmax of the products [rows, capacity] over the tokens that each row's token sees, in place. */
   #shares(products: Float32Array, tokens: number, first: number, capacity: number): Float32Array {
-    const { heads, keyValueHeads, headSize } = this.#config;
+    const { heads, keyValueHeads, attentionScale: scale } = this.#config;
     const { sinks } = this.#parts;
     const ofKey = heads / keyValueHeads;
-    const scale = headSize ** -0.5;
     for (let row = 0, begin = 0; begin < products.length; row++, begin += capacity) {
       const token = Math.floor(row / ofKey) % tokens;
       const head = Math.floor(row / (ofKey * tokens)) * ofKey + (row % ofKey);

@@ -14,6 +14,7 @@ import { readDirectoryConfig } from "../config/directory.js";
 import { readGgufConfig } from "../config/gguf.js";
 import { Attention } from "./attention.js";
 import { KeyValueCache } from "./cache.js";
+import { loadDenseLayer } from "./dense_layer.js";
 import { rotaryPositions } from "./rotary.js";
 import type { Table } from "./table.js";
 import { Weights } from "./weights.js";
@@ -22,6 +23,7 @@ interface Block extends Disposable {
   readonly attentionNorm: Tensor<FloatDType>;
   readonly attention: Attention;
   readonly expertsNorm: Tensor<FloatDType>;
+  /** In a layer without experts a mixture of one. */
   readonly experts: MoeLayer;
 }
 
@@ -41,7 +43,7 @@ export interface LoadOptions {
 /** How many tokens of a prompt are computed at a time: products with keys take memory for each token and place. */
 const chunk = 256;
 
-/** A decoder with experts in every layer. */
+/** A decoder with experts in its layers, or in those after the first. */
 export class LanguageModel implements Disposable {
   readonly config: ModelConfig;
   readonly #device: Device;
@@ -60,10 +62,6 @@ export class LanguageModel implements Disposable {
   static async load(device: Device, path: string, options: LoadOptions = {}): Promise<LanguageModel> {
     await using model = await openModel(path);
     const config = await (path.endsWith(".gguf") ? readGgufConfig(path) : readDirectoryConfig(path));
-    if (model.layersWithExperts.length !== config.layers) {
-      const got = `${model.layersWithExperts.length} layers with experts`;
-      throw new RangeError(`${path}: expected experts in all ${config.layers} layers, got ${got}`);
-    }
     return new LanguageModel(config, device, await loadParts(config, new Weights(model, device), options));
   }
 
@@ -81,14 +79,14 @@ export class LanguageModel implements Disposable {
     using x = this.#device.tensor(last, [1, last.length]);
     using normed = rmsNorm(x, this.#parts.finalNorm, { epsilon: this.config.epsilon });
     using logits = linear(normed, this.#parts.head);
-    return await logits.data();
+    return scaled(await logits.data(), this.config.logitScale);
   }
 
   /** The last token's row of the residual stream, after all layers. */
   async #stream(ids: readonly number[], caches: readonly KeyValueCache[]): Promise<Float32Array> {
-    const { hiddenSize, epsilon } = this.config;
+    const { hiddenSize, epsilon, tableScale } = this.config;
     const { table, blocks } = this.#parts;
-    let stream = await table.read(ids);
+    let stream = scaled(await table.read(ids), tableScale);
     for (const [layer, { attentionNorm, attention, expertsNorm, experts }] of blocks.entries()) {
       using x = this.#device.tensor(stream, [ids.length, hiddenSize]);
       using normed = rmsNorm(x, attentionNorm, { epsilon });
@@ -108,17 +106,25 @@ export class LanguageModel implements Disposable {
   }
 }
 
+/** In place. */
+function scaled(values: Float32Array, scale: number): Float32Array {
+  for (let i = 0; i < values.length; i++) values[i] *= scale;
+  return values;
+}
+
 async function loadParts(config: ModelConfig, weights: Weights, { dtype, onProgress }: LoadOptions): Promise<Parts> {
-  const { layers, hiddenSize, vocabulary, headSize, rotary, windows, names } = config;
+  const { layers, hiddenSize, vocabulary, rotary, windows, names } = config;
   const { device, model } = weights;
-  const positions = rotaryPositions(rotary, headSize);
+  const positions = rotaryPositions(rotary);
   const blocks: Block[] = [];
   for (const [layer, window] of windows.entries()) {
     const block = names.block(layer);
     const attentionNorm = await weights.floats(`${block.attentionNorm}.weight`, [hiddenSize]);
     const attention = await Attention.load(weights, block, config, positions, window);
     const expertsNorm = await weights.floats(`${block.expertsNorm}.weight`, [hiddenSize]);
-    const experts = await model.load(layer, { device, dtype });
+    const experts = model.layersWithExperts.includes(layer)
+      ? await model.load(layer, { device, dtype })
+      : await loadDenseLayer(weights, block, config);
     const parts = { attentionNorm, attention, expertsNorm, experts };
     const dispose = () => Object.values(parts).forEach((part) => void part[Symbol.dispose]());
     blocks.push({ ...parts, [Symbol.dispose]: dispose });

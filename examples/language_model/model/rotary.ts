@@ -1,12 +1,11 @@
 import { RotaryPositions, rotaryFrequencies } from "../../common/rotary.js";
 import type { Rotary, Yarn } from "../config/config.js";
 
-/** The rotary positions of a model with heads of this size. */
-export function rotaryPositions({ theta, neighbours, yarn }: Rotary, size: number): RotaryPositions {
+/** The rotary positions of a model. */
+export function rotaryPositions({ theta, size, neighbours, yarn }: Rotary): RotaryPositions {
   const frequencies = rotaryFrequencies(size, theta);
   if (yarn === undefined) return new RotaryPositions(frequencies, 1, neighbours);
-  const scale = 0.1 * Math.log(yarn.factor) + 1;
-  return new RotaryPositions(stretched(frequencies, theta, yarn), scale, neighbours);
+  return new RotaryPositions(stretched(frequencies, theta, yarn), yarn.scale, neighbours);
 }
 
 /** Pairs that turn fast keep their frequencies, slow ones turn `factor` times as slowly, and between them is a ramp. */

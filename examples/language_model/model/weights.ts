@@ -5,6 +5,7 @@ import {
   type MoeModel,
   type PackedExperts,
   packExperts,
+  type QuantizedWeight,
   Tensor,
 } from "moe-kernels";
 import { Table } from "./table.js";
@@ -25,9 +26,14 @@ export class Weights {
     this.device = device;
   }
 
+  /** A weight in the format of the files. */
+  stored(name: string, shape: readonly number[]): Promise<Tensor<FloatDType> | (QuantizedWeight & Disposable)> {
+    return this.model.weight(name, { device: this.device, shape });
+  }
+
   /** A vector, or a matrix as floats. */
   async floats(name: string, shape: readonly number[]): Promise<Tensor<FloatDType>> {
-    const weight = await this.model.weight(name, { device: this.device, shape });
+    const weight = await this.stored(name, shape);
     if (weight instanceof Tensor) return weight;
     using quantized = weight;
     return dequantize(quantized, { dtype: "bf16" });
@@ -40,12 +46,12 @@ export class Weights {
 
   /** A table [V, H] of rows, in the format of the files. */
   async table(name: string, shape: readonly [number, number]): Promise<Table> {
-    return new Table(await this.model.weight(name, { device: this.device, shape }));
+    return new Table(await this.stored(name, shape));
   }
 
   /** A matrix [N, K] for `linear`, in the format of the files. */
   async packed(name: string, rows: number, columns: number): Promise<PackedExperts> {
-    using weight = await this.model.weight(name, { device: this.device, shape: [rows, columns] });
+    using weight = await this.stored(name, [rows, columns]);
     return packExperts(weight);
   }
 
