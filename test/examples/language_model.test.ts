@@ -14,7 +14,7 @@ import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js
 import { runScript } from "../support/run_script.js";
 
 const inGguf = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "granitemoe"] as const;
-const families = [...inGguf, "glm4_moe"] as const;
+const families = [...inGguf, "glm4_moe", "deepseek_v2", "deepseek_v3"] as const;
 const golden = (family: string) => `test/golden/language_models/${family}`;
 const devices = listDevices().flatMap(({ name, available }) => (available ? [name] : []));
 
@@ -127,7 +127,7 @@ describe("a model is refused", () => {
   };
 
   test.each([
-    ["mixtral", { model_type: "deepseek_v3" }, /expected model_type mixtral, .*, got "deepseek_v3"$/],
+    ["mixtral", { model_type: "qwen3_next" }, /expected model_type mixtral, .*, got "qwen3_next"$/],
     ["mixtral", { num_key_value_heads: 3 }, /expected as many heads of keys as divide the 4 heads, got 3$/],
     ["mixtral", { hidden_size: -1 }, /hiddenSize: expected a number above 0 that is finite, got -1$/],
     ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8$/],

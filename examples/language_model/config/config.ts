@@ -9,6 +9,8 @@ export interface ModelConfig {
   /** Heads of keys and values; each serves `heads / keyValueHeads` heads of queries. */
   readonly keyValueHeads: number;
   readonly headSize: number;
+  /** Of a head of values. */
+  readonly valueSize: number;
   /** What the products of queries and keys are multiplied by. */
   readonly attentionScale: number;
   /** What RMSNorms add to the mean of squares. */
@@ -23,7 +25,24 @@ export interface ModelConfig {
   readonly rotary: Rotary;
   /** How many tokens, itself included, a token of each layer sees; Infinity for all. */
   readonly windows: readonly number[];
+  /** Where the heads above are those of latents. */
+  readonly latent: Latent | undefined;
   readonly names: TensorNames;
+}
+
+/**
+ * Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434), where keys and values of all heads are made of one latent row of a
+ * token. This example has one head of keys, which is that row and a turned key, and its values are the row.
+ */
+export interface Latent {
+  /** Width of the row of which queries are made; undefined if that is the token's. */
+  readonly queryRank: number | undefined;
+  /** Of a head of queries, and of the keys that are made of the row, what is not turned. */
+  readonly plainSize: number;
+  /** Of a head of the values that are made of the row. */
+  readonly valueSize: number;
+  /** Of the norms of these rows. */
+  readonly epsilon: number;
 }
 
 export interface Dense {
@@ -69,7 +88,18 @@ export function dividedStream(table: number, residual: number, epsilon: number) 
   return { tableScale: table / residual, epsilon: epsilon / residual ** 2 };
 }
 
-export const families = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "glm4_moe", "granitemoe"] as const;
+export const families = [
+  "mixtral",
+  "qwen2_moe",
+  "qwen3_moe",
+  "olmoe",
+  "gpt_oss",
+  "glm4_moe",
+  "granitemoe",
+  "deepseek_v2",
+  "deepseek_v3",
+  "kimi_k2",
+] as const;
 export type Family = (typeof families)[number];
 
 /** Checks what must hold of any model. @throws RangeError */

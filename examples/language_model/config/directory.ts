@@ -16,9 +16,19 @@ import { directoryNames } from "./names.js";
 type Json = any;
 
 /** What fields that a config.json lacks are in a family's configuration class, where that is not what it is in others. */
+const latentDefaults = {
+  kv_lora_rank: 512,
+  q_lora_rank: 1536,
+  qk_nope_head_dim: 128,
+  qk_rope_head_dim: 64,
+  v_head_dim: 128,
+};
 const defaults: { readonly [F in Family]?: Json } = {
   glm4_moe: { partial_rotary_factor: 0.5 },
   granitemoe: { attention_multiplier: 1 },
+  deepseek_v2: latentDefaults,
+  deepseek_v3: latentDefaults,
+  kimi_k2: latentDefaults,
 };
 
 /** Reads the config.json of a model's directory. @throws RangeError for what this example does not compute. */
@@ -36,37 +46,70 @@ export async function readDirectoryConfig(directory: string): Promise<ModelConfi
     throw new RangeError(`${path}: position_embedding_type: expected "rope", got ${JSON.stringify(positions)}`);
   }
   const { num_hidden_layers: layers, hidden_size: hiddenSize, num_attention_heads: heads } = json;
-  const headSize = json.head_dim ?? hiddenSize / heads;
   const config = {
     family,
     layers,
     hiddenSize,
     heads,
-    keyValueHeads: json.num_key_value_heads ?? heads,
-    headSize,
-    attentionScale: json.attention_multiplier ?? headSize ** -0.5,
+    ...(json.kv_lora_rank == null ? groupedHeads(json, path) : latentHeads(json, path)),
     ...dividedStream(json.embedding_multiplier ?? 1, json.residual_multiplier ?? 1, json.rms_norm_eps),
     logitScale: 1 / (json.logits_scaling ?? 1),
     vocabulary: json.vocab_size,
     dense: { intermediateSize: json.intermediate_size, activation: json.hidden_act ?? "silu" },
-    rotary: rotaryOf(json, headSize, path),
     windows: Array.from({ length: layers }, (_, layer) => (slides(json, layer, path) ? json.sliding_window : Infinity)),
     names: directoryNames,
   };
   return checkConfig(config, path);
 }
 
+type HeadConfig = Pick<
+  ModelConfig,
+  "keyValueHeads" | "headSize" | "valueSize" | "attentionScale" | "rotary" | "latent"
+>;
+
+function groupedHeads(json: Json, path: string): HeadConfig {
+  const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads } = json;
+  const headSize = json.head_dim ?? json.hidden_size / heads;
+  const turned = ropeParameters(json).partial_rotary_factor ?? json.partial_rotary_factor ?? 1;
+  return {
+    keyValueHeads,
+    headSize,
+    valueSize: headSize,
+    attentionScale: json.attention_multiplier ?? headSize ** -0.5,
+    rotary: rotaryOf(json, Math.floor(headSize * turned), false, path),
+    latent: undefined,
+  };
+}
+
+function latentHeads(json: Json, path: string): HeadConfig {
+  const { kv_lora_rank: rank, qk_rope_head_dim: turnedSize, qk_nope_head_dim: plainSize } = json;
+  // DeepSeek's own code, where YaRN is also in the scale of products, unlike DeepseekV2Attention of Transformers.
+  const { factor, mscale_all_dim: share } = ropeParameters(json);
+  return {
+    keyValueHeads: 1,
+    headSize: rank + turnedSize,
+    valueSize: rank,
+    attentionScale: (plainSize + turnedSize) ** -0.5 * (share ? yarnScale(factor, share) ** 2 : 1),
+    rotary: rotaryOf(json, turnedSize, json.rope_interleave ?? true, path),
+    // The classes give their norms no epsilon.
+    latent: { queryRank: json.q_lora_rank ?? undefined, plainSize, valueSize: json.v_head_dim, epsilon: 1e-6 },
+  };
+}
+
 /** Transformers 5 writes `rope_parameters`, earlier ones `rope_theta` and `rope_scaling`. */
-function rotaryOf(json: Json, headSize: number, path: string): Rotary {
-  const parameters = json.rope_parameters ?? { rope_theta: json.rope_theta, ...json.rope_scaling };
+function ropeParameters(json: Json): Json {
+  return json.rope_parameters ?? { rope_theta: json.rope_theta, ...json.rope_scaling };
+}
+
+function rotaryOf(json: Json, size: number, neighbours: boolean, path: string): Rotary {
+  const parameters = ropeParameters(json);
   const theta = parameters.rope_theta ?? json.rope_theta ?? 10_000;
   const type = parameters.rope_type ?? parameters.type ?? "default";
-  const size = Math.floor(headSize * (parameters.partial_rotary_factor ?? json.partial_rotary_factor ?? 1));
   if (type !== "default" && type !== "yarn") {
     throw new RangeError(`${path}: expected rope_type default or yarn, got ${JSON.stringify(type)}`);
   }
   const yarn = type === "yarn" ? yarnOf(parameters, json, path) : undefined;
-  return { theta, size, neighbours: false, yarn };
+  return { theta, size, neighbours, yarn };
 }
 
 function yarnOf(parameters: Json, json: Json, path: string): Yarn {

@@ -62,6 +62,8 @@ export async function readGgufConfig(path: string): Promise<ModelConfig> {
     heads,
     keyValueHeads: number("attention.head_count_kv") ?? heads,
     headSize,
+    valueSize: headSize,
+    latent: undefined,
     attentionScale: number("attention.scale") || headSize ** -0.5,
     ...dividedStream(scale("embedding_scale"), scale("residual_scale"), needed("attention.layer_norm_rms_epsilon")),
     logitScale: 1 / scale("logit_scale"),

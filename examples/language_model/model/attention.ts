@@ -1,18 +1,17 @@
-import { type FloatDType, groupedGemm, linear, rmsNorm, type Tensor } from "moe-kernels";
+import { groupedGemm, linear, type Tensor } from "moe-kernels";
 import type { RotaryPositions } from "../../common/rotary.js";
 import type { ModelConfig } from "../config/config.js";
 import type { BlockNames } from "../config/names.js";
 import type { KeyValueCache } from "./cache.js";
-import type { Projection, Weights } from "./weights.js";
+import { GroupedHeads } from "./grouped_heads.js";
+import { type Heads, swapped } from "./heads.js";
+import { LatentHeads } from "./latent_heads.js";
+import type { Projection } from "./projection.js";
+import type { Weights } from "./weights.js";
 
 interface Parts {
-  readonly query: Projection;
-  readonly key: Projection;
-  readonly value: Projection;
+  readonly heads: Heads;
   readonly output: Projection;
-  /** Norms of queries and keys, each as wide as a head or as all heads. */
-  readonly queryNorm: Tensor<FloatDType> | undefined;
-  readonly keyNorm: Tensor<FloatDType> | undefined;
   /** [heads]: a logit of each head that takes a share of the softmax and has no value. */
   readonly sinks: Float32Array | undefined;
 }
@@ -23,13 +22,11 @@ interface Parts {
  */
 export class Attention implements Disposable {
   readonly #config: ModelConfig;
-  readonly #positions: RotaryPositions;
   readonly #window: number;
   readonly #parts: Parts;
 
-  private constructor(config: ModelConfig, positions: RotaryPositions, window: number, parts: Parts) {
+  private constructor(config: ModelConfig, window: number, parts: Parts) {
     this.#config = config;
-    this.#positions = positions;
     this.#window = window;
     this.#parts = parts;
   }
@@ -41,18 +38,14 @@ export class Attention implements Disposable {
     positions: RotaryPositions,
     window: number,
   ): Promise<Attention> {
-    const { family, hiddenSize, heads, keyValueHeads, headSize } = config;
-    const [queries, keys] = [heads * headSize, keyValueHeads * headSize];
-    // OLMoE normalises all heads of a token as one row.
-    const normWidth = (all: number) => (family === "olmoe" ? all : headSize);
+    const { hiddenSize, heads, headSize, latent } = config;
     using sinks = await weights.optional(names.sinks, [heads]);
-    return new Attention(config, positions, window, {
-      query: await weights.projection(names.query, queries, hiddenSize),
-      key: await weights.projection(names.key, keys, hiddenSize),
-      value: await weights.projection(names.value, keys, hiddenSize),
-      output: await weights.projection(names.output, hiddenSize, queries),
-      queryNorm: await weights.optional(`${names.queryNorm}.weight`, [normWidth(queries)]),
-      keyNorm: await weights.optional(`${names.keyNorm}.weight`, [normWidth(keys)]),
+    return new Attention(config, window, {
+      heads:
+        latent === undefined
+          ? await GroupedHeads.load(weights, names, config, positions)
+          : await LatentHeads.load(weights, names, config, latent, positions),
+      output: await weights.projection(names.output, hiddenSize, heads * (latent?.valueSize ?? headSize)),
       sinks: sinks && Float32Array.from(await sinks.data()),
     });
   }
@@ -60,16 +53,10 @@ export class Attention implements Disposable {
   /** Adds tokens x [T, H] to the cache. @returns what they take from all that they see [T, H]. */
   async forward(x: Tensor<"f32">, cache: KeyValueCache): Promise<Tensor<"f32">> {
     const { heads, keyValueHeads, headSize } = this.#config;
-    const { query, key, value, output, queryNorm, keyNorm } = this.#parts;
+    const { heads: rowsOf, output } = this.#parts;
     const tokens = x.shape[0];
     const first = cache.length;
-    const [queries, keys, values] = await Promise.all([
-      this.#projected(x, query, queryNorm),
-      this.#projected(x, key, keyNorm),
-      this.#projected(x, value, undefined),
-    ]);
-    this.#positions.turn(queries, tokens, first, { size: headSize, begin: 0 });
-    this.#positions.turn(keys, tokens, first, { size: headSize, begin: 0 });
+    const { queries, keys, values } = await rowsOf.read(x, first);
     cache.add(keys, values);
 
     // Row (key head, token, query head of the key head), so that the rows of a key head are together.
@@ -84,17 +71,9 @@ export class Attention implements Disposable {
     const shares = this.#shares(await products.data(), tokens, first, cache.capacity);
     using sharesOnDevice = device.tensor(shares, [rows, cache.capacity]);
     using seen = groupedGemm(sharesOnDevice, cachedValues, offsets, { transpose: true });
-    const merged = swapped(await seen.data(), keyValueHeads, tokens);
-    using mergedOnDevice = device.tensor(merged, [tokens, heads * headSize]);
+    const merged = await rowsOf.merge(swapped(await seen.data(), keyValueHeads, tokens), tokens);
+    using mergedOnDevice = device.tensor(merged, [tokens, merged.length / tokens]);
     return linear(mergedOnDevice, output.weight, { bias: output.bias });
-  }
-
-  async #projected(x: Tensor<"f32">, { weight, bias }: Projection, norm: Tensor<FloatDType> | undefined) {
-    using projected = linear(x, weight, { bias });
-    if (norm === undefined) return await projected.data();
-    using rows = projected.reshape([projected.size / norm.size, norm.size]);
-    using normed = rmsNorm(rows, norm, { epsilon: this.#config.epsilon });
-    return await normed.data();
   }
 
   /** Softmax of the products [rows, capacity] over the tokens that each row's token sees, in place. */
@@ -122,20 +101,7 @@ export class Attention implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    const { query, key, value, output, queryNorm, keyNorm } = this.#parts;
-    for (const part of [query, key, value, output, queryNorm, keyNorm]) part?.[Symbol.dispose]();
+    const { heads, output } = this.#parts;
+    for (const part of [heads, output]) part[Symbol.dispose]();
   }
-}
-
-/** [first, second, ...] as [second, first, ...]. */
-function swapped(values: Float32Array, first: number, second: number): Float32Array {
-  const width = values.length / (first * second);
-  const result = new Float32Array(values.length);
-  for (let i = 0; i < first; i++) {
-    for (let j = 0; j < second; j++) {
-      const from = (i * second + j) * width;
-      result.set(values.subarray(from, from + width), (j * first + i) * width);
-    }
-  }
-  return result;
 }

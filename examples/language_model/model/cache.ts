@@ -6,18 +6,16 @@ import type { ModelConfig } from "../config/config.js";
  * together, with room for more behind them: twice as much whenever it is full.
  */
 export class KeyValueCache implements Disposable {
-  readonly #size: number;
   readonly #heads: number;
-  /** [heads · capacity, size]; from `length` on, numbers that mean nothing. */
+  /** [heads · capacity, size], each of its size; from `length` on, numbers that mean nothing. */
   #keys: Tensor<"f32">;
   #values: Tensor<"f32">;
   #length = 0;
 
-  constructor(device: Device, { keyValueHeads, headSize }: ModelConfig, capacity = 256) {
+  constructor(device: Device, { keyValueHeads, headSize, valueSize }: ModelConfig, capacity = 256) {
     this.#heads = keyValueHeads;
-    this.#size = headSize;
     this.#keys = device.zeros([keyValueHeads * capacity, headSize], "f32");
-    this.#values = device.zeros([keyValueHeads * capacity, headSize], "f32");
+    this.#values = device.zeros([keyValueHeads * capacity, valueSize], "f32");
   }
 
   /** How many tokens there are. */
@@ -32,32 +30,33 @@ export class KeyValueCache implements Disposable {
 
   /** Views [heads, capacity, size], to be disposed of. */
   keys(): Tensor<"f32"> {
-    return this.#keys.reshape([this.#heads, this.capacity, this.#size]);
+    return this.#keys.reshape([this.#heads, this.capacity, this.#keys.shape[1]]);
   }
 
   /** As `keys`. */
   values(): Tensor<"f32"> {
-    return this.#values.reshape([this.#heads, this.capacity, this.#size]);
+    return this.#values.reshape([this.#heads, this.capacity, this.#values.shape[1]]);
   }
 
-  /** Adds tokens. @param keys and @param values [T, heads · size]. */
+  /** Adds tokens. @param keys and @param values [T, heads · size], each of its size. */
   add(keys: Float32Array, values: Float32Array): void {
-    const tokens = keys.length / (this.#heads * this.#size);
+    const tokens = keys.length / (this.#heads * this.#keys.shape[1]);
     while (this.#length + tokens > this.capacity) this.#grow();
     for (let head = 0; head < this.#heads; head++) {
       const begin = head * this.capacity + this.#length;
       using keyRows = this.#keys.rows(begin, begin + tokens);
       using valueRows = this.#values.rows(begin, begin + tokens);
-      keyRows.write(this.#rowsOf(head, keys));
-      valueRows.write(this.#rowsOf(head, values));
+      keyRows.write(this.#rowsOf(head, keys, tokens));
+      valueRows.write(this.#rowsOf(head, values, tokens));
     }
     this.#length += tokens;
   }
 
   /** A head's rows of [T, heads · size]. */
-  #rowsOf(head: number, all: Float32Array): Float32Array {
-    const [width, size] = [this.#heads * this.#size, this.#size];
+  #rowsOf(head: number, all: Float32Array, tokens: number): Float32Array {
     const rows = new Float32Array(all.length / this.#heads);
+    const size = rows.length / tokens;
+    const width = this.#heads * size;
     for (let from = head * size, to = 0; to < rows.length; from += width, to += size) {
       rows.set(all.subarray(from, from + size), to);
     }

@@ -8,13 +8,8 @@ import {
   type QuantizedWeight,
   Tensor,
 } from "moe-kernels";
+import type { Projection } from "./projection.js";
 import { Table } from "./table.js";
-
-/** A projection, and a bias of families that have one. */
-export interface Projection extends Disposable {
-  readonly weight: PackedExperts;
-  readonly bias: Tensor<FloatDType> | undefined;
-}
 
 /** The weights of a model outside its experts. */
 export class Weights {
@@ -55,17 +50,19 @@ export class Weights {
     return packExperts(weight);
   }
 
-  /** `name.weight` [N, K] and, if there is one, `name.bias` [N]. */
-  async projection(name: string, rows: number, columns: number): Promise<Projection> {
-    const weight = await this.packed(`${name}.weight`, rows, columns);
-    const bias = await this.optional(`${name}.bias`, [rows]);
-    return {
-      weight,
-      bias,
-      [Symbol.dispose]() {
-        weight.dispose();
-        bias?.dispose();
-      },
+  /** `name.weight` [N, K] and, if there are any, `name.bias` [N] and the norm's weight. */
+  async projection(
+    name: string,
+    rows: number,
+    columns: number,
+    norm?: { readonly name: string; readonly width: number },
+  ): Promise<Projection> {
+    const parts = {
+      weight: await this.packed(`${name}.weight`, rows, columns),
+      bias: await this.optional(`${name}.bias`, [rows]),
+      norm: norm && (await this.optional(`${norm.name}.weight`, [norm.width])),
     };
+    const dispose = () => Object.values(parts).forEach((part) => void part?.dispose());
+    return { ...parts, [Symbol.dispose]: dispose };
   }
 }
