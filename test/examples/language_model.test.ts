@@ -12,6 +12,7 @@ import { Random } from "../../lib/testing/random.js";
 import { randomLayer, writeOne } from "../checkpoint/support/gguf_layer.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
+import { glmGguf } from "./glm_gguf.js";
 
 const inGguf = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "granitemoe"] as const;
 const families = [...inGguf, "glm4_moe", "deepseek_v2", "deepseek_v3"] as const;
@@ -26,9 +27,13 @@ async function expected(family: string) {
 }
 
 /** The largest difference of logits after some of the tokens, relative to the largest logit of all. */
-async function differences(device: Device, family: string, capacity?: number): Promise<number> {
+async function differences(
+  device: Device,
+  family: string,
+  { capacity, path = golden(family) }: { capacity?: number; path?: string } = {},
+): Promise<number> {
   const { ids, logits } = await expected(family);
-  using model = await LanguageModel.load(device, golden(family));
+  using model = await LanguageModel.load(device, path);
   const { layers, vocabulary } = model.config;
   const caches = Array.from({ length: layers }, () => new KeyValueCache(device, model.config, capacity));
   const largest = logits.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
@@ -51,9 +56,15 @@ describe.each(devices)("a language model on %s", (name) => {
   });
 });
 
-test("what the layers keep of a text grows with it", async () => {
+test.each(["qwen3_moe", "deepseek_v3"])("what the layers of %s keep of a text grows with it", async (family) => {
   await using device = openDevice("cpu");
-  expect(await differences(device, "qwen3_moe", 1)).toBeLessThan(2e-6);
+  expect(await differences(device, family, { capacity: 1 })).toBeLessThan(2e-6);
+});
+
+test("Kimi K2 is DeepSeek-V3 by another name", async () => {
+  await using device = openDevice("cpu");
+  const path = changed("deepseek_v3", { model_type: "kimi_k2" });
+  expect(await differences(device, "deepseek_v3", { path })).toBeLessThan(2e-6);
 });
 
 describe("a table", () => {
@@ -105,6 +116,13 @@ describe("a GGUF file", () => {
     const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     const worst = got.reduce((most, value, i) => Math.max(most, Math.abs(value - (wanted[i] as number))), 0);
     expect(worst / largest).toBeLessThan(2e-6);
+  });
+
+  test("of GLM-4.5 has the logits of the directory", async () => {
+    const file = join(directory.path, "glm.gguf");
+    writeFileSync(file, await glmGguf(golden("glm4_moe")));
+    await using device = openDevice("cpu");
+    expect(await differences(device, "glm4_moe", { path: file })).toBeLessThan(2e-6);
   });
 
   test("of another architecture is refused", async () => {

@@ -9,7 +9,7 @@ import { readTokenizerFiles, TextTokenizer } from "../text/tokenizer.js";
 const help = `Usage: npm run example:language-model -- --model PATH [options]
 
 Continues a text with a model of mixtures of experts from Hugging Face: Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE, gpt-oss,
-GLM-4.5, Granite.
+GLM-4.5, Granite, DeepSeek-V2 and V3, Kimi K2.
 
   --model PATH           a directory with config.json, safetensors and tokenizer.json, or a GGUF file
   --tokenizer PATH       a directory with tokenizer.json, or a GGUF file (the model)

@@ -9,6 +9,7 @@ const architectures: ReadonlyMap<unknown, Family> = new Map([
   ["qwen3moe", "qwen3_moe"],
   ["olmoe", "olmoe"],
   ["gpt-oss", "gpt_oss"],
+  ["glm4moe", "glm4_moe"],
   ["granitemoe", "granitemoe"],
 ]);
 
@@ -47,7 +48,8 @@ export async function readGgufConfig(path: string): Promise<ModelConfig> {
     scale: yarnScale(factor),
   };
   const [layers, hiddenSize, heads] = [
-    needed("block_count"),
+    // The last layers may be those that predict further tokens.
+    needed("block_count") - (number("nextn_predict_layers") ?? 0),
     needed("embedding_length"),
     needed("attention.head_count"),
   ];

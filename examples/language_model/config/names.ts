@@ -62,6 +62,9 @@ export const directoryNames: TensorNames = {
   },
 };
 
+/** Families whose norm of what experts read is called after the attention before it. */
+const namesAttention: ReadonlySet<Family> = new Set(["gpt_oss", "glm4_moe"]);
+
 /** In GGUF files. */
 export function ggufNames(family: Family): TensorNames {
   return {
@@ -85,7 +88,7 @@ export function ggufNames(family: Family): TensorNames {
         latent: `${prefix}.attn_kv_a_mqa`,
         latentNorm: `${prefix}.attn_kv_a_norm`,
         latentUp: `${prefix}.attn_kv_b`,
-        expertsNorm: family === "gpt_oss" ? `${prefix}.post_attention_norm` : `${prefix}.ffn_norm`,
+        expertsNorm: namesAttention.has(family) ? `${prefix}.post_attention_norm` : `${prefix}.ffn_norm`,
         gate: `${prefix}.ffn_gate`,
         up: `${prefix}.ffn_up`,
         down: `${prefix}.ffn_down`,
