@@ -104,11 +104,12 @@ export type Family = (typeof families)[number];
 
 /** Checks what must hold of any model. @throws RangeError */
 export function checkConfig(config: ModelConfig, path: string): ModelConfig {
-  for (const [name, value] of Object.entries(config)) {
+  const { heads, keyValueHeads, headSize, rotary, latent, windows } = config;
+  const numbers = [config, rotary, rotary.yarn, latent].flatMap((part) => Object.entries(part ?? {}));
+  for (const [name, value] of numbers) {
     if (typeof value !== "number" || (value > 0 && Number.isFinite(value))) continue;
     throw new RangeError(`${path}: ${name}: expected a number above 0 that is finite, got ${value}`);
   }
-  const { heads, keyValueHeads, headSize, rotary, windows } = config;
   if (!(rotary.size > 0 && rotary.size % 2 === 0 && rotary.size <= headSize)) {
     const expected = `an even number of elements to turn, of the ${headSize} of a head`;
     throw new RangeError(`${path}: expected ${expected}, got ${rotary.size}`);

@@ -18,18 +18,23 @@ export interface BlockNames {
   readonly keyNorm: string;
   /** With ".weight", if the files have that. */
   readonly sinks: string;
-  /** Of latents: to the row of queries, its norm, and from it; to the row of keys and values, its norm, and from it. */
-  readonly queryDown: string;
-  readonly queryDownNorm: string;
-  readonly queryUp: string;
-  readonly latent: string;
-  readonly latentNorm: string;
-  readonly latentUp: string;
+  /** Where they are known. */
+  readonly latent?: LatentNames;
   readonly expertsNorm: string;
   /** Of a layer without experts. */
   readonly gate: string;
   readonly up: string;
   readonly down: string;
+}
+
+/** Of multi-head latent attention: to the row of queries, its norm, and from it; the same of keys and values. */
+export interface LatentNames {
+  readonly queryDown: string;
+  readonly queryNorm: string;
+  readonly queryUp: string;
+  readonly down: string;
+  readonly norm: string;
+  readonly up: string;
 }
 
 /** In the directories of Hugging Face. */
@@ -48,12 +53,14 @@ export const directoryNames: TensorNames = {
       queryNorm: `${prefix}.self_attn.q_norm`,
       keyNorm: `${prefix}.self_attn.k_norm`,
       sinks: `${prefix}.self_attn.sinks`,
-      queryDown: `${prefix}.self_attn.q_a_proj`,
-      queryDownNorm: `${prefix}.self_attn.q_a_layernorm`,
-      queryUp: `${prefix}.self_attn.q_b_proj`,
-      latent: `${prefix}.self_attn.kv_a_proj_with_mqa`,
-      latentNorm: `${prefix}.self_attn.kv_a_layernorm`,
-      latentUp: `${prefix}.self_attn.kv_b_proj`,
+      latent: {
+        queryDown: `${prefix}.self_attn.q_a_proj`,
+        queryNorm: `${prefix}.self_attn.q_a_layernorm`,
+        queryUp: `${prefix}.self_attn.q_b_proj`,
+        down: `${prefix}.self_attn.kv_a_proj_with_mqa`,
+        norm: `${prefix}.self_attn.kv_a_layernorm`,
+        up: `${prefix}.self_attn.kv_b_proj`,
+      },
       expertsNorm: `${prefix}.post_attention_layernorm`,
       gate: `${prefix}.mlp.gate_proj`,
       up: `${prefix}.mlp.up_proj`,
@@ -82,12 +89,6 @@ export function ggufNames(family: Family): TensorNames {
         queryNorm: `${prefix}.attn_q_norm`,
         keyNorm: `${prefix}.attn_k_norm`,
         sinks: `${prefix}.attn_sinks.weight`,
-        queryDown: `${prefix}.attn_q_a`,
-        queryDownNorm: `${prefix}.attn_q_a_norm`,
-        queryUp: `${prefix}.attn_q_b`,
-        latent: `${prefix}.attn_kv_a_mqa`,
-        latentNorm: `${prefix}.attn_kv_a_norm`,
-        latentUp: `${prefix}.attn_kv_b`,
         expertsNorm: namesAttention.has(family) ? `${prefix}.post_attention_norm` : `${prefix}.ffn_norm`,
         gate: `${prefix}.ffn_gate`,
         up: `${prefix}.ffn_up`,

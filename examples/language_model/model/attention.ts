@@ -19,6 +19,7 @@ interface Parts {
 /**
  * Attention of grouped queries with rotary positions. The package multiplies: projections by `linear`, and products with
  * keys and values by `groupedGemm`, where each head of them is an expert. JavaScript turns, masks and takes the softmax.
+ * {@link Heads} says what queries, keys and values are.
  */
 export class Attention implements Disposable {
   readonly #config: ModelConfig;
@@ -39,12 +40,13 @@ export class Attention implements Disposable {
     window: number,
   ): Promise<Attention> {
     const { hiddenSize, heads, headSize, latent } = config;
+    const latentNames = names.latent && { query: names.query, ...names.latent };
     using sinks = await weights.optional(names.sinks, [heads]);
     return new Attention(config, window, {
       heads:
-        latent === undefined
-          ? await GroupedHeads.load(weights, names, config, positions)
-          : await LatentHeads.load(weights, names, config, latent, positions),
+        latent && latentNames
+          ? await LatentHeads.load(weights, latentNames, config, latent, positions)
+          : await GroupedHeads.load(weights, names, config, positions),
       output: await weights.projection(names.output, hiddenSize, heads * (latent?.valueSize ?? headSize)),
       sinks: sinks && Float32Array.from(await sinks.data()),
     });
@@ -53,10 +55,10 @@ export class Attention implements Disposable {
   /** Adds tokens x [T, H] to the cache. @returns what they take from all that they see [T, H]. */
   async forward(x: Tensor<"f32">, cache: KeyValueCache): Promise<Tensor<"f32">> {
     const { heads, keyValueHeads, headSize } = this.#config;
-    const { heads: rowsOf, output } = this.#parts;
+    const { heads: own, output } = this.#parts;
     const tokens = x.shape[0];
     const first = cache.length;
-    const { queries, keys, values } = await rowsOf.read(x, first);
+    const { queries, keys, values } = await own.read(x, first);
     cache.add(keys, values);
 
     // Row (key head, token, query head of the key head), so that the rows of a key head are together.
@@ -71,7 +73,7 @@ export class Attention implements Disposable {
     const shares = this.#shares(await products.data(), tokens, first, cache.capacity);
     using sharesOnDevice = device.tensor(shares, [rows, cache.capacity]);
     using seen = groupedGemm(sharesOnDevice, cachedValues, offsets, { transpose: true });
-    const merged = await rowsOf.merge(swapped(await seen.data(), keyValueHeads, tokens), tokens);
+    const merged = await own.merge(swapped(await seen.data(), keyValueHeads, tokens), tokens);
     using mergedOnDevice = device.tensor(merged, [tokens, merged.length / tokens]);
     return linear(mergedOnDevice, output.weight, { bias: output.bias });
   }

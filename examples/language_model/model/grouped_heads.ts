@@ -33,10 +33,11 @@ export class GroupedHeads implements Heads {
     const { family, hiddenSize, heads, keyValueHeads, headSize } = config;
     const [queries, keys] = [heads * headSize, keyValueHeads * headSize];
     // OLMoE normalises all heads of a token as one row.
-    const norm = (name: string, all: number) => ({ name, width: family === "olmoe" ? all : headSize });
+    const norm = (name: string, all: number) =>
+      weights.optional(`${name}.weight`, [family === "olmoe" ? all : headSize]);
     return new GroupedHeads(config, positions, {
-      query: await weights.projection(names.query, queries, hiddenSize, norm(names.queryNorm, queries)),
-      key: await weights.projection(names.key, keys, hiddenSize, norm(names.keyNorm, keys)),
+      query: await weights.projection(names.query, queries, hiddenSize, await norm(names.queryNorm, queries)),
+      key: await weights.projection(names.key, keys, hiddenSize, await norm(names.keyNorm, keys)),
       value: await weights.projection(names.value, keys, hiddenSize),
     });
   }

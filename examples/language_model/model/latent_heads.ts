@@ -1,20 +1,28 @@
-import type { FloatDType } from "moe-kernels";
-import { type Device, groupedGemm, type PackedExperts, packExperts, permute, rmsNorm, type Tensor } from "moe-kernels";
+import {
+  type Device,
+  type FloatDType,
+  groupedGemm,
+  type PackedExperts,
+  packExperts,
+  permute,
+  rmsNorm,
+  type Tensor,
+} from "moe-kernels";
 import type { RotaryPositions } from "../../common/rotary.js";
 import type { Latent, ModelConfig } from "../config/config.js";
-import type { BlockNames } from "../config/names.js";
+import type { LatentNames } from "../config/names.js";
 import { type HeadRows, type Heads, swapped } from "./heads.js";
 import { type Projection, project } from "./projection.js";
 import type { Weights } from "./weights.js";
 
 interface Parts {
-  /** Queries come from x, or from a projection of it. */
+  /** Where queries are a projection of a narrower row. */
   readonly queryDown: Projection | undefined;
   readonly query: Projection;
   /** To a latent row and a key that is turned, which all heads have in common. */
   readonly latent: Projection;
   readonly latentNorm: Tensor<FloatDType>;
-  /** [heads, latent, plain]: what turns queries into those of latents; W of keys = W latent, transposed. */
+  /** [heads, latent, plain]: each head's matrix of keys, transposed. */
   readonly keyUp: PackedExperts;
   /** [heads, value, latent] */
   readonly valueUp: PackedExperts;
@@ -43,7 +51,7 @@ export class LatentHeads implements Heads {
 
   static async load(
     weights: Weights,
-    names: BlockNames,
+    names: LatentNames & { readonly query: string },
     config: ModelConfig,
     latent: Latent,
     positions: RotaryPositions,
@@ -51,13 +59,19 @@ export class LatentHeads implements Heads {
     const { hiddenSize, heads, rotary, valueSize: rank } = config;
     const { queryRank, plainSize, valueSize } = latent;
     const queries = heads * (plainSize + rotary.size);
-    const norm = { name: names.queryDownNorm, width: queryRank ?? 0 };
-    using matrices = await weights.floats(`${names.latentUp}.weight`, [heads * (plainSize + valueSize), rank]);
+    const queryDown = async (width: number) => {
+      const norm = await weights.floats(`${names.queryNorm}.weight`, [width]);
+      return await weights.projection(names.queryDown, width, hiddenSize, norm);
+    };
+    using matrices = await weights.floats(`${names.up}.weight`, [heads * (plainSize + valueSize), rank]);
     return new LatentHeads(config, latent, weights.device, positions, {
-      queryDown: queryRank ? await weights.projection(names.queryDown, queryRank, hiddenSize, norm) : undefined,
-      query: await weights.projection(queryRank ? names.queryUp : names.query, queries, queryRank ?? hiddenSize),
-      latent: await weights.projection(names.latent, rank + rotary.size, hiddenSize),
-      latentNorm: await weights.floats(`${names.latentNorm}.weight`, [rank]),
+      queryDown: queryRank === undefined ? undefined : await queryDown(queryRank),
+      query:
+        queryRank === undefined
+          ? await weights.projection(names.query, queries, hiddenSize)
+          : await weights.projection(names.queryUp, queries, queryRank),
+      latent: await weights.projection(names.down, rank + rotary.size, hiddenSize),
+      latentNorm: await weights.floats(`${names.norm}.weight`, [rank]),
       keyUp: packedRows(matrices, heads, 0, plainSize, true),
       valueUp: packedRows(matrices, heads, plainSize, valueSize, false),
     });

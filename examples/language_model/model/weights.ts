@@ -50,17 +50,12 @@ export class Weights {
     return packExperts(weight);
   }
 
-  /** `name.weight` [N, K] and, if there are any, `name.bias` [N] and the norm's weight. */
-  async projection(
-    name: string,
-    rows: number,
-    columns: number,
-    norm?: { readonly name: string; readonly width: number },
-  ): Promise<Projection> {
+  /** `name.weight` [N, K] and, if there is one, `name.bias` [N]. @param norm of what it gives, to be disposed of with it. */
+  async projection(name: string, rows: number, columns: number, norm?: Tensor<FloatDType>): Promise<Projection> {
     const parts = {
       weight: await this.packed(`${name}.weight`, rows, columns),
       bias: await this.optional(`${name}.bias`, [rows]),
-      norm: norm && (await this.optional(`${norm.name}.weight`, [norm.width])),
+      norm,
     };
     const dispose = () => Object.values(parts).forEach((part) => void part?.dispose());
     return { ...parts, [Symbol.dispose]: dispose };
