@@ -147,7 +147,7 @@ describe("a model is refused", () => {
   test.each([
     ["mixtral", { model_type: "qwen3_next" }, /expected model_type mixtral, .*, got "qwen3_next"$/],
     ["mixtral", { num_key_value_heads: 3 }, /expected as many heads of keys as divide the 4 heads, got 3$/],
-    ["mixtral", { hidden_size: -1 }, /hiddenSize: expected a number above 0 that is finite, got -1$/],
+    ["mixtral", { hidden_size: -1 }, /hiddenSize: expected a finite number above 0, got -1$/],
     ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8$/],
     ["olmoe", { rope_scaling: { type: "linear", factor: 2 } }, /expected rope_type default or yarn, got "linear"$/],
     ["gpt_oss", { sliding_window: null }, /expected a window above 0 where attention slides, got null$/],
@@ -163,7 +163,7 @@ describe("a model is refused", () => {
     ],
     ["glm4_moe", { hidden_act: "gelu" }, /hidden_act: expected silu in layers without experts, got "gelu"$/],
     ["granitemoe", { position_embedding_type: "nope" }, /position_embedding_type: expected "rope", got "nope"$/],
-    ["granitemoe", { residual_multiplier: 0 }, /tableScale: expected a number above 0 that is finite, got Infinity$/],
+    ["granitemoe", { residual_multiplier: 0 }, /tableScale: expected a finite number above 0, got Infinity$/],
     ["gpt_oss", { layer_types: undefined }, /expected layer_types, .*, got none$/],
     ["qwen3_moe", { mlp_only_layers: [0] }, /expected a tensor "model\.layers\.0\.mlp\.gate_proj\.weight", got none/],
     [

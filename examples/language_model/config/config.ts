@@ -108,7 +108,7 @@ export function checkConfig(config: ModelConfig, path: string): ModelConfig {
   const numbers = [config, rotary, rotary.yarn, latent].flatMap((part) => Object.entries(part ?? {}));
   for (const [name, value] of numbers) {
     if (typeof value !== "number" || (value > 0 && Number.isFinite(value))) continue;
-    throw new RangeError(`${path}: ${name}: expected a number above 0 that is finite, got ${value}`);
+    throw new RangeError(`${path}: ${name}: expected a finite number above 0, got ${value}`);
   }
   if (!(rotary.size > 0 && rotary.size % 2 === 0 && rotary.size <= headSize)) {
     const expected = `an even number of elements to turn, of the ${headSize} of a head`;

@@ -15,7 +15,6 @@ import { directoryNames } from "./names.js";
 // biome-ignore lint/suspicious/noExplicitAny: a parsed JSON file.
 type Json = any;
 
-/** What fields that a config.json lacks are in a family's configuration class, where that is not what it is in others. */
 const latentDefaults = {
   kv_lora_rank: 512,
   q_lora_rank: 1536,
@@ -23,6 +22,8 @@ const latentDefaults = {
   qk_rope_head_dim: 64,
   v_head_dim: 128,
 };
+
+/** Fields that a config.json may lack, where a family's configuration class has a value of its own for them. */
 const defaults: { readonly [F in Family]?: Json } = {
   glm4_moe: { partial_rotary_factor: 0.5 },
   granitemoe: { attention_multiplier: 1 },
