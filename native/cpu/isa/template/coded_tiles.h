@@ -44,7 +44,6 @@ template <class Codes, int units, int parts, class... Lanes>
 [[gnu::always_inline]] inline void prefetch_part(const char* next, int part, Lanes&... made) {
   if constexpr (requires { Codes::unpacked; }) return;
   constexpr int lines = (units * kUnit / 8 * Codes::bits * kPanelColumns + 63) / 64;
-#pragma GCC unroll 8
   for (int line = lines * part / parts; line < lines * (part + 1) / parts; ++line) prefetch(next + 64 * line, made...);
 }
 
