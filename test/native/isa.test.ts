@@ -15,7 +15,8 @@ const ofDigits = ["avx512_vnni", "avx512_bf16", "neon_dotprod"];
 const flags: Readonly<Record<string, string>> = {
   ...{ AVX2: "avx2", BMI: "bmi1", FMA: "fma", F16C: "f16c" },
   ...{ "AVX-512 F": "avx512f", "AVX-512 BW": "avx512bw", "AVX-512 DQ": "avx512dq", "AVX-512 VL": "avx512vl" },
-  ...{ "AVX-512 VNNI": "avx512_vnni", "AVX-512 BF16": "avx512_bf16", DotProd: "asimddp" },
+  ...{ "AVX-512 VNNI": "avx512_vnni", "AVX-512 VBMI": "avx512vbmi", "AVX-512 BF16": "avx512_bf16" },
+  DotProd: "asimddp",
 };
 
 const cpu = () => listDevices().find(({ name }) => name === "cpu");

@@ -32,6 +32,7 @@ std::array<Feature, kFeatureCount> features() {
            {"AVX-512 DQ", __builtin_cpu_supports("avx512dq") != 0},
            {"AVX-512 VL", __builtin_cpu_supports("avx512vl") != 0},
            {"AVX-512 VNNI", __builtin_cpu_supports("avx512vnni") != 0},
+           {"AVX-512 VBMI", __builtin_cpu_supports("avx512vbmi") != 0},
            {"AVX-512 BF16", __builtin_cpu_supports("avx512bf16") != 0}}};
 }
 #else

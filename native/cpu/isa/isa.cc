@@ -98,7 +98,7 @@ const Kernels& avx512_bf16_kernels() {
   static const Kernels kernels = [] {
     // Pairs of bfloat16 first: digits are for other tokens.
     const std::vector<GemmKernel> floats = followed_by(avx512_bf16::kGemm, avx512_vnni::kDigitGemm);
-    Kernels all = with_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16", floats);
+    Kernels all = with_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI, VBMI and BF16", floats);
     all.bf16_peak = avx512_bf16::kPeak;
     return all;
   }();

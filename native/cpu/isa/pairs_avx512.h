@@ -1,8 +1,7 @@
 // E4M3 codes as pairs of bfloat16, with AVX-512. Included after products.h, inside an instruction set's namespace
 // and target region.
 
-// E4M3 numbers times 2^-8, as Vector::load_e4m3 has them: so normal ones get their exponent by an or. Takes more
-// registers than PairsOf<E4M3Codes>, which many rows do not leave.
+// E4M3 numbers times 2^-8, as Vector::load_e4m3 has them: so normal ones get their exponent by an or.
 struct E4M3PairCodes {
   static constexpr int bits = 8;
   static constexpr int chunk = 4;
