@@ -69,11 +69,12 @@ struct PairProducts {
   }
 };
 
-#include "cpu/isa/pairs_vbmi.h"
+#include "cpu/isa/bytes_vbmi.h"
 
 // A row for quantised weights, multiplied in pairs. Codes of 2 and 4 bits are cheap to read.
-template <class Codes, class Unpacked = typename CodesFor<Codes, kTileRows>::type>
+template <class Codes>
 constexpr GemmKernel coded_pair_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
+  using OfManyRows = typename CodesFor<Codes, kTileRows>::type;
   return {.name = name,
           .tokens = tokens_of(DType::bf16),
           .arithmetic = Arithmetic::bf16_pairs,
@@ -84,13 +85,13 @@ constexpr GemmKernel coded_pair_kernel(const char* name, bool (*takes)(const Wei
           .max_rows = kTileRows,
           .tile = coded_tiles<PairProducts, Codes>(),
           .sum_segments = sum_values<bf16, 2>,
-          .unpacked = unpacked_values<PairProducts, Unpacked>(Unpacked::bits == 2 || Unpacked::bits == 4,
-                                                              tiles_in_parts<CodedPart<PairProducts>>())};
+          .unpacked = unpacked_values<PairProducts, OfManyRows>(OfManyRows::bits == 2 || OfManyRows::bits == 4,
+                                                                tiles_in_parts<CodedPart<PairProducts>>())};
 }
 
-// Lookups take registers, which many rows do not leave.
-using BytePairs = CodesByRows<BytePairCodes<SignedByte>, PairsOf<ByteCodes>, 3>;
-using E4M3Pairs = CodesByRows<BytePairCodes<E4M3Byte>, PairsOf<E4M3Codes>, 12>;
+// More rows are slower with lookups.
+using IntegerPairs = CodesByRows<BytePairs<SignedByte>, PairsOf<ByteCodes>, 3>;
+using E4M3Floats = CodesByRows<ByteFloats<E4M3Byte>, E4M3Codes, 10>;
 
 constexpr std::array kPairGemm = {
     gemm_kernel<DotWeight>({.name = "bf16_pairs",
@@ -105,10 +106,11 @@ constexpr std::array kPairGemm = {
     coded_pair_kernel<LookedUpCodes<PlacedCodes<4>>>("i4_pairs", takes_integers<4>, "i4, u4"),
     coded_pair_kernel<LookedUpCodes<PlacedCodes<5>>>("i5_pairs", takes_integers<5>, "i5, u5"),
     coded_pair_kernel<LookedUpCodes<PlacedCodes<6>>>("i6_pairs", takes_integers<6>, "i6, u6"),
-    coded_pair_kernel<BytePairs>("i8_pairs", takes_integers<8>, "i8, u8"),
-    coded_pair_kernel<E4M3Pairs, BytePairCodes<E4M3Byte>>("e4m3_pairs", takes_code<CodeType::e4m3>, "e4m3"),
+    coded_pair_kernel<IntegerPairs>("i8_pairs", takes_integers<8>, "i8, u8"),
+    coded_pair_kernel<BytePairs<E4M3Byte>>("e4m3_pairs", takes_code<CodeType::e4m3>, "e4m3"),
     coded_pair_kernel<LookedUpCodes<PlacedCodes<4>>>("integer_table_pairs", takes_integer_table<4>, "e2m1, iq3, iq4"),
     coded_pair_kernel<LookedUpCodes<PlacedCodes<3>>>("narrow_table_pairs", takes_integer_table<3>, "iq1, iq2"),
+    coded_kernel<E4M3Floats>("e4m3", takes_code<CodeType::e4m3>, "e4m3"),
 };
 constexpr auto kRows = joined(kExtensionGemm, kPairGemm);
 

@@ -38,6 +38,7 @@ constexpr UnpackedTiles unpacked_values(bool cheap, const TileFunctions& tile) {
 // A row for quantised weights, multiplied as floats.
 template <class Codes>
 constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
+  using OfManyRows = typename CodesFor<Codes, kTileRows>::type;
   constexpr bool cheap = std::is_same_v<Codes, ByteCodes>;
   GemmKernel row = {.name = name,
                     .tokens = kAllTokens,
@@ -50,11 +51,11 @@ constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFo
                     .tile = coded_tiles<FloatProducts, Codes>(),
                     .sum_segments = sum_values<float, 1>};
   if constexpr (unpacks_once(cheap)) {
-    row.unpacked = unpacked_values<FloatProducts, Codes>(
+    row.unpacked = unpacked_values<FloatProducts, OfManyRows>(
         cheap, coded_tiles<FloatProducts, UnpackedValues<FloatProducts>, UnpackedScales<sizeof(float)>>());
   }
   if constexpr (kHasParts) {
-    row.in_parts = unpacked_values<FloatProducts, Codes>(cheap, tiles_in_parts<CodedPart<FloatProducts>>());
+    row.in_parts = unpacked_values<FloatProducts, OfManyRows>(cheap, tiles_in_parts<CodedPart<FloatProducts>>());
   }
   return row;
 }
