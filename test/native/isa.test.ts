@@ -5,15 +5,19 @@ import { listDevices, openDevice } from "../../lib/devices.js";
 import { isas, withIsa } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 
-/** The instruction sets of this processor's builds beside portable code and the model of AMX, best first. */
+/** The instruction sets of this processor's builds beside portable code and models of instructions, best first. */
 const known: readonly string[] =
-  process.arch === "arm64" ? ["neon_dotprod", "neon"] : ["amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2"];
+  process.arch === "arm64"
+    ? ["neon_dotprod", "neon"]
+    : ["amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2_vnni", "avx2"];
+/** The models that builds for tests have. */
+const models: readonly string[] = process.arch === "arm64" ? ["amx_model"] : ["avx2_vnni_model", "amx_model"];
 /** Those that multiply float tokens by integer codes as digits. */
-const ofDigits = ["avx512_vnni", "avx512_bf16", "neon_dotprod"];
+const ofDigits = ["avx512_vnni", "avx512_bf16", "avx2_vnni", "avx2_vnni_model", "neon_dotprod"];
 
 /** The names of features in /proc/cpuinfo. */
 const flags: Readonly<Record<string, string>> = {
-  ...{ AVX2: "avx2", BMI: "bmi1", FMA: "fma", F16C: "f16c" },
+  ...{ AVX2: "avx2", BMI: "bmi1", FMA: "fma", F16C: "f16c", "AVX-VNNI": "avx_vnni" },
   ...{ "AVX-512 F": "avx512f", "AVX-512 BW": "avx512bw", "AVX-512 DQ": "avx512dq", "AVX-512 VL": "avx512vl" },
   ...{ "AVX-512 VNNI": "avx512_vnni", "AVX-512 VBMI": "avx512vbmi", "AVX-512 BF16": "avx512_bf16" },
   DotProd: "asimddp",
@@ -22,17 +26,17 @@ const flags: Readonly<Record<string, string>> = {
 const cpu = () => listDevices().find(({ name }) => name === "cpu");
 
 describe("MOE_CPU_ISA", () => {
-  test("lists known names; portable, and behind it only the model of AMX that tests build, run everywhere", () => {
-    expect(isas.slice(-2)).toEqual(["portable", "amx_model"]);
+  test("lists known names; portable, and behind it only models that tests build, runs everywhere", () => {
+    const available = models.filter((model) => model === "amx_model" || isas.includes("avx2"));
+    expect(isas.slice(isas.indexOf("portable"))).toEqual(["portable", ...available]);
     expect(new Set(isas).size).toBe(isas.length);
-    const others = isas.slice(0, -2);
-    for (const isa of others) expect(known).toContain(isa);
+    for (const isa of isas.slice(0, isas.indexOf("portable"))) expect(known).toContain(isa);
   });
 
   test("an instruction set is either available or missing for a reason", () => {
     const { missingIsas } = loadNative().cpuInfo();
     const all = [...isas, ...missingIsas.map(({ isa }) => isa)];
-    expect(all.toSorted()).toEqual([...known, "amx_model", "portable"].toSorted());
+    expect(all.toSorted()).toEqual([...known, ...models, "portable"].toSorted());
     for (const { isa, reason } of missingIsas) {
       expect(reason).toMatch(isa === "amx" ? /^(the (CPU|kernel) |tile registers )/ : /^the CPU lacks \w/);
     }

@@ -22,11 +22,11 @@ export interface KernelPath {
   open(options?: DeviceOptions): Device;
 }
 
-/** Every device, and `cpu` once with each instruction set; the model of AMX's tile registers only where they are missing. */
+/** Every device, and `cpu` once with each instruction set; models of instructions only where those are missing. */
 export const kernelPaths: readonly KernelPath[] = deviceNames.flatMap((name) =>
   name === "cpu"
     ? isas
-        .filter((isa) => isa !== "amx_model" || !isas.includes("amx"))
+        .filter((isa) => !isa.endsWith("_model") || !isas.includes(isa.slice(0, -"_model".length)))
         .map((isa) => ({
           label: `cpu with ${isa}`,
           open: (options?: DeviceOptions) => withIsa(isa, () => openDevice(name, options)),

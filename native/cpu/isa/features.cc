@@ -2,7 +2,9 @@
 
 #include <array>
 
-#if defined(MOE_AARCH64) && defined(__linux__)
+#if defined(MOE_X86)
+#include <cpuid.h>
+#elif defined(MOE_AARCH64) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(MOE_AARCH64) && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -15,18 +17,27 @@ namespace moe::cpu {
 #if defined(MOE_X86) || defined(MOE_AARCH64)
 namespace {
 
-struct Feature {
+struct Description {
   const char* name;
   bool present;
 };
 
 #if defined(MOE_X86)
-std::array<Feature, kFeatureCount> features() {
+// Compilers from before it is common do not know it by name.
+bool has_avx_vnni() {
+  unsigned eax, ebx, ecx, edx;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || eax < 1) return false;
+  __cpuid_count(7, 1, eax, ebx, ecx, edx);
+  return (eax >> 4 & 1) != 0;
+}
+
+std::array<Description, kFeatureCount> features() {
   __builtin_cpu_init();
   return {{{"AVX2", __builtin_cpu_supports("avx2") != 0},
            {"BMI", __builtin_cpu_supports("bmi") != 0},
            {"FMA", __builtin_cpu_supports("fma") != 0},
            {"F16C", __builtin_cpu_supports("f16c") != 0},
+           {"AVX-VNNI", __builtin_cpu_supports("avx2") != 0 && has_avx_vnni()},
            {"AVX-512 F", __builtin_cpu_supports("avx512f") != 0},
            {"AVX-512 BW", __builtin_cpu_supports("avx512bw") != 0},
            {"AVX-512 DQ", __builtin_cpu_supports("avx512dq") != 0},
@@ -49,7 +60,7 @@ bool has([[maybe_unused]] int bit, [[maybe_unused]] const char* name) {
 #endif
 }
 
-std::array<Feature, kFeatureCount> features() {
+std::array<Description, kFeatureCount> features() {
   constexpr int kDotProducts = 20;  // HWCAP_ASIMDDP
   return {{{"DotProd", has(kDotProducts, "hw.optional.arm.FEAT_DotProd")}}};
 }
@@ -57,11 +68,12 @@ std::array<Feature, kFeatureCount> features() {
 
 }  // namespace
 
-std::string lacking(FeatureCount count) {
+std::string lacking(Features needed) {
   const auto all = features();
   std::string names;
-  for (int i = 0; i < count; ++i) {
-    if (!all[i].present) names += (names.empty() ? "the CPU lacks " : ", ") + std::string(all[i].name);
+  for (int i = 0; i < kFeatureCount; ++i) {
+    if ((needed >> i & 1) != 0 && !all[i].present)
+      names += (names.empty() ? "the CPU lacks " : ", ") + std::string(all[i].name);
   }
   return names;
 }

@@ -10,6 +10,10 @@
 #include "cpu/isa/features.h"
 #include "cpu/isa/tiles/permission.h"
 
+#if defined(MOE_EXTENSION)
+#include "extension/cpu/avx2_vnni_model.h"
+#endif
+
 namespace moe::cpu {
 
 namespace {
@@ -27,30 +31,21 @@ std::vector<GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<
   return all;
 }
 
-// What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
-// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, read one
-// panel faster than several at once, and codes that a tile takes faster than memory gives them faster in the order of
-// memory.
-std::vector<GemmKernel> fitted(std::vector<GemmKernel> rows) {
-#if defined(MOE_X86)
-  constexpr int64_t kLongestK = 512;
-  const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
-  for (GemmKernel& row : rows) {
-    if (intel && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
-    if (!amd) continue;
-    if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
-    row.wide_tile = {};
-    if (row.arithmetic == Arithmetic::i8_quads) row.in_order_rows = 1;
-  }
-#endif
-  return rows;
-}
-
 // An instruction set's kernels under another name, with rows of a further one before its own.
 Kernels extended(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> rows) {
   all.name = name;
   all.needs = needs;
-  all.gemm = kept(fitted(followed_by(rows, all.gemm)));
+  all.gemm = kept(followed_by(rows, all.gemm));
+  return all;
+}
+
+// The same with rows for products of bytes, then those for tokens of floats: integers are codes that these would read
+// too.
+[[maybe_unused]] Kernels with_bytes(const Kernels& others, const char* name, const char* needs,
+                                    std::span<const GemmKernel> bytes, std::span<const GemmKernel> floats,
+                                    PeakLoop int8_peak) {
+  Kernels all = extended(others, name, needs, followed_by(bytes, floats));
+  all.int8_peak = int8_peak;
   return all;
 }
 
@@ -69,25 +64,48 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
 }
 
 #if defined(MOE_X86)
-const Kernels& avx512_kernels() {
-  static const Kernels kernels = extended(avx512::kKernels, avx512::kKernels.name, avx512::kKernels.needs, {});
-  return kernels;
-}
-
-// Rows for products of bytes, then the others: integers are codes that these would read too.
-Kernels with_vnni(const char* name, const char* needs, std::span<const GemmKernel> others) {
-  Kernels all = extended(avx512_kernels(), name, needs, followed_by(avx512_vnni::kGemm, others));
-  all.int8_peak = avx512_vnni::kPeak;
+// What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
+// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, read one
+// panel faster than several at once, and codes that a tile takes faster than memory gives them faster in the order of
+// memory.
+Kernels fitted(Kernels all) {
+  constexpr int64_t kLongestK = 512;
+  const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
+  std::vector<GemmKernel> rows(all.gemm.begin(), all.gemm.end());
+  for (GemmKernel& row : rows) {
+    if (intel && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
+    if (!amd) continue;
+    if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
+    row.wide_tile = {};
+    if (row.arithmetic == Arithmetic::i8_quads) row.in_order_rows = 1;
+  }
+  all.gemm = kept(std::move(rows));
   return all;
 }
 
+const Kernels& avx512_kernels() {
+  static const Kernels kernels = fitted(avx512::kKernels);
+  return kernels;
+}
+
+Kernels with_avx512_vnni(const char* name, const char* needs, std::span<const GemmKernel> floats) {
+  return fitted(with_bytes(avx512::kKernels, name, needs, avx512_vnni::kGemm, floats, avx512_vnni::kPeak));
+}
+
 const Kernels& avx512_vnni_kernels() {
-  static const Kernels kernels = with_vnni("avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kDigitGemm);
+  static const Kernels kernels =
+      with_avx512_vnni("avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kDigitGemm);
+  return kernels;
+}
+
+const Kernels& avx2_vnni_kernels() {
+  static const Kernels kernels = with_bytes(avx2::kKernels, "avx2_vnni", "AVX2, BMI, FMA, F16C and AVX-VNNI",
+                                            avx2_vnni::kGemm, avx2_vnni::kDigitGemm, avx2_vnni::kPeak);
   return kernels;
 }
 
 const Kernels& amx_kernels() {
-  static const Kernels vnni = with_vnni("", "", {});
+  static const Kernels vnni = with_avx512_vnni("", "", {});
   static const Kernels kernels =
       with_tiles(vnni, "amx", "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8", amx::kGemm,
                  amx::kBf16Peak, amx::kInt8Peak);
@@ -98,7 +116,7 @@ const Kernels& avx512_bf16_kernels() {
   static const Kernels kernels = [] {
     // Pairs of bfloat16 first: digits are for other tokens.
     const std::vector<GemmKernel> floats = followed_by(avx512_bf16::kGemm, avx512_vnni::kDigitGemm);
-    Kernels all = with_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI, VBMI and BF16", floats);
+    Kernels all = with_avx512_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI, VBMI and BF16", floats);
     all.bf16_peak = avx512_bf16::kPeak;
     return all;
   }();
@@ -108,18 +126,22 @@ const Kernels& avx512_bf16_kernels() {
 
 #if defined(MOE_AARCH64)
 const Kernels& neon_dotprod_kernels() {
-  static const Kernels kernels = [] {
-    // Rows for products of bytes, those of digits, then the others.
-    const std::vector<GemmKernel> bytes = followed_by(neon_dotprod::kGemm, neon_dotprod::kDigitGemm);
-    Kernels all = extended(neon::kKernels, "neon_dotprod", "AArch64 with DotProd", bytes);
-    all.int8_peak = neon_dotprod::kPeak;
-    return all;
-  }();
+  static const Kernels kernels = with_bytes(neon::kKernels, "neon_dotprod", "AArch64 with DotProd", neon_dotprod::kGemm,
+                                            neon_dotprod::kDigitGemm, neon_dotprod::kPeak);
   return kernels;
 }
 #endif
 
 #if defined(MOE_EXTENSION)
+#if defined(MOE_X86)
+const Kernels& avx2_vnni_model_kernels() {
+  static const Kernels kernels =
+      with_bytes(avx2::kKernels, "avx2_vnni_model", "AVX2, BMI, FMA and F16C: a model of AVX-VNNI, for tests",
+                 avx2_vnni_model::kGemm, avx2_vnni_model::kDigitGemm, avx2_vnni_model::kPeak);
+  return kernels;
+}
+#endif
+
 const Kernels& amx_model_kernels(bool has_avx512) {
   static const Kernels kernels = [has_avx512] {
     constexpr const char *kName = "amx_model", *kNeeds = "nothing: a model of tile registers, for tests";
@@ -151,14 +173,15 @@ std::vector<InstructionSet> instruction_sets() {
   [[maybe_unused]] bool has_avx512 = false;
 #if defined(MOE_X86)
   has_avx512 = lacking(kForAvx512).empty();
-  const InstructionSet bf16{&avx512_bf16_kernels(), lacking(kForBf16)};
+  const InstructionSet bf16{&avx512_bf16_kernels(), lacking(kForAvx512Bf16)};
   const bool bf16_is_slow = __builtin_cpu_is("intel");
   const TilePermission& tiles = tile_permission();
-  sets.push_back({&amx_kernels(), tiles.granted ? lacking(kForVnni) : tiles.reason});
+  sets.push_back({&amx_kernels(), tiles.granted ? lacking(kForAvx512Vnni) : tiles.reason});
   if (!bf16_is_slow) sets.push_back(bf16);
-  sets.push_back({&avx512_vnni_kernels(), lacking(kForVnni)});
+  sets.push_back({&avx512_vnni_kernels(), lacking(kForAvx512Vnni)});
   if (bf16_is_slow) sets.push_back(bf16);
   sets.push_back({&avx512_kernels(), lacking(kForAvx512)});
+  sets.push_back({&avx2_vnni_kernels(), lacking(kForAvx2Vnni)});
   sets.push_back({&avx2::kKernels, lacking(kForAvx2)});
 #elif defined(MOE_AARCH64)
   sets.push_back({&neon_dotprod_kernels(), lacking(kForDotProducts)});
@@ -166,6 +189,9 @@ std::vector<InstructionSet> instruction_sets() {
 #endif
   sets.push_back({&portable::kKernels});
 #if defined(MOE_EXTENSION)
+#if defined(MOE_X86)
+  sets.push_back({&avx2_vnni_model_kernels(), lacking(kForAvx2)});
+#endif
   sets.push_back({&amx_model_kernels(has_avx512)});
 #endif
   return sets;

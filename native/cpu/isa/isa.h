@@ -27,8 +27,8 @@ std::string layout_id(const Kernels& kernels, const WeightFormat& format);
 // The rows of every instruction set's table of matrix products.
 std::vector<KernelDescription> describe_kernels();
 
-// What they have beside AVX-512's, or NEON's. Data alone: a function compiled for an instruction set may run only where
-// it exists.
+// What they have beside AVX-512's, AVX2's or NEON's. Data alone: a function compiled for an instruction set may run
+// only where it exists.
 namespace avx512_bf16 {
 extern const std::span<const GemmKernel> kGemm;
 extern const PeakLoop kPeak;
@@ -47,6 +47,11 @@ extern const Kernels kKernels;
 extern const std::span<const GemmKernel> kModelGemm;  // AMX's on a model, only in builds for tests
 extern const PeakLoop kModelBf16Peak, kModelInt8Peak;
 }  // namespace avx512
+namespace avx2_vnni {
+extern const std::span<const GemmKernel> kGemm;
+extern const std::span<const GemmKernel> kDigitGemm;
+extern const PeakLoop kPeak;
+}  // namespace avx2_vnni
 namespace avx2 {
 extern const Kernels kKernels;
 }

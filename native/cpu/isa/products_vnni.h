@@ -1,4 +1,5 @@
-// Products of bytes by AVX-512 VNNI. Included after template/products.h.
+// Products of bytes by VNNI. Included after template/products.h and add_byte_products(sum, unsigned bytes, signed
+// bytes).
 
 struct ByteProducts {
   static constexpr bool signed_bytes = false, multiplies_pairs = false;
@@ -6,6 +7,6 @@ struct ByteProducts {
   static constexpr int at_once = 1;
   template <int largest>
   static Words add(Words sum, const Words (&w)[1], const Words (&x)[1]) {
-    return {_mm512_dpbusd_epi32(sum.v, w[0].v, x[0].v)};
+    return {add_byte_products(sum.v, w[0].v, x[0].v)};
   }
 };
