@@ -26,7 +26,7 @@ export interface LocatedWeight {
   readonly name: string;
   /** Or i32, for integers. */
   readonly format: WeightFormatName;
-  /** [N, K] or [N] as stored, in the order of `layout`; for a `part`, with the outputs of both parts. */
+  /** [N, K], [N] or [E, N, K] as stored, in the order of `layout`; for a `part`, with the outputs of both parts. */
   readonly shape: Shape;
   readonly layout: Pick<WeightLayout, "orient" | "part">;
   readonly ranges: readonly TensorRange[];
@@ -40,14 +40,13 @@ export interface LocatedWeight {
   readonly convert?: (bytes: readonly Uint8Array[]) => QuantizedBytes | Promise<QuantizedBytes>;
 }
 
-/** A quantised matrix in host memory: what the fields of QuantizedWeight hold. */
+/** A quantised matrix, or a stack of them, in host memory: what the fields of QuantizedWeight hold. */
 export interface QuantizedBytes {
   readonly codes: Uint8Array;
   readonly scales?: ArrayBufferView;
   readonly superScales?: ArrayBufferView;
   readonly zeros?: ArrayBufferView;
   readonly superZeros?: ArrayBufferView;
-  readonly scalar?: number;
   readonly inputScale?: Float32Array;
   readonly inputOrder?: Int32Array;
 }

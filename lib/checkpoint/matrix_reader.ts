@@ -66,17 +66,16 @@ export class MatrixReader {
   }
 
   #upload({ format, shape }: LocatedWeight, bytes: QuantizedBytes): StoredWeight | QuantizedWeight {
-    const { scalar } = bytes;
     if (format === "i32" || isPlain(weightFormat(format))) {
       return { tensor: this.#tensor(bytes.codes, shape, format as DType) as Tensor<FloatDType> };
     }
     const tensors: Record<string, Tensor> = {};
     try {
       const has = (field: InputField) => bytes[field] !== undefined;
-      for (const [role, size, dtype] of quantizedTensors(format, shape as [number, number], has)) {
+      for (const [role, size, dtype] of quantizedTensors(format, shape, has)) {
         tensors[role] = this.#tensor(bytes[role] as ArrayBufferView, size, dtype);
       }
-      return { format, ...(tensors as { codes: Tensor<"u8"> }), ...(scalar !== undefined && { scalar }) };
+      return { format, ...(tensors as { codes: Tensor<"u8"> }) };
     } catch (error) {
       for (const tensor of Object.values(tensors)) tensor.dispose();
       throw error;

@@ -1,20 +1,23 @@
 import { abortSignal } from "../core/cancellation.js";
 import { type Device, openedDevice } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
-import { unexpected } from "../core/errors.js";
+import { invalidArgument, unexpected } from "../core/errors.js";
 import { callback, type Fields, integer, list, object, optional, type Read } from "../core/options.js";
-import { type Shape, shapeText } from "../core/shape.js";
+import { type Shape, sameShape, shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { isQuantized, ownedQuantized, type QuantizedWeight } from "../operators/experts/quantized_weight.js";
-import { bytesOf } from "./located_weight.js";
+import { badCheckpoint } from "./bad_checkpoint.js";
+import type { NamedWeight } from "./locate.js";
+import { bytesOf, type LocatedWeight, placeOf } from "./located_weight.js";
 import { MatrixReader, type Progress } from "./matrix_reader.js";
 import type { ModelFiles } from "./opened/model_files.js";
+import { weightStack } from "./weight_stack.js";
 
 /** Options of {@link MoeModel.weight}. */
 export interface ModelWeightOptions {
   /** Where the weight goes. */
   device: Device;
-  /** [N, K] of a matrix, or [N] of a vector, as the model's configuration has it. */
+  /** [N, K] of a matrix, [N] of a vector, or [E, N, K] of a stack of matrices, as the model's configuration has it. */
   shape: Shape;
   /** Called while it is read. */
   onProgress?: ((progress: Progress) => void) | undefined;
@@ -38,9 +41,29 @@ export async function loadModelWeight(
   name: string,
   { device, shape, ...options }: Read<typeof modelWeightOptions>,
 ): Promise<Tensor<FloatDType> | (QuantizedWeight & Disposable)> {
-  if (shape.length !== 1 && shape.length !== 2) throw unexpected("shape", "[N] or [N, K]", shapeText(shape));
-  const wanted = { weight: { name }, shape, expert: 0, role: name, piece: shape };
-  const located = await files.locate("the option shape")(wanted);
-  const matrix = await new MatrixReader(device, bytesOf(located), options).read(located);
-  return isQuantized(matrix) ? ownedQuantized({ ...matrix, columns: shape[1] }) : matrix.tensor;
+  if (shape.length < 1 || shape.length > 3) {
+    throw unexpected("shape", "[N], [N, K] or [E, N, K]", shapeText(shape));
+  }
+  if (name.includes("{e}")) throw invalidArgument("name", "the name of one tensor, without {e}", name);
+  const located = await locateWhole(files, name, shape);
+  const weight = await new MatrixReader(device, bytesOf(located), options).read(located);
+  return isQuantized(weight) ? ownedQuantized({ ...weight, columns: shape.at(-1) }) : weight.tensor;
+}
+
+async function locateWhole(files: ModelFiles, name: string, shape: Shape): Promise<LocatedWeight> {
+  const origin = "the option shape";
+  const stacked = shape.length === 3;
+  const [count, one] = stacked ? [shape[0] as number, shape.slice(1)] : [1, shape];
+  const weight: NamedWeight = stacked ? { name, stacked: "dim0" } : { name };
+  const locate = files.locate(origin, count);
+  // The first is refused unless the files have as many.
+  const all: LocatedWeight[] = [];
+  while (all.length < count) {
+    all.push(await locate({ weight, shape: one, expert: all.length, role: name, piece: one }));
+  }
+  const located = stacked ? weightStack(all) : (all[0] as LocatedWeight);
+  // Floats of a stack may be found with inputs first.
+  if (sameShape(located.shape, shape)) return located;
+  const got = shapeText(located.shape);
+  throw badCheckpoint(placeOf(located), `expected shape ${shapeText(shape)} from ${origin}, got ${got}`);
 }

@@ -28,7 +28,7 @@ export function randomQuantized(
 ): QuantizedWeight {
   const format = weightFormat(name);
   const { scales, superScales, offset, code, bits } = format;
-  const shapes = new Map(quantizedTensors(name, matrix).map(([role, shape]) => [role, [...lead, ...shape]]));
+  const shapes = new Map(quantizedTensors(name, [...lead, ...matrix]).map(([role, shape]) => [role, shape]));
   const integers = (role: TensorRole, most: number) => {
     const shape = shapes.get(role) as Shape;
     const values = new Uint8Array(shapeSize(shape)).map(() => random.integer(0, most));

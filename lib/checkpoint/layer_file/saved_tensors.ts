@@ -92,7 +92,7 @@ export function savedLocator(file: SafetensorsFile, { storage }: SavedLayer): Lo
     }
     return format === undefined || isPlain(weightFormat(format))
       ? locatePlain(file, name, shape)
-      : locateQuantized(file, name, format, shape as readonly [number, number]);
+      : locateQuantized(file, name, format, shape);
   };
 }
 
@@ -109,12 +109,7 @@ function locatePlain(file: SafetensorsFile, name: string, shape: Shape): Located
 }
 
 /** A matrix whose tensors have the fields of QuantizedWeight. */
-function locateQuantized(
-  file: SafetensorsFile,
-  name: string,
-  format: WeightFormatName,
-  shape: readonly [number, number],
-): LocatedWeight {
+function locateQuantized(file: SafetensorsFile, name: string, format: WeightFormatName, shape: Shape): LocatedWeight {
   const has = (field: InputField) => file.tensors.has(`${name}.${field}`);
   const present = quantizedTensors(format, shape, has);
   const ranges = present.map(([field, expected, dtype]) => {

@@ -38,7 +38,7 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
     storage: undefined,
     has: (name) => checkpoint?.has(name) ?? false,
     layer: (config) => filesOf(expertsWithWeights(config), sizesIn(join(directory, configName))),
-    locate: (origin) => filesOf(1, origin).locate,
+    locate: (origin, count) => filesOf(count, origin).locate,
     cached: once(() => cachedDirectory(directory)),
     [Symbol.asyncDispose]: async () => await checkpoint?.close(),
   };

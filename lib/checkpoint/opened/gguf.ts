@@ -30,7 +30,7 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Gguf
         return { dtype, byteLength };
       },
     }),
-    locate: (origin) => ggufLocator({ files, origin, numExperts: 1, tensors: {} }),
+    locate: (origin, count) => ggufLocator({ files, origin, numExperts: count, tensors: {} }),
     cached: once(() => cachedGguf(files)),
     [Symbol.asyncDispose]: () => files.close(),
   };

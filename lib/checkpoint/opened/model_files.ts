@@ -22,8 +22,9 @@ export interface ModelFiles extends AsyncDisposable {
   /**
    * How weights are looked up that are not a layer's. Without weights, it throws BAD_CHECKPOINT.
    * @param origin what their shapes are from, for errors.
+   * @param count how many matrices each tensor of stacked ones holds.
    */
-  locate(origin: string): Locator;
+  locate(origin: string, count: number): Locator;
   /** What caches of packed weights are made from: the files at the time of the first call. @throws INVALID_ARGUMENT if there are none for such files. */
   cached(): Promise<CachedModel>;
 }

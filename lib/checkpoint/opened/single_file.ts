@@ -47,7 +47,7 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
       has: (name) => hasMatrix(has, name) || has(`${name}.codes`),
       find: async (name) => file.tensors.get(name),
     }),
-    locate: (origin) => locator(1, origin),
+    locate: (origin, count) => locator(count, origin),
     cached: async () => {
       throw cannotCombine("cache", "a layer file");
     },

@@ -200,7 +200,7 @@ export class StoredMatrix {
     const [first = 0, ...rest] = shape;
     if (layout.stacked === "dim0" && first === numExperts) return this.#turned ? rest.toReversed() : rest;
     if (layout.stacked === "rows" && first > 0 && first % numExperts === 0) return [first / numExperts, ...rest];
-    throw this.errorAt(tensor, `expected ${numExperts} stacked experts, got shape ${shapeText(shape)}`);
+    throw this.errorAt(tensor, `expected ${numExperts} stacked matrices, got shape ${shapeText(shape)}`);
   }
 
   /** The bytes of this matrix, in a tensor whose shape was checked. */

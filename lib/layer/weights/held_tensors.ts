@@ -152,7 +152,7 @@ function matrixTensors(
   has: (field: InputField) => boolean,
 ): readonly MatrixTensor[] {
   if (isPlain(weightFormat(format))) return [[undefined, shape, format as FloatDType]];
-  return quantizedTensors(format, shape as [number, number], has);
+  return quantizedTensors(format, shape, has);
 }
 
 /** A quantised matrix that is stored in parts can be joined if no group or byte has elements of two parts. */

@@ -34,8 +34,8 @@ const linearOptions = object(
  * @param weight [N, K] f32, f16 or bf16, or quantised, packed on every call; or packed once, `packExperts(weight)`, with its
  * activation.
  * @returns y [T, N], or [T, N/2] if gated, in the dtype of `out` if given, else of x.
- * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (2^31 rows or more, packed weights
- * of several experts, overlapping `out`).
+ * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (2^31 rows or more, weights of
+ * several experts, overlapping `out`).
  */
 export function linear<O extends FloatDType>(
   x: Tensor<FloatDType>,
@@ -74,7 +74,10 @@ export function withOneExpert<T>(
   if (rows >= 2 ** 31) throw invalidArgument("x", "fewer than 2^31 rows", rows);
   if (weight instanceof PackedExperts) {
     const [experts] = weight.shape;
-    if (experts !== 1) throw unexpected("weight", "the packed weight of one expert", `${experts} experts`);
+    if (experts !== 1) {
+      const expected = "a matrix or the packed weight of one expert (groupedGemm takes several)";
+      throw unexpected("weight", expected, `${experts} experts`);
+    }
     using offsets = allRows(device, rows);
     return use(weight, offsets);
   }

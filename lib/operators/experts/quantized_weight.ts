@@ -123,11 +123,11 @@ export function checkQuantized(
   device: Device,
   count?: number,
 ): void {
-  const stacked = (shape: Shape) => (count === undefined ? shape : [count, ...shape]);
   const has = (field: InputField) => weight[field] !== undefined;
-  const expected = quantizedTensors(weight.format, [storedRows(weight, rows), columns], has);
+  const lead = count === undefined ? [] : [count];
+  const expected = quantizedTensors(weight.format, [...lead, storedRows(weight, rows), columns], has);
   for (const [role, shape, dtype] of expected) {
-    checkTensor(`${parameter}.${role}`, weight[role], [dtype], stacked(shape), device);
+    checkTensor(`${parameter}.${role}`, weight[role], [dtype], shape, device);
   }
   const superfluous = levelRoles.find((role) => weight[role] !== undefined && !expected.some(([one]) => one === role));
   if (superfluous === undefined) return;
@@ -135,23 +135,26 @@ export function checkQuantized(
 }
 
 /**
- * The tensors of a matrix of `shape` [N, K] in a format, each with its shape and dtype.
+ * The tensors of a matrix [N, K] in a format, or of those of a stack [E, N, K], each with its shape and dtype.
  * @param has whether the matrix has a tensor that changes its inputs; default: it has none.
  */
 export function quantizedTensors(
   name: WeightFormatName,
-  [rows, columns]: readonly [number, number],
+  shape: Shape,
   has: (field: InputField) => boolean = () => false,
 ): readonly (readonly [TensorRole, Shape, DType])[] {
   const format = weightFormat(name);
   const levels = levelsOf(format);
+  const lead = shape.slice(0, -2);
+  const [rows, columns] = shape.slice(-2) as [number, number];
   return [
-    ["codes", [rows, rowBytes(format, columns)], "u8"],
+    ["codes", [...lead, rows, rowBytes(format, columns)], "u8"],
     ...levelRoles.flatMap((role) => {
       const level = levels[role];
-      return level === undefined ? [] : [[role, levelSize(level, rows, columns), levelDType(level)] as const];
+      if (level === undefined) return [];
+      return [[role, [...lead, ...levelSize(level, rows, columns)], levelDType(level)] as const];
     }),
-    ...inputFields.filter(has).map((field) => [field, [columns], inputDTypes[field]] as const),
+    ...inputFields.filter(has).map((field) => [field, [...lead, columns], inputDTypes[field]] as const),
   ];
 }
 

@@ -117,8 +117,8 @@ export function emptyQuantized(
 ): QuantizedWeight & Disposable {
   const tensors: Record<string, Tensor> = {};
   try {
-    for (const [role, shape, dtype] of quantizedTensors(format, matrix)) {
-      tensors[role] = device.empty([...lead, ...shape], dtype);
+    for (const [role, shape, dtype] of quantizedTensors(format, [...lead, ...matrix])) {
+      tensors[role] = device.empty(shape, dtype);
     }
   } catch (error) {
     for (const tensor of Object.values(tensors)) tensor.dispose();

@@ -102,7 +102,7 @@ describe.each(deviceNames)("linear on %s", (name) => {
     expectError(
       () => linear(x, two),
       "INVALID_ARGUMENT",
-      /weight: expected the packed weight of one expert, got 2 experts/,
+      /weight: expected a matrix or the packed weight of one expert \(groupedGemm takes several\), got 2 experts/,
     );
     expectError(() => linearBackward(x, floats(5, 4), floats(2, 5)), "SHAPE_MISMATCH", /dy: expected shape \[3, N\]/);
     const accumulate = { accumulate: true };
