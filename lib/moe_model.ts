@@ -201,8 +201,9 @@ export class MoeModel implements AsyncDisposable {
   /**
    * A weight outside of the layers with experts, such as a projection of attention, a norm or the embedding, as it is
    * stored: floats, or a matrix in any quantised format that experts may have, which {@link packExperts}, {@link linear}
-   * and {@link dequantize} take too. A tensor of three dimensions is a stack of matrices, such as one for each head, which
-   * {@link packExperts}, {@link groupedGemm} and {@link dequantize} take; if it is quantised, outputs are first.
+   * and {@link dequantize} take too. A tensor of three dimensions is a stack of matrices [E, N, K], such as one for each
+   * head, which {@link packExperts}, {@link groupedGemm} and {@link dequantize} take. Quantised ones come with outputs first,
+   * whatever their order in the files.
    * @param name of its tensor in the files; of a matrix that is stored as several tensors, that of its floats, such as
    * "model.layers.0.self_attn.q_proj.weight". GGUF has names of its own, "blk.0.attn_q.weight".
    * @returns to be disposed of after use.

@@ -1,35 +1,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { decodeHalves } from "moe-kernels";
-import { SafetensorsFile } from "moe-kernels/safetensors";
-import { rawGguf, type TensorInput } from "../support/gguf.js";
+import { convertedTensors, floatGguf } from "./gguf_model.js";
 
-/** What llama.cpp calls the tensors of a layer. */
-const names: Readonly<Record<string, string>> = {
-  "input_layernorm.weight": "attn_norm.weight",
+const names = {
   "post_attention_layernorm.weight": "post_attention_norm.weight",
-  "self_attn.o_proj.weight": "attn_output.weight",
   "self_attn.q_norm.weight": "attn_q_norm.weight",
   "self_attn.k_norm.weight": "attn_k_norm.weight",
-  "mlp.gate.weight": "ffn_gate_inp.weight",
-  "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
 };
-
-function nameOf(name: string): string {
-  const others: Readonly<Record<string, string>> = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-  };
-  const [, layer, rest = ""] = /^model\.layers\.(\d+)\.(.*)$/.exec(name) ?? [];
-  if (layer === undefined) return others[name] as string;
-  const own = rest
-    .replace(/^self_attn\.([qkv])_proj/, "attn_$1")
-    .replace(/^mlp\.experts\.(\w+)_proj/, "ffn_$1_exps")
-    .replace(/^mlp\.shared_experts\.(\w+)_proj/, "ffn_$1_shexp")
-    .replace(/^mlp\.(\w+)_proj/, "ffn_$1");
-  return `blk.${layer}.${names[rest] ?? own}`;
-}
 
 /**
  * A directory of GLM-4.5 as the GGUF file that llama.cpp's convert_hf_to_gguf.py (Glm4MoeModel) makes of it, in float32, with a
@@ -37,28 +14,11 @@ function nameOf(name: string): string {
  */
 export async function glmGguf(directory: string): Promise<Buffer> {
   const config = JSON.parse(readFileSync(join(directory, "config.json"), "utf8"));
-  await using file = await SafetensorsFile.open(join(directory, "model.safetensors"));
-  const found = new Map<string, { shape: readonly number[]; parts: Float32Array[] }>();
-  for (const [name, { shape }] of file.tensors) {
-    // Of every expert the same name, in the order of their numbers.
-    const stacked = name.replace(/(mlp\.experts)\.\d+\./, "$1.");
-    const values = decodeHalves((await file.read(name)).data as Uint16Array, "bf16");
-    const parts = [...(found.get(stacked)?.parts ?? []), values];
-    found.set(stacked, { shape: stacked === name ? shape : [parts.length, ...shape], parts });
-  }
-  const tensors = [...found].map(([name, { shape, parts }]): TensorInput => {
-    return {
-      name: nameOf(name),
-      type: "F32",
-      shape,
-      data: Buffer.concat(parts.map((part) => Buffer.from(part.buffer))),
-    };
-  });
-  tensors.push({
+  const next = {
     name: `blk.${config.num_hidden_layers}.nextn.enorm.weight`,
-    type: "F32",
     shape: [config.hidden_size],
-  });
+    values: new Float32Array(config.hidden_size),
+  };
   const keys = {
     vocab_size: config.vocab_size,
     context_length: config.max_position_embeddings,
@@ -82,6 +42,5 @@ export async function glmGguf(directory: string): Promise<Buffer> {
     expert_weights_scale: { type: "f32", value: config.routed_scaling_factor },
     expert_gating_func: 2,
   } as const;
-  const own = Object.entries(keys).map(([key, value]) => [`glm4moe.${key}`, value]);
-  return rawGguf({ metadata: { "general.architecture": "glm4moe", ...Object.fromEntries(own) }, tensors });
+  return floatGguf("glm4moe", keys, [...(await convertedTensors(directory, names)), next]);
 }

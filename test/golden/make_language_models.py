@@ -242,6 +242,8 @@ yarn = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0,
 yarn_v2 = {"type": "yarn", "factor": 40.0, "beta_fast": 32, "beta_slow": 1, "original_max_position_embeddings": 64, "mscale": 0.707,
            "mscale_all_dim": 0.707}
 yarn_v3 = {**yarn_v2, "mscale": 1.0, "mscale_all_dim": 0.5}
+yarn_k2 = {"type": "yarn", "factor": 32.0, "beta_fast": 1.0, "beta_slow": 1.0, "original_max_position_embeddings": 64, "mscale": 1.0,
+           "mscale_all_dim": 1.0}
 sparse = {"intermediate_size": DENSE, "moe_intermediate_size": I, "n_routed_experts": E, "num_experts_per_tok": K,
           "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "moe_layer_freq": 1}
 
@@ -298,6 +300,12 @@ families = {
          "routed_scaling_factor": 2.5}, None,
         lambda x, weights, prefix, _: attend_to_latents(x, weights, f"{prefix}.self_attn", yarn=yarn_v3, query_rank=QUERY_RANK),
         after_dense(lambda x, weights, prefix: deepseek_experts(x, weights, f"{prefix}.mlp", sigmoid, 2.5, bias=True, normalized=True))),
+    "kimi_k2": (
+        {**sparse, **latent, "model_type": "kimi_k2", "q_lora_rank": QUERY_RANK, "rope_theta": 5e4, "rope_scaling": yarn_k2,
+         "num_key_value_heads": HEADS, "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": True,
+         "routed_scaling_factor": 2.827}, None,
+        lambda x, weights, prefix, _: attend_to_latents(x, weights, f"{prefix}.self_attn", yarn=yarn_k2, query_rank=QUERY_RANK, theta=5e4),
+        after_dense(lambda x, weights, prefix: deepseek_experts(x, weights, f"{prefix}.mlp", sigmoid, 2.827, bias=True, normalized=True))),
 }
 
 

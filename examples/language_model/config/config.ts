@@ -30,6 +30,12 @@ export interface ModelConfig {
   readonly names: TensorNames;
 }
 
+/** What attention multiplies. */
+export type HeadConfig = Pick<
+  ModelConfig,
+  "keyValueHeads" | "headSize" | "valueSize" | "attentionScale" | "rotary" | "latent"
+>;
+
 /**
  * Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434), where keys and values of all heads are made of one latent row of a
  * token. This example has one head of keys, which is that row and a turned key, and its values are the row.
@@ -76,6 +82,19 @@ export interface Yarn {
 /** What YaRN multiplies by for a context that is `factor` times as long: 1 and a share of its logarithm. */
 export function yarnScale(factor: number, share = 1): number {
   return factor <= 1 ? 1 : 0.1 * share * Math.log(factor) + 1;
+}
+
+/** What the norms of latent rows add to the mean of squares: their classes' default, which no configuration changes. */
+export const latentEpsilon = 1e-6;
+
+/**
+ * What products of queries and keys of latents are multiplied by. As in DeepSeek's own code, YaRN's scale is in it, unlike
+ * in DeepseekV2Attention of Transformers.
+ *
+ * @param size of a head. @param share `mscale_all_dim`.
+ */
+export function latentScale(size: number, factor: number, share: number | undefined): number {
+  return size ** -0.5 * (share ? yarnScale(factor, share) ** 2 : 1);
 }
 
 /**

@@ -5,6 +5,9 @@ import {
   dividedStream,
   type Family,
   families,
+  type HeadConfig,
+  latentEpsilon,
+  latentScale,
   type ModelConfig,
   type Rotary,
   type Yarn,
@@ -63,11 +66,6 @@ export async function readDirectoryConfig(directory: string): Promise<ModelConfi
   return checkConfig(config, path);
 }
 
-type HeadConfig = Pick<
-  ModelConfig,
-  "keyValueHeads" | "headSize" | "valueSize" | "attentionScale" | "rotary" | "latent"
->;
-
 function groupedHeads(json: Json, path: string): HeadConfig {
   const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads } = json;
   const headSize = json.head_dim ?? json.hidden_size / heads;
@@ -84,16 +82,14 @@ function groupedHeads(json: Json, path: string): HeadConfig {
 
 function latentHeads(json: Json, path: string): HeadConfig {
   const { kv_lora_rank: rank, qk_rope_head_dim: turnedSize, qk_nope_head_dim: plainSize } = json;
-  // DeepSeek's own code, where YaRN is also in the scale of products, unlike DeepseekV2Attention of Transformers.
   const { factor, mscale_all_dim: share } = ropeParameters(json);
   return {
     keyValueHeads: 1,
     headSize: rank + turnedSize,
     valueSize: rank,
-    attentionScale: (plainSize + turnedSize) ** -0.5 * (share ? yarnScale(factor, share) ** 2 : 1),
+    attentionScale: latentScale(plainSize + turnedSize, factor, share),
     rotary: rotaryOf(json, turnedSize, json.rope_interleave ?? true, path),
-    // The classes give their norms no epsilon.
-    latent: { queryRank: json.q_lora_rank ?? undefined, plainSize, valueSize: json.v_head_dim, epsilon: 1e-6 },
+    latent: { queryRank: json.q_lora_rank ?? undefined, plainSize, valueSize: json.v_head_dim, epsilon: latentEpsilon },
   };
 }
 

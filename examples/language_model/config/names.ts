@@ -18,8 +18,7 @@ export interface BlockNames {
   readonly keyNorm: string;
   /** With ".weight", if the files have that. */
   readonly sinks: string;
-  /** Where they are known. */
-  readonly latent?: LatentNames;
+  readonly latent: LatentNames;
   readonly expertsNorm: string;
   /** Of a layer without experts. */
   readonly gate: string;
@@ -35,6 +34,8 @@ export interface LatentNames {
   readonly down: string;
   readonly norm: string;
   readonly up: string;
+  /** Where files may have stacks with a matrix for each head instead of `up`. Those of keys are transposed. */
+  readonly stacks?: { readonly key: string; readonly value: string };
 }
 
 /** In the directories of Hugging Face. */
@@ -89,6 +90,15 @@ export function ggufNames(family: Family): TensorNames {
         queryNorm: `${prefix}.attn_q_norm`,
         keyNorm: `${prefix}.attn_k_norm`,
         sinks: `${prefix}.attn_sinks.weight`,
+        latent: {
+          queryDown: `${prefix}.attn_q_a`,
+          queryNorm: `${prefix}.attn_q_a_norm`,
+          queryUp: `${prefix}.attn_q_b`,
+          down: `${prefix}.attn_kv_a_mqa`,
+          norm: `${prefix}.attn_kv_a_norm`,
+          up: `${prefix}.attn_kv_b`,
+          stacks: { key: `${prefix}.attn_k_b`, value: `${prefix}.attn_v_b` },
+        },
         expertsNorm: namesAttention.has(family) ? `${prefix}.post_attention_norm` : `${prefix}.ffn_norm`,
         gate: `${prefix}.ffn_gate`,
         up: `${prefix}.ffn_up`,

@@ -40,13 +40,11 @@ export class Attention implements Disposable {
     window: number,
   ): Promise<Attention> {
     const { hiddenSize, heads, headSize, latent } = config;
-    const latentNames = names.latent && { query: names.query, ...names.latent };
     using sinks = await weights.optional(names.sinks, [heads]);
     return new Attention(config, window, {
-      heads:
-        latent && latentNames
-          ? await LatentHeads.load(weights, latentNames, config, latent, positions)
-          : await GroupedHeads.load(weights, names, config, positions),
+      heads: latent
+        ? await LatentHeads.load(weights, names, config, latent, positions)
+        : await GroupedHeads.load(weights, names, config, positions),
       output: await weights.projection(names.output, hiddenSize, heads * (latent?.valueSize ?? headSize)),
       sinks: sinks && Float32Array.from(await sinks.data()),
     });

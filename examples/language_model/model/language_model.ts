@@ -136,6 +136,6 @@ async function loadParts(config: ModelConfig, weights: Weights, { dtype, onProgr
     table: await weights.table(`${names.table}.weight`, [vocabulary, hiddenSize]),
     blocks,
     finalNorm: await weights.floats(`${names.finalNorm}.weight`, [hiddenSize]),
-    head: await weights.packed(`${head}.weight`, vocabulary, hiddenSize),
+    head: await weights.packed(`${head}.weight`, [vocabulary, hiddenSize]),
   };
 }

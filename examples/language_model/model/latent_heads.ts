@@ -10,7 +10,7 @@ import {
 } from "moe-kernels";
 import type { RotaryPositions } from "../../common/rotary.js";
 import type { Latent, ModelConfig } from "../config/config.js";
-import type { LatentNames } from "../config/names.js";
+import type { BlockNames, LatentNames } from "../config/names.js";
 import { type HeadRows, type Heads, swapped } from "./heads.js";
 import { type Projection, project } from "./projection.js";
 import type { Weights } from "./weights.js";
@@ -51,29 +51,27 @@ export class LatentHeads implements Heads {
 
   static async load(
     weights: Weights,
-    names: LatentNames & { readonly query: string },
+    { query, latent: names }: BlockNames,
     config: ModelConfig,
     latent: Latent,
     positions: RotaryPositions,
   ): Promise<LatentHeads> {
     const { hiddenSize, heads, rotary, valueSize: rank } = config;
-    const { queryRank, plainSize, valueSize } = latent;
+    const { queryRank, plainSize } = latent;
     const queries = heads * (plainSize + rotary.size);
     const queryDown = async (width: number) => {
       const norm = await weights.floats(`${names.queryNorm}.weight`, [width]);
       return await weights.projection(names.queryDown, width, hiddenSize, norm);
     };
-    using matrices = await weights.floats(`${names.up}.weight`, [heads * (plainSize + valueSize), rank]);
     return new LatentHeads(config, latent, weights.device, positions, {
       queryDown: queryRank === undefined ? undefined : await queryDown(queryRank),
       query:
         queryRank === undefined
-          ? await weights.projection(names.query, queries, hiddenSize)
+          ? await weights.projection(query, queries, hiddenSize)
           : await weights.projection(names.queryUp, queries, queryRank),
       latent: await weights.projection(names.down, rank + rotary.size, hiddenSize),
       latentNorm: await weights.floats(`${names.norm}.weight`, [rank]),
-      keyUp: packedRows(matrices, heads, 0, plainSize, true),
-      valueUp: packedRows(matrices, heads, plainSize, valueSize, false),
+      ...(await loadMatrices(weights, names, config, latent)),
     });
   }
 
@@ -118,6 +116,26 @@ export class LatentHeads implements Heads {
   [Symbol.dispose](): void {
     for (const part of Object.values(this.#parts)) part?.[Symbol.dispose]();
   }
+}
+
+/** Each head's matrices, from stacks of them or from one matrix with a head's keys before its values. */
+async function loadMatrices(
+  weights: Weights,
+  { up, stacks }: LatentNames,
+  { heads, valueSize: rank }: ModelConfig,
+  { plainSize, valueSize }: Latent,
+): Promise<Pick<Parts, "keyUp" | "valueUp">> {
+  if (stacks && !weights.model.hasWeight(`${up}.weight`)) {
+    return {
+      keyUp: await weights.packed(`${stacks.key}.weight`, [heads, rank, plainSize]),
+      valueUp: await weights.packed(`${stacks.value}.weight`, [heads, valueSize, rank]),
+    };
+  }
+  using matrices = await weights.floats(`${up}.weight`, [heads * (plainSize + valueSize), rank]);
+  return {
+    keyUp: packedRows(matrices, heads, 0, plainSize, true),
+    valueUp: packedRows(matrices, heads, plainSize, valueSize, false),
+  };
 }
 
 /** Rows `begin` to `begin + count` of every head's matrix, of all of them [heads · R, K]. */

@@ -44,16 +44,16 @@ export class Weights {
     return new Table(await this.stored(name, shape));
   }
 
-  /** A matrix [N, K] for `linear`, in the format of the files. */
-  async packed(name: string, rows: number, columns: number): Promise<PackedExperts> {
-    using weight = await this.stored(name, [rows, columns]);
+  /** A matrix [N, K] for `linear`, or a stack [E, N, K] for `groupedGemm`, in the format of the files. */
+  async packed(name: string, shape: readonly number[]): Promise<PackedExperts> {
+    using weight = await this.stored(name, shape);
     return packExperts(weight);
   }
 
   /** `name.weight` [N, K] and, if there is one, `name.bias` [N]. @param norm of what it gives, to be disposed of with it. */
   async projection(name: string, rows: number, columns: number, norm?: Tensor<FloatDType>): Promise<Projection> {
     const parts = {
-      weight: await this.packed(`${name}.weight`, rows, columns),
+      weight: await this.packed(`${name}.weight`, [rows, columns]),
       bias: await this.optional(`${name}.bias`, [rows]),
       norm,
     };
