@@ -8,6 +8,7 @@ import {
   linear,
   MoeLayer,
   type MoeLayerOptions,
+  openDevice,
   openModel,
   type Progress,
   packExperts,
@@ -177,6 +178,17 @@ describe.each(deviceNames)("weights of a GGUF file on %s", (name) => {
       /^weight: expected (shape \[N, 256\], got \[3, 32, 256\]|a matrix or .* of one expert .*, got 3 experts)$/;
     for (const given of [weight, packed]) expect(() => linear(tokens, given)).toThrow(message);
   });
+});
+
+test("a weight of a GGUF file may have any name", async () => {
+  using directory = temporaryDirectory();
+  const { file } = randomLayer(new Random("name"), {});
+  const { data } = file.tensors.find(({ type }) => type === "Q4_K") as { data: Uint8Array };
+  file.tensors.push({ name: "matrix", type: "Q4_K", shape: [256, 256], data: data.subarray(0, 256 * 144) });
+  await using model = await openModel(writeOne(directory.path, file));
+  await using device = openDevice("cpu");
+  using weight = await model.weight("matrix", { device, shape: [256, 256] });
+  expect(weight).toMatchObject({ format: "q4_k", columns: 256 });
 });
 
 describe("a weight that cannot be read", () => {

@@ -111,7 +111,7 @@ function scaleRange(
   count: number,
 ): TensorRange | undefined {
   const name = scaleName(weight, expert);
-  if (!files.has(name)) return undefined;
+  if (name === nameOf(weight, expert) || !files.has(name)) return undefined;
   const file = files.fileOf(name);
   const place = tensorPlace(file.path, name);
   if (type !== "NVFP4") throw badCheckpoint(place, `expected a scale only beside a tensor of type NVFP4, got ${type}`);
