@@ -135,7 +135,7 @@ function groupedHeads(numbers: Numbers, family: Family, yarn: Yarn | undefined):
 function latentHeads(numbers: Numbers, yarn: Yarn | undefined): HeadConfig {
   const [rank, turnedSize] = [numbers.need("attention.kv_lora_rank"), numbers.need("rope.dimension_count")];
   const size = numbers.find("attention.key_length_mla") ?? numbers.need("attention.key_length");
-  // A tenth of mscale_all_dim. The files do not have mscale, which is the same in published models.
+  // A tenth of mscale_all_dim. Files have no mscale, which is equal in published models, so turned heads need no factor.
   const share = 10 * (numbers.find("rope.scaling.yarn_log_multiplier") ?? 0);
   return {
     keyValueHeads: 1,
