@@ -23,21 +23,28 @@ struct Description {
 };
 
 #if defined(MOE_X86)
-// Compilers from before it is common do not know it by name.
-bool has_avx_vnni() {
-  unsigned eax, ebx, ecx, edx;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || eax < 1) return false;
-  __cpuid_count(7, 1, eax, ebx, ecx, edx);
-  return (eax >> 4 & 1) != 0;
+// A bit of what CPUID says, for features that not every compiler knows by name.
+enum Register { kEax, kEbx, kEcx, kEdx };
+bool cpuid(unsigned leaf, unsigned subleaf, Register place, int bit) {
+  unsigned registers[4];
+  if (static_cast<unsigned>(__get_cpuid_max(0, nullptr)) < leaf) return false;
+  if (subleaf != 0) {
+    __cpuid_count(leaf, 0, registers[kEax], registers[kEbx], registers[kEcx], registers[kEdx]);
+    if (registers[kEax] < subleaf) return false;
+  }
+  __cpuid_count(leaf, subleaf, registers[kEax], registers[kEbx], registers[kEcx], registers[kEdx]);
+  return (registers[place] >> bit & 1) != 0;
 }
 
 std::array<Description, kFeatureCount> features() {
   __builtin_cpu_init();
-  return {{{"AVX2", __builtin_cpu_supports("avx2") != 0},
+  // Includes that the system saves the registers.
+  const bool avx2 = __builtin_cpu_supports("avx2") != 0;
+  return {{{"AVX2", avx2},
            {"BMI", __builtin_cpu_supports("bmi") != 0},
            {"FMA", __builtin_cpu_supports("fma") != 0},
-           {"F16C", __builtin_cpu_supports("f16c") != 0},
-           {"AVX-VNNI", __builtin_cpu_supports("avx2") != 0 && has_avx_vnni()},
+           {"F16C", avx2 && cpuid(1, 0, kEcx, 29)},
+           {"AVX-VNNI", avx2 && cpuid(7, 1, kEax, 4)},
            {"AVX-512 F", __builtin_cpu_supports("avx512f") != 0},
            {"AVX-512 BW", __builtin_cpu_supports("avx512bw") != 0},
            {"AVX-512 DQ", __builtin_cpu_supports("avx512dq") != 0},
