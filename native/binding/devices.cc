@@ -11,9 +11,8 @@
 #endif
 #if defined(MOE_HAS_CUDA)
 #include "gpu/target/cuda/devices.h"
-#else
-#include "cuda_missing.h"
 #endif
+#include "missing_devices.h"
 
 namespace moe::binding {
 
@@ -33,12 +32,12 @@ std::vector<DeviceSummary> list_devices() {
 #if defined(MOE_HAS_SIMT)
   for (DeviceSummary& device : simt::list_devices()) all.push_back(std::move(device));
 #else
-  all.push_back({"simt", false, "not part of this build"});
+  all.push_back({"simt", false, "not part of this build: " MOE_SIMT_MISSING});
 #endif
 #if defined(MOE_HAS_CUDA)
   for (DeviceSummary& device : cuda::list_devices()) all.push_back(std::move(device));
 #else
-  all.push_back({"cuda", false, "not part of this build: " MOE_CUDA_MISSING ", and build from source"});
+  all.push_back({"cuda", false, "not part of this build: " MOE_CUDA_MISSING});
 #endif
   return all;
 }
