@@ -63,6 +63,7 @@ struct Words {
   // (v & mask) ^ flip
   Words masked_and_flipped(uint32_t mask, uint32_t flip) const {
     const __m512i masks = _mm512_set1_epi32(static_cast<int>(mask)), flips = _mm512_set1_epi32(static_cast<int>(flip));
+    if (flip == 0) return {_mm512_and_si512(v, masks)};
     return {_mm512_ternarylogic_epi32(v, masks, flips, 0x6a)};
   }
   // Bfloat16 numbers whose exponents are added to, unless they are zero.
