@@ -3,6 +3,7 @@ import os from "node:os";
 import { join } from "node:path";
 import { type BuildInfo, type CpuInfo, loadNative } from "../core/native.js";
 import { platformName } from "../core/platforms.js";
+import { runtimeName } from "../core/runtime.js";
 import { packageVersion } from "../core/version.js";
 
 /** The machine and build that numbers were measured with. */
@@ -11,8 +12,10 @@ export interface Machine {
   readonly date: string;
   /** Of this package. */
   readonly version: string;
-  /** The version of Node. */
+  /** The version of Node, or the one that another runtime stands in for. */
   readonly node: string;
+  /** The JavaScript runtime and its version, such as `node v22.12.0`. */
+  readonly runtime: string;
   /** Operating system, architecture and C library. */
   readonly platform: string;
   /** The processor, and what is used of it. */
@@ -31,6 +34,7 @@ export function describeMachine(threads: number): Machine {
     date: new Date().toISOString(),
     version: packageVersion,
     node: process.version,
+    runtime: runtimeName(),
     platform: platformName(),
     cpu: native.cpuInfo(),
     threads,

@@ -115,6 +115,7 @@ export default { name: "${name}", ${more} operators: { ${operators} } };`,
     expect(stdout).toMatch(/^(combine)? +right +3 +\S+ µs .* \d+\.\d\d +\d+\.\d\d \.\. \d+\.\d\d +\S+$/m);
     const page = readFileSync(file("right.html"), "utf8");
     expect(page).toMatch(/^<!doctype html>/);
+    expect(page).toContain(`node ${process.version}`);
     expect(page).toMatch(/<svg .*contenders/s);
     expect(page).toContain("<h3>Contenders</h3>");
   });

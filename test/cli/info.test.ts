@@ -14,7 +14,7 @@ test("info lists every device and why it is or is not available", async () => {
     const line = stdout.split("\n").find((candidate) => candidate.startsWith(`${available ? "✔" : "✘"} ${name} `));
     expect(line).toContain(detail);
   }
-  expect(stdout).toContain(process.version);
+  expect(stdout).toContain(`node ${process.version} on`);
   expect(stdout).toContain(loadNative().cpuInfo().model);
 });
 
@@ -29,11 +29,27 @@ test("info --json has the same information for programs", async () => {
   expect(exitCode).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({
     node: process.version,
+    runtime: `node ${process.version}`,
     devices: listDevices(),
     cpu: loadNative().cpuInfo(),
     build: loadNative().buildInfo(),
     problem: null,
   });
+});
+
+test.each([
+  ["bun", "1.3.0"],
+  ["deno", "2.5.0"],
+  ["electron", "38.0.0"],
+])("info names %s where it runs instead of Node", async (name, version) => {
+  vi.stubGlobal("process", Object.create(process, { versions: { value: { ...process.versions, [name]: version } } }));
+  try {
+    const runtime = `${name} ${version} (as node ${process.version})`;
+    expect((await runCli(["info"])).stdout).toContain(`${runtime} on `);
+    expect(JSON.parse((await runCli(["info", "--json"])).stdout)).toMatchObject({ node: process.version, runtime });
+  } finally {
+    vi.unstubAllGlobals();
+  }
 });
 
 test("info shows the environment variables that are in effect", async () => {

@@ -14,7 +14,7 @@ export function reportPage(report: BenchReport, svg: string): string {
     ["instruction set", machine.cpu.isa],
     ["date", machine.date.slice(0, 16).replace("T", " ")],
     ["moe-kernels", machine.version],
-    ["Node", machine.node],
+    ["runtime", machine.runtime],
     ["measured in", `${plural(rounds, "turn")}${calls > 1 ? `, ${calls} calls between two waits` : ""}`],
   ];
   const text = `Time: from the call until its results are ready, the median and the quartiles of all calls. On device: how long

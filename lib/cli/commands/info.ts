@@ -4,6 +4,7 @@ import { isMoeError } from "../../core/errors.js";
 import { type BuildInfo, type CpuInfo, type DeviceInfo, type KernelInfo, loadNative } from "../../core/native.js";
 import { platformName } from "../../core/platforms.js";
 import { printable } from "../../core/printable.js";
+import { runtimeName } from "../../core/runtime.js";
 import { packageVersion } from "../../core/version.js";
 import { listDevices } from "../../devices.js";
 import { formatBytes } from "../../terminal/format.js";
@@ -13,7 +14,10 @@ import { type Io, writeJson } from "../io.js";
 
 interface MachineInfo {
   readonly version: string;
+  /** The version of Node, or the one that another runtime stands in for. */
   readonly node: string;
+  /** The runtime and its version. */
+  readonly runtime: string;
   readonly platform: string;
   readonly memoryBytes: number;
   readonly devices: readonly DeviceInfo[];
@@ -52,6 +56,7 @@ function inspectMachine(): MachineInfo {
   return {
     version: packageVersion,
     node: process.version,
+    runtime: runtimeName(),
     platform: platformName(),
     memoryBytes: os.totalmem(),
     devices: listDevices(),
@@ -71,12 +76,12 @@ function inspectAddon(): Pick<MachineInfo, "cpu" | "build" | "problem"> {
 }
 
 function print(machine: MachineInfo, io: Io): void {
-  const { version, node, platform, memoryBytes, devices, cpu, build, problem, environment } = machine;
+  const { version, runtime, platform, memoryBytes, devices, cpu, build, problem, environment } = machine;
   const line = (name: string, text: string): void => {
     io.stdout.write(`${styleText("bold", name.padEnd(12), { stream: io.stdout })}${printable(text)}\n`);
   };
   line("moe-kernels", version);
-  line("node", `${node} on ${platform}, ${formatBytes(memoryBytes)} of memory`);
+  line("runtime", `${runtime} on ${platform}, ${formatBytes(memoryBytes)} of memory`);
   if (cpu) {
     line("cpu", `${cpu.model}, ${cpu.usableCpus} usable`);
     line("isa", `${cpu.isa} in use; runs here: ${cpu.isas.join(", ")}`);
