@@ -63,6 +63,13 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
   return extended(all, name, needs, tiles);
 }
 
+struct InstructionSet {
+  const Kernels* kernels;
+  std::string missing = {};  // why it is not available, in words; empty: it is
+
+  bool available() const { return missing.empty(); }
+};
+
 #if defined(MOE_X86)
 // What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
 // the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, read one
@@ -98,18 +105,33 @@ const Kernels& avx512_vnni_kernels() {
   return kernels;
 }
 
-const Kernels& avx2_vnni_kernels() {
-  static const Kernels kernels = with_bytes(avx2::kKernels, "avx2_vnni", "AVX2, BMI, FMA, F16C and AVX-VNNI",
-                                            avx2_vnni::kGemm, avx2_vnni::kDigitGemm, avx2_vnni::kPeak);
-  return kernels;
+// Those that this build lacks, see assembler.cmake, have a name alone.
+[[maybe_unused]] constexpr const char* kNotAssembled =
+    "this build lacks it: the assembler did not know its instructions";
+
+InstructionSet avx2_vnni_set() {
+  constexpr const char *kName = "avx2_vnni", *kNeeds = "AVX2, BMI, FMA, F16C and AVX-VNNI";
+#if defined(MOE_NO_AVX2_VNNI)
+  static const Kernels kernels = extended(avx2::kKernels, kName, kNeeds, {});
+  return {&kernels, kNotAssembled};
+#else
+  static const Kernels kernels =
+      with_bytes(avx2::kKernels, kName, kNeeds, avx2_vnni::kGemm, avx2_vnni::kDigitGemm, avx2_vnni::kPeak);
+  return {&kernels, lacking(kForAvx2Vnni)};
+#endif
 }
 
-const Kernels& amx_kernels() {
+InstructionSet amx_set() {
+  constexpr const char *kName = "amx", *kNeeds = "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8";
+#if defined(MOE_NO_AMX)
+  static const Kernels kernels = extended(avx512_kernels(), kName, kNeeds, {});
+  return {&kernels, kNotAssembled};
+#else
   static const Kernels vnni = with_avx512_vnni("", "", {});
-  static const Kernels kernels =
-      with_tiles(vnni, "amx", "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8", amx::kGemm,
-                 amx::kBf16Peak, amx::kInt8Peak);
-  return kernels;
+  static const Kernels kernels = with_tiles(vnni, kName, kNeeds, amx::kGemm, amx::kBf16Peak, amx::kInt8Peak);
+  const TilePermission& tiles = tile_permission();
+  return {&kernels, tiles.granted ? lacking(kForAvx512Vnni) : tiles.reason};
+#endif
 }
 
 const Kernels& avx512_bf16_kernels() {
@@ -158,13 +180,6 @@ const Kernels& amx_model_kernels(bool has_avx512) {
 }
 #endif
 
-struct InstructionSet {
-  const Kernels* kernels;
-  std::string missing = {};  // why it is not available, in words; empty: it is
-
-  bool available() const { return missing.empty(); }
-};
-
 // Fastest first, by what the CPU is, not by measurements: so bits and the names of cached weights are the same on every
 // start. `vdpbf16ps` multiplies twice as fast as float32 on AMD's processors (Zen 4), and half as fast on Intel's
 // (Sapphire Rapids to Granite Rapids), which have tiles instead.
@@ -175,13 +190,12 @@ std::vector<InstructionSet> instruction_sets() {
   has_avx512 = lacking(kForAvx512).empty();
   const InstructionSet bf16{&avx512_bf16_kernels(), lacking(kForAvx512Bf16)};
   const bool bf16_is_slow = __builtin_cpu_is("intel");
-  const TilePermission& tiles = tile_permission();
-  sets.push_back({&amx_kernels(), tiles.granted ? lacking(kForAvx512Vnni) : tiles.reason});
+  sets.push_back(amx_set());
   if (!bf16_is_slow) sets.push_back(bf16);
   sets.push_back({&avx512_vnni_kernels(), lacking(kForAvx512Vnni)});
   if (bf16_is_slow) sets.push_back(bf16);
   sets.push_back({&avx512_kernels(), lacking(kForAvx512)});
-  sets.push_back({&avx2_vnni_kernels(), lacking(kForAvx2Vnni)});
+  sets.push_back(avx2_vnni_set());
   sets.push_back({&avx2::kKernels, lacking(kForAvx2)});
 #elif defined(MOE_AARCH64)
   sets.push_back({&neon_dotprod_kernels(), lacking(kForDotProducts)});

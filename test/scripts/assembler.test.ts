@@ -1,0 +1,57 @@
+import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { packageRoot } from "../../lib/core/package_root.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+
+const compiler = process.env.CXX ?? "c++";
+/** Clang has an assembler of its own. */
+const hasAssembler = process.arch === "x64" && spawnSync(compiler, ["-print-prog-name=as"]).status === 0;
+
+/** The instruction sets that the build has, and what it says, where the assembler refuses files with such a text. */
+function instructionSets(unknown: string) {
+  using directory = temporaryDirectory();
+  const { path } = directory;
+  const lines = [
+    "cmake_minimum_required(VERSION 3.22)",
+    "project(sets LANGUAGES CXX)",
+    "set(MOE_X86 ON)",
+    "set(MOE_CPU_SOURCES native/cpu/isa/amx.cc native/cpu/isa/avx2.cc native/cpu/isa/avx2_vnni.cc)",
+    `include("${join(packageRoot(), "native", "cpu", "isa", "assembler.cmake")}")`,
+    "get_property(definitions SOURCE native/cpu/isa/isa.cc PROPERTY COMPILE_DEFINITIONS)",
+    `message(STATUS "sets: \${MOE_CPU_SOURCES} definitions: \${definitions} end")`,
+  ];
+  writeFileSync(join(path, "CMakeLists.txt"), lines.join("\n"));
+  const script = [
+    "#!/bin/sh",
+    'for file; do case "$file" in *.s) grep -q -- "$UNKNOWN" "$file" && exit 1;; esac; done',
+    'exec as "$@"',
+  ];
+  writeFileSync(join(path, "as"), `${script.join("\n")}\n`, { mode: 0o755 });
+  const { stdout, stderr } = spawnSync("cmake", ["-S", path, "-B", join(path, "out"), `-DCMAKE_CXX_FLAGS=-B${path}`], {
+    encoding: "utf8",
+    // Without -pipe, GCC gives the assembler files.
+    env: { ...process.env, UNKNOWN: unknown },
+  });
+  const [, sets = "", definitions = ""] = /sets: (.*) definitions: (.*) end/.exec(stdout) ?? [];
+  return { sets: sets.split(";"), definitions, warnings: stderr.replaceAll(/\s+/g, " ") };
+}
+
+const file = (name: string) => `native/cpu/isa/${name}.cc`;
+
+describe.runIf(hasAssembler)("instruction sets", () => {
+  test("are all built where the assembler knows them", () => {
+    const all = { sets: ["amx", "avx2", "avx2_vnni"].map(file), definitions: "", warnings: "" };
+    expect(instructionSets("no such instruction")).toEqual(all);
+  });
+
+  test.each([
+    ["vpdpbusd", ["amx", "avx2"], "MOE_NO_AVX2_VNNI", "avx2_vnni"],
+    ["tdpbf16ps", ["avx2", "avx2_vnni"], "MOE_NO_AMX", "amx"],
+  ])("without %s, one is left out with the reason", (unknown, sets, definitions, missing) => {
+    const built = instructionSets(unknown);
+    expect(built).toMatchObject({ sets: sets.map(file), definitions });
+    expect(built.warnings).toContain(`the instruction set ${missing} is left out: the assembler does not know it.`);
+  });
+});
