@@ -9,6 +9,7 @@ import { Table } from "../../build/examples/language_model/model/table.js";
 import { tokenizerOf } from "../../build/examples/language_model/text/gguf_tokenizer.js";
 import { readTokenizerFiles, TextTokenizer } from "../../build/examples/language_model/text/tokenizer.js";
 import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { randomLayer, writeOne } from "../checkpoint/support/gguf_layer.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
@@ -101,9 +102,7 @@ async function apart(family: string, first: string, second: string, options: Loa
     using model = await LanguageModel.load(device, path, options);
     return await model.next((await expected(family)).ids, model.caches());
   };
-  const [got, wanted] = [await logits(first, {}), await logits(second, options)];
-  const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  return got.reduce((most, value, i) => Math.max(most, Math.abs(value - (wanted[i] as number))), 0) / largest;
+  return relativeError(await logits(first, {}), await logits(second, options));
 }
 
 describe("a GGUF file", () => {

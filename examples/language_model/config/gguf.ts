@@ -7,6 +7,7 @@ import {
   latentEpsilon,
   latentScale,
   type ModelConfig,
+  type Rotary,
   type Yarn,
   yarnScale,
 } from "./config.js";
@@ -118,12 +119,7 @@ function groupedHeads(numbers: Numbers, family: Family, yarn: Yarn | undefined):
     headSize,
     valueSize: headSize,
     attentionScale: numbers.find("attention.scale") || headSize ** -0.5,
-    rotary: {
-      theta: numbers.find("rope.freq_base") ?? 10_000,
-      size: numbers.find("rope.dimension_count") ?? headSize,
-      neighbours: alternating.has(family),
-      yarn,
-    },
+    rotary: rotaryOf(numbers, numbers.find("rope.dimension_count") ?? headSize, alternating.has(family), yarn),
     latent: undefined,
   };
 }
@@ -142,12 +138,7 @@ function latentHeads(numbers: Numbers, yarn: Yarn | undefined): HeadConfig {
     headSize: rank + turnedSize,
     valueSize: rank,
     attentionScale: latentScale(size, yarn?.factor ?? 1, share),
-    rotary: {
-      theta: numbers.find("rope.freq_base") ?? 10_000,
-      size: turnedSize,
-      neighbours: true,
-      yarn: yarn && { ...yarn, scale: share === 0 ? yarn.scale : 1 },
-    },
+    rotary: rotaryOf(numbers, turnedSize, true, yarn && { ...yarn, scale: share === 0 ? yarn.scale : 1 }),
     latent: {
       queryRank: numbers.find("attention.q_lora_rank"),
       plainSize: size - turnedSize,
@@ -155,6 +146,10 @@ function latentHeads(numbers: Numbers, yarn: Yarn | undefined): HeadConfig {
       epsilon: latentEpsilon,
     },
   };
+}
+
+function rotaryOf(numbers: Numbers, size: number, neighbours: boolean, yarn: Yarn | undefined): Rotary {
+  return { theta: numbers.find("rope.freq_base") ?? 10_000, size, neighbours, yarn };
 }
 
 function yarnOf(numbers: Numbers, family: Family): Yarn {

@@ -28,10 +28,7 @@ constexpr int kTileRows = 14;
 #include "cpu/isa/template/products.h"
 
 #include "cpu/isa/pairs_avx512.h"
-inline VectorBits add_byte_products(VectorBits sum, VectorBits w, VectorBits x) {
-  return _mm512_dpbusd_epi32(sum, w, x);
-}
-#include "cpu/isa/products_vnni.h"
+#include "cpu/isa/products_avx512_vnni.h"
 
 #include "cpu/isa/template/amx/kernels.h"
 

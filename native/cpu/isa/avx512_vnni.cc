@@ -25,10 +25,7 @@ namespace moe::cpu::avx512_vnni {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/products.h"
 
-inline VectorBits add_byte_products(VectorBits sum, VectorBits w, VectorBits x) {
-  return _mm512_dpbusd_epi32(sum, w, x);
-}
-#include "cpu/isa/products_vnni.h"
+#include "cpu/isa/products_avx512_vnni.h"
 
 #include "cpu/isa/template/byte_rows.h"
 

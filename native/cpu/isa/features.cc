@@ -76,7 +76,8 @@ std::array<Description, kFeatureCount> features() {
 }  // namespace
 
 std::string lacking(Features needed) {
-  const auto all = features();
+  // Once: in virtual machines the hypervisor answers CPUID.
+  static const auto all = features();
   std::string names;
   for (int i = 0; i < kFeatureCount; ++i) {
     if ((needed >> i & 1) != 0 && !all[i].present)
