@@ -162,8 +162,7 @@ inline Vector unbiased(const float* total, Vector moved) {
   return bias == 0 ? Vector::load(total) : Vector::fma(moved, Vector::broadcast(-bias), Vector::load(total));
 }
 
-// Adds the totals [row][column] of a run of segments to c, scaled by their upper scale: those of `rows` of the tile's
-// rows.
+// Adds the totals [row][column] of `rows` of the tile's rows and of a run of segments to c, scaled by their upper scale.
 template <FactorOffset offset, int bias, int rows, class Factors, class Total>
 [[gnu::always_inline]] inline void add_factor_totals(const TileArguments& t, int first_row, const Factors& factors,
                                                      const Total* totals, const SegmentRuns& run) {
@@ -195,14 +194,15 @@ template <FactorOffset offset, int bias, int rows, class Factors, class Total>
     for (int j = 0; j < vectors; ++j) {
 #pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) {
-        const int64_t column = (first_row + r) * kPanelColumns + (begin + j) * kWidth;
+        const int64_t column = r * kPanelColumns + (begin + j) * kWidth;
+        float* const place = t.c + first_row * kPanelColumns + column;
         constexpr int taken_back = offset == FactorOffset::bias ? bias : 0;
         const Vector sum = unbiased<taken_back>(totals + column, moved[r][j]);
-        Vector total = Vector::fma(upper.scale(begin + j), sum, Vector::load(t.c + column));
+        Vector total = Vector::fma(upper.scale(begin + j), sum, Vector::load(place));
         if constexpr (offset == FactorOffset::minimum) {
           total = Vector::fma(upper.minimum(begin + j), Vector::zero() - moved[r][j], total);
         }
-        total.store(t.c + column);
+        total.store(place);
       }
     }
   }

@@ -197,14 +197,23 @@ struct FactorPart {
           for (int j = 0; j < kPanelVectors; ++j) totals[0][r][j] = totals[0][r][j].plus(sums[0][r][j].times(by[j]));
         }
       }
-      alignas(64) int32_t stored[x_rows * kPanelColumns];
-      char* place = reinterpret_cast<char*>(stored + first_row * kPanelColumns);
+      alignas(64) int32_t stored[rows * kPanelColumns];
 #pragma GCC unroll 8
       for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-        for (int j = 0; j < kPanelVectors; ++j) totals[0][r][j].store(place + 4 * (r * kPanelColumns + j * kWidth));
+        for (int j = 0; j < kPanelVectors; ++j) {
+          totals[0][r][j].store(reinterpret_cast<char*>(stored + r * kPanelColumns + j * kWidth));
+        }
       }
-      add_factor_totals<offset, Quads::bias, rows>(t, first_row, factors, stored, run);
+      add_totals<rows>(t, first_row, factors, stored, run);
     }
+  }
+
+ private:
+  // A function of its own: compilers would keep what it needs in registers of vectors while products need all of them.
+  template <int rows>
+  [[gnu::noinline]] static void add_totals(const TileArguments& t, int first_row, const Factors& factors,
+                                           const int32_t* totals, const SegmentRuns& run) {
+    add_factor_totals<offset, Quads::bias, rows>(t, first_row, factors, totals, run);
   }
 };
