@@ -56,8 +56,9 @@ struct ByteTableCodes {
   Bytes table;
 };
 
-// Integers cut into two planes: codes of 3, 5 or 6 bits. A word gets four of them, at the top of its bytes.
-template <int bits_>
+// Integers cut into two planes: codes of 3, 5 or 6 bits. A word gets four of them, from bit `bit` of its bytes on; its
+// other bits are any.
+template <int bits_, int bit>
 struct PlaneCodes {
   static constexpr int bits = bits_;
   static constexpr int chunk = 4;
@@ -66,29 +67,31 @@ struct PlaneCodes {
   explicit PlaneCodes(const PanelScales&) {}
   template <int first>
   void load(const char* unit, Bits (&words)[kPanelVectors]) const {
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) words[j] = load<first>(unit, j);
-  }
-  template <int first>
-  Words load(const char* unit, int j) const {
     constexpr int upper = upper_bits(bits), lower = bits - upper;
     constexpr int low = plane_bit(lower, first), high = plane_bit(upper, first);
-    constexpr uint32_t kUpper = 0x01010101u * (0xff00u >> upper & 0xffu);
-    const Words low_bits =
-        Words::load(unit + 4 * (low / 32 * kPanelColumns + j * kWidth)).shifted<8 - bits - low % 32>();
-    const char* plane = unit + 2 * lower * kPanelColumns;
-    if constexpr (upper == 1) {
-      const Words half = Words::load_halves(plane + 2 * j * kWidth);
-      return half.with(half.shifted<12>()).shifted<7 - high>().under(kUpper, low_bits);
-    } else {
-      return Words::load(plane + 4 * j * kWidth).shifted<6 - high>().under(kUpper, low_bits);
+    constexpr uint32_t kUpper = 0x01010101u * (((1u << upper) - 1u) << (bit + lower));
+    const char* low_plane = unit + 4 * (low / 32 * kPanelColumns);
+    const char* high_plane = unit + 2 * lower * kPanelColumns;
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) {
+      const Words low_bits = Words::load(low_plane + 4 * j * kWidth).shifted<bit - low % 32>();
+      words[j] = high_words<upper>(high_plane, j).template shifted<bit + lower - high>().under(kUpper, low_bits);
     }
   }
   template <int k>
-  static constexpr int position = plane_bit(4, k % 4) + 8 - bits;
+  static constexpr int position = plane_bit(4, k % 4) + bit;
   template <int k>
   Vector value(const Bits& words) const {
     return Vector::field<bits, position<k>>(words);
+  }
+
+ private:
+  // With all bits of a quad in each byte.
+  template <int upper>
+  static Words high_words(const char* plane, int j) {
+    if constexpr (upper == 2) return Words::load(plane + 4 * j * kWidth);
+    const Words half = Words::load_halves(plane + 2 * j * kWidth);
+    return half.with(half.shifted<12>());
   }
 };
 
@@ -134,15 +137,18 @@ struct LookedUpCodes : Codes {
   Table table;
 };
 
+// Where they take the fewest shifts: signed integers end with their bytes, indices of tables begin with them.
 template <int bits>
-using PlacedCodes = std::conditional_t<upper_bits(bits) == 0, FieldCodes<bits>, PlaneCodes<bits>>;
-using NibbleCodes = TableCodes<PlacedCodes<4>>;
+using PlacedIntegers = std::conditional_t<upper_bits(bits) == 0, FieldCodes<bits>, PlaneCodes<bits, 8 - bits>>;
+template <int bits>
+using PlacedIndices = std::conditional_t<upper_bits(bits) == 0, FieldCodes<bits>, PlaneCodes<bits, 0>>;
+using NibbleCodes = TableCodes<PlacedIndices<4>>;
 template <int bits>
 using IntegerCodes =
     std::conditional_t<bits == 4 && Table::fast, NibbleCodes,
-                       std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<bits>>, PlacedCodes<bits>>>;
+                       std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedIndices<bits>>, PlacedIntegers<bits>>>;
 using IntegerTableCodes = std::conditional_t<Table::fast, NibbleCodes, ByteTableCodes<Table::Bytes>>;
-using NarrowTableCodes = std::conditional_t<kLooksUpPairs, IntegerCodes<3>, TableCodes<PlacedCodes<3>>>;
+using NarrowTableCodes = std::conditional_t<kLooksUpPairs, IntegerCodes<3>, TableCodes<PlacedIndices<3>>>;
 
 // Codes of whole bytes.
 template <class Stored, Vector (*load_values)(const Stored*)>

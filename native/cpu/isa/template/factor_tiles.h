@@ -149,23 +149,35 @@ class UpperScales {
 template <int digits>
 using FactorTotal = std::conditional_t<digits == 1, int32_t, float>;
 
-// A row's total, less what codes with a bias have added to it: `moved` are the sums of x times factors.
+// Where a row's total of columns is, [row][column].
+inline const int32_t* total_of(const int32_t* totals, int row, int j) {
+  return totals + row * kPanelColumns + j * kWidth;
+}
+inline const float* total_of(const float* totals, int row, int j) { return totals + row * kPanelColumns + j * kWidth; }
+template <int rows>
+inline Words total_of(const Words (&totals)[rows][kPanelVectors], int row, int j) {
+  return totals[row][j];
+}
+// A total, less what codes with a bias have added to it: `moved` are the sums of x times factors.
+template <int bias>
+inline Vector unbiased(Words total, Vector moved) {
+  // Integers below 2^24.
+  if constexpr (bias != 0) total = total.minus(Words::integers(moved).shifted<std::countr_zero(unsigned{bias})>());
+  return total.as_float();
+}
 template <int bias>
 inline Vector unbiased(const int32_t* total, Vector moved) {
-  Words words = Words::load(reinterpret_cast<const char*>(total));
-  // Integers below 2^24.
-  if constexpr (bias != 0) words = words.minus(Words::integers(moved).shifted<std::countr_zero(unsigned{bias})>());
-  return words.as_float();
+  return unbiased<bias>(Words::load(reinterpret_cast<const char*>(total)), moved);
 }
 template <int bias>
 inline Vector unbiased(const float* total, Vector moved) {
   return bias == 0 ? Vector::load(total) : Vector::fma(moved, Vector::broadcast(-bias), Vector::load(total));
 }
 
-// Adds the totals [row][column] of `rows` of the tile's rows and of a run of segments to c, scaled by their upper scale.
-template <FactorOffset offset, int bias, int rows, class Factors, class Total>
+// Adds the totals of `rows` of the tile's rows and of a run of segments to c, scaled by their upper scale.
+template <FactorOffset offset, int bias, int rows, class Factors, class Totals>
 [[gnu::always_inline]] inline void add_factor_totals(const TileArguments& t, int first_row, const Factors& factors,
-                                                     const Total* totals, const SegmentRuns& run) {
+                                                     const Totals& totals, const SegmentRuns& run) {
   const UpperScales<Factors::upper, offset> upper(t, run);
   constexpr int vectors = rows <= 6 ? kPanelVectors : 1;  // of columns at once, so that sums stay in registers
 #pragma GCC unroll 2
@@ -192,13 +204,13 @@ template <FactorOffset offset, int bias, int rows, class Factors, class Total>
     }
 #pragma GCC unroll 2
     for (int j = 0; j < vectors; ++j) {
+      const Vector scale = upper.scale(begin + j);
 #pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) {
-        const int64_t column = r * kPanelColumns + (begin + j) * kWidth;
-        float* const place = t.c + first_row * kPanelColumns + column;
+        float* const place = t.c + (first_row + r) * kPanelColumns + (begin + j) * kWidth;
         constexpr int taken_back = offset == FactorOffset::bias ? bias : 0;
-        const Vector sum = unbiased<taken_back>(totals + column, moved[r][j]);
-        Vector total = Vector::fma(upper.scale(begin + j), sum, Vector::load(place));
+        const Vector sum = unbiased<taken_back>(total_of(totals, r, begin + j), moved[r][j]);
+        Vector total = Vector::fma(scale, sum, Vector::load(place));
         if constexpr (offset == FactorOffset::minimum) {
           total = Vector::fma(upper.minimum(begin + j), Vector::zero() - moved[r][j], total);
         }

@@ -48,6 +48,28 @@ inline Words load_row(const char* x, int quad, int row) {
   return Words::broadcast(four);
 }
 
+template <class Lanes>
+[[gnu::always_inline]] inline void read_now([[maybe_unused]] const Lanes& lanes) {
+#if defined(__x86_64__)
+  asm volatile("" : : "v"(lanes));
+#elif defined(__aarch64__)
+  asm volatile("" : : "w"(lanes));
+#endif
+}
+template <class Lane, size_t width>
+inline void read_now(const Lane (&)[width]) {}
+
+// Reads the lines of a unit whose codes are cut into planes, in order: memory answers up to twice as fast as where the
+// upper plane is read first.
+template <class Quads>
+[[gnu::always_inline]] inline void read_in_order(const char* unit) {
+  if constexpr (upper_bits(Quads::bits) > 0 && !requires { Quads::unpacked; }) {
+    for (int at = 0; at < kUnit / 8 * Quads::bits * kPanelColumns; at += 64) read_now(Words::load(unit + at).v);
+  }
+}
+// Tiles of more rows do not wait for memory.
+constexpr int kFewRows = 8;
+
 // Quads of a unit from `first` on. There may be factors for the vectors of columns, by which products are multiplied.
 template <class Products, class Rows, int first, class Quads, int chains, int rows, int... i, class... Factors>
 inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, const char* x,
@@ -55,6 +77,7 @@ inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, co
                          const Factors&... factors) {
   constexpr int count = sizeof...(i);
   prefetch_part<Quads, 1, kUnit / (4 * count)>(unit + ahead, first / count);
+  if constexpr (first == 0 && rows <= kFewRows) read_in_order<Quads>(unit);
   Words loaded[count][kPanelVectors];
   (codes.template load<first + i>(unit, loaded[i]), ...);
   auto& chain = sums[first / count % chains];

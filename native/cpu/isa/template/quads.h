@@ -28,20 +28,18 @@ struct FieldQuads {
 
 // Integers cut into two planes: codes of 3, 5 or 6 bits.
 template <int bits_, int bias_ = 1 << (bits_ - 1)>
-struct PlaneQuads : PlaneCodes<bits_> {
+struct PlaneQuads : PlaneCodes<bits_, 0> {
   static constexpr int bits = bits_;
   static constexpr int largest = (1 << bits) - 1;
   static constexpr int bias = bias_;
 
-  using PlaneCodes<bits_>::PlaneCodes;
+  using PlaneCodes<bits_, 0>::PlaneCodes;
   template <int quad>
   void load(const char* unit, Words (&w)[kPanelVectors]) const {
     constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1u);
+    PlaneCodes<bits_, 0>::template load<4 * quad>(unit, w);
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) {
-      w[j] = PlaneCodes<bits_>::template load<4 * quad>(unit, j).template shifted<bits - 8>().masked_and_flipped(
-          mask, 0x01010101u * bias);
-    }
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = w[j].masked_and_flipped(mask, 0x01010101u * bias);
   }
 };
 

@@ -168,52 +168,80 @@ struct IntegerPart {
 // See factor_tile(): what stays in registers are the totals of an upper scale's segments.
 template <class Products, class Quads, class Factors, FactorOffset offset>
 struct FactorPart {
+  // What is left to do at a run's end.
+  static constexpr FactorOffset left = offset == FactorOffset::bias ? FactorOffset::none : offset;
+
   template <int rows, int x_rows>
   [[gnu::noinline]] static void compute(const TileArguments& t, int first_row) {
-    using Rows = QuadRows<x_rows>;
-    constexpr int64_t unit_bytes = kUnit * kPanelColumns;
-    const Quads codes(*t.scales);
     const Factors factors(t);
-    const int units = t.scales->segment / kUnit;
-    const char* unit = t.w;
-    const char* x = static_cast<const char*>(t.x) + first_row * Rows::row_bytes;
     PacedPrefetches prefetches = prefetches_of_part(t, first_row);
     if (!t.accumulate) std::fill_n(t.c + first_row * kPanelColumns, rows * kPanelColumns, 0.0f);
     for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
-      Words totals[1][rows][kPanelVectors];
-      clear(totals);
-      for (int64_t s = run.begin; s < run.end; ++s) {
-        if (s * t.scales->segment % kPrefetchedK == 0) prefetches.round();
-        Words sums[1][rows][kPanelVectors];
-        clear(sums);
-        for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * x_rows) {
-          multiply_quads<Products, Rows>(codes, unit, 0, x, sums);
-        }
-        Words by[kPanelVectors];
-        factors.load(s, by);
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-          for (int j = 0; j < kPanelVectors; ++j) totals[0][r][j] = totals[0][r][j].plus(sums[0][r][j].times(by[j]));
-        }
-      }
-      alignas(64) int32_t stored[rows * kPanelColumns];
-#pragma GCC unroll 8
-      for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-        for (int j = 0; j < kPanelVectors; ++j) {
-          totals[0][r][j].store(reinterpret_cast<char*>(stored + r * kPanelColumns + j * kWidth));
-        }
-      }
-      add_totals<rows>(t, first_row, factors, stored, run);
+      if (run.begin * t.scales->segment % kPrefetchedK == 0) prefetches.round();
+      add_run<rows, x_rows>(t, first_row, factors, run);
     }
   }
 
  private:
-  // A function of its own: compilers would keep what it needs in registers of vectors while products need all of them.
+  // What the bias of codes adds to the products of a run's segments, [segment][row]. It is taken off beforehand, as
+  // broadcasts from memory take no ports of products; and for a whole run, as what was just stored is slow to read.
   template <int rows>
-  [[gnu::noinline]] static void add_totals(const TileArguments& t, int first_row, const Factors& factors,
-                                           const int32_t* totals, const SegmentRuns& run) {
-    add_factor_totals<offset, Quads::bias, rows>(t, first_row, factors, totals, run);
+  struct Biases {
+    static constexpr int kMostSegments = offset == FactorOffset::bias ? 16 : 1;
+
+    [[gnu::always_inline]] Biases(const float* x_sums, int x_rows, int64_t segments) {
+      if constexpr (offset != FactorOffset::bias) return;
+      for (int64_t s = 0; s < segments; ++s) {
+        Words::integers(Vector::load_first(x_sums + s * x_rows, rows, Vector::zero()) * Vector::broadcast(-Quads::bias))
+            .store(reinterpret_cast<char*>(words[s]));
+      }
+      asm volatile("" : : "r"(words) : "memory");
+    }
+    [[gnu::always_inline]] void begin(int64_t segment, Words (&sums)[1][rows][kPanelVectors]) const {
+      if constexpr (offset != FactorOffset::bias) return clear(sums);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Words::broadcast(words[segment][r]);
+    }
+
+    alignas(64) int32_t words[kMostSegments][kWidth];
+  };
+
+  // Hides where arguments come from, so that compilers do not compute what follows before the products.
+  [[gnu::always_inline]] static const TileArguments& only_from_here(const TileArguments& t) {
+    const TileArguments* arguments = &t;
+    asm volatile("" : "+r"(arguments));
+    return *arguments;
+  }
+
+  // Of one run. A function of its own: with what a whole tile needs, compilers would keep pointers in registers of
+  // vectors, of which none is left.
+  template <int rows, int x_rows>
+  [[gnu::noinline]] static void add_run(const TileArguments& t, int first_row, const Factors& factors,
+                                        const SegmentRuns& run) {
+    using Rows = QuadRows<x_rows>;
+    constexpr int64_t unit_bytes = kUnit * kPanelColumns;
+    const Quads codes(*t.scales);
+    const int units = t.scales->segment / kUnit;
+    const int64_t first_unit = run.begin * units;
+    const char* unit = t.w + first_unit * unit_bytes;
+    const char* x = static_cast<const char*>(t.x) + first_unit * kUnit * x_rows + first_row * Rows::row_bytes;
+    const Biases<rows> biases(t.x_sums + run.begin * x_rows + first_row, x_rows, run.end - run.begin);
+    Words totals[1][rows][kPanelVectors];
+    clear(totals);
+    for (int64_t s = run.begin; s < run.end; ++s) {
+      Words sums[1][rows][kPanelVectors];
+      biases.begin(s - run.begin, sums);
+      for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * x_rows) {
+        multiply_quads<Products, Rows>(codes, unit, 0, x, sums);
+      }
+      Words by[kPanelVectors];
+      factors.load(s, by);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (int j = 0; j < kPanelVectors; ++j) totals[0][r][j] = totals[0][r][j].plus(sums[0][r][j].times(by[j]));
+      }
+    }
+    add_factor_totals<left, 0, rows>(only_from_here(t), first_row, factors, totals[0], run);
   }
 };

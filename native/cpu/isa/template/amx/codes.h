@@ -61,9 +61,9 @@ void sum_register_halves(const void* tile, int64_t segments, int segment, int ro
 
 // How pairs of codes of so many bits are read.
 template <int bits>
-using PairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<bits>>, PairsOf<PlacedCodes<bits>>>;
+using PairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedIndices<bits>>, PairsOf<PlacedIntegers<bits>>>;
 template <int bits, class Codes>
-using TablePairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<bits>>, PairsOf<Codes>>;
+using TablePairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedIndices<bits>>, PairsOf<Codes>>;
 using IntegerTablePairs = TablePairCodes<4, IntegerTableCodes>;
 using NarrowTablePairs = TablePairCodes<3, NarrowTableCodes>;
 

@@ -46,7 +46,10 @@ void factor_group_tile(const TileArguments& t) {
         add_products(row, by, totals + i);
       }
     }
-    for (int r = 0; r < t.rows; ++r) add_factor_totals<offset, 0, 1>(t, r, columns, totals, run);
+    for (int r = 0; r < t.rows; ++r) {
+      const auto* of_row = totals + r * kPanelColumns;
+      add_factor_totals<offset, 0, 1>(t, r, columns, of_row, run);
+    }
   }
 }
 
