@@ -250,12 +250,42 @@ inline void add_products(const Words (&sums)[rows][kPanelVectors], const Factor 
   }
 }
 
+// What the sums of a run's segments begin with, [segment][row], if it takes off what the bias of codes adds to them:
+// broadcasts from memory take no ports of products. Made for a whole run, as what was just stored is slow to read.
+template <int bias, int rows>
+class Biases {
+ public:
+  [[gnu::always_inline]] Biases(const TileArguments& t, int first_row, const SegmentRuns& run) : first_(run.begin) {
+    if constexpr (bias == 0) return;
+    const float* x_sums = t.x_sums + run.begin * t.rows + first_row;
+    for (int64_t s = 0; s < run.end - run.begin; ++s, x_sums += t.rows) {
+      Words::integers(Vector::load_first(x_sums, rows, Vector::zero()) * Vector::broadcast(-bias))
+          .store(reinterpret_cast<char*>(words_[s]));
+    }
+    asm volatile("" : : "r"(words_) : "memory");
+  }
+  [[gnu::always_inline]] void begin(int64_t segment, Words (&sums)[1][rows][kPanelVectors]) const {
+    if constexpr (bias == 0) return clear(sums);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Words::broadcast(words_[segment - first_][r]);
+  }
+
+ private:
+  static constexpr int kMostSegments = bias == 0 ? 1 : 256 / kUnit;
+  static_assert(bias == 0 || rows <= kWidth);
+
+  int64_t first_;
+  alignas(64) int32_t words_[kMostSegments][kWidth];
+};
+
 // Rows of x are rows of codes, or several digits each.
 template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int x_rows,
           int digits>
 void factor_tile(const TileArguments& t) {
   constexpr int rows = x_rows * digits;
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
+  constexpr bool begins_with_bias =
+      offset == FactorOffset::bias && digits == 1 && rows <= kFewRows && !Products::multiplies_pairs;
   const Quads codes(*t.scales);
   const Factors factors(t);
   const int units = t.scales->segment / kUnit;
@@ -268,9 +298,11 @@ void factor_tile(const TileArguments& t) {
   if (!t.accumulate) std::fill_n(t.c, x_rows * kPanelColumns, 0.0f);
   for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
     alignas(64) FactorTotal<digits> totals[x_rows * kPanelColumns] = {};
+    const Biases<begins_with_bias ? Quads::bias : 0, rows> biases(t, 0, run);
     Words sums[1][rows][kPanelVectors];
-    clear(sums);
+    if constexpr (Products::multiplies_pairs) clear(sums);
     for (int64_t s = run.begin; s < run.end; ++s) {
+      if constexpr (!Products::multiplies_pairs) biases.begin(s, sums);
       if (k % kPrefetchedK == 0) prefetches.round();
       const int64_t ahead = stream.ahead(unit - t.w);
       typename Factors::Factor by[kPanelVectors];
@@ -283,9 +315,7 @@ void factor_tile(const TileArguments& t) {
           multiply_quads<Products, Rows<rows>>(codes, unit, ahead, of_unit, sums);
         }
       }
-      if constexpr (Products::multiplies_pairs) continue;
-      add_products(sums[0], by, totals);
-      clear(sums);
+      if constexpr (!Products::multiplies_pairs) add_products(sums[0], by, totals);
     }
     if constexpr (Products::multiplies_pairs) {
       static_assert(digits == 1);
@@ -297,7 +327,8 @@ void factor_tile(const TileArguments& t) {
         }
       }
     }
-    add_factor_totals<offset, Quads::bias, x_rows>(t, 0, factors, totals, run);
+    constexpr FactorOffset left = begins_with_bias ? FactorOffset::none : offset;
+    add_factor_totals<left, Quads::bias, x_rows>(t, 0, factors, totals, run);
   }
 }
 

@@ -183,29 +183,6 @@ struct FactorPart {
   }
 
  private:
-  // What the bias of codes adds to the products of a run's segments, [segment][row]. It is taken off beforehand, as
-  // broadcasts from memory take no ports of products; and for a whole run, as what was just stored is slow to read.
-  template <int rows>
-  struct Biases {
-    static constexpr int kMostSegments = offset == FactorOffset::bias ? 16 : 1;
-
-    [[gnu::always_inline]] Biases(const float* x_sums, int x_rows, int64_t segments) {
-      if constexpr (offset != FactorOffset::bias) return;
-      for (int64_t s = 0; s < segments; ++s) {
-        Words::integers(Vector::load_first(x_sums + s * x_rows, rows, Vector::zero()) * Vector::broadcast(-Quads::bias))
-            .store(reinterpret_cast<char*>(words[s]));
-      }
-      asm volatile("" : : "r"(words) : "memory");
-    }
-    [[gnu::always_inline]] void begin(int64_t segment, Words (&sums)[1][rows][kPanelVectors]) const {
-      if constexpr (offset != FactorOffset::bias) return clear(sums);
-#pragma GCC unroll 8
-      for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Words::broadcast(words[segment][r]);
-    }
-
-    alignas(64) int32_t words[kMostSegments][kWidth];
-  };
-
   // Hides where arguments come from, so that compilers do not compute what follows before the products.
   [[gnu::always_inline]] static const TileArguments& only_from_here(const TileArguments& t) {
     const TileArguments* arguments = &t;
@@ -225,12 +202,12 @@ struct FactorPart {
     const int64_t first_unit = run.begin * units;
     const char* unit = t.w + first_unit * unit_bytes;
     const char* x = static_cast<const char*>(t.x) + first_unit * kUnit * x_rows + first_row * Rows::row_bytes;
-    const Biases<rows> biases(t.x_sums + run.begin * x_rows + first_row, x_rows, run.end - run.begin);
+    const Biases<offset == FactorOffset::bias ? Quads::bias : 0, rows> biases(t, first_row, run);
     Words totals[1][rows][kPanelVectors];
     clear(totals);
     for (int64_t s = run.begin; s < run.end; ++s) {
       Words sums[1][rows][kPanelVectors];
-      biases.begin(s - run.begin, sums);
+      biases.begin(s, sums);
       for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * x_rows) {
         multiply_quads<Products, Rows>(codes, unit, 0, x, sums);
       }
