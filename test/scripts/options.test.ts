@@ -7,6 +7,7 @@ const scripts = Object.entries({
   fuzz: "fuzz",
   gpu: "gpu",
   kernels: "kernels",
+  loops: "loops",
   setup: "setup",
   "test:faults": "faults",
   "test:memory": "memory",

@@ -259,8 +259,11 @@ class Biases {
     if constexpr (bias == 0) return;
     const float* x_sums = t.x_sums + run.begin * t.rows + first_row;
     for (int64_t s = 0; s < run.end - run.begin; ++s, x_sums += t.rows) {
-      Words::integers(Vector::load_first(x_sums, rows, Vector::zero()) * Vector::broadcast(-bias))
-          .store(reinterpret_cast<char*>(words_[s]));
+#pragma GCC unroll 2
+      for (int first = 0; first < rows; first += kWidth) {
+        const Vector sums = Vector::load_first(x_sums + first, rows - first, Vector::zero());
+        Words::integers(sums * Vector::broadcast(-bias)).store(reinterpret_cast<char*>(words_[s] + first));
+      }
     }
     asm volatile("" : : "r"(words_) : "memory");
   }
@@ -272,10 +275,10 @@ class Biases {
 
  private:
   static constexpr int kMostSegments = bias == 0 ? 1 : 256 / kUnit;
-  static_assert(bias == 0 || rows <= kWidth);
+  static constexpr int kPlaces = (rows + kWidth - 1) / kWidth * kWidth;
 
   int64_t first_;
-  alignas(64) int32_t words_[kMostSegments][kWidth];
+  alignas(64) int32_t words_[kMostSegments][kPlaces];
 };
 
 // Rows of x are rows of codes, or several digits each.
