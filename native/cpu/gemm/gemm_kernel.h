@@ -187,7 +187,9 @@ struct GemmKernel {
   int in_order_rows = 0;               // tiles of at most so many rows read panels in order, see read_scales()
   int biased_rows = 0;  // tiles of at most so many rows need the sums of x in any case: their codes have a bias
   UnpackedTiles unpacked = {};
-  UnpackedTiles in_parts = {};  // the same for CPUs whose stores are slow, see isa/template/row_parts.h
+  // The same for CPUs whose stores are slow, see isa/template/row_parts.h.
+  UnpackedTiles in_parts = {};
+  TileFunctions tile_in_parts = {};
   int64_t longest_k = 4096;     // that a tile is multiplied by at once, see plan_product()
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 

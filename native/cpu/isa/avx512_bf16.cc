@@ -71,7 +71,7 @@ struct PairProducts {
 
 #include "cpu/isa/bytes_vbmi.h"
 
-// A row for quantised weights, multiplied in pairs. Codes of 2 and 4 bits are cheap to read.
+// A row for quantised weights, multiplied in pairs. Codes that are not cut into planes are cheap to read.
 template <class Codes>
 constexpr GemmKernel coded_pair_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
   using OfManyRows = typename CodesFor<Codes, kTileRows>::type;
@@ -85,7 +85,7 @@ constexpr GemmKernel coded_pair_kernel(const char* name, bool (*takes)(const Wei
           .max_rows = kTileRows,
           .tile = coded_tiles<PairProducts, Codes>(),
           .sum_segments = sum_values<bf16, 2>,
-          .unpacked = unpacked_values<PairProducts, OfManyRows>(OfManyRows::bits == 2 || OfManyRows::bits == 4,
+          .unpacked = unpacked_values<PairProducts, OfManyRows>(upper_bits(OfManyRows::bits) == 0,
                                                                 tiles_in_parts<CodedPart<PairProducts>>())};
 }
 

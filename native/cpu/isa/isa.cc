@@ -83,6 +83,7 @@ Kernels fitted(Kernels all) {
     if (intel && row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
     if (!amd) continue;
     if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
+    if (row.tile_in_parts[1] != nullptr) row.tile = row.tile_in_parts;
     row.wide_tile = {};
     if (row.arithmetic == Arithmetic::i8_quads) row.in_order_rows = 1;
   }

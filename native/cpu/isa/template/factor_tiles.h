@@ -281,10 +281,11 @@ class Biases {
   alignas(64) int32_t words_[kMostSegments][kPlaces];
 };
 
-// Rows of x are rows of codes, or several digits each.
-template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int x_rows,
-          int digits>
-void factor_tile(const TileArguments& t) {
+// Rows of x are rows of codes, or several digits each: rows first_row .. first_row + x_rows - 1 of a tile.
+template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int digits,
+          int x_rows, int tile_rows = x_rows>
+void factor_rows(const TileArguments& t, int first_row) {
+  using TileRows = Rows<tile_rows * digits>;
   constexpr int rows = x_rows * digits;
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
   constexpr bool begins_with_bias =
@@ -296,12 +297,12 @@ void factor_tile(const TileArguments& t) {
   PacedPrefetches prefetches(t);
   const CodeStream stream(t, segments * units * unit_bytes);
   const char* unit = t.w;
-  const char* x = static_cast<const char*>(t.x);
+  const char* x = static_cast<const char*>(t.x) + first_row * digits * TileRows::row_bytes;
   int64_t k = 0;
-  if (!t.accumulate) std::fill_n(t.c, x_rows * kPanelColumns, 0.0f);
+  if (!t.accumulate) std::fill_n(t.c + first_row * kPanelColumns, x_rows * kPanelColumns, 0.0f);
   for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
     alignas(64) FactorTotal<digits> totals[x_rows * kPanelColumns] = {};
-    const Biases<begins_with_bias ? Quads::bias : 0, rows> biases(t, 0, run);
+    const Biases<begins_with_bias ? Quads::bias : 0, rows> biases(t, first_row, run);
     Words sums[1][rows][kPanelVectors];
     if constexpr (Products::multiplies_pairs) clear(sums);
     for (int64_t s = run.begin; s < run.end; ++s) {
@@ -311,11 +312,11 @@ void factor_tile(const TileArguments& t) {
       typename Factors::Factor by[kPanelVectors];
       factors.load(s, by);
       for (int u = 0; u < units; ++u, unit += unit_bytes, k += kUnit) {
-        const char* const of_unit = Rows<rows>::unit(x, k);
+        const char* const of_unit = TileRows::unit(x, k);
         if constexpr (Products::multiplies_pairs) {
-          multiply_quads<Products, Rows<rows>>(codes, unit, ahead, of_unit, sums, by);
+          multiply_quads<Products, TileRows>(codes, unit, ahead, of_unit, sums, by);
         } else {
-          multiply_quads<Products, Rows<rows>>(codes, unit, ahead, of_unit, sums);
+          multiply_quads<Products, TileRows>(codes, unit, ahead, of_unit, sums);
         }
       }
       if constexpr (!Products::multiplies_pairs) add_products(sums[0], by, totals);
@@ -331,14 +332,20 @@ void factor_tile(const TileArguments& t) {
       }
     }
     constexpr FactorOffset left = begins_with_bias ? FactorOffset::none : offset;
-    add_factor_totals<left, Quads::bias, x_rows>(t, 0, factors, totals, run);
+    add_factor_totals<left, Quads::bias, x_rows>(t, first_row, factors, totals, run);
   }
+}
+
+template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int digits,
+          int x_rows>
+void factor_tile(const TileArguments& t) {
+  factor_rows<Products, Quads, Factors, offset, Rows, digits, x_rows>(t, 0);
 }
 
 template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int digits = 1,
           int... row>
 constexpr TileFunctions factor_tiles(std::integer_sequence<int, row...>) {
-  return {nullptr, &factor_tile<Products, Quads, Factors, offset, Rows, row + 1, digits>...};
+  return {nullptr, &factor_tile<Products, Quads, Factors, offset, Rows, digits, row + 1>...};
 }
 
 // See UnpackFunction.

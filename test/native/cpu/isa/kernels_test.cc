@@ -53,7 +53,7 @@ struct Operands {
 };
 
 // How tiles are computed.
-enum class Way { at_once, in_blocks, unpacked_blocks, blocks_in_parts, wide_blocks };
+enum class Way { at_once, in_blocks, unpacked_blocks, blocks_in_parts, packed_blocks_in_parts, wide_blocks };
 
 const UnpackedTiles& unpacked_tiles(const GemmKernel& gemm, Way way) {
   return way == Way::blocks_in_parts ? gemm.in_parts : gemm.unpacked;
@@ -104,7 +104,8 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
         tiles.unpack(t, unpacked.data());
         t.w = unpacked.data();
       }
-      const TileFunction function = (unpacks ? tiles.tile : gemm.tile)[rows];
+      const TileFunctions& packed = way == Way::packed_blocks_in_parts ? gemm.tile_in_parts : gemm.tile;
+      const TileFunction function = (unpacks ? tiles.tile : packed)[rows];
       (panels > 1 ? gemm.wide_tile[rows].function : function)(t);
     }
     apply_units(kernels, gemm, x.data(), x_k, rows, c.data() + panel * tile);
@@ -139,10 +140,11 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFor
     // A row's bits depend neither on the rows and panels beside it nor on whether blocks of k are multiplied one by one
     // or unpacked.
     for (int rows = 1; rows <= gemm.max_rows; ++rows) {
-      for (const Way way :
-           {Way::at_once, Way::in_blocks, Way::unpacked_blocks, Way::blocks_in_parts, Way::wide_blocks}) {
+      for (const Way way : {Way::at_once, Way::in_blocks, Way::unpacked_blocks, Way::blocks_in_parts,
+                            Way::packed_blocks_in_parts, Way::wide_blocks}) {
         const bool unpacks = way == Way::unpacked_blocks || way == Way::blocks_in_parts;
         if (unpacks && unpacked_tiles(gemm, way).unpack == nullptr) continue;
+        if (way == Way::packed_blocks_in_parts && gemm.tile_in_parts[rows] == nullptr) continue;
         if (way == Way::wide_blocks && gemm.wide_tile[rows].function == nullptr) continue;
         const std::vector<float> few = multiply(kernels, gemm, operands, rows, block, way);
         for (int panel = 0; panel < Operands::kPanels; ++panel) {
