@@ -129,6 +129,7 @@ const malformed: [string, Uint8Array, RegExp][] = [
     one({ type: 999 }),
     /tensor "a": expected one of the types F32, F16, Q4_0, .*NVFP4.*, got type 999$/,
   ],
+  ["a type of ik_llama.cpp", one({ type: 139 }), /got type 139, which only ik_llama\.cpp reads$/],
   ["a type that ggml removed", one({ type: 31 }), /got type 31, Q4_0_4_4, which ggml has removed$/],
   [
     "rows of no whole blocks",

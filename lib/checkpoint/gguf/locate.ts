@@ -1,4 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
+import { decodeHalves } from "../../core/half_arrays.js";
 import { type Shape, sameShape, shapeText } from "../../core/shape.js";
 import { weightFormat } from "../../core/weight_formats.js";
 import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
@@ -7,6 +8,7 @@ import { type LayerTensors, type Locator, type NamedWeight, nameOf, sizesIn } fr
 import { locateIntegers } from "../locate_integers.js";
 import type { QuantizedBytes, TensorRange } from "../located_weight.js";
 import { tensorPlace } from "../safetensors/header.js";
+import { asBytes } from "../schemes/bits.js";
 import { blockTypes, convertBlocksAside } from "./blocks/convert.js";
 import { blockValues } from "./blocks/values.js";
 import type { GgufFile } from "./file.js";
@@ -34,7 +36,7 @@ interface Source {
 
 /**
  * Looks weights up in GGUF files. A matrix that has to be cut inside its groups, as the down projection of a wide shared
- * expert may have to be, is located as float32.
+ * expert may have to be, is located as float32, and so is one with a scale that its type has no place for.
  */
 export function ggufLocator({ files, origin, numExperts: count, tensors }: Source): Locator {
   const { routerNormWeight, expertScale } = tensors;
@@ -56,24 +58,30 @@ export function ggufLocator({ files, origin, numExperts: count, tensors }: Sourc
     const byteLength = stacked === undefined ? allBytes : allBytes / count;
     const range = { file, name, byteOffset: stacked === undefined ? 0 : expert * byteLength, byteLength };
     const common = { name, shape: one, layout };
+    const scale = isOfLayer(weight) ? undefined : scaleRange(files, weight, expert, count);
     const float = floatTypes.get(type);
-    if (float !== undefined) return { ...common, format: float, ranges: [range] };
-    const block = blockTypes.get(type);
-    if (block === undefined || shape.length === 1) {
+    if (float !== undefined && scale === undefined) return { ...common, format: float, ranges: [range] };
+    const format = float ?? blockTypes.get(type)?.format;
+    if (format === undefined || shape.length === 1) {
       const expected = shape.length === 1 ? [...floatTypes.keys()].join(", ") : loadable;
       throw badCheckpoint(place, `expected one of the types ${expected}, got ${type}`);
     }
     const [rows, columns] = one as [number, number];
     const pieceColumns = piece.at(-1) as number;
-    const scale = isOfLayer(weight) ? undefined : scaleRange(files, weight, type, expert, count);
     const ranges = scale === undefined ? [range] : [range, scale];
+    const keepsScale = scale === undefined || type === "NVFP4";
     const convert = (bytes: readonly Uint8Array[]) => converted(type, bytes, rows, place);
-    if (pieceColumns >= columns || !cutsGroups(block.format, pieceColumns)) {
-      return { ...common, format: block.format, ranges, convert };
+    if (keepsScale && (pieceColumns >= columns || !cutsGroups(format, pieceColumns))) {
+      return { ...common, format, ranges, convert };
     }
-    const values = async (bytes: readonly Uint8Array[]) => ({
-      codes: new Uint8Array(blockValues(block.format, await convert(bytes), one as [number, number]).buffer),
-    });
+    const values = async (bytes: readonly Uint8Array[]) => {
+      const factor = keepsScale ? 1 : scaleIn(bytes[1], place);
+      const stored =
+        float === undefined
+          ? blockValues(format, await convert(bytes), [rows, columns])
+          : floatValues(float, bytes[0] as Uint8Array);
+      return { codes: asBytes(factor === 1 ? stored : stored.map((value) => value * factor)) };
+    };
     return { ...common, format: "f32", ranges, convert: values };
   };
 }
@@ -102,19 +110,15 @@ function scaleName(weight: NamedWeight, expert: number): string {
   return nameOf(weight, expert).replace(/\.weight$/, ".scale");
 }
 
-/** Tensors of NVFP4 have a float32 for each expert, `.scale` [E] or [1]; other types have none in any file. */
-function scaleRange(
-  files: SplitGguf,
-  weight: NamedWeight,
-  type: GgufType,
-  expert: number,
-  count: number,
-): TensorRange | undefined {
+/**
+ * A float32 for each expert, `.scale` [E] or [1], by which ggml multiplies the product. Tensors of NVFP4 have it, and those that
+ * were quantised again from these.
+ */
+function scaleRange(files: SplitGguf, weight: NamedWeight, expert: number, count: number): TensorRange | undefined {
   const name = scaleName(weight, expert);
   if (name === nameOf(weight, expert) || !files.has(name)) return undefined;
   const file = files.fileOf(name);
   const place = tensorPlace(file.path, name);
-  if (type !== "NVFP4") throw badCheckpoint(place, `expected a scale only beside a tensor of type NVFP4, got ${type}`);
   const { type: own } = file.info(name);
   if (own !== "F32") throw badCheckpoint(place, `expected type F32, got ${own}`);
   checkShape(file, name, weight.stacked === undefined ? [1] : [count], sizesIn(files.path));
@@ -129,7 +133,17 @@ async function converted(
 ): Promise<QuantizedBytes> {
   const weight = await convertBlocksAside(type, blocks as Uint8Array, place);
   if (type !== "NVFP4") return weight;
-  const scale = scaleBytes && new DataView(scaleBytes.buffer, scaleBytes.byteOffset).getFloat32(0, true);
-  if (!Number.isFinite(scale ?? 1)) throw badCheckpoint(place, `scale: expected a finite number, got ${scale}`);
-  return { ...weight, superScales: new Float32Array(rows).fill(scale ?? 1) };
+  return { ...weight, superScales: new Float32Array(rows).fill(scaleIn(scaleBytes, place)) };
+}
+
+/** 1 if there is no scale. */
+function scaleIn(bytes: Uint8Array | undefined, place: string): number {
+  const scale = bytes === undefined ? 1 : new DataView(bytes.buffer, bytes.byteOffset).getFloat32(0, true);
+  if (Number.isFinite(scale)) return scale;
+  throw badCheckpoint(place, `scale: expected a finite number, got ${scale}`);
+}
+
+function floatValues(dtype: FloatDType, bytes: Uint8Array): Float32Array {
+  const { buffer } = new Uint8Array(bytes); // the file's own bytes need not be aligned
+  return dtype === "f16" || dtype === "bf16" ? decodeHalves(new Uint16Array(buffer), dtype) : new Float32Array(buffer);
 }

@@ -80,6 +80,7 @@ export function ggufTypeOf(id: number): GgufType | undefined {
 /** A type's number in words, for errors. */
 export function typeIdText(id: number): string {
   const name = removed.get(id);
+  if (id >= 97 && id < 400) return `type ${id}, which only ik_llama.cpp reads`;
   return name === undefined ? `type ${id}` : `type ${id}, ${name}, which ggml has removed`;
 }
 
