@@ -15,6 +15,7 @@ import {
   readFamilyModel,
   readFamilyResults,
   stackExperts,
+  takeApart,
 } from "./support/family_model.js";
 import { type ModelFiles, writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
@@ -154,6 +155,14 @@ describe("the same layer in another directory", () => {
       weights: new Map(parted),
     });
   });
+
+  test.each(["step3p5", "step3p5_transformers", "deepseek_v4_transformers"])(
+    "%s with tensors for each expert, as quantised models are published",
+    async (name) => {
+      const { config, weights } = await readFamilyModel(name);
+      await expectSame(name, { config, weights: takeApart(weights) });
+    },
+  );
 
   test("only the text model of Llama 4, and a text_config without a model_type", async () => {
     const { config, weights } = await readFamilyModel("llama4_scout");

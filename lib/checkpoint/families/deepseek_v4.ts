@@ -1,6 +1,6 @@
 import type { ConfigFields } from "../config_fields.js";
 import { sharedCount } from "./deepseek_v2.js";
-import { type Family, gatedExpert, layerCount, sharedExpert, stackedExperts } from "./family.js";
+import { type Family, gatedExpert, layerCount, sharedExpert, stackedOrSingle } from "./family.js";
 import { limitedInputs } from "./limits.js";
 
 const scorings = new Map([
@@ -48,12 +48,14 @@ export const deepseekV4: Family = {
         experts: gatedExpert(`${own}.experts.{e}`, [...matrices]),
         shared: gatedExpert(`${own}.shared_experts`, [...matrices]),
       },
-      {
-        router: { name: `${transformers}.gate.weight` },
-        ...choice(`${transformers}.gate`, "e_score_correction_bias"),
-        experts: stackedExperts(`${transformers}.experts`),
-        shared: gatedExpert(`${transformers}.shared_experts`),
-      },
+      ...stackedOrSingle(
+        {
+          router: { name: `${transformers}.gate.weight` },
+          ...choice(`${transformers}.gate`, "e_score_correction_bias"),
+          shared: gatedExpert(`${transformers}.shared_experts`),
+        },
+        `${transformers}.experts`,
+      ),
     ];
   },
 };

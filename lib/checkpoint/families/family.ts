@@ -139,6 +139,22 @@ export function stackedExperts(experts: string, orient: Orient = "out_in"): Expe
 }
 
 /**
+ * A layer whose experts are stacked, and the same as tools that quantise it take it apart: with the matrices of each expert by
+ * themselves.
+ * @param others all but the experts, whose tensor names begin with `experts`.
+ */
+export function stackedOrSingle(
+  others: Omit<LayerTensors, "experts">,
+  experts: string,
+  orient?: Orient,
+): readonly [LayerTensors, LayerTensors] {
+  return [
+    { ...others, experts: stackedExperts(experts, orient) },
+    { ...others, experts: gatedExpert(`${experts}.{e}`) },
+  ];
+}
+
+/**
  * The two storage schemes of most families, for an MoE block whose tensor names begin with `block`, such as
  * `model.layers.0.mlp`: one tensor per matrix, or stacked as in Transformers 5, which has no biases.
  * @param more tensors to add, or to use instead of the router and experts above.

@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import { type Family, gatedActivation, gatedExpert, layerCount, stackedExperts } from "./family.js";
+import { type Family, gatedActivation, layerCount, stackedOrSingle } from "./family.js";
 
 /**
  * The experts of Gemma4TextDecoderLayer of Transformers, beside its dense network: Gemma4TextRouter reads the residual, which
@@ -31,11 +31,7 @@ function gemma4(modelType: string, own: Pick<Family, "hasExperts" | "prefix">): 
         routerNormWeight: { name: `${prefix}.router.scale` },
         expertScale: { name: `${prefix}.router.per_expert_scale` },
       };
-      const experts = `${prefix}.experts`;
-      return [
-        { ...common, experts: stackedExperts(experts) },
-        { ...common, experts: gatedExpert(`${experts}.{e}`) }, // as quantised models are published
-      ];
+      return stackedOrSingle(common, `${prefix}.experts`);
     },
   };
 }

@@ -1,7 +1,7 @@
 import { defaultClamp } from "../../core/activation.js";
 import type { Part } from "../../operators/experts/quantized_weight.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
-import { type Family, layerCount } from "./family.js";
+import { type Family, gatedExpert, layerCount } from "./family.js";
 
 interface Defaults {
   readonly layers: number;
@@ -28,7 +28,7 @@ function gptOssConfig({ layers, size }: Defaults): Pick<Family, "layerCount" | "
 /**
  * gpt-oss: GptOssConfig and GptOssExperts of Transformers. Experts are stacked as [in, out] with alternating gate and up
  * columns. OpenAI's own files have other names, and no `model_type`; those of Unsloth (bitsandbytes) and of Quark have
- * experts one by one.
+ * experts one by one, and those of llm-compressor, GPTQModel and AutoRound each matrix by itself.
  */
 export const gptOss: Family = {
   modelType: "gpt_oss",
@@ -46,6 +46,11 @@ export const gptOss: Family = {
       singleTensors(`${block}.router.linear`, unsloth),
       singleTensors(`${block}.router`, unsloth),
       singleTensors(`${block}.router`, quark),
+      {
+        router: { name: `${block}.router.weight` },
+        routerBias: { name: `${block}.router.bias` },
+        experts: gatedExpert(`${block}.experts.{e}`, undefined, true),
+      },
     ];
   },
 };

@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import { type Family, fusedExpert, gatedActivation, gatedExpert, layerCount, stackedExperts } from "./family.js";
+import { type Family, fusedExpert, gatedActivation, gatedExpert, layerCount, stackedOrSingle } from "./family.js";
 
 /**
  * Granite 3 and 4: GraniteMoeConfig and GraniteMoeMoE of Transformers. Softmax over the chosen; stacked experts; in some
@@ -33,11 +33,11 @@ function graniteFamily(modelType: string, sharedWidth: number | undefined): Fami
         router: { name: `${block}.${router}.weight` },
         ...(widthOf(fields) > 0 && { shared: fusedExpert(linear("input_linear"), linear("output_linear")) }),
       });
-      // vLLM gives single experts Mixtral's names, under which it also reads quantised ones; the last are Transformers 5's.
+      // vLLM gives single experts Mixtral's names, under which it also reads quantised ones; the others are Transformers 5's.
       return [
         { experts: fusedExpert(stack("input_linear"), stack("output_linear")), ...others("router.layer") },
         { experts: gatedExpert(`${block}.experts.{e}`, ["w1", "w3", "w2"]), ...others("router.layer") },
-        { experts: stackedExperts(`${block}.experts`), ...others("router") },
+        ...stackedOrSingle(others("router"), `${block}.experts`),
       ];
     },
   };

@@ -1,4 +1,4 @@
-import { type Family, gatedActivation, gatedExpert, layerCount, stackedExperts } from "./family.js";
+import { type Family, gatedActivation, gatedExpert, layerCount, stackedOrSingle } from "./family.js";
 
 /**
  * Llama 4: Llama4TextConfig and Llama4TextMoe of Transformers, alone or inside a multimodal model. Experts are chosen
@@ -28,13 +28,7 @@ export const llama4Text: Family = {
   },
   tensors: (prefix) => {
     const block = `${prefix}.feed_forward`;
-    const router = { name: `${block}.router.weight` };
-    const shared = gatedExpert(`${block}.shared_expert`);
-    const stacked = stackedExperts(`${block}.experts`, "in_out");
-    // Most quantised checkpoints have a tensor for each matrix.
-    return [
-      { router, experts: stacked, shared },
-      { router, experts: gatedExpert(`${block}.experts.{e}`), shared },
-    ];
+    const others = { router: { name: `${block}.router.weight` }, shared: gatedExpert(`${block}.shared_expert`) };
+    return stackedOrSingle(others, `${block}.experts`, "in_out");
   },
 };

@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import { type Family, gatedExpert, isListedSparse, layerCount, sharedExpert, stackedExperts } from "./family.js";
+import { type Family, gatedExpert, isListedSparse, layerCount, sharedExpert, stackedOrSingle } from "./family.js";
 import { limitedOutputs } from "./limits.js";
 
 /**
@@ -30,19 +30,22 @@ export const step3p5: Family = {
     const biased = fields.boolean("use_moe_router_bias", true);
     const [own, transformers] = [`${prefix}.moe`, `${prefix}.mlp`];
     const stack = (name: string) => ({ name: `${own}.${name}.weight`, stacked: "dim0" }) as const;
+    const published = {
+      router: { name: `${own}.gate.weight` },
+      ...(biased && { selectionBias: { name: `${own}.router_bias` } }),
+      shared: gatedExpert(`${prefix}.share_expert`),
+    };
     return [
-      {
-        router: { name: `${own}.gate.weight` },
-        ...(biased && { selectionBias: { name: `${own}.router_bias` } }),
-        experts: { gate: stack("gate_proj"), up: stack("up_proj"), down: stack("down_proj") },
-        shared: gatedExpert(`${prefix}.share_expert`),
-      },
-      {
-        router: { name: `${transformers}.gate.weight` },
-        ...(biased && { selectionBias: { name: `${transformers}.gate.e_score_correction_bias` } }),
-        experts: stackedExperts(`${transformers}.experts`),
-        shared: gatedExpert(`${transformers}.shared_experts`),
-      },
+      { ...published, experts: { gate: stack("gate_proj"), up: stack("up_proj"), down: stack("down_proj") } },
+      { ...published, experts: gatedExpert(`${own}.experts.{e}`) }, // as AutoRound has them
+      ...stackedOrSingle(
+        {
+          router: { name: `${transformers}.gate.weight` },
+          ...(biased && { selectionBias: { name: `${transformers}.gate.e_score_correction_bias` } }),
+          shared: gatedExpert(`${transformers}.shared_experts`),
+        },
+        `${transformers}.experts`,
+      ),
     ];
   },
 };

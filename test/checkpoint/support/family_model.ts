@@ -84,3 +84,25 @@ export function stackExperts(weights: ReadonlyMap<string, SafetensorsInput>): Ma
   }
   return stacked;
 }
+
+/** A float32 model whose experts are stacked with outputs first, with tensors for each expert's matrices instead. */
+export function takeApart(weights: ReadonlyMap<string, SafetensorsInput>): Map<string, SafetensorsInput> {
+  const single = new Map<string, SafetensorsInput>();
+  for (const [name, tensor] of weights) {
+    const [, block, matrix] = /^(.*?)(?:\.experts)?\.(gate|up|gate_up|down)_proj(?:\.weight)?$/.exec(name) ?? [];
+    const [experts = 0, rows = 0, columns] = tensor.shape;
+    if (block === undefined || columns === undefined) {
+      single.set(name, tensor);
+      continue;
+    }
+    const parts = (matrix as string).split("_");
+    const shape = [rows / parts.length, columns];
+    const size = (rows / parts.length) * columns;
+    for (let part = 0; part < experts * parts.length; part++) {
+      const data = (tensor.data as Float32Array).slice(part * size, (part + 1) * size);
+      const own = `${block}.experts.${Math.floor(part / parts.length)}.${parts[part % parts.length]}_proj.weight`;
+      single.set(own, { dtype: "F32", shape, data });
+    }
+  }
+  return single;
+}
