@@ -9,6 +9,7 @@ import type { SafetensorsDType } from "./safetensors/dtype.js";
 import type { SafetensorsFile } from "./safetensors/file.js";
 import { tensorPlace } from "./safetensors/header.js";
 import { storedDTypes } from "./safetensors/stored_dtypes.js";
+import { withInputScale } from "./schemes/input_scale.js";
 import { schemes } from "./schemes/list.js";
 import type { Quantization } from "./schemes/quantization.js";
 import { type FoundTensor, namesOf, StoredMatrix, type Suffix, suffixes } from "./schemes/stored_matrix.js";
@@ -111,11 +112,12 @@ async function locateQuantized(
   const common = { name, layout, expert, numExperts, origin, quantization, tensors };
   const matrix = new StoredMatrix({ ...common, shape: [rows, columns], piece: piece as [number, number] });
   const scheme = schemes.find((scheme) => scheme.takes(matrix));
-  if (scheme !== undefined) return await scheme.locate(matrix);
+  if (scheme !== undefined) return withInputScale(matrix, await scheme.locate(matrix));
   const codes = tensors.get("weight");
   if (codes === undefined || !floatDTypes.has(codes.info.dtype)) {
-    const others = [...tensors.values()].filter((tensor) => tensor !== codes).map((tensor) => tensor.name);
-    const beside = others.length === 0 ? "" : ` beside ${others.map((one) => JSON.stringify(one)).join(", ")}`;
+    const others = [...tensors.values()].filter((tensor) => tensor !== codes);
+    const listed = others.map(({ name, info }) => `${JSON.stringify(name)} (${info.dtype})`).join(", ");
+    const beside = others.length === 0 ? "" : ` beside ${listed}`;
     throw matrix.error(
       `expected dtype F32, F16 or BF16, or codes with scales, got ${codes?.info.dtype ?? "none of these"}${beside}`,
     );

@@ -11,7 +11,7 @@ import { type LayerTensors, type NamedWeight, nameOf } from "./locate.js";
 import { mlxNames } from "./mlx_names.js";
 import { explainPath } from "./remedies.js";
 import type { JsonObject } from "./safetensors/strict_json.js";
-import { methods, Quantization } from "./schemes/quantization.js";
+import { Quantization } from "./schemes/quantization.js";
 import { hasMatrix } from "./schemes/stored_matrix.js";
 import { otherNames } from "./unknown_name.js";
 
@@ -64,19 +64,16 @@ export class Model {
   }
 
   /**
-   * The error to throw if a layer's weights were not found: it tells if config.json names an unknown method. Dequantised
-   * models often keep that field, so the field alone is no reason to refuse them.
+   * The error to throw if a layer's weights were not found: it tells if config.json names an unknown method or format.
+   * Dequantised models often keep that field, so the field alone is no reason to refuse them.
    */
   explain(error: unknown): unknown {
-    const { fields, known } = this.quantization;
-    if (fields === undefined || known || !isMoeError(error, "BAD_CHECKPOINT")) return error;
-    const given = fields.value("quant_method");
+    const { fields, unread } = this.quantization;
+    if (fields === undefined || unread === undefined || !isMoeError(error, "BAD_CHECKPOINT")) return error;
+    const { name, expected, given } = unread;
+    const choices = expected.length > 1 ? `one of ${expected.join(", ")}` : describe(expected[0]);
     const got = given === undefined ? "no such field" : describe(given);
-    return badCheckpoint(
-      fields.path,
-      `quant_method: expected one of ${methods.join(", ")}, got ${got} (${error.message})`,
-      error,
-    );
+    return badCheckpoint(fields.path, `${name}: expected ${choices}, got ${got} (${error.message})`, error);
   }
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */

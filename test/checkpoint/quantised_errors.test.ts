@@ -85,10 +85,35 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       ["bnb_nf4", "weight.absmax", /expected a tensor ".*up_proj\.weight\.absmax" beside it/],
       ["bnb_nf4", "weight.quant_map", /expected a tensor ".*up_proj\.weight\.quant_map" beside it/],
       ["bnb_nested", "weight.nested_absmax", /expected a tensor ".*up_proj\.weight\.nested_absmax" beside it/],
-      ["bnb_int8", "SCB", /got I8 beside ".*weight_format"/],
+      ["bnb_int8", "SCB", /got I8 beside ".*weight_format" \(U8\)/],
+      [
+        "bnb_nf4",
+        "weight",
+        /model\.safetensors: tensor "model.*up_proj\.weight": expected a tensor ".*up_proj\.weight" beside it/,
+      ],
+      [
+        "int4_packed",
+        "weight_packed",
+        /model\.safetensors: tensor "model.*up_proj\.weight": expected .*, got none of these beside ".*weight_scale" \(BF16\)/,
+      ],
+      [
+        "int4_packed_asymmetric",
+        "weight_zero_point",
+        /weight_packed": expected a tensor ".*up_proj\.weight_zero_point" beside it/,
+      ],
+      ["int8_asymmetric", "weight_zero_point", /weight": expected a tensor ".*up_proj\.weight_zero_point" beside it/],
     ])("%s without %s", async (name, suffix, message) => {
       await refuse(name, without(suffix), message);
     });
+  });
+
+  test("an input scale beside an input order", async () => {
+    const factors: SafetensorsInput = { dtype: "F32", shape: [64], data: new Float32Array(64).fill(1) };
+    await refuse(
+      "gptq_act_order",
+      added("pre_quant_scale", factors),
+      /pre_quant_scale": expected no such tensor beside an order of the columns/,
+    );
   });
 
   describe("superfluous tensors", () => {
@@ -100,7 +125,7 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       ["nvfp4_modelopt", "weight_global_scale", scale],
       ["nvfp4_modelopt_awq", "svdquant_lora_a", { dtype: "BF16", shape: [2, 64], data: new Uint16Array(128) }],
       ["bnb_nf4", "weight_scale", scale],
-      ["int8_channel", "pre_quant_scale", scale],
+      ["bnb_nf4", "pre_quant_scale", scale],
     ])("%s with %s", async (name, suffix, tensor) => {
       const message = new RegExp(`up_proj\\.${suffix}": expected no such tensor for a matrix in`);
       await refuse(name, added(suffix, tensor), message);
@@ -188,7 +213,7 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
         "bitsandbytes' codes",
         "bnb_nf4",
         reshaped("weight", 100, 1),
-        /up_proj\.weight": expected 2048 bytes for 64 x 64 codes/,
+        /up_proj\.weight": expected 2048 bytes for 64 x 64 codes of 4 bits, got 100$/,
       ],
       ["two rows a byte", "int4_modelopt", reshaped("weight", 32, 32), /up_proj\.weight": expected shape \[16, 64\]/],
     ])("%s", async (_, name, change, message) => {
@@ -416,6 +441,20 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       const expected = /quant_method: expected one of fp8, mxfp4, .*bitsandbytes, .*/;
       await refuse("int8_channel", other, new RegExp(`${expected.source}${got.source}`));
     });
+  });
+
+  test.each<[Record<string, unknown>, RegExp]>([
+    [{ format: "marlin-24" }, /format: expected one of dense, pack-quantized, .*, got "marlin-24" \(/],
+    [
+      { sparsity_config: { format: "sparse-24-bitmask" } },
+      /sparsity_config: format: expected "dense", got "sparse-24-bitmask" \(/,
+    ],
+  ])("a format of compressed-tensors whose tensors are not known: %o", async (fields, message) => {
+    const other = (model: Checkpoint) => {
+      set(fields)(model);
+      without("weight")(model);
+    };
+    await refuse("int8_channel", other, message);
   });
 
   test("experts in different formats", async () => {

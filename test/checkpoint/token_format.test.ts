@@ -147,6 +147,8 @@ describe('tokenFormat "checkpoint"', () => {
     ],
     ["groups of AutoRound", "int8_channel", { ...autoRound, act_bits: 8, act_group_size: 32 }, /"act_group_size":32/],
     ["an algorithm of ModelOpt", "int4_modelopt", { quant_algo: "W4A8_AWQ" }, /quant_algo: expected .*got W4A8_AWQ/],
+    ["what w4afp8 does", "int4_w4afp8", {}, /quant_method: expected .*got w4afp8/],
+    ["groups of 32 columns", "fp8_groups_as_blocks", {}, /weight_block_size: expected .*got \[1,32\]/],
   ])("refuses %s", async (_, name, quantization, message) => {
     await expectRejection(load(name, quantization), "UNSUPPORTED_OPERATION", message);
     using layer = await load(name, quantization, { tokenFormat: "none" });

@@ -30,11 +30,11 @@ export const bnb4: Scheme = {
     const { count: copies } = matrix.stack ?? { count: 1 };
     const block = state.integer("blocksize", undefined, { maximum: 2 ** 20 });
     const group = groupWithin(matrix, block);
-    const codes = matrix.find("weight") as FoundTensor | undefined;
-    const codeBytes = Math.ceil((copies * count) / 2);
-    if (codes?.info.byteLength !== codeBytes) {
+    const codes = matrix.needOfAnyDType("weight");
+    const [codeBytes, { byteLength }] = [Math.ceil((copies * count) / 2), codes.info];
+    if (byteLength !== codeBytes) {
       const sizes = copies > 1 ? `${copies} x ${rows}` : rows;
-      throw matrix.error(`expected ${codeBytes} bytes for ${sizes} x ${columns} codes of 4 bits`);
+      throw matrix.error(`expected ${codeBytes} bytes for ${sizes} x ${columns} codes of 4 bits, got ${byteLength}`);
     }
     if (copies > 1 && count % block !== 0) {
       throw matrix.error(`expected experts of whole blocks of ${block}, got ${rows} x ${columns} codes`);

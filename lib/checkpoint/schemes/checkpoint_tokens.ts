@@ -44,7 +44,8 @@ export function declaredTokens(quantization: Quantization): TokenScheme | undefi
       const scheme = fields.value("activation_scheme");
       if (scheme === undefined) return undefined;
       if (scheme !== "dynamic") throw refuse("activation_scheme", scheme);
-      const columns = quantization.blockSize === undefined ? 0 : 128;
+      const [, columns = 0] = quantization.namedBlock ?? [];
+      if (columns !== 0 && columns !== 128) throw refuse("weight_block_size", fields.value("weight_block_size"));
       if (method === "blockwise_int8") return { format: "int8", columns };
       const powers = fields.value("scale_fmt");
       if (powers !== undefined && powers !== null && powers !== "ue8m0") {
@@ -59,6 +60,8 @@ export function declaredTokens(quantization: Quantization): TokenScheme | undefi
       if (limit === undefined) return { format: "fp8", columns: 0 };
       throw unsupported(`${fields.path}: activation_scale_ub`, "scales of inputs without a limit", limit);
     }
+    case "w4afp8":
+      throw refuse("quant_method", method); // fp8 with static scales
     case "modelopt": {
       const algorithm = fields.value("quant_algo");
       if (unrounded.includes(algorithm)) return undefined;

@@ -63,12 +63,15 @@ function codesOf(matrix: StoredMatrix): { readonly codes: FoundTensor; readonly 
 }
 
 /**
- * AutoRound's `packing_format` tells whether it wrote what AutoGPTQ reads, or zero points as they are. GPTQModel's `gptq_p` is
- * version 2 but for 3 bits, which it splits.
+ * AutoRound's `packing_format` tells whether it wrote what AutoGPTQ reads, or zero points as they are; `backend` did so before
+ * April 2025. GPTQModel's `gptq_p` is version 2 but for 3 bits, which it splits.
  */
 function isFirstVersion({ quantization }: StoredMatrix, bits: number): boolean {
-  const packing = quantization.method === "auto-round" ? quantization.word("packing_format") : undefined;
-  if (packing !== undefined) return /:(auto_)?gptq(:|$)/.test(packing);
+  if (quantization.method === "auto-round") {
+    const backend = quantization.word("backend");
+    const packing = quantization.word("packing_format") ?? (backend?.includes(":") ? backend : undefined);
+    if (packing !== undefined) return /(^|:)(auto_)?gptq(:|$)/.test(packing);
+  }
   const version = quantization.word("checkpoint_format") ?? quantization.word("format") ?? "gptq";
   const splits = version === "gptq_p" && bits === 3;
   if (!splits && ["gptq", "gptq_v2", "gptq_p"].includes(version)) return version === "gptq";

@@ -14,10 +14,10 @@ export const int8: Scheme = {
     const { rows, columns } = matrix;
     const codes = matrix.need("weight", ["I8"], [rows, columns]);
     const scales = matrix.need(matrix.has("weight_scale") ? "weight_scale" : "weight_scale_inv", floats);
-    const { name, width, columns: group, spread } = codeScales(matrix, scales, matrix.has("weight_zero_point"));
+    const { name, width, columns: group, spread } = codeScales(matrix, scales, matrix.hasZeroPoints);
     const ofRows = [[rows, width], ...(width === 1 ? [[rows]] : [])];
     const shapes = isNumber(matrix, scales) ? numberShapes(matrix) : ofRows;
-    const zeros = matrix.has("weight_zero_point") ? matrix.need("weight_zero_point", ["I8"], ...shapes) : undefined;
+    const zeros = matrix.hasZeroPoints ? matrix.need("weight_zero_point", ["I8"], ...shapes) : undefined;
     const groups = group === undefined ? undefined : findGroups(matrix);
     const format = `${zeros ? "u" : "i"}8_${name}_${scaleType(scales)}`;
     const used = [codes, scales, ...(zeros ? [zeros] : []), ...(groups ? [groups] : [])];

@@ -2,9 +2,9 @@ import { awq } from "./awq.js";
 import { bnb4 } from "./bitsandbytes.js";
 import { fp8 } from "./fp8.js";
 import { gptq } from "./gptq.js";
+import { byteInt4, modeloptInt4 } from "./int4.js";
 import { bnbInt8, int8 } from "./int8.js";
 import { mlx } from "./mlx.js";
-import { modeloptInt4 } from "./modelopt_int4.js";
 import { deepseekMxfp4, gptOssMxfp4, packedMxfp4, plainMxfp4 } from "./mxfp4.js";
 import { modeloptNvfp4, packedNvfp4 } from "./nvfp4.js";
 import { packedIntegers } from "./packed_integers.js";
@@ -23,6 +23,8 @@ export const schemes: readonly Scheme[] = [
   modeloptNvfp4,
   modeloptInt4,
   packedIntegers,
+  // Before those in I8 that have a byte for each code.
+  byteInt4,
   int8,
   bnbInt8,
   gptq,

@@ -1,6 +1,6 @@
-import { asFactors, checkScales, floats, floatsOf, numberShapes, ofEachRow } from "./scales.js";
+import { asFactors, checkScales, floatsOf, numberShapes, ofEachRow } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { StoredMatrix, Suffix } from "./stored_matrix.js";
+import type { Suffix } from "./stored_matrix.js";
 
 const group = 16;
 
@@ -17,31 +17,18 @@ function nvfp4Scheme(takes: Scheme["takes"], codesName: Suffix, globalName: Suff
       const codes = matrix.need(codesName, ["U8"], [rows, columns / 2]);
       const scales = matrix.need("weight_scale", ["F8_E4M3"], [rows, columns / group]);
       const global = matrix.need(globalName, ["F32"], ...numberShapes(matrix));
-      const input = findInputScale(matrix);
       const convert = (bytes: readonly Uint8Array[]) => {
-        const [codeBytes, scaleBytes, globalBytes, inputBytes] = bytes as [
-          Uint8Array,
-          Uint8Array,
-          Uint8Array,
-          Uint8Array,
-        ];
+        const [codeBytes, scaleBytes, globalBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
         const factors = asFactors(matrix, global, floatsOf(global, globalBytes), divides);
         return {
           codes: codeBytes,
           scales: checkScales(matrix, scales, scaleBytes, columns / group),
           superScales: ofEachRow(factors, rows),
-          ...(input && { inputScale: floatsOf(input, checkScales(matrix, input, inputBytes, columns)) }),
         };
       };
-      const used = [codes, scales, global, ...(input ? [input] : [])];
-      return matrix.located("nvfp4", used, convert, { ignored: ["weight_shape"], changesInputs: input !== undefined });
+      return matrix.located("nvfp4", [codes, scales, global], convert, { ignored: ["weight_shape"] });
     },
   };
-}
-
-/** ModelOpt's factors of the tokens, which multiply the columns. */
-export function findInputScale(matrix: StoredMatrix) {
-  return matrix.has("pre_quant_scale") ? matrix.need("pre_quant_scale", floats, [matrix.columns]) : undefined;
 }
 
 /** `nvfp4-pack-quantized` of compressed-tensors. */

@@ -19,8 +19,29 @@ export const methods = [
   "fbgemm_fp8",
   "blockwise_int8",
   "w8a8_int8",
+  "w4afp8",
   "mlx",
 ] as const;
+
+/** The formats of compressed-tensors that can be read: all but those of sparse weights. */
+const formats = [
+  "dense",
+  "pack-quantized",
+  "int-quantized",
+  "float-quantized",
+  "naive-quantized",
+  "nvfp4-pack-quantized",
+  "mxfp4-pack-quantized",
+  "mxfp8-quantized",
+  "mixed-precision",
+] as const;
+
+/** A field of a configuration with a value that is not read. */
+interface UnreadField {
+  readonly name: string;
+  readonly expected: readonly string[];
+  readonly given: unknown;
+}
 
 /**
  * What a model's configuration says about quantisation: `quantization_config` in config.json, else the file of a
@@ -29,13 +50,13 @@ export const methods = [
 export class Quantization {
   /** Undefined if nothing says that the model is quantised. */
   readonly fields: ConfigFields | undefined;
-  /** `quant_method`; undefined without {@link fields}. */
+  /** `quant_method`, without the prefix that AutoRound's had before April 2025; undefined without {@link fields}. */
   readonly method: string | undefined;
 
   constructor(fields?: ConfigFields, method?: string) {
     const named = fields?.value("quant_method") ?? method ?? (isMlx(fields) ? "mlx" : undefined);
     this.fields = fields;
-    this.method = fields && (typeof named === "string" ? named : "an unknown method");
+    this.method = fields && (typeof named === "string" ? named.replace(/^intel\//, "") : "an unknown method");
   }
 
   /** Reads what config.json, if there is one, or else another file of a model directory says. */
@@ -56,9 +77,19 @@ export class Quantization {
     return new Quantization();
   }
 
-  /** Whether the method is one whose files can be read. */
-  get known(): boolean {
-    return (methods as readonly (string | undefined)[]).includes(this.method);
+  /** What names another way to store weights than those that are read; undefined if nothing does. */
+  get unread(): UnreadField | undefined {
+    const { fields } = this;
+    if (fields === undefined) return undefined;
+    if (!(methods as readonly (string | undefined)[]).includes(this.method)) {
+      return { name: "quant_method", expected: methods, given: fields.value("quant_method") };
+    }
+    if (this.method !== "compressed-tensors") return undefined;
+    const stored: readonly UnreadField[] = [
+      { name: "format", expected: formats, given: fields.value("format") },
+      { name: "sparsity_config: format", expected: ["dense"], given: sparsityOf(fields) },
+    ];
+    return stored.find(({ expected, given }) => given !== undefined && !expected.includes(given as string));
   }
 
   /** Everything that decides what stored bits mean, as text. */
@@ -73,8 +104,14 @@ export class Quantization {
     throw badCheckpoint(this.fields?.path ?? "", `${name}: expected a string, got ${describe(value)}`);
   }
 
-  /** The sizes [N, K] of the blocks that share a scale; undefined if none are named. @throws BAD_CHECKPOINT */
+  /** The sizes [N, K] of the blocks of several rows that share a scale; undefined if none are named. @throws BAD_CHECKPOINT */
   get blockSize(): readonly [number, number] | undefined {
+    const named = this.namedBlock;
+    return named?.[0] === 1 ? undefined : named;
+  }
+
+  /** The same where a block may be a group of columns in one row. @throws BAD_CHECKPOINT */
+  get namedBlock(): readonly [number, number] | undefined {
     const { fields } = this;
     const sizes = [fields?.value("weight_block_size"), ...this.#groups().map((group) => group.block_structure)];
     const named = sizes.find((size) => size !== undefined && size !== null);
@@ -111,6 +148,12 @@ export class Quantization {
     return given.filter(isRecord).flatMap((modules) => Object.values(modules).filter(isRecord));
   }
 
+  /** Whether all kinds of weight that compressed-tensors names have zero points. */
+  get isAsymmetric(): boolean {
+    const groups = this.#groups();
+    return groups.length > 0 && groups.every(({ symmetric }) => symmetric === false);
+  }
+
   /** `num_bits` of every kind of weight that compressed-tensors names. */
   get bits(): readonly number[] {
     return this.#groups().flatMap(({ num_bits: bits }) => (typeof bits === "number" ? [bits] : []));
@@ -120,7 +163,8 @@ export class Quantization {
   get groupSizes(): readonly number[] {
     const { fields } = this;
     const places = [...this.#groups(), ...this.overrides].map((one) => one.group_size);
-    const sizes = [fields?.value("group_size"), fields?.value("q_group_size"), ...places];
+    const [height, width] = this.namedBlock ?? [];
+    const sizes = [fields?.value("group_size"), fields?.value("q_group_size"), ...places, height === 1 && width];
     return sizes.filter((size): size is number => Number.isSafeInteger(size) && (size as number) > 0);
   }
 
@@ -133,6 +177,12 @@ export class Quantization {
       return isRecord(weights) ? [weights] : [];
     });
   }
+}
+
+/** How compressed-tensors stores sparse weights. */
+function sparsityOf(fields: ConfigFields): unknown {
+  const config = fields.value("sparsity_config");
+  return isRecord(config) ? config.format : undefined;
 }
 
 /** MLX names no method. */

@@ -151,14 +151,22 @@ export class StoredMatrix {
     return dtype !== undefined && (dtypes.length === 0 || dtypes.includes(dtype));
   }
 
+  /** Whether compressed-tensors stores zero points: where they are, and where its configuration has no other weights. */
+  get hasZeroPoints(): boolean {
+    return this.has("weight_zero_point") || this.quantization.isAsymmetric;
+  }
+
   /** A tensor of the given dtype and shape; of any shape if none is given. @throws BAD_CHECKPOINT */
   need(suffix: Suffix, dtypes: readonly SafetensorsDType[], ...shapes: readonly Shape[]): FoundTensor {
+    return this.check(this.needOfAnyDType(suffix), dtypes, ...shapes);
+  }
+
+  /** A tensor of any dtype and shape. @throws BAD_CHECKPOINT */
+  needOfAnyDType(suffix: Suffix): FoundTensor {
     const tensor = this.find(suffix);
-    if (tensor === undefined) {
-      const [name] = namesOf(this.#source.name, suffix);
-      throw this.error(`expected a tensor ${JSON.stringify(name)} beside it, got none of that name`);
-    }
-    return this.check(tensor, dtypes, ...shapes);
+    if (tensor !== undefined) return tensor;
+    const [name] = namesOf(this.#source.name, suffix);
+    throw this.error(`expected a tensor ${JSON.stringify(name)} beside it, got none of that name`);
   }
 
   /** A tensor that is for all stacked matrices, of a shape of its own. @throws BAD_CHECKPOINT */
@@ -217,7 +225,7 @@ export class StoredMatrix {
 
   /**
    * The matrix in a format: each used tensor, in the order of `convert`'s bytes.
-   * @throws BAD_CHECKPOINT if the files have tensors for it besides these.
+   * @throws BAD_CHECKPOINT if the files have tensors for it besides these and `pre_quant_scale`, which any matrix may have.
    */
   located(
     format: WeightFormatName,
@@ -225,7 +233,7 @@ export class StoredMatrix {
     convert: LocatedWeight["convert"],
     { ignored = [], changesInputs = false }: { ignored?: readonly Suffix[]; changesInputs?: boolean } = {},
   ): LocatedWeight {
-    this.refuseOthers(format, used, ignored);
+    this.refuseOthers(format, used, [...ignored, "pre_quant_scale"]);
     const ranges = used.map((tensor) => this.range(tensor));
     const turned: LocatedWeight["convert"] =
       convert && this.#turned
@@ -263,7 +271,9 @@ export class StoredMatrix {
   /** An error about the whole matrix: about its codes, if there are any. */
   error(problem: string): Error {
     const codes = codeSuffixes.map((suffix) => this.find(suffix)).find((tensor) => tensor !== undefined);
-    return codes === undefined ? badCheckpoint(this.#source.name, problem) : this.errorAt(codes, problem);
+    if (codes !== undefined) return this.errorAt(codes, problem);
+    const [other] = this.#source.tensors.values();
+    return badCheckpoint(tensorPlace(other?.file.path ?? this.#source.origin, this.#source.name), problem);
   }
 
   errorAt({ file, name }: FoundTensor, problem: string): Error {

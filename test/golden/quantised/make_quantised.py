@@ -218,6 +218,33 @@ def modelopt_int4(group, pre_scale=True):
     return make
 
 
+def byte_int4(group):
+    """w4afp8 of SGLang: two columns a byte."""
+    def make(random, shape):
+        codes = random.integers(-8, 8, shape)
+        bits, scales = bf16(random.uniform(0.5, 1.5, (shape[0], shape[1] // group)) / 30)
+        tensors = {"weight": pairs(codes & 15).view(np.int8), "weight_scale_inv": ("BF16", bits), "input_scale": np.ones(1, np.float32)}
+        return codes * np.repeat(scales, group, 1), tensors
+    return make
+
+
+def scaled_inputs(make):
+    """ModelOpt's factors of the inputs."""
+    def made(random, shape):
+        weights, tensors = make(random, shape)
+        factors = random.uniform(0.5, 2, shape[1]).astype(np.float32)
+        return weights * factors, tensors | {"pre_quant_scale": factors}
+    return made
+
+
+def beside(make, **more):
+    """With tensors that change nothing."""
+    def made(random, shape):
+        weights, tensors = make(random, shape)
+        return weights, tensors | more
+    return made
+
+
 def gptq(bits, group, version=1, symmetric=False, ordered=True):
     def make(random, shape):
         rows, columns = shape
@@ -501,18 +528,26 @@ def gpt_oss_results(random, gate, tensors, matrices, biases):
 
 
 def gpt_oss_experts(make, names, quantization, router_name="router"):
-    """gpt-oss with a linear layer for each expert, gate and up rows taking turns."""
+    """gpt-oss with linear layers for each expert: gate and up rows taking turns, or, with three names, in two of them."""
+    def turns(gate, up):
+        return np.stack((gate, up), 1).reshape(2 * len(gate), *gate.shape[1:])
+
     def build(random):
         block = "model.layers.0.mlp"
+        shapes = ((2 * I, H), (H, I)) if len(names) == 2 else ((I, H), (I, H), (H, I))
         tensors, matrices, biases = {}, ([], []), ([], [])
         for expert in range(E):
-            for role, (name, shape) in enumerate(zip(names, ((2 * I, H), (H, I)))):
+            own = []
+            for name, shape in zip(names, shapes):
                 module = f"{block}.experts.{name.format(expert)}"
                 matrix, parts = make(random, shape)
                 bits, bias = bf16(random.normal(0, 0.2, shape[0]))
-                matrices[role].append(matrix)
-                biases[role].append(bias)
+                own.append((matrix, bias))
                 tensors |= {f"{module}.{suffix}": part for suffix, part in parts.items()} | {f"{module}.bias": ("BF16", bits)}
+            *both, down = own
+            for role, pair in enumerate((both[0] if len(both) == 1 else [turns(*two) for two in zip(*both)], down)):
+                matrices[role].append(pair[0])
+                biases[role].append(pair[1])
         x, output = gpt_oss_results(random, f"{block}.{router_name}", tensors, matrices, biases)
         config = {"model_type": "gpt_oss", "num_hidden_layers": 1, "hidden_size": H, "intermediate_size": I,
                   "swiglu_limit": 7.0, "num_local_experts": E, "num_experts_per_tok": K, "quantization_config": quantization}
@@ -577,6 +612,7 @@ cases = {
     # The shared expert is stored in pieces that cut its blocks.
     "fp8_blocks_shared": shared(fp8(), fp8(bf16), blocks, 144, routed=48),
     "fp8_groups": qwen(fp8(bf16, 1, 16, "weight_scale"), group_config("float-quantized", num_bits=8, type="float", strategy="group", group_size=16)),
+    "fp8_groups_as_blocks": qwen(fp8(f32, 1, 32), blocks | {"weight_block_size": [1, 32]}, hidden=96),
     "fp8_blocks_as_text": qwen(fp8(bf16, suffix="weight_scale"), group_config("float-quantized", num_bits=8, type="float", strategy="block", block_structure="128x128"), hidden=160, inner=144),
     "fp8_blocks_modelopt": qwen(fp8(suffix="weight_scale", shape_of=lambda scales: scales[:, None, :, None]), {"quant_method": "modelopt", "quant_algo": "FP8_PB_WO"}, hidden=160, inner=144),
     "fp8_blocks_e8m0": qwen(fp8(kind="e8m0_dtype"), blocks | {"scale_fmt": "ue8m0"}, hidden=160, inner=144),
@@ -593,6 +629,8 @@ cases = {
     "gpt_oss_f32_biases": gpt_oss(bias_number=f32),
     "gpt_oss_bnb": gpt_oss_experts(bnb4("nf4"), ("gate_up_projs.{}", "down_projs.{}"), bnb_config, "router.linear"),
     "gpt_oss_quark": gpt_oss_experts(plain_mxfp4, ("{}.gate_up_proj", "{}.down_proj"), {"quant_method": "quark"}),
+    # As llm-compressor, GPTQModel and AutoRound have it.
+    "gpt_oss_linear": gpt_oss_experts(pack_quantized(4, 32), ("{}.gate_proj", "{}.up_proj", "{}.down_proj"), group_config("pack-quantized", num_bits=4, strategy="group", group_size=32)),
     "mxfp4_plain": qwen(plain_mxfp4, {"quant_method": "quark"}),
     "deepseek_mxfp4": qwen(deepseek_mxfp4, {"quant_method": "fp8"}),
     "mxfp4_packed": qwen(packed_mxfp4, group_config("mxfp4-pack-quantized", num_bits=4, type="float", strategy="group", group_size=32)),
@@ -618,6 +656,9 @@ cases = {
     "int8_tensor": qwen(int_quantized(whole=True), group_config("int-quantized", num_bits=8, strategy="tensor")),
     "int8_tensor_asymmetric": qwen(int_quantized(symmetric=False, whole=True), group_config("int-quantized", num_bits=8, strategy="tensor", symmetric=False)),
     "int4_modelopt": qwen(modelopt_int4(16), {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}),
+    "int4_modelopt_fp8": qwen(beside(modelopt_int4(16), weight_scale_2=np.float32(3), input_scale=np.float32(2)), {"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}),
+    "int4_w4afp8": qwen(byte_int4(32), {"quant_method": "w4afp8", "group_size": 32}, hidden=96),
+    "int8_modelopt": qwen(scaled_inputs(int_quantized()), {"quant_method": "modelopt", "quant_algo": "W8A8_SQ_PER_CHANNEL"}),
     "gptq": qwen(gptq(4, 32), gptq_config),
     "gptq_symmetric": qwen(gptq(4, 16, symmetric=True), gptq_config | {"checkpoint_format": "gptq", "sym": True, "group_size": 16}),
     "gptq_v2": qwen(gptq(4, 16, version=2), gptq_config | {"checkpoint_format": "gptq_v2", "group_size": 16}),
@@ -639,6 +680,9 @@ cases = {
     # AutoRound stores zero points as they are, unless it names auto_gptq.
     "auto_round": qwen(gptq(4, 16, version=2), auto_round_config | {"packing_format": "auto_round"}),
     "auto_round_gptqmodel": qwen(gptq(4, 16, version=2), auto_round_config | {"packing_format": "auto_round:gptqmodel"}),
+    # Before April 2025 it wrote another method, and "backend".
+    "auto_round_backend": qwen(gptq(4, 16, version=2), auto_round_config | {"quant_method": "intel/auto-round", "backend": "auto_round:exllamav2"}),
+    "auto_round_backend_gptq": qwen(gptq(4, 16), auto_round_config | {"quant_method": "intel/auto-round", "backend": "auto_round:gptq:exllamav2"}),
     "auto_round_auto_gptq": qwen(gptq(4, 16), auto_round_config | {"packing_format": "auto_round:auto_gptq"}),
     "awq_gptqmodel": qwen(awq(32), {"quant_method": "awq", "checkpoint_format": "gemm", "bits": 4, "group_size": 32, "zero_point": True}),
     "awq": qwen(awq(32), awq_config),
