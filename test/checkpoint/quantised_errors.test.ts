@@ -126,6 +126,9 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       ["nvfp4_modelopt_awq", "svdquant_lora_a", { dtype: "BF16", shape: [2, 64], data: new Uint16Array(128) }],
       ["bnb_nf4", "weight_scale", scale],
       ["bnb_nf4", "pre_quant_scale", scale],
+      ["awq", "theta", scale],
+      ["gptq", "w_bf16_to_fp8_scale", scale],
+      ["fp8_channel", "weight_zp", scale],
     ])("%s with %s", async (name, suffix, tensor) => {
       const message = new RegExp(`up_proj\\.${suffix}": expected no such tensor for a matrix in`);
       await refuse(name, added(suffix, tensor), message);
