@@ -24,7 +24,7 @@ export function startProgress(output: Output, text: string, total: number): Prog
     barIncompleteChar: "░",
     barsize: 30,
     clearOnComplete: true,
-    linewrap: null, // do not change the terminal's mode, which Ctrl-C would leave changed
+    linewrap: true, // the bar is cut; otherwise the terminal would stop wrapping lines, also after Ctrl-C
   });
   bar.start(total, 0);
   return { update: (done) => bar.update(done), stop: () => bar.stop() };

@@ -121,3 +121,8 @@ test("progress is a bar in a terminal, erased at the end", async () => {
   expect(stderr).toMatch(/Verifying reference [█░]+ \d+%/);
   expect(stderr.endsWith("[2K")).toBe(true); // erases the line
 });
+
+test("progress leaves the terminal's modes as they are, which Ctrl-C would not restore", async () => {
+  const args = ["verify", "--device", "reference", "--filter", "combine"];
+  expect((await runCli(args, { terminal: true })).stderr).not.toContain("[?");
+});
