@@ -1,7 +1,7 @@
 import type { Stats } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { homedir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { isMoeError, type MoeError } from "../core/errors.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 
@@ -43,8 +43,8 @@ export async function missingWeights(directory: string): Promise<MoeError> {
 export async function explainPath(path: string, error: unknown): Promise<unknown> {
   if (!isMoeError(error, "BAD_CHECKPOINT")) return error;
   const kind = await kindOf(path);
-  const problem =
-    kind === "nothing" ? await absent(path) : kind === "file" ? await otherFile(path) : await otherDirectory(path);
+  if (kind === "nothing") return badCheckpoint(path, await absent(path), error);
+  const problem = kind === "file" ? await otherFile(path) : await otherDirectory(path);
   return problem === undefined ? error : badCheckpoint(path, problem, error);
 }
 
@@ -69,9 +69,12 @@ export function checkBeginning(path: string, firstBytes: Uint8Array, format: str
 }
 
 async function kindOf(path: string): Promise<"nothing" | "file" | "directory" | "other"> {
-  const stats = await statsIn(path);
-  if (stats === undefined) return "nothing";
-  return stats.isDirectory() ? "directory" : stats.isFile() ? "file" : "other";
+  try {
+    const stats = await stat(path);
+    return stats.isDirectory() ? "directory" : stats.isFile() ? "file" : "other";
+  } catch (error) {
+    return ["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "") ? "nothing" : "other";
+  }
 }
 
 /** What there is of a path; undefined for nothing, and if that cannot be found out. */
@@ -92,17 +95,22 @@ async function namesIn(directory: string): Promise<readonly string[]> {
 }
 
 /** A path where nothing is: perhaps the id of a repository, or an address. */
-async function absent(path: string): Promise<string | undefined> {
+async function absent(path: string): Promise<string> {
+  const remedy = await hubRemedy(path);
+  const place = remedy !== undefined || isAbsolute(path) ? "" : ` in ${process.cwd()}`;
+  return `expected a model directory, a GGUF file or a layer file, got no such file or directory${place}${remedy ?? ""}`;
+}
+
+/** Where the model is if the path is the id of a repository; undefined if it is not. */
+async function hubRemedy(path: string): Promise<string | undefined> {
   const [, id] =
     /^(?:hf:\/\/|https?:\/\/(?:www\.)?huggingface\.co\/)?([\w.-]+\/[\w.-]+?)(?:\/tree\/.*|\/)?$/.exec(path) ?? [];
   if (id === undefined || id.startsWith(".") || /\.(gguf|safetensors|json|bin)$/.test(id)) return undefined;
   const [owner, name] = id.split("/") as [string, string];
   const cached = await cachedSnapshot(owner, name);
-  const remedy =
-    cached === undefined
-      ? `if it is a model of huggingface.co, download it with \`hf download ${id} --local-dir ${name}\` and pass ${JSON.stringify(name)}`
-      : `the cache of huggingface_hub has this model: pass ${JSON.stringify(cached)}`;
-  return `expected a model directory, a GGUF file or a layer file, got no such file or directory; ${remedy}`;
+  return cached === undefined
+    ? `; if it is a model of huggingface.co, download it with \`hf download ${id} --local-dir ${name}\` and pass ${JSON.stringify(name)}`
+    : `; the cache of huggingface_hub has this model: pass ${JSON.stringify(cached)}`;
 }
 
 /** The newest snapshot of a repository in the cache of huggingface_hub, if it is there. */

@@ -341,7 +341,7 @@ describe("what is missing or wrong is named", () => {
     const loadIt = (path = directory.path) => MoeLayer.load(path, { layer: 0, device: device() });
     const missing = join(directory.path, "missing");
     await expect(loadIt(missing)).rejects.toEqual(
-      failure("BAD_CHECKPOINT", /missing.config\.json: cannot be read: ENOENT/),
+      failure("BAD_CHECKPOINT", /missing: expected a model directory, .*, got no such file or directory$/),
     );
     await expect(loadIt()).rejects.toEqual(failure("BAD_CHECKPOINT", /config\.json: cannot be read: ENOENT/));
     await expect(MoeLayer.load(directory.path, undefined as never)).rejects.toEqual(

@@ -1,5 +1,5 @@
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { MoeLayer, openDevice, openModel } from "../../lib/index.js";
 import { runCli } from "../cli/support/run_cli.js";
@@ -193,10 +193,12 @@ describe("the id of a repository", () => {
   });
 
   test("other paths where nothing is are not taken for one", async () => {
-    for (const path of ["./none", "../a/b", join(directory.path, "none"), "a/b.gguf"]) {
-      const [text] = await messages(path);
-      expect(text).toMatch(/cannot be read: ENOENT/);
-      expect(text).not.toContain("hf download");
+    for (const path of ["none", "./none", "../a/b", join(directory.path, "none"), "a/b.gguf"]) {
+      const place = isAbsolute(path) ? "" : ` in ${process.cwd()}`;
+      for (const text of await messages(path)) {
+        const found = `${path}: expected a model directory, a GGUF file or a layer file, got no such file or directory${place}`;
+        expect(text.endsWith(found)).toBe(true);
+      }
     }
   });
 });
