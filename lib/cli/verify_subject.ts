@@ -2,6 +2,7 @@ import { printable } from "../core/printable.js";
 import { integerOption, listOption, UsageError } from "../terminal/option_values.js";
 import { outputListOption } from "../terminal/output_file.js";
 import { startProgress } from "../terminal/progress.js";
+import { caseContains } from "../testing/case_filter.js";
 import { formatReport, type ReportFormat } from "../testing/reports/report.js";
 import { runCases } from "../testing/subject/run_cases.js";
 import { testCases } from "../testing/subject/test_cases.js";
@@ -30,7 +31,7 @@ export async function verifySubject(values: Values, io: Io): Promise<number> {
   const subject = await loadSubject("subject", values.subject);
   const { filter = "" } = values;
   const selected = testCases.filter(
-    ({ operator, name }) => subject.operators?.[operator] !== undefined && `${operator} ${name}`.includes(filter),
+    (one) => subject.operators?.[one.operator] !== undefined && caseContains(one, filter),
   );
   const progress = startProgress(io.stderr, `Verifying ${printable(String(subject.name))}`, selected.length);
   try {

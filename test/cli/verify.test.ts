@@ -30,6 +30,17 @@ test("verify --json lists every check of every case", async () => {
   }
 });
 
+test("a filter may spell an operator as its function is named", async () => {
+  const args = ["verify", "--device", "reference", "--json", "--filter"];
+  const [camel, snake] = await Promise.all(
+    ["rmsNorm T1 ", "rms_norm T1 "].map(async (filter) => JSON.parse((await runCli([...args, filter])).stdout)),
+  );
+  const named = ({ devices: [{ results }] }: { devices: [{ results: { operator: string; name: string }[] }] }) =>
+    results.map(({ operator, name }) => `${operator} ${name}`);
+  expect(named(camel).length).toBeGreaterThan(0);
+  expect(named(camel)).toEqual(named(snake));
+});
+
 test("a filter that no case matches is a wrong command line", async () => {
   const { exitCode, stderr } = await runCli(["verify", "--filter", "frobnicate"]);
   expect(exitCode).toBe(2);

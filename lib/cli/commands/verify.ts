@@ -7,6 +7,7 @@ import { formatError, formatMicroseconds, plural } from "../../terminal/format.j
 import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { startProgress } from "../../terminal/progress.js";
 import type { Case } from "../../testing/case.js";
+import { caseContains } from "../../testing/case_filter.js";
 import { worstErrors } from "../../testing/reports/worst_errors.js";
 import { type CaseResult, runCase } from "../../testing/run.js";
 import { cases } from "../../testing/table.js";
@@ -49,7 +50,7 @@ export const verify = defineCommand({
     for (const option of ["seed", "report"] as const) {
       if (values[option] !== undefined) throw new UsageError(`--${option} needs --subject`);
     }
-    const selected = cases.filter(({ operator, name }) => `${operator} ${name}`.includes(values.filter ?? ""));
+    const selected = cases.filter((one) => caseContains(one, values.filter ?? ""));
     if (selected.length === 0) throw new UsageError(`--filter: no case's operator and name contain "${values.filter}"`);
     const named = listOption(values.device);
     checkDevices(named as DeviceName[]);

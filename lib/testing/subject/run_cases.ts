@@ -1,5 +1,6 @@
 import { invalidArgument, messageOf } from "../../core/errors.js";
 import { callback, type Fields, integer, object, optional, type Read, type Reader } from "../../core/options.js";
+import { caseContains } from "../case_filter.js";
 import { relativeError } from "../run.js";
 import { closeSubjects } from "./close.js";
 import { operatorOf } from "./operator_of.js";
@@ -61,7 +62,10 @@ export interface SubjectReport {
 
 /** Options of {@link runCases}. */
 export interface RunCasesOptions {
-  /** Only cases whose operator and name contain this text, or for which this function is true. */
+  /**
+   * Only cases whose operator and name contain this text, such as "groupedGemm" or "T7 E33", or for which this function is
+   * true.
+   */
   filter?: string | ((testCase: TestCase) => boolean) | undefined;
   /** Other numbers of the same shapes; default 0, those that `verify` compares the devices with. */
   seed?: number | undefined;
@@ -102,8 +106,7 @@ async function runSelected(
   subject: Subject,
   { filter, seed, onResult }: Read<typeof runCasesOptions>,
 ): Promise<SubjectReport> {
-  const wanted =
-    typeof filter === "function" ? filter : (one: TestCase) => `${one.operator} ${one.name}`.includes(filter);
+  const wanted = typeof filter === "function" ? filter : (one: TestCase) => caseContains(one, filter);
   const selected = testCases.filter((one) => subject.operators[one.operator] !== undefined && wanted(one));
   if (selected.length === 0) {
     throw invalidArgument("filter", `text in a case of ${Object.keys(subject.operators).join(", ")}`, filter);

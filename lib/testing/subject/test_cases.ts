@@ -1,4 +1,5 @@
 import type { Case } from "../case.js";
+import { snakeCase } from "../case_filter.js";
 import { optimizerCases } from "../optimizer_cases.js";
 import { unitRoundoff } from "../rounding.js";
 import { cases } from "../table.js";
@@ -72,9 +73,7 @@ const withMore = new Set<Case>([
 ]);
 
 const byCaseName = new Map<string, SubjectOperatorName>([
-  ...testedOperatorNames.map(
-    (name) => [name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), name] as const,
-  ),
+  ...testedOperatorNames.map((name) => [snakeCase(name), name] as const),
   ["layer", "layer"],
 ]);
 
