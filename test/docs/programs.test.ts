@@ -20,7 +20,7 @@ beforeAll(async () => {
   mkdirSync("build", { recursive: true });
   directory = mkdtempSync(join("build", "docs-")); // inside the package, so that its own name can be imported
   await writeModels(directory);
-  copyFileSync(join("test", "testing", "peer.mjs"), join(directory, "peer.mjs"));
+  copyFileSync(join("examples", "verify_your_kernel", "peer.mjs"), join(directory, "peer.mjs"));
 });
 afterAll(() => rmSync(directory, { recursive: true }));
 
