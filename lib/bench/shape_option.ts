@@ -30,16 +30,14 @@ export function shapeOptions(entries: readonly string[]): NamedShape[] {
 export function shapeOption(value: string): NamedShape {
   const text = value.replaceAll(",", "x");
   if (!/^\d+(x\d+)*$/.test(text)) {
-    const name = choiceOption("shape", text, Object.keys(shapes));
+    const name = choiceOption("shape", value, Object.keys(shapes), " or sizes H,I,E,k");
     return { name, config: shapes[name] as MoeLayerConfig };
   }
   const sizes = text.split("x");
   if (sizes.length !== 4) throw new UsageError(`--shape: expected four sizes H,I,E,k, got "${sizes.join()}"`);
-  const [hiddenSize, intermediateSize, numExperts] = sizes.map((size) => integerOption("shape", size, 1)) as [
-    number,
-    number,
-    number,
-  ];
-  const topK = integerOption("shape", sizes[3] as string, 1, numExperts);
+  const [hiddenSize, intermediateSize, numExperts] = ["H", "I", "E"].map((letter, index) =>
+    integerOption(`shape: ${letter}`, sizes[index] as string, 1),
+  ) as [number, number, number];
+  const topK = integerOption("shape: k", sizes[3] as string, 1, numExperts);
   return { name: text, config: { hiddenSize, intermediateSize, numExperts, topK, normalize: true } };
 }

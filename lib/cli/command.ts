@@ -81,7 +81,7 @@ function parse(
     const names = argument?.split(" ") ?? [];
     if (several ? length > 0 : length === names.length) return parsed;
     const wanted = names.length === 1 ? `${several ? "at least " : ""}one ${argument}` : names.join(" and ");
-    throw new Error(`expected ${wanted}, got ${length}`);
+    throw new Error(`expected ${wanted}, got ${length === 0 ? "none" : length}`);
   } catch (error) {
     throw new UsageError(withHint((error as Error).message.replace(/\. To specify a positional.*/s, ""), options));
   }

@@ -9,7 +9,8 @@ export const commandList: readonly ListedCommand[] = [
   },
   {
     name: "inspect",
-    summary: "show the MoE layers of a model directory or GGUF file: formula, sizes, storage, memory, work per token",
+    summary:
+      "show the MoE layers of a model directory, GGUF file or saved layer: formula, sizes, storage, memory, work per token",
     load: async () => (await import("./commands/inspect.js")).inspect,
   },
   {

@@ -14,7 +14,7 @@ export function programHelp(commands: readonly ListedCommand[]): string {
     "",
     "Options:",
     ...align([
-      ["-h, --help", "show this help, or a command's help after its name"],
+      ["-h, --help", "show this help, or a command's help after its name, as help COMMAND does"],
       ["-V, --version", "show the version"],
     ]),
     "",
@@ -36,7 +36,7 @@ export function commandHelp({ name, summary }: ListedCommand, command: Command):
 
 /** The usage line, also shown after a wrong command line. */
 export function usageLine(name: string, { synopsis }: Command): string {
-  return `Usage: ${programName} ${name} ${synopsis}`;
+  return `Usage: ${programName} ${name} ${synopsis}`.trimEnd();
 }
 
 function optionRows(options: Options): [string, string][] {

@@ -15,6 +15,7 @@ import type { Io } from "./io.js";
  */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   const [first] = argv;
+  if (first === "help" && argv.length > 1) return run([...argv.slice(1), "--help"], io);
   if (first === undefined || first === "--help" || first === "-h" || first === "help") {
     io.stdout.write(programHelp(commandList));
     return 0;

@@ -4,7 +4,7 @@ function nearestName(given: string, names: readonly string[]): string | undefine
   if (given.length > 40) return undefined;
   const ranked = names
     .map((name) => ({ name, distance: editDistance(plain(given), plain(name)) }))
-    .filter(({ name, distance }) => distance <= Math.max(1, Math.floor(name.length / 3)))
+    .filter(({ name, distance }) => distance < name.length && distance <= Math.max(1, Math.floor(name.length / 3)))
     .sort((a, b) => a.distance - b.distance);
   return ranked[0]?.name;
 }

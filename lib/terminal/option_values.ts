@@ -1,3 +1,5 @@
+import { nearestHint } from "../core/nearest_name.js";
+
 // Parses the values of command-line options.
 
 /** A wrong command line, as opposed to work that failed. */
@@ -15,11 +17,15 @@ export function integerOption(name: string, text: string, minimum: number, maxim
   return value;
 }
 
-/** The entry of `choices` that an option names, ignoring case; throws UsageError. */
-export function choiceOption<T extends string>(name: string, text: string, choices: readonly T[]): T {
+/**
+ * The entry of `choices` that an option names, ignoring case; throws UsageError.
+ * @param others what else the option takes, for the error.
+ */
+export function choiceOption<T extends string>(name: string, text: string, choices: readonly T[], others = ""): T {
   const choice = choices.find((candidate) => candidate.toLowerCase() === text.toLowerCase());
-  if (choice === undefined) throw new UsageError(`--${name}: expected one of ${choices.join(", ")}, got "${text}"`);
-  return choice;
+  if (choice !== undefined) return choice;
+  const expected = `one of ${choices.join(", ")}${others}`;
+  throw new UsageError(`--${name}: expected ${expected}, got "${text}"${nearestHint(text, choices)}`);
 }
 
 /** The entries of an option that may be repeated and may hold a comma-separated list. */

@@ -340,7 +340,7 @@ describe("bench compare", () => {
   });
 
   test.each([
-    [[], 2, /expected BEFORE\.json and AFTER\.json, got 0\nUsage: /],
+    [[], 2, /expected BEFORE\.json and AFTER\.json, got none\nUsage: /],
     [["before.json"], 2, /expected BEFORE\.json and AFTER\.json, got 1\nUsage: /],
     [["before.json", "before.json", "before.json"], 2, /expected BEFORE\.json and AFTER\.json, got 3\nUsage: /],
     [["before.json", "no such file"], 1, /expected a file that bench --json wrote, got .*no such file: ENOENT/],
@@ -358,8 +358,9 @@ describe("bench compare", () => {
 test.each([
   [["--operator", "frobnicate"], /--operator: expected part of one of layer, .*, got "frobnicate"/],
   [["--shape", "64,32"], /--shape: expected four sizes H,I,E,k, got "64,32"/],
-  [["--shape", "Z"], /--shape: expected one of .*, got "Z"/],
-  [["--shape", "64,32,8,9"], /--shape: expected an integer from 1 to 8, got "9"/],
+  [["--shape", "Z"], /--shape: expected one of .*, D or sizes H,I,E,k, got "Z"\n/],
+  [["--shape", "Mixtrl-8x7B"], /--shape: expected one of .*, got "Mixtrl-8x7B"; did you mean "Mixtral-8x7B"\?\n/],
+  [["--shape", "64,32,8,9"], /--shape: k: expected an integer from 1 to 8, got "9"/],
   [["--format", "i99"], /--format: /],
   [["--format", ","], /--format: expected at least one, got none/],
   [["--token-format", "int9"], /--token-format: expected one of none, int8, fp8, fp8_ue8m0, got "int9"/],

@@ -373,8 +373,8 @@ describe("what cannot be inspected", () => {
   });
 
   test.each([
-    [[], /expected one DIR, got 0\nUsage: moe-kernels inspect DIR/],
-    [["a", "b"], /expected one DIR, got 2/],
+    [[], /expected one DIR\|FILE, got none\nUsage: moe-kernels inspect DIR/],
+    [["a", "b"], /expected one DIR\|FILE, got 2/],
     [["a", "--tokens", "0"], /--tokens: expected an integer >= 1, got "0"/],
     [["a", "--layer", "first"], /--layer: expected an integer >= 0/],
   ])("the command line %j", async (args, message) => {

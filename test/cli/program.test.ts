@@ -15,7 +15,7 @@ describe("help", () => {
 
   test.each([
     ["info", ["--json"]],
-    ["inspect", ["inspect DIR|FILE.gguf ", "--layer N", "--tokens N", "--json"]],
+    ["inspect", ["inspect DIR|FILE ", "--layer N", "--tokens N", "--json"]],
     [
       "run",
       [
@@ -37,7 +37,8 @@ describe("help", () => {
   ])("of %s names its options", async (command, options) => {
     const { exitCode, stdout } = await runCli([command, "--help"]);
     expect(exitCode).toBe(0);
-    expect(stdout).toMatch(`Usage: moe-kernels ${command} `);
+    expect(stdout).toMatch(new RegExp(`^Usage: moe-kernels ${command}( \\S.*\\S)?\n`));
+    expect(await runCli(["help", command])).toEqual({ exitCode, stdout, stderr: "" });
     for (const option of options) expect(stdout).toContain(option);
   });
 
@@ -60,6 +61,7 @@ describe("a wrong command line gets a short help and exit code 2", () => {
     [["info", "--jsn"], /Unknown option '--jsn'; did you mean --json\?\n/],
     [["--frobnicate"], /unknown option "--frobnicate"/],
     [["info", "--frobnicate"], /Unknown option '--frobnicate'\nUsage: moe-kernels info/],
+    [["help", "frobnicate"], /unknown command "frobnicate"/],
     [["info", "extra"], /'extra'.*\nUsage: moe-kernels info/],
     [["verify", "--device"], /'--device <value>' argument missing\nUsage: moe-kernels verify/],
     [["verify", "--device", "gpu"], /--device: expected "auto", "cpu", .*, got "gpu"\nUsage: moe-kernels verify/],

@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { openModelFiles } from "../../lib/checkpoint/opened/open_model_files.js";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
+import { openDevice } from "../../lib/devices.js";
+import { randomLayer } from "../../lib/testing/index.js";
 import { familyModelPath } from "../checkpoint/support/family_model.js";
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
@@ -368,6 +370,19 @@ describe("run --model of which some layers are refused", () => {
     const all = await runCli(["run", "--model", other.path, "--device", "reference"]);
     expect(all).toMatchObject({ exitCode: 1, stdout: "", stderr: expect.stringMatching(limits) });
   });
+});
+
+test("a layer that layer.save wrote is a model, and no layer file with results", async () => {
+  using directory = temporaryDirectory();
+  using device = openDevice("reference");
+  using layer = await randomLayer(device, { hiddenSize: 8, intermediateSize: 4, numExperts: 3, topK: 2 }, "f32", 0);
+  const file = join(directory.path, "saved.safetensors");
+  await layer.save(file);
+  const { exitCode, stderr } = await runCli(["run", "--file", file]);
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(/got a layer that MoeLayer\.save wrote; .* moe-kernels run --model\n$/);
+  const model = await runCli(["run", "--model", file, "--device", "reference", "--tokens", "2"]);
+  expect(model).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("H 8, I 4, 3 experts") });
 });
 
 test.each([

@@ -55,7 +55,7 @@ export async function openLayerFile(path: string): Promise<LayerFile> {
   await using file = await SafetensorsFile.open(path);
   if (Object.hasOwn(file.metadata, "layer_version")) {
     const problem = "expected a layer file with tokens and results, got a layer that MoeLayer.save wrote";
-    throw badCheckpoint(path, `${problem}; MoeLayer.load reads it`);
+    throw badCheckpoint(path, `${problem}; MoeLayer.load reads it, and so does moe-kernels run --model`);
   }
   const family = metadataText(file, "family");
   const caseName = metadataText(file, "case");

@@ -7,8 +7,8 @@ import { printModelInspection } from "../model_report.js";
 
 /** `inspect`: a model's MoE layers, their storage and their work. */
 export const inspect = defineCommand({
-  synopsis: "DIR|FILE.gguf [--layer N] [--tokens N,N,...] [--json]",
-  argument: "DIR",
+  synopsis: "DIR|FILE [--layer N] [--tokens N,N,...] [--json]",
+  argument: "DIR|FILE",
   options: {
     layer: { type: "string", value: "N", help: "only this layer (all layers with experts)" },
     tokens: {

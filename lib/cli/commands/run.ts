@@ -18,7 +18,11 @@ import { checkWorkloadOptions, openWorkloads } from "../workloads/open_workloads
 export const runLayer = defineCommand({
   synopsis: "(--model DIR [--layer N] | --file FILE | --shape NAME) [options]",
   options: {
-    model: { type: "string", value: "DIR", help: "a Hugging Face model directory, or a GGUF file" },
+    model: {
+      type: "string",
+      value: "DIR",
+      help: "a Hugging Face model directory, a GGUF file, or a layer that layer.save wrote",
+    },
     layer: {
       type: "string",
       multiple: true,
