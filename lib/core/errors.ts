@@ -105,7 +105,10 @@ function short(text: unknown): string {
 
 /** An INVALID_ARGUMENT error that names the parameter, what was expected and what was given. */
 export function invalidArgument(parameter: string, expected: string, actual: unknown): MoeError {
-  return unexpected(parameter, expected, describe(actual));
+  const given = describe(actual);
+  const sameName = typeof actual === "object" && actual !== null && /^an? ([A-Z]\w*)/.exec(expected)?.[1] === given;
+  const other = `an object of another class ${given}, as a second copy of the package has, or a proxy`;
+  return unexpected(parameter, expected, sameName ? other : given);
 }
 
 /** As {@link invalidArgument}, where words say what was given: "none", "2 experts". */

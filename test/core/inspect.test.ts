@@ -105,7 +105,11 @@ describe.each(deviceNames)("util.inspect on %s", (name) => {
 
   test("an object that only looks like a tensor is not one", () => {
     const lookalike = Object.create(Tensor.prototype);
-    expectError(() => permute(lookalike, lookalike), "INVALID_ARGUMENT", /^x: expected a Tensor, got Tensor$/);
+    expectError(
+      () => permute(lookalike, lookalike),
+      "INVALID_ARGUMENT",
+      /^x: expected a Tensor, got .* another class Tensor/,
+    );
     expectError(() => permute(new Proxy(floats(1, 1), {}), lookalike), "INVALID_ARGUMENT", /^x: expected a Tensor/);
   });
 });
