@@ -76,7 +76,9 @@ export class Device implements Disposable, AsyncDisposable {
 
   /** @internal The operator table; throws DISPOSED after dispose(). */
   get backend(): Backend {
-    if (this.#backend === undefined) throw new MoeError("DISPOSED", `device ${this.name}: used after dispose()`);
+    if (this.#backend === undefined) {
+      throw new MoeError("DISPOSED", `device ${this.name}: used after dispose() or close()`);
+    }
     return this.#backend;
   }
 

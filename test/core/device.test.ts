@@ -172,7 +172,7 @@ describe.each(deviceNames)("device %s", (name) => {
     opened.dispose();
     opened.dispose();
     expect(opened.disposed).toBe(true);
-    expectError(() => opened.tensor([1]), "DISPOSED", /device .*: used after dispose/);
+    expectError(() => opened.tensor([1]), "DISPOSED", /device .*: used after dispose\(\) or close\(\)$/);
     expectError(() => opened.synchronizeSync(), "DISPOSED", /device/);
     expectError(() => opened.warnings, "DISPOSED", /device/);
     expect(tensor.disposed).toBe(true);
@@ -207,7 +207,7 @@ describe.each(deviceNames)("device %s", (name) => {
     const data = last.data().then((values) => order.push(`data ${values.every((value) => value === 0)}`));
     const closed = opened.close().then(() => order.push("closed"));
     expect(opened.disposed).toBe(true);
-    expectError(() => opened.tensor([1]), "DISPOSED", /device .*: used after dispose/);
+    expectError(() => opened.tensor([1]), "DISPOSED", /device .*: used after dispose\(\) or close\(\)$/);
     expectError(() => last.dataSync(), "DISPOSED", /device/);
     opened.dispose();
     await Promise.all([data, closed, opened.close()]);
