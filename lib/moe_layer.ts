@@ -294,6 +294,7 @@ export class MoeLayer implements Disposable {
    * @param options.tokenIds as in {@link forward}.
    * @param options.expertIds as in {@link forward}.
    * @param options.training as in {@link forward}.
+   * @throws the errors of {@link forward}.
    */
   route(
     x: Tensor<FloatDType>,
@@ -312,7 +313,10 @@ export class MoeLayer implements Disposable {
     return withMatrix(x, (input) => router.route(input, { ...tokens, ids, expertIds }, training));
   }
 
-  /** The router's logits, before scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
+  /**
+   * The router's logits, before scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H].
+   * @throws the errors of {@link forward}.
+   */
   routerLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
     const tokens = checkTokens(this.#parts.onDevice, x);
     return withMatrix(x, (input) => this.#parts.router.logits(input, tokens, "experts"));
@@ -374,6 +378,7 @@ export class MoeLayer implements Disposable {
    * Microseconds of each stage of the last forward (replays do not count), once it is done. Marks between stages cost a
    * GPU time, so `cuda` and `simt` time the forwards after the first call, which returns NaN. What a layer composes of
    * operators is no stage, as the projections of `latent` and a router that goes with it.
+   * @throws DISPOSED; rejects with the first error of the enqueued work since the last wait.
    */
   async stageTimes(): Promise<StageTimes> {
     return await this.#parts.stageTimes();

@@ -218,7 +218,10 @@ export class MoeModel implements AsyncDisposable {
     return await loadModelWeight(this.#open.files, text(name, "name"), read);
   }
 
-  /** Whether the files have a weight of this name, whatever it is stored as; see {@link weight}. */
+  /**
+   * Whether the files have a weight of this name, whatever it is stored as; see {@link weight}.
+   * @throws INVALID_ARGUMENT, DISPOSED.
+   */
   hasWeight(name: string): boolean {
     const { has } = this.#open.files;
     return hasMatrix(has, text(name, "name"));

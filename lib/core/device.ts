@@ -159,7 +159,10 @@ export class Device implements Disposable, AsyncDisposable {
     return this.wrapPointer(some, shape, dtype, options);
   }
 
-  /** A tensor whose memory is not initialised (NaN patterns if the device was opened with `poison`). */
+  /**
+   * A tensor whose memory is not initialised (NaN patterns if the device was opened with `poison`).
+   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED.
+   */
   empty<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const sizes = readShape("shape", shape);
     checkDType("dtype", dtype);
@@ -180,7 +183,10 @@ export class Device implements Disposable, AsyncDisposable {
     );
   }
 
-  /** A tensor of zeros. On Linux, a large one is made of fresh pages, which the system clears when they are used. */
+  /**
+   * A tensor of zeros. On Linux, a large one is made of fresh pages, which the system clears when they are used.
+   * @throws as {@link empty}.
+   */
   zeros<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const tensor = this.empty(shape, dtype);
     tensor.handle.clear();

@@ -130,7 +130,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.#readable("readIntoSync").readIntoSync(bytes, converts);
   }
 
-  /** The stored bits, once all work enqueued so far is done; f16 and bf16 as a Uint16Array. */
+  /** As {@link data}, but the stored bits: f16 and bf16 as a Uint16Array. */
   async raw(): Promise<RawArrayOf<D>> {
     return new dtypes[this.dtype].raw(await this.#readable("raw").read(false)) as RawArrayOf<D>;
   }
@@ -215,7 +215,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return nest(this.dataSync(), this.shape);
   }
 
-  /** A view of the same memory in another shape with the same number of elements. */
+  /**
+   * A view of the same memory in another shape.
+   * @throws SHAPE_MISMATCH for another number of elements; INVALID_ARGUMENT, DISPOSED.
+   */
   reshape(shape: Shape): Tensor<D> {
     const sizes = readShape("shape", shape);
     if (shapeSize(sizes) !== this.size) {
@@ -227,7 +230,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#view(sizes, 0);
   }
 
-  /** A view of rows `begin` to `end` (exclusive) of the first dimension. */
+  /**
+   * A view of rows `begin` to `end` (exclusive) of the first dimension.
+   * @throws INVALID_ARGUMENT for rows that are not there; SHAPE_MISMATCH for a tensor without dimensions; DISPOSED.
+   */
   rows(begin: number, end: number): Tensor<D> {
     const count = this.shape[0];
     if (count === undefined) {

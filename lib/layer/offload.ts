@@ -142,7 +142,10 @@ export class ExpertOffload {
     handle.prefetch(experts.filter((expert) => expert >= 0 && expert < count));
   }
 
-  /** What was done so far, once the work enqueued so far is done. Replays of a capture do not count. */
+  /**
+   * What was done so far, once the work enqueued so far is done. Replays of a capture do not count.
+   * @throws DISPOSED; rejects with the first error of the enqueued work since the last wait.
+   */
   async stats(): Promise<OffloadStats> {
     const { handle, description } = this.#layer;
     const stats = await handle.offloadStats();

@@ -72,7 +72,10 @@ export class OffloadBudget implements Disposable {
     return this.handle.byteLength;
   }
 
-  /** What the layers did so far, once the work enqueued so far is done. Replays of captures do not count. */
+  /**
+   * What the layers did so far, once the work enqueued so far is done. Replays of captures do not count.
+   * @throws DISPOSED; rejects with the first error of the enqueued work since the last wait.
+   */
   async stats(): Promise<OffloadBudgetStats> {
     return await this.handle.stats();
   }

@@ -178,6 +178,7 @@ export class Optimizer implements Disposable {
   /**
    * What {@link load} takes: views of the tensors that are kept, in memory that later steps change. {@link AdamW} adds
    * `<parameter>.steps` [1], in how many steps the parameter had a gradient.
+   * @throws DISPOSED, OUT_OF_MEMORY.
    */
   state(): OptimizerState {
     const views = [...this.#kept].map(([name, tensor]) => [name, tensor.reshape(tensor.shape)] as const);

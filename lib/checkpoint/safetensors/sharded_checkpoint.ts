@@ -47,7 +47,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
     throw await missingWeights(filePath(directory, "directory"));
   }
 
-  /** Like {@link open}, but undefined if the directory has neither. */
+  /** As {@link open}, but undefined if the directory has neither. */
   static async find(directory: FilePath, options: OpenOptions = {}): Promise<ShardedCheckpoint | undefined> {
     const read = openOptions(options, "options");
     const folder = filePath(directory, "directory");

@@ -33,7 +33,10 @@ export function accumulate<D extends "i32" | "f32">(
   device.backend.accumulate({ values: values.handle, totals: totals.handle, valuesAreTotals, scale });
 }
 
-/** The values of totals [N, 2], once all work enqueued so far is done; integers are exact up to 2^53. */
+/**
+ * The values of totals [N, 2], once all work enqueued so far is done; integers are exact up to 2^53.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, and what {@link Tensor.data} rejects with.
+ */
 export async function readTotals(totals: Tensor<"i32"> | Tensor<"f32">): Promise<Float64Array> {
   checkTensor("totals", totals, ["i32", "f32", "f64"], ["N", 2]);
   const words = await totals.data();
