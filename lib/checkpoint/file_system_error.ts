@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import { isMoeError, MoeError, messageOf } from "../core/errors.js";
 import { printable } from "../core/printable.js";
 
@@ -13,5 +15,13 @@ export async function callFileSystem<T>(path: string, action: "read" | "written"
 /** BAD_CHECKPOINT for a file that cannot be read, WRITE_FAILED for one that cannot be written; the message of `cause` says why. */
 export function fileSystemError(path: string, action: "read" | "written", cause: unknown): MoeError {
   const code = action === "read" ? "BAD_CHECKPOINT" : "WRITE_FAILED";
-  return new MoeError(code, printable(`${path}: cannot be ${action}: ${messageOf(cause)}`), { cause });
+  const why = (action === "written" && missingFolder(path, cause)) || messageOf(cause);
+  return new MoeError(code, printable(`${path}: cannot be ${action}: ${why}`), { cause });
+}
+
+/** That there is no folder for a file, whose own message is about a temporary name. */
+function missingFolder(path: string, cause: unknown): string | undefined {
+  const folder = dirname(path);
+  const { code } = Object(cause) as NodeJS.ErrnoException;
+  return code === "ENOENT" && !existsSync(folder) ? `ENOENT: there is no folder ${folder}` : undefined;
 }

@@ -231,7 +231,9 @@ describe("the writer", () => {
   test("names the path that cannot be written", async () => {
     using directory = temporaryDirectory();
     const missing = join(directory.path, "missing", "a.safetensors");
-    await expect(writeSafetensors(missing, tensors)).rejects.toEqual(writeFailed(/missing.*cannot be written: ENOENT/));
+    await expect(writeSafetensors(missing, tensors)).rejects.toEqual(
+      writeFailed(/missing.*cannot be written: ENOENT: there is no folder \S*missing$/),
+    );
     await expect(writeSafetensors("a\0b", tensors)).rejects.toEqual(writeFailed(/cannot be written/));
     const folder = join(directory.path, "folder");
     mkdirSync(folder);
