@@ -73,12 +73,19 @@ describe("npx moe-kernels", () => {
   beforeAll(async () => {
     for (const folder of ["test", "examples"]) symlinkSync(join(packageRoot(), folder), join(directory, folder));
     copyFileSync("test/golden/mixtral/mixtral_small.safetensors", join(directory, "layer.safetensors"));
-    copyFileSync("examples/verify_your_kernel/plain_subject.mjs", join(directory, "my_subject.mjs"));
+    writeFileSync(join(directory, "my_subject.mjs"), guideSubject());
     writeFileSync(join(directory, "trace.jsonl"), "[[0, 1]]\n[[1, 2], [0, 3]]\n".repeat(20));
     mkdirSync(join(directory, "DeepSeek-V3"));
     writeFileSync(join(directory, "DeepSeek-V3", "config.json"), JSON.stringify(deepSeekV3));
     await writeWholeModel(join(directory, "DIR"));
   });
+
+  /** The subject of the guide as the file that it describes. */
+  function guideSubject(): string {
+    const guide = userDocuments.filter(({ path }) => path.endsWith("verify_your_own_kernel.md")).flatMap(codeBlocks);
+    const code = guide.find(({ language }) => language === "js")?.code ?? "";
+    return `${code.slice(0, code.indexOf("const report"))}export default subject;\n`;
+  }
 
   /** Stands for files of the reader's, and makes commands short. */
   const substitutes: readonly (readonly [RegExp, string])[] = [
@@ -95,7 +102,7 @@ describe("npx moe-kernels", () => {
       "bench --shape 64,32,8,2 --tokens 2 --threads 1 --time 0.001 --rounds 1 --weights 0",
     ],
     [/\.\/(mine|my_layer)\.mjs/, "./examples/benchmark/$1.mjs"],
-    [/^verify((?!--filter).)*$/, "$& --filter 'gating T7'"],
+    [/^verify((?!--filter|--subject).)*$/, "$& --filter 'gating T7'"],
   ];
 
   function runCommand(command: string) {
