@@ -179,11 +179,19 @@ export type Layer = MoeLayer;
     writeFileSync(join(project, "module.mts"), code);
     writeFileSync(join(project, "common.cts"), code);
     const typeRoots = join(repository, "node_modules", "@types");
-    const options = ["--module", "nodenext", "--target", "es2022", "--lib", "es2023,esnext.disposable", "--strict"];
     const tsc = join(repository, "node_modules", "typescript", "bin", "tsc");
-    const args = [tsc, "--noEmit", ...options, "--typeRoots", typeRoots, "--types", "node", "module.mts", "common.cts"];
-    const { status, stdout } = run(process.execPath, args, project);
-    expect({ status, stdout }).toEqual({ status: 0, stdout: "" });
+    const compile = (modules: readonly string[], ...files: readonly string[]) => {
+      const options = ["--target", "es2022", "--strict", "--typeRoots", typeRoots, "--types", "node"];
+      const args = [tsc, "--noEmit", ...modules, ...options, ...files];
+      const { status, stdout } = run(process.execPath, args, project);
+      return { status, stdout };
+    };
+    const passed = { status: 0, stdout: "" };
+    expect(compile(["--module", "nodenext"], "module.mts", "common.cts")).toEqual(passed);
+    expect(compile(["--module", "node20"], "common.cts")).toEqual(passed);
+    expect(compile(["--module", "node16"], "module.mts")).toEqual(passed);
+    expect(compile(["--module", "esnext", "--moduleResolution", "bundler"], "module.mts")).toEqual(passed);
+    expect(compile(["--module", "node16"], "common.cts").stdout).toMatch(/^common\.cts.* error TS1479: /);
   });
 });
 
