@@ -188,10 +188,11 @@ export type Layer = MoeLayer;
     };
     const passed = { status: 0, stdout: "" };
     expect(compile(["--module", "nodenext"], "module.mts", "common.cts")).toEqual(passed);
-    expect(compile(["--module", "node20"], "common.cts")).toEqual(passed);
-    expect(compile(["--module", "node16"], "module.mts")).toEqual(passed);
     expect(compile(["--module", "esnext", "--moduleResolution", "bundler"], "module.mts")).toEqual(passed);
-    expect(compile(["--module", "node16"], "common.cts").stdout).toMatch(/^common\.cts.* error TS1479: /);
+    const refused =
+      compile(["--module", "node16"], "module.mts", "common.cts").stdout.match(/^\S.*error TS\d+/gm) ?? [];
+    expect(refused.length).toBeGreaterThan(0);
+    for (const line of refused) expect(line).toMatch(/^common\.cts\(.* error TS1479$/);
   });
 });
 
