@@ -107,7 +107,7 @@ function short(text: unknown): string {
 export function invalidArgument(parameter: string, expected: string, actual: unknown): MoeError {
   const given = describe(actual);
   const sameName = typeof actual === "object" && actual !== null && /^an? ([A-Z]\w*)/.exec(expected)?.[1] === given;
-  const other = `an object of another class ${given}, as a second copy of the package has, or a proxy`;
+  const other = `an object of another class ${given}, as a second copy of its package has, or a proxy`;
   return unexpected(parameter, expected, sameName ? other : given);
 }
 

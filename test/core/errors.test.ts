@@ -49,7 +49,7 @@ test("an object whose class only has the expected name is told apart", () => {
   for (const value of [new Tensor(), new Proxy(new Tensor(), {})]) {
     expect(invalidArgument("x", "a Tensor, as device.tensor(values) makes", value).message).toBe(
       "x: expected a Tensor, as device.tensor(values) makes, " +
-        "got an object of another class Tensor, as a second copy of the package has, or a proxy",
+        "got an object of another class Tensor, as a second copy of its package has, or a proxy",
     );
   }
   expect(invalidArgument("x", "a Tensor", new Map()).message).toBe("x: expected a Tensor, got Map");
