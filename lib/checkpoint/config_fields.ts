@@ -105,12 +105,12 @@ export class ConfigFields {
   }
 
   /**
-   * A number.
+   * A finite number.
    * @throws BAD_CHECKPOINT as {@link boolean}.
    */
   number(name: string, fallback: number | undefined): number {
     const value = this.#get(name) ?? fallback;
-    if (typeof value !== "number") throw this.#error(name, "a number", value);
+    if (typeof value !== "number" || !Number.isFinite(value)) throw this.#error(name, "a finite number", value);
     return value;
   }
 

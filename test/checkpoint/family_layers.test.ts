@@ -1,3 +1,5 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { ConfigFields } from "../../lib/checkpoint/config_fields.js";
 import type { Family } from "../../lib/checkpoint/families/family.js";
@@ -71,6 +73,19 @@ describe("the same layer in another directory", () => {
     const text = { ...model.config, model_type: "qwen3_omni_moe_text" };
     const config = { model_type: "multimodal", ...around(text) };
     await expectSame("qwen3_moe", { ...renamed(model, rename), config });
+  });
+
+  test("nemotron_h with a config.json as Python writes infinity", async () => {
+    using directory = temporaryDirectory();
+    const model = await readFamilyModel("nemotron_h");
+    await writeModel(directory.path, model);
+    const given = JSON.stringify({ ...model.config, time_step_limit: [0, 1] }).replace("[0,1]", "[0.0,Infinity]");
+    writeFileSync(join(directory.path, "config.json"), given);
+    const results = await readFamilyResults("nemotron_h");
+    using layer = await MoeLayer.load(directory.path, { layer: results.layer, device: device(), dtype: "f32" });
+    const { x } = familyTokens(device(), results, "f32");
+    using y = layer.forward(x);
+    expect(relativeError(await y.data(), results.output)).toBeLessThanOrEqual(1e-5);
   });
 
   test.each([

@@ -56,6 +56,7 @@ describe("the parser", () => {
     ["a bad escape", '{"a":"\\x"}', "expected valid UTF-8 JSON: "],
     ["a number with a leading zero", '{"a":01}', 'got "01}" at byte 5'],
     ["an unknown word", '{"a":NaN}', 'got "NaN}" at byte 5'],
+    ["a name without a value", '{"a" ,1}', 'got ",1}" at byte 5'],
     ["a trailing comma", '{"a":[1,]}', 'got "]}" at byte 8'],
     ["the wrong bracket", '{"a":[1}}', 'got "}}" at byte 7'],
     ["text after it", "{}\n{}", 'got "{}" at byte 3'],
@@ -65,13 +66,25 @@ describe("the parser", () => {
     expect(() => parse(text)).toThrow(message);
   });
 
+  test("reads Python's numbers that JSON does not have, if they are allowed", () => {
+    const values: unknown[] = [];
+    const rules = { total: 10, perMember: 10, nonFinite: true };
+    const read = (text: string) => [
+      ...new JsonParser("text", Buffer.from(text), rules, (_, value) => values.push(value)).parse(),
+    ];
+    read('{"a":NaN,"b":[0.0,Infinity],"c":-Infinity}');
+    expect(values).toEqual([Number.NaN, [0, Number.POSITIVE_INFINITY], Number.NEGATIVE_INFINITY]);
+    expect(() => read('{"a":-NaN}')).toThrow('got "-NaN}" at byte 5');
+  });
+
   test("yields, in white space too", () => {
     const pieces = (text: string) => {
       const parser = new JsonParser("text", Buffer.from(text), { total: 1e6, perMember: 1e6 }, () => {});
       return [...parser.parse()].length;
     };
     expect(pieces(`{"a":[${"0,".repeat(1e5)}0]}`)).toBeGreaterThan(500);
-    expect(pieces(`{${" ".repeat(2 ** 25)}}`)).toBeGreaterThan(0);
+    const spaces = " ".repeat(2 ** 25);
+    for (const text of [`{${spaces}}`, `{"a"${spaces}:1}`]) expect(pieces(text)).toBeGreaterThan(0);
   });
 });
 

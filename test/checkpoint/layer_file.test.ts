@@ -337,7 +337,11 @@ describe("a malformed file is BAD_CHECKPOINT", () => {
       set("config", "hidden_size", undefined),
       /config: hidden_size: expected an integer >= 1, got undefined/,
     ],
-    ["bad scale", set("config", "routed_scaling_factor", "1"), /routed_scaling_factor: expected a number, got "1"/],
+    [
+      "bad scale",
+      set("config", "routed_scaling_factor", "1"),
+      /routed_scaling_factor: expected a finite number, got "1"/,
+    ],
     [
       "sequences that do not add up",
       set("config", "batch_size", 2),

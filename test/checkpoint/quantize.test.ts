@@ -220,6 +220,16 @@ describe("a quantised checkpoint", () => {
     ).toEqual(["packed", "scale", "shape"].map((suffix) => `${packed}_${suffix}`));
   });
 
+  test("keeps numbers of config.json that JSON does not have", async () => {
+    const path = await writeModel("python");
+    const given = JSON.stringify({ ...config, time_step_limit: [0, 1] }).replace("[0,1]", "[NaN,-Infinity,Infinity]");
+    writeFileSync(join(path, "config.json"), given);
+    const out = fresh();
+    await run(path, out);
+    expect(readFileSync(join(out, "config.json"), "utf8")).toMatch(/\[\s*NaN,\s*-Infinity,\s*Infinity\s*\]/);
+    expect((await Model.read(out)).fields.value("time_step_limit")).toEqual([Number.NaN, -Infinity, Infinity]);
+  });
+
   test("leaves out links that lead nowhere, as in a folder of huggingface_hub's cache", async () => {
     const path = await writeModel("links");
     symlinkSync(join(path, "none"), join(path, "special_tokens_map.json"));

@@ -8,6 +8,7 @@ import { copyAtomically, writeTextAtomically } from "../safetensors/atomic_file.
 import { exists, statsOf } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
 import { checkBegunState, nothingToResume } from "./begun_state.js";
+import { pythonJson } from "./python_json.js";
 
 /** What to do with a folder that is there already. */
 export type Existing = "refuse" | "resume" | "overwrite";
@@ -89,7 +90,7 @@ export class OutputFolder {
   /** Writes the index and, last of all, the configuration. */
   async complete(index: object, config: object): Promise<void> {
     await this.write(indexName, `${JSON.stringify(index, null, 2)}\n`);
-    await this.write(configName, `${JSON.stringify(config, null, 2)}\n`);
+    await this.write(configName, `${pythonJson(config)}\n`);
     await this.#write(() => rm(join(this.path, quantizeStateName)));
   }
 

@@ -9,7 +9,7 @@ import {
   safetensorsByteLength,
   safetensorsDTypeNames,
 } from "./dtype.js";
-import { type JsonLimits, JsonParser } from "./json_parser.js";
+import { JsonParser, type JsonRules } from "./json_parser.js";
 import { atOnce, inPieces, type Pieces, pieceSize, sorted } from "./pieces.js";
 import { isRecord, maximumJsonBytes } from "./strict_json.js";
 
@@ -39,7 +39,7 @@ export const lengthBytes = 8;
 /** More than any model has in one file: the largest models have about 150,000 in all files. */
 const maximumTensors = 2 ** 18;
 /** A tensor has about ten values; the metadata may have many. */
-const limits: JsonLimits = { total: 2 ** 22, perMember: 2 ** 16 };
+const rules: JsonRules = { total: 2 ** 22, perMember: 2 ** 16 };
 
 const metadataKey = "__metadata__";
 
@@ -97,7 +97,7 @@ function* parse(file: string, header: Uint8Array, fileBytes: number): Pieces<Saf
   const dataOffset = lengthBytes + header.byteLength;
   const entries: Entry[] = [];
   let metadata: Record<string, string> = {};
-  const parser = new JsonParser(`${file}: header`, header, limits, (name, value) => {
+  const parser = new JsonParser(`${file}: header`, header, rules, (name, value) => {
     if (name === metadataKey) metadata = parseMetadata(file, value);
     else if (entries.push([name, parseEntry(file, name, value, dataOffset)]) > maximumTensors) {
       throw badCheckpoint(file, `header: expected at most ${maximumTensors} tensors, got more`);

@@ -10,12 +10,14 @@ const maximumNumberBytes = 1024;
 const spaceBytes = 2 ** 16;
 const tokensPerPiece = 256;
 
-/** Limits on the number of values, so that a malicious text cannot fill the memory. */
-export interface JsonLimits {
-  /** In the whole text, including nested ones. */
+/** What a text may have. The number of values is limited so that a malicious text cannot fill the memory. */
+export interface JsonRules {
+  /** Values in the whole text, including nested ones. */
   readonly total: number;
-  /** In one member of the outermost object. */
+  /** Values in one member of the outermost object. */
   readonly perMember: number;
+  /** Whether numbers may be NaN, Infinity and -Infinity, which Python writes; default false, as JSON has none. */
+  readonly nonFinite?: boolean;
 }
 
 interface Level {
@@ -26,7 +28,7 @@ interface Level {
   key: string;
 }
 
-type Expected = "value" | "value or end" | "name" | "name or end" | "comma or end" | "nothing";
+type Expected = "value" | "value or end" | "name" | "name or end" | "colon" | "comma or end" | "nothing";
 
 const [quote, backslash, comma, colon, space] = [0x22, 0x5c, 0x2c, 0x3a, 0x20];
 const [openObject, closeObject, openArray, closeArray] = [0x7b, 0x7d, 0x5b, 0x5d];
@@ -39,6 +41,9 @@ const words: ReadonlyMap<string, unknown> = new Map<string, unknown>([
   ["false", false],
   ["null", null],
 ]);
+const nonFiniteNumbers: ReadonlyMap<string, unknown> = new Map(
+  [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY].map((value) => [String(value), value]),
+);
 
 /**
  * Parses UTF-8 JSON whose outermost value is an object, in pieces, and passes on each member of that object when it is
@@ -48,7 +53,8 @@ const words: ReadonlyMap<string, unknown> = new Map<string, unknown>([
 export class JsonParser {
   readonly #place: string;
   readonly #bytes: Buffer;
-  readonly #limits: JsonLimits;
+  readonly #rules: JsonRules;
+  readonly #words: ReadonlyMap<string, unknown>;
   readonly #member: (name: string, value: unknown) => void;
   readonly #names = new Set<string>();
   readonly #levels: Level[] = [];
@@ -58,10 +64,11 @@ export class JsonParser {
   #valuesBefore = 0;
 
   /** @param place where the text comes from, for errors. */
-  constructor(place: string, bytes: Uint8Array, limits: JsonLimits, member: (name: string, value: unknown) => void) {
+  constructor(place: string, bytes: Uint8Array, rules: JsonRules, member: (name: string, value: unknown) => void) {
     this.#place = place;
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#limits = limits;
+    this.#rules = rules;
+    this.#words = rules.nonFinite ? new Map([...words, ...nonFiniteNumbers]) : words;
     this.#member = member;
   }
 
@@ -83,6 +90,10 @@ export class JsonParser {
         break;
       case "name":
         this.#name(level, byte);
+        break;
+      case "colon":
+        if (byte !== colon) throw this.#unexpected();
+        this.#expect("value");
         break;
       case "comma or end":
         if (byte === comma) this.#expect(level.object ? "name" : "value");
@@ -119,10 +130,8 @@ export class JsonParser {
       throw badCheckpoint(this.#place, `expected unique keys, got ${JSON.stringify(name)} twice`);
     }
     if (outermost) this.#names.add(name);
-    while (!this.#skipSpace());
-    if (this.#bytes[this.#at] !== colon) throw this.#unexpected();
     level.key = name;
-    this.#expect("value");
+    this.#expected = "colon";
   }
 
   #value(byte: number | undefined): void {
@@ -159,7 +168,7 @@ export class JsonParser {
   }
 
   #countValue(): void {
-    const { total, perMember } = this.#limits;
+    const { total, perMember } = this.#rules;
     this.#values++;
     if (this.#values > total) throw badCheckpoint(this.#place, `expected at most ${total} values, got more`);
     if (this.#values - this.#valuesBefore > perMember) {
@@ -207,16 +216,16 @@ export class JsonParser {
     }
   }
 
-  /** Reads the number, or true, false or null, that starts here. */
+  /** Reads the number or word that starts here. */
   #word(): unknown {
     const begin = this.#at;
     let end = begin;
     while (isWordByte[this.#bytes[end] as number] && end - begin <= maximumNumberBytes) end++;
     const text = this.#bytes.toString("latin1", begin, end);
     const isNumber = numberSyntax.test(text) && text.length <= maximumNumberBytes;
-    if (!isNumber && !words.has(text)) throw this.#unexpected();
+    if (!isNumber && !this.#words.has(text)) throw this.#unexpected();
     this.#at = end;
-    return isNumber ? Number(text) : words.get(text);
+    return isNumber ? Number(text) : this.#words.get(text);
   }
 
   #unexpected(expected = "valid UTF-8 JSON"): Error {

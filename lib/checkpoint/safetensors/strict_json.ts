@@ -1,5 +1,5 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { type JsonLimits, JsonParser } from "./json_parser.js";
+import { JsonParser, type JsonRules } from "./json_parser.js";
 import { atOnce, inPieces, type Pieces } from "./pieces.js";
 import { RegularFile } from "./regular_file.js";
 
@@ -9,7 +9,9 @@ export type JsonObject = Readonly<Record<string, unknown>>;
 export const maximumJsonBytes = 100_000_000;
 
 /** Far more than a configuration or an index has: the largest models have about 150,000 tensors. */
-const limits: JsonLimits = { total: 2 ** 20, perMember: 2 ** 20 };
+const strict: JsonRules = { total: 2 ** 20, perMember: 2 ** 20 };
+/** Python writes configurations, and in them numbers that JSON does not have: `"time_step_limit": [0.0, Infinity]`. */
+const python: JsonRules = { ...strict, nonFinite: true };
 
 /** Whether `value` is an object but not an array. */
 export function isRecord(value: unknown): value is JsonObject {
@@ -22,20 +24,20 @@ export function isRecord(value: unknown): value is JsonObject {
  * @throws BAD_CHECKPOINT
  */
 export function parseJsonObject(place: string, bytes: Uint8Array): JsonObject {
-  return atOnce(parse(place, bytes));
+  return atOnce(parse(place, bytes, strict));
 }
 
 /**
- * Reads and parses a file, with pauses in which the event loop runs.
+ * Reads and parses a file as strictly, but with NaN and Infinity, and with pauses in which the event loop runs.
  * @throws BAD_CHECKPOINT, also if it is not a regular file or larger than 100 MB; the signal's reason.
  */
 export async function readJsonObject(path: string, signal?: AbortSignal): Promise<JsonObject> {
-  return await inPieces(parse(path, await readBytes(path, signal)), signal);
+  return await inPieces(parse(path, await readBytes(path, signal), python), signal);
 }
 
-function* parse(place: string, bytes: Uint8Array): Pieces<JsonObject> {
+function* parse(place: string, bytes: Uint8Array, rules: JsonRules): Pieces<JsonObject> {
   const object = Object.create(null) as Record<string, unknown>;
-  const parser = new JsonParser(place, bytes, limits, (name, value) => {
+  const parser = new JsonParser(place, bytes, rules, (name, value) => {
     object[name] = value;
   });
   yield* parser.parse();
