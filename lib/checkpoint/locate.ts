@@ -76,11 +76,14 @@ export type LocatedLayer = LayerWeights<
 
 /** Looks up all weights of a layer. @throws BAD_CHECKPOINT as a {@link Locator} does. */
 export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
-  return mapWeights(source, async (wanted) => {
-    const { factor = 1, ...weight } = wanted.weight;
-    const located = await source.locate({ ...wanted, weight });
-    return factor === 1 ? located : scaledWeight(located, factor);
-  });
+  return mapWeights(source, (wanted) => locateWeight(source, wanted));
+}
+
+/** Looks up one of them, with its factor. @throws BAD_CHECKPOINT as a {@link Locator} does. */
+export async function locateWeight({ locate }: Pick<LayerSource, "locate">, wanted: WantedWeight): Promise<LocatedWeight> {
+  const { factor = 1, ...weight } = wanted.weight;
+  const located = await locate({ ...wanted, weight });
+  return factor === 1 ? located : scaledWeight(located, factor);
 }
 
 /** Visits every weight of a layer, one after another. */

@@ -15,7 +15,10 @@ const types: Readonly<Record<string, Multiplied>> = {
   f32: { array: Float32Array, times: (value, factor) => value * factor },
   f16: { array: Uint16Array, times: (bits, factor) => toF16(fromF16(bits) * factor) },
   bf16: { array: Uint16Array, times: (bits, factor) => toBF16(fromBF16(bits) * factor) },
-  e8m0: { array: Uint8Array, times: (exponent, factor) => Math.min(254, Math.max(0, exponent + Math.log2(factor))) },
+  e8m0: {
+    array: Uint8Array,
+    times: (exponent, factor) => (exponent === 255 ? 255 : Math.min(254, Math.max(0, exponent + Math.log2(factor)))),
+  },
 };
 
 /**
@@ -42,7 +45,8 @@ export function scaledWeight(
     });
     return { ...given, ...Object.fromEntries(scaled) };
   };
-  return { ...weight, convert };
+  // It is not the same as another part of its tensors that has another factor.
+  return { ...weight, name: `${weight.name} * ${factor}`, convert };
 }
 
 /** What scales a format's values, and what its offsets are added up with these: the outer ones of two levels. */

@@ -58,6 +58,15 @@ test.each(["f32", "f16", "bf16"] as const)("%s times a power of two, from bytes 
   expect(new Uint8Array(codes)).toEqual(new Uint8Array(expected.buffer, expected.byteOffset, expected.byteLength));
 });
 
+test("a scale that is NaN stays so, and others stay within their range", async () => {
+  const scales = Uint8Array.of(0, 1, 127, 254, 255);
+  const fields = { codes: new Uint8Array(80), scales };
+  const times = async (factor: number) =>
+    [...((await scaledWeight(located("mxfp4", [5, 32], () => fields), factor).convert([])).scales as Uint8Array)];
+  expect(await times(0.5)).toEqual([0, 0, 126, 253, 255]);
+  expect(await times(4)).toEqual([2, 3, 129, 254, 255]);
+});
+
 test("scales of 8-bit floats are refused", () => {
   const message = /down.*: expected scales of f32, f16, bf16, e8m0 to multiply them by 0\.5, got e4m3 in e2m1_g16_e4m3/;
   expectError(() => scaledWeight(located("e2m1_g16_e4m3", [4, 32]), 0.5), "UNSUPPORTED_OPERATION", message);
@@ -94,4 +103,31 @@ test("a factor among the names of tensors", async () => {
   expect(half).toEqual(whole?.map((value) => value / 2));
   const refused = /tensors\.experts\.down\.factor: expected a power of two, such as 0\.5, got 0\.3/;
   await expectRejection(load(0.3), "INVALID_ARGUMENT", refused);
+});
+
+test("a factor of one of two parts of a tensor", async () => {
+  using directory = temporaryDirectory();
+  const [hidden, inner] = [4, 3];
+  const draw = (name: string, shape: number[]) =>
+    [name, { dtype: "F32", shape, data: new Random(name).normals(shape.reduce((a, b) => a * b, 1)) }] as const;
+  const path = join(directory.path, "model.safetensors");
+  const tensors = [draw("router", [1, hidden]), draw("both", [1, 2 * inner, hidden]), draw("down", [1, hidden, inner])];
+  await writeSafetensors(path, new Map(tensors));
+  const stacked = "dim0";
+  const load = (factor: number) =>
+    MoeLayer.load(path, {
+      device,
+      config: { hiddenSize: hidden, intermediateSize: inner, numExperts: 1, topK: 1, activation: "reglu" },
+      tensors: {
+        router: "router",
+        experts: {
+          gate: { name: "both", stacked, part: "first_half", factor },
+          up: { name: "both", stacked, part: "second_half" },
+          down: { name: "down", stacked },
+        },
+      },
+    });
+  const x = device.tensor(new Random("x").normals(2 * hidden), [2, hidden]);
+  const [whole, half] = await Promise.all([1, 0.5].map(async (factor) => await (await load(factor)).forward(x).data()));
+  expect(half).toEqual(whole?.map((value) => value / 2));
 });

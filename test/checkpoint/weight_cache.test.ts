@@ -95,7 +95,7 @@ describe("the cache of packed weights", () => {
     ];
     const given = {
       config: { ...model.layer(index).config, noisy: {} },
-      tensors: { router, noiseRouter: router, experts: { gate, up, down } },
+      tensors: { router, noiseRouter: { name: router, factor: 4 }, experts: { gate, up, down } },
     };
     const options = { layer: index, device: device(), cache: folder.path, ...given };
     using written = await MoeLayer.load(familyModelPath(name), options);
