@@ -80,7 +80,10 @@ export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
 }
 
 /** Looks up one of them, with its factor. @throws BAD_CHECKPOINT as a {@link Locator} does. */
-export async function locateWeight({ locate }: Pick<LayerSource, "locate">, wanted: WantedWeight): Promise<LocatedWeight> {
+export async function locateWeight(
+  { locate }: Pick<LayerSource, "locate">,
+  wanted: WantedWeight,
+): Promise<LocatedWeight> {
   const { factor = 1, ...weight } = wanted.weight;
   const located = await locate({ ...wanted, weight });
   return factor === 1 ? located : scaledWeight(located, factor);

@@ -286,8 +286,11 @@ describe("files of MLX that are refused", () => {
   const mode: Mode = { bits: 4, group: 64, scales: "BF16" };
   const name = "model.layers.0.mlp.switch_mlp.up_proj";
 
-  async function refused(change: (weights: Map<string, SafetensorsInput>) => void, message: RegExp) {
-    const { stored } = models("qwen3_moe", mode);
+  async function refused(
+    change: (weights: Map<string, SafetensorsInput>) => void,
+    message: RegExp,
+    stored = models("qwen3_moe", mode).stored,
+  ) {
     change(stored.weights);
     await expectRejection(outputs(reference(), stored), "BAD_CHECKPOINT", message);
   }
@@ -313,6 +316,20 @@ describe("files of MLX that are refused", () => {
       const { shape, data } = weights.get(`${name}.biases`) as SafetensorsInput;
       weights.set(`${name}.biases`, { dtype: "BF16", shape, data: (data as Uint16Array).with(5, 0x7fc0) });
     }, /up_proj\.biases": expected finite scales, got NaN or infinity at \[2, 1\]/));
+  test.each([
+    ["mxfp4", { bits: 4, group: 32, scales: "U8" }, 255],
+    ["mxfp8", { bits: 8, group: 32, scales: "U8" }, 255],
+    ["nvfp4", { bits: 4, group: 16, scales: "U8" }, 0x7f],
+  ] as const)("scales of %s that are no numbers", (_name, mode, bits) =>
+    refused(
+      (weights) => {
+        const { shape, data } = weights.get(`${name}.scales`) as SafetensorsInput;
+        weights.set(`${name}.scales`, { dtype: "U8", shape, data: (data as Uint8Array).with(9, bits) });
+      },
+      /up_proj\.scales": expected finite scales, got NaN or infinity at \[(2, 1|1, 1)\]/,
+      models("qwen3_moe", mode).stored,
+    ),
+  );
   test("a scale of the scales", () =>
     refused(
       (weights) => weights.set(`${name}.global_scale`, { dtype: "F32", shape: [3], data: new Float32Array(3) }),

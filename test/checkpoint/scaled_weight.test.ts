@@ -61,8 +61,14 @@ test.each(["f32", "f16", "bf16"] as const)("%s times a power of two, from bytes 
 test("a scale that is NaN stays so, and others stay within their range", async () => {
   const scales = Uint8Array.of(0, 1, 127, 254, 255);
   const fields = { codes: new Uint8Array(80), scales };
-  const times = async (factor: number) =>
-    [...((await scaledWeight(located("mxfp4", [5, 32], () => fields), factor).convert([])).scales as Uint8Array)];
+  const times = async (factor: number) => [
+    ...((
+      await scaledWeight(
+        located("mxfp4", [5, 32], () => fields),
+        factor,
+      ).convert([])
+    ).scales as Uint8Array),
+  ];
   expect(await times(0.5)).toEqual([0, 0, 126, 253, 255]);
   expect(await times(4)).toEqual([2, 3, 129, 254, 255]);
 });

@@ -1,3 +1,5 @@
+import type { ScaleLevel } from "../../core/weight_format.js";
+import { weightFormat } from "../../core/weight_formats.js";
 import type { LocatedWeight } from "../located_weight.js";
 import { asBytes, type Elements, flipHighestBits } from "./bits.js";
 import { checkE4M3, checkScales, floats, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
@@ -50,9 +52,10 @@ function floatMode(matrix: StoredMatrix): LocatedWeight {
     );
   }
   matrix.check(scales, ["U8"], [rows, count]);
+  const { type } = weightFormat(format).scales as ScaleLevel;
   return matrix.located(format, [codes, scales], ([codeBytes, scaleBytes]) => ({
     codes: bits === 8 ? checkE4M3(matrix, codes, codeBytes as Uint8Array) : (codeBytes as Uint8Array),
-    scales: scaleBytes as Uint8Array,
+    scales: checkScales(matrix, scales, scaleBytes as Uint8Array, count, type),
   }));
 }
 

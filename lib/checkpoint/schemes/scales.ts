@@ -105,10 +105,17 @@ export function groupCount(matrix: StoredMatrix, tensor: FoundTensor): number {
 
 /**
  * Returns `bytes`, the scales of `tensor` in rows of `columns`.
+ * @param type default that of the tensor's dtype.
  * @throws BAD_CHECKPOINT if one is NaN or infinite.
  */
-export function checkScales(matrix: StoredMatrix, tensor: FoundTensor, bytes: Uint8Array, columns: number): Uint8Array {
-  const at = firstNonFinite(scaleType(tensor), bytes);
+export function checkScales(
+  matrix: StoredMatrix,
+  tensor: FoundTensor,
+  bytes: Uint8Array,
+  columns: number,
+  type: ScaleType = scaleType(tensor),
+): Uint8Array {
+  const at = firstNonFinite(type, bytes);
   if (at < 0) return bytes;
   const place = `[${Math.floor(at / columns)}, ${at % columns}]`;
   throw matrix.errorAt(tensor, `expected finite scales, got NaN or infinity at ${place}`);
