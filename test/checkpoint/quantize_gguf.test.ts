@@ -1,16 +1,19 @@
 import { randomUUID } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { withSixBitScales } from "../../lib/checkpoint/gguf/blocks/six_bit_scales.js";
+import { blockValues } from "../../lib/checkpoint/gguf/blocks/values.js";
 import { GgufFile } from "../../lib/checkpoint/gguf/index.js";
 import { ggufTypes } from "../../lib/checkpoint/gguf/types.js";
 import { PartialFile } from "../../lib/checkpoint/quantize/gguf/partial_file.js";
 import { quantizeToGguf } from "../../lib/checkpoint/quantize/gguf/quantize_to_gguf.js";
 import type { QuantizeCheckpointOptions } from "../../lib/checkpoint/quantize/quantize_checkpoint.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import { fromBF16 } from "../../lib/core/dtype.js";
+import { fromBF16, fromF16 } from "../../lib/core/dtype.js";
+import { weightFormat } from "../../lib/core/weight_formats.js";
 import { openDevice } from "../../lib/devices.js";
-import { quantizationError, quantize } from "../../lib/index.js";
+import { quantizationError, quantize, type Tensor } from "../../lib/index.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/random.js";
 import { withIsa } from "../support/devices.js";
@@ -258,6 +261,22 @@ describe("formats", () => {
     const own = blocks.subarray(blocks.length / E, (2 * blocks.length) / E);
     expect(decodeBlocks("Q3_K", own, ggufTypes.Q3_K).every((value) => value === 0)).toBe(true);
   });
+
+  test.each(["q3_k", "iq4_xs"])(
+    "values beyond %s with scales of 6 bits become the largest there are",
+    async (format) => {
+      const values = new Float32Array(256).fill(3e8);
+      using matrix = device.tensor(values, [1, 256]);
+      using weight = quantize(matrix, format);
+      const [codes, scales] = [await weight.codes.raw(), await (weight.scales as Tensor<"u8">).raw()];
+      const superScales = await (weight.superScales as Tensor<"f16">).raw();
+      const { bytes, error } = withSixBitScales(weightFormat(format), values, { codes, scales, superScales });
+      expect(error).toBeLessThan(1);
+      expect([...(bytes.superScales as Uint16Array)].map(fromF16)).toEqual([65504]);
+      const largest = blockValues(format, bytes, [1, 256]);
+      expect([...largest]).toEqual(new Array(256).fill((format === "q3_k" ? 3 : 113) * 31 * 65504));
+    },
+  );
 });
 
 describe("the file", () => {
@@ -335,6 +354,19 @@ describe("a process that ends while a file is begun", () => {
     await using file = await open(out, existing);
     expect(file.begun).toEqual({ tensors: 0 });
     expect([`${out}.partial`, `${out}.partial.json`, left].map(existsSync)).toEqual([true, true, false]);
+  });
+
+  test("can have lost what was written", async () => {
+    const out = fresh(".gguf");
+    await using file = await open(out, "refuse");
+    await file.write(Uint8Array.of(1, 2, 3), 5);
+    await file.note({ tensors: 1 });
+    await using resumed = await open(out, "resume");
+    expect(resumed.begun).toEqual({ tensors: 1 });
+    truncateSync(`${out}.partial`, 7);
+    const problem =
+      /\.partial: expected at least the 8 bytes that .*\.partial\.json names, got 7; --overwrite begins again$/;
+    await expectRejection(open(out, "resume"), "BAD_CHECKPOINT", problem);
   });
 
   test("can have completed it already", async () => {

@@ -10,6 +10,7 @@ export function hasSixBitScales(type: GgufType): boolean {
 }
 
 const largest = 31;
+const largestF16 = 65504;
 
 /**
  * A matrix of `values` whose scales fit into 6 bits, made from one whose scales have 8: the scale of a block's scales
@@ -34,7 +35,8 @@ export function withSixBitScales(
     const block = first / blockWidth;
     const groups = given.subarray(first / width, (first + blockWidth) / width);
     const before = fromF16(superScales[block] as number);
-    const bitsAfter = toF16((groups.reduce((most, scale) => Math.max(most, Math.abs(scale)), 0) * before) / largest);
+    const most = groups.reduce((most, scale) => Math.max(most, Math.abs(scale)), 0);
+    const bitsAfter = toF16(Math.min((most * before) / largest, largestF16));
     const after = fromF16(bitsAfter);
     superScales[block] = bitsAfter;
     for (let start = 0; start < blockWidth; start += width) {

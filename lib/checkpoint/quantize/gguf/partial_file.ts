@@ -2,7 +2,8 @@ import { constants } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { MoeError } from "../../../core/errors.js";
-import { unfinishedFile } from "../../../core/whole_file.js";
+import { renamed, unfinishedFile } from "../../../core/whole_file.js";
+import { badCheckpoint } from "../../bad_checkpoint.js";
 import { callFileSystem } from "../../file_system_error.js";
 import { nothingTaken, writeTextAtomically } from "../../safetensors/atomic_file.js";
 import { exists } from "../../safetensors/regular_file.js";
@@ -20,12 +21,15 @@ export class PartialFile<Progress> implements AsyncDisposable {
   readonly #path: string;
   readonly #state: object;
   readonly #handle: FileHandle;
+  /** Where what is written ends. */
+  #end: number;
 
-  private constructor(path: string, state: object, handle: FileHandle, begun: Progress) {
+  private constructor(path: string, state: object, handle: FileHandle, { progress, bytes }: Noted<Progress>) {
     this.#path = path;
     this.#state = state;
     this.#handle = handle;
-    this.begun = begun;
+    this.begun = progress;
+    this.#end = bytes;
   }
 
   /**
@@ -51,13 +55,19 @@ export class PartialFile<Progress> implements AsyncDisposable {
       );
     }
     const resumes = existing === "resume" && there.length > 0;
-    const begun = resumes ? await readProgress(path, state, first) : first;
+    const noted = resumes ? await readNoted(path, state, first) : { progress: first, bytes: 0 };
     // What is there of another file must not pass for this one's, so the state comes first.
-    if (!resumes) await writeState(path, state, first);
+    if (!resumes) await writeState(path, state, noted);
     await removeUnfinished(stateOf(path));
     const flags = resumes ? constants.O_RDWR | constants.O_CREAT : "w";
     const handle = await callFileSystem(path, "written", () => open(partialOf(path), flags));
-    return new PartialFile(path, state, handle, begun);
+    try {
+      await checkLength(path, handle, noted.bytes);
+      return new PartialFile(path, state, handle, noted);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
   }
 
   async write(bytes: Uint8Array, position: number): Promise<void> {
@@ -67,12 +77,13 @@ export class PartialFile<Progress> implements AsyncDisposable {
       if (bytesWritten === 0) throw nothingTaken(this.#path, bytes.byteLength - done);
       done += bytesWritten;
     }
+    this.#end = Math.max(this.#end, position + bytes.byteLength);
   }
 
   /** Notes how far the file is, once its bytes are on disk. */
   async note(progress: Progress): Promise<void> {
     await this.#call(() => this.#handle.sync());
-    await writeState(this.#path, this.#state, progress);
+    await writeState(this.#path, this.#state, { progress, bytes: this.#end });
   }
 
   /** Gives the file its name. @param byteLength of the whole file. */
@@ -81,7 +92,8 @@ export class PartialFile<Progress> implements AsyncDisposable {
       await this.#handle.truncate(byteLength);
       await this.#handle.sync();
       await this.#handle.close();
-      await rename(partialOf(this.#path), this.#path);
+      // Once the state is gone, nothing can be resumed.
+      await renamed(dirname(this.#path), () => rename(partialOf(this.#path), this.#path));
       await rm(stateOf(this.#path), { force: true });
     });
   }
@@ -98,8 +110,23 @@ export class PartialFile<Progress> implements AsyncDisposable {
 const partialOf = (path: string) => `${path}.partial`;
 const stateOf = (path: string) => `${path}.partial.json`;
 
-async function writeState(path: string, state: object, progress: unknown): Promise<void> {
-  await writeTextAtomically(stateOf(path), JSON.stringify({ ...state, progress }));
+/** What the state says of the file besides what it is made from. */
+interface Noted<Progress> {
+  readonly progress: Progress;
+  /** How long the file is at least. */
+  readonly bytes: number;
+}
+
+async function writeState(path: string, state: object, noted: Noted<unknown>): Promise<void> {
+  await writeTextAtomically(stateOf(path), JSON.stringify({ ...state, ...noted }));
+}
+
+/** Refuses a file that has lost bytes since they were noted, as one that was copied meanwhile. @throws BAD_CHECKPOINT */
+async function checkLength(path: string, handle: FileHandle, bytes: number): Promise<void> {
+  const { size } = await callFileSystem(path, "written", () => handle.stat());
+  if (size >= bytes) return;
+  const problem = `expected at least the ${bytes} bytes that ${stateOf(path)} names, got ${size}`;
+  throw badCheckpoint(partialOf(path), `${problem}; --overwrite begins again`);
 }
 
 /** Removes what ends of the process left of the file while it was being written. */
@@ -111,7 +138,7 @@ async function removeUnfinished(path: string): Promise<void> {
   });
 }
 
-async function readProgress<Progress>(path: string, state: object, first: Progress): Promise<Progress> {
+async function readNoted<Progress>(path: string, state: object, first: Progress): Promise<Noted<Progress>> {
   const place = stateOf(path);
   const stored = (await exists(place)) ? await readJsonObject(place) : undefined;
   const isFirst = JSON.stringify(stored?.progress) === JSON.stringify(first);
@@ -119,5 +146,5 @@ async function readProgress<Progress>(path: string, state: object, first: Progre
     throw nothingToResume(place, (await exists(path)) ? "a file that is complete" : "none");
   }
   checkBegunState(place, stored, state);
-  return stored.progress as Progress;
+  return { progress: stored.progress as Progress, bytes: typeof stored.bytes === "number" ? stored.bytes : 0 };
 }
