@@ -465,7 +465,12 @@ describe("what is refused", () => {
       ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8/],
       ["olmoe", { num_key_value_heads: 2 }, /num_key_value_heads: expected 4, got 2/],
       ["olmoe", { vocab_size: null }, /vocab_size/],
-      ["olmoe", { vocab_size: 2 ** 32 }, /vocab_size in GGUF: expected an integer below 2\^32, got 4294967296/],
+      ["olmoe", { vocab_size: 2 ** 40 }, /vocab_size: expected an integer from 1 to 4194304, got 1099511627776/],
+      [
+        "olmoe",
+        { max_position_embeddings: 2 ** 32 },
+        /context_length in GGUF: expected an integer below 2\^32, got 4294967296/,
+      ],
       ["olmoe", { rope_theta: 1e39 }, /rope.freq_base in GGUF: expected a float32, got 1e\+39/],
       ["mixtral", { partial_rotary_factor: 0.5 }, /partial_rotary_factor: expected 1, got 0.5/],
       ["mixtral", { rope_parameters: { rope_theta: 1e4, partial_rotary_factor: 0.5 } }, /got a field "partial_rotary/],

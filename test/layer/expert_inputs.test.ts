@@ -72,6 +72,21 @@ test.each(kernelPaths)("on $label a row's bits do not depend on its batch", asyn
 describe.each(deviceNames)("on %s", (name) => {
   const device = openForTests(name);
 
+  test("packed experts keep their order, whatever becomes of the tensor that had it", async () => {
+    const random = new Random("kept");
+    const weight = randomQuantized(device(), random, "i8_channel_f32", [12, hidden], 0.1, [1]);
+    const inputOrder = device().tensor(
+      Int32Array.from({ length: hidden }, (_, k) => hidden - 1 - k),
+      [1, hidden],
+    );
+    using packed = packExperts({ ...weight, inputOrder }, { tokenFormat: "int8" });
+    using x = tokensOf(device(), 3, "f32");
+    using offsets = device().tensor(Int32Array.of(0, 3));
+    const before = await groupedGemm(x, packed, offsets).data();
+    inputOrder.write(Int32Array.from({ length: hidden }, (_, k) => k));
+    expect(await groupedGemm(x, packed, offsets).data()).toEqual(before);
+  });
+
   test("an order alone gives the bits of weights in the order of the inputs, where groups are whole rows", async () => {
     // With one scale for a row, columns in another order only change the order of the sum.
     const random = new Random("bits");

@@ -23,7 +23,7 @@ export type GgufValue = number | bigint | boolean | string | GgufArray | readonl
 
 /** Longest string, and most elements of an array: far above any tokenizer. */
 const maximumStringBytes = 2 ** 24;
-const maximumElements = 2 ** 22;
+export const maximumElements = 2 ** 22;
 /** Longest key or name. */
 const maximumNameBytes = 2 ** 16 - 1;
 

@@ -79,7 +79,7 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
     checkInputOrder(weight);
     this.#inputs.set(expert, {
       scale: (weight.inputScale as ReferenceTensor | undefined)?.values(),
-      order: (weight.inputOrder as ReferenceTensor | undefined)?.integers(),
+      order: (weight.inputOrder as ReferenceTensor | undefined)?.integers().slice(),
     });
   }
 

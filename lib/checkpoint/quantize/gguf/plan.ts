@@ -8,6 +8,7 @@ import { ConfigFields } from "../../config_fields.js";
 import { architectureOf } from "../../gguf/architectures.js";
 import { blockTypeOf } from "../../gguf/blocks/convert.js";
 import { GgufFields } from "../../gguf/fields.js";
+import { maximumElements } from "../../gguf/metadata.js";
 import { type GgufType, ggufTypes } from "../../gguf/types.js";
 import type { MetadataInput, TensorInput } from "../../gguf/write/header.js";
 import { mapWeights, nameOf, sizesIn } from "../../locate.js";
@@ -95,7 +96,8 @@ export async function planGguf(
         "another format, such as mxfp4",
     );
   }
-  const tokenizer = await readTokenizer(checkpoint.directory, model.fields.integer("vocab_size", undefined));
+  const vocabulary = model.fields.integer("vocab_size", undefined, { maximum: maximumElements });
+  const tokenizer = await readTokenizer(checkpoint.directory, vocabulary);
   const metadata = metadataOf(model, architecture, type, name, tokenizer.metadata);
   const planner = new Planner(model, checkpoint, architecture, type);
   await planner.addModel();
