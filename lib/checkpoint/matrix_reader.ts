@@ -5,7 +5,7 @@ import type { Tensor } from "../core/tensor.js";
 import { type InputField, isPlain, weightFormat } from "../core/weight_formats.js";
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import { type QuantizedWeight, quantizedTensors } from "../operators/experts/quantized_weight.js";
-import type { LocatedWeight, QuantizedBytes, TensorRange } from "./located_weight.js";
+import { type LocatedWeight, memoryFor, type QuantizedBytes, type TensorRange } from "./located_weight.js";
 
 /** Progress of reading a layer's weights. */
 export interface Progress {
@@ -41,7 +41,7 @@ export class MatrixReader {
     const { convert, ranges, shape, format } = weight;
     if (convert === undefined) return await this.#readFloats(ranges[0] as TensorRange, shape, format as FloatDType);
     const bytes: Uint8Array[] = [];
-    for (const range of ranges) bytes.push(await this.#readRange(range, new Uint8Array(range.byteLength)));
+    for (const range of ranges) bytes.push(await this.#readRange(range, memoryFor(range)));
     return this.#upload(weight, await convert(bytes));
   }
 
@@ -49,7 +49,7 @@ export class MatrixReader {
     const tensor = this.#device.empty(shape, dtype);
     try {
       const mapped = tensor.handle.map();
-      const bytes = await this.#readRange(range, mapped ?? new Uint8Array(range.byteLength));
+      const bytes = await this.#readRange(range, mapped ?? memoryFor(range));
       if (mapped === undefined) write(tensor, bytes);
       return { tensor };
     } catch (error) {

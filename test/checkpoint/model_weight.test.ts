@@ -1,4 +1,4 @@
-import { copyFileSync, readdirSync } from "node:fs";
+import { copyFileSync, readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
@@ -20,6 +20,7 @@ import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { randomLayer, valuesOf, writeOne } from "./support/gguf_layer.js";
+import { rawSafetensors } from "./support/raw_safetensors.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
 const root = "test/golden/quantised";
@@ -289,6 +290,24 @@ describe("a weight that cannot be read", () => {
       const reading = model.weight("blk.0.ffn_up_exps.weight", { device: device(), shape });
       await expectRejection(reading, "BAD_CHECKPOINT", /expected shape .* from the option shape, got \[3, 32, 256\]$/);
     }
+  });
+
+  test("for there is no memory for it", async () => {
+    using directory = temporaryDirectory();
+    const [rows, columns] = [2 ** 19, 2 ** 20];
+    const size = rows * columns;
+    const header = {
+      "a.weight_scale": { dtype: "F32", shape: [rows], data_offsets: [0, 4 * rows] },
+      "a.weight": { dtype: "I8", shape: [rows, columns], data_offsets: [4 * rows, 4 * rows + size] },
+    };
+    const file = join(directory.path, "model.safetensors");
+    const bytes = rawSafetensors(header);
+    writeFileSync(file, bytes);
+    truncateSync(file, bytes.length + 4 * rows + size);
+    copyFileSync(join(path, "config.json"), join(directory.path, "config.json"));
+    await using model = await openModel(directory.path);
+    const reading = model.weight("a.weight", { device: device(), shape: [rows, columns] });
+    await expectRejection(reading, "OUT_OF_MEMORY", /tensor "a\.weight": no memory for 549755813888 of its bytes$/);
   });
 
   test("for there are no weights", async () => {

@@ -3,7 +3,7 @@ import { dtypes, type FloatDType } from "../../core/dtype.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import { wholeMatrix } from "../../layer/weights/weight_layout.js";
-import type { LocatedWeight, TensorRange } from "../located_weight.js";
+import { type LocatedWeight, memoryFor, type TensorRange } from "../located_weight.js";
 
 /** Reads matrices [N, K] and vectors [N] of floats from tensors of any layout. What two of them share is read once, if one follows the other. */
 export class StoredMatrices implements Disposable {
@@ -32,12 +32,12 @@ export class StoredMatrices implements Disposable {
 
   async #stored({ ranges, shape, format }: LocatedWeight): Promise<Tensor<FloatDType>> {
     const [range] = ranges as readonly [TensorRange];
-    const { file, name, byteOffset, byteLength } = range;
+    const { file, name, byteOffset } = range;
     const last = this.#last;
     if (last?.range.file === file && last.range.name === name && last.range.byteOffset === byteOffset)
       return last.tensor;
     this[Symbol.dispose]();
-    const bytes = new Uint8Array(byteLength);
+    const bytes = memoryFor(range);
     await file.readRange(name, byteOffset, bytes);
     const dtype = format as FloatDType;
     const tensor = this.#device.tensor(new dtypes[dtype].raw(bytes.buffer) as Float32Array, shape, dtype);
