@@ -26,6 +26,22 @@ test("a process that knows only the documentation computes operators, quantised 
   );
 });
 
+test("calls at the same time are answered each with its own outputs", async () => {
+  const subject = await processSubject(process.execPath, {
+    args: [join("test", "testing", "peer.mjs")],
+    timeout: 20,
+  });
+  const permute = (value: number, ...tokens: number[]) =>
+    subject.operators.permute?.({
+      x: { data: Float32Array.of(value, 2 * value), shape: [2, 1], dtype: "f32" },
+      tokenOfRow: { data: Int32Array.from(tokens), shape: [tokens.length], dtype: "i32" },
+      outputs: { rows: { shape: [tokens.length, 1], dtype: "f32" } },
+    });
+  const answers = await Promise.all([permute(1, 0, 1), permute(3, 1), permute(5, 1, -1, 0)]);
+  await subject.close?.();
+  expect(answers).toEqual([[1, 2], [6], [10, 0, 5]].map((rows) => ({ rows: Float32Array.from(rows) })));
+});
+
 test.each([
   ["throws", /^out of registers$/],
   ["garbage", /^answer: expected JSON such as \{"outputs": .*got "?no JSON/],
@@ -67,6 +83,7 @@ test("numbers that JSON does not have, nested arrays and 16-bit floats go throug
   expect(readAnswer('{"outputs": {"y": "gD+Avw=="}}', inputs.outputs)).toEqual({ y: Uint16Array.of(0x3f80, 0xbf80) });
   expect(readAnswer('{"outputs": {"y": [1, -1]}}', inputs.outputs)).toEqual({ y: [1, -1] });
   expect(readAnswer('{"unsupported": "bf16"}', inputs.outputs)).toBeNull();
+  expect(readAnswer('{"outputs": {"y": [1, -1], "constructor": "AAAA"}}', inputs.outputs)).toHaveProperty("y");
 });
 
 test("a subject of this process may say null for what it does not support", async () => {

@@ -76,6 +76,8 @@ class Peer {
   /** Why there are no more lines. */
   #end: string | undefined;
   #wake: () => void = () => {};
+  /** The last call; settles when it has its answer. */
+  #last: Promise<unknown> = Promise.resolve();
   readonly #timeout: number;
   readonly #reader: Interface;
 
@@ -127,9 +129,15 @@ class Peer {
     }
   }
 
+  /** Asks the process, after the calls before: nothing but their order tells answers apart. */
   async call(operator: string, inputs: SubjectInputs) {
-    this.#process.stdin.write(requestLine(operator, inputs));
-    return readAnswer(await this.line(), inputs.outputs);
+    const request = requestLine(operator, inputs);
+    const answer = this.#last.then(async () => {
+      this.#process.stdin.write(request);
+      return readAnswer(await this.line(), inputs.outputs);
+    });
+    this.#last = answer.catch(() => {});
+    return await answer;
   }
 
   async close(): Promise<void> {

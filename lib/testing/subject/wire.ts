@@ -43,7 +43,7 @@ export function readAnswer(line: string, expected: SubjectInputs["outputs"]): Re
   if (typeof outputs !== "object" || outputs === null) throw invalidArgument("answer", answerForm, quoted(line));
   const decoded = Object.entries(outputs).map(([name, value]) => [
     name,
-    typeof value === "string" ? decodedOutput(name, value, expected[name]) : value,
+    typeof value === "string" ? decodedOutput(name, value, Object.hasOwn(expected, name) && expected[name]) : value,
   ]);
   return Object.fromEntries(decoded);
 }
@@ -66,9 +66,9 @@ function quoted(line: string): string {
   return printable(line.length > 80 ? `${line.slice(0, 80)}...` : line);
 }
 
-function decodedOutput(name: string, text: string, output: OutputArray | undefined): SubjectOutput {
+function decodedOutput(name: string, text: string, output: OutputArray | false): SubjectOutput {
   // An output that nobody asked for is not looked at.
-  if (output === undefined) return [];
+  if (output === false) return [];
   const { shape, dtype } = output;
   const { raw, bytes: elementBytes } = dtypes[dtype as DType];
   const bytes = Buffer.from(text, "base64");
