@@ -91,6 +91,12 @@ export function checkTokenMask(mask: Tensor<"u8"> | undefined, tokens: number, d
   return checkOptional("tokenMask", mask, ["u8"], [tokens], device)?.handle ?? null;
 }
 
+/** Checks ids [T, k] of experts. */
+export function checkIds(parameter: string, ids: unknown): void {
+  const { size } = checkTensor(parameter, ids, ["i32"], ["T", "k"]);
+  if (size >= 2 ** 31) throw invalidArgument(parameter, "fewer than 2^31 (token, slot) pairs", size);
+}
+
 /** The dtype of results that are f32 for `input`; f64 if the input is f64, which exists only on `reference`. */
 export function resultDType(input: { dtype: DType }): "f32" {
   return input.dtype === "f64" ? ("f64" as "f32") : "f32";

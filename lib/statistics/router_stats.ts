@@ -6,6 +6,7 @@ import { type Fields, integer, object, optional, results } from "../core/options
 import type { Tensor } from "../core/tensor.js";
 import { tensor } from "../core/tensor_option.js";
 import {
+  checkIds,
   checkOptional,
   checkTensor,
   checkTokenMask,
@@ -13,7 +14,6 @@ import {
   type TokenMaskOption,
   tokenMaskField,
 } from "../operators/check.js";
-import { checkChoices } from "../operators/statistics/expert_totals.js";
 import { type RouterHistory, routerHistory } from "./router_history.js";
 import { WindowTotals } from "./window_totals.js";
 
@@ -101,7 +101,7 @@ export class RouterStats implements Disposable {
     checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], device);
     checkOptional("routing.weights", weights, ["f32", "f64"], ids.shape, device);
     checkTokenMask(tokenMask, tokens, device);
-    checkChoices(ids);
+    checkIds("routing.ids", ids);
     const window = this.#windowOfCall();
     this.#live().add(window, { logits, ids, weights, tokenMask });
     this.#windows[window] = (this.#windows[window] as number) + 1;

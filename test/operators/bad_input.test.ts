@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { Tensor } from "../../lib/core/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
@@ -9,6 +9,7 @@ import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { linear } from "../../lib/operators/experts/linear.js";
 import { packExperts } from "../../lib/operators/experts/packed_experts.js";
 import { permute, unpermute } from "../../lib/operators/experts/permute.js";
+import { quantize } from "../../lib/operators/formats/quantize.js";
 import { type GatingOptions, gating } from "../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../lib/operators/routing/router_projection.js";
 import { sort } from "../../lib/operators/routing/sort.js";
@@ -46,6 +47,23 @@ describe.each(deviceNames)("bad arguments on %s", (name) => {
     call(gating, floats(3, 4), null);
     call(sort, integers(3, 2));
     call(MoeLayer.create);
+  });
+
+  test("weights that cannot be packed leave no memory behind", () => {
+    using weight = quantize(floats(2, 192, 128), "e4m3_b128_f32");
+    const { backend } = device();
+    const create = backend.packedExperts.bind(backend);
+    const frees: unknown[] = [];
+    const created = vi.spyOn(backend, "packedExperts").mockImplementation((...sizes) => {
+      const handle = create(...sizes);
+      frees.push(vi.spyOn(handle, "free"));
+      return handle;
+    });
+    const pack = () => packExperts(weight, { activation: "swiglu" });
+    expectError(pack, "UNSUPPORTED_OPERATION", /begin with a group of e4m3_b128_f32/);
+    created.mockRestore();
+    expect(frees).toHaveLength(1);
+    expect(frees[0]).toHaveBeenCalledOnce();
   });
 
   test("sort options", () => {

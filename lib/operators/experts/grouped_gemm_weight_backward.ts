@@ -1,10 +1,10 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { cannotCombine, invalidArgument, MoeError, requires } from "../../core/errors.js";
+import { invalidArgument, MoeError, requires } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read, results } from "../../core/options.js";
 import { type Shape, shapeText } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkOptional, checkPair, checkTensor, output, resultDType } from "../check.js";
+import { checkOptional, checkPair, checkResult, checkTensor, output, resultDType } from "../check.js";
 
 /** The gradients of a grouped GEMM's weights. */
 export interface GroupedGemmWeightGradients {
@@ -93,8 +93,7 @@ export function weightGradients(
   checkTensor("offsets", offsets, ["i32"], ["E+1"], device);
   const shape = [expertsOf(offsets), dy.shape[1] as number, x.shape[1] as number];
   if (accumulate && out === undefined) throw requires("accumulate", "out");
-  if (out?.dBias !== undefined && !bias) throw cannotCombine("out.dBias", "bias: false");
-  if (bias && out !== undefined && out.dBias === undefined) throw invalidArgument("out.dBias", "a Tensor", undefined);
+  checkResult(out, "dBias", bias, "bias: true");
 
   const inputs = [x, dy, offsets, tokenOfRow];
   const dtype = resultDType(x);

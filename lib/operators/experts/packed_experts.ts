@@ -83,7 +83,7 @@ export class PackedExperts implements Disposable {
     return this.#packing.activation;
   }
 
-  /** The parameters of its activation, if that is `swiglu_clamped`. A frozen object. */
+  /** The parameters of its activation, if that is `swiglu_clamped`, `swiglu_clamped_after` or `situ`. A frozen object. */
   get clamp(): Clamp {
     return this.#packing.clamp;
   }
@@ -237,12 +237,17 @@ export function pack(
   }
   const handle = device.backend.packedExperts(experts, rows, columns, format, activation, clamp, tokenFormat);
   const half = gated ? rows / 2 : rows;
-  for (let expert = 0; expert < experts && rows * columns > 0; expert++) {
-    const first = stack.rows(expert, 0, half);
-    const up = gated ? stack.rows(expert, half, half) : null;
-    handle.setExpert(expert, first, up);
-    freeWeight(first);
-    if (up !== null) freeWeight(up);
+  try {
+    for (let expert = 0; expert < experts && rows * columns > 0; expert++) {
+      const first = stack.rows(expert, 0, half);
+      const up = gated ? stack.rows(expert, half, half) : null;
+      handle.setExpert(expert, first, up);
+      freeWeight(first);
+      if (up !== null) freeWeight(up);
+    }
+  } catch (error) {
+    handle.free();
+    throw error;
   }
   return new PackedExperts(device, handle, { format, shape, activation, clamp, tokenFormat, transposed: transpose });
 }

@@ -1,8 +1,7 @@
-import { invalidArgument } from "../../core/errors.js";
 import { type Fields, object, optional, results } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkTensor, output } from "../check.js";
+import { checkResult, checkTensor, output } from "../check.js";
 import { combine } from "../experts/combine.js";
 import { checkLoad, type ExpertLoadOptions, expertLoad, loadFields } from "./expert_load.js";
 
@@ -83,9 +82,7 @@ export function expertLoadBackward(
   const { device, shape, dtype } = clean;
   const [, experts] = shape as [number, number];
   checkTensor("dLoad", dLoad, [dtype], [experts], device);
-  if ((groups === undefined) !== (out?.dGroupLoad === undefined) && out !== undefined) {
-    throw invalidArgument("out.dGroupLoad", groups ? "a Tensor" : "undefined without groups", out.dGroupLoad);
-  }
+  checkResult(out, "dGroupLoad", groups !== undefined, "groups");
   const inputs = [clean, noisy, deviation, dLoad, tokenMask, groups?.ids, groups?.load];
   const dClean = output("out.dClean", out?.dClean, device, shape, dtype, inputs);
   const dNoisy = output("out.dNoisy", out?.dNoisy, device, shape, dtype, [...inputs, dClean]);

@@ -1,8 +1,7 @@
-import { MoeError } from "../../core/errors.js";
 import { type Fields, integer, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkTensor, expertCount, output } from "../check.js";
+import { checkIds, expertCount, output } from "../check.js";
 
 /** Options of {@link expertSlots}. */
 export interface ExpertSlotsOptions {
@@ -34,11 +33,8 @@ const slotsOptions = object(
  * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
  */
 export function expertSlots(ids: Tensor<"i32">, options: ExpertSlotsOptions): Tensor<"i32"> {
-  checkTensor("ids", ids, ["i32"], ["T", "k"]);
+  checkIds("ids", ids);
   const { numExperts, capacity, out } = slotsOptions(options, "options");
-  if (ids.size >= 2 ** 31) {
-    throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${ids.size}`);
-  }
   const slots = output("out", out, ids.device, [numExperts, capacity], "i32", [ids]);
   ids.device.backend.expertSlots({ ids: ids.handle, slots: slots.handle });
   return slots;

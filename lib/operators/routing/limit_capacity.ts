@@ -1,7 +1,6 @@
-import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
+import { cannotCombine, invalidArgument } from "../../core/errors.js";
 import { type Fields, integer, object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { checkTensor, expertCount, output } from "../check.js";
+import { checkIds, checkTensor, expertCount, output } from "../check.js";
 import { type Capacity, type CapacityRule, capacityFields, capacityOf, checkCapacity } from "./capacity.js";
 import { type Routing, routingRecord } from "./gating.js";
 
@@ -89,11 +88,8 @@ export function sharedCapacity(
 
 /** Checks a routing and returns its number of tokens. */
 function checkRouting({ ids, weights }: Routing): number {
-  checkTensor("routing.ids", ids, ["i32"], ["T", "k"]);
-  const { device, shape, size } = ids as Tensor<"i32">;
-  if (size >= 2 ** 31) {
-    throw new MoeError("INVALID_ARGUMENT", `routing.ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
-  }
+  checkIds("routing.ids", ids);
+  const { device, shape } = ids;
   checkTensor("routing.weights", weights, device.kind === "reference" ? ["f32", "f64"] : ["f32"], shape, device);
   return shape[0] as number;
 }

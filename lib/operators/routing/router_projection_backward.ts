@@ -1,9 +1,9 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { invalidArgument } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, results } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkPair, checkTensor, output, resultDType } from "../check.js";
+import { checkPair, checkResult, checkTensor, output, resultDType } from "../check.js";
 
 /** The gradients of a router projection's inputs. */
 export interface RouterProjectionGradients<D extends FloatDType = FloatDType> {
@@ -78,8 +78,7 @@ export function routerProjectionBackward(
   const dtype = resultDType(x);
   checkTensor("dLogits", dLogits, [dtype], [tokens, experts], device);
   const { bias, out } = backwardOptions(options, "options");
-  if (out?.dBias !== undefined && !bias) throw cannotCombine("out.dBias", "bias: false");
-  if (bias && out !== undefined && out.dBias === undefined) throw invalidArgument("out.dBias", "a Tensor", undefined);
+  checkResult(out, "dBias", bias, "bias: true");
 
   const inputs = [x, weight, dLogits];
   const dx = output("out.dx", out?.dx, device, x.shape, out?.dx.dtype ?? x.dtype, inputs);

@@ -1,8 +1,7 @@
-import { MoeError } from "../../core/errors.js";
 import { object, optional, results } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkTensor, expertCount, output } from "../check.js";
+import { checkIds, expertCount, output } from "../check.js";
 
 /** The (token, slot) pairs of a routing, sorted by expert. All i32. */
 export interface SortedRows {
@@ -33,12 +32,9 @@ const sortOptions = object({ numExperts: expertCount, out: optional(sortedRows) 
  * @throws INVALID_ARGUMENT (E < 1, T*k >= 2^31), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function sort(ids: Tensor<"i32">, options: { numExperts: number; out?: SortedRows | undefined }): SortedRows {
-  checkTensor("ids", ids, ["i32"], ["T", "k"]);
+  checkIds("ids", ids);
   const { numExperts, out } = sortOptions(options, "options");
   const { device, size } = ids;
-  if (size >= 2 ** 31) {
-    throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
-  }
   const offsets = output("out.offsets", out?.offsets, device, [numExperts + 1], "i32", [ids]);
   const tokensPerExpert = output("out.tokensPerExpert", out?.tokensPerExpert, device, [numExperts], "i32", [
     ids,

@@ -1,11 +1,12 @@
-import { checkInteger, invalidArgument, MoeError } from "../../core/errors.js";
+import { checkInteger } from "../../core/errors.js";
 import { type Fields, object, optional, results, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import {
+  checkIds,
   checkOptional,
+  checkResult,
   checkSequences,
-  checkTensor,
   checkTokenMask,
   expertCount,
   output,
@@ -68,13 +69,14 @@ export function expertTotals(
 ): WeightedExpertTotals;
 export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): ExpertTotals;
 export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): ExpertTotals {
-  checkChoices(ids);
+  checkIds("ids", ids);
   const { device } = ids;
   const [tokenCount, topK] = ids.shape as [number, number];
   const { numExperts, weights, sequences, choices = topK, tokenMask, out } = totalsOptions(options, "options");
   checkSequences(sequences, tokenCount);
   checkInteger("choices", choices, 0, topK);
   checkOptional("weights", weights, ["f32", "f64"], ids.shape, device);
+  checkResult(out, "weights", weights !== undefined, "weights");
   const mask = checkTokenMask(tokenMask, tokenCount, device);
   const inputs = [ids, weights, tokenMask];
   const tokens = output("out.tokens", out?.tokens, device, [sequences, numExperts], "i32", inputs);
@@ -86,16 +88,7 @@ export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): 
   }
   const others = [...inputs, tokens, dropped];
   const dtype = resultDType(weights);
-  if (out !== undefined && out.weights === undefined) throw invalidArgument("out.weights", "a Tensor", undefined);
   const sums = output("out.weights", out?.weights, device, [sequences, numExperts], dtype, others);
   device.backend.expertTotals({ ...operands, weights: weights.handle, sums: sums.handle });
   return { tokens, dropped, weights: sums } as WeightedExpertTotals;
-}
-
-/** Checks ids [T, k]. */
-export function checkChoices(ids: Tensor<"i32">): void {
-  const { size } = checkTensor("ids", ids, ["i32"], ["T", "k"]);
-  if (size >= 2 ** 31) {
-    throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
-  }
 }

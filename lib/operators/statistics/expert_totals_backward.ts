@@ -3,6 +3,7 @@ import { type Fields, object, optional, unchecked } from "../../core/options.js"
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import {
+  checkIds,
   checkSequences,
   checkTensor,
   checkTokenMask,
@@ -11,7 +12,6 @@ import {
   type TokenMaskOption,
   tokenMaskField,
 } from "../check.js";
-import { checkChoices } from "./expert_totals.js";
 
 /** Options of {@link expertTotalsBackward}. */
 export interface ExpertTotalsBackwardOptions extends TokenMaskOption {
@@ -45,7 +45,7 @@ export function expertTotalsBackward(
   dWeightSums: Tensor<"f32">,
   options: ExpertTotalsBackwardOptions = {},
 ): Tensor<"f32"> {
-  checkChoices(ids);
+  checkIds("ids", ids);
   const { device, shape } = ids;
   const [tokens, topK] = shape as [number, number];
   checkTensor("dWeightSums", dWeightSums, ["f32", "f64"], ["S", "E"], device);

@@ -32,6 +32,9 @@ describe.each(deviceNames)("bad arguments of the router's statistics on %s", (na
     invalid(totals({ sequences: 4 }), /sequences: expected a divisor of 6 tokens, got 4/);
     invalid(totals({ choices: 3 }), /choices: expected an integer from 0 to 2, got 3/);
     invalid(() => expertTotals(integers(6, 2), undefined as Anything), /options: expected/);
+    const out = { tokens: integers(1, 4), dropped: integers(1) };
+    invalid(totals({ out: { ...out, weights: floats(1, 4) } }), /^out\.weights requires weights/);
+    invalid(totals({ weights: floats(6, 2), out }), /^out\.weights: expected a Tensor, got undefined/);
     invalid(
       () => routerScores(floats(2, 3), { scoring: "none" as Anything }),
       /scoring: expected one of "softmax", "s/,
