@@ -27,7 +27,9 @@ function findNvcc() {
 }
 
 export function findTools() {
-  const compilers = process.env.CXX ? [process.env.CXX] : ["c++", "g++", "clang++"];
+  const { CXX } = process.env;
+  // CMake takes arguments after the compiler, and a launcher before it: "ccache g++".
+  const compilers = CXX ? [CXX, CXX.trim().split(" ")[0]] : ["c++", "g++", "clang++"];
   return {
     cmake: findExecutable("cmake"),
     compiler: compilers.map(findExecutable).find(Boolean),
@@ -66,7 +68,7 @@ export function describeMissingTools(platform = process.platform) {
   const { cmake, compiler, generator } = findTools();
   const missing = [
     ...(cmake ? [] : ["CMake (cmake on the PATH)"]),
-    ...(compiler ? [] : [`a C++ compiler (${process.env.CXX ?? "c++, g++ or clang++"} on the PATH)`]),
+    ...(compiler ? [] : [`a C++ compiler (${process.env.CXX || "c++, g++ or clang++"} on the PATH)`]),
     ...(generator ? [] : ["a build tool (ninja or make on the PATH)"]),
   ];
   if (missing.length === 0) return undefined;

@@ -7,6 +7,7 @@ import { copyFileSync, createWriteStream, existsSync, mkdirSync, rmSync, statSyn
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
+import { finished } from "node:stream/promises";
 import { parseArgs } from "node:util";
 import { buildCommands, describeMissingTools, findTools, root, strip } from "./build_native.mjs";
 
@@ -71,6 +72,8 @@ function missingDevices(file) {
 async function build(log, target) {
   mkdirSync(dirname(log), { recursive: true });
   const output = createWriteStream(log);
+  // Such as a disk that is full; what is built may yet be there.
+  output.on("error", ({ message }) => say(`the output of the build is lost: ${message}`));
   const out = join("build", "source");
   const folder = join(root, out);
   rmSync(folder, { force: true, recursive: true });
@@ -87,7 +90,7 @@ async function build(log, target) {
     return undefined;
   } finally {
     output.end();
-    await once(output, "close");
+    await finished(output).catch(() => {});
     rmSync(folder, { force: true, recursive: true });
   }
 }

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import webpack from "webpack";
@@ -330,6 +330,21 @@ describe("installed with the platform's package", () => {
     expect(status).toBe(0);
     expect(stderr).toContain("moe-kernels: a build from source was asked for. Building the native addon from source.");
     expect(stderr).toContain("moe-kernels: the native addon was not built: the native addon needs CMake");
+  });
+
+  test("goes on where the output of the build cannot be written", () => {
+    const script = join("node_modules", "moe-kernels", "scripts", "install.mjs");
+    const log = join(project, "node_modules", "moe-kernels", "build", "install.log");
+    rmSync(log, { force: true });
+    mkdirSync(log, { recursive: true });
+    const { status, stderr } = run(process.execPath, [script, "--source"], project, { CXX: "/bin/false" });
+    rmSync(log, { recursive: true });
+    expect({ status, stderr }).toMatchObject({
+      status: 0,
+      stderr: expect.stringMatching(
+        /the output of the build is lost: EISDIR.*\n.*cmake configure failed: exit code 1/s,
+      ),
+    });
   });
 
   test("refuses the addon of another version", () => {

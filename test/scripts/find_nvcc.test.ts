@@ -198,6 +198,7 @@ describe("nvcc's host compiler", () => {
       "-ccbin=/given/g++",
     ],
     ["nvcc's own choice", { NVCC_CCBIN: "/older/g++" }, {}, undefined],
+    ["nvcc's own choice beside a compiler with arguments", {}, { CMAKE_CXX_COMPILER_ARG1: " g++" }, undefined],
     ["nvcc's own choice for other compilers", {}, { CMAKE_CXX_COMPILER_ID: "AppleClang" }, undefined],
   ])("is %s", (_, env, set, wanted) => {
     using directory = temporaryDirectory();

@@ -14,6 +14,18 @@ function refusal(platform: Record<string, string>): string | undefined {
   return status === 0 ? undefined : stderr.replaceAll(/\s+/g, " ");
 }
 
+/** What `describeMissingTools` says for a platform. */
+function missingTools(platform: string, env: NodeJS.ProcessEnv = {}): string {
+  const call = `describeMissingTools(${JSON.stringify(platform)})`;
+  const script = `import { describeMissingTools } from "./scripts/build_native.mjs"; console.log(${call})`;
+  const { stdout } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
+    cwd: packageRoot(),
+    encoding: "utf8",
+    env: { ...process.env, ...env },
+  });
+  return stdout;
+}
+
 describe("the build", () => {
   test("takes GCC and Clang on Linux x64 and arm64", () => {
     expect(refusal({ ...linux, ...gcc })).toBeUndefined();
@@ -46,12 +58,12 @@ describe("the build", () => {
   });
 
   test("does not start on Windows, and says where it would work", () => {
-    const script =
-      'import { describeMissingTools } from "./scripts/build_native.mjs"; console.log(describeMissingTools("win32"))';
-    const { stdout } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
-      cwd: packageRoot(),
-      encoding: "utf8",
-    });
-    expect(stdout).toMatch(/does not build on Windows.*\n.*Subsystem for Linux/);
+    expect(missingTools("win32")).toMatch(/does not build on Windows.*\n.*Subsystem for Linux/);
+  });
+
+  test("takes a compiler with arguments, and says which is missing", () => {
+    expect(missingTools("linux", { CXX: `${process.execPath} g++ -m64` })).not.toContain("C++ compiler (");
+    expect(missingTools("linux", { CXX: "no-such-c++ -m64" })).toContain("C++ compiler (no-such-c++ -m64 on the PATH)");
+    expect(missingTools("linux", { CXX: "", PATH: "" })).toContain("C++ compiler (c++, g++ or clang++ on the PATH)");
   });
 });

@@ -1,11 +1,13 @@
 # Tries MOE_NVCC with the host compiler that is chosen here; sets MOE_CUDA_PROBLEM if that fails. Not CMake's check_language(),
 # which drops a given host compiler, and keeps in the cache that a compiler failed, but not why.
 
-# Left alone, nvcc takes the gcc on the PATH, which need not be what compiles the rest.
+# Left alone, nvcc takes the gcc on the PATH, which need not be what compiles the rest. It takes no compiler with arguments, such as
+# "ccache g++".
 if(NOT CMAKE_CUDA_HOST_COMPILER)
   if(NOT "$ENV{CUDAHOSTCXX}" STREQUAL "")
     set(CMAKE_CUDA_HOST_COMPILER "$ENV{CUDAHOSTCXX}")
-  elseif("$ENV{NVCC_CCBIN}" STREQUAL "" AND CMAKE_CXX_COMPILER_ID MATCHES "^(GNU|Clang)$")
+  elseif("$ENV{NVCC_CCBIN}" STREQUAL "" AND CMAKE_CXX_COMPILER_ID MATCHES "^(GNU|Clang)$"
+         AND "${CMAKE_CXX_COMPILER_ARG1}" STREQUAL "")
     set(CMAKE_CUDA_HOST_COMPILER "${CMAKE_CXX_COMPILER}")
   endif()
 endif()
