@@ -70,10 +70,12 @@ async function prepare(folder: string, device: Device, { shape, layers }: Option
 /** The choices of one token in one layer. */
 function zipfRouting(device: Device, random: Random, { config }: NamedShape, layer: number): Routing {
   const { numExperts, topK } = config;
+  // Frequent experts are not beside each other. Without a common divisor, every expert has a rank.
+  const step = numExperts % 5 !== 0 ? 5 : numExperts % 3 !== 0 ? 3 : 1;
   const used = new Set<number>();
   while (used.size < topK) {
     const rank = Math.floor((numExperts + 1) ** random.uniform()) - 1;
-    used.add((rank * 5 + layer * 7) % numExperts);
+    used.add((rank * step + layer * 7) % numExperts);
   }
   return {
     ids: device.tensor(Int32Array.from(used), [1, topK], "i32"),

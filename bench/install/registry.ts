@@ -22,7 +22,7 @@ interface Packed {
   readonly content: Buffer;
 }
 
-/** Serves the tarballs of a folder on a free port; the process ends once nothing else runs. */
+/** Serves the tarballs of a folder on a free port, until the server is closed. */
 export async function startRegistry(folder: string): Promise<{ url: string; server: Server }> {
   const packages = readdirSync(folder)
     .filter((file) => file.endsWith(".tgz"))
@@ -32,12 +32,12 @@ export async function startRegistry(folder: string): Promise<{ url: string; serv
     const tarball = packages.find(({ file }) => path === `-/${file}`);
     const versions = packages.filter(({ manifest }) => manifest.name === path);
     if (tarball !== undefined) response.end(tarball.content);
-    else if (versions.length > 0) response.end(JSON.stringify(metadata(versions, `http://${server_address()}`)));
+    else if (versions.length > 0) response.end(JSON.stringify(metadata(versions, `http://${address()}`)));
     else response.writeHead(404).end(`{"error":"${folder} has no such package"}`);
   });
-  const server_address = (): string => `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const address = (): string => `127.0.0.1:${(server.address() as AddressInfo).port}`;
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return { url: `http://${server_address()}/`, server };
+  return { url: `http://${address()}/`, server };
 }
 
 function readPackage(folder: string, file: string): Packed {

@@ -120,8 +120,11 @@ async function run({ rounds, addon, json }: Options): Promise<void> {
   packAll(packages, addon);
   const { url, server } = await startRegistry(packages);
   const results: Result[] = [];
-  for (const manager of managers) results.push(...(await measureManager(manager, url, folder, rounds)));
-  server.close();
+  try {
+    for (const manager of managers) results.push(...(await measureManager(manager, url, folder, rounds)));
+  } finally {
+    server.close();
+  }
   process.stdout.write(`${table(results)}\n`);
   await written?.write(`${JSON.stringify({ machine: describeMachine(1), rounds, results }, null, 2)}\n`);
 }

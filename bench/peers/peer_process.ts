@@ -3,6 +3,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
+import { printable } from "#lib/core/printable.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { type Contender, PeerError } from "./contender.js";
 import type { Command } from "./peers.js";
@@ -67,8 +68,13 @@ export class PeerProcess implements Contender {
   /** Starts a peer and waits until its layer is loaded. */
   static async start(name: string, command: Command, setup: PeerSetup): Promise<PeerProcess> {
     const peer = new PeerProcess(name, command, setup);
-    peer.version = (await peer.#answer()) as string;
-    return peer;
+    try {
+      peer.version = (await peer.#answer()) as string;
+      return peer;
+    } catch (error) {
+      peer[Symbol.dispose]();
+      throw error;
+    }
   }
 
   async outputs(tokens: number): Promise<Float32Array> {
@@ -95,7 +101,11 @@ export class PeerProcess implements Contender {
   async #answer(): Promise<unknown> {
     const { done, value } = await this.#answers.next();
     if (done) throw new PeerError(`${this.name} ended early: ${await this.#end}`);
-    return (JSON.parse(value) as { result: unknown }).result;
+    try {
+      return (JSON.parse(value) as { result: unknown }).result;
+    } catch {
+      throw new PeerError(`${this.name}: expected a line of JSON, got ${printable(value)}`);
+    }
   }
 
   /** Ends the process. */

@@ -1,4 +1,5 @@
 import { afterPause, inTurns, summarize } from "#lib/bench/measure.js";
+import { relativeError } from "#lib/testing/run.js";
 import { type Contender, PeerError } from "./contender.js";
 import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
 
@@ -11,20 +12,13 @@ const tolerances: Readonly<Record<PeerDType | "int8", number>> = { f32: 1e-4, bf
 
 /**
  * The largest difference between outputs, relative to the largest output.
- * @throws PeerError if that exceeds the tolerance of the format or is NaN.
+ * @throws PeerError if that exceeds the tolerance of the format, or for NaN.
  */
 export function checkOutputs(name: string, got: Float32Array, expected: Float32Array, format: PeerFormat): number {
   if (got.length !== expected.length) {
     throw new PeerError(`${name}: expected ${expected.length} outputs, got ${got.length}`);
   }
-  let largest = 0;
-  let difference = 0;
-  for (let index = 0; index < expected.length; index++) {
-    const value = expected[index] as number;
-    largest = Math.max(largest, Math.abs(value));
-    difference = Math.max(difference, Math.abs((got[index] as number) - value)); // NaN stays NaN
-  }
-  const share = difference / largest;
+  const share = relativeError(got, expected);
   const { tokens, tokenFormat } = partsOf(format);
   const tolerance = tolerances[tokenFormat === "int8" ? "int8" : tokens];
   if (!(share <= tolerance)) {

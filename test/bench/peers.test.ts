@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { convertBlocks } from "#lib/checkpoint/gguf/blocks/convert.js";
 import type { GgufType } from "#lib/checkpoint/gguf/types.js";
 import { SafetensorsFile } from "#lib/checkpoint/safetensors/index.js";
@@ -119,6 +119,7 @@ describe("outputs", () => {
 
   test("differ relative to the largest", () => {
     expect(checkOutputs("peer", Float32Array.of(2, -4.1, 0), expected, "bf16")).toBeCloseTo(0.025);
+    expect(checkOutputs("peer", new Float32Array(2), new Float32Array(2), "f32")).toBe(0);
   });
 
   test("are compared part by part, again and again", () => {
@@ -130,7 +131,7 @@ describe("outputs", () => {
 
   test.each([
     ["too far", Float32Array.of(2, -4.1, 0), /peer: expected outputs within 0.0001 of the largest, got .*0.02/],
-    ["not a number", Float32Array.of(2, Number.NaN, 0), /got a difference of NaN/],
+    ["not a number", Float32Array.of(2, Number.NaN, 0), /got a difference of Infinity/],
     ["too few", Float32Array.of(2, -4), /peer: expected 3 outputs, got 2/],
   ])("%s", (_name, got, message) => {
     expect(() => checkOutputs("peer", got, expected, "f32")).toThrow(PeerError);
@@ -228,6 +229,12 @@ describe("a peer's process", () => {
     await expect(peer.time(0, 1)).rejects.toThrow(/^peer ended early: exit code 3$/);
     await expect(peer.time(1, 1)).rejects.toThrow(PeerError);
     await expect(start("process.exit(4)")).rejects.toThrow(/peer ended early: exit code 4/);
+  });
+
+  test("that writes something else is an error, and ends", async () => {
+    const lingering = start("console.log('loading ...'); setInterval(() => {}, 1000)");
+    await expect(lingering).rejects.toThrow(/^peer: expected a line of JSON, got loading \.\.\.$/);
+    await vi.waitFor(() => expect(process.getActiveResourcesInfo()).not.toContain("ProcessWrap"), { timeout: 10_000 });
   });
 
   test("that cannot be started is an error", async () => {

@@ -47,6 +47,10 @@ describe("npm run bench:cache", () => {
 test("npm run bench:offload tells hits, bytes and times for every number of slots", () => {
   using directory = temporaryDirectory();
   const args = ["--shape", "64x32x8x2", "--layers", "2", "--tokens", "4", "--threads", "2", "--folder", directory.path];
+  // With ten experts, a step of five would reach only two of them.
+  const ten = ["--shape", "64x32x10x4", "--slots", "4", "--folder", join(directory.path, "ten experts")];
+  const many = runScript("build/bench/offload.js", [...args, ...ten]);
+  expect({ status: many.status, stderr: many.stderr }).toEqual({ status: 0, stderr: "" });
   for (const slots of [[], ["--slots", "3,8"], ["--slots", "3,8", "--shared"]]) {
     const { status, stdout, stderr } = runScript("build/bench/offload.js", [...args, ...slots]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
