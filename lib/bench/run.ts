@@ -29,11 +29,12 @@ import { type BenchGroup, type BenchReport, type BenchResult, type GroupName, gr
  */
 export async function runBenchmark(options: BenchmarkOptions): Promise<BenchReport> {
   const read = benchmarkOptions(options, "options");
-  const contenders = read.contenders.map((contender) => {
-    checkSubject(contender);
-    return contender;
-  });
+  const contenders: Subject[] = [];
   try {
+    for (const contender of read.contenders) {
+      checkSubject(contender);
+      contenders.push(contender);
+    }
     return await measure(read, contenders);
   } finally {
     await closeSubjects(...contenders);

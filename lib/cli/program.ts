@@ -4,6 +4,7 @@ import { nearestHint } from "../core/nearest_name.js";
 import { printable } from "../core/printable.js";
 import { packageVersion } from "../core/version.js";
 import { UsageError } from "../terminal/option_values.js";
+import type { ListedCommand } from "./command.js";
 import { commandList } from "./command_list.js";
 import { commandHelp, programHelp, usageLine } from "./help.js";
 import type { Io } from "./io.js";
@@ -33,6 +34,16 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     return fail(io, unknown, `Commands: ${names.join(", ")}. See moe-kernels --help.`, 2);
   }
   const rest = argv.slice(listed.name.split(" ").length);
+  try {
+    return await runListed(listed, rest, io);
+  } catch (error) {
+    const known = error instanceof MoeError;
+    const stack = !known || rest.includes("--verbose") ? stackOf(error) : undefined;
+    return fail(io, known ? `${error.code}: ${error.message}` : String(error), stack, 1);
+  }
+}
+
+async function runListed(listed: ListedCommand, rest: readonly string[], io: Io): Promise<number> {
   const command = await listed.load();
   if (rest.includes("--help") || rest.includes("-h")) {
     io.stdout.write(commandHelp(listed, command));
@@ -41,12 +52,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   try {
     return await command.run(rest, io);
   } catch (error) {
-    if (error instanceof UsageError) {
-      return fail(io, error.message, `${usageLine(listed.name, command)}\nSee moe-kernels ${listed.name} --help.`, 2);
-    }
-    const known = error instanceof MoeError;
-    const stack = !known || rest.includes("--verbose") ? stackOf(error) : undefined;
-    return fail(io, known ? `${error.code}: ${error.message}` : String(error), stack, 1);
+    if (!(error instanceof UsageError)) throw error;
+    return fail(io, error.message, `${usageLine(listed.name, command)}\nSee moe-kernels ${listed.name} --help.`, 2);
   }
 }
 

@@ -103,3 +103,13 @@ test.each([
   await expect(runBenchmark({ shapes, ...options, contenders: [{ ...right, close }] })).rejects.toThrow(message);
   expect(close).toHaveBeenCalledOnce();
 });
+
+test("contenders are closed where another is none", async () => {
+  const close = vi.fn();
+  const contenders = [
+    { ...right, close },
+    { name: "none", operators: {} },
+  ];
+  await expect(runBenchmark({ shapes, contenders })).rejects.toThrow(/subject\.operators: expected at least one/);
+  expect(close).toHaveBeenCalledOnce();
+});

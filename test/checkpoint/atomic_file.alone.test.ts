@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
-import { copyAtomically } from "../../lib/checkpoint/safetensors/atomic_file.js";
+import { copyAtomically, writeAtomically } from "../../lib/checkpoint/safetensors/atomic_file.js";
 import { writeSafetensors, writeShardedSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
@@ -42,6 +42,14 @@ vi.mock("node:fs/promises", async (importOriginal) => {
       writeFileSync(to, readFileSync(from).subarray(0, 1));
       record("copy rest");
       await original.copyFile(from, to);
+    },
+    link: async (from: string, to: string) => {
+      record("link");
+      await original.link(from, to);
+    },
+    rm: async (path: string, options?: { force?: boolean }) => {
+      if (!options?.force) record("remove");
+      await original.rm(path, options);
     },
     rename: async (from: string, to: string) => {
       record("rename");
@@ -94,6 +102,18 @@ test("a folder that may be written but not read gets its files", async () => {
     "model-00002-of-00002.safetensors",
     "model.safetensors.index.json",
   ]);
+});
+
+test("a file that takes a free name and leaves its old one behind is not one that was there before", async () => {
+  using directory = temporaryDirectory();
+  const path = join(directory.path, "a.safetensors");
+  const existing = () => new Error("there is a file");
+  const parts = [{ place: "a", byteLength: 1, bytes: Uint8Array.of(1) }];
+  calls.failing = "remove";
+  await expectRejection(writeAtomically(path, parts, { existing }), "WRITE_FAILED", /cannot be written: EIO: remove/);
+  expect(readdirSync(directory.path)).toEqual(["a.safetensors"]);
+  calls.failing = "";
+  await expect(writeAtomically(path, parts, { existing })).rejects.toThrow("there is a file");
 });
 
 test("a file system that takes no bytes is an error", async () => {

@@ -1,5 +1,8 @@
 import { readFileSync } from "node:fs";
 import { beforeEach, describe, expect, test, vi } from "vitest";
+import type { ListedCommand } from "../../lib/cli/command.js";
+import { commandList } from "../../lib/cli/command_list.js";
+import { MoeError } from "../../lib/core/errors.js";
 import { runCli } from "./support/run_cli.js";
 
 const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
@@ -127,4 +130,12 @@ test("progress is a bar in a terminal, erased at the end", async () => {
 test("progress leaves the terminal's modes as they are, which Ctrl-C would not restore", async () => {
   const args = ["verify", "--device", "reference", "--filter", "combine"];
   expect((await runCli(args, { terminal: true })).stderr).not.toContain("[?");
+});
+
+test("a command whose modules fail to load is an error like others", async () => {
+  const demo = commandList.find(({ name }) => name === "demo") as ListedCommand;
+  const load = vi.spyOn(demo, "load").mockRejectedValue(new MoeError("INTERNAL", "no package.json was found"));
+  const { exitCode, stderr } = await runCli(["demo"]);
+  load.mockRestore();
+  expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: "moe-kernels: INTERNAL: no package.json was found\n" });
 });

@@ -71,13 +71,14 @@ export async function copyAtomically(from: string, to: string): Promise<void> {
 async function renameToFree(from: string, to: string, existing: () => Error): Promise<void> {
   try {
     await link(from, to);
-    await rm(from);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? "";
     if (code === "EEXIST" || (await exists(to))) throw existing();
     if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code)) throw error;
     await rename(from, to);
+    return;
   }
+  await rm(from);
 }
 
 async function writeParts(
