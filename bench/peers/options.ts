@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 import { type NamedShape, shapeNames, shapeOptions } from "#lib/bench/shape_option.js";
-import { choiceOption, integerOption, listOption, UsageError } from "#lib/terminal/option_values.js";
+import { choiceOption, integerOption, listOption, secondsOption, UsageError } from "#lib/terminal/option_values.js";
 import { threadsOption } from "../program.js";
 import { type PeerFormat, peerFormats } from "./formats.js";
 import { type Peer, peers } from "./peers.js";
@@ -65,8 +65,6 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
     },
   });
   if (values.help) return undefined;
-  const seconds = Number(values.time);
-  if (!(seconds > 0)) throw new UsageError(`--time: expected seconds > 0, got "${values.time}"`);
   const formats = listOption(values.dtype).map((name) => choiceOption("dtype", name, peerFormats));
   const frozen = formats.find((format) => format !== "f32" && format !== "bf16");
   if (values.training && frozen) throw new UsageError(`--training: expected f32 or bf16, got ${frozen}`);
@@ -81,7 +79,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
         .map((name) => peers.find((peer) => peer.name === name) as Peer),
     training: values.training,
     rounds: integerOption("rounds", values.rounds, 1),
-    seconds,
+    seconds: secondsOption("time", values.time),
     threads: threadsOption(values.threads),
     json: values.json,
     chart: values.chart,

@@ -52,7 +52,8 @@ export interface WeightOptions {
   /**
    * Round tokens to 8 bits where they are multiplied by quantised weights; see {@link TokenFormat}. `checkpoint` does what
    * the checkpoint's configuration says: `input_activations` of compressed-tensors, `activation_scheme` of fp8,
-   * `quant_algo` of ModelOpt, `input_tensors` of Quark, `act_bits` of AutoRound; none if it says nothing. Default none; of a layer that MoeLayer.save wrote, what it did.
+   * `quant_algo` of ModelOpt, `input_tensors` of Quark, `act_bits` of AutoRound; none if it says nothing. Default none; of
+   * a layer that MoeLayer.save wrote, what it did.
    */
   tokenFormat?: TokenFormat | "checkpoint" | undefined;
   /**

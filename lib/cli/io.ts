@@ -1,3 +1,4 @@
+import { finiteOrText } from "../core/finite_json.js";
 import { printable } from "../core/printable.js";
 import type { Output } from "../terminal/output.js";
 
@@ -7,10 +8,8 @@ export interface Io {
   readonly stderr: Output;
 }
 
-/** Writes JSON for programs; numbers that JSON lacks, such as Infinity, become strings. */
+/** Writes JSON for programs; see {@link finiteOrText}. */
 export function writeJson(output: Output, value: unknown): void {
-  const replace = (_key: string, entry: unknown): unknown =>
-    typeof entry === "number" && !Number.isFinite(entry) ? String(entry) : entry;
-  const lines = JSON.stringify(value, replace, 2).split("\n");
+  const lines = JSON.stringify(value, finiteOrText, 2).split("\n");
   output.write(`${lines.map(printable).join("\n")}\n`);
 }

@@ -190,7 +190,8 @@ export class Optimizer implements Disposable {
   }
 
   /**
-   * Goes on from a state, with the same bits as if there had been no break.
+   * Goes on from a state, with the same bits as if there had been no break. Blocks until the work that computes the state's
+   * tensors is done.
    * @param state of the same optimiser over parameters of the same names and shapes; its tensors are copied. They may be
    * typed arrays, as `SafetensorsFile` reads them. A parameter without `<parameter>.steps` has had all the steps.
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH.

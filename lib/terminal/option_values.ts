@@ -17,6 +17,13 @@ export function integerOption(name: string, text: string, minimum: number, maxim
   return value;
 }
 
+/** Parses a time in seconds; throws UsageError. */
+export function secondsOption(name: string, text: string): number {
+  const seconds = Number(text);
+  if (seconds > 0 && Number.isFinite(seconds)) return seconds;
+  throw new UsageError(`--${name}: expected seconds > 0, got "${text}"`);
+}
+
 /**
  * The entry of `choices` that an option names, ignoring case; throws UsageError.
  * @param others what else the option takes, for the error.

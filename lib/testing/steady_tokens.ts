@@ -11,14 +11,18 @@ export interface Projection {
   readonly bias: Float64Array | undefined;
 }
 
-/**
- * Changes to the logits that must not matter, relative to the largest: far above a float32 router's rounding errors.
- */
-const disturbance = 1e-4;
-const trials = 8;
+/** Relative changes of logits or tokens that must not matter: far above a float32 router's rounding errors. */
+export const disturbance = 1e-4;
+/** How many changes are tried. */
+export const trials = 8;
 
 /** Weights that move by more than this have jumped. */
 const largestStep = 0.01;
+
+/** Whether a weight is about the same after a {@link disturbance}. */
+export function isSteadyWeight(before: number, after: number): boolean {
+  return Math.abs(after - before) <= largestStep * Math.max(1, Math.abs(before));
+}
 
 /**
  * Normal tokens [T, H] with steady routing: rounding errors in float32 logits cannot change the experts chosen.
@@ -72,7 +76,6 @@ function disturbed(random: Random, logits: Float64Array): Matrix {
 function rowsAgree({ ids, weights: { values, columns } }: GatingResult): boolean {
   return ids.every((id, slot) => {
     const first = slot % columns;
-    const step = Math.abs((values[slot] as number) - (values[first] as number));
-    return id === ids[first] && step <= largestStep * Math.max(1, Math.abs(values[first] as number));
+    return id === ids[first] && isSteadyWeight(values[first] as number, values[slot] as number);
   });
 }

@@ -268,6 +268,7 @@ describe("options", () => {
     ["--dtype=f16"],
     ["--rounds=0"],
     ["--time=0"],
+    ["--time=Infinity"],
     ["--tokens=-1"],
     ["--shape=Z"],
     ["--training", "--dtype=i4_g32_f32"],

@@ -5,6 +5,7 @@ import type { MoeLayerOptions } from "../../layer/create.js";
 import { MoeLayer } from "../../moe_layer.js";
 import { dequantize } from "../../operators/formats/dequantize.js";
 import { Random } from "../../testing/random.js";
+import { disturbance, trials } from "../../testing/steady_tokens.js";
 import { isTestArray, mapArrays, upload, uploadQuantized, withTensors } from "../../testing/subject/arrays.js";
 import type { SubjectInputs, TestArray } from "../../testing/subject/subject.js";
 import { pickRows, rowsOf } from "./rows.js";
@@ -27,10 +28,6 @@ export function someTokens({ ids, weights, columns }: ExactRouting, rows: readon
     columns,
   };
 }
-
-/** Changes of tokens, relative to each value: far above a float32 router's rounding errors. */
-const disturbance = 1e-4;
-const trials = 8;
 
 /**
  * The layer of a subject's problem, on `reference` in float64. There a layer of full size would not fit in memory, so one expert

@@ -1,10 +1,9 @@
 import type { MoeLayerConfig } from "../../layer/description/config.js";
+import { isSteadyWeight } from "../../testing/steady_tokens.js";
 import type { SubjectInputs } from "../../testing/subject/subject.js";
 import { ExactLayer, type Routings, someTokens } from "./exact_layer.js";
 import { pickRows, rowsOf, type Sample, spread } from "./rows.js";
 
-/** Routing weights that move by more have jumped. */
-const largestStep = 0.01;
 /** Multiply-adds, counted as two operations, and more that `reference` does in a few seconds. */
 const mostOperations = 1e9;
 /** What it takes to bring a weight there. */
@@ -53,9 +52,7 @@ function isSteady([first, ...others]: Routings, row: number): boolean {
   return others.every((other) => {
     const changed = someTokens(other, [row]);
     return ids.every((id, slot) => {
-      const weight = weights[slot] as number;
-      const step = Math.abs((changed.weights[slot] as number) - weight);
-      return changed.ids[slot] === id && step <= largestStep * Math.max(1, Math.abs(weight));
+      return changed.ids[slot] === id && isSteadyWeight(weights[slot] as number, changed.weights[slot] as number);
     });
   });
 }

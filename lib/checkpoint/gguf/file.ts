@@ -1,10 +1,7 @@
-import { allocated } from "../../core/allocated.js";
 import { type FilePath, filePath } from "../../core/file_path.js";
-import { text } from "../../core/options.js";
-import { badCheckpoint } from "../bad_checkpoint.js";
 import { type OpenOptions, openOptions, transferOptions } from "../safetensors/file_options.js";
 import { RegularFile, type TransferOptions } from "../safetensors/regular_file.js";
-import { readTensorRange } from "../safetensors/tensor_range.js";
+import { entryOf, readTensorRange, tensorBytes } from "../safetensors/tensor_range.js";
 import { type GgufHeader, type GgufInfo, readHeader } from "./header.js";
 import type { GgufValue } from "./metadata.js";
 
@@ -56,12 +53,7 @@ export class GgufFile implements AsyncDisposable {
    * @throws BAD_CHECKPOINT if the file does not have it.
    */
   info(name: string): GgufInfo {
-    const info = this.tensors.get(text(name, "name"));
-    if (info !== undefined) return info;
-    throw badCheckpoint(
-      this.path,
-      `expected a tensor ${JSON.stringify(name)}, got none of that name (tensors: ${this.tensors.size})`,
-    );
+    return entryOf(this.path, this.tensors, name);
   }
 
   /**
@@ -69,13 +61,9 @@ export class GgufFile implements AsyncDisposable {
    * @throws BAD_CHECKPOINT if the file lacks it or was truncated since it was opened, OUT_OF_MEMORY, DISPOSED.
    */
   async read(name: string, options: TransferOptions = {}): Promise<Uint8Array> {
-    const { byteLength } = this.info(name);
+    const info = this.info(name);
     const read = transferOptions(options, "options");
-    const bytes = allocated(
-      byteLength,
-      `cannot allocate ${byteLength} bytes; read the tensor in parts`,
-      () => new Uint8Array(byteLength),
-    );
+    const bytes = tensorBytes(info);
     await this.readRange(name, 0, bytes, read);
     return bytes;
   }

@@ -1,9 +1,9 @@
 import { basename, dirname, join } from "node:path";
 import { describe } from "../../core/errors.js";
 import { type FilePath, filePath } from "../../core/file_path.js";
-import { text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type OpenOptions, openOptions } from "../safetensors/file_options.js";
+import { entryOf } from "../safetensors/tensor_range.js";
 import { GgufFile } from "./file.js";
 import type { GgufValue } from "./metadata.js";
 
@@ -87,12 +87,7 @@ export class SplitGguf implements AsyncDisposable {
    * @throws BAD_CHECKPOINT if there is none.
    */
   fileOf(name: string): GgufFile {
-    const file = this.#owners.get(text(name, "name"));
-    if (file !== undefined) return file;
-    throw badCheckpoint(
-      this.path,
-      `expected a tensor ${JSON.stringify(name)}, got none of that name (tensors: ${this.#owners.size})`,
-    );
+    return entryOf(this.path, this.#owners, name);
   }
 
   /** Closes the files; reads in progress reject. Idempotent. */

@@ -25,7 +25,10 @@ export interface ModelFiles extends AsyncDisposable {
    * @param count how many matrices each tensor of stacked ones holds.
    */
   locate(origin: string, count: number): Locator;
-  /** What caches of packed weights are made from: the files at the time of the first call. @throws INVALID_ARGUMENT if there are none for such files. */
+  /**
+   * What caches of packed weights are made from: the files at the time of the first call.
+   * @throws INVALID_ARGUMENT if there are none for such files.
+   */
   cached(): Promise<CachedModel>;
 }
 

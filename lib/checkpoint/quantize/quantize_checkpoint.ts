@@ -13,7 +13,7 @@ import { type Existing, OutputFolder } from "./output_folder.js";
 import { addMatrix, type PackedLayout } from "./packed_layout.js";
 import { bytesOfCopy, bytesOfMatrix, type MatrixSet, type PlannedFile, type PlannedMatrix, planFiles } from "./plan.js";
 import { type MatrixError, quantizeMatrices, type SourceMatrix } from "./quantize_matrix.js";
-import { checkFloats, readSource, sourceOf } from "./source.js";
+import { checkFloatModel, readSource, sourceOf } from "./source.js";
 import { StoredMatrices } from "./stored_matrices.js";
 
 export interface QuantizeCheckpointOptions {
@@ -63,7 +63,7 @@ export async function quantizeCheckpoint(
   const format = quantizableFormat(options.format, "format");
   const model = await readSource(directory);
   const layout = layoutOf(model.family, format);
-  checkFloats(model);
+  checkFloatModel(model);
   await using checkpoint = await ShardedCheckpoint.open(directory);
   const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
   const files = await planFiles(model, checkpoint, layout, layers);

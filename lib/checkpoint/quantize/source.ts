@@ -22,7 +22,7 @@ export async function sourceOf({ shards, directory }: ShardedCheckpoint): Promis
 }
 
 /** @throws BAD_CHECKPOINT for a model that is quantised already. */
-export function checkFloats({ quantization }: Model): void {
+export function checkFloatModel({ quantization }: Model): void {
   if (quantization.fields === undefined) return;
   throw badCheckpoint(quantization.fields.path, "expected a model of floats, got one that is quantised already");
 }

@@ -1,14 +1,11 @@
-import { allocated } from "../../core/allocated.js";
 import { invalidArgument } from "../../core/errors.js";
 import { type FilePath, filePath } from "../../core/file_path.js";
 import { typedArray } from "../../core/foreign.js";
-import { text } from "../../core/options.js";
-import { badCheckpoint } from "../bad_checkpoint.js";
 import { type SafetensorsArrayOf, type SafetensorsDType, viewAs } from "./dtype.js";
 import { type OpenOptions, openOptions, transferOptions } from "./file_options.js";
 import { headerLength, lengthBytes, readHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";
 import { RegularFile, type TransferOptions } from "./regular_file.js";
-import { readTensorRange } from "./tensor_range.js";
+import { entryOf, readTensorRange, tensorBytes } from "./tensor_range.js";
 
 /** A tensor with its data, in the typed array of its `dtype`. */
 export type SafetensorsTensor<D extends SafetensorsDType = SafetensorsDType> = D extends SafetensorsDType
@@ -65,12 +62,7 @@ export class SafetensorsFile implements AsyncDisposable {
    * @throws BAD_CHECKPOINT if the file does not have it.
    */
   info(name: string): SafetensorsInfo {
-    const info = this.tensors.get(text(name, "name"));
-    if (info !== undefined) return info;
-    throw badCheckpoint(
-      this.path,
-      `expected a tensor ${JSON.stringify(name)}, got none of that name (tensors: ${this.tensors.size})`,
-    );
+    return entryOf(this.path, this.tensors, name);
   }
 
   /**
@@ -78,14 +70,11 @@ export class SafetensorsFile implements AsyncDisposable {
    * @throws BAD_CHECKPOINT if the file lacks it or was truncated since it was opened, OUT_OF_MEMORY, DISPOSED.
    */
   async read(name: string, options: TransferOptions = {}): Promise<SafetensorsTensor> {
-    const { dtype, shape, byteLength } = this.info(name);
+    const info = this.info(name);
     const read = transferOptions(options, "options");
-    const bytes = allocated(
-      byteLength,
-      `cannot allocate ${byteLength} bytes; read the tensor in parts`,
-      () => new Uint8Array(byteLength),
-    );
+    const bytes = tensorBytes(info);
     await this.readInto(name, bytes, read);
+    const { dtype, shape } = info;
     return { dtype, shape, data: viewAs(dtype, bytes) } as SafetensorsTensor;
   }
 

@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import { describe, MoeError } from "../../core/errors.js";
 import { type FilePath, filePath } from "../../core/file_path.js";
-import { text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { indexName, missingWeights, singleName } from "../remedies.js";
 import { SafetensorsFile } from "./file.js";
@@ -10,6 +9,7 @@ import { tensorPlace } from "./header.js";
 import { inPieces, type Pieces, pieceSize } from "./pieces.js";
 import { exists } from "./regular_file.js";
 import { isRecord, type JsonObject, readJsonObject } from "./strict_json.js";
+import { entryOf } from "./tensor_range.js";
 
 /**
  * The tensors of a Hugging Face model directory, in one `model.safetensors` or in the shards that
@@ -76,13 +76,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
    */
   async fileOf(name: string): Promise<SafetensorsFile> {
     if (this.#closed) throw new MoeError("DISPOSED", `${this.directory}: used after close()`);
-    const shard = this.shards.get(text(name, "name"));
-    if (shard === undefined) {
-      throw badCheckpoint(
-        this.path,
-        `expected a tensor ${JSON.stringify(name)}, got none of that name (tensors: ${this.shards.size})`,
-      );
-    }
+    const shard = entryOf(this.path, this.shards, name);
     const open = this.#open.get(shard);
     if (open !== undefined) return open;
     const opened = this.#openShard(shard);

@@ -1,5 +1,8 @@
+import { allocated } from "../../core/allocated.js";
 import { invalidArgument } from "../../core/errors.js";
 import { typedArray } from "../../core/foreign.js";
+import { text } from "../../core/options.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
 import { transferOptions } from "./file_options.js";
 import type { RegularFile, TransferOptions } from "./regular_file.js";
 
@@ -7,6 +10,20 @@ import type { RegularFile, TransferOptions } from "./regular_file.js";
 interface Place {
   readonly byteOffset: number;
   readonly byteLength: number;
+}
+
+/** What there is of a tensor, by its name. @throws BAD_CHECKPOINT if the file or the model at `path` has none of that name. */
+export function entryOf<T>(path: string, entries: ReadonlyMap<string, T>, name: string): T {
+  const entry = entries.get(text(name, "name"));
+  if (entry !== undefined) return entry;
+  const expected = `expected a tensor ${JSON.stringify(name)}, got none of that name`;
+  throw badCheckpoint(path, `${expected} (tensors: ${entries.size})`);
+}
+
+/** Memory for a whole tensor. @throws OUT_OF_MEMORY. */
+export function tensorBytes({ byteLength }: Pick<Place, "byteLength">): Uint8Array {
+  const message = `cannot allocate ${byteLength} bytes; read the tensor in parts`;
+  return allocated(byteLength, message, () => new Uint8Array(byteLength));
 }
 
 /**

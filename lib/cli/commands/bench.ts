@@ -9,9 +9,10 @@ import { contenderTable, formatTable, resultTable } from "../../bench/reports/ta
 import { chartOption, writePage } from "../../bench/reports/write.js";
 import { runBenchmark } from "../../bench/run.js";
 import { shapeNames, shapeOptions } from "../../bench/shape_option.js";
+import { finiteOrText } from "../../core/finite_json.js";
 import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import type { DeviceName } from "../../devices.js";
-import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { choiceOption, integerOption, listOption, secondsOption, UsageError } from "../../terminal/option_values.js";
 import { checkDifferentOutputs, outputOption } from "../../terminal/output_file.js";
 import { type Progress, startProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
@@ -93,7 +94,7 @@ export const bench = defineCommand({
         threads: listOption(values.threads).map((count) => integerOption("threads", count, 1, 4096)),
       }),
       ...(operators.length > 0 && { operators }),
-      seconds: secondsOption(values.time),
+      seconds: secondsOption("time", values.time),
       rounds: integerOption("rounds", values.rounds, 1),
       calls: integerOption("calls", values.calls, 1),
       ...(values.weights !== undefined && { weightBytes: integerOption("weights", values.weights, 0) * mebibyte }),
@@ -112,7 +113,7 @@ export const bench = defineCommand({
       progress.stop();
     }
     for (const groups of groupsInTurns(report.groups)) printGroups(groups, io);
-    await json?.write(reportJson(report));
+    await json?.write(`${JSON.stringify(report, finiteOrText, 2)}\n`);
     if (chart !== undefined) await writePage(chart, reportChart(report), (svg) => reportPage(report, svg));
     return report.groups.some(({ results }) => results.some(failed)) ? 1 : 0;
   },
@@ -129,19 +130,6 @@ function listOr(given: readonly string[] | undefined, otherwise: string): string
 
 function tokenFormatsOption(names: readonly string[]): TokenFormat[] {
   return names.map((name) => choiceOption("token-format", name, tokenFormats));
-}
-
-function secondsOption(text: string): number {
-  const seconds = Number(text);
-  if (!(seconds > 0 && Number.isFinite(seconds))) throw new UsageError(`--time: expected seconds > 0, got "${text}"`);
-  return seconds;
-}
-
-/** Numbers that JSON lacks become strings. */
-function reportJson(report: BenchReport): string {
-  const replace = (_key: string, value: unknown): unknown =>
-    typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
-  return `${JSON.stringify(report, replace, 2)}\n`;
 }
 
 /** A bar for each group. */

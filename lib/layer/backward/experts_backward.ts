@@ -12,7 +12,7 @@ import { routerScoresBackward } from "../../operators/statistics/router_scores_b
 import type { DeviceLayer } from "../device_layer.js";
 import { Temporaries } from "../temporaries.js";
 import { copyAll } from "./copy_all.js";
-import type { ExpertMemory } from "./layer_tensors.js";
+import type { ExpertMemory } from "./expert_memory.js";
 import type { BackwardMatrices } from "./matrices.js";
 import { activatedRows, type InnerRows, outputRows, type PassRows, rowActivation, weightedRows } from "./rows.js";
 import { MatrixSum, ones, steps } from "./sums.js";

@@ -8,7 +8,8 @@ import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
 import { isLatentRole, type TrainedRole } from "../weights/extra_weights.js";
 import { copyAll } from "./copy_all.js";
-import { type ExpertMemory, LayerTensors, type TensorKind } from "./layer_tensors.js";
+import type { ExpertMemory } from "./expert_memory.js";
+import { LayerTensors, type TensorKind } from "./layer_tensors.js";
 import { checkCopied, trainsExperts } from "./matrices.js";
 
 /** Options of {@link MoeLayer.parameters}. */

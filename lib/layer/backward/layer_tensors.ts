@@ -1,14 +1,11 @@
 import { inspect } from "node:util";
-import { isGated } from "../../core/activation.js";
 import { unexpected } from "../../core/errors.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
 import { isUnwritten, markUnwritten, markWritten } from "../../core/unwritten.js";
-import { permute } from "../../operators/experts/permute.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
-import type { ExpertWeights } from "../weights/expert_weights.js";
 import {
   extraWeights,
   isLatentRole,
@@ -18,11 +15,17 @@ import {
 } from "../weights/extra_weights.js";
 import type { LatentProjections } from "../weights/latent_projections.js";
 import { copyAll } from "./copy_all.js";
+import {
+  clearAbsentBiases,
+  type ExpertMemory,
+  type ExpertTensors,
+  expertMemory,
+  expertViews,
+  gatherShared,
+  sharedGradients,
+} from "./expert_memory.js";
 
-/** One expert's: views of the memory of all experts. */
-export type ExpertTensors = ExpertWeights<Tensor<"f32">, Tensor<"f32">>;
-
-/** Those of a weight of the router's side. */
+/** The tensors of a weight of the router's side. */
 export interface ProjectionTensors {
   readonly weight: Tensor<"f32">;
   readonly bias: Tensor<"f32"> | undefined;
@@ -53,19 +56,6 @@ export interface TensorOwners {
 
 /** Which of them: backward writes to the latter alone. */
 export type TensorKind = "weights" | "gradients";
-
-/** The tensors of all experts A of a layer of the device, shared ones included. */
-export interface ExpertMemory {
-  /** [A, P, H] */
-  readonly gateUp: Tensor<"f32">;
-  /** [A, I, H] */
-  readonly multiplier: Tensor<"f32"> | undefined;
-  /** [A, H, I] */
-  readonly down: Tensor<"f32">;
-  /** [A, P] and [A, H] */
-  readonly gateUpBias: Tensor<"f32"> | undefined;
-  readonly downBias: Tensor<"f32"> | undefined;
-}
 
 /**
  * Float32 tensors named and shaped like what {@link MoeLayer.create} takes: the gradients of a layer's weights, which
@@ -116,7 +106,7 @@ export class LayerTensors implements Disposable {
       for (const each of expertLayers) this.#memory.set(each, expertMemory(each, dtype));
       const memory = this.#memory.get(routed) as ExpertMemory;
       const { count } = routed.description.bank;
-      this.experts = Array.from({ length: count }, (_, expert) => views(routed, memory, "experts", expert));
+      this.experts = Array.from({ length: count }, (_, expert) => expertViews(routed, memory, "experts", expert));
       const ofShared = this.#memory.get(layer);
       this.shared = ofShared && sharedGradients(layer, ofShared);
     }
@@ -206,7 +196,7 @@ export class LayerTensors implements Disposable {
   /** @internal An expert's tensors, numbered in its layer with the shared ones last; for the caller to dispose of. */
   viewsOf(layer: DeviceLayer, expert: number): ExpertTensors {
     const owner = expert < layer.description.bank.count ? "experts" : "shared";
-    return views(layer, this.#memory.get(layer) as ExpertMemory, owner, expert);
+    return expertViews(layer, this.#memory.get(layer) as ExpertMemory, owner, expert);
   }
 
   /** Bytes of all tensors. */
@@ -290,136 +280,4 @@ export class LayerTensors implements Disposable {
     const parts = [this.#parts.routers ? "router" : undefined, this.#parts.experts ? "experts" : undefined];
     return `LayerTensors of ${parts.filter(Boolean).join(" and ") || "nothing"} on ${this.#layer.device.name}`;
   }
-}
-
-function expertMemory(layer: DeviceLayer, dtype: "f32"): ExpertMemory {
-  const { device, description } = layer;
-  const { bank, sharedExperts, intermediateSize, hiddenSize, activation, multiplier } = description;
-  const experts = bank.count + sharedExperts;
-  const inner = (isGated(activation) ? 2 : 1) * intermediateSize;
-  const memory = (...shape: Shape) => device.zeros([experts, ...shape], dtype);
-  return {
-    gateUp: memory(inner, hiddenSize),
-    multiplier: multiplier ? memory(intermediateSize, hiddenSize) : undefined,
-    down: memory(hiddenSize, intermediateSize),
-    gateUpBias: layer.hasExpertBias("gateBias") || layer.hasExpertBias("upBias") ? memory(inner) : undefined,
-    downBias: layer.hasExpertBias("downBias") ? memory(hiddenSize) : undefined,
-  };
-}
-
-/** Some of the rows of a matrix or a vector for every expert, as one expert has them. */
-function part(all: Tensor<"f32">, expert: number, first: number, count: number): Tensor<"f32"> {
-  const [experts, rows, ...rest] = all.shape as [number, number, ...number[]];
-  using flat = all.reshape([experts * rows, ...rest]);
-  return flat.rows(expert * rows + first, expert * rows + first + count);
-}
-
-function views(layer: DeviceLayer, memory: ExpertMemory, owner: "experts" | "shared", expert: number): ExpertTensors {
-  const { intermediateSize, hiddenSize, activation } = layer.description;
-  const { gateUp, multiplier, down, gateUpBias, downBias } = memory;
-  const gated = isGated(activation);
-  const has = (role: "gateBias" | "upBias" | "downBias") => layer.record.hasBias(owner, role);
-  const up = gated ? intermediateSize : 0;
-  return {
-    ...(gated && { gate: part(gateUp, expert, 0, intermediateSize) }),
-    up: part(gateUp, expert, up, intermediateSize),
-    ...(multiplier && { multiplier: part(multiplier, expert, 0, intermediateSize) }),
-    down: part(down, expert, 0, hiddenSize),
-    ...(gated && gateUpBias && has("gateBias") && { gateBias: part(gateUpBias, expert, 0, intermediateSize) }),
-    ...(gateUpBias && has("upBias") && { upBias: part(gateUpBias, expert, up, intermediateSize) }),
-    ...(downBias && has("downBias") && { downBias: part(downBias, expert, 0, hiddenSize) }),
-  };
-}
-
-/** Whether the shared expert is one of the experts as it is. */
-function isOneExpert(layer: DeviceLayer): boolean {
-  const { sharedExperts, intermediateSize } = layer.description;
-  return sharedExperts === 1 && layer.sharedWidth === intermediateSize;
-}
-
-function sharedGradients(layer: DeviceLayer, memory: ExpertMemory): ExpertTensors | undefined {
-  const { bank, sharedExperts, hiddenSize } = layer.description;
-  if (sharedExperts === 0) return undefined;
-  if (isOneExpert(layer)) return views(layer, memory, "shared", bank.count);
-  const first = views(layer, memory, "shared", bank.count);
-  const width = layer.sharedWidth;
-  const shapes: Readonly<Record<string, Shape>> = {
-    down: [hiddenSize, width],
-    gateBias: [width],
-    upBias: [width],
-    downBias: [hiddenSize],
-  };
-  const own = Object.entries(first).map(([role, tensor]: [string, Tensor<"f32">]) => {
-    const made = layer.device.zeros(shapes[role] ?? [width, hiddenSize], tensor.dtype);
-    tensor.dispose();
-    return [role, made];
-  });
-  return Object.fromEntries(own);
-}
-
-/**
- * If some expert has a bias, there is memory for it in all: those that have none keep zeros, and no gradient, or an optimiser
- * would give them one. The bias of the shared expert's output is the first one's alone, or it would be added once for each.
- */
-function clearAbsentBiases({ description, record }: DeviceLayer, { gateUpBias, downBias }: ExpertMemory): void {
-  const { bank, sharedExperts, intermediateSize, activation } = description;
-  const inner = isGated(activation) ? (["gateBias", "upBias"] as const) : (["upBias"] as const);
-  const ofInner: number[] = [];
-  const ofDown: number[] = [];
-  for (let expert = 0; expert < bank.count + sharedExperts; expert++) {
-    const owner = expert < bank.count ? "experts" : "shared";
-    inner.forEach((role, part) => {
-      if (!record.hasBias(owner, role)) ofInner.push(expert * inner.length + part);
-    });
-    if (!record.hasBias(owner, "downBias") || expert > bank.count) ofDown.push(expert);
-  }
-  if (downBias) clearRows(downBias, ofDown);
-  if (gateUpBias === undefined || ofInner.length === 0) return;
-  using parts = gateUpBias.reshape([gateUpBias.size / intermediateSize, intermediateSize]);
-  clearRows(parts, ofInner);
-}
-
-/** Writes zeros to rows, numbered in ascending order; neighbours at once. */
-function clearRows(matrix: Tensor<"f32">, rows: readonly number[]): void {
-  for (let first = 0, end = 1; end <= rows.length; end++) {
-    const from = rows[first] as number;
-    if (rows[end] === from + end - first) continue;
-    using run = matrix.rows(from, from + end - first);
-    using zeros = matrix.device.zeros(run.shape, run.dtype);
-    copyAll(zeros, run);
-    first = end;
-  }
-}
-
-/** The shared expert's weights lie in several experts, side by side: columns of `down`, rows of the others. */
-function gatherShared(layer: DeviceLayer, memory: ExpertMemory, shared: ExpertTensors): void {
-  const { bank, sharedExperts, hiddenSize, intermediateSize } = layer.description;
-  if (isOneExpert(layer)) return;
-  const { device } = layer;
-  const width = layer.sharedWidth;
-  for (let index = 0; index < sharedExperts; index++) {
-    const first = index * intermediateSize;
-    const count = Math.min(intermediateSize, width - first);
-    const source = views(layer, memory, "shared", bank.count + index);
-    for (const [role, tensor] of Object.entries(source) as [keyof ExpertTensors, Tensor<"f32">][]) {
-      const whole = shared[role] as Tensor<"f32">;
-      if (role !== "down" && !(role === "downBias" && index > 0)) {
-        using rows = role === "downBias" ? whole.rows(0, hiddenSize) : whole.rows(first, first + count);
-        using given = tensor.rows(0, rows.shape[0] as number);
-        copyAll(given, rows);
-      }
-      tensor.dispose();
-    }
-  }
-  // Row h of all experts' down, one after another, is row h of the whole.
-  const order = new Int32Array(hiddenSize * sharedExperts);
-  for (let i = 0; i < order.length; i++) {
-    order[i] = (bank.count + (i % sharedExperts)) * hiddenSize + Math.floor(i / sharedExperts);
-  }
-  using rowOrder = device.tensor(order);
-  using all = memory.down.reshape([(bank.count + sharedExperts) * hiddenSize, intermediateSize]);
-  using gathered = permute(all, rowOrder);
-  const columns = sharedExperts * intermediateSize;
-  const source = { handle: gathered.handle, rows: hiddenSize, columns: width, rowStride: columns, columnStride: 1 };
-  device.backend.copyMatrix({ source, target: shared.down.handle });
 }

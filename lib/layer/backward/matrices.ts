@@ -9,7 +9,7 @@ import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { PackedExperts } from "../../operators/experts/packed_experts.js";
 import type { DeviceLayer } from "../device_layer.js";
 import { copyAll } from "./copy_all.js";
-import type { ExpertMemory } from "./layer_tensors.js";
+import type { ExpertMemory } from "./expert_memory.js";
 
 /** The matrices [A, N, K] of all experts of a layer, and the same transposed: [A, K, N]. */
 export class MatrixPair implements Disposable {

@@ -31,7 +31,7 @@ export const trainedRoles = [...trainedRouterRoles, ...latentRoles] as const;
 export type TrainedRole = (typeof trainedRoles)[number];
 
 /** All of them. */
-export const extraRoles = [...trainedRoles, "expertTable"] as const;
+const extraRoles = [...trainedRoles, "expertTable"] as const;
 
 export type ExtraRole = (typeof extraRoles)[number];
 

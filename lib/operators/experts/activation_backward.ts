@@ -42,9 +42,9 @@ const backwardOptions = object(
  * gradient of the second product's weights is made.
  *
  * For gated activations, dGate = dInner · multiplier · act'(gate) · up and dUp = dInner · multiplier · act(gate). relu'
- * is 0 at 0. The limits of `swiglu_clamped` and `swiglu_clamped_after` are as PyTorch's clamp: the gradient is 0 outside and
- * passes at the limit itself, so of a gate (or its SiLU) above `limit` and of an up value beyond ±upLimit it is 0. At infinite values other derivatives are
- * their limits, 0 or 1 (relu2' is infinite).
+ * is 0 at 0. The limits of `swiglu_clamped` and `swiglu_clamped_after` are as PyTorch's clamp: the gradient passes at the
+ * limit itself and is 0 beyond it, for a gate (or its SiLU) above `limit` and an up value beyond ±upLimit. At infinite
+ * values other derivatives are their limits, 0 or 1 (relu2' is infinite).
  *
  * Computed in float32, each result rounded once. NaN stays in its element.
  *

@@ -151,9 +151,9 @@ const packOptions = object(packFields, '{ activation: "swiglu" }');
 /**
  * Repacks expert weights for repeated use by {@link groupedGemm}. `weight` can be disposed of right after.
  *
- * @param weight [E, N, K] f32, f16 or bf16, or quantised; rows are outputs (y = W x). [N, K] is one expert, for {@link linear}. If the activation is gated,
- * N = 2I: I gate rows, then I up rows. Quantised weights keep their format. With `transpose`, columns are outputs
- * (y = Wᵀ x).
+ * @param weight [E, N, K] f32, f16 or bf16, or quantised; rows are outputs (y = W x). [N, K] is one expert, for
+ * {@link linear}. If the activation is gated, N = 2I: I gate rows, then I up rows. Quantised weights keep their format.
+ * With `transpose`, columns are outputs (y = Wᵀ x).
  * @throws SHAPE_MISMATCH (also for an odd N with a gated activation), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED,
  * UNSUPPORTED_OPERATION (quantised, if I rows end within a group of rows), OUT_OF_MEMORY.
  */

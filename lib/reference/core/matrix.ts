@@ -36,3 +36,8 @@ export function linear(x: Float64Array, weight: Matrix, bias: Float64Array | und
   }
   return y;
 }
+
+/** Adds factor · values to sums. */
+export function addScaled(sums: Float64Array, factor: number, values: Float64Array): void {
+  for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] as number) + factor * (values[i] as number);
+}

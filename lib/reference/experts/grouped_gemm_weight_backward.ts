@@ -1,5 +1,5 @@
 import type { Implementation } from "../core/implementation.js";
-import { type Matrix, rowOf } from "../core/matrix.js";
+import { addScaled, type Matrix, rowOf } from "../core/matrix.js";
 
 /** What gradients are added to, expert after expert: [E * N, K] and [E, N]. */
 interface Sums {
@@ -28,10 +28,6 @@ function addWeightGradients(
       if (dBias) addScaled(rowOf(dBias, expert), 1, rowOf(dy, row));
     }
   }
-}
-
-function addScaled(sums: Float64Array, factor: number, values: Float64Array): void {
-  for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] as number) + factor * (values[i] as number);
 }
 
 export const runGroupedGemmWeightBackward: Implementation<"groupedGemmWeightBackward"> = (operands, stream) => {

@@ -1,12 +1,9 @@
 import { erfc } from "../core/erf.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf } from "../core/matrix.js";
+import type { Stream } from "../core/stream.js";
 import { type CountsToken, tokenMask } from "../core/token_mask.js";
-
-/** ln(1 + eˣ), without overflow. */
-function softplus(x: number): number {
-  return Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
-}
+import { softplus } from "../routing/scores.js";
 
 /** logits = clean + noise · deviation, deviation = softplus(spread) + ε. */
 export function noisyLogits(clean: Float64Array, spread: Float64Array, noise: Float64Array, epsilon: number) {
@@ -28,7 +25,7 @@ export interface ChosenGroups {
 }
 
 /** The logits of one token for one group of experts. */
-interface GroupRow {
+export interface GroupRow {
   readonly clean: Float64Array;
   readonly noisy: Float64Array;
   readonly deviation: Float64Array;
@@ -94,15 +91,24 @@ export const runNoisyLogits: Implementation<"noisyLogits"> = ({ clean, spread, n
 };
 
 export const runExpertLoad: Implementation<"expertLoad"> = (operands, stream) => {
-  const { clean, noisy, deviation, topK, groupIds, groupLoad, load } = operands;
+  const { clean, noisy, deviation, topK, load } = operands;
   const counts = tokenMask(operands.tokenMask);
   const logits = { clean: clean.matrix(), noisy: noisy.matrix(), deviation: deviation.matrix() };
-  load.store(expertLoad(logits, topK, counts, chosenGroups()));
-
-  function chosenGroups(): ChosenGroups | undefined {
-    if (!groupIds || !groupLoad) return undefined;
-    const ofGroups = groupLoad.values();
-    const ids = stream.checkIndices("expertLoad: groups.ids", groupIds, "a group", ofGroups.length, counts);
-    return { count: ofGroups.length, ids, load: ofGroups };
-  }
+  load.store(expertLoad(logits, topK, counts, chosenGroups("expertLoad", operands, stream, counts)));
 };
+
+/** The groups of a load, if it has any; `name` is that of the operator. */
+export function chosenGroups(
+  name: string,
+  { groupIds, groupLoad }: Pick<Parameters<Implementation<"expertLoad">>[0], "groupIds" | "groupLoad">,
+  stream: Stream,
+  counts: CountsToken,
+): ChosenGroups | undefined {
+  if (!groupIds || !groupLoad) return undefined;
+  const load = groupLoad.values();
+  return {
+    count: load.length,
+    ids: stream.checkIndices(`${name}: groups.ids`, groupIds, "a group", load.length, counts),
+    load,
+  };
+}

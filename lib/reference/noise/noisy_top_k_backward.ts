@@ -2,7 +2,7 @@ import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { type CountsToken, tokenMask } from "../core/token_mask.js";
 import { ranking } from "../routing/selection.js";
-import { type ChosenGroups, choseGroup } from "./noisy_top_k.js";
+import { type ChosenGroups, choseGroup, chosenGroups, type GroupRow } from "./noisy_top_k.js";
 
 /** The gradients of expertLoad's inputs, all [T, E]. */
 export interface LoadGradients {
@@ -41,12 +41,6 @@ export function expertLoadBackward(
   return gradients;
 }
 
-interface GroupRow {
-  readonly clean: Float64Array;
-  readonly noisy: Float64Array;
-  readonly deviation: Float64Array;
-}
-
 /** One token's part of a group: from Σ dLoad · Φ((clean - threshold) / deviation). */
 function addRow({ clean, noisy, deviation }: GroupRow, dLoad: Float64Array, topK: number, gradient: GroupRow): void {
   const ordered = noisy.map((logit) => (Number.isNaN(logit) ? -Infinity : logit));
@@ -77,19 +71,12 @@ export const runNoisyLogitsBackward: Implementation<"noisyLogitsBackward"> = (op
 };
 
 export const runExpertLoadBackward: Implementation<"expertLoadBackward"> = (operands, stream) => {
-  const { clean, noisy, deviation, topK, groupIds, groupLoad, dLoad } = operands;
+  const { clean, noisy, deviation, topK, dLoad } = operands;
   const counts = tokenMask(operands.tokenMask);
   const inputs = { clean: clean.matrix(), noisy: noisy.matrix(), deviation: deviation.matrix() };
-  const gradients = expertLoadBackward(inputs, dLoad.values(), topK, counts, chosenGroups());
+  const groups = chosenGroups("expertLoadBackward", operands, stream, counts);
+  const gradients = expertLoadBackward(inputs, dLoad.values(), topK, counts, groups);
   operands.dClean.store(gradients.clean.values);
   operands.dNoisy.store(gradients.noisy.values);
   operands.dDeviation.store(gradients.deviation.values);
-
-  function chosenGroups(): ChosenGroups | undefined {
-    if (!groupIds || !groupLoad) return undefined;
-    const ofGroups = groupLoad.values();
-    const name = "expertLoadBackward: groups.ids";
-    const ids = stream.checkIndices(name, groupIds, "a group", ofGroups.length, counts);
-    return { count: ofGroups.length, ids, load: ofGroups };
-  }
 };

@@ -1,5 +1,5 @@
 import type { Implementation } from "../core/implementation.js";
-import { type Matrix, rowOf, zeros } from "../core/matrix.js";
+import { addScaled, type Matrix, rowOf, zeros } from "../core/matrix.js";
 
 /** dx[t, h] = Σₑ dLogits[t, e] · weight[e, h]; dWeight[e, h] = Σₜ dLogits[t, e] · x[t, h]. */
 export function routerProjectionBackward(x: Matrix, weight: Matrix, dLogits: Matrix): { dx: Matrix; dWeight: Matrix } {
@@ -12,10 +12,6 @@ export function routerProjectionBackward(x: Matrix, weight: Matrix, dLogits: Mat
     });
   }
   return { dx, dWeight };
-}
-
-function addScaled(sums: Float64Array, factor: number, values: Float64Array): void {
-  for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] as number) + factor * (values[i] as number);
 }
 
 export const runRouterProjectionBackward: Implementation<"routerProjectionBackward"> = (operands) => {

@@ -25,7 +25,7 @@ export function softplus(x: number): number {
 const exponentialSoftplus = -40;
 
 /** √ln(1 + eˣ). */
-export function sqrtSoftplus(x: number): number {
+function sqrtSoftplus(x: number): number {
   return x < exponentialSoftplus ? Math.exp(x / 2) : Math.sqrt(softplus(x));
 }
 

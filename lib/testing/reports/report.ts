@@ -1,4 +1,5 @@
 import { checkChoice } from "../../core/errors.js";
+import { finiteOrText } from "../../core/finite_json.js";
 import { formatMicroseconds, plural } from "../../terminal/format.js";
 import type { SubjectReport } from "../subject/run_cases.js";
 import { htmlReport } from "./html.js";
@@ -20,10 +21,6 @@ export function formatReport(report: SubjectReport, format: ReportFormat): strin
   if (format === "json") return `${JSON.stringify(report, finiteOrText, 2)}\n`;
   if (format === "junit") return junitReport(report);
   return format === "html" ? htmlReport(report) : tableReport(report);
-}
-
-function finiteOrText(_key: string, value: unknown): unknown {
-  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
 }
 
 function tableReport({ subject, seconds, results, skipped, untested }: SubjectReport): string {

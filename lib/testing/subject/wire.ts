@@ -1,5 +1,6 @@
 import { type DType, dtypes } from "../../core/dtype.js";
 import { invalidArgument, unexpected } from "../../core/errors.js";
+import { finiteOrText } from "../../core/finite_json.js";
 import { printable } from "../../core/printable.js";
 import { shapeSize } from "../../core/shape.js";
 import { isTestArray } from "./arrays.js";
@@ -15,9 +16,8 @@ export interface Greeting {
 
 /** A call as a line. Numbers that JSON does not have are the strings "Infinity", "-Infinity" and "NaN". */
 export function requestLine(operator: string, inputs: SubjectInputs): string {
-  const encoded = (_: string, value: unknown): unknown => {
-    if (typeof value === "number" && !Number.isFinite(value)) return String(value);
-    if (!isTestArray(value)) return value;
+  const encoded = (key: string, value: unknown): unknown => {
+    if (!isTestArray(value)) return finiteOrText(key, value);
     const { data, shape, dtype } = value;
     return { dtype, shape, data: Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("base64") };
   };

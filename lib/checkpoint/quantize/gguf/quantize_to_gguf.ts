@@ -15,7 +15,7 @@ import { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
 import { asBytes } from "../../schemes/bits.js";
 import type { QuantizeCheckpointOptions, QuantizedCheckpoint } from "../quantize_checkpoint.js";
 import { type MatrixError, quantizeMatrix } from "../quantize_matrix.js";
-import { checkFloats, readSource, sourceOf } from "../source.js";
+import { checkFloatModel, readSource, sourceOf } from "../source.js";
 import { StoredMatrices } from "../stored_matrices.js";
 import { PartialFile } from "./partial_file.js";
 import { ggufTypeOfFormat, type PlannedTensor, planGguf, type WeightPart } from "./plan.js";
@@ -42,7 +42,7 @@ export async function quantizeToGguf(
   const format = quantizableFormat(options.format, "format");
   const type = ggufTypeOfFormat(format);
   const model = await readSource(directory);
-  checkFloats(model);
+  checkFloatModel(model);
   await using checkpoint = await ShardedCheckpoint.open(directory);
   const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
   if (layers.length === 0) throw unexpected("layers", "layers with experts", "none");
