@@ -6,7 +6,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { buildNative, root } from "./build_native.mjs";
-import { describeMachine } from "./gpu/machine.mjs";
+import { describeMachine, findSanitizer } from "./gpu/machine.mjs";
 import { planFor } from "./gpu/plan.mjs";
 import { renderReport } from "./gpu/report.mjs";
 import { readOptions, wrongOption } from "./options.mjs";
@@ -54,7 +54,8 @@ console.log(`${values.device}: ${report.machine.opened}`);
 deadline = performance.now() + minutes * 60_000;
 await step("verify", () => runNode([cli, "verify", "--device", values.device, "--filter", plan.filter]));
 for (const dtype of ["f32", "bf16"]) await step(`golden files, ${dtype}`, () => checkGolden(dtype));
-if (values.device === "cuda" && isThere("compute-sanitizer")) {
+const sanitizer = values.device === "cuda" ? findSanitizer() : undefined;
+if (sanitizer !== undefined) {
   for (const tool of ["memcheck", "racecheck", "synccheck"]) {
     await step(`compute-sanitizer ${tool}`, () => sanitize(tool));
   }
@@ -162,19 +163,10 @@ function sanitize(tool) {
   // Memory is granted and released in stream order, which memcheck does not watch by itself.
   const own = tool === "memcheck" ? ["--padding", "64", "--track-stream-ordered-races", "all"] : [];
   const options = ["--tool", tool, "--error-exitcode", "1", ...own];
-  return run("compute-sanitizer", [
-    ...options,
-    process.execPath,
-    cli,
-    "verify",
-    "--device",
-    "cuda",
-    "--filter",
-    filter,
-  ]);
+  return run(sanitizer, [...options, process.execPath, cli, "verify", "--device", "cuda", "--filter", filter]);
 }
 
-function isThere(command, args = ["--version"]) {
+function isThere(command, args) {
   return spawnSync(command, args, { stdio: "ignore" }).status === 0;
 }
 

@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { cpus } from "node:os";
-import { findTools } from "../build_native.mjs";
+import { dirname, join } from "node:path";
+import { findExecutable, findTools } from "../build_native.mjs";
 
 const fields = [
   "name",
@@ -15,8 +16,13 @@ const fields = [
 /** The kernels need compute capability 8.0. */
 const leastCapability = 8;
 
+/** The first drivers for what each major version of CUDA builds. */
+const leastDrivers = { 12: 525, 13: 580 };
+
 /**
- * The cards, their driver and clocks, and the tools; `architectures` are those to compile for, if the cards are known.
+ * The cards, their driver and clocks, and the tools; `architectures` are those to compile for, if the cards are known and
+ * nvcc knows them. Else the build's own are taken, whose PTX the driver compiles for later cards. `warning`: that the driver
+ * will refuse what nvcc builds.
  * Cards are in the order of nvidia-smi, which need not be that of CUDA, and all are listed, whichever are visible to CUDA.
  */
 export function describeMachine(device) {
@@ -31,11 +37,29 @@ export function describeMachine(device) {
     return Object.fromEntries(fields.map((field, index) => [field, values[index] ?? "unknown"]));
   });
   const capabilities = cards.map((card) => card.compute_cap).filter((text) => Number(text) >= leastCapability);
+  const numbers = [...new Set(capabilities)].map((text) => text.replace(".", ""));
+  const known = nvcc === undefined ? "" : run(nvcc, ["--list-gpu-code"]).output;
+  const compiles = numbers.length > 0 && numbers.every((number) => known.split(/\s+/).includes(`sm_${number}`));
   // Hopper-specific instructions need 90a.
-  const architectures = [...new Set(capabilities)].map(
-    (text) => `${text.replace(".", "")}${text === "9.0" ? "a" : ""}-real`,
+  const architectures = numbers.map((number) => `${number}${number === "90" ? "a" : ""}-real`);
+  const warning = driverWarning(release, cards[0].driver_version);
+  return { ...machine, cards, ...(compiles && { architectures }), ...(warning && { warning }) };
+}
+
+/** Where compute-sanitizer is: on the PATH, or beside an nvcc that is not. */
+export function findSanitizer() {
+  const { nvcc } = findTools();
+  const beside = nvcc && findExecutable(join(dirname(nvcc), "compute-sanitizer"));
+  return findExecutable("compute-sanitizer") ?? beside;
+}
+
+function driverWarning(release, driver) {
+  const least = leastDrivers[Number.parseInt(release, 10)];
+  if (least === undefined || !(Number.parseInt(driver, 10) < least)) return undefined;
+  return (
+    `driver ${driver} does not run what CUDA ${release} builds, which needs ${least} or later: ` +
+    "install an earlier toolkit and set CUDACXX to its nvcc, or update the driver"
   );
-  return { ...machine, cards, ...(architectures.length > 0 && { architectures }) };
 }
 
 /** Runs a tool. `failure` is what it printed if it failed, such as an nvidia-smi that does not know a field. */

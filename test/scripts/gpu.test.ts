@@ -65,16 +65,56 @@ describe("the machine", () => {
     const env = { PATH: directory.path, CUDA_HOME: directory.path };
     return JSON.parse(spawnSync(process.execPath, args, { cwd: packageRoot(), encoding: "utf8", env }).stdout);
   };
+  const nvcc = (release: string, codes: string) =>
+    `case $1 in --version) echo "Cuda compilation tools, release ${release}, V${release}.1";; --list-gpu-code) printf '%s\\n' ${codes};; esac`;
   const list = (...cards: readonly string[]) =>
     cards.map((card) => `echo "${card}, 1000 MiB, 1 MHz, 1 MHz, 1 MHz, 1 W"`).join("\n");
 
   test("has every card, and is built for all that can run the kernels", () => {
     const machine = describeMachine({
-      nvcc: 'echo "Cuda compilation tools, release 12.8, V12.8.61"',
+      nvcc: nvcc("12.8", "sm_80 sm_89 sm_90 sm_120"),
       "nvidia-smi": list("A, 580.1, 8.9", "B, 580.1, 9.0", "C, 580.1, 7.5", "D, 580.1, 8.9", "E, 580.1, 12.0"),
     });
+    expect(machine).not.toHaveProperty("warning");
     expect(machine).toMatchObject({ nvcc: "12.8", architectures: ["89-real", "90a-real", "120-real"] });
     expect(machine.cards.map(({ name }: { name: string }) => name)).toEqual(["A", "B", "C", "D", "E"]);
+  });
+
+  test("is built as usual for cards that nvcc does not know, which leaves them to the driver", () => {
+    const machine = describeMachine({
+      nvcc: nvcc("12.4", "sm_80 sm_89 sm_90"),
+      "nvidia-smi": list("A, 580.1, 8.9", "B, 580.1, 10.0"),
+    });
+    expect(machine.cards).toHaveLength(2);
+    expect(machine).not.toHaveProperty("architectures");
+  });
+
+  test.each([
+    ["13.0", "575.57.08", "driver 575.57.08 does not run what CUDA 13.0 builds, which needs 580 or later: install"],
+    ["12.8", "515.1", "driver 515.1 does not run what CUDA 12.8 builds, which needs 525 or later: install"],
+    ["12.8", "535.1", undefined],
+    ["14.0", "535.1", undefined],
+  ])("warns of CUDA %s on driver %s before anything is built: %s", (release, driver, warning) => {
+    const machine = describeMachine({ nvcc: nvcc(release, "sm_90"), "nvidia-smi": list(`A, ${driver}, 9.0`) });
+    if (warning === undefined) expect(machine).not.toHaveProperty("warning");
+    else expect(machine.warning).toMatch(warning);
+  });
+
+  test("compute-sanitizer is found beside an nvcc that is not on the PATH", () => {
+    using directory = temporaryDirectory();
+    const [bin, other] = [join(directory.path, "cuda", "bin"), join(directory.path, "other")];
+    program(bin, "nvcc", "exit 1");
+    const expression = 'import { findSanitizer } from "./scripts/gpu/machine.mjs"; console.log(findSanitizer())';
+    const find = (PATH: string) => {
+      const env = { PATH, CUDA_HOME: join(directory.path, "cuda") };
+      const args = ["--input-type=module", "--eval", expression];
+      return spawnSync(process.execPath, args, { cwd: packageRoot(), encoding: "utf8", env }).stdout.trim();
+    };
+    expect(find(other)).toBe("undefined");
+    program(bin, "compute-sanitizer", "exit 0");
+    expect(find(other)).toBe(join(bin, "compute-sanitizer"));
+    program(other, "compute-sanitizer", "exit 0");
+    expect(find(other)).toBe(join(other, "compute-sanitizer"));
   });
 
   test("without nvidia-smi, or with one that does not know the compute capability", () => {
@@ -89,11 +129,15 @@ describe("the machine", () => {
     using directory = temporaryDirectory();
     const [bin, out] = [join(directory.path, "bin"), join(directory.path, "out")];
     program(bin, "nvidia-smi", list("A, 580.1, 8.0", "B, 580.1, 9.0"));
+    program(bin, "nvcc", nvcc("13.0", "sm_80 sm_90"));
     program(bin, "cmake", 'echo "$@" >&2; exit 1');
     const cache = join(out, "cuda", "CMakeCache.txt");
     mkdirSync(dirname(cache), { recursive: true });
     writeFileSync(cache, "CMAKE_CUDA_COMPILER:FILEPATH=NOTFOUND\n");
-    const { status, stderr } = runScript(script, ["--out", out], { PATH: `${bin}${delimiter}${process.env.PATH}` });
+    const { status, stderr } = runScript(script, ["--out", out], {
+      PATH: `${bin}${delimiter}${process.env.PATH}`,
+      CUDACXX: "",
+    });
     expect(status).toBe(1);
     expect(stderr).toContain("-DMOE_CUDA=ON -DMOE_CUDA_ARCHITECTURES=80-real;90a-real");
     expect(existsSync(cache)).toBe(false);

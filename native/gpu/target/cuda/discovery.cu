@@ -23,7 +23,7 @@ Status count_gpus(int* count) {
     cudaDriverGetVersion(&driver);
     return {Code::device_unavailable, driver_problem(driver, CUDART_VERSION)};
   }
-  return {Code::device_unavailable, cuda_status(error, "cudaGetDeviceCount").message};
+  return {Code::device_unavailable, cuda_status(error, "cudaGetDeviceCount").message + remedy(cudaGetErrorName(error))};
 }
 
 }  // namespace

@@ -10,6 +10,9 @@ namespace {
 // Shared memory that a block gets without asking for more, dynamic and static together.
 constexpr size_t kUnaskedShared = 48 * 1024;
 
+// cudaErrorContained, a failure of hardware that earlier toolkits have no name for.
+constexpr auto kContained = static_cast<cudaError_t>(226);
+
 // A kernel that is ready to launch.
 struct Prepared {
   size_t static_shared_bytes;
@@ -31,6 +34,7 @@ Status grant(const char* name, const void* kernel, size_t static_bytes, size_t d
 }  // namespace
 
 const char* words_of_fault(cudaError_t error) {
+  if (error == kContained) error = cudaErrorECCUncorrectable;
   switch (error) {
     case cudaErrorAssert:
     case cudaErrorHardwareStackError:
@@ -43,6 +47,9 @@ const char* words_of_fault(cudaError_t error) {
     case cudaErrorMisalignedAddress:
       return "this or an earlier kernel failed, and this process cannot use the GPU any more: run it with "
              "CUDA_LAUNCH_BLOCKING=1, and the first error names the kernel";
+    case cudaErrorMpsClientTerminated:
+      return "MPS has ended this process's use of the GPU, perhaps for a failure of another process that shares it; "
+             "start this process again";
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
       return "the GPU's memory or NVLink failed, and this process cannot use the GPU any more: start it again, and see "

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 
 namespace moe::cuda {
 
@@ -23,6 +24,52 @@ inline std::string driver_problem(int driver, int runtime) {
   if (major == 12) problem += ", which is 525 or later";
   if (major == 13) problem += ", which is 580 or later";
   return problem + "; update the driver";
+}
+
+// What helps where a GPU cannot be used, by the error's name; empty if that does not tell.
+inline const char* remedy(std::string_view error) {
+  struct Remedy {
+    std::string_view error;
+    const char* words;
+  };
+  constexpr const char* kNoCode = ": update the driver, or build for this GPU (CMake's MOE_CUDA_ARCHITECTURES)";
+  constexpr const char* kDriver =
+      ": see whether nvidia-smi works, and what the driver (NVRM) has written to the kernel's log (dmesg); "
+      "a container must be given the GPUs and /dev/nvidia-uvm (docker run --gpus all)";
+  constexpr const char* kMps = ": start MPS (nvidia-cuda-mps-control -d), or unset CUDA_MPS_PIPE_DIRECTORY";
+  constexpr Remedy kRemedies[] = {
+      {"cudaErrorInvalidDeviceFunction", kNoCode},
+      {"cudaErrorInvalidKernelImage", kNoCode},
+      {"cudaErrorNoKernelImageForDevice", kNoCode},
+      {"cudaErrorInvalidPtx", kNoCode},
+      {"cudaErrorUnsupportedPtxVersion", kNoCode},
+      {"cudaErrorJitCompilationDisabled", kNoCode},
+      {"cudaErrorJitCompilerNotFound", kNoCode},
+      {"cudaErrorInitializationError", kDriver},
+      {"cudaErrorOperatingSystem", kDriver},
+      {"cudaErrorUnknown", kDriver},
+      {"cudaErrorMpsConnectionFailed", kMps},
+      {"cudaErrorMpsServerNotReady", kMps},
+      {"cudaErrorMemoryAllocation",
+       ": free memory of this GPU, of which even a process without tensors takes some; "
+       "nvidia-smi names the processes that have it"},
+      {"cudaErrorSystemNotReady",
+       ": start NVIDIA's fabric manager, or wait until it is ready (systemctl status nvidia-fabricmanager); "
+       "GPUs that NVSwitches connect need it"},
+      {"cudaErrorSystemDriverMismatch",
+       ": restart the system, so that the driver in use is the one that is installed; "
+       "a container needs the libraries of the host's driver"},
+      {"cudaErrorCompatNotSupportedOnDevice",
+       ": this GPU cannot run a later CUDA than its driver's; "
+       "take the folder of cuda-compat out of LD_LIBRARY_PATH, and update the driver"},
+      {"cudaErrorStubLibrary", ": take the CUDA toolkit's folder of stubs out of LD_LIBRARY_PATH"},
+      {"cudaErrorDevicesUnavailable",
+       ": wait for the process that uses it alone, or let several use it (nvidia-smi --compute-mode=DEFAULT)"},
+  };
+  for (const Remedy& each : kRemedies) {
+    if (each.error == error) return each.words;
+  }
+  return "";
 }
 
 // Follows what is said of the GPUs that are visible; empty if all are.

@@ -110,26 +110,7 @@ class Staging {
 
 MOE_KERNEL(first_kernel, (32), int*) {}
 
-// What helps where a GPU cannot be used; empty if the error does not tell.
-const char* remedy(cudaError_t error) {
-  switch (error) {
-    case cudaErrorInvalidDeviceFunction:
-    case cudaErrorInvalidKernelImage:
-    case cudaErrorNoKernelImageForDevice:
-    case cudaErrorInvalidPtx:
-    case cudaErrorUnsupportedPtxVersion:
-    case cudaErrorJitCompilationDisabled:
-    case cudaErrorJitCompilerNotFound:
-      return ": update the driver, or build for this GPU (CMake's MOE_CUDA_ARCHITECTURES)";
-    case cudaErrorSystemDriverMismatch:
-      return ": restart the system, so that the driver in use is the one that is installed";
-    case cudaErrorDevicesUnavailable:
-      return ": wait for the process that uses it alone, or let several use it (nvidia-smi --compute-mode=DEFAULT)";
-    default: return "";
-  }
-}
-
-// Makes a GPU the calling thread's and loads a kernel. What another process or the build prevents shows here.
+// Makes a GPU the calling thread's and loads a kernel. What other processes or the build prevent shows here.
 Status begin_use(int index, const Gpu& gpu) {
   const char* what = "cudaSetDevice";
   cudaError_t error = cudaSetDevice(index);
@@ -138,10 +119,9 @@ Status begin_use(int index, const Gpu& gpu) {
     cudaFuncAttributes attributes{};
     error = cudaFuncGetAttributes(&attributes, first_kernel);
   }
-  const Status status = cuda_status(error, what);
-  if (status.code != Code::cuda_error) return status;
-  return {Code::device_unavailable, "cuda:" + std::to_string(index) + ": " + gpu.description +
-                                        ", cannot be used: " + status.message + remedy(error)};
+  if (error == cudaSuccess) return {};
+  return {Code::device_unavailable, "cuda:" + std::to_string(index) + ": " + gpu.description + ", cannot be used: " +
+                                        cuda_status(error, what).message + remedy(cudaGetErrorName(error))};
 }
 
 // Whether work on a stream is recorded by somebody, who may not wait for it.

@@ -1,0 +1,121 @@
+#include "fake_gpu.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "state.h"
+
+namespace fake {
+
+thread_local int current_device = 0;
+thread_local CUstream_st* capturing = nullptr;
+
+State& state() {
+  static State all;
+  return all;
+}
+
+void start(std::vector<Gpu> gpus, int driver, Timing timing) {
+  State& s = state();
+  s.used.assign(gpus.size(), 0);
+  s.gpus = std::move(gpus);
+  s.driver = driver;
+  s.timing = timing;
+  s.streams_made = 0;
+  s.calls.clear();
+  succeed();
+  s.problems.clear();
+  for (const auto& [data, block] : s.blocks) delete[] data;
+  s.blocks.clear();
+  current_device = 0;
+  capturing = nullptr;
+}
+
+void fail(const std::string& call, cudaError_t error, int succeed) {
+  State& s = state();
+  s.failing = call;
+  s.failure = error;
+  s.failing_after = succeed;
+}
+
+void fail_once(int index, cudaError_t error) {
+  State& s = state();
+  s.once = error;
+  s.once_at = index;
+  s.failed_once = false;
+}
+
+bool failed_once() { return state().failed_once; }
+
+void succeed() {
+  State& s = state();
+  s.failure = s.once = cudaSuccess;
+  s.once_at = -1;
+}
+
+void set_static_shared(const void* kernel, size_t bytes) { state().static_shared[kernel] = bytes; }
+
+void use(const void* data, size_t bytes) {
+  State& s = state();
+  const char* begin = static_cast<const char*>(data);
+  for (const auto& [start, block] : s.blocks) {
+    if (begin < start || begin + bytes > start + block.bytes) continue;
+    if (!block.usable) problem("memory of the GPU is used before it is allocated or after it is released");
+    return;
+  }
+  problem("memory is used that the GPU does not have");
+}
+
+void problem(const std::string& text) {
+  State& s = state();
+  if (std::find(s.problems.begin(), s.problems.end(), text) == s.problems.end()) s.problems.push_back(text);
+}
+
+std::vector<std::string> problems() { return state().problems; }
+
+int calls(const std::string& name) { return state().calls[name]; }
+
+std::string left() {
+  State& s = state();
+  const auto kept =
+      std::count_if(s.blocks.begin(), s.blocks.end(), [](const auto& each) { return !each.second.released; });
+  std::string text;
+  const auto add = [&](size_t count, const char* what) {
+    if (count > 0) text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + what;
+  };
+  add(s.streams.size(), "streams");
+  add(s.events.size(), "events");
+  add(s.pools.size(), "pools");
+  add(s.graphs.size() + s.executables.size(), "graphs");
+  add(s.pinned.size(), "pinned");
+  add(static_cast<size_t>(kept), "blocks");
+  return text;
+}
+
+}  // namespace fake
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+#define FAKE_NAME(NAME) \
+  case NAME: return #NAME;
+    FAKE_NAME(cudaErrorInvalidValue)
+    FAKE_NAME(cudaErrorMemoryAllocation)
+    FAKE_NAME(cudaErrorInitializationError)
+    FAKE_NAME(cudaErrorStubLibrary)
+    FAKE_NAME(cudaErrorInsufficientDriver)
+    FAKE_NAME(cudaErrorDevicesUnavailable)
+    FAKE_NAME(cudaErrorNoDevice)
+    FAKE_NAME(cudaErrorNoKernelImageForDevice)
+    FAKE_NAME(cudaErrorUnsupportedPtxVersion)
+    FAKE_NAME(cudaErrorInvalidResourceHandle)
+    FAKE_NAME(cudaErrorIllegalAddress)
+    FAKE_NAME(cudaErrorSystemNotReady)
+    FAKE_NAME(cudaErrorStreamCaptureUnsupported)
+    FAKE_NAME(cudaErrorStreamCaptureInvalidated)
+    FAKE_NAME(cudaErrorUnknown)
+#undef FAKE_NAME
+    default: return "cudaError";
+  }
+}
+
+const char* cudaGetErrorString(cudaError_t) { return "what it means"; }

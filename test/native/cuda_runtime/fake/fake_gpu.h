@@ -1,0 +1,48 @@
+// What tests set and see of the CUDA runtime of cuda_runtime.h. It does a stream's work as late as a GPU may, when
+// something waits for it, or at once. What CUDA would refuse returns its error; what it would do wrong without a word
+// is a problem.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <cuda_runtime.h>
+
+namespace fake {
+
+struct Gpu {
+  std::string name = "Fake H100";
+  int major = 9, minor = 0;
+  size_t memory = size_t{1} << 30;
+  bool has_pools = true;
+};
+
+// Which streams do their work at once, of every three in the order in which they are made. Others do it late.
+enum class Timing { none_early, first_early, second_early, third_early };
+
+// Forgets everything but the kernels, which a process loads once, and has these GPUs and a driver that knows this
+// version of CUDA.
+void start(std::vector<Gpu> gpus, int driver = 13000, Timing timing = Timing::none_early);
+
+// From here on, every call of this name fails, or every call if it is empty, after the first `succeed` calls.
+void fail(const std::string& call, cudaError_t error, int succeed = 0);
+// The one call number `index` from here on fails, of those that give nothing back and do not wait for that. Whether it
+// has come.
+void fail_once(int index, cudaError_t error);
+bool failed_once();
+// No call fails any more.
+void succeed();
+
+// Static shared memory of a kernel.
+void set_static_shared(const void* kernel, size_t bytes);
+// Reported by kernels of tests: these bytes of the GPU's memory are used.
+void use(const void* data, size_t bytes);
+
+// What went wrong without an error.
+std::vector<std::string> problems();
+// What was made and not given back: "2 streams, 1 event"; empty if nothing.
+std::string left();
+// How often a function was called.
+int calls(const std::string& name);
+
+}  // namespace fake
