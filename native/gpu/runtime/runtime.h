@@ -1,5 +1,5 @@
-// What the backend needs of a GPU's runtime: memory, copies, one stream, clocks. native/gpu/target/cuda/runtime.cu
-// implements it for CUDA, native/gpu/target/simt/runtime.cc for the simulated GPU.
+// What the backend needs of a GPU's runtime: memory, copies, one stream, clocks. runtime.cu and
+// uploads.cu in native/gpu/target/cuda implement it for CUDA, native/gpu/target/simt/runtime.cc for the simulated GPU.
 #pragma once
 
 #include <functional>

@@ -1,73 +1,12 @@
-// The runtime of the cuda device over CUDA's runtime without a GPU.
-#include "gpu/runtime/runtime.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-#include <cstdio>
-#include <fstream>
-#include <numeric>
+// The runtime of the cuda device over CUDA's runtime without a GPU: memory, launches, graphs, streams of the caller's.
 #include <thread>
 
-#include <ptx/launch.cuh>
-
-#include "check.h"
-#include "core/pages.h"
-#include "fake_gpu.h"
 #include "gpu/runtime/data_errors.h"
+#include "support.h"
 
 namespace moe::cuda {
-namespace {
 
-// Adds to every number, as a kernel does.
-void add(int* numbers, int count, int value) {
-  fake::use(numbers, static_cast<size_t>(count) * sizeof(int));
-  for (int i = 0; i < count; ++i) numbers[i] += value;
-}
-
-Status launch_add(void* numbers, int count, int value, Stream stream) {
-  return launch("add", add, dim3(1), dim3(32), 0, stream, static_cast<int*>(numbers), count, value);
-}
-
-std::vector<int> counting(size_t count) {
-  std::vector<int> numbers(count);
-  std::iota(numbers.begin(), numbers.end(), 0);
-  return numbers;
-}
-
-std::string text(const std::vector<std::string>& lines) {
-  std::string all;
-  for (const std::string& line : lines) all += line + "; ";
-  return all;
-}
-
-// Calls test(timing) for all of them.
-template <class Test>
-void at_any_time(Test&& test) {
-  using enum fake::Timing;
-  for (const fake::Timing timing : {none_early, first_early, second_early, third_early}) test(timing);
-}
-
-void check_clean() {
-  MOE_CHECK_EQUAL(text(fake::problems()), "");
-  MOE_CHECK_EQUAL(fake::left(), "");
-}
-
-std::unique_ptr<Runtime> opened(int index = 0, const DeviceOptions& options = {}) {
-  std::unique_ptr<Runtime> runtime;
-  MOE_CHECK_EQUAL(Runtime::open(index, options, &runtime).message, "");
-  return runtime;
-}
-
-// Memory of `numbers`, written.
-Status write_numbers(Runtime& runtime, const std::vector<int>& numbers, void** data) {
-  const size_t bytes = numbers.size() * sizeof(int);
-  MOE_TRY(runtime.allocate(bytes, data));
-  return runtime.write(*data, numbers.data(), bytes);
-}
-
-}  // namespace
+using namespace test;
 
 MOE_TEST(what_is_written_is_read_behind_the_work_in_between) {
   at_any_time([](fake::Timing timing) {
@@ -132,6 +71,23 @@ MOE_TEST(memory_that_the_pool_keeps_is_given_back_before_there_is_none) {
     }
     check_clean();
   });
+}
+
+MOE_TEST(memory_that_another_device_on_the_gpu_keeps_is_given_back_too) {
+  fake::start({{.memory = size_t{64} << 20}, {.memory = size_t{64} << 20}});
+  {
+    const auto first = opened(), second = opened();
+    const auto other = opened(1);
+    void *data = nullptr, *used = nullptr;
+    MOE_CHECK(first->allocate(size_t{8} << 20, &used).ok());
+    MOE_CHECK(first->allocate(size_t{40} << 20, &data).ok());
+    first->release(data);
+    first->settle();
+    MOE_CHECK_EQUAL(second->allocate(size_t{50} << 20, &data).message, "");
+    second->release(data);
+    first->release(used);
+  }
+  check_clean();
 }
 
 namespace {
@@ -248,126 +204,6 @@ MOE_TEST(static_shared_memory_counts_against_what_a_launch_gets_unasked) {
   check_clean();
 }
 
-namespace {
-void copy_numbers(const int* from, int* to, int count) {
-  fake::use(from, static_cast<size_t>(count) * sizeof(int));
-  for (int i = 0; i < count; ++i) to[i] = from[i];
-}
-}  // namespace
-
-MOE_TEST(uploads_wait_for_work_and_work_waits_for_uploads) {
-  at_any_time([](fake::Timing timing) {
-    fake::start({{}}, 13000, timing);
-    {
-      const auto runtime = opened();
-      void* slot = nullptr;
-      // Its allocation is work that copies must wait for.
-      MOE_CHECK(write_numbers(*runtime, {1, 1}, &slot).ok());
-      std::unique_ptr<Uploads> uploads;
-      MOE_CHECK(Uploads::create(*runtime, &uploads).ok());
-      PinnedMemory host(*runtime);
-      MOE_CHECK(host.reserve(16).ok());
-      MOE_CHECK(host.pin().ok());
-      MOE_CHECK(host.pin().ok());
-      int* numbers = reinterpret_cast<int*>(host.at(0));
-      numbers[0] = 5, numbers[1] = 6;
-      numbers[2] = 50, numbers[3] = 60;
-
-      std::vector<int> results(2);
-      MOE_CHECK(uploads->after_work().ok());
-      MOE_CHECK(uploads->copy(slot, numbers, 8).ok());
-      MOE_CHECK(uploads->mark(3).ok());
-      MOE_CHECK(uploads->before_work(3).ok());
-      MOE_CHECK(launch_add(slot, 2, 1, runtime->stream()).ok());
-      void* seen = nullptr;
-      MOE_CHECK(runtime->allocate(8, &seen).ok());
-      MOE_CHECK(launch("copy", copy_numbers, dim3(1), dim3(1), 0, runtime->stream(), static_cast<const int*>(slot),
-                       static_cast<int*>(seen), 2)
-                    .ok());
-      // The next copy overwrites what that work reads, and takes the mark for itself.
-      MOE_CHECK(uploads->after_work().ok());
-      MOE_CHECK(uploads->copy(slot, numbers + 2, 8).ok());
-      MOE_CHECK(uploads->mark(3).ok());
-      MOE_CHECK(runtime->read(results.data(), seen, 8).ok());
-      MOE_CHECK(results == std::vector<int>({6, 7}));
-      MOE_CHECK(uploads->before_work(3).ok());
-      MOE_CHECK(runtime->read(results.data(), slot, 8).ok());
-      MOE_CHECK(results == std::vector<int>({50, 60}));
-      MOE_CHECK(uploads->copy(slot, numbers, 8).ok());
-      uploads->wait();
-      MOE_CHECK_EQUAL(*static_cast<int*>(slot), 5);
-      uploads.reset();
-      runtime->release(slot);
-      runtime->release(seen);
-    }
-    check_clean();
-  });
-}
-
-namespace {
-
-// What Linux says of a page of the process: "dc" among it if a child does not get it.
-std::string flags_of(const void* data) {
-  const auto address = reinterpret_cast<uintptr_t>(data);
-  std::ifstream maps("/proc/self/smaps");
-  bool inside = false;
-  for (std::string line; std::getline(maps, line);) {
-    unsigned long begin = 0, end = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx ", &begin, &end) == 2) inside = begin <= address && address < end;
-    if (inside && line.starts_with("VmFlags:")) return line + " ";
-  }
-  return "";
-}
-
-// Not where there is no Linux, or only one that is emulated.
-bool tells_flags() {
-#if defined(__linux__)
-  const size_t bytes = page_size();
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  madvise(data, bytes, MADV_DONTFORK);
-  const std::string flags = flags_of(data);
-  munmap(data, bytes);
-  return flags.find(" dc ") != std::string::npos;
-#else
-  return false;
-#endif
-}
-
-}  // namespace
-
-MOE_TEST(a_child_process_gets_none_of_the_pages_that_a_gpu_reads) {
-  fake::start({{}});
-  {
-    const auto runtime = opened();
-    PinnedMemory host(*runtime);
-    MOE_CHECK(host.reserve(100).ok());
-    if (!tells_flags()) return;
-    MOE_CHECK(flags_of(host.at(0)).find(" dc ") == std::string::npos);
-    fake::fail("cudaHostRegister", cudaErrorMemoryAllocation);
-    MOE_CHECK(host.pin().code == Code::out_of_memory);
-    MOE_CHECK(flags_of(host.at(0)).find(" dc ") == std::string::npos);
-    fake::succeed();
-    MOE_CHECK(host.pin().ok());
-    MOE_CHECK(flags_of(host.at(0)).find(" dc ") != std::string::npos);
-  }
-  check_clean();
-}
-
-MOE_TEST(times_are_those_between_marks) {
-  fake::start({{}});
-  {
-    const auto runtime = opened();
-    std::unique_ptr<StageClock> clock;
-    MOE_CHECK(StageClock::create(*runtime, &clock).ok());
-    MOE_CHECK_EQUAL(clock->seconds(0, 1), 0.0);
-    MOE_CHECK(clock->mark(0).ok());
-    MOE_CHECK(launch("nothing", with_static_shared, dim3(1), dim3(1), 0, runtime->stream()).ok());
-    MOE_CHECK(clock->mark(1).ok());
-    MOE_CHECK_EQUAL(static_cast<float>(clock->seconds(0, 1)), 1e-3f);
-  }
-  check_clean();
-}
-
 MOE_TEST(a_stream_of_the_callers_is_not_used_once_it_is_released) {
   at_any_time([](fake::Timing timing) {
     fake::start({{}, {}}, 13000, timing);
@@ -420,83 +256,6 @@ MOE_TEST(places_for_errors_are_read_behind_the_launches_that_write_them) {
     }
     check_clean();
   });
-}
-
-namespace {
-
-// Everything once. Stops at the first failure.
-Status use_all(int index) {
-  std::unique_ptr<Runtime> runtime;
-  MOE_TRY(Runtime::open(index, {}, &runtime));
-  Scratch data(*runtime), big(*runtime);
-  const std::vector<int> numbers = counting(100);
-  MOE_TRY(data.reserve(400));
-  MOE_TRY(runtime->write(data.at(0), numbers.data(), 400));
-  PinnedMemory host(*runtime);
-  MOE_TRY(host.reserve(400));
-  MOE_TRY(host.pin());
-  std::unique_ptr<Uploads> uploads;
-  MOE_TRY(Uploads::create(*runtime, &uploads));
-  MOE_TRY(uploads->after_work());
-  MOE_TRY(uploads->copy(data.at(0), host.at(0), 400));
-  MOE_TRY(uploads->mark(0));
-  MOE_TRY(uploads->before_work(0));
-  std::unique_ptr<StageClock> clock;
-  MOE_TRY(StageClock::create(*runtime, &clock));
-  MOE_TRY(clock->mark(0));
-  std::shared_ptr<const Graph> graph;
-  MOE_TRY(runtime->record([&](Stream stream) { return launch_add(data.at(0), 100, 1, stream); }, &graph));
-  MOE_TRY(runtime->launch(*graph));
-  MOE_TRY(
-      launch("add", add, dim3(1), dim3(32), 60 * 1024, runtime->stream(), reinterpret_cast<int*>(data.at(0)), 1, 1));
-  DataErrors errors(*runtime);
-  MOE_TRY(errors.open());
-  Warnings warnings;
-  MOE_TRY(errors.collect(warnings));
-  std::vector<int> results(100);
-  return runtime->read(results.data(), data.at(0), 400);
-}
-
-}  // namespace
-
-MOE_TEST(whatever_call_fails_nothing_is_left_and_the_next_use_works) {
-  fake::start({{}});
-  MOE_CHECK_EQUAL(use_all(0).message, "");
-  check_clean();
-  for (const cudaError_t error : {cudaErrorMemoryAllocation, cudaErrorUnknown}) {
-    for (int index = 0;; ++index) {
-      fake::start({{}});
-      fake::fail_once(index, error);
-      const Status status = use_all(0);
-      if (!fake::failed_once()) break;
-      check_clean();
-      fake::succeed();
-      MOE_CHECK_EQUAL(use_all(0).message, "");
-    }
-  }
-}
-
-MOE_TEST(a_fault_ends_all_calls_and_says_so) {
-  fake::start({{}});
-  const auto runtime = opened();
-  void* data = nullptr;
-  MOE_CHECK(write_numbers(*runtime, {1, 2, 3}, &data).ok());
-  for (const auto& [error, words] : {std::pair{cudaErrorMpsClientTerminated, "MPS has ended"},
-                                     std::pair{static_cast<cudaError_t>(226), "memory or NVLink failed"}}) {
-    fake::fail("cudaMemsetAsync", error);
-    MOE_CHECK(runtime->fill(data, 0, 4).message.find(words) != std::string::npos);
-  }
-  fake::fail("", cudaErrorIllegalAddress);
-  int value = 0;
-  for (const Status& status : {runtime->read(&value, data, 4), runtime->write(data, &value, 4),
-                               launch_add(data, 1, 1, runtime->stream()), runtime->allocate(8, &data)}) {
-    MOE_CHECK(status.code == Code::cuda_error);
-    MOE_CHECK(status.message.find("this process cannot use the GPU any more") != std::string::npos);
-  }
-  std::unique_ptr<Runtime> again;
-  MOE_CHECK(Runtime::open(0, {}, &again).code == Code::device_unavailable);
-  runtime->settle();
-  runtime->release_stream();
 }
 
 }  // namespace moe::cuda

@@ -5,11 +5,11 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include <ptx/launch.cuh>
@@ -108,6 +108,37 @@ class Staging {
   size_t next_ = 0;
 };
 
+// The pools of all devices that are open in this process. What one keeps is not there for another on the same GPU.
+class Pools {
+ public:
+  static Pools& of_process() {
+    // Never destroyed: a device may be closed while the process exits.
+    static Pools& all = *new Pools;
+    return all;
+  }
+  void add(int device, cudaMemPool_t pool) {
+    const std::lock_guard lock(mutex_);
+    pools_.emplace_back(device, pool);
+  }
+  void remove(cudaMemPool_t pool) noexcept {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(pools_, [pool](const auto& each) { return each.second == pool; });
+  }
+  // Gives back to a GPU what its pools keep. False if it cannot.
+  bool trim(int device) {
+    const std::lock_guard lock(mutex_);
+    bool trimmed = true;
+    for (const auto& [owner, pool] : pools_) {
+      if (owner == device) trimmed = cudaMemPoolTrimTo(pool, 0) == cudaSuccess && trimmed;
+    }
+    return trimmed;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::pair<int, cudaMemPool_t>> pools_;
+};
+
 MOE_KERNEL(first_kernel, (32), int*) {}
 
 // Makes a GPU the calling thread's and loads a kernel. What other processes or the build prevent shows here.
@@ -175,14 +206,16 @@ struct Runtime::State {
     if (last != nullptr) cudaStreamSynchronize(last);
     if (last != nullptr && last != given && last != recording) cudaStreamDestroy(last);
     if (recording != nullptr) cudaStreamDestroy(recording);
-    if (pool != nullptr) cudaMemPoolDestroy(pool);
+    if (pool == nullptr) return;
+    Pools::of_process().remove(pool);
+    cudaMemPoolDestroy(pool);
   }
 
-  // Waits for the enqueued work, and gives what the pool keeps back to the GPU. False if it cannot.
+  // Waits for the enqueued work, and gives what pools keep back to the GPU. False if it cannot.
   bool trim() {
     const cudaStream_t current = stream;
     if (is_captured(current) || is_captured(recording)) return false;
-    return cudaStreamSynchronize(current) == cudaSuccess && cudaMemPoolTrimTo(pool, 0) == cudaSuccess;
+    return cudaStreamSynchronize(current) == cudaSuccess && Pools::of_process().trim(device);
   }
 };
 
@@ -216,6 +249,7 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
   uint64_t threshold = UINT64_MAX;
   MOE_TRY(cuda_status(cudaMemPoolSetAttribute(state->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
                       "cudaMemPoolSetAttribute"));
+  Pools::of_process().add(index, state->pool);
   runtime->reset(new Runtime(std::move(state)));
   return {};
 }
@@ -250,7 +284,7 @@ Status Runtime::allocate(size_t bytes, void** data) {
     return cudaMallocFromPoolAsync(data, std::max<size_t>(bytes, 1), state_->pool, state_->stream);
   };
   cudaError_t error = allocate();
-  // What the pool keeps may be in pieces that are too small.
+  // What pools keep may be in pieces that are too small, or another device's.
   if (error == cudaErrorMemoryAllocation && state_->trim()) error = allocate();
   if (error == cudaErrorMemoryAllocation) {
     size_t free = 0, total = 0;
@@ -326,102 +360,6 @@ Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_pt
 Status Runtime::launch(const Graph& graph) {
   MOE_TRY(use());
   return cuda_status(cudaGraphLaunch(graph.executable, state_->stream), "cudaGraphLaunch");
-}
-
-struct Uploads::State {
-  int device = 0;
-  cudaStream_t work = nullptr;
-  cudaStream_t copies = nullptr;
-  cudaEvent_t worked = nullptr;
-  std::vector<cudaEvent_t> marks;
-
-  ~State() {
-    cudaSetDevice(device);
-    if (copies != nullptr) {
-      cudaStreamSynchronize(copies);
-      cudaStreamDestroy(copies);
-    }
-    if (worked != nullptr) cudaEventDestroy(worked);
-    for (const cudaEvent_t mark : marks) cudaEventDestroy(mark);
-  }
-};
-
-Uploads::Uploads(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Uploads::~Uploads() = default;
-
-Status Uploads::create(Runtime& runtime, std::unique_ptr<Uploads>* uploads) {
-  MOE_TRY(runtime.use());
-  auto state = std::make_unique<State>();
-  MOE_TRY(cuda_status(cudaGetDevice(&state->device), "cudaGetDevice"));
-  state->work = runtime.stream().handle;
-  MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->copies, cudaStreamNonBlocking), "cudaStreamCreate"));
-  MOE_TRY(cuda_status(cudaEventCreateWithFlags(&state->worked, cudaEventDisableTiming), "cudaEventCreate"));
-  uploads->reset(new Uploads(std::move(state)));
-  return {};
-}
-
-Status Uploads::copy(void* device, const void* host, size_t bytes) {
-  return cuda_status(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, state_->copies), "cudaMemcpyAsync");
-}
-
-Status Uploads::after_work() {
-  MOE_TRY(cuda_status(cudaEventRecord(state_->worked, state_->work), "cudaEventRecord"));
-  return cuda_status(cudaStreamWaitEvent(state_->copies, state_->worked, 0), "cudaStreamWaitEvent");
-}
-
-// An event that is recorded again does not change what waits for it already.
-Status Uploads::mark(size_t index) {
-  while (state_->marks.size() <= index) {
-    state_->marks.reserve(state_->marks.size() + 1);
-    cudaEvent_t made = nullptr;
-    MOE_TRY(cuda_status(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "cudaEventCreate"));
-    state_->marks.push_back(made);
-  }
-  return cuda_status(cudaEventRecord(state_->marks[index], state_->copies), "cudaEventRecord");
-}
-
-Status Uploads::before_work(size_t index) {
-  return cuda_status(cudaStreamWaitEvent(state_->work, state_->marks[index], 0), "cudaStreamWaitEvent");
-}
-
-// An error of the copies is that of the work that waits for them too.
-void Uploads::wait() noexcept {
-  cudaSetDevice(state_->device);
-  cudaStreamSynchronize(state_->copies);
-}
-
-struct StageClock::State {
-  cudaStream_t stream = nullptr;
-  std::array<cudaEvent_t, kMarks> marks{};
-
-  ~State() {
-    for (const cudaEvent_t mark : marks) {
-      if (mark != nullptr) cudaEventDestroy(mark);
-    }
-  }
-};
-
-StageClock::StageClock(std::unique_ptr<State> state) : state_(std::move(state)) {}
-StageClock::~StageClock() = default;
-
-Status StageClock::create(Runtime& runtime, std::unique_ptr<StageClock>* clock) {
-  MOE_TRY(runtime.use());
-  auto state = std::make_unique<State>();
-  state->stream = runtime.stream().handle;
-  for (cudaEvent_t& mark : state->marks) MOE_TRY(cuda_status(cudaEventCreate(&mark), "cudaEventCreate"));
-  clock->reset(new StageClock(std::move(state)));
-  return {};
-}
-
-Status StageClock::mark(int index) {
-  return cuda_status(cudaEventRecord(state_->marks[index], state_->stream), "cudaEventRecord");
-}
-
-double StageClock::seconds(int from, int to) const {
-  float milliseconds = 0.0f;
-  cudaError_t error = cudaEventSynchronize(state_->marks[to]);
-  if (error == cudaSuccess) error = cudaEventElapsedTime(&milliseconds, state_->marks[from], state_->marks[to]);
-  return error == cudaSuccess ? milliseconds * 1e-3 : 0.0;
 }
 
 }  // namespace moe::cuda

@@ -1,0 +1,91 @@
+// What is left, and said, when calls of CUDA's runtime fail.
+#include "gpu/runtime/data_errors.h"
+#include "support.h"
+
+namespace moe::cuda {
+
+using namespace test;
+
+namespace {
+
+// Everything once. Stops at the first failure.
+Status use_all(int index) {
+  std::unique_ptr<Runtime> runtime;
+  MOE_TRY(Runtime::open(index, {}, &runtime));
+  Scratch data(*runtime), big(*runtime);
+  const std::vector<int> numbers = counting(100);
+  MOE_TRY(data.reserve(400));
+  MOE_TRY(runtime->write(data.at(0), numbers.data(), 400));
+  PinnedMemory host(*runtime);
+  MOE_TRY(host.reserve(400));
+  MOE_TRY(host.pin());
+  std::unique_ptr<Uploads> uploads;
+  MOE_TRY(Uploads::create(*runtime, &uploads));
+  MOE_TRY(uploads->after_work());
+  MOE_TRY(uploads->copy(data.at(0), host.at(0), 400));
+  MOE_TRY(uploads->mark(0));
+  MOE_TRY(uploads->before_work(0));
+  std::unique_ptr<StageClock> clock;
+  MOE_TRY(StageClock::create(*runtime, &clock));
+  MOE_TRY(clock->mark(0));
+  std::shared_ptr<const Graph> graph;
+  MOE_TRY(runtime->record([&](Stream stream) { return launch_add(data.at(0), 100, 1, stream); }, &graph));
+  MOE_TRY(runtime->launch(*graph));
+  MOE_TRY(
+      launch("add", add, dim3(1), dim3(32), 60 * 1024, runtime->stream(), reinterpret_cast<int*>(data.at(0)), 1, 1));
+  DataErrors errors(*runtime);
+  MOE_TRY(errors.open());
+  Warnings warnings;
+  MOE_TRY(errors.collect(warnings));
+  std::vector<int> results(100);
+  return runtime->read(results.data(), data.at(0), 400);
+}
+
+}  // namespace
+
+MOE_TEST(whatever_call_fails_nothing_is_left_and_the_next_use_works) {
+  fake::start({{}});
+  MOE_CHECK_EQUAL(use_all(0).message, "");
+  check_clean();
+  for (const cudaError_t error : {cudaErrorMemoryAllocation, cudaErrorUnknown}) {
+    for (int index = 0;; ++index) {
+      fake::start({{}});
+      fake::fail_once(index, error);
+      const Status status = use_all(0);
+      if (!fake::failed_once()) break;
+      check_clean();
+      fake::succeed();
+      MOE_CHECK_EQUAL(use_all(0).message, "");
+    }
+  }
+}
+
+MOE_TEST(a_fault_ends_all_calls_and_says_so) {
+  fake::start({{}});
+  auto runtime = opened();
+  void* data = nullptr;
+  MOE_CHECK(write_numbers(*runtime, {1, 2, 3}, &data).ok());
+  for (const auto& [error, words] : {std::pair{cudaErrorMpsClientTerminated, "MPS has ended"},
+                                     std::pair{static_cast<cudaError_t>(226), "memory or NVLink failed"}}) {
+    fake::fail("cudaMemsetAsync", error);
+    MOE_CHECK(runtime->fill(data, 0, 4).message.find(words) != std::string::npos);
+  }
+  fake::fail("", cudaErrorIllegalAddress);
+  int value = 0;
+  for (const Status& status : {runtime->read(&value, data, 4), runtime->write(data, &value, 4),
+                               launch_add(data, 1, 1, runtime->stream()), runtime->allocate(8, &data)}) {
+    MOE_CHECK(status.code == Code::cuda_error);
+    MOE_CHECK(status.message.find("this process cannot use the GPU any more") != std::string::npos);
+  }
+  std::unique_ptr<Runtime> again;
+  MOE_CHECK(Runtime::open(0, {}, &again).code == Code::device_unavailable);
+  runtime->settle();
+  runtime->release_stream();
+  // What CUDA does not take back any more is of no use to anybody.
+  fake::succeed();
+  runtime->release(data);
+  runtime.reset();
+  check_clean();
+}
+
+}  // namespace moe::cuda
