@@ -22,7 +22,6 @@ void start(std::vector<Gpu> gpus, int driver, Timing timing) {
   s.driver = driver;
   s.timing = timing;
   s.streams_made = 0;
-  s.calls.clear();
   succeed();
   s.problems.clear();
   for (const auto& [data, block] : s.blocks) delete[] data;
@@ -31,11 +30,10 @@ void start(std::vector<Gpu> gpus, int driver, Timing timing) {
   capturing = nullptr;
 }
 
-void fail(const std::string& call, cudaError_t error, int succeed) {
+void fail(const std::string& call, cudaError_t error) {
   State& s = state();
   s.failing = call;
   s.failure = error;
-  s.failing_after = succeed;
 }
 
 void fail_once(int index, cudaError_t error) {
@@ -72,8 +70,6 @@ void problem(const std::string& text) {
 }
 
 std::vector<std::string> problems() { return state().problems; }
-
-int calls(const std::string& name) { return state().calls[name]; }
 
 std::string left() {
   State& s = state();

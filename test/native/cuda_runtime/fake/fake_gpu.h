@@ -24,8 +24,8 @@ enum class Timing { none_early, first_early, second_early, third_early };
 // version of CUDA.
 void start(std::vector<Gpu> gpus, int driver = 13000, Timing timing = Timing::none_early);
 
-// From here on, every call of this name fails, or every call if it is empty, after the first `succeed` calls.
-void fail(const std::string& call, cudaError_t error, int succeed = 0);
+// From here on, every call of this name fails, or every call if it is empty.
+void fail(const std::string& call, cudaError_t error);
 // The one call number `index` from here on fails, of those that give nothing back and do not wait for that. Whether it
 // has come.
 void fail_once(int index, cudaError_t error);
@@ -40,9 +40,7 @@ void use(const void* data, size_t bytes);
 
 // What went wrong without an error.
 std::vector<std::string> problems();
-// What was made and not given back: "2 streams, 1 event"; empty if nothing.
+// What was made and not given back: "2 streams, 1 events"; empty if nothing.
 std::string left();
-// How often a function was called.
-int calls(const std::string& name);
 
 }  // namespace fake

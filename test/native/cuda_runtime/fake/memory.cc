@@ -10,11 +10,6 @@
 using namespace fake;
 
 namespace fake {
-
-cudaError_t enter(const char* name);
-bool breaks_capture();
-cudaError_t enqueue(cudaStream_t stream, Work work);
-
 namespace {
 
 // Whether memory belongs to a GPU.
@@ -36,11 +31,6 @@ void access(const void* data, size_t bytes) {
 
 }  // namespace
 }  // namespace fake
-
-#define FAKE_CALL()                    \
-  State& s = state();                  \
-  const std::lock_guard lock(s.mutex); \
-  if (const cudaError_t failure = enter(__func__); failure != cudaSuccess) return failure
 
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
   FAKE_CALL();

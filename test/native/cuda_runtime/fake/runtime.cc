@@ -5,18 +5,11 @@
 
 using namespace fake;
 
-// What every function does first: counts the call, and fails if it is to.
-#define FAKE_CALL()                    \
-  State& s = state();                  \
-  const std::lock_guard lock(s.mutex); \
-  if (const cudaError_t failure = enter(__func__); failure != cudaSuccess) return failure
-
 namespace fake {
 
 cudaError_t enter(const char* name) {
   State& s = state();
   const std::string called = name;
-  ++s.calls[called];
   const bool gives_back = called.ends_with("Destroy") || called.starts_with("cudaFree") ||
                           called == "cudaHostUnregister" || called == "cudaStreamSynchronize";
   if (!gives_back && s.once != cudaSuccess && s.once_at-- == 0) {
@@ -24,10 +17,9 @@ cudaError_t enter(const char* name) {
     return s.once;
   }
   const bool fails = s.failure != cudaSuccess && (s.failing.empty() || s.failing == called);
-  return fails && s.failing_after-- <= 0 ? s.failure : cudaSuccess;
+  return fails ? s.failure : cudaSuccess;
 }
 
-// A call that must not be made while its thread captures a stream, which then fails.
 bool breaks_capture() {
   if (capturing == nullptr) return false;
   capturing->invalidated = true;
@@ -36,7 +28,6 @@ bool breaks_capture() {
 
 bool exists(const std::set<const void*>& all, const void* one) { return all.contains(one); }
 
-// Work of the calling thread's device, or of a graph while the stream is captured.
 cudaError_t enqueue(cudaStream_t stream, Work work) {
   if (!exists(state().streams, stream)) {
     problem("a stream is used that was destroyed");

@@ -53,11 +53,10 @@ struct State {
   int driver = 0;
   Timing timing = Timing::none_early;
   int streams_made = 0;
-  std::map<std::string, int> calls;
   // See fail().
   std::string failing;
   cudaError_t failure = cudaSuccess, once = cudaSuccess;
-  int failing_after = 0, once_at = -1;
+  int once_at = -1;
   bool failed_once = false;
   std::vector<std::string> problems;
   std::map<char*, Block> blocks;
@@ -70,6 +69,12 @@ struct State {
 };
 
 State& state();
+// What a function of this name does first: fails if it is to.
+cudaError_t enter(const char* name);
+// A call that must not be made while its thread captures a stream, which then fails.
+bool breaks_capture();
+// Work of the calling thread's device, or of a graph while the stream is captured.
+cudaError_t enqueue(cudaStream_t stream, Work work);
 void problem(const std::string& text);
 // Where the calling thread is.
 extern thread_local int current_device;
@@ -77,6 +82,11 @@ extern thread_local int current_device;
 extern thread_local struct ::CUstream_st* capturing;
 
 }  // namespace fake
+
+#define FAKE_CALL()                    \
+  fake::State& s = fake::state();      \
+  const std::lock_guard lock(s.mutex); \
+  if (const cudaError_t failure = fake::enter(__func__); failure != cudaSuccess) return failure
 
 struct CUstream_st {
   std::shared_ptr<fake::Queue> queue;
