@@ -59,7 +59,7 @@ test.runIf(hasTools)("loops with few products are not counted", () => {
 
 test.each([
   [["--above", "much"], '--above: expected a number from 0 on, got "much"'],
-  [["--products", "-1"], '--products: expected a number from 0 on, got "-1"'],
+  [["--products=-1"], '--products: expected a number from 0 on, got "-1"'],
 ])("wrong options: %j", (options, message) => {
   const { status, stderr } = runScript("scripts/loops.mjs", options);
   expect({ status, first: stderr.split("\n")[0] }).toEqual({ status: 2, first: message });

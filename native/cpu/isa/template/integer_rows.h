@@ -138,13 +138,13 @@ constexpr auto factor_kernels(const std::array<const char*, 7>& names) {
 }
 
 template <class Products>
-constexpr auto kFactorGemm = factor_kernels<Products, 1>({"q2_k_int8", "q3_k_int8", "q4_k_int8", "q5_k_int8",
-                                                          "q6_k_int8", "iq4_xs_int8", "iq2_xs_int8"});
+constexpr auto kFactorGemm = factor_kernels<Products, 1>(
+    {"q2_k_int8", "q3_k_int8", "q4_k_int8", "q5_k_int8", "q6_k_int8", "iq4_xs_int8", "iq2_xs_int8"});
 
 template <class Products>
 constexpr auto kDigitFactorKernels = joined(
-    factor_kernels<Products, kDigits>({"q2_k_digits", "q3_k_digits", "q4_k_digits", "q5_k_digits", "q6_k_digits",
-                                       "iq4_xs_digits", "iq2_xs_digits"}),
+    factor_kernels<Products, kDigits>(
+        {"q2_k_digits", "q3_k_digits", "q4_k_digits", "q5_k_digits", "q6_k_digits", "iq4_xs_digits", "iq2_xs_digits"}),
     std::array{
         factor_kernel_of<Products, SmallTableQuads, PanelFloatFactors<ScaleType::e4m3>, FactorOffset::bias, kDigits>(
             "nvfp4_digits", takes_float_factors<takes_integer_table<4, 16>, ScaleType::e4m3>, "nvfp4")});
