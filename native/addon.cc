@@ -17,7 +17,9 @@
 namespace moe::binding {
 
 static void initialize(const Napi::CallbackInfo& info) {
-  Addon::of(info.Env()).error_class = Napi::Persistent(info[0].As<Napi::Function>());
+  Addon& addon = Addon::of(info.Env());
+  addon.error_class = Napi::Persistent(info[0].As<Napi::Function>());
+  addon.variables = Napi::Persistent(info[1].As<Napi::Function>());
 }
 
 static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {

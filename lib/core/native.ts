@@ -133,8 +133,8 @@ export interface Ceilings {
 
 /** All exports of the native addon. Its Device objects are {@link Backend}s. */
 export interface NativeBinding {
-  /** Gives the addon the error class to throw; called once after loading. */
-  initialize(errorClass: typeof MoeError): void;
+  /** Gives the addon the error class to throw and the environment variables for devices; called once after loading. */
+  initialize(errorClass: typeof MoeError, variables: () => Readonly<Record<string, string>>): void;
   open(name: string, options: { [Name in keyof DeviceOptions]: DeviceOptions[Name] | undefined }): Backend;
   /** The names and fields of its operators, which lib/core/operators must match. */
   operators(): Readonly<Record<string, Fields>>;
@@ -207,6 +207,17 @@ function open(file: string): NativeBinding {
   const addon: { exports: Partial<NativeBinding> } = { exports: {} };
   process.dlopen(addon, file);
   const binding = addon.exports as NativeBinding;
-  binding.initialize(MoeError);
+  binding.initialize(MoeError, variablesOfDevices);
   return binding;
+}
+
+/**
+ * The environment variables for devices, as this thread has them. The addon does not ask the system for one, which could
+ * end the process while JavaScript sets another on another thread.
+ */
+function variablesOfDevices(): Readonly<Record<string, string>> {
+  const set = Object.entries(process.env).filter(
+    ([name]) => name.startsWith("MOE_") || name === "CUDA_VISIBLE_DEVICES",
+  );
+  return Object.fromEntries(set) as Record<string, string>;
 }

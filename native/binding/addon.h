@@ -8,6 +8,7 @@ namespace moe::binding {
 
 struct Addon {
   Napi::FunctionReference error_class;
+  Napi::FunctionReference variables;     // see variables_of()
   Napi::FunctionReference array_buffer;  // JavaScript's own class
   Napi::FunctionReference device, tensor, packed_experts, layer, captured_forward, offload_budget, cancellation;
   AbortReasons abort_reasons;

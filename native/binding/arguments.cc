@@ -77,6 +77,17 @@ std::vector<int64_t> shape(Napi::Env env, Napi::Value value) {
   return result;
 }
 
+// GetPropertyNames() would include what a program added to Object.prototype.
+Napi::Array own_names(Napi::Object object) {
+  napi_value names = nullptr;
+  const auto filter = static_cast<napi_key_filter>(napi_key_enumerable | napi_key_skip_symbols);
+  if (napi_get_all_property_names(object.Env(), object, napi_key_own_only, filter, napi_key_numbers_to_strings,
+                                  &names) != napi_ok) {
+    throw Napi::Error::New(object.Env());
+  }
+  return {object.Env(), names};
+}
+
 DType dtype(Napi::Env env, Napi::Value value) {
   const std::string name = value.ToString();
   for (int i = 0; i < kDTypeCount; ++i) {

@@ -44,6 +44,9 @@ int64_t integer(Napi::Env env, Napi::Value value, const char* name);
 void* address(Napi::Env env, Napi::Value value, const char* name);
 std::vector<int64_t> shape(Napi::Env env, Napi::Value value);
 
+// The names of an object's own properties.
+Napi::Array own_names(Napi::Object object);
+
 // A value as messages show it: primitives by value, everything else by kind.
 std::string text_of(Napi::Value value);
 

@@ -11,6 +11,7 @@
 #include "binding/offload_budget.h"
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"
+#include "binding/variables.h"
 #include "core/device_name.h"
 #include "core/host_memory.h"
 
@@ -68,6 +69,7 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
   options.allowed.tf32 = given.Get("tf32").ToBoolean();
   options.allowed.fp8_sums = given.Get("fp8Sums").ToBoolean();
   if (given.Get("stream").IsBigInt()) options.stream = address(env, given.Get("stream"), "stream");
+  options.variables = variables_of(env);
   keeps_call_sites_ = given.Get("callSites").ToBoolean();
   std::unique_ptr<Backend> backend;
   check(env, open_device(name, options, &backend));

@@ -18,40 +18,40 @@ namespace moe::binding {
 
 namespace {
 
-DeviceSummary cpu_summary() {
+DeviceSummary cpu_summary(const Variables& variables) {
   const cpu::Kernels* kernels = nullptr;
-  const Status status = cpu::select_kernels(&kernels);
+  const Status status = cpu::select_kernels(variables, &kernels);
   if (!status.ok()) return {"cpu", false, status.message};
   return {"cpu", true, cpu::cpu_model() + ", " + kernels->name};
 }
 
 }  // namespace
 
-std::vector<DeviceSummary> list_devices() {
-  std::vector<DeviceSummary> all = {cpu_summary()};
+std::vector<DeviceSummary> list_devices(const Variables& variables) {
+  std::vector<DeviceSummary> all = {cpu_summary(variables)};
 #if defined(MOE_HAS_SIMT)
   for (DeviceSummary& device : simt::list_devices()) all.push_back(std::move(device));
 #else
   all.push_back({"simt", false, "not part of this build: " MOE_SIMT_MISSING});
 #endif
 #if defined(MOE_HAS_CUDA)
-  for (DeviceSummary& device : cuda::list_devices()) all.push_back(std::move(device));
+  for (DeviceSummary& device : cuda::list_devices(variables)) all.push_back(std::move(device));
 #else
   all.push_back({"cuda", false, "not part of this build: " MOE_CUDA_MISSING});
 #endif
   return all;
 }
 
-std::vector<KernelDescription> list_kernels() {
-  std::vector<KernelDescription> all = cpu::describe_kernels();
+std::vector<KernelDescription> list_kernels(const Variables& variables) {
+  std::vector<KernelDescription> all = cpu::describe_kernels(variables);
   [[maybe_unused]] const auto append_rows = [&all](std::vector<KernelDescription> rows) {
     all.insert(all.end(), std::make_move_iterator(rows.begin()), std::make_move_iterator(rows.end()));
   };
 #if defined(MOE_HAS_SIMT)
-  append_rows(simt::list_kernels());
+  append_rows(simt::list_kernels(variables));
 #endif
 #if defined(MOE_HAS_CUDA)
-  append_rows(cuda::list_kernels());
+  append_rows(cuda::list_kernels(variables));
 #endif
   return all;
 }
@@ -67,7 +67,7 @@ Status open_device(const std::string& name, const DeviceOptions& options, std::u
 #if defined(MOE_HAS_CUDA)
   if (kind == "cuda") return cuda::open(index, options, backend);
 #endif
-  for (const DeviceSummary& device : list_devices()) {
+  for (const DeviceSummary& device : list_devices(options.variables)) {
     if (device_kind(device.name) == kind) return {Code::device_unavailable, name + ": " + device.detail};
   }
   return {Code::device_unavailable, name + ": no such device"};

@@ -11,9 +11,9 @@
 
 namespace moe::binding {
 
-std::vector<DeviceSummary> list_devices();
+std::vector<DeviceSummary> list_devices(const Variables& variables);
 // The rows of all devices' kernel tables.
-std::vector<KernelDescription> list_kernels();
+std::vector<KernelDescription> list_kernels(const Variables& variables);
 Status open_device(const std::string& name, const DeviceOptions& options, std::unique_ptr<Backend>* backend);
 
 }  // namespace moe::binding

@@ -43,17 +43,6 @@ void LayerObject::define(Napi::Env env) {
 
 static std::vector<Stage> list_of(Stages stages) { return {stages.begin(), stages.end()}; }
 
-// GetPropertyNames() would include what a program added to Object.prototype.
-static Napi::Array own_names(Napi::Object object) {
-  napi_value names = nullptr;
-  const auto filter = static_cast<napi_key_filter>(napi_key_enumerable | napi_key_skip_symbols);
-  if (napi_get_all_property_names(object.Env(), object, napi_key_own_only, filter, napi_key_numbers_to_strings,
-                                  &names) != napi_ok) {
-    throw Napi::Error::New(object.Env());
-  }
-  return {object.Env(), names};
-}
-
 // Stored weights: an object with a tensor for each part, by name.
 static std::vector<WeightPart> weight_parts(Napi::Env env, Napi::Object given, Uses& uses) {
   std::vector<WeightPart> parts;

@@ -3,6 +3,7 @@
 #include "binding/arguments.h"
 #include "binding/devices.h"
 #include "binding/errors.h"
+#include "binding/variables.h"
 #include "core/device_name.h"
 #include "cpu/isa/isa.h"
 #include "cpu/runtime/ceilings.h"
@@ -18,9 +19,10 @@ namespace {
 // Measures on a worker thread, so that JavaScript keeps running.
 class CeilingsWorker : public Napi::AsyncWorker {
  public:
-  CeilingsWorker(Napi::Env env, int threads, double time)
+  CeilingsWorker(Napi::Env env, const cpu::Kernels& kernels, int threads, double time)
       : AsyncWorker(env, "moe-kernels ceilings"),
         deferred_(Napi::Promise::Deferred::New(env)),
+        kernels_(kernels),
         threads_(threads),
         time_(time) {}
 
@@ -28,7 +30,7 @@ class CeilingsWorker : public Napi::AsyncWorker {
 
  protected:
   void Execute() override {
-    status_ = guarded([this] { return cpu::measure_ceilings(threads_, time_, &ceilings_); });
+    status_ = guarded([this] { return cpu::measure_ceilings(kernels_, threads_, time_, &ceilings_); });
   }
   void OnOK() override {
     // Fails only if the environment is ending.
@@ -50,18 +52,26 @@ class CeilingsWorker : public Napi::AsyncWorker {
   }
 
   Napi::Promise::Deferred deferred_;
+  const cpu::Kernels& kernels_;
   int threads_;
   double time_;
   cpu::Ceilings ceilings_;
   Status status_;
 };
 
+// The instruction set in use.
+const cpu::Kernels& selected_kernels(Napi::Env env) {
+  const cpu::Kernels* kernels = nullptr;
+  check(env, cpu::select_kernels(variables_of(env), &kernels));
+  return *kernels;
+}
+
 }  // namespace
 
 Napi::Value devices(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array result = Napi::Array::New(env);
-  for (const DeviceSummary& summary : list_devices()) {
+  for (const DeviceSummary& summary : list_devices(variables_of(env))) {
     Napi::Object device = Napi::Object::New(env);
     device.Set("name", summary.name);
     device.Set("kind", device_kind(summary.name));
@@ -75,7 +85,7 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
 Napi::Value kernels(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array result = Napi::Array::New(env);
-  for (const KernelDescription& row : list_kernels()) {
+  for (const KernelDescription& row : list_kernels(variables_of(env))) {
     Napi::Object kernel = Napi::Object::New(env);
     kernel.Set("device", row.device);
     kernel.Set("name", row.name);
@@ -111,13 +121,11 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
     entry.Set("reason", set.reason);
     missing.Set(missing.Length(), entry);
   }
-  const cpu::Kernels* selected = nullptr;
-  check(env, cpu::select_kernels(&selected));
   result.Set("model", cpu::cpu_model());
   result.Set("usableCpus", cpu::usable_cpus());
   result.Set("isas", isas);
   result.Set("missingIsas", missing);
-  result.Set("isa", selected->name);
+  result.Set("isa", selected_kernels(env).name);
   return result;
 }
 
@@ -126,28 +134,27 @@ Napi::Value product_kernel(const Napi::CallbackInfo& info) {
   const DType tokens = dtype(env, info[0]);
   const TokenFormat rounded = choice<TokenFormat>(env, info[1], "tokenFormat");
   const WeightFormat& weights = *weight_format(env, info[2]);
-  const cpu::Kernels* kernels = nullptr;
-  check(env, cpu::select_kernels(&kernels));
+  const cpu::Kernels& kernels = selected_kernels(env);
   const cpu::RowKind rows = cpu::rows_of(tokens, token_scheme(rounded, weights));
-  const cpu::GemmKernel* row = cpu::choose_gemm(kernels->gemm, rows, weights);
+  const cpu::GemmKernel* row = cpu::choose_gemm(kernels.gemm, rows, weights);
   if (row == nullptr) {
     const std::string product = std::string(moe::info(tokens).name) + " tokens by weights of " + weights.name;
     throw_error(env, {Code::unsupported_dtype, "the cpu device has no kernel that multiplies " + product});
   }
   Napi::Object result = Napi::Object::New(env);
-  result.Set("name", std::string(kernels->name) + " " + row->name);
+  result.Set("name", std::string(kernels.name) + " " + row->name);
   result.Set("peak", std::string(name_of(cpu::peak_of(row->arithmetic))));
   result.Set("products", parts_of(row->arithmetic));
   return result;
 }
 
 Napi::Value ceilings(const Napi::CallbackInfo& info) {
-  const int64_t threads = integer(info.Env(), info[0], "threads");
-  if (threads < 1 || threads > 4096)
-    throw_error(info.Env(), {Code::invalid_argument, "threads: expected from 1 to 4096"});
+  const Napi::Env env = info.Env();
+  const int64_t threads = integer(env, info[0], "threads");
+  if (threads < 1 || threads > 4096) throw_error(env, {Code::invalid_argument, "threads: expected from 1 to 4096"});
   const double time = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : 0;
-  if (!(time > 0)) throw_error(info.Env(), {Code::invalid_argument, "seconds: expected a number > 0"});
-  auto worker = std::make_unique<CeilingsWorker>(info.Env(), static_cast<int>(threads), time);
+  if (!(time > 0)) throw_error(env, {Code::invalid_argument, "seconds: expected a number > 0"});
+  auto worker = std::make_unique<CeilingsWorker>(env, selected_kernels(env), static_cast<int>(threads), time);
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   (void)worker.release();  // it destroys itself

@@ -17,6 +17,7 @@
 #include "core/operators/list.h"
 #include "core/rounding.h"
 #include "core/status.h"
+#include "core/variables.h"
 
 namespace moe {
 
@@ -121,6 +122,7 @@ struct DeviceOptions {
   AllowedRoundings allowed = {};
   // On GPUs: a stream of the caller's to work on, which outlives the device. Null: one of the device's own.
   void* stream = nullptr;
+  Variables variables = {};
 };
 
 // Counts of events that are well defined but worth knowing, since the device was opened.

@@ -13,7 +13,7 @@ namespace moe::cpu {
 
 Status CpuBackend::open(const DeviceOptions& options, std::unique_ptr<Backend>* backend) {
   const Kernels* kernels = nullptr;
-  MOE_TRY(select_kernels(&kernels));
+  MOE_TRY(select_kernels(options.variables, &kernels));
   std::unique_ptr<CpuBackend> made(new CpuBackend(*kernels, options));
   made->context_.team.pool->start(made->context_.team.threads);
   *backend = std::move(made);

@@ -1,39 +1,32 @@
 #include "simt/options.h"
 
-#include <cstdlib>
-#include <string_view>
-
 #include "core/whole_number.h"
 
 namespace moe::simt {
 
-Status read_environment(Options* options) {
-  if (const char* text = std::getenv("MOE_SIMT_SEED"); text != nullptr) {
-    if (!read_whole_number(text, &options->seed)) {
-      return {Code::invalid_argument,
-              std::string("MOE_SIMT_SEED must be a whole number from 0 to 2^64 - 1, got \"") + text + "\""};
+Status read_variables(const Variables& variables, Options* options) {
+  if (const std::string* text = variables.find("MOE_SIMT_SEED")) {
+    if (!read_whole_number(*text, &options->seed)) {
+      return {Code::invalid_argument, "MOE_SIMT_SEED must be a whole number from 0 to 2^64 - 1, got \"" + *text + "\""};
     }
   }
-  if (const char* text = std::getenv("MOE_SIMT_ASYNC"); text != nullptr) {
-    const std::string_view view = text;
-    if (view != "late" && view != "early") {
-      return {Code::invalid_argument, "MOE_SIMT_ASYNC must be late or early, got \"" + std::string(view) + "\""};
+  if (const std::string* text = variables.find("MOE_SIMT_ASYNC")) {
+    if (*text != "late" && *text != "early") {
+      return {Code::invalid_argument, "MOE_SIMT_ASYNC must be late or early, got \"" + *text + "\""};
     }
-    options->async = view == "late" ? AsyncMode::late : AsyncMode::early;
+    options->async = *text == "late" ? AsyncMode::late : AsyncMode::early;
   }
-  if (const char* text = std::getenv("MOE_SIMT_STREAM"); text != nullptr) {
-    const std::string_view view = text;
-    if (view != "now" && view != "late") {
-      return {Code::invalid_argument, "MOE_SIMT_STREAM must be now or late, got \"" + std::string(view) + "\""};
+  if (const std::string* text = variables.find("MOE_SIMT_STREAM")) {
+    if (*text != "now" && *text != "late") {
+      return {Code::invalid_argument, "MOE_SIMT_STREAM must be now or late, got \"" + *text + "\""};
     }
-    options->late_work = view == "late";
+    options->late_work = *text == "late";
   }
-  if (const char* text = std::getenv("MOE_SIMT_BANK_CONFLICTS"); text != nullptr) {
-    const std::string_view view = text;
-    if (view != "0" && view != "1") {
-      return {Code::invalid_argument, "MOE_SIMT_BANK_CONFLICTS must be 0 or 1, got \"" + std::string(view) + "\""};
+  if (const std::string* text = variables.find("MOE_SIMT_BANK_CONFLICTS")) {
+    if (*text != "0" && *text != "1") {
+      return {Code::invalid_argument, "MOE_SIMT_BANK_CONFLICTS must be 0 or 1, got \"" + *text + "\""};
     }
-    options->bank_conflicts = view == "1";
+    options->bank_conflicts = *text == "1";
   }
   return {};
 }

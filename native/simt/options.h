@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/status.h"
+#include "core/variables.h"
 
 namespace moe::simt {
 
@@ -23,7 +24,7 @@ struct Options {
 
 // Overrides seed, async, bank_conflicts and late_work with MOE_SIMT_SEED, MOE_SIMT_ASYNC, MOE_SIMT_BANK_CONFLICTS and
 // MOE_SIMT_STREAM if set.
-Status read_environment(Options* options);
+Status read_variables(const Variables& variables, Options* options);
 
 // "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=late"
 std::string describe(const Options& options);

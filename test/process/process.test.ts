@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Random } from "../../lib/testing/random.js";
 import { randomLayer, writeOne } from "../checkpoint/support/gguf_layer.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { isas } from "../support/devices.js";
 import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
 
 describe.each(nativeDevices)("a process with %s", (device) => {
@@ -64,6 +65,15 @@ describe.each(nativeDevices)("worker threads with %s", (device) => {
     const { file } = randomLayer(new Random("terminate"), { gate: "IQ2_XXS", inner: 1024, experts: 16 });
     const args = [writeOne(directory.path, file)];
     expect(await runFixture("terminate_load", device, [], { args })).toEqual(cleanExit("true\n"));
+  });
+});
+
+describe("environment variables of a worker thread", () => {
+  test.each([
+    ["cpu", "MOE_CPU_ISA", isas[0] as string, "portable"],
+    ["simt", "MOE_SIMT_SEED", "76", "77"],
+  ])("are those that %s is opened with there", async (device, ...args) => {
+    expect(await runFixture("worker_variables", device, [], { args })).toEqual(cleanExit("true\ntrue\n"));
   });
 });
 

@@ -1,7 +1,6 @@
 #include "cpu/isa/isa.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -267,9 +266,9 @@ std::vector<MissingKernels> missing_kernels() {
   return missing;
 }
 
-std::vector<KernelDescription> describe_kernels() {
+std::vector<KernelDescription> describe_kernels(const Variables& variables) {
   const Kernels* selected = nullptr;
-  const bool any = select_kernels(&selected).ok();
+  const bool any = select_kernels(variables, &selected).ok();
   std::vector<KernelDescription> rows;
   for (const Kernels* kernels : all_kernels()) {
     for (const GemmKernel& row : kernels->gemm) {
@@ -293,20 +292,20 @@ std::string layout_id(const Kernels& kernels, const WeightFormat& format) {
   return (format.plain() ? "" : format.name + std::string(".")) + panels_id(kernels, row->panels(format).id);
 }
 
-Status select_kernels(const Kernels** kernels) {
+Status select_kernels(const Variables& variables, const Kernels** kernels) {
   const std::vector<const Kernels*> available = available_kernels();
   *kernels = available.front();
-  const char* wanted = std::getenv("MOE_CPU_ISA");
-  if (wanted == nullptr || *wanted == '\0') return {};
+  const std::string* wanted = variables.find("MOE_CPU_ISA");
+  if (wanted == nullptr || wanted->empty()) return {};
   std::string names;
   for (const Kernels* candidate : available) {
-    if (std::string(wanted) == candidate->name) {
+    if (*wanted == candidate->name) {
       *kernels = candidate;
       return {};
     }
     names += (names.empty() ? "" : ", ") + std::string(candidate->name);
   }
-  return {Code::device_unavailable, "MOE_CPU_ISA: expected one of " + names + " on this CPU, got \"" + wanted + "\""};
+  return {Code::device_unavailable, "MOE_CPU_ISA: expected one of " + names + " on this CPU, got \"" + *wanted + "\""};
 }
 
 }  // namespace moe::cpu

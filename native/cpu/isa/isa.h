@@ -6,6 +6,7 @@
 
 #include "core/kernel_description.h"
 #include "core/status.h"
+#include "core/variables.h"
 #include "cpu/isa/kernels.h"
 
 namespace moe::cpu {
@@ -20,12 +21,13 @@ struct MissingKernels {
   std::string reason;
 };
 std::vector<MissingKernels> missing_kernels();
-// The fastest of them, or the one named by the environment variable MOE_CPU_ISA.
-Status select_kernels(const Kernels** kernels);
+// The fastest of those that are available, or the one that MOE_CPU_ISA names.
+Status select_kernels(const Variables& variables, const Kernels** kernels);
 // The id of packed weights of a format at an instruction set's width, "none" if there is no kernel for them.
 std::string layout_id(const Kernels& kernels, const WeightFormat& format);
-// The rows of every instruction set's table of matrix products.
-std::vector<KernelDescription> describe_kernels();
+// The rows of every instruction set's table of matrix products. Those of the one that select_kernels() gives say what
+// they are chosen for.
+std::vector<KernelDescription> describe_kernels(const Variables& variables);
 
 // What they have beside AVX-512's, AVX2's or NEON's. Data alone: a function compiled for an instruction set may run
 // only where it exists.

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/threads.h"
-#include "cpu/isa/isa.h"
 #include "cpu/runtime/clock.h"
 #include "cpu/runtime/memory.h"
 #include "cpu/runtime/topology.h"
@@ -55,12 +54,10 @@ double peak_rate(int threads, double time, const PeakLoop& loop) {
 
 }  // namespace
 
-Status measure_ceilings(int threads, double time, Ceilings* ceilings) {
-  const Kernels* kernels = nullptr;
-  MOE_TRY(select_kernels(&kernels));
-  ceilings->f32_flops = peak_rate(threads, time, kernels->f32_peak);
-  ceilings->bf16_flops = peak_rate(threads, time, kernels->bf16_peak);
-  ceilings->int8_ops = peak_rate(threads, time, kernels->int8_peak);
+Status measure_ceilings(const Kernels& kernels, int threads, double time, Ceilings* ceilings) {
+  ceilings->f32_flops = peak_rate(threads, time, kernels.f32_peak);
+  ceilings->bf16_flops = peak_rate(threads, time, kernels.bf16_peak);
+  ceilings->int8_ops = peak_rate(threads, time, kernels.int8_peak);
 
   Buffer memory;
   const int64_t own_bytes = read_bytes_per_thread(threads);
@@ -71,7 +68,7 @@ Status measure_ceilings(int threads, double time, Ceilings* ceilings) {
     std::fill(own, own + own_bytes, 1);
   });
   ceilings->read_bytes = best_rate(threads, time, static_cast<double>(own_bytes), 1, [&](int index, int64_t passes) {
-    for (int64_t i = 0; i < passes; ++i) kernels->read_streams(bytes + index * own_bytes, own_bytes);
+    for (int64_t i = 0; i < passes; ++i) kernels.read_streams(bytes + index * own_bytes, own_bytes);
   });
   return {};
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/status.h"
+#include "cpu/isa/kernels.h"
 
 namespace moe::cpu {
 
@@ -12,8 +13,8 @@ struct Ceilings {
   double read_bytes = 0;  // bytes per second, streamed from memory
 };
 
-// Measures all `threads` at once, each ceiling for about `time` seconds. 0.3 seconds are much longer than it takes to
-// start threads, and enough for clocks and power to settle.
-Status measure_ceilings(int threads, double time, Ceilings* ceilings);
+// Measures these kernels on all `threads` at once, each ceiling for about `time` seconds. 0.3 seconds are much longer
+// than it takes to start threads, and enough for clocks and power to settle.
+Status measure_ceilings(const Kernels& kernels, int threads, double time, Ceilings* ceilings);
 
 }  // namespace moe::cpu

@@ -63,7 +63,7 @@ MOE_TEST(integers_of_8_bits_times_integers_are_products_of_integers) {
 
 MOE_TEST(kernels_are_described_each_once_and_the_chosen_ones_are_of_one_instruction_set) {
   std::set<std::string> names, layouts, needs;
-  for (const KernelDescription& kernel : describe_kernels()) {
+  for (const KernelDescription& kernel : describe_kernels({})) {
     MOE_CHECK(names.insert(kernel.name).second);
     if (!kernel.chosen.empty()) needs.insert(kernel.needs);
   }

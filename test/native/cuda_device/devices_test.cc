@@ -2,7 +2,7 @@
 #include "check.h"
 
 MOE_TEST(every_gpu_opens_or_says_why_it_does_not) {
-  const std::vector<moe::DeviceSummary> devices = moe::cuda::list_devices();
+  const std::vector<moe::DeviceSummary> devices = moe::cuda::list_devices({});
   MOE_CHECK(!devices.empty());
   for (size_t i = 0; i < devices.size(); ++i) {
     MOE_CHECK(!devices[i].detail.empty());
@@ -16,6 +16,6 @@ MOE_TEST(every_gpu_opens_or_says_why_it_does_not) {
 
 MOE_TEST(kernels_are_chosen_if_the_first_gpu_is_available) {
   bool chosen = false;
-  for (const moe::KernelDescription& kernel : moe::cuda::list_kernels()) chosen = chosen || !kernel.chosen.empty();
-  MOE_CHECK_EQUAL(chosen, moe::cuda::list_devices().front().available);
+  for (const moe::KernelDescription& kernel : moe::cuda::list_kernels({})) chosen = chosen || !kernel.chosen.empty();
+  MOE_CHECK_EQUAL(chosen, moe::cuda::list_devices({}).front().available);
 }

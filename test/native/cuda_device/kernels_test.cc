@@ -11,7 +11,7 @@ namespace {
 using namespace moe;
 
 void on_every_gpu(const std::function<void(Backend&)>& test) {
-  const std::vector<DeviceSummary> devices = cuda::list_devices();
+  const std::vector<DeviceSummary> devices = cuda::list_devices({});
   for (size_t i = 0; i < devices.size(); ++i) {
     if (!devices[i].available) continue;
     std::unique_ptr<Backend> backend;

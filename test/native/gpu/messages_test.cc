@@ -14,13 +14,9 @@ MOE_TEST(a_driver_that_is_too_old_is_told_the_major_version_and_its_number) {
 }
 
 MOE_TEST(a_variable_that_hides_gpus_is_named) {
-  unsetenv("CUDA_VISIBLE_DEVICES");
-  MOE_CHECK_EQUAL(visibility(), "");
-  setenv("CUDA_VISIBLE_DEVICES", "", 1);
-  MOE_CHECK_EQUAL(visibility(), " with CUDA_VISIBLE_DEVICES=\"\"");
-  setenv("CUDA_VISIBLE_DEVICES", "3,1", 1);
-  MOE_CHECK_EQUAL(visibility(), " with CUDA_VISIBLE_DEVICES=\"3,1\"");
-  unsetenv("CUDA_VISIBLE_DEVICES");
+  MOE_CHECK_EQUAL(visibility({}), "");
+  MOE_CHECK_EQUAL(visibility({{{"CUDA_VISIBLE_DEVICES", ""}}}), " with CUDA_VISIBLE_DEVICES=\"\"");
+  MOE_CHECK_EQUAL(visibility({{{"CUDA_VISIBLE_DEVICES", "3,1"}}}), " with CUDA_VISIBLE_DEVICES=\"3,1\"");
 }
 
 MOE_TEST(memory_that_cannot_be_pinned_is_the_hosts) {

@@ -252,29 +252,20 @@ MOE_TEST(bank_conflicts_are_counted) {
                   "(a.cu:1) 3");
 }
 
-MOE_TEST(the_environment_sets_seed_and_mode_and_rejects_nonsense) {
-  const auto read = [](const char* seed, const char* mode, Options* options) {
-    seed != nullptr ? setenv("MOE_SIMT_SEED", seed, 1) : unsetenv("MOE_SIMT_SEED");
-    mode != nullptr ? setenv("MOE_SIMT_ASYNC", mode, 1) : unsetenv("MOE_SIMT_ASYNC");
-    return read_environment(options);
-  };
+MOE_TEST(variables_set_seed_and_mode_and_nonsense_is_rejected) {
   Options options = with(77, AsyncMode::early);
-  MOE_CHECK(read(nullptr, nullptr, &options).ok());
+  const auto read = [&options](const Variables& variables) { return read_variables(variables, &options); };
+  MOE_CHECK(read({}).ok());
   MOE_CHECK_EQUAL(describe(options), "MOE_SIMT_SEED=77 MOE_SIMT_ASYNC=early");
-  MOE_CHECK(read("18446744073709551615", "late", &options).ok());
+  MOE_CHECK(read({{{"MOE_SIMT_SEED", "18446744073709551615"}, {"MOE_SIMT_ASYNC", "late"}}}).ok());
   MOE_CHECK_EQUAL(describe(options), "MOE_SIMT_SEED=18446744073709551615 MOE_SIMT_ASYNC=late");
   for (const char* seed : {"", "-1", "1x", "18446744073709551616"}) {
-    MOE_CHECK(says(read(seed, nullptr, &options), {"MOE_SIMT_SEED", seed}));
+    MOE_CHECK(says(read({{{"MOE_SIMT_SEED", seed}}}), {"MOE_SIMT_SEED", seed}));
   }
-  MOE_CHECK(says(read(nullptr, "later", &options), {"MOE_SIMT_ASYNC", "late or early", "later"}));
-  unsetenv("MOE_SIMT_ASYNC");
-  setenv("MOE_SIMT_STREAM", "late", 1);
-  MOE_CHECK(read("1", nullptr, &options).ok() && options.late_work);
+  MOE_CHECK(says(read({{{"MOE_SIMT_ASYNC", "later"}}}), {"MOE_SIMT_ASYNC", "late or early", "later"}));
+  MOE_CHECK(read({{{"MOE_SIMT_SEED", "1"}, {"MOE_SIMT_STREAM", "late"}}}).ok() && options.late_work);
   MOE_CHECK_EQUAL(describe(options), "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=late MOE_SIMT_STREAM=late");
-  setenv("MOE_SIMT_STREAM", "soon", 1);
-  MOE_CHECK(says(read("1", nullptr, &options), {"MOE_SIMT_STREAM", "now or late", "soon"}));
-  unsetenv("MOE_SIMT_STREAM");
-  unsetenv("MOE_SIMT_SEED");
+  MOE_CHECK(says(read({{{"MOE_SIMT_STREAM", "soon"}}}), {"MOE_SIMT_STREAM", "now or late", "soon"}));
 }
 
 }  // namespace

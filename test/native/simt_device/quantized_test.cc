@@ -1,5 +1,4 @@
 // Experts in every quantised format on the simulated GPU.
-#include <cstdlib>
 #include <vector>
 
 #include "core/formats/find_format.h"
@@ -10,18 +9,15 @@ namespace {
 
 using namespace moe;
 
-std::unique_ptr<Backend> open_device(const AllowedRoundings& allowed = {}) {
+std::unique_ptr<Backend> open_device(const AllowedRoundings& allowed = {}, const Variables& variables = {}) {
   std::unique_ptr<Backend> backend;
-  MOE_CHECK(simt::open(0, {.poison = true, .allowed = allowed}, &backend).ok());
+  MOE_CHECK(simt::open(0, {.poison = true, .allowed = allowed, .variables = variables}, &backend).ok());
   return backend;
 }
 
 // A GPU of compute capability 9.0, which has kernels of its own.
 std::unique_ptr<Backend> open_hopper(const AllowedRoundings& allowed = {}) {
-  setenv("MOE_GPU_CAPABILITY", "90", 1);
-  std::unique_ptr<Backend> backend = open_device(allowed);
-  unsetenv("MOE_GPU_CAPABILITY");
-  return backend;
+  return open_device(allowed, {{{"MOE_GPU_CAPABILITY", "90"}}});
 }
 
 std::vector<std::unique_ptr<Backend>> open_both(const AllowedRoundings& allowed = {}) {

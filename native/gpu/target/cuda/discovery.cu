@@ -13,11 +13,11 @@ namespace {
 // The kernels are built for compute capability 8.0 and later.
 constexpr int kLeastMajor = 8;
 
-Status count_gpus(int* count) {
+Status count_gpus(const Variables& variables, int* count) {
   const cudaError_t error = cudaGetDeviceCount(count);
   if (error == cudaSuccess && *count > 0) return {};
   if (error == cudaErrorNoDevice || error == cudaSuccess)
-    return {Code::device_unavailable, "no NVIDIA GPU is visible" + visibility()};
+    return {Code::device_unavailable, "no NVIDIA GPU is visible" + visibility(variables)};
   if (error == cudaErrorInsufficientDriver) {
     int driver = 0;
     cudaDriverGetVersion(&driver);
@@ -28,14 +28,16 @@ Status count_gpus(int* count) {
 
 }  // namespace
 
-Status find_gpu(int index, Gpu* gpu) {
+Status find_gpu(int index, const Variables& variables, Gpu* gpu) {
   const std::string name = "cuda:" + std::to_string(index);
   int count = 0;
-  if (const Status status = count_gpus(&count); !status.ok()) return {status.code, name + ": " + status.message};
+  if (const Status status = count_gpus(variables, &count); !status.ok()) {
+    return {status.code, name + ": " + status.message};
+  }
   if (index < 0 || index >= count) {
     return {Code::device_unavailable, name + ": expected an index from 0 to " + std::to_string(count - 1) +
                                           ", because " + std::to_string(count) +
-                                          (count == 1 ? " GPU is" : " GPUs are") + " visible" + visibility()};
+                                          (count == 1 ? " GPU is" : " GPUs are") + " visible" + visibility(variables)};
   }
   cudaDeviceProp properties{};
   MOE_TRY(cuda_status(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties"));
@@ -65,7 +67,7 @@ Status find_gpu(int index, Gpu* gpu) {
   }
 #endif
   gpu->traits.own_capability = gpu->traits.compute_capability;
-  MOE_TRY(gpu::read_capability(gpu->traits.compute_capability, &gpu->traits.compute_capability));
+  MOE_TRY(gpu::read_capability(variables, gpu->traits.compute_capability, &gpu->traits.compute_capability));
   gpu->description = std::string(properties.name) + ", compute capability " + capability + ", " +
                      std::to_string(properties.totalGlobalMem >> 30) + " GiB, " +
                      std::to_string(properties.multiProcessorCount) + " multiprocessors, driver for CUDA " +
@@ -73,21 +75,21 @@ Status find_gpu(int index, Gpu* gpu) {
   return {};
 }
 
-std::vector<DeviceSummary> list_devices() {
+std::vector<DeviceSummary> list_devices(const Variables& variables) {
   int count = 0;
-  if (const Status status = count_gpus(&count); !status.ok()) return {{"cuda", false, status.message}};
+  if (const Status status = count_gpus(variables, &count); !status.ok()) return {{"cuda", false, status.message}};
   std::vector<DeviceSummary> devices;
   for (int index = 0; index < count; ++index) {
     Gpu gpu;
-    const Status status = find_gpu(index, &gpu);
+    const Status status = find_gpu(index, variables, &gpu);
     devices.push_back({"cuda:" + std::to_string(index), status.ok(), status.ok() ? gpu.description : status.message});
   }
   return devices;
 }
 
-std::vector<KernelDescription> list_kernels() {
+std::vector<KernelDescription> list_kernels(const Variables& variables) {
   Gpu first;
-  const bool found = find_gpu(0, &first).ok();
+  const bool found = find_gpu(0, variables, &first).ok();
   return gpu::describe_kernels("cuda", found ? &first.traits : nullptr);
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/status.h"
+#include "core/variables.h"
 #include "gpu/runtime/device_traits.h"
 
 namespace moe::cuda {
@@ -14,6 +15,6 @@ struct Gpu {
 };
 
 // DEVICE_UNAVAILABLE, with the reason, if there is no such GPU or the kernels cannot run on it.
-Status find_gpu(int index, Gpu* gpu);
+Status find_gpu(int index, const Variables& variables, Gpu* gpu);
 
 }  // namespace moe::cuda

@@ -3,9 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
+
+#include "core/variables.h"
 
 namespace moe::cuda {
 
@@ -73,9 +74,9 @@ inline const char* remedy(std::string_view error) {
 }
 
 // Follows what is said of the GPUs that are visible; empty if all are.
-inline std::string visibility() {
-  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-  return visible == nullptr ? "" : std::string(" with CUDA_VISIBLE_DEVICES=\"") + visible + "\"";
+inline std::string visibility(const Variables& variables) {
+  const std::string* visible = variables.find("CUDA_VISIBLE_DEVICES");
+  return visible == nullptr ? "" : " with CUDA_VISIBLE_DEVICES=\"" + *visible + "\"";
 }
 
 // `most`: what the process may lock in memory, UINT64_MAX if that has no limit.

@@ -224,7 +224,7 @@ Runtime::~Runtime() = default;
 
 Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Runtime>* runtime) {
   Gpu gpu;
-  MOE_TRY(find_gpu(index, &gpu));
+  MOE_TRY(find_gpu(index, options.variables, &gpu));
   MOE_TRY(begin_use(index, gpu));
   auto state = std::make_unique<State>();
   state->device = index;

@@ -13,7 +13,7 @@ namespace moe::simt {
 std::vector<DeviceSummary> list_devices();
 
 // Its kernel table.
-std::vector<KernelDescription> list_kernels();
+std::vector<KernelDescription> list_kernels(const Variables& variables);
 
 Status open(int index, const DeviceOptions& options, std::unique_ptr<Backend>* backend);
 

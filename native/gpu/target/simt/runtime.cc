@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <mutex>
@@ -33,22 +32,22 @@ constexpr gpu::DeviceTraits kTraits{.multiprocessors = 3,
 constexpr int kLatestCapability = 121;
 
 // MOE_SIMT_MAX_THREADS limits the block size, for tools that cannot track many threads.
-Status read_max_threads(int* max_threads) {
-  const char* text = std::getenv("MOE_SIMT_MAX_THREADS");
+Status read_max_threads(const Variables& variables, int* max_threads) {
+  const std::string* text = variables.find("MOE_SIMT_MAX_THREADS");
   if (text == nullptr) return {};
   int value = 0;
-  if (!read_whole_number(text, &value) || value < 128 || value > 1024 || value % 32 != 0) {
+  if (!read_whole_number(*text, &value) || value < 128 || value > 1024 || value % 32 != 0) {
     return {Code::invalid_argument,
-            std::string("MOE_SIMT_MAX_THREADS must be a multiple of 32 from 128 to 1024, got \"") + text + "\""};
+            "MOE_SIMT_MAX_THREADS must be a multiple of 32 from 128 to 1024, got \"" + *text + "\""};
   }
   *max_threads = value;
   return {};
 }
 
-Status read_traits(gpu::DeviceTraits* traits) {
+Status read_traits(const Variables& variables, gpu::DeviceTraits* traits) {
   *traits = kTraits;
-  MOE_TRY(read_max_threads(&traits->max_threads));
-  return gpu::read_capability(kLatestCapability, &traits->compute_capability);
+  MOE_TRY(read_max_threads(variables, &traits->max_threads));
+  return gpu::read_capability(variables, kLatestCapability, &traits->compute_capability);
 }
 
 Options launch_options(const DeviceOptions& options) {
@@ -81,10 +80,10 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
     return {Code::device_unavailable,
             "simt: expected index 0, because there is only one, got " + std::to_string(index)};
   Options launches = launch_options(options);
-  MOE_TRY(read_environment(&launches));
+  MOE_TRY(read_variables(options.variables, &launches));
   auto state = std::make_unique<State>(launches);
   state->poison = options.poison;
-  MOE_TRY(read_traits(&state->traits));
+  MOE_TRY(read_traits(options.variables, &state->traits));
   state->description = "the CUDA kernels run thread for thread on the CPU, " + describe(launches);
   runtime->reset(new Runtime(std::move(state)));
   return {};
@@ -266,9 +265,9 @@ std::vector<DeviceSummary> list_devices() {
   return {{"simt", true, "the CUDA kernels, compiled by the host compiler and run thread for thread on the CPU"}};
 }
 
-std::vector<KernelDescription> list_kernels() {
+std::vector<KernelDescription> list_kernels(const Variables& variables) {
   gpu::DeviceTraits traits;
-  return gpu::describe_kernels("simt", read_traits(&traits).ok() ? &traits : nullptr);
+  return gpu::describe_kernels("simt", read_traits(variables, &traits).ok() ? &traits : nullptr);
 }
 
 }  // namespace moe::simt
