@@ -90,19 +90,32 @@ Kernels fitted(Kernels all) {
   return all;
 }
 
-const Kernels& avx512_kernels() {
-  static const Kernels kernels = fitted(avx512::kKernels);
-  return kernels;
-}
-
 Kernels with_avx512_vnni(const char* name, const char* needs, std::span<const GemmKernel> floats) {
   return fitted(with_bytes(avx512::kKernels, name, needs, avx512_vnni::kGemm, floats, avx512_vnni::kPeak));
 }
 
-const Kernels& avx512_vnni_kernels() {
+InstructionSet avx2_set() { return {&avx2::kKernels, lacking(kForAvx2)}; }
+
+InstructionSet avx512_set() {
+  static const Kernels kernels = fitted(avx512::kKernels);
+  return {&kernels, lacking(kForAvx512)};
+}
+
+InstructionSet avx512_vnni_set() {
   static const Kernels kernels =
       with_avx512_vnni("avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kDigitGemm);
-  return kernels;
+  return {&kernels, lacking(kForAvx512Vnni)};
+}
+
+InstructionSet avx512_bf16_set() {
+  static const Kernels kernels = [] {
+    // Pairs of bfloat16 first: digits are for other tokens.
+    const std::vector<GemmKernel> floats = followed_by(avx512_bf16::kGemm, avx512_vnni::kDigitGemm);
+    Kernels all = with_avx512_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI, VBMI and BF16", floats);
+    all.bf16_peak = avx512_bf16::kPeak;
+    return all;
+  }();
+  return {&kernels, lacking(kForAvx512Bf16)};
 }
 
 // Those that this build lacks, see assembler.cmake, have a name alone.
@@ -124,7 +137,7 @@ InstructionSet avx2_vnni_set() {
 InstructionSet amx_set() {
   constexpr const char *kName = "amx", *kNeeds = "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8";
 #if defined(MOE_NO_AMX)
-  static const Kernels kernels = extended(avx512_kernels(), kName, kNeeds, {});
+  static const Kernels kernels = extended(avx512::kKernels, kName, kNeeds, {});
   return {&kernels, kNotAssembled};
 #else
   static const Kernels vnni = with_avx512_vnni("", "", {});
@@ -133,42 +146,31 @@ InstructionSet amx_set() {
   return {&kernels, tiles.granted ? lacking(kForAvx512Vnni) : tiles.reason};
 #endif
 }
-
-const Kernels& avx512_bf16_kernels() {
-  static const Kernels kernels = [] {
-    // Pairs of bfloat16 first: digits are for other tokens.
-    const std::vector<GemmKernel> floats = followed_by(avx512_bf16::kGemm, avx512_vnni::kDigitGemm);
-    Kernels all = with_avx512_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI, VBMI and BF16", floats);
-    all.bf16_peak = avx512_bf16::kPeak;
-    return all;
-  }();
-  return kernels;
-}
 #endif
 
 #if defined(MOE_AARCH64)
-const Kernels& neon_dotprod_kernels() {
+InstructionSet neon_dotprod_set() {
   static const Kernels kernels = with_bytes(neon::kKernels, "neon_dotprod", "AArch64 with DotProd", neon_dotprod::kGemm,
                                             neon_dotprod::kDigitGemm, neon_dotprod::kPeak);
-  return kernels;
+  return {&kernels, lacking(kForDotProducts)};
 }
 #endif
 
 #if defined(MOE_EXTENSION)
 #if defined(MOE_X86)
-const Kernels& avx2_vnni_model_kernels() {
+InstructionSet avx2_vnni_model_set() {
   static const Kernels kernels =
       with_bytes(avx2::kKernels, "avx2_vnni_model", "AVX2, BMI, FMA and F16C: a model of AVX-VNNI, for tests",
                  avx2_vnni_model::kGemm, avx2_vnni_model::kDigitGemm, avx2_vnni_model::kPeak);
-  return kernels;
+  return {&kernels, lacking(kForAvx2)};
 }
 #endif
 
-const Kernels& amx_model_kernels(bool has_avx512) {
-  static const Kernels kernels = [has_avx512] {
+InstructionSet amx_model_set() {
+  static const Kernels kernels = [] {
     constexpr const char *kName = "amx_model", *kNeeds = "nothing: a model of tile registers, for tests";
 #if defined(MOE_X86)
-    if (has_avx512) {
+    if (avx512_set().available()) {
       return with_tiles(avx512::kKernels, kName, kNeeds, avx512::kModelGemm, avx512::kModelBf16Peak,
                         avx512::kModelInt8Peak);
     }
@@ -176,7 +178,7 @@ const Kernels& amx_model_kernels(bool has_avx512) {
     return with_tiles(portable::kKernels, kName, kNeeds, portable::kModelGemm, portable::kModelBf16Peak,
                       portable::kModelInt8Peak);
   }();
-  return kernels;
+  return {&kernels};
 }
 #endif
 
@@ -185,28 +187,25 @@ const Kernels& amx_model_kernels(bool has_avx512) {
 // (Sapphire Rapids to Granite Rapids), which have tiles instead.
 std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets;
-  [[maybe_unused]] bool has_avx512 = false;
 #if defined(MOE_X86)
-  has_avx512 = lacking(kForAvx512).empty();
-  const InstructionSet bf16{&avx512_bf16_kernels(), lacking(kForAvx512Bf16)};
   const bool bf16_is_slow = __builtin_cpu_is("intel");
   sets.push_back(amx_set());
-  if (!bf16_is_slow) sets.push_back(bf16);
-  sets.push_back({&avx512_vnni_kernels(), lacking(kForAvx512Vnni)});
-  if (bf16_is_slow) sets.push_back(bf16);
-  sets.push_back({&avx512_kernels(), lacking(kForAvx512)});
+  if (!bf16_is_slow) sets.push_back(avx512_bf16_set());
+  sets.push_back(avx512_vnni_set());
+  if (bf16_is_slow) sets.push_back(avx512_bf16_set());
+  sets.push_back(avx512_set());
   sets.push_back(avx2_vnni_set());
-  sets.push_back({&avx2::kKernels, lacking(kForAvx2)});
+  sets.push_back(avx2_set());
 #elif defined(MOE_AARCH64)
-  sets.push_back({&neon_dotprod_kernels(), lacking(kForDotProducts)});
+  sets.push_back(neon_dotprod_set());
   sets.push_back({&neon::kKernels});
 #endif
   sets.push_back({&portable::kKernels});
 #if defined(MOE_EXTENSION)
 #if defined(MOE_X86)
-  sets.push_back({&avx2_vnni_model_kernels(), lacking(kForAvx2)});
+  sets.push_back(avx2_vnni_model_set());
 #endif
-  sets.push_back({&amx_model_kernels(has_avx512)});
+  sets.push_back(amx_model_set());
 #endif
   return sets;
 }
