@@ -20,6 +20,11 @@ export interface TokenMaskOption {
 /** E; limited because ids and offsets are 32-bit integers. */
 export const expertCount = integer(1, 2 ** 31 - 2);
 
+/** Refuses a tensor of more experts than that. */
+export function checkExpertCount(parameter: string, experts: number): void {
+  if (experts >= 2 ** 31 - 1) throw invalidArgument(parameter, "fewer than 2^31 - 1 experts", experts);
+}
+
 export const tokenMaskField = { tokenMask: optional(tensor<"u8">()) };
 
 /** Which dtypes an argument may have: any float, f32 (or f64, only on `reference`), or exactly the listed ones. */

@@ -132,6 +132,20 @@ describe.each(deviceNames)("%s", (name) => {
     );
   });
 
+  test("more experts than ids can name are refused, also where no memory stands behind them", () => {
+    const [logits, message] = [
+      floats(0, 2 ** 32 + 1),
+      /^(logits|clean): expected fewer than 2\^31 - 1 experts, got 4294967297$/,
+    ];
+    const routing = { ids: integers(0, 1), weights: floats(0, 1) };
+    const refused = (call: () => unknown) => expectError(call, "INVALID_ARGUMENT", message);
+    refused(() => api.gating(logits, { topK: 1 }));
+    refused(() => api.gatingWeights(logits, routing, { topK: 1 }));
+    refused(() => api.gatingBackward(logits, routing, routing.weights, { topK: 1 }));
+    refused(() => api.hierarchicalGating(floats(0, 1), logits, { groups: { topK: 1 }, experts: { topK: 1 } }));
+    refused(() => api.expertLoad(logits, logits, logits, { topK: 1 }));
+  });
+
   test("a router without experts scores nothing", async () => {
     const { scores, logSumExp, entropy } = api.routerScores(floats(3, 0));
     expect(scores.shape).toEqual([3, 0]);

@@ -3,7 +3,7 @@ import { type Activation, type Clamp, isGated } from "../../core/activation.js";
 import type { PackedHandle } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
-import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
+import { cannotCombine, MoeError } from "../../core/errors.js";
 import { boolean, choice, type Fields, object, optional, type Read } from "../../core/options.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import { type Shape, shapeText } from "../../core/shape.js";
@@ -11,6 +11,7 @@ import type { Tensor } from "../../core/tensor.js";
 import { nothingRounds, type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import { freeWeight, plainWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { checkExpertCount } from "../check.js";
 import { checkMatrices, checkQuantizedMatrices, matricesOf, matrixOf } from "../formats/matrices.js";
 import { type ActivationOptions, activationFields, clampOf } from "./activation_options.js";
 import {
@@ -231,7 +232,7 @@ export function pack(
     throw new MoeError("SHAPE_MISMATCH", `weight: expected an even number of rows for ${activation}, got ${rows}`);
   }
   // E of an empty weight may be any number.
-  if (experts >= 2 ** 31 - 1) throw invalidArgument("weight", "fewer than 2^31 - 1 experts", experts);
+  checkExpertCount("weight", experts);
   if (tokenFormat !== "none" && isPlain(weightFormat(format))) {
     throw nothingRounds("tokenFormat", [format], tokenFormat);
   }

@@ -2,7 +2,14 @@ import { checkInteger, invalidArgument } from "../../core/errors.js";
 import { type Fields, object, optional, type Read, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkTensor, checkTokenMask, output, type TokenMaskOption, tokenMaskField } from "../check.js";
+import {
+  checkExpertCount,
+  checkTensor,
+  checkTokenMask,
+  output,
+  type TokenMaskOption,
+  tokenMaskField,
+} from "../check.js";
 
 /** Options of {@link expertLoad}. */
 export interface ExpertLoadOptions extends TokenMaskOption {
@@ -92,6 +99,7 @@ export function checkLoad<O extends LoadOptions>(
   const given = read(options, "options");
   const { topK, groups, tokenMask } = given;
   const [tokens, experts] = shape as [number, number];
+  checkExpertCount("clean", experts);
   const groupCount = groups === undefined ? 1 : checkGroups(groups, clean, tokens, experts);
   checkInteger("topK", topK, 1, experts / groupCount);
   return { ...given, topK, mask: checkTokenMask(tokenMask, tokens, device) };

@@ -2,7 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import { type Fields, object, optional, results } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkOptional, checkTensor, output, resultDType } from "../check.js";
+import { checkExpertCount, checkOptional, checkTensor, output, resultDType } from "../check.js";
 import { checkGating, checkSelectionBias, type GatingRuleOptions, gatingFields } from "./gating_options.js";
 
 /** The experts of every token and their weights. */
@@ -57,6 +57,7 @@ export function gating(logits: Tensor<FloatDType>, options: GatingOptions): Rout
   const { device } = logits;
   const { selectionBias: bias, out, ...given } = gatingOptions(options, "options");
   const [tokens, experts] = logits.shape as [number, number];
+  checkExpertCount("logits", experts);
   const rule = checkGating(given, experts);
   checkOptional("selectionBias", bias, "float", [experts], device);
   checkSelectionBias(bias, rule.scoring);

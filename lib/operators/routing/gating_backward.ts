@@ -2,7 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import { type Fields, object, optional, results } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkTensor, output, resultDType } from "../check.js";
+import { checkExpertCount, checkTensor, output, resultDType } from "../check.js";
 import type { Routing } from "./gating.js";
 import { checkGating, type GatingRuleOptions, gatingFields } from "./gating_options.js";
 
@@ -59,6 +59,7 @@ export function gatingBackward(
   const { ids } = choiceRecord(routing, "routing");
   const { out, ...given } = backwardOptions(options, "options");
   const [tokens, experts] = logits.shape as [number, number];
+  checkExpertCount("logits", experts);
   const rule = checkGating(given, experts);
   const dtype = resultDType(logits);
   checkTensor("routing.ids", ids, ["i32"], [tokens, rule.topK], device);

@@ -2,7 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import { type Fields, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { checkTensor, output, resultDType } from "../check.js";
+import { checkExpertCount, checkTensor, output, resultDType } from "../check.js";
 import type { Routing } from "./gating.js";
 import { choiceRecord } from "./gating_backward.js";
 import { checkGating, type GatingRuleOptions, gatingFields } from "./gating_options.js";
@@ -48,6 +48,7 @@ export function gatingWeights(
   const { ids } = choiceRecord(routing, "routing");
   const { out, ...given } = weightsOptions(options, "options");
   const [tokens, experts] = logits.shape as [number, number];
+  checkExpertCount("logits", experts);
   const rule = checkGating(given, experts);
   checkTensor("routing.ids", ids, ["i32"], [tokens, rule.topK], device);
   const weights = output("out", out, device, [tokens, rule.topK], resultDType(logits), [logits, ids]);

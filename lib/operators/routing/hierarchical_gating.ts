@@ -3,7 +3,7 @@ import { MoeError, unexpected } from "../../core/errors.js";
 import { type Fields, object, optional } from "../../core/options.js";
 import type { Gating } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
-import { checkTensor, output, resultDType } from "../check.js";
+import { checkExpertCount, checkTensor, output, resultDType } from "../check.js";
 import { type Routing, routingRecord } from "./gating.js";
 import { checkGating, type GatingRule, type GatingRuleOptions, gatingRule } from "./gating_options.js";
 
@@ -65,6 +65,7 @@ export function checkGates(
     const expected = `a number of experts that is a multiple of the ${numGroups} groups`;
     throw new MoeError("SHAPE_MISMATCH", `logits: expected ${expected}, got ${numExperts}`);
   }
+  checkExpertCount("logits", numExperts);
   const groups = checkGating(rules.groups, numGroups, "groups.");
   const experts = checkGating(rules.experts, numExperts / numGroups, "experts.");
   if ((logits.dtype === "f64") !== (groupLogits.dtype === "f64")) {

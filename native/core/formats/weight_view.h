@@ -28,7 +28,8 @@ inline WeightView plain_weight(const MatrixView& matrix) {
   return {.format = &plain_format(matrix.dtype), .rows = matrix.rows, .columns = matrix.columns, .codes = matrix};
 }
 
-// Whether the codes fill a weight, and every level of its format has one value for each group.
+// Whether the codes fill a weight, and every level of its format has one value for each group. A row's codes and values
+// lie side by side, unless the format is plain.
 inline bool fits_weight(const WeightView& weight) {
   const WeightFormat& format = *weight.format;
   const auto groups = [&weight](const ScaleLevel& level, const MatrixView& matrix) {
@@ -36,13 +37,14 @@ inline bool fits_weight(const WeightView& weight) {
     const int64_t columns = level.columns == 0 ? weight.columns : level.columns;
     return !matrix.absent() && info(matrix.dtype).bytes == static_cast<size_t>(scale_bytes(level.type)) &&
            matrix.rows == (weight.rows + level.rows - 1) / level.rows &&
-           matrix.columns == (weight.columns + columns - 1) / columns;
+           matrix.columns == (weight.columns + columns - 1) / columns && matrix.column_stride == 1;
   };
   return weight.codes.rows == weight.rows &&
          weight.codes.columns == (format.plain() ? weight.columns : format.row_bytes(weight.columns)) &&
          weight.codes.dtype == (format.plain() ? plain_dtype(format) : DType::u8) &&
-         groups(format.scales, weight.scales) && groups(format.super_scales, weight.super_scales) &&
-         groups(format.zeros(), weight.zeros) && groups(format.super_zeros(), weight.super_zeros);
+         (format.plain() || weight.codes.column_stride == 1) && groups(format.scales, weight.scales) &&
+         groups(format.super_scales, weight.super_scales) && groups(format.zeros(), weight.zeros) &&
+         groups(format.super_zeros(), weight.super_zeros);
 }
 
 }  // namespace moe

@@ -90,6 +90,8 @@ Status check_forward(const LayerDescription& layer, Stages stages, const LayerFo
   MOE_TRY(check("residual", f.residual, "[T, H] float"));
   MOE_TRY(check("y", f.y, "[T, H] D"));
   MOE_TRY(expect_sizes(f.ids.absent() == f.weights.absent(), "layer: expected ids and weights together"));
+  MOE_TRY(expect_sizes(f.x.shape[0] == 0 || layer.slots(f.choices(layer)) <= INT32_MAX,
+                       "layer: expected fewer than 2^31 slots of a token"));
   return expect_sizes(!gating || layer.gating.fits(layer.experts), "layer: expected a rule that fits the experts");
 }
 

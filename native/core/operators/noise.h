@@ -77,7 +77,7 @@ template <class Load>
 Status check_load(const Load& p, const char* message) {
   const int64_t experts = p.clean.shape[1], groups = load_groups(p);
   return expect_sizes(p.group_ids.absent() == p.group_load.absent() && groups >= 1 && experts % groups == 0 &&
-                          p.top_k >= 1 && p.top_k <= experts / groups,
+                          p.top_k >= 1 && p.top_k <= experts / groups && experts < INT32_MAX,
                       message);
 }
 

@@ -36,9 +36,10 @@ struct GatingRule {
     return group_score == GroupScore::max ? 1 : group_score == GroupScore::top2_sum ? 2 : top_k / top_groups;
   }
 
-  // Whether the rule can choose from so many experts.
+  // Whether the rule can choose from so many experts, whose numbers are int32.
   bool fits(int64_t experts) const {
-    if (top_k < 1 || top_k > experts || num_groups < 1 || experts % num_groups != 0) return false;
+    if (top_k < 1 || top_k > experts || experts >= INT32_MAX || num_groups < 1 || experts % num_groups != 0)
+      return false;
     const int64_t group_size = experts / num_groups;
     return top_groups >= 1 && top_groups <= num_groups && top_k <= top_groups * group_size &&
            group_terms() <= group_size;
@@ -169,8 +170,9 @@ struct HierarchicalGating {
 
   Status check() const {
     const int64_t count = group_logits.shape[1];
-    return expect_sizes(count >= 1 && logits.shape[1] % count == 0 && groups.fits(count) &&
-                            experts.fits(group_size()) && ids.shape[1] == int64_t{groups.top_k} * experts.top_k,
+    return expect_sizes(count >= 1 && logits.shape[1] % count == 0 && logits.shape[1] < INT32_MAX &&
+                            groups.fits(count) && experts.fits(group_size()) &&
+                            ids.shape[1] == int64_t{groups.top_k} * experts.top_k,
                         "hierarchicalGating: expected rules that fit the logits");
   }
 };

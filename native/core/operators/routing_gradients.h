@@ -86,9 +86,9 @@ struct HierarchicalGatingBackward {
 
   Status check() const {
     const int64_t count = group_logits.shape[1];
-    return expect_sizes(count >= 1 && logits.shape[1] % count == 0 && groups.fits(count) &&
-                            experts.fits(group_size()) && ids.shape[1] == int64_t{groups.top_k} * experts.top_k &&
-                            ids.size() <= INT32_MAX,
+    return expect_sizes(count >= 1 && logits.shape[1] % count == 0 && logits.shape[1] < INT32_MAX &&
+                            groups.fits(count) && experts.fits(group_size()) &&
+                            ids.shape[1] == int64_t{groups.top_k} * experts.top_k && ids.size() <= INT32_MAX,
                         "hierarchicalGatingBackward: expected rules that fit the logits");
   }
 };

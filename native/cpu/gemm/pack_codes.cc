@@ -152,7 +152,7 @@ void pack_values(const PanelLevel& target, const MatrixView& values, const char*
                  int64_t panel_columns, char* to) {
   const int64_t groups = std::min(target.groups, values.columns);
   for (int64_t group = 0; group < groups; ++group, to += panel_columns * bytes) {
-    const char* value = from + group * values.column_stride * bytes;
+    const char* value = from + group * bytes;
     if (scalar != 1.0f) {
       float scaled = 0;
       std::memcpy(&scaled, value, std::min<size_t>(bytes, sizeof scaled));
