@@ -2,25 +2,11 @@
 // in float64.
 #pragma once
 
+#include "core/formats/small_numbers.h"
 #include "core/formats/tables.h"
 #include "core/formats/weight_view.h"
 
 namespace moe {
-
-// OCP 8-bit floating point, E4M3 without infinities: 0x7f and 0xff are NaN.
-MOE_HOST_DEVICE inline float from_e4m3(uint32_t bits) {
-  const uint32_t exponent = (bits >> 3) & 0xfu;
-  const uint32_t mantissa = bits & 7u;
-  const float magnitude = exponent == 15 && mantissa == 7 ? float_from_bits(0x7fc00000u)
-                          : exponent == 0                 ? static_cast<float>(mantissa) * 0x1p-9f
-                                          : float_from_bits(((exponent + 120u) << 23) | (mantissa << 20));
-  return (bits & 0x80u) != 0 ? -magnitude : magnitude;
-}
-
-// A power of two, its exponent biased by 127; 255 is NaN.
-MOE_HOST_DEVICE inline float from_e8m0(uint32_t bits) {
-  return float_from_bits(bits == 255 ? 0x7fc00000u : bits == 0 ? 0x00400000u : bits << 23);
-}
 
 MOE_HOST_DEVICE inline float from_f16(uint32_t bits) {
   f16 half;

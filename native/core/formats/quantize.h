@@ -50,31 +50,6 @@ MOE_HOST_DEVICE inline Interval code_range(const WeightFormat& format) {
   return range;
 }
 
-MOE_HOST_DEVICE inline float clamped(float value, float lowest, float highest) {
-  return value < lowest ? lowest : value > highest ? highest : value;
-}
-
-// To the nearest integer, ties to even, for magnitudes below 2^22: there the sum has no bits below 1.
-MOE_HOST_DEVICE inline float to_integer(float value) { return (value + 0x1.8p23f) - 0x1.8p23f; }
-
-// The nearest e4m3, ties to even; magnitudes above 448 become 448.
-MOE_HOST_DEVICE inline uint32_t to_e4m3(float value) {
-  const uint32_t bits = float_bits(value), sign = (bits >> 24) & 0x80u;
-  const float magnitude = float_from_bits(bits & 0x7fffffffu);
-  if (magnitude >= 448.0f) return sign | 0x7eu;
-  if (magnitude < 0x1p-6f) return sign | static_cast<uint32_t>(to_integer(magnitude * 0x1p9f));
-  const uint32_t rounded = (bits & 0x7fffffffu) + 0x7ffffu + ((bits >> 20) & 1u);
-  return sign | ((rounded >> 20) - (120u << 3));
-}
-
-// The least power of two that is no less than a value >= 0, from 2^-127 to 2^127.
-MOE_HOST_DEVICE inline uint32_t to_e8m0(float value) {
-  const uint32_t bits = float_bits(value);
-  if (bits <= 0x00400000u) return 0;
-  const uint32_t exponent = (bits >> 23) + ((bits & 0x7fffffu) != 0 ? 1u : 0u);
-  return exponent < 254u ? exponent : 254u;
-}
-
 // The scale of a type that is nearest to a value, as bits; of e8m0, the one above, as the one below would cut off up to
 // half of a group's largest element. Values out of range become the largest or smallest in it.
 MOE_HOST_DEVICE inline uint32_t encode_scale(ScaleType type, float value) {

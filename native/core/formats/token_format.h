@@ -2,7 +2,8 @@
 // lib/reference/formats/token_codes.ts is the same.
 #pragma once
 
-#include "core/formats/quantize.h"
+#include "core/formats/small_numbers.h"
+#include "core/formats/weight_format.h"
 
 namespace moe {
 
