@@ -28,6 +28,12 @@ struct TensorView {
   T* as() const {
     return static_cast<T*>(data);
   }
+
+  // Of a matrix: the bytes of a row, and where an element is.
+  int64_t row_bytes() const { return shape[1] * static_cast<int64_t>(info(dtype).bytes); }
+  char* at(int64_t row, int64_t column = 0) const {
+    return as<char>() + row * row_bytes() + column * static_cast<int64_t>(info(dtype).bytes);
+  }
 };
 
 // A strided matrix (strides in elements) in some tensor's memory: transposed, interleaved or part of a larger one. A

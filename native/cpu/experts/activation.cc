@@ -30,8 +30,7 @@ void for_each_piece(const Context& context, int64_t rows, int64_t outputs, Funct
 
 // Where a piece lies in a tensor whose rows have it `offset` columns later.
 char* place(const TensorView& tensor, const Piece& piece, int64_t offset = 0) {
-  const int64_t index = piece.row * tensor.shape[1] + offset + piece.first;
-  return tensor.as<char>() + index * static_cast<int64_t>(info(tensor.dtype).bytes);
+  return tensor.at(piece.row, offset + piece.first);
 }
 
 void load(const Kernels& kernels, const TensorView& tensor, const Piece& piece, float* values, int64_t offset = 0) {

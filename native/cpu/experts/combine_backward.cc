@@ -9,9 +9,6 @@ namespace moe::cpu {
 
 namespace {
 
-// The bytes of a row.
-int64_t row_bytes(const TensorView& tensor) { return tensor.shape[1] * static_cast<int64_t>(info(tensor.dtype).bytes); }
-
 // One thread's memory for rows in float32.
 struct Lines {
   float* d_y;
@@ -22,21 +19,21 @@ struct Lines {
 void run_token(const Kernels& kernels, const CombineBackward& p, int64_t token, const int32_t* first_slot,
                const Lines& lines) {
   const int64_t top_k = p.row_of_slot.shape[1], hidden = p.d_y.shape[1], rows = p.row_count();
-  kernels.to_f32(p.d_y.dtype, p.d_y.as<const char>() + token * row_bytes(p.d_y), hidden, lines.d_y);
+  kernels.to_f32(p.d_y.dtype, p.d_y.at(token), hidden, lines.d_y);
   for (int64_t slot = token * top_k; slot < (token + 1) * top_k; ++slot) {
     const int64_t row = index_or_none(p.row_of_slot.as<const int32_t>()[slot], rows);
     if (!p.d_weights.absent()) {
       float& d_weight = p.d_weights.as<float>()[slot];
       d_weight = 0.0f;
       if (row >= 0) {
-        kernels.to_f32(p.rows.dtype, p.rows.as<const char>() + row * row_bytes(p.rows), hidden, lines.row);
+        kernels.to_f32(p.rows.dtype, p.rows.at(row), hidden, lines.row);
         d_weight = kernels.dot(lines.row, lines.d_y, hidden);
       }
     }
     if (!p.wants_rows() || row < 0 || first_slot[row] != slot) continue;
     const void* source = lines.d_y;
     kernels.combine(DType::f32, &source, p.weights.as<const float>() + slot, 1, hidden, lines.row);
-    kernels.from_f32(p.d_rows.dtype, lines.row, hidden, p.d_rows.as<char>() + row * row_bytes(p.d_rows));
+    kernels.from_f32(p.d_rows.dtype, lines.row, hidden, p.d_rows.at(row));
   }
 }
 
@@ -62,11 +59,11 @@ Status run(Context& context, const CombineBackward& p) {
     context.team.for_range(rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         if (first_slot[row] >= 0) continue;
-        std::memset(p.d_rows.as<char>() + row * row_bytes(p.d_rows), 0, static_cast<size_t>(row_bytes(p.d_rows)));
+        std::memset(p.d_rows.at(row), 0, static_cast<size_t>(p.d_rows.row_bytes()));
       }
     });
   }
-  const int64_t token_bytes = (p.row_of_slot.shape[1] + 1) * row_bytes(p.d_y);
+  const int64_t token_bytes = (p.row_of_slot.shape[1] + 1) * p.d_y.row_bytes();
   context.team.for_items(p.tokens(), token_bytes, [&](int thread, int64_t token) {
     run_token(context.kernels, p, token, first_slot, {lines.d_y + thread * hidden, lines.row + thread * hidden});
   });

@@ -2,6 +2,7 @@
 
 #include "core/operators/norms.h"
 #include "cpu/operators.h"
+#include "cpu/runtime/rows.h"
 
 namespace moe::cpu {
 
@@ -9,11 +10,6 @@ namespace {
 
 // Rows per piece of work.
 constexpr int64_t kRowsAtOnce = 4;
-
-// A row of a tensor [T, H].
-char* row_of(const TensorView& tensor, int64_t row) {
-  return tensor.as<char>() + row * tensor.shape[1] * static_cast<int64_t>(info(tensor.dtype).bytes);
-}
 
 // What brings a row to a root mean square of 1.
 float row_scale(const Kernels& kernels, const float* row, int64_t hidden, float epsilon) {
@@ -24,30 +20,27 @@ float row_scale(const Kernels& kernels, const float* row, int64_t hidden, float 
 struct Lines {
   float* x;
   float* dy;
-  float* result;
+  float* residual;
 };
 
 // With x' = x * scale and g = dy * factors: terms = dy * x', and dx = scale * (g - x' * mean(g * x')).
 void run_row(const Kernels& kernels, const RmsNormBackward& p, int64_t row, const float* factors, const Lines& lines) {
   const int64_t hidden = p.x.shape[1];
-  const auto [x, dy, result] = lines;
-  kernels.to_f32(p.x.dtype, row_of(p.x, row), hidden, x);
-  kernels.to_f32(p.dy.dtype, row_of(p.dy, row), hidden, dy);
+  const auto [x, dy, residual] = lines;
+  kernels.to_f32(p.x.dtype, p.x.at(row), hidden, x);
+  kernels.to_f32(p.dy.dtype, p.dy.at(row), hidden, dy);
   const float scale = row_scale(kernels, x, hidden, p.epsilon);
   for (int64_t i = 0; i < hidden; ++i) x[i] *= scale;
   if (!p.terms.absent()) {
-    auto* terms = reinterpret_cast<float*>(row_of(p.terms, row));
+    auto* terms = reinterpret_cast<float*>(p.terms.at(row));
     for (int64_t i = 0; i < hidden; ++i) terms[i] = dy[i] * x[i];
   }
   if (p.dx.absent()) return;
   for (int64_t i = 0; i < hidden; ++i) dy[i] *= factors[i];
   const float mean = kernels.dot(dy, x, hidden) / static_cast<float>(hidden);
   for (int64_t i = 0; i < hidden; ++i) dy[i] = scale * (dy[i] - x[i] * mean);
-  if (!p.residual.absent()) {
-    kernels.to_f32(p.residual.dtype, row_of(p.residual, row), hidden, result);
-    for (int64_t i = 0; i < hidden; ++i) dy[i] += result[i];
-  }
-  kernels.from_f32(p.dx.dtype, dy, hidden, row_of(p.dx, row));
+  if (!p.residual.absent()) add_row(kernels, p.residual.dtype, p.residual.at(row), hidden, residual, dy);
+  kernels.from_f32(p.dx.dtype, dy, hidden, p.dx.at(row));
 }
 
 // Calls use(row, factors, lines) for the rows of x on all threads. Factors are offset + weight, what normalised columns
@@ -74,17 +67,17 @@ Status run(Context& context, const RmsNorm& p) {
   const Kernels& kernels = context.kernels;
   const int64_t hidden = p.x.shape[1];
   return for_each_row(context, p, 1, [&](int64_t row, const float* factors, float* line) {
-    kernels.to_f32(p.x.dtype, row_of(p.x, row), hidden, line);
+    kernels.to_f32(p.x.dtype, p.x.at(row), hidden, line);
     const float scale = row_scale(kernels, line, hidden, p.epsilon);
     for (int64_t i = 0; i < hidden; ++i) line[i] = line[i] * scale * factors[i];
-    kernels.from_f32(p.y.dtype, line, hidden, row_of(p.y, row));
+    kernels.from_f32(p.y.dtype, line, hidden, p.y.at(row));
   });
 }
 
 Status run(Context& context, const RmsNormBackward& p) {
   const int64_t hidden = p.x.shape[1];
   return for_each_row(context, p, 3, [&](int64_t row, const float* factors, float* lines) {
-    run_row(context.kernels, p, row, factors, {.x = lines, .dy = lines + hidden, .result = lines + 2 * hidden});
+    run_row(context.kernels, p, row, factors, {.x = lines, .dy = lines + hidden, .residual = lines + 2 * hidden});
   });
 }
 

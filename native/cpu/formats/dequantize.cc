@@ -8,10 +8,8 @@ namespace moe::cpu {
 Status run(Context& context, const Dequantize& p) {
   const WeightReader reader(context.kernels, p.weight);
   const int64_t columns = p.weight.columns;
-  const int64_t row_bytes = columns * static_cast<int64_t>(info(p.values.dtype).bytes);
-  context.team.for_items(p.weight.rows, 2 * row_bytes, [&](int, int64_t row) {
-    reader.read(p.values.dtype, row, 0, columns, p.values.as<char>() + row * row_bytes);
-  });
+  context.team.for_items(p.weight.rows, 2 * p.values.row_bytes(),
+                         [&](int, int64_t row) { reader.read(p.values.dtype, row, 0, columns, p.values.at(row)); });
   return {};
 }
 

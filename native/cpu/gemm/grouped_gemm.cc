@@ -11,13 +11,12 @@ Status run(Context& context, const GroupedGemm& p) {
   const auto* packed = static_cast<const CpuPackedExperts*>(p.weight);
   const ExpertProduct& weights = packed->weights();
   const int64_t rows = p.y.shape[0];
-  const int64_t row_bytes = weights.outputs() * static_cast<int64_t>(info(p.y.dtype).bytes);
   const int32_t* token_of_row = p.token_of_row.as<const int32_t>();
 
   std::vector<int32_t> offsets;
   Status status = check_offsets("groupedGemm: offsets", p.offsets, rows, &offsets);
   const auto zero_rows = [&](int64_t first, int64_t end) {
-    if (end > first) std::memset(p.y.as<char>() + first * row_bytes, 0, static_cast<size_t>((end - first) * row_bytes));
+    if (end > first) std::memset(p.y.at(first), 0, static_cast<size_t>((end - first) * p.y.row_bytes()));
   };
   zero_rows(0, offsets[0]);
   zero_rows(offsets[weights.experts], rows);

@@ -143,9 +143,6 @@ class WeightGradient {
   int64_t token(int64_t row) const {
     return p_.token_of_row.absent() ? row : index_or_none(p_.token_of_row.as<const int32_t>()[row], p_.x.shape[0]);
   }
-  static const char* element(const TensorView& matrix, int64_t row, int64_t column) {
-    return matrix.as<const char>() + (row * matrix.shape[1] + column) * static_cast<int64_t>(info(matrix.dtype).bytes);
-  }
 
   // Calls use(tile's first output, its rows) for tiles that are as even as possible.
   template <class Use>
@@ -172,7 +169,7 @@ class WeightGradient {
   }
 
   void pack_tiles(const Piece& piece, const Rows& rows, char* tiles) const {
-    const Sources from = sources(rows, [&](int64_t row) { return element(p_.dy, row, piece.first_output); });
+    const Sources from = sources(rows, [&](int64_t row) { return p_.dy.at(row, piece.first_output); });
     const int64_t padded_rows = padded(rows), bytes = column_bytes(rows);
     if (is_tiles(gemm_->arithmetic)) {
       for (int64_t i = 0; i < padded_rows; i += group_) {
@@ -195,7 +192,7 @@ class WeightGradient {
     if (columns % width != 0) {
       std::memset(panels + columns / width * width * bytes, 0, static_cast<size_t>(width * bytes));
     }
-    const Sources from = sources(rows, [&](int64_t row) { return element(p_.x, token(row), column); });
+    const Sources from = sources(rows, [&](int64_t row) { return p_.x.at(token(row), column); });
     pack(from, padded(rows), p_.x.dtype, columns, [&](auto&& store) {
       for (int64_t first = 0; first < columns; first += width) {
         store(first, std::min(width, columns - first), width, panels + first * bytes);
@@ -291,7 +288,6 @@ class WeightGradient {
 // Some columns of an expert's dBias, block of rows by block.
 void add_up_rows(const Kernels& kernels, const GroupedGemmWeightBackward& p, int64_t expert, int64_t begin, int64_t end,
                  int64_t first_column, int64_t columns) {
-  const auto bytes = static_cast<int64_t>(info(p.dy.dtype).bytes);
   const int64_t outputs = p.dy.shape[1];
   float* sums = p.d_bias.as<float>() + expert * outputs + first_column;
   if (!p.accumulate) std::fill_n(sums, columns, 0.0f);
@@ -304,7 +300,7 @@ void add_up_rows(const Kernels& kernels, const GroupedGemmWeightBackward& p, int
       const int64_t row = first + i;
       const bool exists =
           p.token_of_row.absent() || index_or_none(p.token_of_row.as<const int32_t>()[row], p.x.shape[0]) >= 0;
-      rows[i] = exists ? p.dy.as<const char>() + (row * outputs + first_column) * bytes : nullptr;
+      rows[i] = exists ? p.dy.at(row, first_column) : nullptr;
     }
     kernels.combine(p.dy.dtype, rows, ones, static_cast<int32_t>(count), columns, line);
     for (int64_t c = 0; c < columns; ++c) sums[c] += line[c];

@@ -43,11 +43,9 @@ Status multiply_rows(Context& context, const RowProduct& p) {
     product.bias = bias;
   }
 
-  const int64_t element = static_cast<int64_t>(info(p.x.dtype).bytes);
   const int64_t x_rows = p.x.shape[0];
-  const int64_t y_element = static_cast<int64_t>(info(p.y.dtype).bytes);
   const int64_t outputs = weights.outputs();
-  const std::vector<char> zeros(static_cast<size_t>(weights.columns * element), 0);
+  const std::vector<char> zeros(static_cast<size_t>(p.x.row_bytes()), 0);
   ItemQueue& queue = context.queue;
   queue.reset(static_cast<int64_t>(row_tiles.size()));
   const RowPacker packer(kernels, gemm, *p.weights, p.x.dtype);
@@ -58,7 +56,7 @@ Status multiply_rows(Context& context, const RowProduct& p) {
       for (int32_t r = 0; r < tile.rows; ++r) {
         const int64_t row = tile.first_row + r;
         const int64_t source = p.token_of_row == nullptr ? row : index_or_none(p.token_of_row[row], x_rows);
-        const char* values = source < 0 ? zeros.data() : p.x.as<const char>() + source * weights.columns * element;
+        const char* values = source < 0 ? zeros.data() : p.x.at(source);
         packer.pack(tile, r, values, nullptr, x + tile.first_row * product.x_row_bytes,
                     lines + worker.index * line_floats,
                     scales == nullptr ? nullptr : scales + row * inputs.scales_per_row());
@@ -77,8 +75,7 @@ Status multiply_rows(Context& context, const RowProduct& p) {
     for (int32_t r = 0; r < tile.rows; ++r) {
       const int64_t row = tile.first_row + r;
       if (p.token_of_row != nullptr && index_or_none(p.token_of_row[row], x_rows) < 0) continue;
-      kernels.from_f32(p.y.dtype, c + r * layout.panel_columns, count,
-                       p.y.as<char>() + (row * outputs + first) * y_element);
+      kernels.from_f32(p.y.dtype, c + r * layout.panel_columns, count, p.y.at(row, first));
     }
   });
 }

@@ -3,17 +3,15 @@
 
 #include "core/operators/shared_slots.h"
 #include "cpu/layer/stage.h"
+#include "cpu/runtime/rows.h"
 
 namespace moe::cpu {
 
 namespace {
 
-// What is added up for a token: a row for each slot and, last, the residual.
-int64_t terms(const Pass& pass) { return pass.slots + (pass.tokens.residual == nullptr ? 0 : 1); }
-
 void take(Pass& pass, StageMemory& memory) {
-  pass.scratch.slot_rows = memory.scratch.take<const void*>(pass.threads() * terms(pass));
-  pass.scratch.slot_weights = memory.scratch.take<float>(pass.threads() * terms(pass));
+  pass.scratch.slot_rows = memory.scratch.take<const void*>(pass.threads() * pass.slots);
+  pass.scratch.slot_weights = memory.scratch.take<float>(pass.threads() * pass.slots);
   pass.scratch.line = memory.scratch.take<float>(pass.threads() * pass.layer.hidden);
   if (pass.tokens.residual == nullptr) return;
   pass.scratch.residual = memory.scratch.take<float>(pass.threads() * pass.layer.hidden);
@@ -21,18 +19,14 @@ void take(Pass& pass, StageMemory& memory) {
 
 // The factors of the outputs of a token's slots.
 const float* slot_weights(Pass& pass, const Worker& worker, int64_t token) {
-  float* all = pass.scratch.slot_weights + worker.index * terms(pass);
+  const int64_t choices = pass.tokens.choices;
+  const float* chosen = pass.state.weights + token * choices;
+  float* all = pass.scratch.slot_weights + worker.index * pass.slots;
   if (pass.layer.weight_on == WeightPlace::input) {
     std::fill_n(all, pass.slots, 1.0f);
     return all;
   }
-  const int64_t choices = pass.tokens.choices;
-  const float* chosen = pass.state.weights + token * choices;
-  if (!pass.layer.has_own_slots()) {
-    if (terms(pass) == pass.slots) return chosen;
-    std::copy_n(chosen, choices, all);
-    return all;
-  }
+  if (!pass.layer.has_own_slots()) return chosen;
   const int64_t outputs = pass.layer.shared_gate_rows();
   const SharedShares shares = shared_shares(pass.state.shared_gate + token * outputs, outputs);
   for (int64_t j = 0; j < choices; ++j) all[j] = chosen[j] * shares.routed;
@@ -43,22 +37,19 @@ const float* slot_weights(Pass& pass, const Worker& worker, int64_t token) {
 void combine(Pass& pass, const Worker& worker, int64_t token) {
   const Kernels& kernels = pass.kernels;
   const int64_t hidden = pass.layer.hidden;
-  const void** rows = pass.scratch.slot_rows + worker.index * terms(pass);
+  const void** rows = pass.scratch.slot_rows + worker.index * pass.slots;
   float* line = pass.scratch.line + worker.index * hidden;
   for (int64_t j = 0; j < pass.slots; ++j) {
     const int32_t row = pass.state.row_of_slot[token * pass.slots + j];
     rows[j] = row < 0 ? nullptr : pass.state.outputs + row * hidden;
   }
-  const float* weights = slot_weights(pass, worker, token);
+  kernels.combine(DType::f32, rows, slot_weights(pass, worker, token), static_cast<int32_t>(pass.slots), hidden, line);
   if (pass.tokens.residual != nullptr) {
-    float* residual = pass.scratch.residual + worker.index * hidden;
     const DType dtype = pass.tokens.residual_dtype;
     const int64_t row_bytes = hidden * static_cast<int64_t>(info(dtype).bytes);
-    kernels.to_f32(dtype, pass.tokens.residual + token * row_bytes, hidden, residual);
-    rows[pass.slots] = residual;
-    pass.scratch.slot_weights[worker.index * terms(pass) + pass.slots] = 1.0f;
+    add_row(kernels, dtype, pass.tokens.residual + token * row_bytes, hidden,
+            pass.scratch.residual + worker.index * hidden, line);
   }
-  kernels.combine(DType::f32, rows, weights, static_cast<int32_t>(terms(pass)), hidden, line);
   const DType dtype = pass.tokens.dtype;
   kernels.from_f32(dtype, line, hidden, pass.tokens.y + token * hidden * static_cast<int64_t>(info(dtype).bytes));
 }

@@ -163,8 +163,8 @@ class Pass {
     float* input_line = nullptr;       // if rows are changed before they are packed
     float* line = nullptr;             // [threads, hidden]
     float* residual = nullptr;         // [threads, hidden], if there is one
-    const void** slot_rows = nullptr;  // [threads, slots and the residual]
-    float* slot_weights = nullptr;     // [threads, slots and the residual]
+    const void** slot_rows = nullptr;  // [threads, slots]
+    float* slot_weights = nullptr;     // [threads, slots]
   } scratch;
 
  private:

@@ -71,7 +71,6 @@ void choose(const ExpertChoice& p, int64_t first, int64_t end, uint32_t* keys, u
 
 Status run(Context& context, const ExpertChoice& p) {
   const int64_t tokens = p.logits.shape[0], experts = p.logits.shape[1];
-  const int64_t row_bytes = experts * static_cast<int64_t>(info(p.logits.dtype).bytes);
   const int64_t threads = context.team.threads;
   const int64_t at_once = std::clamp(ceil_divide(experts, threads), int64_t{1}, kMostExpertsAtOnce);
   uint64_t* orders = nullptr;
@@ -86,7 +85,7 @@ Status run(Context& context, const ExpertChoice& p) {
   context.team.for_pieces(tokens, kTokensAtOnce, [&](int thread, int64_t begin, int64_t end) {
     float* line = lines + thread * experts;
     for (int64_t token = begin; token < end; ++token) {
-      context.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
+      context.kernels.to_f32(p.logits.dtype, p.logits.at(token), experts, line);
       float* scores = p.weights.as<float>() + token * experts;
       if (!score(context.kernels, line, experts, p.scoring, scores)) ++not_finite;
     }

@@ -15,12 +15,11 @@ template <class Gate>
 int64_t for_each_block(const Kernels& kernels, const TensorView& logits, int64_t first, int64_t end, int32_t* scratch,
                        Gate&& gate) {
   const int64_t experts = logits.shape[1];
-  const int64_t row_bytes = experts * static_cast<int64_t>(info(logits.dtype).bytes);
   float* converted = reinterpret_cast<float*>(scratch + gate_scratch(experts));
   int64_t total = 0;
   for (int64_t token = first; token < end; token += kGateTokens) {
     const int64_t tokens = std::min<int64_t>(kGateTokens, end - token);
-    const char* source = logits.as<const char>() + token * row_bytes;
+    const char* source = logits.at(token);
     const float* rows = reinterpret_cast<const float*>(source);
     if (logits.dtype != DType::f32) {
       kernels.to_f32(logits.dtype, source, tokens * experts, converted);

@@ -45,7 +45,6 @@ Status for_each_fixed_gate(Context& context, const TensorView& logits, const Ten
                            Use&& use) {
   constexpr int64_t kTokensAtOnce = 64;
   const int64_t experts = logits.shape[1], top_k = ids.shape[1];
-  const int64_t row_bytes = experts * static_cast<int64_t>(info(logits.dtype).bytes);
   float *lines = nullptr, *shares = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
     lines = arena.take<float>(experts * context.team.threads);
@@ -54,7 +53,7 @@ Status for_each_fixed_gate(Context& context, const TensorView& logits, const Ten
   context.team.for_pieces(logits.shape[0], kTokensAtOnce, [&](int thread, int64_t begin, int64_t end) {
     float* line = lines + thread * experts;
     for (int64_t token = begin; token < end; ++token) {
-      context.kernels.to_f32(logits.dtype, logits.as<const char>() + token * row_bytes, experts, line);
+      context.kernels.to_f32(logits.dtype, logits.at(token), experts, line);
       const LogitRow row(context.kernels, line, experts, rule.scoring, shares + thread * experts);
       const int32_t* chosen = ids.as<const int32_t>() + token * top_k;
       const auto choice = [&](int slot) { return static_cast<int>(index_or_none(chosen[slot], experts)); };

@@ -13,14 +13,13 @@ constexpr int64_t kTokensAtOnce = 64;
 
 // Gathers the logits of the chosen groups [tokens, chosen] of tokens from `first` on into `rows`, one row per group.
 TensorView gather_groups(const HierarchicalGating& p, const int32_t* groups, int64_t first, int64_t slots, char* rows) {
-  const int64_t experts = p.logits.shape[1], size = p.group_size(), chosen = p.groups.top_k;
-  const int64_t bytes = static_cast<int64_t>(info(p.logits.dtype).bytes);
+  const int64_t size = p.group_size(), chosen = p.groups.top_k;
+  const TensorView gathered{rows, p.logits.dtype, 2, {slots, size}};
   for (int64_t slot = 0; slot < slots; ++slot) {
-    const int64_t element = (first + slot / chosen) * experts + groups[slot] * size;
-    std::memcpy(rows + slot * size * bytes, p.logits.as<const char>() + element * bytes,
-                static_cast<size_t>(size * bytes));
+    std::memcpy(gathered.at(slot), p.logits.at(first + slot / chosen, groups[slot] * size),
+                static_cast<size_t>(gathered.row_bytes()));
   }
-  return {rows, p.logits.dtype, 2, {slots, size}};
+  return gathered;
 }
 
 }  // namespace

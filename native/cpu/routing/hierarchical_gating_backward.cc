@@ -19,13 +19,8 @@ struct Lines {
 void run_token(const Kernels& kernels, const HierarchicalGatingBackward& p, int64_t token, const Lines& lines) {
   const int64_t groups = p.group_logits.shape[1], experts = p.logits.shape[1], size = p.group_size();
   const int chosen = p.groups.top_k, each = p.experts.top_k;
-  const auto read = [&](const TensorView& rows, float* line) {
-    const int64_t columns = rows.shape[1];
-    const auto bytes = static_cast<int64_t>(info(rows.dtype).bytes);
-    kernels.to_f32(rows.dtype, rows.as<const char>() + token * columns * bytes, columns, line);
-  };
-  read(p.group_logits, lines.group_logits);
-  read(p.logits, lines.logits);
+  kernels.to_f32(p.group_logits.dtype, p.group_logits.at(token), groups, lines.group_logits);
+  kernels.to_f32(p.logits.dtype, p.logits.at(token), experts, lines.logits);
   float* group_gradient = p.d_group_logits.as<float>() + token * groups;
   float* gradient = p.d_logits.as<float>() + token * experts;
   std::fill(group_gradient, group_gradient + groups, 0.0f);

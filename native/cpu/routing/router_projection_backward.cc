@@ -13,17 +13,13 @@ constexpr int64_t kExpertsAtOnce = 16;
 
 // rows[i] = column `column` of row first + i of a matrix.
 void point_at(const TensorView& matrix, int64_t first, int64_t count, int64_t column, const void** rows) {
-  const auto bytes = static_cast<int64_t>(info(matrix.dtype).bytes);
-  for (int64_t i = 0; i < count; ++i) {
-    rows[i] = matrix.as<const char>() + ((first + i) * matrix.shape[1] + column) * bytes;
-  }
+  for (int64_t i = 0; i < count; ++i) rows[i] = matrix.at(first + i, column);
 }
 
 // dx of tokens begin .. end - 1. `rows` has room for a pointer per expert.
 void add_up_experts(const Kernels& kernels, const RouterProjectionBackward& p, int64_t begin, int64_t end,
                     const void** rows) {
   const int64_t hidden = p.x.shape[1], experts = p.weight.shape[0];
-  const auto bytes = static_cast<int64_t>(info(p.d_x.dtype).bytes);
   float line[kColumns];
   for (int64_t first = 0; first < hidden; first += kColumns) {
     const int64_t columns = std::min(kColumns, hidden - first);
@@ -31,7 +27,7 @@ void add_up_experts(const Kernels& kernels, const RouterProjectionBackward& p, i
     for (int64_t token = begin; token < end; ++token) {
       kernels.combine(p.weight.dtype, rows, p.d_logits.as<const float>() + token * experts,
                       static_cast<int32_t>(experts), columns, line);
-      kernels.from_f32(p.d_x.dtype, line, columns, p.d_x.as<char>() + (token * hidden + first) * bytes);
+      kernels.from_f32(p.d_x.dtype, line, columns, p.d_x.at(token, first));
     }
   }
 }

@@ -9,7 +9,7 @@ namespace moe::cpu {
 Status gather_rows(const Team& team, const char* name, const TensorView& source, const int32_t* indices, int64_t count,
                    char* target) {
   const int64_t rows = source.shape[0];
-  const int64_t bytes = source.shape[1] * static_cast<int64_t>(info(source.dtype).bytes);
+  const int64_t bytes = source.row_bytes();
   constexpr int64_t kRowsAtOnce = 16;
   team.for_range(count, kRowsAtOnce, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -17,11 +17,16 @@ Status gather_rows(const Team& team, const char* name, const TensorView& source,
       if (row < 0) {
         std::memset(target + i * bytes, 0, static_cast<size_t>(bytes));
       } else {
-        std::memcpy(target + i * bytes, source.as<const char>() + row * bytes, static_cast<size_t>(bytes));
+        std::memcpy(target + i * bytes, source.at(row), static_cast<size_t>(bytes));
       }
     }
   });
   return check_indices(name, indices, count, rows);
+}
+
+void add_row(const Kernels& kernels, DType dtype, const void* row, int64_t count, float* line, float* sums) {
+  kernels.to_f32(dtype, row, count, line);
+  for (int64_t i = 0; i < count; ++i) sums[i] += line[i];
 }
 
 }  // namespace moe::cpu

@@ -6,13 +6,12 @@ constexpr int64_t kRowsAtOnce = 32;
 
 Status run(Context& context, const RouterScores& p) {
   const int64_t experts = p.logits.shape[1];
-  const int64_t row_bytes = experts * static_cast<int64_t>(info(p.logits.dtype).bytes);
   float* lines = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) { lines = arena.take<float>(experts * context.team.threads); }));
   context.team.for_pieces(p.logits.shape[0], kRowsAtOnce, [&](int thread, int64_t begin, int64_t end) {
     float* line = lines + thread * experts;
     for (int64_t token = begin; token < end; ++token) {
-      context.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
+      context.kernels.to_f32(p.logits.dtype, p.logits.at(token), experts, line);
       float* scores = p.scores.absent() ? nullptr : p.scores.as<float>() + token * experts;
       const bool sigmoid = scores != nullptr && p.scoring == ExpertScoring::sigmoid;
       if (sigmoid) context.kernels.sigmoid_scores(line, experts, p.normalize, scores);

@@ -52,7 +52,6 @@ void add_up(const Kernels& kernels, const RouterScoresBackward& p, const Gradien
 
 Status run(Context& context, const RouterScoresBackward& p) {
   const int64_t experts = p.logits.shape[1];
-  const int64_t row_bytes = experts * static_cast<int64_t>(info(p.logits.dtype).bytes);
   float *lines = nullptr, *scores = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
     lines = arena.take<float>(experts * context.team.threads);
@@ -61,7 +60,7 @@ Status run(Context& context, const RouterScoresBackward& p) {
   context.team.for_pieces(p.logits.shape[0], kRowsAtOnce, [&](int thread, int64_t begin, int64_t end) {
     float* line = lines + thread * experts;
     for (int64_t token = begin; token < end; ++token) {
-      context.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
+      context.kernels.to_f32(p.logits.dtype, p.logits.at(token), experts, line);
       const Gradients given{
           .scores = p.d_scores.absent() ? nullptr : p.d_scores.as<const float>() + token * experts,
           .log_sum_exp = p.d_log_sum_exp.absent() ? 0.0f : p.d_log_sum_exp.as<const float>()[token],
