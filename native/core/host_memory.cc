@@ -224,11 +224,6 @@ void HostMemory::give_back_kept() noexcept {
   give_back(kept_.take_all());
 }
 
-size_t HostMemory::kept_bytes() {
-  const std::lock_guard lock(mutex_);
-  return kept_.bytes();
-}
-
 void HostMemory::zero(void* data, size_t bytes) noexcept {
   char* const begin = static_cast<char*>(data);
   const Pages pages = pages_within(data, bytes);

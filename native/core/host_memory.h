@@ -33,7 +33,6 @@ class HostMemory {
   Status check(size_t bytes);
   // Gives back to the system what was released and waits to be granted again: see KeptMemory.
   void give_back_kept() noexcept;
-  size_t kept_bytes();
   // Counts memory that check() found to fit as granted until what is returned is gone, by when it is filled.
   std::shared_ptr<void> count(void* data, size_t bytes);
   // Sets memory, or a part of it, to zero. The pages of large parts are given back to the system, which clears them

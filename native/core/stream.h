@@ -42,10 +42,6 @@ class Stream {
   void enqueue(std::function<Status()> work, Uses uses, Done done, Told told = Told::first);
   // Runs `work` after all earlier work and blocks until it is done; returns the kept failure and clears it.
   Status run(std::function<Status()> work, Uses uses = {});
-  // Blocks until all work enqueued so far is done; returns the kept failure and clears it.
-  Status wait() {
-    return run([] { return Status(); });
-  }
   // Blocks until all work enqueued so far is done and what it kept alive is released; a kept failure stays.
   void drain();
   // Whether all work enqueued so far is done; does not wait.

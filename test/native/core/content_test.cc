@@ -4,7 +4,7 @@
 #include <string>
 
 #include "check.h"
-#include "core/stream.h"
+#include "wait.h"
 
 namespace {
 
@@ -15,6 +15,7 @@ using moe::Part;
 using moe::Status;
 using moe::Stream;
 using moe::Uses;
+using moe::test::wait;
 
 Uses writes(const std::shared_ptr<Content>& content, Part part = kWhole) {
   Uses uses;
@@ -44,7 +45,7 @@ MOE_TEST(what_failed_work_writes_says_so_until_it_is_written) {
   const uint64_t call = stream.enqueue(fail, writes(content));
   MOE_CHECK_EQUAL(read(stream, content), "no memory for it");
   // The wait had the failure, and the content still has it.
-  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK(wait(stream).ok());
   const Status again = stream.run(succeed, reads(content));
   MOE_CHECK(again.code == Code::out_of_memory);
   MOE_CHECK_EQUAL(again.message, "no memory for it");
@@ -57,7 +58,7 @@ MOE_TEST(work_on_what_failed_is_not_run_and_fails_alike) {
   Stream stream;
   const auto input = std::make_shared<Content>(), output = std::make_shared<Content>();
   stream.enqueue(fail, writes(input));
-  MOE_CHECK(!stream.wait().ok());
+  MOE_CHECK(!wait(stream).ok());
   bool ran = false;
   Uses uses = reads(input);
   uses.writes(output, kWhole);
@@ -67,7 +68,7 @@ MOE_TEST(work_on_what_failed_is_not_run_and_fails_alike) {
         return Status();
       },
       std::move(uses));
-  MOE_CHECK_EQUAL(stream.wait().message, "no memory for it");
+  MOE_CHECK_EQUAL(wait(stream).message, "no memory for it");
   MOE_CHECK(!ran);
   MOE_CHECK_EQUAL(read(stream, output), "no memory for it");
 }
@@ -76,7 +77,7 @@ MOE_TEST(what_throws_fails) {
   Stream stream;
   const auto content = std::make_shared<Content>();
   stream.enqueue([]() -> Status { throw std::bad_alloc(); }, writes(content));
-  MOE_CHECK(stream.wait().code == Code::out_of_memory);
+  MOE_CHECK(wait(stream).code == Code::out_of_memory);
   MOE_CHECK(stream.run(succeed, reads(content)).code == Code::out_of_memory);
 }
 
@@ -87,7 +88,7 @@ MOE_TEST(an_update_of_what_failed_fails) {
   Uses update;
   update.updates(content, kWhole);
   stream.enqueue(succeed, std::move(update));
-  MOE_CHECK(!stream.wait().ok());
+  MOE_CHECK(!wait(stream).ok());
   MOE_CHECK_EQUAL(read(stream, content), "no memory for it");
 }
 
@@ -95,7 +96,7 @@ MOE_TEST(parts_fail_and_are_written_apart) {
   Stream stream;
   const auto content = std::make_shared<Content>();
   stream.enqueue(fail, writes(content, {10, 20}));
-  MOE_CHECK(!stream.wait().ok());
+  MOE_CHECK(!wait(stream).ok());
   MOE_CHECK_EQUAL(read(stream, content, {0, 10}), "");
   MOE_CHECK_EQUAL(read(stream, content, {19, 30}), "no memory for it");
   MOE_CHECK_EQUAL(read(stream, content, {20, 30}), "");
@@ -112,6 +113,6 @@ MOE_TEST(an_index_out_of_range_leaves_its_defined_outputs) {
   Stream stream;
   const auto content = std::make_shared<Content>();
   stream.enqueue([] { return Status(Code::id_out_of_range, "ids[0]"); }, writes(content));
-  MOE_CHECK_EQUAL(stream.wait().message, "ids[0]");
+  MOE_CHECK_EQUAL(wait(stream).message, "ids[0]");
   MOE_CHECK_EQUAL(read(stream, content), "");
 }

@@ -8,12 +8,14 @@
 #include <vector>
 
 #include "check.h"
+#include "wait.h"
 
 namespace {
 
 using moe::Code;
 using moe::Status;
 using moe::Stream;
+using moe::test::wait;
 
 }  // namespace
 
@@ -26,7 +28,7 @@ MOE_TEST(a_stream_runs_work_in_order) {
       return Status();
     });
   }
-  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK(wait(stream).ok());
   MOE_CHECK_EQUAL(order.size(), 1000u);
   bool ascending = true;
   for (int i = 0; i < static_cast<int>(order.size()); ++i) ascending = ascending && order[i] == i;
@@ -50,11 +52,11 @@ MOE_TEST(a_stream_counts_the_time_of_its_work_and_not_that_of_waiting_for_some) 
       return Status();
     });
   }
-  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK(wait(stream).ok());
   const double busy = stream.busy_seconds();
   MOE_CHECK(busy >= 0.02 && busy <= seconds_since(begin));
   const auto idle = std::chrono::steady_clock::now();
-  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK(wait(stream).ok());
   MOE_CHECK(stream.busy_seconds() - busy <= seconds_since(idle));
 }
 
@@ -62,10 +64,10 @@ MOE_TEST(a_stream_hands_the_first_failure_to_one_wait) {
   Stream stream;
   stream.enqueue([] { return Status(Code::id_out_of_range, "first"); });
   stream.enqueue([] { return Status(Code::internal, "second"); });
-  const Status status = stream.wait();
+  const Status status = wait(stream);
   MOE_CHECK(status.code == Code::id_out_of_range);
   MOE_CHECK_EQUAL(status.message, "first");
-  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK(wait(stream).ok());
 }
 
 MOE_TEST(a_wait_for_content_is_told_of_it_alone) {
@@ -91,10 +93,10 @@ MOE_TEST(a_wait_for_content_is_told_of_it_alone) {
   Stream stream;
   stream.enqueue([] { return Status(Code::id_out_of_range, "of other work"); });
   wait_for_memory(stream, &codes[0]);
-  MOE_CHECK_EQUAL(stream.wait().message, "of other work");
+  MOE_CHECK_EQUAL(wait(stream).message, "of other work");
   write_memory(stream);
   wait_for_memory(stream, &codes[1]);
-  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK(wait(stream).ok());
   MOE_CHECK_EQUAL(told.load(), 2);
   MOE_CHECK(codes[0] == Code::ok);
   MOE_CHECK(codes[1] == Code::out_of_memory);
@@ -103,8 +105,8 @@ MOE_TEST(a_wait_for_content_is_told_of_it_alone) {
 MOE_TEST(a_stream_survives_work_that_throws) {
   Stream stream;
   stream.enqueue([]() -> Status { throw std::bad_alloc(); });
-  MOE_CHECK(stream.wait().code == Code::out_of_memory);
-  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK(wait(stream).code == Code::out_of_memory);
+  MOE_CHECK(wait(stream).ok());
 }
 
 MOE_TEST(a_stream_finishes_its_work_before_it_ends) {
