@@ -47,23 +47,26 @@ Status CpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bia
 
 Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return weights_.set_expert(expert, weights); }
 
-Status CpuLayer::copy_weight(WeightRole role, int64_t expert, const TensorView& target) {
+template <class Read>
+Status CpuLayer::read_weights(Read&& read) {
   MOE_TRY(weights_.check_file());
-  MOE_TRY(weights_.copy(role, expert, target));
+  MOE_TRY(read());
   return weights_.check_read();
+}
+
+Status CpuLayer::copy_weight(WeightRole role, int64_t expert, const TensorView& target) {
+  return read_weights([&] { return weights_.copy(role, expert, target); });
 }
 
 Status CpuLayer::copy_selection_bias(const TensorView& target) {
-  MOE_TRY(weights_.check_file());
-  MOE_TRY(weights_.copy_selection_bias(target));
-  return weights_.check_read();
+  return read_weights([&] { return weights_.copy_selection_bias(target); });
 }
 
 Status CpuLayer::copy_field(WeightRole role, int64_t expert, QuantizedField field, const TensorView& target) {
-  MOE_TRY(weights_.check_file());
-  const LayerWeights::Matrix of = weights_.matrix(role, expert);
-  MOE_TRY(unpack_field(of.packed, of.expert, of.up, field, context_.team, target));
-  return weights_.check_read();
+  return read_weights([&] {
+    const LayerWeights::Matrix of = weights_.matrix(role, expert);
+    return unpack_field(of.packed, of.expert, of.up, field, context_.team, target);
+  });
 }
 
 std::unique_ptr<ForwardState> CpuLayer::new_state() { return std::make_unique<CpuForwardState>(); }

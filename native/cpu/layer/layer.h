@@ -42,9 +42,12 @@ class CpuLayer final : public Layer, public WeightCopies {
   CpuLayer(const LayerDescription& description, Context& context)
       : Layer(description), context_(context), weights_(description, context) {}
 
-  Context& context_;
+  // Calls read(), which reads weights that may be in a file, between the checks of that.
+  template <class Read>
+  Status read_weights(Read&& read);
   Status run_chunks(Stages stages, const LayerForward& forward);
 
+  Context& context_;
   LayerWeights weights_;
   std::unique_ptr<Offload> offload_;
   StageTimes times_;
