@@ -22,6 +22,7 @@ const phases = [
   "split",
   "capture",
   "operators",
+  "foreign",
   "training",
   "data",
 ];

@@ -21,8 +21,9 @@ struct DeviceObject::Completion {
   std::function<Napi::Value(Napi::Env)> result;
   bool ends_stream = false;
   Status status = {};
-  // What is to be given back.
+  // What is to be given back, if a tensor over its memory could be made.
   std::unique_ptr<Napi::ObjectReference> owner = {};
+  bool has_tensor = false;
   // Of a device that was collected while it worked.
   std::unique_ptr<Stream> left = {};
   Completions completions = {};

@@ -46,9 +46,10 @@ class DeviceObject : public Object<DeviceObject> {
  private:
   struct Completion;
   struct Returns;
-  // `data`, which is `owner`'s. On the last copy's end, on any thread, `owner` is given back on JavaScript's: called if
-  // it is a function, else let go.
-  std::shared_ptr<void> keep(void* data, Napi::Value owner);
+  // A tensor over `data`, which is `owner`'s. Once nothing uses the memory any more, `owner` is given back on
+  // JavaScript's thread: called if it is a function, else let go. It is not called if this throws.
+  Napi::Value tensor_over(const Napi::CallbackInfo& info, void* data, size_t bytes, DType type,
+                          const std::vector<int64_t>& shape, Napi::Value owner);
   static void give_back(Napi::Env env, Completion& completion);
   // Counts `made` as pending and hands it to `enqueue` as what is called when the work is done.
   void await(Napi::Env env, std::unique_ptr<Completion> made, const std::function<void(Stream::Done)>& enqueue);

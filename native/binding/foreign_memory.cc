@@ -8,15 +8,30 @@
 
 namespace moe::binding {
 
-std::shared_ptr<void> DeviceObject::keep(void* data, Napi::Value owner) {
-  if (!owner.IsObject()) return {data, [](void*) {}};
+Napi::Value DeviceObject::tensor_over(const Napi::CallbackInfo& info, void* data, size_t bytes, DType type,
+                                      const std::vector<int64_t>& shape, Napi::Value owner) {
+  const auto tensor_of = [&](std::shared_ptr<void> memory) {
+    std::shared_ptr<Storage> storage = Storage::foreign(std::move(memory), bytes);
+    return TensorObject::over(info.This().As<Napi::Object>(), std::move(storage), type, shape);
+  };
+  if (!owner.IsObject()) return tensor_of({data, [](void*) {}});
   auto made = std::make_unique<Completion>();
   made->owner = std::make_unique<Napi::ObjectReference>(Napi::Persistent(owner.As<Napi::Object>()));
-  // Work that is enqueued has let go of the memory already, but a GPU may still read and write it.
-  return {data, [backend = backend_, returns = returns_, completion = made.release()](void*) {
-            backend->settle();
-            returns->give(completion);
-          }};
+  Completion* const completion = made.release();
+  const auto let_go = [backend = backend_, returns = returns_, completion](void*) {
+    if (!completion->has_tensor) {
+      // There was no memory for the tensor: the caller is told that, and still has what is wrapped.
+      delete completion;
+      return;
+    }
+    // Work that is enqueued has let go of the memory already, but a GPU may still read and write it.
+    backend->settle();
+    returns->give(completion);
+  };
+  // If there is no memory for the pointer, it calls let_go() too.
+  const Napi::Value tensor = tensor_of({data, let_go});
+  completion->has_tensor = true;
+  return tensor;
 }
 
 void DeviceObject::give_back(Napi::Env env, Completion& completion) {
@@ -62,8 +77,7 @@ Napi::Value DeviceObject::wrap(const Napi::CallbackInfo& info) {
     throw_error(env, {Code::shape_mismatch, "source: expected the tensor's bytes as a Uint8Array"});
   }
   static char none;
-  std::shared_ptr<Storage> storage = Storage::foreign(keep(bytes == 0 ? &none : data, info[0]), bytes);
-  return TensorObject::over(info.This().As<Napi::Object>(), std::move(storage), type, sizes);
+  return tensor_over(info, bytes == 0 ? &none : data, bytes, type, sizes, info[0]);
 }
 
 Napi::Value DeviceObject::wrap_pointer(const Napi::CallbackInfo& info) {
@@ -73,7 +87,7 @@ Napi::Value DeviceObject::wrap_pointer(const Napi::CallbackInfo& info) {
   const std::vector<int64_t> sizes = shape(env, info[2]);
   void* const data = address(env, info[0], "address");
   const size_t bytes = foreign_bytes(env, data, type, sizes);
-  return TensorObject::over(info.This().As<Napi::Object>(), Storage::foreign(keep(data, info[3]), bytes), type, sizes);
+  return tensor_over(info, data, bytes, type, sizes, info[3]);
 }
 
 }  // namespace moe::binding

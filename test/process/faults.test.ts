@@ -17,6 +17,7 @@ describe.runIf(existsSync(preloaded))("calls of the system that fail", () => {
     ["cpu", "load", 8],
     ["cpu", "forward", 16],
     ["cpu", "data", 8],
+    ["cpu", "foreign", 8],
     ["simt", "forward", 6],
     ["simt", "split", 6],
   ] as const;

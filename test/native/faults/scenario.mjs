@@ -4,6 +4,7 @@
 // `end OUTCOME` for every run, and `sites N` once a run had no new call to fail. A run must give the right numbers or an
 // expected MoeError, its outputs must do the same when they are read again, and the phase must then work on the same
 // device.
+import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -196,6 +197,26 @@ const phases = {
       left.push(tokenOfRow, rowOfSlot);
       left.push(combine(permute(x, tokenOfRow), rowOfSlot, weights));
       return Promise.all(left.map((tensor) => tensor.data()));
+    },
+  },
+  // Memory of others is released once if it was wrapped, and not at all if it was not.
+  foreign: {
+    prepare() {
+      const { device } = opened();
+      const memory = device.tensor(Float32Array.of(1, 2, 3));
+      return { device, memory, address: memory.toDLPack().data };
+    },
+    async act({ device, address }) {
+      let released = 0;
+      let wrapped;
+      try {
+        wrapped = device.wrapPointer(address, [3], "f32", { release: () => ++released });
+        return [await wrapped.data()];
+      } finally {
+        wrapped?.dispose();
+        for (let turn = 0; turn < 100 && released < 1; turn++) await new Promise(setImmediate);
+        assert.equal(released, wrapped ? 1 : 0);
+      }
     },
   },
   training: {
