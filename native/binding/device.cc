@@ -233,6 +233,8 @@ void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device,
   // Fails only if the environment is ending. Nobody could catch an exception here.
   (void)guarded([&] {
     const Napi::HandleScope scope(env);
+    // What follows may collect garbage.
+    [[maybe_unused]] const Napi::Object kept = device->Value();
     if (--device->pending_ == 0) {
       device->completions_.Unref(env);
       device->Unref();
