@@ -37,9 +37,9 @@ struct PanelLayout {
   int64_t expert_bytes() const { return panels * panel_bytes; }
 };
 
-// Makes `buffer` refer to a stored part, which must have exactly `bytes` bytes.
-// Checks the bytes that a layer stored, and their place.
+// Checks that a stored part has exactly `bytes` bytes, and its place.
 Status check_part(const WeightPart& part, int64_t bytes);
+// The same, and makes `buffer` refer to the part.
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer);
 
 class CpuPackedExperts final : public PackedExperts {

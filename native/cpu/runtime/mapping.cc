@@ -7,7 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "core/pages.h"
@@ -28,8 +28,11 @@ int64_t modified(const struct stat& file) {
 // Linux reads ahead no more than this at a time where a disk does not say otherwise.
 constexpr size_t kReadAhead = 128 * 1024;
 
-Status cannot_map(size_t bytes) {
-  return {Code::out_of_memory, "cannot map " + std::to_string(bytes) + " bytes of a file: " + std::strerror(errno)};
+// Unlike strerror(), this may be called from several threads.
+std::string text_of(int error) { return std::generic_category().message(error); }
+
+Status cannot_map(size_t bytes, int error) {
+  return {Code::out_of_memory, "cannot map " + std::to_string(bytes) + " bytes of a file: " + text_of(error)};
 }
 
 }  // namespace
@@ -42,9 +45,9 @@ Status Mapping::open(int descriptor, std::string path, size_t bytes, std::shared
   std::shared_ptr<Mapping> made(new Mapping(std::move(path), bytes));
   made->modified_ = modified(file);
   made->descriptor_ = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
-  if (made->descriptor_ < 0) return cannot_map(bytes);
+  if (made->descriptor_ < 0) return cannot_map(bytes, errno);
   void* data = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
-  if (data == MAP_FAILED) return cannot_map(bytes);
+  if (data == MAP_FAILED) return cannot_map(bytes, errno);
   made->data_ = data;
   made->guard_.emplace(data, bytes);
   *mapping = std::move(made);
@@ -61,7 +64,8 @@ Status Mapping::check(bool* written) {
   MOE_TRY(check_read());
   struct stat file;
   if (fstat(descriptor_, &file) != 0) {
-    return {Code::bad_checkpoint, path_ + ": cannot be checked: " + std::strerror(errno)};
+    const int error = errno;
+    return {Code::bad_checkpoint, path_ + ": cannot be checked: " + text_of(error)};
   }
   if (static_cast<uint64_t>(file.st_size) < bytes_) {
     return {Code::bad_checkpoint, path_ + ": expected " + std::to_string(bytes_) + " bytes of packed weights, got " +
