@@ -1,14 +1,15 @@
 #include "core/memory_limits.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <fstream>
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <string_view>
-#include <vector>
 
 #include "core/control_groups.h"
 
@@ -23,14 +24,10 @@ constexpr uint64_t kUnlimited = std::numeric_limits<uint64_t>::max();
 struct Names {
   const char* limit;
   const char* used;
-  std::vector<std::string_view> reclaimable;
+  std::array<std::string_view, 3> reclaimable;
 };
-
-const Names& names_of(GroupVersion version) {
-  static const Names v1{"memory.limit_in_bytes", "memory.usage_in_bytes", {"total_active_file", "total_inactive_file"}};
-  static const Names v2{"memory.max", "memory.current", {"active_file", "inactive_file", "slab_reclaimable"}};
-  return version == GroupVersion::v1 ? v1 : v2;
-}
+constexpr Names kV1{"memory.limit_in_bytes", "memory.usage_in_bytes", {"total_active_file", "total_inactive_file", ""}};
+constexpr Names kV2{"memory.max", "memory.current", {"active_file", "inactive_file", "slab_reclaimable"}};
 
 // Nothing if there is no such file or it says "max".
 std::optional<uint64_t> number_in(const std::string& path) {
@@ -39,7 +36,7 @@ std::optional<uint64_t> number_in(const std::string& path) {
   return file >> number ? std::optional(number) : std::nullopt;
 }
 
-uint64_t sum_in(const std::string& path, const std::vector<std::string_view>& names) {
+uint64_t sum_in(const std::string& path, std::span<const std::string_view> names) {
   std::ifstream file(path);
   uint64_t sum = 0, value = 0;
   for (std::string name; file >> name >> value;) {
@@ -58,7 +55,7 @@ uint64_t left_in_group(const std::string& folder, const Names& names) {
 
 // The least that the process's own group and any of its parents leave.
 uint64_t left_in_groups(const std::string& root, GroupVersion version) {
-  const Names& names = names_of(version);
+  const Names& names = version == GroupVersion::v1 ? kV1 : kV2;
   uint64_t left = kUnlimited;
   for (const std::string& folder : control_groups(root, version, "memory")) {
     left = std::min(left, left_in_group(folder, names));
