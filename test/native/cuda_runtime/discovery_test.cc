@@ -1,8 +1,6 @@
 // Which GPUs the cuda device finds, over CUDA's runtime without a GPU, and what it says of those that it cannot use.
 #include "gpu/target/cuda/discovery.h"
 
-#include <cstdlib>
-
 #include "check.h"
 #include "fake_gpu.h"
 #include "gpu/runtime/runtime.h"
@@ -11,9 +9,9 @@
 namespace moe::cuda {
 namespace {
 
-std::string found(int index) {
+std::string found(int index, const Variables& variables = {}) {
   Gpu gpu;
-  const Status status = find_gpu(index, &gpu);
+  const Status status = find_gpu(index, variables, &gpu);
   MOE_CHECK(status.ok() || status.code == Code::device_unavailable);
   return status.ok() ? gpu.description : status.message;
 }
@@ -37,7 +35,7 @@ MOE_TEST(gpus_are_described_by_index) {
   MOE_CHECK_EQUAL(found(1), "cuda:1: B has compute capability 7.5, the kernels need 8.0 or later");
   MOE_CHECK_EQUAL(found(2), "cuda:2: C does not support memory pools on this system");
   MOE_CHECK_EQUAL(found(3), "cuda:3: expected an index from 0 to 2, because 3 GPUs are visible");
-  const std::vector<DeviceSummary> devices = list_devices();
+  const std::vector<DeviceSummary> devices = list_devices({});
   MOE_CHECK_EQUAL(devices.size(), size_t{3});
   MOE_CHECK(devices[0].available && !devices[1].available && !devices[2].available);
 }
@@ -45,9 +43,8 @@ MOE_TEST(gpus_are_described_by_index) {
 MOE_TEST(without_a_gpu_the_reason_is_told) {
   fake::start({});
   MOE_CHECK_EQUAL(found(0), "cuda:0: no NVIDIA GPU is visible");
-  setenv("CUDA_VISIBLE_DEVICES", "", 1);
-  MOE_CHECK_EQUAL(found(0), "cuda:0: no NVIDIA GPU is visible with CUDA_VISIBLE_DEVICES=\"\"");
-  unsetenv("CUDA_VISIBLE_DEVICES");
+  const Variables none_visible{{{"CUDA_VISIBLE_DEVICES", ""}}};
+  MOE_CHECK_EQUAL(found(0, none_visible), "cuda:0: no NVIDIA GPU is visible with CUDA_VISIBLE_DEVICES=\"\"");
   fake::start({{}}, 12020);
   contains(found(0), "cuda:0: the NVIDIA driver is too old: it knows CUDA 12.2");
   const struct {
@@ -61,7 +58,7 @@ MOE_TEST(without_a_gpu_the_reason_is_told) {
     fake::start({{}});
     fake::fail("cudaGetDeviceCount", error);
     contains(found(0), words);
-    MOE_CHECK(!list_devices().front().available);
+    MOE_CHECK(!list_devices({}).front().available);
   }
 }
 
@@ -82,7 +79,7 @@ MOE_TEST(a_gpu_without_room_for_a_process_or_code_for_it_is_unavailable) {
 MOE_TEST(a_build_without_hoppers_kernels_uses_those_of_ampere) {
   fake::start({{.major = 9}, {.major = 10}});
   Gpu hopper, blackwell;
-  MOE_CHECK(find_gpu(0, &hopper).ok() && find_gpu(1, &blackwell).ok());
+  MOE_CHECK(find_gpu(0, {}, &hopper).ok() && find_gpu(1, {}, &blackwell).ok());
   MOE_CHECK_EQUAL(hopper.traits.compute_capability, 80);
   contains(hopper.description, "with the kernels for 8.0, since this build has none for 9.0");
   MOE_CHECK_EQUAL(blackwell.traits.compute_capability, 100);
