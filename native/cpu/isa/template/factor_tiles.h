@@ -274,7 +274,7 @@ class Biases {
   }
 
  private:
-  static constexpr int kMostSegments = bias == 0 ? 1 : 256 / kUnit;
+  static constexpr int kMostSegments = bias == 0 ? 1 : 256 / kUnit;  // see takes_factors()
   static constexpr int kPlaces = (rows + kWidth - 1) / kWidth * kWidth;
 
   int64_t first_;

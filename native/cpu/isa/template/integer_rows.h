@@ -73,7 +73,9 @@ constexpr GemmKernel factor_kernel_of(const char* name, bool (*takes)(const Weig
     row.unpacked = unpacked_bytes(unpack, factor_tiles<Products, Plain, Unpacked, offset, QuadRows, digits>(all_rows));
   }
   if constexpr (digits == 1 && kHasIntegerParts<Products>) {
-    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<FactorPart<Products, Plain, Unpacked, offset>>(), true);
+    // Two tiles read packed codes in halves as fast.
+    constexpr bool in_halves = true;
+    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<FactorPart<Products, Plain, Unpacked, offset>>(), in_halves);
     row.tile_in_parts = tiles_in_parts<PackedFactorPart<Products, Quads, InPanel, offset>, kFewRows>();
     std::copy_n(row.tile.begin(), kFewRows + 1, row.tile_in_parts.begin());
   }

@@ -48,6 +48,7 @@ inline Words load_row(const char* x, int quad, int row) {
   return Words::broadcast(four);
 }
 
+// Has these loaded, in the order of the calls.
 template <class Lanes>
 [[gnu::always_inline]] inline void read_now([[maybe_unused]] const Lanes& lanes) {
 #if defined(__x86_64__)

@@ -183,7 +183,7 @@ struct FactorPart {
   }
 
  private:
-  // Hides where arguments come from, so that compilers do not compute what follows before the products.
+  // Hides where arguments come from, so that compilers compute nothing of what follows before the products.
   [[gnu::always_inline]] static const TileArguments& only_from_here(const TileArguments& t) {
     const TileArguments* arguments = &t;
     asm volatile("" : "+r"(arguments));
@@ -229,8 +229,11 @@ struct PackedFactorPart {
   template <int rows, int x_rows>
   [[gnu::noinline]] static void compute(const TileArguments& t, int first_row) {
     TileArguments of_part = t;
-    // The first part has asked for what comes next.
-    if (first_row > 0) of_part.next = nullptr, of_part.prefetch_lines = 0;
+    if (first_row > 0) {
+      // The first part has asked for what comes next.
+      of_part.next = nullptr;
+      of_part.prefetch_lines = 0;
+    }
     factor_rows<Products, Quads, Factors, offset, QuadRows, 1, rows, x_rows>(of_part, first_row);
   }
 };
