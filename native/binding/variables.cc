@@ -6,7 +6,10 @@
 namespace moe::binding {
 
 Variables variables_of(Napi::Env env) {
-  const Napi::Object given = Addon::of(env).variables.Call({}).As<Napi::Object>();
+  const Napi::FunctionReference& variables_of_thread = Addon::of(env).variables;
+  // The install script asks an addon that it has built for its devices, and initializes nothing.
+  if (variables_of_thread.IsEmpty()) return {};
+  const Napi::Object given = variables_of_thread.Call({}).As<Napi::Object>();
   const Napi::Array names = own_names(given);
   Variables variables;
   for (uint32_t i = 0; i < names.Length(); ++i) {
