@@ -71,6 +71,19 @@ test.runIf(hasTools)("the compiled kernels have loops of products", () => {
   expect(stdout).toMatch(/^\d{3,} innermost loops multiply/m);
 });
 
+/** The compiler of the published packages. Others may spill elsewhere. */
+const isGcc12 = / 12\.\d+\.\d+$/m.test(
+  spawnSync("c++", ["--version"], { encoding: "utf8" }).stdout?.split("\n")[0] ?? "",
+);
+
+test.runIf(hasTools && isGcc12)("parts of tall tiles keep results and operands in registers", () => {
+  const { stdout } = runScript("scripts/loops.mjs", ["--json", "--above", "0", "avx512_vnni", "avx512_bf16"]);
+  const listed = JSON.parse(stdout) as { kernel: string; products: number; reloads: number }[];
+  expect(listed.filter(({ kernel, products, reloads }) => kernel.includes("Part<") && reloads * 20 > products)).toEqual(
+    [],
+  );
+});
+
 test("says what is missing", () => {
   const { status, stderr } = runScript("scripts/loops.mjs", ["no-such-instruction-set"]);
   expect(status).toBe(1);
