@@ -64,13 +64,9 @@ function wantedObjects() {
   if (files.length > 0 && names.length === 0) return files;
   const built = existsSync(objects) ? readdirSync(objects).filter((name) => name.endsWith(".o")) : [];
   const wanted = built.filter((name) => names.length === 0 || names.some((text) => name.includes(text)));
+  if (built.length === 0) fail(`expected objects in ${objects}, found none: run npm run setup first`);
   if (wanted.length === 0) {
-    console.error(
-      built.length === 0
-        ? `loops: expected objects in ${objects}, found none: run npm run setup first`
-        : `loops: expected TEXT to be an object file or part of one's name (${built.join(", ")}), got ${names.join(", ")}`,
-    );
-    process.exit(1);
+    fail(`expected TEXT to be an object file or part of one's name (${built.join(", ")}), got ${names.join(", ")}`);
   }
   return [...files, ...wanted.map((name) => join(objects, name))];
 }
@@ -96,7 +92,7 @@ async function loopsOf(object) {
     const [, format] = line.match(/file format (\S+)$/) ?? [];
     if (format)
       architecture =
-        architectures[format] ?? fail(object, `expected ${Object.keys(architectures).join(" or ")}, got ${format}`);
+        architectures[format] ?? fail(`${object}: expected ${Object.keys(architectures).join(" or ")}, got ${format}`);
     const [, symbol] = line.match(/^[0-9a-f]+ <(.*)>:$/) ?? [];
     if (symbol) {
       endFunction();
@@ -107,7 +103,7 @@ async function loopsOf(object) {
   }
   endFunction();
   const failure = await ended;
-  if (failure) fail(object, `${values.objdump}: ${failure}`);
+  if (failure) fail(`${object}: ${values.objdump}: ${failure}`);
   return loops.map((loop) => ({ object: basename(object).replace(/\.\w+\.o$/, ""), ...loop }));
 }
 
@@ -137,24 +133,17 @@ function readable(symbol) {
 
 function print() {
   const number = (heading) => ({ heading, align: "right" });
-  const columns = [
-    { heading: "instruction set" },
-    { heading: "kernel" },
-    ...["products", "reloads", "spills", "instructions"].map(number),
-  ];
+  const counts = ["products", "reloads", "spills", "instructions"];
+  const columns = [{ heading: "instruction set" }, { heading: "kernel" }, ...counts.map(number)];
   const short = (kernel) => (kernel.length > 110 ? `${kernel.slice(0, 60)}...${kernel.slice(-47)}` : kernel);
-  const rows = listed.map((loop) => [
-    loop.object,
-    short(loop.kernel),
-    ...["products", "reloads", "spills", "instructions"].map((name) => String(loop[name])),
-  ]);
+  const rows = listed.map((loop) => [loop.object, short(loop.kernel), ...counts.map((name) => String(loop[name]))]);
   process.stdout.write(rows.length > 0 ? renderTable(columns, rows) : "");
   console.log(
     `${found.length} innermost loops multiply; ${listed.length} of them reload more than ${above} vectors for each product`,
   );
 }
 
-function fail(object, message) {
-  console.error(`loops: ${object}: ${message}`);
+function fail(message) {
+  console.error(`loops: ${message}`);
   process.exit(1);
 }

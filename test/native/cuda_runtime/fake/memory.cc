@@ -41,9 +41,7 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* prope
 
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
   FAKE_CALL();
-  if (s.pools.erase(pool) == 0) return cudaErrorInvalidValue;
-  delete pool;
-  return cudaSuccess;
+  return fake::destroy(s.pools, pool);
 }
 
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, int, void*) {

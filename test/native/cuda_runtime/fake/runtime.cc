@@ -163,9 +163,7 @@ cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlag
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   FAKE_CALL();
-  if (s.events.erase(event) == 0) return cudaErrorInvalidResourceHandle;
-  delete event;
-  return cudaSuccess;
+  return fake::destroy(s.events, event, cudaErrorInvalidResourceHandle);
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
@@ -235,9 +233,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   FAKE_CALL();
-  if (s.graphs.erase(graph) == 0) return cudaErrorInvalidValue;
-  delete graph;
-  return cudaSuccess;
+  return fake::destroy(s.graphs, graph);
 }
 
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
@@ -249,9 +245,7 @@ cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   FAKE_CALL();
-  if (s.executables.erase(executable) == 0) return cudaErrorInvalidValue;
-  delete executable;
-  return cudaSuccess;
+  return fake::destroy(s.executables, executable);
 }
 
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t stream) {

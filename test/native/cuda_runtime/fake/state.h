@@ -76,6 +76,13 @@ bool breaks_capture();
 // Work of the calling thread's device, or of a graph while the stream is captured.
 cudaError_t enqueue(cudaStream_t stream, Work work);
 void problem(const std::string& text);
+// Deletes one of these; `unknown` if it is none of them.
+template <class Object>
+cudaError_t destroy(std::set<const void*>& objects, Object* object, cudaError_t unknown = cudaErrorInvalidValue) {
+  if (objects.erase(object) == 0) return unknown;
+  delete object;
+  return cudaSuccess;
+}
 // Where the calling thread is.
 extern thread_local int current_device;
 // The stream that it captures.
