@@ -149,11 +149,13 @@ class UpperScales {
 template <int digits>
 using FactorTotal = std::conditional_t<digits == 1, int32_t, float>;
 
-// Where a row's total of columns is, [row][column].
-inline const int32_t* total_of(const int32_t* totals, int row, int j) {
-  return totals + row * kPanelColumns + j * kWidth;
+// A row's total of some columns; totals in memory are [row][column].
+inline Words total_of(const int32_t* totals, int row, int j) {
+  return Words::load(reinterpret_cast<const char*>(totals + row * kPanelColumns + j * kWidth));
 }
-inline const float* total_of(const float* totals, int row, int j) { return totals + row * kPanelColumns + j * kWidth; }
+inline Vector total_of(const float* totals, int row, int j) {
+  return Vector::load(totals + row * kPanelColumns + j * kWidth);
+}
 template <int rows>
 inline Words total_of(const Words (&totals)[rows][kPanelVectors], int row, int j) {
   return totals[row][j];
@@ -166,12 +168,8 @@ inline Vector unbiased(Words total, Vector moved) {
   return total.as_float();
 }
 template <int bias>
-inline Vector unbiased(const int32_t* total, Vector moved) {
-  return unbiased<bias>(Words::load(reinterpret_cast<const char*>(total)), moved);
-}
-template <int bias>
-inline Vector unbiased(const float* total, Vector moved) {
-  return bias == 0 ? Vector::load(total) : Vector::fma(moved, Vector::broadcast(-bias), Vector::load(total));
+inline Vector unbiased(Vector total, Vector moved) {
+  return bias == 0 ? total : Vector::fma(moved, Vector::broadcast(-bias), total);
 }
 
 // Adds the totals of `rows` of the tile's rows and of a run of segments to c, scaled by their upper scale.

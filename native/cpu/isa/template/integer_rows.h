@@ -1,7 +1,7 @@
 // Rows of tables of matrix products by integers: codes of x, or its digits. See kernels.h here.
 
-constexpr UnpackedTiles unpacked_bytes(UnpackFunction unpack, const TileFunctions& tile, bool cheap = false) {
-  return {.unpack = unpack, .at_least = unpacked_at_least(cheap), .code_bytes = 1, .tile = tile};
+constexpr UnpackedTiles unpacked_bytes(UnpackFunction unpack, const TileFunctions& tile) {
+  return {.unpack = unpack, .at_least = unpacked_at_least(false), .code_bytes = 1, .tile = tile};
 }
 
 // Products of pairs of bytes take more registers.
@@ -73,10 +73,9 @@ constexpr GemmKernel factor_kernel_of(const char* name, bool (*takes)(const Weig
     row.unpacked = unpacked_bytes(unpack, factor_tiles<Products, Plain, Unpacked, offset, QuadRows, digits>(all_rows));
   }
   if constexpr (digits == 1 && kHasIntegerParts<Products>) {
-    // Two tiles read packed codes in halves as fast.
-    constexpr bool in_halves = true;
-    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<FactorPart<Products, Plain, Unpacked, offset>>(), in_halves);
-    row.tile_in_parts = tiles_in_parts<PackedFactorPart<Products, Quads, InPanel, offset>, kFewRows>();
+    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<FactorPart<Products, Plain, Unpacked, offset>>());
+    row.in_parts.at_least = 3;  // two read packed codes in halves as fast
+    row.tile_in_parts = tiles_in_parts<PackedFactorPart<Products, Quads, InPanel, offset>>();
     std::copy_n(row.tile.begin(), kFewRows + 1, row.tile_in_parts.begin());
   }
   return row;

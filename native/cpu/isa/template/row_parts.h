@@ -10,20 +10,20 @@ constexpr int kPartRows = 7;
 constexpr bool kHasParts = kTileRows == 2 * kPartRows;
 
 // Each kind of part computes rows first_row .. first_row + rows - 1 of a tile of x_rows.
-template <class Part, int most, int x_rows>
+template <class Part, int x_rows>
 void tile_in_parts(const TileArguments& t) {
-  static_assert(kTileRows <= 2 * most);
-  constexpr int first = x_rows <= most ? x_rows : (x_rows + 1) / 2;
+  static_assert(kTileRows <= 2 * kPartRows);
+  constexpr int first = x_rows <= kPartRows ? x_rows : (x_rows + 1) / 2;
   Part::template compute<first, x_rows>(t, 0);
   if constexpr (first < x_rows) Part::template compute<x_rows - first, x_rows>(t, first);
 }
-template <class Part, int most, int... row>
+template <class Part, int... row>
 constexpr TileFunctions tiles_in_parts_of(std::integer_sequence<int, row...>) {
-  return {nullptr, &tile_in_parts<Part, most, row + 1>...};
+  return {nullptr, &tile_in_parts<Part, row + 1>...};
 }
-template <class Part, int most = kPartRows>
+template <class Part>
 constexpr TileFunctions tiles_in_parts() {
-  return tiles_in_parts_of<Part, most>(std::make_integer_sequence<int, kTileRows>());
+  return tiles_in_parts_of<Part>(std::make_integer_sequence<int, kTileRows>());
 }
 
 // Only the first part prefetches.
