@@ -1,5 +1,5 @@
 import { mean } from "#lib/bench/bench_case.js";
-import { floorSeconds } from "#lib/bench/ceilings.js";
+import { floorSeconds, medianOf } from "#lib/bench/ceilings.js";
 import { type Measurement, ratios, summarize } from "#lib/bench/measure.js";
 import type { Ceilings, ProductKernel } from "#lib/core/native.js";
 import { formatBytes, formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
@@ -14,7 +14,10 @@ export interface Result extends Measurement {
   readonly gflops: number;
   /** Rate of reading the weights of experts that have tokens, in 10^9 bytes a second. */
   readonly weightGBs: number;
-  /** floor / median, with the floor of our kernel. It does not count the router, which peers do not have. */
+  /**
+   * The least time that the ceilings allow by its own, the median over the rounds, each with its ceilings; for our kernel. It
+   * does not count the router, which peers do not have.
+   */
   readonly ofCeiling: number;
   /** Its time divided by ours, over the rounds. */
   readonly timesOurs: Measurement;
@@ -29,13 +32,13 @@ export interface Result extends Measurement {
 /** All contenders for one number of tokens. */
 export interface Cell {
   readonly tokens: number;
-  /** Measured immediately before and after. */
+  /** Medians over the rounds. */
   readonly ceilings: Ceilings;
   /** Floating-point operations of one call, averaged over the inputs. */
   readonly operations: number;
   /** Bytes of the weights of experts that have tokens, averaged over the inputs. */
   readonly weightBytes: number;
-  /** Lower bound in seconds that the ceilings set for these operations, weights and tokens. */
+  /** Lower bound in seconds that the ceilings set for these operations, weights and tokens; the median over the rounds. */
   readonly floor: number;
   readonly results: readonly Result[];
 }
@@ -59,18 +62,21 @@ export interface Turns {
   readonly peer: boolean;
 }
 
-/** @param turns all contenders, ours first. */
+/**
+ * @param turns all contenders, ours first.
+ * @param ceilings by round, like the medians of turns.
+ */
 export function cellOf(
   tokens: number,
   inputs: readonly Input[],
   turns: readonly Turns[],
-  ceilings: Ceilings,
+  ceilings: readonly Ceilings[],
   kernel: ProductKernel,
 ): Cell {
   const operations = mean(inputs.map(({ work }) => work.operations));
   const weightBytes = mean(inputs.map(({ work }) => work.weightBytes));
   const bytes = mean(inputs.map(({ work }) => work.weightBytes + work.activationBytes));
-  const floor = floorSeconds({ operations, bytes }, ceilings, kernel);
+  const floors = ceilings.map((ofRound) => floorSeconds({ operations, bytes }, ofRound, kernel));
   const [{ medians: ours }] = turns as readonly [Turns];
   const best = turns
     .filter(({ peer }) => peer)
@@ -82,14 +88,15 @@ export function cellOf(
       ...times,
       gflops: operations / times.median / 1e9,
       weightGBs: weightBytes / times.median / 1e9,
-      ofCeiling: floor / times.median,
+      ofCeiling: ratios(floors, medians).median,
       timesOurs: ratios(medians, ours),
       ...(best && { timesBestPeer: ratios(medians, best.medians) }),
       difference,
       ...(kept !== undefined && { kept }),
     };
   });
-  return { tokens, ceilings, operations, weightBytes, floor, results };
+  const floor = summarize(floors).median;
+  return { tokens, ceilings: medianOf(ceilings), operations, weightBytes, floor, results };
 }
 
 export function cellTable(results: readonly Result[]): string {

@@ -1,4 +1,5 @@
 import { afterPause, inTurns, summarize } from "#lib/bench/measure.js";
+import type { Ceilings } from "#lib/core/native.js";
 import { relativeError } from "#lib/testing/run.js";
 import { type Contender, PeerError } from "./contender.js";
 import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
@@ -52,20 +53,29 @@ export function checkParts(
 /** Turns' time that every contender runs before the first: JavaScript is compiled while it runs, ours and onnxruntime's. */
 const warmUpTurns = 6;
 
+/** What turns have measured, by round. */
+interface TimedRounds {
+  /** Of every contender, the median seconds of a call. */
+  readonly medians: readonly (readonly number[])[];
+  /** What the machine could do. */
+  readonly ceilings: readonly Ceilings[];
+}
+
 /**
- * Times the contenders in turns, each for about `seconds` per round.
- * @returns for every contender, the median seconds of a call in each round.
+ * Times the contenders in turns, each for about `seconds` per round. The machine's ceilings have a turn too: memory may read
+ * half as fast in one round as in another.
  */
 export async function timeInTurns(
   contenders: readonly Contender[],
   tokens: number,
   rounds: number,
   seconds: number,
+  measureCeilings: () => Promise<Ceilings>,
   onTurn?: (turnsDone: number) => void,
-): Promise<number[][]> {
+): Promise<TimedRounds> {
   for (const contender of contenders) await contender.time(tokens, warmUpTurns * seconds);
-  const turns = contenders.map((contender) =>
-    afterPause(async () => summarize(await contender.time(tokens, seconds)).median),
-  );
-  return await inTurns(turns, rounds, onTurn);
+  const turns = contenders.map((contender) => async () => summarize(await contender.time(tokens, seconds)).median);
+  const all = [measureCeilings, ...turns].map((turn) => afterPause<Ceilings | number>(turn));
+  const [ceilings, ...medians] = await inTurns(all, rounds, onTurn);
+  return { medians: medians as number[][], ceilings: ceilings as Ceilings[] };
 }

@@ -1,4 +1,4 @@
-import { betterOf, ceilingsBeside, ceilingsText, kernelText } from "#lib/bench/ceilings.js";
+import { ceilingsBeside, ceilingsText, kernelText } from "#lib/bench/ceilings.js";
 import { describeMachine } from "#lib/bench/machine.js";
 import type { NamedShape } from "#lib/bench/shape_option.js";
 import type { Device } from "#lib/core/device.js";
@@ -157,11 +157,17 @@ async function measureCell(
   }
   const kept: (number | undefined)[] = [];
   for (const contender of contenders) kept.push(training ? await contender.kept?.(tokens) : undefined);
-  const progress = startProgress(process.stderr, `${title}: timing`, rounds * contenders.length);
+  const progress = startProgress(process.stderr, `${title}: timing`, rounds * (contenders.length + 1));
   try {
-    const before = await ceilingsBeside(rounds * seconds, threads);
-    const medians = await timeInTurns(contenders, tokens, rounds, seconds, progress.update);
-    const ceilings = betterOf(before, await ceilingsBeside(rounds * seconds, threads));
+    const measureCeilings = () => ceilingsBeside(seconds, threads);
+    const { medians, ceilings } = await timeInTurns(
+      contenders,
+      tokens,
+      rounds,
+      seconds,
+      measureCeilings,
+      progress.update,
+    );
     const turns = contenders.map(({ name }, index) => ({
       name,
       medians: medians[index] as number[],

@@ -2,6 +2,7 @@ import { type Ceilings, loadNative, type ProductKernel } from "../core/native.js
 import { type Fields, integer, object, optional, positive } from "../core/options.js";
 import { significant } from "../terminal/format.js";
 import type { BenchCase } from "./bench_case.js";
+import { summarize } from "./measure.js";
 
 /** Options of {@link measureCeilings}. */
 export interface CeilingOptions {
@@ -46,6 +47,17 @@ export function betterOf(before: Ceilings, after: Ceilings): Ceilings {
     bf16Gflops: Math.max(before.bf16Gflops, after.bf16Gflops),
     int8Gops: Math.max(before.int8Gops, after.int8Gops),
     readGBs: Math.max(before.readGBs, after.readGBs),
+  };
+}
+
+/** The median of each, over rounds. */
+export function medianOf(rounds: readonly Ceilings[]): Ceilings {
+  const median = (kind: keyof Ceilings): number => summarize(rounds.map((round) => round[kind])).median;
+  return {
+    fmaGflops: median("fmaGflops"),
+    bf16Gflops: median("bf16Gflops"),
+    int8Gops: median("int8Gops"),
+    readGBs: median("readGBs"),
   };
 }
 

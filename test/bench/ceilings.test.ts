@@ -5,6 +5,7 @@ import {
   floorSeconds,
   kernelText,
   measureCeilings,
+  medianOf,
   peakGflops,
 } from "../../lib/bench/ceilings.js";
 import type { ProductKernel } from "../../lib/core/native.js";
@@ -35,6 +36,11 @@ test("in words", () => {
 test("of two measurements, the better of each kind counts", () => {
   const other = { fmaGflops: 210, bf16Gflops: 1790, int8Gops: 4100, readGBs: 30 };
   expect(betterOf(ceilings, other)).toEqual({ fmaGflops: 210, bf16Gflops: 1800, int8Gops: 4100, readGBs: 50 });
+});
+
+test("of several rounds, the median of each kind counts", () => {
+  const rounds = [50, 25, 30].map((readGBs, round) => ({ ...ceilings, readGBs, fmaGflops: 200 + round }));
+  expect(medianOf(rounds)).toEqual({ ...ceilings, readGBs: 30, fmaGflops: 201 });
 });
 
 test("measureCeilings measures, and refuses other options", async () => {
