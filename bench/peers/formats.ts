@@ -1,5 +1,21 @@
 import type { TokenFormat } from "#lib/core/token_format.js";
 
+/** Those of GGUF's blocks, which llama.cpp multiplies by rows of 8 bits. */
+export const ggufFormats = [
+  "q8_0:int8",
+  "q4_0:int8",
+  "q2_k:int8",
+  "q3_k:int8",
+  "q4_k:int8",
+  "q5_k:int8",
+  "q6_k:int8",
+  "iq4_nl:int8",
+  "iq4_xs:int8",
+  "mxfp4:int8",
+  "iq3_s:int8",
+  "iq2_xxs:int8",
+] as const;
+
 /** What peers are compared in: the format of the weights and, after a colon, what products round their rows to. */
 export const peerFormats = [
   "f32",
@@ -9,13 +25,7 @@ export const peerFormats = [
   "i8_g128_f32:int8",
   "i4_g32_f32",
   "i4_g32_f32:int8",
-  "q8_0:int8",
-  "q4_0:int8",
-  "q4_k:int8",
-  "q6_k:int8",
-  "mxfp4:int8",
-  "iq3_s:int8",
-  "iq2_xxs:int8",
+  ...ggufFormats,
 ] as const;
 export type PeerFormat = (typeof peerFormats)[number];
 export type PeerDType = "f32" | "bf16";

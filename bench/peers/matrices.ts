@@ -24,17 +24,31 @@ export interface Matrices {
 /** Tensors of a problem's file by name. */
 export type StoredTensors = Record<string, SafetensorsInput>;
 
-/** The types of GGUF that nothing is quantised to. All have a float16 at the beginning of a block, which scales it. */
-const gridTypes: Partial<Record<PeerWeights, GgufType>> = { iq3_s: "IQ3_S", iq2_xxs: "IQ2_XXS" };
+/** How blocks are made of random bytes. */
+interface RandomBlocks {
+  readonly type: GgufType;
+  /** Where a block has the float16 that scales it. */
+  readonly scaleAt: number;
+  /** The size of an element, in units of that. */
+  readonly size: number;
+}
+
+/** Formats that nothing is quantised to, or not with the scales of 6 bits that blocks have. */
+const randomBlocks: Partial<Record<PeerWeights, RandomBlocks>> = {
+  q3_k: { type: "Q3_K", scaleAt: 108, size: 40 },
+  iq4_xs: { type: "IQ4_XS", scaleAt: 0, size: 1000 },
+  iq3_s: { type: "IQ3_S", scaleAt: 0, size: 100 },
+  iq2_xxs: { type: "IQ2_XXS", scaleAt: 0, size: 100 },
+};
 
 /** The type of a format's blocks in GGUF; undefined if there is none. */
 export function ggufTypeOf(weights: PeerWeights): GgufType | undefined {
-  return gridTypes[weights] ?? blockTypeOf(weightFormat(weights));
+  return randomBlocks[weights]?.type ?? blockTypeOf(weightFormat(weights));
 }
 
 /**
- * Random matrices [E, N, K]. Formats of GGUF's blocks are quantised from bf16, or made from random blocks where nothing can
- * be; others have random codes and scales.
+ * Random matrices [E, N, K]. Formats of GGUF's blocks are quantised from bf16, or made of random blocks; others have random
+ * codes and scales.
  */
 export function randomMatrices(device: Device, random: RandomWeights, format: PeerWeights, shape: Shape): Matrices {
   const [experts, rows, columns] = shape as [number, number, number];
@@ -45,8 +59,8 @@ export function randomMatrices(device: Device, random: RandomWeights, format: Pe
   const type = ggufTypeOf(format);
   const group = type ? ggufTypes[type].elements : (scales as ScaleLevel).columns || columns;
   if (columns % group !== 0) throw new PeerError(`${format}: expected columns in whole groups, got ${columns}`);
-  const grid = gridTypes[format];
-  if (grid !== undefined) return randomBlocks(device, random, grid, format, [experts, rows, columns]);
+  const blocks = randomBlocks[format];
+  if (blocks !== undefined) return drawBlocks(device, random, blocks, format, [experts, rows, columns]);
   if (type !== undefined) {
     using values = random.tensor(device, shape, "bf16", columns ** -0.5);
     return { weight: quantize(values, format) };
@@ -60,20 +74,19 @@ export function randomMatrices(device: Device, random: RandomWeights, format: Pe
   };
 }
 
-function randomBlocks(
+function drawBlocks(
   device: Device,
   random: RandomWeights,
-  type: GgufType,
+  { type, scaleAt, size }: RandomBlocks,
   format: PeerWeights,
   [experts, rows, columns]: readonly [number, number, number],
 ): Matrices {
   const { bytes, elements } = ggufTypes[type];
   using drawn = random.codes(device, [experts, rows, (columns / elements) * bytes]);
   const blocks = drawn.dataSync();
-  // The scales of 32 columns are around 16, the largest elements below them some 10.
-  const scale = toF16(columns ** -0.5 / 100);
+  const scale = toF16(columns ** -0.5 / size);
   const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
-  for (let at = 0; at < blocks.length; at += bytes) view.setUint16(at, scale, true);
+  for (let at = scaleAt; at < blocks.length; at += bytes) view.setUint16(at, scale, true);
   const { codes, ...levels } = convertBlocks(type, blocks, format);
   const tensorOf = (values: Uint8Array | Uint16Array) => {
     const shape = [experts, rows, values.length / (experts * rows)];

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { missingFlags } from "./cpu_flags.js";
-import type { PeerFormat } from "./formats.js";
+import { ggufFormats, type PeerFormat } from "./formats.js";
 import { llamaCppCommand } from "./llama_cpp.js";
 import { onednnCommand } from "./onednn.js";
 
@@ -56,7 +56,6 @@ const packsNoBf16 = (_config: MoeLayerConfig, format: PeerFormat) => {
 
 const grouped = ["i8_g128_f32", "i4_g32_f32"] as const;
 const groupedInt8 = ["i8_g128_f32:int8", "i4_g32_f32:int8"] as const;
-const gguf = ["q8_0:int8", "q4_0:int8", "q4_k:int8", "q6_k:int8", "mxfp4:int8", "iq3_s:int8", "iq2_xxs:int8"] as const;
 
 export const peers: readonly Peer[] = [
   { name: "onnxruntime-moe", variant: "moe", formats: ["f32"], ...onnxruntime },
@@ -67,7 +66,7 @@ export const peers: readonly Peer[] = [
   { name: "torch-loop", variant: "loop", formats: ["f32", "bf16"], trains: true, ...torch },
   { name: "torch-prepacked", variant: "prepacked", formats: ["f32", "bf16"], lacks: packsNoBf16, ...torch },
   { name: "onednn-loop", variant: "loop", formats: ["bf16", "i8_channel_f32:int8"], command: () => onednnCommand() },
-  { name: "llama-cpp", variant: "graph", formats: ["f32", "bf16", ...gguf], command: () => llamaCppCommand() },
+  { name: "llama-cpp", variant: "graph", formats: ["f32", "bf16", ...ggufFormats], command: () => llamaCppCommand() },
 ];
 
 /** Cached, because importing PyTorch takes seconds. */

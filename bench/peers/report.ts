@@ -1,5 +1,5 @@
 import { mean } from "#lib/bench/bench_case.js";
-import { floorSeconds, medianOf } from "#lib/bench/ceilings.js";
+import { floorSeconds, ofRounds } from "#lib/bench/ceilings.js";
 import { type Measurement, ratios, summarize } from "#lib/bench/measure.js";
 import type { Ceilings, ProductKernel } from "#lib/core/native.js";
 import { formatBytes, formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
@@ -15,8 +15,8 @@ export interface Result extends Measurement {
   /** Rate of reading the weights of experts that have tokens, in 10^9 bytes a second. */
   readonly weightGBs: number;
   /**
-   * The least time that the ceilings allow by its own, the median over the rounds, each with its ceilings; for our kernel. It
-   * does not count the router, which peers do not have.
+   * The least time that the ceilings allow by its own, the median over the rounds, each with its own read rate; for our
+   * kernel. It does not count the router, which peers do not have.
    */
   readonly ofCeiling: number;
   /** Its time divided by ours, over the rounds. */
@@ -32,7 +32,7 @@ export interface Result extends Measurement {
 /** All contenders for one number of tokens. */
 export interface Cell {
   readonly tokens: number;
-  /** Medians over the rounds. */
+  /** The best peaks of all rounds, and the median of their read rates. */
   readonly ceilings: Ceilings;
   /** Floating-point operations of one call, averaged over the inputs. */
   readonly operations: number;
@@ -76,7 +76,8 @@ export function cellOf(
   const operations = mean(inputs.map(({ work }) => work.operations));
   const weightBytes = mean(inputs.map(({ work }) => work.weightBytes));
   const bytes = mean(inputs.map(({ work }) => work.weightBytes + work.activationBytes));
-  const floors = ceilings.map((ofRound) => floorSeconds({ operations, bytes }, ofRound, kernel));
+  const together = ofRounds(ceilings);
+  const floors = ceilings.map(({ readGBs }) => floorSeconds({ operations, bytes }, { ...together, readGBs }, kernel));
   const [{ medians: ours }] = turns as readonly [Turns];
   const best = turns
     .filter(({ peer }) => peer)
@@ -96,7 +97,7 @@ export function cellOf(
     };
   });
   const floor = summarize(floors).median;
-  return { tokens, ceilings: medianOf(ceilings), operations, weightBytes, floor, results };
+  return { tokens, ceilings: together, operations, weightBytes, floor, results };
 }
 
 export function cellTable(results: readonly Result[]): string {

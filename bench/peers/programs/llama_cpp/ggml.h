@@ -36,12 +36,18 @@ constexpr GgmlType i32{26, "i32", 1, 4};
 constexpr GgmlType bf16{30, "bf16", 1, 2};
 constexpr GgmlType q4_0{2, "q4_0", 32, 18};
 constexpr GgmlType q8_0{8, "q8_0", 32, 34};
+constexpr GgmlType q2_k{10, "q2_K", 256, 84};
+constexpr GgmlType q3_k{11, "q3_K", 256, 110};
 constexpr GgmlType q4_k{12, "q4_K", 256, 144};
+constexpr GgmlType q5_k{13, "q5_K", 256, 176};
 constexpr GgmlType q6_k{14, "q6_K", 256, 210};
 constexpr GgmlType iq2_xxs{16, "iq2_xxs", 256, 66};
+constexpr GgmlType iq4_nl{20, "iq4_nl", 32, 18};
 constexpr GgmlType iq3_s{21, "iq3_s", 256, 110};
+constexpr GgmlType iq4_xs{23, "iq4_xs", 256, 136};
 constexpr GgmlType mxfp4{39, "mxfp4", 32, 17};
-constexpr GgmlType all[] = {f32, i32, bf16, q4_0, q8_0, q4_k, q6_k, iq2_xxs, iq3_s, mxfp4};
+constexpr GgmlType all[] = {f32,  i32,  bf16,    q4_0,   q8_0,  q2_k,   q3_k, q4_k,
+                            q5_k, q6_k, iq2_xxs, iq4_nl, iq3_s, iq4_xs, mxfp4};
 }  // namespace ggml_types
 
 /** A function of a library. */
