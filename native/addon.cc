@@ -44,6 +44,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuInfo", function<cpu_info>(env, "cpuInfo"));
   exports.Set("productKernel", function<product_kernel>(env, "productKernel"));
   exports.Set("ceilings", function<ceilings>(env, "ceilings"));
+  exports.Set("readRate", function<read_rate>(env, "readRate"));
   return exports;
 }
 

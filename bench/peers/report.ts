@@ -1,5 +1,5 @@
 import { mean } from "#lib/bench/bench_case.js";
-import { floorSeconds, ofRounds } from "#lib/bench/ceilings.js";
+import { boundOf } from "#lib/bench/ceilings.js";
 import { type Measurement, ratios, summarize } from "#lib/bench/measure.js";
 import type { Ceilings, ProductKernel } from "#lib/core/native.js";
 import { formatBytes, formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
@@ -32,7 +32,7 @@ export interface Result extends Measurement {
 /** All contenders for one number of tokens. */
 export interface Cell {
   readonly tokens: number;
-  /** The best peaks of all rounds, and the median of their read rates. */
+  /** The better peaks of those before and after, and the median of the rounds' read rates. */
   readonly ceilings: Ceilings;
   /** Floating-point operations of one call, averaged over the inputs. */
   readonly operations: number;
@@ -64,40 +64,42 @@ export interface Turns {
 
 /**
  * @param turns all contenders, ours first.
- * @param ceilings by round, like the medians of turns.
+ * @param ceilings measured before and after.
+ * @param readGBs how fast memory read, by round like the medians of turns.
  */
 export function cellOf(
   tokens: number,
   inputs: readonly Input[],
   turns: readonly Turns[],
-  ceilings: readonly Ceilings[],
+  ceilings: Ceilings,
+  readGBs: readonly number[],
   kernel: ProductKernel,
 ): Cell {
   const operations = mean(inputs.map(({ work }) => work.operations));
   const weightBytes = mean(inputs.map(({ work }) => work.weightBytes));
   const bytes = mean(inputs.map(({ work }) => work.weightBytes + work.activationBytes));
-  const together = ofRounds(ceilings);
-  const floors = ceilings.map(({ readGBs }) => floorSeconds({ operations, bytes }, { ...together, readGBs }, kernel));
+  const times = turns.map(({ medians }) => medians);
+  const bound = boundOf({ operations, bytes }, ceilings, readGBs, kernel, times);
   const [{ medians: ours }] = turns as readonly [Turns];
   const best = turns
     .filter(({ peer }) => peer)
     .toSorted((a, b) => summarize(a.medians).median - summarize(b.medians).median)[0];
-  const results = turns.map(({ name, medians, difference, kept }) => {
+  const results = turns.map(({ name, medians, difference, kept }, index) => {
     const times = summarize(medians);
     return {
       name,
       ...times,
       gflops: operations / times.median / 1e9,
       weightGBs: weightBytes / times.median / 1e9,
-      ofCeiling: ratios(floors, medians).median,
+      ofCeiling: bound.ofCeiling[index] as number,
       timesOurs: ratios(medians, ours),
       ...(best && { timesBestPeer: ratios(medians, best.medians) }),
       difference,
       ...(kept !== undefined && { kept }),
     };
   });
-  const floor = summarize(floors).median;
-  return { tokens, ceilings: together, operations, weightBytes, floor, results };
+  const { floor } = bound;
+  return { tokens, ceilings: { ...ceilings, readGBs: bound.readGBs }, operations, weightBytes, floor, results };
 }
 
 export function cellTable(results: readonly Result[]): string {

@@ -1,5 +1,4 @@
-import { afterPause, inTurns, summarize } from "#lib/bench/measure.js";
-import type { Ceilings } from "#lib/core/native.js";
+import { afterPause, inTurns, summarize, type Turn } from "#lib/bench/measure.js";
 import { relativeError } from "#lib/testing/run.js";
 import { type Contender, PeerError } from "./contender.js";
 import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
@@ -57,25 +56,21 @@ const warmUpTurns = 6;
 interface TimedRounds {
   /** Of every contender, the median seconds of a call. */
   readonly medians: readonly (readonly number[])[];
-  /** What the machine could do. */
-  readonly ceilings: readonly Ceilings[];
+  /** How fast memory read. */
+  readonly readGBs: readonly number[];
 }
 
-/**
- * Times the contenders in turns, each for about `seconds` per round. The machine's ceilings have a turn too: memory may read
- * half as fast in one round as in another.
- */
+/** Times the contenders in turns, each for about `seconds` per round. Reading memory has a turn too. */
 export async function timeInTurns(
   contenders: readonly Contender[],
   tokens: number,
   rounds: number,
   seconds: number,
-  measureCeilings: () => Promise<Ceilings>,
+  readRate: Turn<number>,
   onTurn?: (turnsDone: number) => void,
 ): Promise<TimedRounds> {
   for (const contender of contenders) await contender.time(tokens, warmUpTurns * seconds);
   const turns = contenders.map((contender) => async () => summarize(await contender.time(tokens, seconds)).median);
-  const all = [measureCeilings, ...turns].map((turn) => afterPause<Ceilings | number>(turn));
-  const [ceilings, ...medians] = await inTurns(all, rounds, onTurn);
-  return { medians: medians as number[][], ceilings: ceilings as Ceilings[] };
+  const [readGBs, ...medians] = await inTurns([readRate, ...turns].map(afterPause), rounds, onTurn);
+  return { medians, readGBs: readGBs as number[] };
 }

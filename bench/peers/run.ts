@@ -1,4 +1,4 @@
-import { ceilingsBeside, ceilingsText, kernelText } from "#lib/bench/ceilings.js";
+import { betterOf, ceilingsBeside, ceilingsText, kernelText, measureReadRate } from "#lib/bench/ceilings.js";
 import { describeMachine } from "#lib/bench/machine.js";
 import type { NamedShape } from "#lib/bench/shape_option.js";
 import type { Device } from "#lib/core/device.js";
@@ -159,15 +159,10 @@ async function measureCell(
   for (const contender of contenders) kept.push(training ? await contender.kept?.(tokens) : undefined);
   const progress = startProgress(process.stderr, `${title}: timing`, rounds * (contenders.length + 1));
   try {
-    const measureCeilings = () => ceilingsBeside(seconds, threads);
-    const { medians, ceilings } = await timeInTurns(
-      contenders,
-      tokens,
-      rounds,
-      seconds,
-      measureCeilings,
-      progress.update,
-    );
+    const before = await ceilingsBeside(rounds * seconds, threads);
+    const readRate = () => measureReadRate(seconds, threads);
+    const { medians, readGBs } = await timeInTurns(contenders, tokens, rounds, seconds, readRate, progress.update);
+    const ceilings = betterOf(before, await ceilingsBeside(rounds * seconds, threads));
     const turns = contenders.map(({ name }, index) => ({
       name,
       medians: medians[index] as number[],
@@ -175,7 +170,7 @@ async function measureCell(
       kept: kept[index],
       peer: contenders[index] instanceof PeerProcess,
     }));
-    return cellOf(tokens, inputs, turns, ceilings, kernel);
+    return cellOf(tokens, inputs, turns, ceilings, readGBs, kernel);
   } finally {
     progress.stop();
   }

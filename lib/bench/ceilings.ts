@@ -2,7 +2,7 @@ import { type Ceilings, loadNative, type ProductKernel } from "../core/native.js
 import { type Fields, integer, object, optional, positive } from "../core/options.js";
 import { significant } from "../terminal/format.js";
 import type { BenchCase } from "./bench_case.js";
-import { summarize } from "./measure.js";
+import { ratios, summarize } from "./measure.js";
 
 /** Options of {@link measureCeilings}. */
 export interface CeilingOptions {
@@ -37,10 +37,12 @@ export async function ceilingsBeside(seconds: number, threads: number): Promise<
   return await measureCeilings({ threads, seconds: Math.min(seconds, longEnough) });
 }
 
-/**
- * The better of two measurements, made before and after the measurements that they are compared with. Other load and,
- * on virtual machines, fluctuating memory bandwidth can only lower them.
- */
+/** How fast memory reads just now, in 10^9 bytes a second, measured for about as long. */
+export async function measureReadRate(seconds: number, threads: number): Promise<number> {
+  return await loadNative().readRate(threads, Math.min(seconds, longEnough));
+}
+
+/** The better of two measurements, made before and after the measurements that they are compared with: other load can only lower them. */
 export function betterOf(before: Ceilings, after: Ceilings): Ceilings {
   return {
     fmaGflops: Math.max(before.fmaGflops, after.fmaGflops),
@@ -48,15 +50,6 @@ export function betterOf(before: Ceilings, after: Ceilings): Ceilings {
     int8Gops: Math.max(before.int8Gops, after.int8Gops),
     readGBs: Math.max(before.readGBs, after.readGBs),
   };
-}
-
-/**
- * What the ceilings of rounds say together. Clocks hardly change, so the best peaks count, which other load lowers; but memory
- * may read half as fast in one round as in another.
- */
-export function ofRounds(rounds: readonly Ceilings[]): Ceilings {
-  const { median } = summarize(rounds.map(({ readGBs }) => readGBs));
-  return { ...rounds.reduce(betterOf), readGBs: median };
 }
 
 const peaks = { fma: "fmaGflops", bf16: "bf16Gflops", int8: "int8Gops" } as const;
@@ -73,6 +66,37 @@ export function floorSeconds(
   kernel: ProductKernel,
 ): number {
   return Math.max(bytes / (ceilings.readGBs * 1e9), operations / (peakGflops(ceilings, kernel) * 1e9));
+}
+
+/** What the ceilings say of a case. */
+export interface Bound {
+  /** The median of the read rates beside the case. */
+  readonly readGBs: number;
+  /** The least time, in seconds; the median over the rounds. */
+  readonly floor: number;
+  /** The least time by the one taken, of each of several series of times. */
+  readonly ofCeiling: readonly number[];
+}
+
+/**
+ * Compares times with the ceilings, round by round: on shared machines, memory may read twice as fast in one round as in another.
+ * @param ceilings for peaks, which hardly change.
+ * @param readGBs in each round.
+ * @param times in each round.
+ */
+export function boundOf(
+  work: Pick<BenchCase, "operations" | "bytes">,
+  ceilings: Ceilings,
+  readGBs: readonly number[],
+  kernel: ProductKernel,
+  times: readonly (readonly number[])[],
+): Bound {
+  const floors = readGBs.map((rate) => floorSeconds(work, { ...ceilings, readGBs: rate }, kernel));
+  return {
+    readGBs: summarize(readGBs).median,
+    floor: summarize(floors).median,
+    ofCeiling: times.map((taken) => ratios(floors, taken).median),
+  };
 }
 
 export function ceilingsText({ fmaGflops, bf16Gflops, int8Gops, readGBs }: Ceilings): string {

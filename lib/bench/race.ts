@@ -1,12 +1,18 @@
 import type { Device } from "../core/device.js";
 import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase } from "./bench_case.js";
+import type { Bound } from "./ceilings.js";
 import { type Prepared, prepareContenders } from "./contenders/prepare.js";
-import { afterPause, type CallTimes, inTurns, ratios, summarize, timeCalls } from "./measure.js";
+import { afterPause, type CallTimes, inTurns, ratios, summarize, type Turn, timeCalls } from "./measure.js";
 import type { BenchResult, ContenderResult } from "./report.js";
 
-/** Before the ceilings are known, and what the case took turns with. */
-export type MeasuredCase = Omit<BenchResult, "floor" | "ofCeiling" | "apart">;
+/** Before the peaks are known, and what the case took turns with. */
+export interface MeasuredCase extends Omit<BenchResult, keyof Bound | "apart"> {
+  /** The median seconds of a call in each round, on the device where that tells. */
+  readonly worked: readonly number[];
+  /** How fast memory read in each round; null where it was not measured. */
+  readonly readGBs: readonly number[] | null;
+}
 
 /** How long, and how often. */
 interface RaceOptions {
@@ -14,6 +20,8 @@ interface RaceOptions {
   readonly rounds: number;
   readonly calls: number;
   readonly contenders: readonly Subject[];
+  /** Reads memory for about so many seconds, in a turn of its own; null for none. */
+  readonly readRate: ((seconds: number) => Promise<number>) | null;
 }
 
 type Rounds = readonly (readonly CallTimes[])[];
@@ -25,7 +33,7 @@ type Rounds = readonly (readonly CallTimes[])[];
 export async function race(
   device: Device,
   cases: readonly BenchCase[],
-  { seconds, rounds, calls, contenders }: RaceOptions,
+  { seconds, rounds, calls, contenders, readRate }: RaceOptions,
 ): Promise<MeasuredCase[]> {
   const prepared: Prepared[] = [];
   for (const benchCase of cases) {
@@ -36,25 +44,30 @@ export async function race(
     one.contenders.flatMap(({ timed }) => (timed ? (time: number) => timed.turn(time) : [])),
   );
   const ourTurns = cases.map((benchCase) => (time: number) => timeCalls(device, benchCase, time, calls));
-  const turns = [...ourTurns, ...theirTurns].map((turn) => {
+  const readTurns = readRate === null ? [] : [readRate];
+  const turns = [...ourTurns, ...theirTurns, ...readTurns].map((turn): Turn<CallTimes[] | number> => {
     const one = () => turn(seconds / rounds);
-    return theirTurns.length > 0 ? afterPause(one) : one;
+    return theirTurns.length > 0 ? afterPause<CallTimes[] | number>(one) : one;
   });
-  const times: readonly Rounds[] = await inTurns<CallTimes[]>(turns, rounds);
+  const measured = await inTurns(turns, rounds);
+  const readGBs = readRate === null ? null : (measured.pop() as number[]);
+  const times = measured as Rounds[];
   const theirs = times.slice(cases.length)[Symbol.iterator]();
   return cases.map((benchCase, index): MeasuredCase => {
     const own = times[index] as Rounds;
     return {
       ...resultOf(benchCase, own),
       timesFirst: index === 0 ? null : ratios(own.map(medianTotal), (times[0] as Rounds).map(medianTotal)),
+      worked: own.map(medianWorked),
+      readGBs,
       errors: prepared[index]?.ours ?? null,
       contenders: (prepared[index] as Prepared).contenders.map(({ name, of, check, timed }): ContenderResult => {
         const taken: Rounds | undefined = timed && theirs.next().value;
-        const measured = timed?.end ? undefined : taken;
+        const ranked = timed?.end ? undefined : taken;
         return {
           ...{ name, of, ...check, ...timed?.end },
-          total: measured ? summarize(measured.flat().map(({ total }) => total)) : null,
-          timesOurs: measured ? ratios(measured.map(medianTotal), own.map(medianTotal)) : null,
+          total: ranked ? summarize(ranked.flat().map(({ total }) => total)) : null,
+          timesOurs: ranked ? ratios(ranked.map(medianTotal), own.map(medianTotal)) : null,
         };
       }),
     };
@@ -76,4 +89,6 @@ function resultOf({ name, tokens, operations, bytes }: BenchCase, rounds: Rounds
   };
 }
 
+const medianWorked = (round: readonly CallTimes[]): number =>
+  summarize(round.map(({ device, total }) => device ?? total)).median;
 const medianTotal = (round: readonly CallTimes[]): number => summarize(round.map(({ total }) => total)).median;

@@ -45,9 +45,14 @@ export interface BenchResult {
   readonly gflops: number;
   /** The same of bytes. */
   readonly gbs: number;
-  /** Lower bound on the time set by the ceilings; null on devices whose ceilings are not measured. */
+  /**
+   * How fast memory read, in 10^9 bytes a second: the median over the rounds if the case reads weights that no cache holds, else that
+   * of the ceilings; null on other devices than `cpu`.
+   */
+  readonly readGBs: number | null;
+  /** Lower bound on the time set by that and the peaks, the median over the rounds; null on devices whose ceilings are not measured. */
   readonly floor: number | null;
-  /** floor / time on the device: 1 is the ceiling; above 1, data came from a cache. */
+  /** floor / time on the device, the median over the rounds: 1 is the ceiling; above 1, data came from a cache. */
   readonly ofCeiling: number | null;
   /** The errors of our own first call; null if there were no contenders to compare with. */
   readonly errors: readonly OutputError[] | null;

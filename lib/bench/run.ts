@@ -11,7 +11,7 @@ import { operatorOf } from "../testing/subject/operator_of.js";
 import { checkSubject } from "../testing/subject/run_cases.js";
 import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase, CaseOptions } from "./bench_case.js";
-import { betterOf, ceilingsBeside, floorSeconds } from "./ceilings.js";
+import { betterOf, boundOf, ceilingsBeside, measureReadRate } from "./ceilings.js";
 import { layerCases } from "./layer_cases.js";
 import { bytesBeyondCaches, describeMachine } from "./machine.js";
 import { operatorBenchCases } from "./operator_cases.js";
@@ -101,6 +101,8 @@ async function measureGroups(
   options: ReadOptions,
   contenders: readonly Subject[],
 ): Promise<MeasuredGroup[]> {
+  const [{ threads }] = keys as readonly [GroupName];
+  const readMemory = (seconds: number) => measureReadRate(seconds, threads);
   const groups = keys.map((key) => {
     const { shape, dtype, format, tokenFormat } = key;
     const config = options.shapes[shape] as MoeLayerConfig;
@@ -120,6 +122,9 @@ async function measureGroups(
     // Contenders get copies of their own.
     const copies = contenders.some((contender) => operatorOf(contender, operatorCase?.operator ?? "layer")) ? 2 : 1;
     const bytesOf = ({ caseOptions }: (typeof groups)[number]) => copies * heldBytes(operatorCase, caseOptions);
+    // Others read what caches hold.
+    const fromMemory = groups.some((group) => bytesOf(group) >= bytesBeyondCaches());
+    const readRate = device.kind === "cpu" && fromMemory ? readMemory : null;
     const limit = memoryLimit(options);
     for (const [index, part] of parts(groups, bytesOf, limit).entries()) {
       const apart = index === 0 ? null : apartText(groups.map(bytesOf), limit);
@@ -127,7 +132,7 @@ async function measureGroups(
         operatorCase ? operatorBenchCases(device, operatorCase, caseOptions) : layerCases(device, caseOptions),
       );
       for await (const cases of inStep(generators)) {
-        const measured = await race(device, cases, { ...options, contenders });
+        const measured = await race(device, cases, { ...options, contenders, readRate });
         measured.forEach((result, position) => {
           const timesFirst = apart === null ? result.timesFirst : null;
           part[position]?.results.push({ ...result, timesFirst, apart });
@@ -164,10 +169,11 @@ async function* inStep(generators: readonly AsyncGenerator<BenchCase>[]): AsyncG
 
 function withCeilings(group: MeasuredGroup, ceilings: Ceilings | null): BenchGroup {
   const { kernel } = group;
-  const results = group.results.map((result): BenchResult => {
-    if (ceilings === null || kernel === null) return { ...result, floor: null, ofCeiling: null };
-    const floor = floorSeconds(result, ceilings, kernel);
-    return { ...result, floor, ofCeiling: floor / (result.device ?? result.total).median };
+  const results = group.results.map(({ worked, readGBs, ...result }): BenchResult => {
+    if (ceilings === null || kernel === null) return { ...result, readGBs: null, floor: null, ofCeiling: null };
+    const rates = readGBs ?? worked.map(() => ceilings.readGBs);
+    const { ofCeiling, ...bound } = boundOf(result, ceilings, rates, kernel, [worked]);
+    return { ...result, ...bound, ofCeiling: ofCeiling[0] as number };
   });
   return { ...group, ceilings, results };
 }

@@ -165,6 +165,8 @@ export interface NativeBinding {
   productKernel(tokens: FloatDType, tokenFormat: TokenFormat, weights: string): ProductKernel;
   /** Measures with this many threads, each ceiling for about so many seconds. */
   ceilings(threads: number, seconds: number): Promise<Ceilings>;
+  /** The last of them alone: 10^9 bytes a second. */
+  readRate(threads: number, seconds: number): Promise<number>;
 }
 
 let loaded: NativeBinding | undefined;

@@ -1,5 +1,9 @@
 #include "binding/machine.h"
 
+#include <functional>
+#include <memory>
+#include <utility>
+
 #include "binding/arguments.h"
 #include "binding/devices.h"
 #include "binding/errors.h"
@@ -16,22 +20,19 @@ namespace moe::binding {
 
 namespace {
 
-// Measures on a worker thread, so that JavaScript keeps running.
-class CeilingsWorker : public Napi::AsyncWorker {
+// Measures on a worker thread, so that JavaScript keeps running; then resolves with what `result` makes of it.
+class MeasuringWorker : public Napi::AsyncWorker {
  public:
-  CeilingsWorker(Napi::Env env, const cpu::Kernels& kernels, int threads, double time)
+  MeasuringWorker(Napi::Env env, std::function<Status()> measure, std::function<Napi::Value(Napi::Env)> result)
       : AsyncWorker(env, "moe-kernels ceilings"),
         deferred_(Napi::Promise::Deferred::New(env)),
-        kernels_(kernels),
-        threads_(threads),
-        time_(time) {}
+        measure_(std::move(measure)),
+        result_(std::move(result)) {}
 
   Napi::Promise promise() const { return deferred_.Promise(); }
 
  protected:
-  void Execute() override {
-    status_ = guarded([this] { return cpu::measure_ceilings(kernels_, threads_, time_, &ceilings_); });
-  }
+  void Execute() override { status_ = guarded(measure_); }
   void OnOK() override {
     // Fails only if the environment is ending.
     (void)guarded([this] {
@@ -43,19 +44,12 @@ class CeilingsWorker : public Napi::AsyncWorker {
  private:
   void settle() {
     if (!status_.ok()) return deferred_.Reject(make_error(Env(), status_));
-    Napi::Object result = Napi::Object::New(Env());
-    result.Set("fmaGflops", ceilings_.f32_flops * 1e-9);
-    result.Set("bf16Gflops", ceilings_.bf16_flops * 1e-9);
-    result.Set("int8Gops", ceilings_.int8_ops * 1e-9);
-    result.Set("readGBs", ceilings_.read_bytes * 1e-9);
-    deferred_.Resolve(result);
+    deferred_.Resolve(result_(Env()));
   }
 
   Napi::Promise::Deferred deferred_;
-  const cpu::Kernels& kernels_;
-  int threads_;
-  double time_;
-  cpu::Ceilings ceilings_;
+  std::function<Status()> measure_;
+  std::function<Napi::Value(Napi::Env)> result_;
   Status status_;
 };
 
@@ -64,6 +58,26 @@ const cpu::Kernels& selected_kernels(Napi::Env env) {
   const cpu::Kernels* kernels = nullptr;
   check(env, cpu::select_kernels(variables_of(env), &kernels));
   return *kernels;
+}
+
+// A promise of what `function` measures with so many threads, info[0], for so many seconds, info[1].
+template <class Result>
+Napi::Value measure(const Napi::CallbackInfo& info, Status (*function)(const cpu::Kernels&, int, double, Result*),
+                    Napi::Value (*to_value)(const Result&, Napi::Env)) {
+  const Napi::Env env = info.Env();
+  const int64_t threads = integer(env, info[0], "threads");
+  if (threads < 1 || threads > 4096) throw_error(env, {Code::invalid_argument, "threads: expected from 1 to 4096"});
+  const double time = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : 0;
+  if (!(time > 0)) throw_error(env, {Code::invalid_argument, "seconds: expected a number > 0"});
+  const cpu::Kernels& kernels = selected_kernels(env);
+  const auto measured = std::make_shared<Result>();
+  auto worker = std::make_unique<MeasuringWorker>(
+      env, [=, &kernels] { return function(kernels, static_cast<int>(threads), time, measured.get()); },
+      [=](Napi::Env own) { return to_value(*measured, own); });
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  (void)worker.release();  // it destroys itself
+  return promise;
 }
 
 }  // namespace
@@ -149,16 +163,22 @@ Napi::Value product_kernel(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ceilings(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const int64_t threads = integer(env, info[0], "threads");
-  if (threads < 1 || threads > 4096) throw_error(env, {Code::invalid_argument, "threads: expected from 1 to 4096"});
-  const double time = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : 0;
-  if (!(time > 0)) throw_error(env, {Code::invalid_argument, "seconds: expected a number > 0"});
-  auto worker = std::make_unique<CeilingsWorker>(env, selected_kernels(env), static_cast<int>(threads), time);
-  const Napi::Promise promise = worker->promise();
-  worker->Queue();
-  (void)worker.release();  // it destroys itself
-  return promise;
+  const auto to_object = [](const cpu::Ceilings& ceilings, Napi::Env env) -> Napi::Value {
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("fmaGflops", ceilings.f32_flops * 1e-9);
+    result.Set("bf16Gflops", ceilings.bf16_flops * 1e-9);
+    result.Set("int8Gops", ceilings.int8_ops * 1e-9);
+    result.Set("readGBs", ceilings.read_bytes * 1e-9);
+    return result;
+  };
+  return measure<cpu::Ceilings>(info, cpu::measure_ceilings, to_object);
+}
+
+Napi::Value read_rate(const Napi::CallbackInfo& info) {
+  const auto to_number = [](const double& bytes_per_second, Napi::Env env) -> Napi::Value {
+    return Napi::Number::New(env, bytes_per_second * 1e-9);
+  };
+  return measure<double>(info, cpu::measure_read_rate, to_number);
 }
 
 }  // namespace moe::binding

@@ -11,5 +11,6 @@ Napi::Value build_info(const Napi::CallbackInfo& info);
 Napi::Value cpu_info(const Napi::CallbackInfo& info);
 Napi::Value product_kernel(const Napi::CallbackInfo& info);
 Napi::Value ceilings(const Napi::CallbackInfo& info);
+Napi::Value read_rate(const Napi::CallbackInfo& info);
 
 }  // namespace moe::binding

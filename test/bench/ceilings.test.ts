@@ -1,11 +1,12 @@
 import { expect, test } from "vitest";
 import {
   betterOf,
+  boundOf,
   ceilingsText,
   floorSeconds,
   kernelText,
   measureCeilings,
-  ofRounds,
+  measureReadRate,
   peakGflops,
 } from "../../lib/bench/ceilings.js";
 import type { ProductKernel } from "../../lib/core/native.js";
@@ -38,9 +39,16 @@ test("of two measurements, the better of each kind counts", () => {
   expect(betterOf(ceilings, other)).toEqual({ fmaGflops: 210, bf16Gflops: 1800, int8Gops: 4100, readGBs: 50 });
 });
 
-test("of several rounds, the best peaks and the median read rate count", () => {
-  const rounds = [50, 25, 30].map((readGBs, round) => ({ ...ceilings, readGBs, fmaGflops: 200 + round }));
-  expect(ofRounds(rounds)).toEqual({ ...ceilings, readGBs: 30, fmaGflops: 202 });
+test("times are compared with each round's read rate", () => {
+  const times = [
+    [1, 2, 4],
+    [4, 4, 4],
+  ];
+  const bound = boundOf(benchCase(1e9, 60e9), ceilings, [30, 20, 60], kernel("fma"), times);
+  expect(bound.readGBs).toBe(30);
+  expect(bound.floor).toBeCloseTo(2); // of 2, 3 and 1
+  expect(bound.ofCeiling[0]).toBeCloseTo(1.5); // of 2, 1.5 and 0.25
+  expect(bound.ofCeiling[1]).toBeCloseTo(0.5);
 });
 
 test("measureCeilings measures, and refuses other options", async () => {
@@ -48,6 +56,7 @@ test("measureCeilings measures, and refuses other options", async () => {
   for (const name of ["fmaGflops", "int8Gops", "readGBs"] as const) expect(measured[name]).toBeGreaterThan(0);
   expect(measured.bf16Gflops).toBeGreaterThanOrEqual(0);
   expect((await measureCeilings({ threads: 1, seconds: 0.001 })).readGBs).toBeGreaterThan(0);
+  expect(await measureReadRate(0.001, 1)).toBeGreaterThan(0);
   await expect(measureCeilings({ seconds: 0 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   await expect(measureCeilings({ threads: 0 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   await expect(measureCeilings({ thread: 1 } as never)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });

@@ -151,17 +151,13 @@ test("contenders run for a while, then take turns, every second round in reverse
     },
   });
   const turns: number[] = [];
-  const measured = { fmaGflops: 1, bf16Gflops: 2, int8Gops: 3, readGBs: 4 };
-  const measureCeilings = async () => {
-    log.push("ceilings");
-    return measured;
-  };
+  const readRate = async () => log.push("read");
   const contenders = [contender("a", 1), contender("b", 3)];
-  const { medians, ceilings } = await timeInTurns(contenders, 8, 3, 0.1, measureCeilings, (done) => turns.push(done));
-  const rounds = ["ceilings", "a8 0.1", "b8 0.1", "b8 0.1", "a8 0.1", "ceilings", "ceilings", "a8 0.1", "b8 0.1"];
+  const { medians, readGBs } = await timeInTurns(contenders, 8, 3, 0.1, readRate, (done) => turns.push(done));
+  const rounds = ["read", "a8 0.1", "b8 0.1", "b8 0.1", "a8 0.1", "read", "read", "a8 0.1", "b8 0.1"];
   expect(log).toEqual(["a8 0.6", "b8 0.6", ...rounds]);
   expect(turns).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
-  expect(ceilings).toEqual([measured, measured, measured]);
+  expect(readGBs).toEqual([3, 8, 9]);
   expect(medians).toEqual([
     [2, 2, 2],
     [6, 6, 6],
@@ -181,15 +177,15 @@ test("a cell compares every contender with us and with the ceiling", () => {
     { name: "slower", medians: [0.4, 0.9, 0.1], difference: 1e-6, peer: true },
   ];
   const kernel = { name: "avx2 f32", peak: "fma", products: 1 } as const;
-  const ceilings = [30, 20, 30].map((readGBs) => ({ fmaGflops: 100, bf16Gflops: 0, int8Gops: 150, readGBs }));
-  const cell = cellOf(8, inputs, turns, ceilings, kernel);
-  expect(cell).toMatchObject({ tokens: 8, operations: 4e9, weightBytes: 2e9, ceilings: ceilings[0] });
+  const ceilings = { fmaGflops: 100, bf16Gflops: 0, int8Gops: 150, readGBs: 60 };
+  const cell = cellOf(8, inputs, turns, ceilings, [30, 20, 30], kernel);
+  expect(cell).toMatchObject({ tokens: 8, operations: 4e9, weightBytes: 2e9, ceilings: { ...ceilings, readGBs: 30 } });
   expect(cell.floor).toBeCloseTo(0.1); // 3 GB at 30 GB/s take longer than 4 GFLOP at 100
   expect(cell.results[0]).toMatchObject({ name: "us", median: 0.2, gflops: 20, weightGBs: 10 });
   expect(cell.results[0]?.ofCeiling).toBeCloseTo(0.75); // round by round: 1, 0.75 and 0.25
   expect(cell.results[1]).toMatchObject({ name: "peer", median: 0.3, timesOurs: { median: 2 }, difference: 1e-6 });
   expect(cell.results.map(({ timesBestPeer }) => timesBestPeer?.median)).toEqual([0.5, 1, 2]);
-  const alone = cellOf(8, inputs, turns.slice(0, 1), ceilings, kernel);
+  const alone = cellOf(8, inputs, turns.slice(0, 1), ceilings, [30, 20, 30], kernel);
   expect(alone.results[0]).not.toHaveProperty("timesBestPeer");
   const rotation = { copies: 1, bytes: 1, wanted: 2 };
   const specification = chartSpecification([{ shape: "A", format: "f32", kernel, rotation, cells: [cell] }], "");

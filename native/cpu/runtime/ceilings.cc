@@ -58,7 +58,10 @@ Status measure_ceilings(const Kernels& kernels, int threads, double time, Ceilin
   ceilings->f32_flops = peak_rate(threads, time, kernels.f32_peak);
   ceilings->bf16_flops = peak_rate(threads, time, kernels.bf16_peak);
   ceilings->int8_ops = peak_rate(threads, time, kernels.int8_peak);
+  return measure_read_rate(kernels, threads, time, &ceilings->read_bytes);
+}
 
+Status measure_read_rate(const Kernels& kernels, int threads, double time, double* bytes_per_second) {
   Buffer memory;
   const int64_t own_bytes = read_bytes_per_thread(threads);
   MOE_TRY(memory.reserve(static_cast<size_t>(own_bytes * threads), false));
@@ -67,7 +70,7 @@ Status measure_ceilings(const Kernels& kernels, int threads, double time, Ceilin
     char* own = bytes + index * own_bytes;
     std::fill(own, own + own_bytes, 1);
   });
-  ceilings->read_bytes = best_rate(threads, time, static_cast<double>(own_bytes), 1, [&](int index, int64_t passes) {
+  *bytes_per_second = best_rate(threads, time, static_cast<double>(own_bytes), 1, [&](int index, int64_t passes) {
     for (int64_t i = 0; i < passes; ++i) kernels.read_streams(bytes + index * own_bytes, own_bytes);
   });
   return {};

@@ -16,5 +16,7 @@ struct Ceilings {
 // Measures these kernels on all `threads` at once, each ceiling for about `time` seconds. 0.3 seconds are much longer
 // than it takes to start threads, and enough for clocks and power to settle.
 Status measure_ceilings(const Kernels& kernels, int threads, double time, Ceilings* ceilings);
+// The last of them alone.
+Status measure_read_rate(const Kernels& kernels, int threads, double time, double* bytes_per_second);
 
 }  // namespace moe::cpu
