@@ -34,8 +34,8 @@ export interface LocatedWeight {
   /** Whether it may have an input scale or order. */
   readonly changesInputs?: boolean;
   /**
-   * Makes codes and scales from the bytes of `ranges`, which it may change and keep; or for floats and integers, whose codes
-   * are their values. Absent for floats whose single range has the values.
+   * Makes codes and scales from the bytes of `ranges`, which it may change and return, but not keep: the memory is another
+   * weight's next; or for floats and integers, whose codes are their values. Absent for floats whose single range has the values.
    * @throws BAD_CHECKPOINT for values that the format does not have.
    */
   readonly convert?: (bytes: readonly Uint8Array[]) => QuantizedBytes | Promise<QuantizedBytes>;

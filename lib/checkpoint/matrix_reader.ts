@@ -23,9 +23,35 @@ export interface ReadWeightOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Reads weights from files into a device's memory and counts the bytes. */
+/**
+ * Memory for the bytes of one weight after another. New memory for each would have to be cleared, and its garbage makes
+ * JavaScript collect its whole heap again and again.
+ */
+class RangeMemory {
+  readonly #buffers: ArrayBuffer[] = [];
+  #taken = 0;
+
+  /** @throws OUT_OF_MEMORY */
+  take(range: TensorRange): Uint8Array {
+    const place = this.#taken++;
+    let buffer = this.#buffers[place];
+    if (buffer === undefined || buffer.byteLength < range.byteLength) {
+      buffer = memoryFor(range).buffer;
+      this.#buffers[place] = buffer;
+    }
+    return new Uint8Array(buffer, 0, range.byteLength);
+  }
+
+  /** What was taken is for the next weight. */
+  reuse(): void {
+    this.#taken = 0;
+  }
+}
+
+/** Reads weights from files into a device's memory, one at a time, and counts the bytes. */
 export class MatrixReader {
   readonly #device: Device;
+  readonly #memory = new RangeMemory();
   readonly #bytesTotal: number;
   readonly #options: ReadWeightOptions;
   #bytesRead = 0;
@@ -39,9 +65,10 @@ export class MatrixReader {
   /** Reads a weight into tensors of its own. */
   async read(weight: LocatedWeight): Promise<StoredWeight | QuantizedWeight> {
     const { convert, ranges, shape, format } = weight;
+    this.#memory.reuse();
     if (convert === undefined) return await this.#readFloats(ranges[0] as TensorRange, shape, format as FloatDType);
     const bytes: Uint8Array[] = [];
-    for (const range of ranges) bytes.push(await this.#readRange(range, memoryFor(range)));
+    for (const range of ranges) bytes.push(await this.#readRange(range, this.#memory.take(range)));
     return this.#upload(weight, await convert(bytes));
   }
 
@@ -49,7 +76,7 @@ export class MatrixReader {
     const tensor = this.#device.empty(shape, dtype);
     try {
       const mapped = tensor.handle.map();
-      const bytes = await this.#readRange(range, mapped ?? memoryFor(range));
+      const bytes = await this.#readRange(range, mapped ?? this.#memory.take(range));
       if (mapped === undefined) write(tensor, bytes);
       return { tensor };
     } catch (error) {

@@ -23,7 +23,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // What may be granted without reading the limits anew.
 constexpr size_t kUnasked = size_t{64} << 20;
 // From this size on, memory is mapped for itself alone, so that it can be given back or kept by itself.
-constexpr size_t kMapped = size_t{8} << 20;
+constexpr size_t kMapped = size_t{2} << 20;
 // The part of the available memory that is kept at most.
 constexpr size_t kKeptPart = 8;
 
