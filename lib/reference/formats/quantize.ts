@@ -168,7 +168,8 @@ class Quantizer {
     if (table === undefined) {
       return roundToEven(clamped(value, this.#codes.lowest, this.#codes.highest)) & ((1 << bits) - 1);
     }
-    return nearestEntry(table, value);
+    // From a value far beyond them, all entries would be equally far.
+    return nearestEntry(table, clamped(value, this.#codes.lowest, this.#codes.highest));
   }
 
   /** The sum of the squared errors of a group's elements, in their order. */

@@ -174,6 +174,8 @@ MOE_HOST_DEVICE inline EncodedGroup encode_group(const WeightFormat& format, Int
 // The code whose value is nearest; of two, the even one.
 MOE_HOST_DEVICE inline uint32_t nearest_code(const WeightFormat& format, Interval codes, float value) {
   if (format.code == CodeType::table) {
+    // From a value far beyond them, all entries would be equally far.
+    value = clamped(value, codes.lowest, codes.highest);
     uint32_t nearest = 0;
     float least = 0x1.fffffep127f;
     for (uint32_t code = 0; code < 1u << format.bits; ++code) {
@@ -191,18 +193,28 @@ MOE_HOST_DEVICE inline uint32_t nearest_code(const WeightFormat& format, Interva
   return static_cast<uint32_t>(integer) & ((1u << format.bits) - 1u);
 }
 
+// What the code of an element in its group is to be nearest to.
+MOE_HOST_DEVICE inline float scaled_element(const EncodedGroup& group, float element) {
+  const float scaled = group.scale > 0.0f ? (element + group.minimum) / group.scale : 0.0f;
+  return scaled + group.zero_point;
+}
+
+// The value of a code in its group.
+MOE_HOST_DEVICE inline float dequantized(const EncodedGroup& group, float code) {
+  return (code - group.zero_point) * group.scale - group.minimum;
+}
+
 // The code of an element in its group.
 MOE_HOST_DEVICE inline uint32_t quantize_element(const WeightFormat& format, Interval codes, const EncodedGroup& group,
                                                  float element) {
-  const float scaled = group.scale > 0.0f ? (element + group.minimum) / group.scale : 0.0f;
-  return nearest_code(format, codes, scaled + group.zero_point);
+  return nearest_code(format, codes, scaled_element(group, element));
 }
 
 // What an element adds to the sum of squares that a search makes least.
 MOE_HOST_DEVICE inline float squared_error(const WeightFormat& format, Interval codes, const EncodedGroup& group,
                                            float element) {
   const float code = code_value(format, quantize_element(format, codes, group, element));
-  const float error = ((code - group.zero_point) * group.scale - group.minimum) - element;
+  const float error = dequantized(group, code) - element;
   return error * error;
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/formats/quantize.h"
+#include "cpu/formats/nearest_codes.h"
 #include "cpu/gemm/weight_reader.h"
 #include "cpu/operators.h"
 
@@ -15,7 +16,7 @@ class Quantizer {
         p_(p),
         format_(*p.format),
         weight_(p.weight()),
-        codes_(code_range(format_)),
+        codes_(format_),
         groups_(group_grid(format_.scales, p.values.rows, p.values.columns)) {}
 
   Status run() {
@@ -25,12 +26,16 @@ class Quantizer {
       lines_ = arena.take<float>(line * context_.team.threads);
     }));
     line_ = line;
-    for_each_group([&](int64_t group, const float* elements, int64_t count) {
-      intervals_[group] = empty_interval(format_);
-      for (int64_t i = 0; i < count; ++i) intervals_[group] = united(intervals_[group], {elements[i], elements[i]});
-    });
+    for_each_group(
+        [&](int64_t group, const float* elements, int64_t count) { intervals_[group] = interval_of(elements, count); });
     if (!format_.super_scales.absent()) write_super_scales();
-    for_each_group([&](int64_t group, const float* elements, int64_t count) { write_scale(group, elements, count); });
+    if (p_.search) {
+      for_each_group([&](int64_t group, const float* elements, int64_t count) { write_scale(group, elements, count); });
+    } else {
+      context_.team.for_range(groups_.count(), 256, [&](int64_t begin, int64_t end) {
+        for (int64_t group = begin; group < end; ++group) write_scale(group, nullptr, 0);
+      });
+    }
     write_codes();
     return {};
   }
@@ -40,6 +45,22 @@ class Quantizer {
   void read(int64_t row, int64_t first, int64_t count, float* elements) const {
     read_row(context_.kernels, p_.values, row, first, count, elements);
     for (int64_t i = 0; i < count; ++i) elements[i] = finite_element(float_bits(elements[i]));
+  }
+
+  // Several at a time, which compilers turn into vectors. None is NaN or -0, so their order does not matter.
+  Interval interval_of(const float* elements, int64_t count) const {
+    constexpr int kLanes = 8;
+    Interval lanes[kLanes];
+    for (Interval& lane : lanes) lane = empty_interval(format_);
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      for (int lane = 0; lane < kLanes; ++lane) {
+        lanes[lane] = united(lanes[lane], {elements[i + lane], elements[i + lane]});
+      }
+    }
+    for (; i < count; ++i) lanes[0] = united(lanes[0], {elements[i], elements[i]});
+    for (int lane = 1; lane < kLanes; ++lane) lanes[0] = united(lanes[0], lanes[lane]);
+    return lanes[0];
   }
 
   // use(group, its elements row by row, their number) for every group, on all threads.
@@ -69,7 +90,7 @@ class Quantizer {
         GroupScale largest = {};
         const int64_t count = super.rows_of(unit) * super.columns_of(unit);
         for (int64_t i = 0; i < count; ++i) {
-          const GroupScale scale = reaching_scale(format_, codes_, intervals_[super.index(unit, i)]);
+          const GroupScale scale = reaching_scale(format_, codes_.range(), intervals_[super.index(unit, i)]);
           largest.scale = std::max(largest.scale, scale.scale);
           largest.minimum = std::max(largest.minimum, scale.minimum);
         }
@@ -83,6 +104,7 @@ class Quantizer {
     });
   }
 
+  // A search looks at the group's elements.
   void write_scale(int64_t group, const float* elements, int64_t count) const {
     const int64_t row = group / groups_.columns * groups_.group_rows;
     const int64_t column = group % groups_.columns * groups_.group_columns;
@@ -90,7 +112,7 @@ class Quantizer {
     const float super_zero = level_value(format_.super_scales, weight_.super_zeros, row, column, 1.0f);
     const auto candidate = [&](int index) {
       const Interval interval = narrowed(format_, intervals_[group], candidate_width(index, p_.search));
-      return encode_group(format_, codes_, interval, super_scale, super_zero);
+      return encode_group(format_, codes_.range(), interval, super_scale, super_zero);
     };
     EncodedGroup best = candidate(0);
     if (p_.search) {
@@ -111,8 +133,17 @@ class Quantizer {
 
   // In the order of the elements, as on every device.
   float error_of(const EncodedGroup& group, const float* elements, int64_t count) const {
-    float sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += squared_error(format_, codes_, group, elements[i]);
+    float scaled[kAtOnce], rounded[kAtOnce], sum = 0;
+    for (int64_t first = 0; first < count; first += kAtOnce) {
+      const int64_t some = std::min(kAtOnce, count - first);
+      scale_elements(group, elements + first, some, scaled);
+      codes_.round(scaled, some, rounded);
+      for (int64_t i = 0; i < some; ++i) {
+        const float error = dequantized(group, rounded[i]) - elements[first + i];
+        scaled[i] = error * error;
+      }
+      for (int64_t i = 0; i < some; ++i) sum += scaled[i];
+    }
     return sum;
   }
 
@@ -122,21 +153,41 @@ class Quantizer {
       float* elements = lines_ + thread * line_;
       for (int64_t row = begin; row < end; ++row) {
         read(row, 0, columns, elements);
-        for (int64_t first = 0; first < columns; first += kCodeRun) {
-          const int count = static_cast<int>(std::min<int64_t>(kCodeRun, columns - first));
-          quantize_run(format_, codes_, stored_group(format_, weight_, row, first), count,
-                       p_.codes.as<uint8_t>() + row * row_bytes + first * format_.bits / 8,
-                       [&](int i) { return elements[first + i]; });
+        for (int64_t first = 0; first < columns; first += groups_.group_columns) {
+          write_group_codes(stored_group(format_, weight_, row, first), elements + first,
+                            std::min(groups_.group_columns, columns - first),
+                            p_.codes.as<uint8_t>() + row * row_bytes + first * format_.bits / 8);
         }
       }
     });
   }
 
+  static void scale_elements(const EncodedGroup& group, const float* elements, int64_t count, float* scaled) {
+    const EncodedGroup same = group;  // no array below is part of it
+    for (int64_t i = 0; i < count; ++i) scaled[i] = scaled_element(same, elements[i]);
+  }
+
+  // A group's codes in a row.
+  void write_group_codes(const EncodedGroup& group, const float* elements, int64_t count, uint8_t* target) const {
+    float scaled[kAtOnce];
+    uint8_t codes[kAtOnce];
+    for (int64_t first = 0; first < count; first += kAtOnce) {
+      const int64_t some = std::min(kAtOnce, count - first);
+      scale_elements(group, elements + first, some, scaled);
+      codes_.find(scaled, some, codes);
+      moe::write_codes(format_.bits, some, target + first * format_.bits / 8,
+                       [&](int64_t i) -> uint32_t { return codes[i]; });
+    }
+  }
+
+  // Whole bytes of codes, whatever their bits.
+  static constexpr int64_t kAtOnce = 64;
+
   Context& context_;
   const Quantize& p_;
   const WeightFormat& format_;
   const WeightView weight_;
-  const Interval codes_;
+  const NearestCodes codes_;
   const GroupGrid groups_;
   Interval* intervals_ = nullptr;  // of each group's elements
   float* lines_ = nullptr;         // for each thread, a group's elements or a row's

@@ -237,6 +237,12 @@ describe("the definition", () => {
     expect([zeros, superScales?.length]).toEqual([[0], 1]);
   });
 
+  test("elements far beyond the largest scale are cut off at the table's ends", () => {
+    // 65504 is the largest scale; the entries are from -127 to 113.
+    const { codes } = codesOf(padded([1e20, -1e20], 16), "iq4_g16_f16");
+    expect(codes?.[0]).toBe(0x0f);
+  });
+
   test("scales of e8m0 are powers of two that cut nothing off", () => {
     expect(codesOf(padded([6], 32), "mxfp4").scales).toEqual([127]);
     expect(codesOf(padded([6.1], 32), "mxfp4").scales).toEqual([128]);
