@@ -114,37 +114,54 @@ class Quantizer {
       const Interval interval = narrowed(format_, intervals_[group], candidate_width(index, p_.search));
       return encode_group(format_, codes_.range(), interval, super_scale, super_zero);
     };
-    EncodedGroup best = candidate(0);
-    if (p_.search) {
-      float least = error_of(best, elements, count);
-      for (int index = 1; index < kScaleCandidates; ++index) {
-        const EncodedGroup other = candidate(index);
-        const float error = error_of(other, elements, count);
-        if (!(error < least)) continue;
-        best = other;
-        least = error;
-      }
-    }
+    const EncodedGroup best = p_.search ? best_of(candidate, elements, count) : candidate(0);
     store_scale(p_.scales.data, scale_bytes(format_.scales.type), group, best.scale_bits);
     if (!p_.zeros.absent()) {
       store_scale(p_.zeros.data, static_cast<int>(info(p_.zeros.dtype).bytes), group, best.zero_bits);
     }
   }
 
-  // In the order of the elements, as on every device.
-  float error_of(const EncodedGroup& group, const float* elements, int64_t count) const {
-    float scaled[kAtOnce], rounded[kAtOnce], sum = 0;
+  // The candidate with the least error; of equal ones the first.
+  template <class Candidate>
+  EncodedGroup best_of(Candidate&& candidate, const float* elements, int64_t count) const {
+    EncodedGroup best = {};
+    float least = 0;
+    for (int first = 0; first < kScaleCandidates; first += kTogether) {
+      EncodedGroup some[kTogether];
+      float errors[kTogether] = {};
+      for (int i = 0; i < kTogether; ++i) some[i] = candidate(first + i);
+      add_errors(some, elements, count, errors);
+      for (int i = 0; i < kTogether; ++i) {
+        if (first + i > 0 && !(errors[i] < least)) continue;
+        best = some[i];
+        least = errors[i];
+      }
+    }
+    return best;
+  }
+
+  // Adds the squared errors of each group, in the order of the elements, as on every device: several sums at a time, as
+  // each addition waits for the one before.
+  static constexpr int kTogether = 4;
+  static_assert(kScaleCandidates % kTogether == 0);
+  void add_errors(const EncodedGroup (&groups)[kTogether], const float* elements, int64_t count,
+                  float (&errors)[kTogether]) const {
+    float scaled[kAtOnce], squares[kTogether][kAtOnce];
     for (int64_t first = 0; first < count; first += kAtOnce) {
       const int64_t some = std::min(kAtOnce, count - first);
-      scale_elements(group, elements + first, some, scaled);
-      codes_.round(scaled, some, rounded);
-      for (int64_t i = 0; i < some; ++i) {
-        const float error = dequantized(group, rounded[i]) - elements[first + i];
-        scaled[i] = error * error;
+      for (int g = 0; g < kTogether; ++g) {
+        const EncodedGroup group = groups[g];
+        scale_elements(group, elements + first, some, scaled);
+        codes_.round(scaled, some, squares[g]);
+        for (int64_t i = 0; i < some; ++i) {
+          const float error = dequantized(group, squares[g][i]) - elements[first + i];
+          squares[g][i] = error * error;
+        }
       }
-      for (int64_t i = 0; i < some; ++i) sum += scaled[i];
+      for (int64_t i = 0; i < some; ++i) {
+        for (int g = 0; g < kTogether; ++g) errors[g] += squares[g][i];
+      }
     }
-    return sum;
   }
 
   void write_codes() const {
