@@ -20,20 +20,20 @@ export class RotaryPositions {
   }
 
   /**
-   * Turns the heads of consecutive tokens in place.
+   * Turns the heads of tokens in place.
    *
    * @param rows [T, heads · size].
-   * @param first the first token's position.
+   * @param positions [T]
    * @param heads the size of a head, and where in it the elements begin that are turned; default all of it.
    */
-  turn(rows: Float32Array, tokens: number, first: number, heads?: { size: number; begin: number }): void {
+  turn(rows: Float32Array, positions: readonly number[], heads?: { size: number; begin: number }): void {
     const half = this.#frequencies.length;
     const { size, begin } = heads ?? { size: 2 * half, begin: 0 };
-    const width = rows.length / tokens;
+    const width = rows.length / positions.length;
     const [step, apart] = this.#neighbours ? [2, 1] : [1, half];
-    for (let token = 0; token < tokens; token++) {
+    for (const [token, position] of positions.entries()) {
       for (let pair = 0; pair < half; pair++) {
-        const angle = (first + token) * this.#frequencies[pair];
+        const angle = position * this.#frequencies[pair];
         const [cosine, sine] = [Math.cos(angle) * this.#scale, Math.sin(angle) * this.#scale];
         for (let at = token * width + begin + pair * step; at < (token + 1) * width; at += size) {
           const [a, b] = [rows[at], rows[at + apart]];

@@ -10,6 +10,11 @@ export function givenTemperature(values: Values): number {
 
 /** Numbers from 0 to 1 by which tokens are drawn, those of --seed. */
 export async function givenNumbers(values: Values, device: Device, count: number) {
-  using uniform = random(device, [count], { seed: values.integer("seed", 0), distribution: "uniform" });
+  return await drawnNumbers(device, values.integer("seed", 0), count);
+}
+
+/** Numbers from 0 to 1, the same for a seed. */
+export async function drawnNumbers(device: Device, seed: number, count: number): Promise<Float32Array> {
+  using uniform = random(device, [count], { seed, distribution: "uniform" });
   return await uniform.data();
 }

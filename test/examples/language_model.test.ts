@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { type Device, dequantize, isMoeError, listDevices, openDevice, quantize } from "moe-kernels";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "moe-kernels/safetensors";
 import { afterAll, describe, expect, test } from "vitest";
-import { KeyValueCache } from "../../build/examples/language_model/model/cache.js";
 import { LanguageModel, type LoadOptions } from "../../build/examples/language_model/model/language_model.js";
+import { Sequence } from "../../build/examples/language_model/model/sequence.js";
 import { Table } from "../../build/examples/language_model/model/table.js";
 import { tokenizerOf } from "../../build/examples/language_model/text/gguf_tokenizer.js";
 import { readTokenizerFiles, TextTokenizer } from "../../build/examples/language_model/text/tokenizer.js";
@@ -36,18 +36,17 @@ async function differences(
 ): Promise<number> {
   const { ids, logits } = await expected(family);
   using model = await LanguageModel.load(device, path);
-  const { layers, vocabulary } = model.config;
-  const caches = Array.from({ length: layers }, () => new KeyValueCache(device, model.config, capacity));
+  const { vocabulary } = model.config;
+  using sequence = new Sequence(device, model.config, capacity);
   const largest = logits.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   let worst = 0;
   // A prompt, then token by token.
   for (let begin = 0, end = 5; end <= ids.length; begin = end++) {
-    const got = await model.next(ids.slice(begin, end), caches);
-    got.forEach((value, i) => {
+    const [got] = await model.forward([{ sequence, ids: ids.slice(begin, end) }]);
+    got?.forEach((value, i) => {
       worst = Math.max(worst, Math.abs(value - (logits[(end - 1) * vocabulary + i] as number)) / largest);
     });
   }
-  for (const cache of caches) cache[Symbol.dispose]();
   return worst;
 }
 
@@ -100,7 +99,9 @@ async function apart(family: string, first: string, second: string, options: Loa
   await using device = openDevice("cpu");
   const logits = async (path: string, options: LoadOptions) => {
     using model = await LanguageModel.load(device, path, options);
-    return await model.next((await expected(family)).ids, model.caches());
+    using sequence = model.sequence();
+    const [last] = await model.forward([{ sequence, ids: (await expected(family)).ids }]);
+    return last as Float32Array;
   };
   return relativeError(await logits(first, {}), await logits(second, options));
 }
@@ -253,11 +254,11 @@ describe("npm run example:language-model", () => {
     const { status, stdout, stderr } = run(...given, "--tokens", "1");
     expect({ status, stderr }).toEqual({ status: 0, stderr: "1 of 2 layers\n2 of 2 layers\n" });
     expect(stdout).toMatch(
-      /\n\nprompt: 11 tokens in \S+ s, \S+ per second; answer: 1 tokens in \S+ s, \S+ per second\n$/,
+      /\n\nprompt: 11 tokens in \S+ s, \S+ per second; then 0 tokens in \S+ s\n$/,
     );
     expect(stdout.split("\n")[0]).toBe(`w${best(10)}`);
     writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: [3, best(10)] }));
-    expect(run(...given, "--dtype", "int8_g32").stdout).toMatch(/^\n\nprompt: .*; answer: 0 tokens/);
+    expect(run(...given, "--dtype", "int8_g32").stdout).toMatch(/^\n\nprompt: .*; then 0 tokens/);
   });
 
   test("runs the GGUF file that `quantize` writes, with its tokenizer", () => {
@@ -305,7 +306,7 @@ describe("a tokenizer", () => {
       "{{ bos_token }} {% for m in messages %}{{ m.content }} {% endfor %}{% if add_generation_prompt %}w9{% endif %}";
     const settings = { chat_template: template, bos_token: { content: "w7" } };
     const tokenizer = await tokenizerFrom(words, settings);
-    expect(tokenizer.encodeChat("w1 w2")).toEqual([7, 1, 2, 9]);
+    expect(tokenizer.encodeChat([{ role: "user", content: "w1 w2" }])).toEqual([7, 1, 2, 9]);
     expect(tokenizer.encode("w1 w2")).toEqual([1, 2]);
     expect([...tokenizer.endIds]).toEqual([1]);
   });
@@ -320,7 +321,9 @@ describe("a tokenizer", () => {
 
   test("without a template has no chat", async () => {
     const tokenizer = await tokenizerFrom(words, {});
-    expect(() => tokenizer.encodeChat("w1")).toThrow(/^--chat: expected a model with a chat template, got one without/);
+    expect(() => tokenizer.encodeChat([{ role: "user", content: "w1" }])).toThrow(
+      /^chat: expected a model with a chat template, got one without/,
+    );
   });
 });
 
@@ -358,7 +361,7 @@ describe("the tokenizer of a GGUF file", () => {
     expect(pieces("qwen2", "Hi", begins)).toEqual(["<end>", "Hi"]);
     const template = { "tokenizer.chat_template": "{{ messages[0].content }}<end>", "tokenizer.ggml.eot_token_id": 8 };
     const tokenizer = new TextTokenizer(tokenizerOf(metadata("qwen2", template), "model.gguf"));
-    expect(tokenizer.encodeChat("Hi")).toEqual([10, 7]);
+    expect(tokenizer.encodeChat([{ role: "user", content: "Hi" }])).toEqual([10, 7]);
     expect([...tokenizer.endIds]).toEqual([7, 8]);
     expect(tokenizer.decode([10, 7, 8, 4])).toBe("Hi<tool> ");
   });

@@ -1,10 +1,10 @@
-import { groupedGemm, linear, type Tensor } from "moe-kernels";
+import { type Device, groupedGemm, linear, type Tensor } from "moe-kernels";
 import type { RotaryPositions } from "../../common/rotary.js";
 import type { ModelConfig } from "../config/config.js";
 import type { BlockNames } from "../config/names.js";
 import type { KeyValueCache } from "./cache.js";
 import { GroupedHeads } from "./grouped_heads.js";
-import { type Heads, swapped } from "./heads.js";
+import { type HeadRows, type Heads, rowsOf, swapped } from "./heads.js";
 import { LatentHeads } from "./latent_heads.js";
 import type { Projection } from "./projection.js";
 import type { Weights } from "./weights.js";
@@ -16,17 +16,25 @@ interface Parts {
   readonly sinks: Float32Array | undefined;
 }
 
+/** So many of a forward's tokens belong to one sequence, and follow those in its cache. */
+export interface CachedPart {
+  readonly cache: KeyValueCache;
+  readonly tokens: number;
+}
+
 /**
  * Attention of grouped queries with rotary positions. The package multiplies: projections by `linear`, and products with
  * keys and values by `groupedGemm`, where each head of them is an expert. JavaScript turns, masks and takes the softmax.
  * {@link Heads} says what queries, keys and values are.
  */
 export class Attention implements Disposable {
+  readonly #device: Device;
   readonly #config: ModelConfig;
   readonly #window: number;
   readonly #parts: Parts;
 
-  private constructor(config: ModelConfig, window: number, parts: Parts) {
+  private constructor(device: Device, config: ModelConfig, window: number, parts: Parts) {
+    this.#device = device;
     this.#config = config;
     this.#window = window;
     this.#parts = parts;
@@ -41,7 +49,7 @@ export class Attention implements Disposable {
   ): Promise<Attention> {
     const { hiddenSize, heads, headSize, latent } = config;
     using sinks = await weights.optional(names.sinks, [heads]);
-    return new Attention(config, window, {
+    return new Attention(weights.device, config, window, {
       heads: latent
         ? await LatentHeads.load(weights, names, config, latent, positions)
         : await GroupedHeads.load(weights, names, config, positions),
@@ -50,17 +58,34 @@ export class Attention implements Disposable {
     });
   }
 
-  /** Adds tokens x [T, H] to the cache. @returns what they take from all that they see [T, H]. */
-  async forward(x: Tensor<"f32">, cache: KeyValueCache): Promise<Tensor<"f32">> {
+  /** Adds tokens x [T, H], those of each part in turn, to the caches. @returns what they take from all that they see [T, H]. */
+  async forward(x: Tensor<"f32">, parts: readonly CachedPart[]): Promise<Tensor<"f32">> {
+    const { heads, output } = this.#parts;
+    const positions = parts.flatMap(({ cache, tokens }) => Array.from({ length: tokens }, (_, i) => cache.length + i));
+    const total = positions.length;
+    const rows = await heads.read(x, positions);
+    const seen = new Float32Array((rows.queries.length / this.#config.headSize) * this.#config.valueSize);
+    let next = 0;
+    // All parts' products are enqueued before the first is awaited.
+    const attending = parts.map(async ({ cache, tokens }) => {
+      const begin = next;
+      next += tokens;
+      seen.set(await this.#attend(rowsOf(rows, begin, tokens, total), cache, tokens), (seen.length / total) * begin);
+    });
+    await Promise.all(attending);
+    const merged = await heads.merge(seen, total);
+    using mergedOnDevice = x.device.tensor(merged, [total, merged.length / total]);
+    return linear(mergedOnDevice, output.weight, { bias: output.bias });
+  }
+
+  /** Adds tokens of one sequence to its cache. @returns the values that they see [T, heads · value size]. */
+  async #attend({ queries, keys, values }: HeadRows, cache: KeyValueCache, tokens: number): Promise<Float32Array> {
     const { heads, keyValueHeads, headSize } = this.#config;
-    const { heads: own, output } = this.#parts;
-    const tokens = x.shape[0];
     const first = cache.length;
-    const { queries, keys, values } = await own.read(x, first);
     cache.add(keys, values);
 
     // Row (key head, token, query head of the key head), so that the rows of a key head are together.
-    const { device } = x;
+    const device = this.#device;
     const rows = heads * tokens;
     const each = rows / keyValueHeads;
     using offsets = device.tensor(Int32Array.from({ length: keyValueHeads + 1 }, (_, head) => head * each));
@@ -71,9 +96,7 @@ export class Attention implements Disposable {
     const shares = this.#shares(await products.data(), tokens, first, cache.capacity);
     using sharesOnDevice = device.tensor(shares, [rows, cache.capacity]);
     using seen = groupedGemm(sharesOnDevice, cachedValues, offsets, { transpose: true });
-    const merged = await own.merge(swapped(await seen.data(), keyValueHeads, tokens), tokens);
-    using mergedOnDevice = device.tensor(merged, [tokens, merged.length / tokens]);
-    return linear(mergedOnDevice, output.weight, { bias: output.bias });
+    return swapped(await seen.data(), keyValueHeads, tokens);
   }
 
   /** Softmax of the products [rows, capacity] over the tokens that each row's token sees, in place. */

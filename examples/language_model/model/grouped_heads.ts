@@ -42,7 +42,7 @@ export class GroupedHeads implements Heads {
     });
   }
 
-  async read(x: Tensor<"f32">, first: number): Promise<HeadRows> {
+  async read(x: Tensor<"f32">, positions: readonly number[]): Promise<HeadRows> {
     const { epsilon, headSize } = this.#config;
     const { query, key, value } = this.#parts;
     const read = async (projection: Projection) => {
@@ -50,7 +50,7 @@ export class GroupedHeads implements Heads {
       return await projected.data();
     };
     const [queries, keys, values] = await Promise.all([read(query), read(key), read(value)]);
-    for (const rows of [queries, keys]) this.#positions.turn(rows, x.shape[0], first, { size: headSize, begin: 0 });
+    for (const rows of [queries, keys]) this.#positions.turn(rows, positions, { size: headSize, begin: 0 });
     return { queries, keys, values };
   }
 

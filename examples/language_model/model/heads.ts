@@ -2,8 +2,8 @@ import type { Tensor } from "moe-kernels";
 
 /** The queries, keys and values of tokens, and what is made of what the queries see. */
 export interface Heads extends Disposable {
-  /** @param x [T, H]. @param first the first token's position. */
-  read(x: Tensor<"f32">, first: number): Promise<HeadRows>;
+  /** @param x [T, H]. @param positions [T] */
+  read(x: Tensor<"f32">, positions: readonly number[]): Promise<HeadRows>;
   /** @param seen [T, heads · value size]. @returns the rows of the output projection [T, K]. */
   merge(seen: Float32Array, tokens: number): Promise<Float32Array>;
 }
@@ -15,6 +15,15 @@ export interface HeadRows {
   readonly keys: Float32Array;
   /** [T, key heads · value size] */
   readonly values: Float32Array;
+}
+
+/** Those of some tokens, of `total`. */
+export function rowsOf(rows: HeadRows, first: number, tokens: number, total: number): HeadRows {
+  const part = (all: Float32Array) => {
+    const width = all.length / total;
+    return all.subarray(first * width, (first + tokens) * width);
+  };
+  return { queries: part(rows.queries), keys: part(rows.keys), values: part(rows.values) };
 }
 
 /** [first, second, ...] as [second, first, ...]. */

@@ -13,9 +13,9 @@ import type { ModelConfig } from "../config/config.js";
 import { readDirectoryConfig } from "../config/directory.js";
 import { readGgufConfig } from "../config/gguf.js";
 import { Attention } from "./attention.js";
-import { KeyValueCache } from "./cache.js";
 import { loadDenseLayer } from "./dense_layer.js";
 import { rotaryPositions } from "./rotary.js";
+import { type Part, Sequence } from "./sequence.js";
 import type { Table } from "./table.js";
 import { Weights } from "./weights.js";
 
@@ -40,9 +40,6 @@ export interface LoadOptions {
   readonly onProgress?: ((loaded: number, layers: number) => void) | undefined;
 }
 
-/** How many tokens of a prompt are computed at a time: products with keys take memory for each token and place. */
-const chunk = 256;
-
 /** A decoder with experts in its layers, or in those after the first. */
 export class LanguageModel implements Disposable {
   readonly config: ModelConfig;
@@ -65,39 +62,51 @@ export class LanguageModel implements Disposable {
     return new LanguageModel(config, device, await loadParts(config, new Weights(model, device), options));
   }
 
-  /** Memory for what the layers keep of a text. */
-  caches(): KeyValueCache[] {
-    return this.#parts.blocks.map(() => new KeyValueCache(this.#device, this.config));
+  /** An empty sequence. */
+  sequence(): Sequence {
+    return new Sequence(this.#device, this.config);
   }
 
-  /** Adds tokens to a text. @returns the logits of the one that follows. */
-  async next(ids: readonly number[], caches: readonly KeyValueCache[]): Promise<Float32Array> {
-    let last: Float32Array = new Float32Array();
-    for (let begin = 0; begin < ids.length; begin += chunk) {
-      last = await this.#stream(ids.slice(begin, begin + chunk), caches);
+  /**
+   * Adds tokens to sequences that differ, all of them together, so that every weight is read once. A sequence's logits have
+   * the same bits whatever other sequences there are.
+   *
+   * @returns for each part the logits of the token that follows.
+   */
+  async forward(parts: readonly Part[]): Promise<Float32Array[]> {
+    const { hiddenSize, epsilon, vocabulary, logitScale } = this.config;
+    const stream = await this.#stream(parts);
+    const last = new Float32Array(parts.length * hiddenSize);
+    let end = 0;
+    for (const [i, { ids }] of parts.entries()) {
+      end += ids.length * hiddenSize;
+      last.set(stream.subarray(end - hiddenSize, end), i * hiddenSize);
     }
-    using x = this.#device.tensor(last, [1, last.length]);
-    using normed = rmsNorm(x, this.#parts.finalNorm, { epsilon: this.config.epsilon });
-    using logits = linear(normed, this.#parts.head);
-    return scaled(await logits.data(), this.config.logitScale);
+    using x = this.#device.tensor(last, [parts.length, hiddenSize]);
+    using normed = rmsNorm(x, this.#parts.finalNorm, { epsilon });
+    using products = linear(normed, this.#parts.head);
+    const logits = scaled(await products.data(), logitScale);
+    return parts.map((_, i) => logits.subarray(i * vocabulary, (i + 1) * vocabulary));
   }
 
-  /** The last token's row of the residual stream, after all layers. */
-  async #stream(ids: readonly number[], caches: readonly KeyValueCache[]): Promise<Float32Array> {
+  /** The residual stream [T, H] after all layers. */
+  async #stream(parts: readonly Part[]): Promise<Float32Array> {
     const { hiddenSize, epsilon, tableScale } = this.config;
     const { table, blocks } = this.#parts;
+    const ids = parts.flatMap((part) => part.ids);
     let stream = scaled(await table.read(ids), tableScale);
     for (const [layer, { attentionNorm, attention, expertsNorm, experts }] of blocks.entries()) {
       using x = this.#device.tensor(stream, [ids.length, hiddenSize]);
       using normed = rmsNorm(x, attentionNorm, { epsilon });
-      using attended = await attention.forward(normed, caches[layer]);
+      const cached = parts.map(({ sequence, ids }) => ({ cache: sequence.caches[layer], tokens: ids.length }));
+      using attended = await attention.forward(normed, cached);
       const added = await attended.data();
       for (let i = 0; i < stream.length; i++) stream[i] += added[i];
       x.write(stream);
       using y = experts.forward(x, { norm: { weight: expertsNorm, epsilon }, residual: true });
       stream = await y.data();
     }
-    return stream.slice(-hiddenSize);
+    return stream;
   }
 
   [Symbol.dispose](): void {

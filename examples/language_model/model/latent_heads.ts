@@ -75,18 +75,18 @@ export class LatentHeads implements Heads {
     });
   }
 
-  async read(x: Tensor<"f32">, first: number): Promise<HeadRows> {
+  async read(x: Tensor<"f32">, positions: readonly number[]): Promise<HeadRows> {
     const { heads, headSize, rotary, valueSize: rank } = this.#config;
     const { plainSize, epsilon } = this.#latent;
     const { queryDown, query, latent, latentNorm, keyUp } = this.#parts;
-    const tokens = x.shape[0];
+    const tokens = positions.length;
     using lower = queryDown && project(x, queryDown, epsilon);
     using projected = project(lower ?? x, query, epsilon);
     using both = project(x, latent, epsilon);
     const [ownQueries, keys] = await Promise.all([projected.data(), both.data()]);
     const ownSize = plainSize + rotary.size;
-    this.#positions.turn(ownQueries, tokens, first, { size: ownSize, begin: plainSize });
-    this.#positions.turn(keys, tokens, first, { size: headSize, begin: rank });
+    this.#positions.turn(ownQueries, positions, { size: ownSize, begin: plainSize });
+    this.#positions.turn(keys, positions, { size: headSize, begin: rank });
 
     using latents = this.#device.tensor(columns(keys, headSize, 0, rank), [tokens, rank]);
     using normed = rmsNorm(latents, latentNorm, { epsilon });

@@ -13,6 +13,13 @@ export interface TokenizerFiles {
   readonly endIds: readonly number[];
 }
 
+/** What someone says in a conversation. */
+export interface Message {
+  /** "user", "assistant", or what else the model's template knows. */
+  readonly role: string;
+  readonly content: string;
+}
+
 /** Reads the files of a model's directory. @throws RangeError if there is no tokenizer.json. */
 export async function readTokenizerFiles(directory: string): Promise<TokenizerFiles> {
   const text = async (name: string) => {
@@ -56,17 +63,17 @@ export class TextTokenizer {
   }
 
   /**
-   * The tokens of what a user says, in the form that the model was trained with, up to where it answers.
-   * @throws RangeError if the model has no chat template.
+   * The tokens of a conversation in the form that the model was trained with, up to where it answers.
+   * @throws RangeError if the model has no chat template, and what a template throws.
    */
-  encodeChat(content: string): number[] {
+  encodeChat(messages: readonly Message[]): number[] {
     const { chat_template: template, bos_token, eos_token } = this.#settings;
     if (typeof template !== "string") {
-      throw new RangeError("--chat: expected a model with a chat template, got one without; leave --chat out");
+      throw new RangeError("chat: expected a model with a chat template, got one without; give it a text to continue");
     }
     const textOf = (token: unknown) => (token as { content?: string } | undefined)?.content ?? token ?? "";
     const text = new Template(template).render({
-      messages: [{ role: "user", content }],
+      messages,
       add_generation_prompt: true,
       bos_token: textOf(bos_token),
       eos_token: textOf(eos_token),

@@ -105,7 +105,7 @@ export class Generator implements Disposable {
     const place = (position % context) * hiddenSize;
     const query = projected.subarray(0, hiddenSize);
     const key = projected.subarray(hiddenSize, 2 * hiddenSize);
-    for (const row of [query, key]) this.#positions.turn(row, 1, position);
+    for (const row of [query, key]) this.#positions.turn(row, [position]);
     keys.set(key, place);
     values.set(projected.subarray(2 * hiddenSize), place);
     const tokens = Math.min(position + 1, context);

@@ -1,0 +1,34 @@
+import type { Device, WeightFormatName } from "moe-kernels";
+import { type Defaults, deviceHelp, deviceOptions, type Values } from "../../common/command.js";
+import { LanguageModel } from "../model/language_model.js";
+import { readGgufTokenizer } from "../text/gguf_tokenizer.js";
+import { readTokenizerFiles, TextTokenizer } from "../text/tokenizer.js";
+
+/** Options of a model and its device. */
+export const modelOptions = {
+  ...deviceOptions,
+  model: undefined,
+  tokenizer: undefined,
+  dtype: undefined,
+} satisfies Defaults;
+export const modelHelp = `  --model PATH           a directory with config.json, safetensors and tokenizer.json, or a GGUF file
+  --tokenizer PATH       a directory with tokenizer.json, or a GGUF file (the model)
+  --dtype FORMAT         format of the experts, such as int4_g32 (that of the files)
+${deviceHelp}`;
+
+/** The value of --model. */
+export function givenPath(values: Values): string {
+  return values.needed("model", "the directory of a model, or a GGUF file");
+}
+
+export async function readGivenTokenizer(values: Values): Promise<TextTokenizer> {
+  const path = values.text("tokenizer") ?? givenPath(values);
+  return new TextTokenizer(await (path.endsWith(".gguf") ? readGgufTokenizer(path) : readTokenizerFiles(path)));
+}
+
+export async function loadGivenModel(values: Values, device: Device): Promise<LanguageModel> {
+  return await LanguageModel.load(device, givenPath(values), {
+    dtype: values.text("dtype") as WeightFormatName | undefined,
+    onProgress: (loaded, layers) => process.stderr.write(`${loaded} of ${layers} layers\n`),
+  });
+}
