@@ -15,18 +15,10 @@ import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js
 import { runScript } from "../support/run_script.js";
 import { deepseekGguf } from "./deepseek_gguf.js";
 import { glmGguf } from "./glm_gguf.js";
+import { expected, families, golden, words } from "./golden_model.js";
 
 const inGguf = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "granitemoe"] as const;
-const families = [...inGguf, "glm4_moe", "deepseek_v2", "deepseek_v3", "kimi_k2"] as const;
-const golden = (family: string) => `test/golden/language_models/${family}`;
 const devices = listDevices().flatMap(({ name, available }) => (available ? [name] : []));
-
-/** A model's tokens, and the logits [T, V] after each of them. */
-async function expected(family: string) {
-  await using file = await SafetensorsFile.open(`${golden(family)}/expected.safetensors`);
-  const ids = [...((await file.read("ids")).data as Int32Array)];
-  return { ids, logits: (await file.read("logits")).data as Float32Array };
-}
 
 /** The largest difference of logits after some of the tokens, relative to the largest logit of all. */
 async function differences(
@@ -224,17 +216,6 @@ describe("a model is refused", () => {
   });
 });
 
-/** A tokenizer of the words w0, w1, ... */
-const words = {
-  ...{ version: "1.0", added_tokens: [], normalizer: null, post_processor: null, decoder: null },
-  pre_tokenizer: { type: "WhitespaceSplit" },
-  model: {
-    type: "WordLevel",
-    vocab: Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`w${i}`, i])),
-    unk_token: "w0",
-  },
-};
-
 describe("npm run example:language-model", () => {
   const run = (...args: string[]) => {
     const { status, stdout, stderr } = runScript("build/examples/language_model/commands/language_model.js", args);
@@ -253,9 +234,7 @@ describe("npm run example:language-model", () => {
     const given = ["--model", model, "--prompt", prompt, "--temperature", "0"];
     const { status, stdout, stderr } = run(...given, "--tokens", "1");
     expect({ status, stderr }).toEqual({ status: 0, stderr: "1 of 2 layers\n2 of 2 layers\n" });
-    expect(stdout).toMatch(
-      /\n\nprompt: 11 tokens in \S+ s, \S+ per second; then 0 tokens in \S+ s\n$/,
-    );
+    expect(stdout).toMatch(/\n\nprompt: 11 tokens in \S+ s, \S+ per second; then 0 tokens in \S+ s\n$/);
     expect(stdout.split("\n")[0]).toBe(`w${best(10)}`);
     writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: [3, best(10)] }));
     expect(run(...given, "--dtype", "int8_g32").stdout).toMatch(/^\n\nprompt: .*; then 0 tokens/);
