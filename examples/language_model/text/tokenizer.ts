@@ -83,6 +83,8 @@ export class TextTokenizer {
 
   /** The text of tokens; a character that is not complete yet is left out. */
   decode(ids: readonly number[]): string {
-    return this.#tokenizer.decode([...ids], { skip_special_tokens: true }).replace(/\uFFFD+$/, "");
+    // Cleaning would take spaces away before some characters, also those that are sent already.
+    const options = { skip_special_tokens: true, clean_up_tokenization_spaces: false };
+    return this.#tokenizer.decode([...ids], options).replace(/\uFFFD+$/, "");
   }
 }
