@@ -138,6 +138,11 @@ describe("an engine", () => {
     expect(texts[2]?.tokens).toEqual(await alone([1, 2, 3], 5));
   });
 
+  test("refuses a text without tokens", async () => {
+    const engine = new Engine(model, { running: 1, waiting: 0 });
+    await expect(engine.continue(likely([], 1))).rejects.toThrow("prompt: expected at least one token, got none");
+  });
+
   test("what a text throws is its own", async () => {
     const engine = new Engine(model, { running: 2, waiting: 0 });
     const wrong = {

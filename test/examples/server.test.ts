@@ -378,7 +378,7 @@ describe("npm run example:language-model-server", () => {
     const { status, stderr } = runScript(script, ["--model", path, "--port", port]);
     expect(status).toBe(1);
     expect(stderr).toContain(
-      `example:language-model-server: --host, --port: expected an address that is free, got 127.0.0.1:${port}: listen EADDRINUSE`,
+      `--host, --port: expected an address of this machine that is free, got 127.0.0.1 and ${port}: listen EADDRINUSE`,
     );
     child.kill("SIGTERM");
     expect(await exit).toEqual({ code: 0 });

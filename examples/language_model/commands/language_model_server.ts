@@ -44,9 +44,11 @@ await runCommand({
     const { vocabulary } = model.config;
     const server = new ModelServer({ name, tokenizer, vocabulary, context, engine, device });
     const address = await server.listen(port, host).catch((cause) => {
-      throw new UsageError(`--host, --port: expected an address that is free, got ${host}:${port}: ${cause.message}`);
+      const got = `${host} and ${port}: ${cause.message}`;
+      throw new UsageError(`--host, --port: expected an address of this machine that is free, got ${got}`);
     });
-    console.log(`${name} at http://${host}:${address.port}/v1`);
+    // In a URL, addresses of IPv6 are in brackets.
+    console.log(`${name} at http://${host.includes(":") ? `[${host}]` : host}:${address.port}/v1`);
     await ended(server);
   },
 });

@@ -40,6 +40,10 @@ interface Job {
   readonly reject: (error: unknown) => void;
 }
 
+interface JobPart extends Part {
+  readonly job: Job;
+}
+
 /**
  * Continues texts together (continuous batching). Every step forwards a token of each, or a piece of its prompt. Texts join
  * and leave between steps, in the order in which they came.
@@ -59,12 +63,13 @@ export class Engine implements AsyncDisposable {
   /**
    * Resolves when the text is over.
    *
-   * @throws QueueFullError, the reason of the signal, what `next` throws, and the errors of the package: those of a step reach
-   * all texts in it.
+   * @throws RangeError for an empty prompt, QueueFullError, the reason of the signal, what `next` throws, and the errors of
+   * the package: those of a step reach all texts in it.
    */
   continue(continuation: Continuation): Promise<void> {
     const { running, waiting } = this.#limits;
     return new Promise((resolve, reject) => {
+      if (continuation.prompt.length === 0) throw new RangeError("prompt: expected at least one token, got none");
       if (this.#jobs.length >= running + waiting) {
         const expected = `at most ${running} texts that run and ${waiting} that wait`;
         throw new QueueFullError(`expected ${expected}, got one more; try again later`);
@@ -86,7 +91,22 @@ export class Engine implements AsyncDisposable {
       const { signal } = job.continuation;
       if (signal?.aborted) this.#end(job, () => job.reject(signal.reason));
     }
-    const parts: (Part & { readonly job: Job })[] = [];
+    const parts = this.#nextParts();
+    if (parts.length === 0) return;
+    await this.#model.forward(parts).then(
+      (logits) => {
+        for (const [i, { job, ids }] of parts.entries()) this.#take(job, ids.length, logits[i]);
+      },
+      // Caches may have some of the tokens, so these sequences cannot go on.
+      (error) => {
+        for (const { job } of parts) this.#end(job, () => job.reject(error));
+      },
+    );
+  }
+
+  /** What the next step forwards. */
+  #nextParts(): readonly JobPart[] {
+    const parts: JobPart[] = [];
     let room = promptTokens;
     for (const job of this.#jobs.slice(0, this.#limits.running)) {
       const { length } = job.left;
@@ -98,16 +118,7 @@ export class Engine implements AsyncDisposable {
         parts.push({ job, sequence: job.sequence, ids });
       });
     }
-    if (parts.length === 0) return;
-    await this.#model.forward(parts).then(
-      (logits) => {
-        for (const [i, { job, ids }] of parts.entries()) this.#take(job, ids.length, logits[i]);
-      },
-      // Caches may have some of the tokens, so these sequences cannot go on.
-      (error) => {
-        for (const { job } of parts) this.#end(job, () => job.reject(error));
-      },
-    );
+    return parts;
   }
 
   /** After a forward of some tokens. */
