@@ -18,7 +18,7 @@ const { pieces, scores, texts } = JSON.parse(
 /** As llama.cpp's converter writes it. */
 const metadata = (more: Readonly<Record<string, GgufValue | undefined>> = {}) => {
   const type = (piece: string, id: number) => (/^<0x..>$/.test(piece) ? 6 : (([2, 3, 3] as const)[id] ?? 1));
-  const fields = {
+  const fields: Readonly<Record<string, GgufValue | undefined>> = {
     "tokenizer.ggml.model": "llama",
     "tokenizer.ggml.tokens": pieces,
     "tokenizer.ggml.scores": Float32Array.from(scores),
