@@ -17,25 +17,29 @@ const ungated: ReadonlyMap<string, string> = new Map([
   ["down_proj", "fc2"],
 ]);
 
-/** What stands before these, by the names of Transformers' stacks: most families, Llama 4 and gpt-oss, Gemma 4. */
+/** What stands before these: what most classes of MLX call it, some the same as Transformers, and Gemma 4. */
 const modules = ["switch_mlp", "experts", "experts.switch_glu"];
 
 const ofExpert = /\.experts\.\{e\}\.(\w+)\.(weight|bias)$/;
 const stackOfTwo = /\.(?:experts\.)?(?:gate_up_proj|input_linear)(?:\.weight)?$/;
 
 /**
- * The names that a layer's tensors may have in files of MLX, which stack each matrix of the experts by itself, given those of
- * a storage scheme of Transformers; none if experts have other names.
+ * The names that a layer's tensors may have in files of MLX, which stack each matrix of the experts by itself or gate and up
+ * in one, given those of a storage scheme of Transformers; none if experts have other names.
  */
 export function mlxNames(tensors: LayerTensors): readonly LayerTensors[] {
   const { experts } = tensors;
   const [stack] = stackOfTwo.exec(experts.up.name) ?? [];
-  const named = stack === undefined ? [stacked(experts)] : modules.map((module) => split(experts, stack, module));
-  return named.filter((names) => names !== undefined).map((names) => ({ ...tensors, experts: names }));
+  const named = modules.flatMap((module) => {
+    if (stack !== undefined) return [split(experts, experts.up.name.slice(0, -stack.length), module)];
+    const names = stacked(experts, module);
+    return names === undefined ? [] : [names, ...fused(names)];
+  });
+  return named.map((names) => ({ ...tensors, experts: names }));
 }
 
 /** Experts that Transformers names one by one. */
-function stacked(experts: Experts): Experts | undefined {
+function stacked(experts: Experts, module: string): Experts | undefined {
   const names = experts.gate === undefined ? ungated : gated;
   const found: Partial<Record<keyof Experts, NamedWeight>> = {};
   for (const role of expertRoles) {
@@ -45,14 +49,20 @@ function stacked(experts: Experts): Experts | undefined {
     const matrix = names.get(name);
     if (end === undefined || matrix === undefined) return undefined;
     const block = weight.name.slice(0, -end.length);
-    found[role] = { ...weight, name: `${block}.switch_mlp.${matrix}.${kind}`, stacked: "dim0" };
+    found[role] = { ...weight, name: `${block}.${module}.${matrix}.${kind}`, stacked: "dim0" };
   }
   return found as Experts;
 }
 
+/** The same with gate rows before up rows; such experts have no biases. */
+function fused({ gate, gateBias, down, ...others }: Experts): readonly Experts[] {
+  if (gate === undefined || gateBias !== undefined) return [];
+  const both = { ...gate, name: gate.name.replace("gate_proj", "gate_up_proj") };
+  return [{ ...others, gate: { ...both, part: "first_half" }, up: { ...both, part: "second_half" }, down }];
+}
+
 /** Experts whose gate and up are in one stack. */
-function split({ up, upBias }: Experts, stack: string, module: string): Experts {
-  const block = up.name.slice(0, -stack.length);
+function split({ upBias }: Experts, block: string, module: string): Experts {
   const stacked = (name: string) => ({ name: `${block}.${module}.${name}`, stacked: "dim0" }) as const;
   return {
     gate: stacked("gate_proj.weight"),

@@ -117,6 +117,9 @@ export class Model {
     const hasAll = (weights: readonly (NamedWeight | undefined)[]) =>
       weights.every((weight) => weight === undefined || hasMatrix(has, nameOf(weight, 0)));
     const used =
+      storages.find(({ router, selectionBias, experts, shared }) =>
+        hasAll([router, selectionBias, experts.up, experts.down, shared?.up]),
+      ) ??
       storages.find(({ router, selectionBias, experts }) =>
         hasAll([router, selectionBias, experts.up, experts.down]),
       ) ??
@@ -189,5 +192,6 @@ const surroundings: readonly ((prefix: string) => string)[] = [
   (prefix) => prefix.replace(/^model\./, "language_model."),
   (prefix) => `language_model.${prefix}`,
   (prefix) => `thinker.${prefix}`,
+  (prefix) => `thinker.language_model.${prefix}`, // of MLX
   (prefix) => prefix.replace(/^model\./, "model.language_model."),
 ];

@@ -276,6 +276,140 @@ test("nemotron_h, whose experts have no gate", async () => {
   });
 });
 
+/** What mlx-lm and mlx-vlm call tensors besides those of single experts, where that is not Transformers' name. */
+const renamed: readonly (readonly [model: string, module: string, names?: readonly (readonly [RegExp, string])[]])[] = [
+  ["afmoe", "experts"],
+  ["bailing_hybrid", "switch_mlp", [[/\.gate\.weight$/, ".gate.gate_proj.weight"]]],
+  ["bailing_moe", "switch_mlp", [[/\.gate\.weight$/, ".gate.gate_proj.weight"]]],
+  ["bailing_moe_v2", "switch_mlp", [[/\.gate\.weight$/, ".gate.gate_proj.weight"]]],
+  ["cohere2_moe", "switch_mlp", [[/^model\./, "language_model.model."]]],
+  ["deepseek_v2_groups", "switch_mlp"],
+  ["deepseek_v3", "switch_mlp"],
+  ["deepseek_v4", "switch_mlp", deepseekV4Names()],
+  ["deepseek_v4_hash", "switch_mlp", deepseekV4Names()],
+  ["dots1", "experts"],
+  ["exaone_moe", "switch_mlp", [[/\.mlp\.e_score/, ".mlp.gate.e_score"]]],
+  ["glm4_moe", "switch_mlp"],
+  ["glm4v_moe", "switch_mlp", [[/^model\.language_model\./, "language_model.model."]]],
+  ["hunyuan_v1_moe", "switch_mlp"],
+  ["jamba", "switch_mlp"],
+  ["kimi_k2", "switch_mlp", [[/^model\./, "language_model.model."]]],
+  ["kimi_linear", "switch_mlp", kimiLinearNames()],
+  ["kimi_linear_latent", "switch_mlp", [...kimiLinearNames(), [/^model\./, "language_model.model."]]],
+  ["klear", "experts"],
+  ["laguna", "switch_mlp", [[/\.experts\.e_score/, ".gate.e_score"]]],
+  ["lfm2_moe", "switch_mlp"],
+  ["longcat_flash", "switch_mlp"],
+  ["mimo_v2_flash", "switch_mlp"],
+  ["minimax_m2", "switch_mlp"],
+  ["mistral4", "switch_mlp"],
+  ["mixtral", "switch_mlp"],
+  ["olmoe", "switch_mlp"],
+  ["phimoe", "switch_mlp"],
+  ["qwen2_moe", "switch_mlp"],
+  ["qwen3_next", "switch_mlp"],
+  [
+    "step3p5",
+    "switch_mlp",
+    [
+      [/\.moe\.(gate|up|down)_proj\./, ".mlp.switch_mlp.$1_proj."],
+      [/\.moe\.gate\./, ".mlp.gate.gate."],
+      [/\.moe\.router_bias$/, ".mlp.gate.router_bias"],
+      [/\.share_expert\./, ".mlp.share_expert."],
+    ],
+  ],
+];
+
+function deepseekV4Names(): readonly (readonly [RegExp, string])[] {
+  return [
+    [/\.gate\.bias$/, ".gate.e_score_correction_bias"],
+    [/\.shared_experts\.w1\./, ".shared_experts.gate_proj."],
+    [/\.shared_experts\.w2\./, ".shared_experts.down_proj."],
+    [/\.shared_experts\.w3\./, ".shared_experts.up_proj."],
+    [/^layers\./, "language_model.model.layers."],
+  ];
+}
+
+function kimiLinearNames(): readonly (readonly [RegExp, string])[] {
+  return [
+    [/\.block_sparse_moe\./, ".mlp."],
+    [/\.gate\.e_score_correction_bias$/, ".e_score_correction_bias"],
+  ];
+}
+
+const mlxMatrices: Readonly<Record<string, string>> = { w1: "gate_proj", w3: "up_proj", w2: "down_proj" };
+
+/** Renames tensors, and stacks those of single experts in a module. */
+function asMlx(
+  weights: Map<string, SafetensorsInput>,
+  module: string,
+  names: readonly (readonly [RegExp, string])[],
+): void {
+  const stacks = new Map<string, SafetensorsInput[]>();
+  for (const [name, tensor] of [...weights]) {
+    weights.delete(name);
+    const [, block, e, matrix = "", kind] = /^(.*)\.experts\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? [];
+    const own = names.reduce((text, [from, to]) => text.replace(from, to), block === undefined ? name : `${block}.`);
+    if (block === undefined) {
+      weights.set(own, tensor);
+      continue;
+    }
+    const whole = `${own}${module}.${mlxMatrices[matrix] ?? matrix}.${kind}`;
+    const list = stacks.get(whole) ?? [];
+    list[Number(e)] = tensor;
+    stacks.set(whole, list);
+  }
+  for (const [name, list] of stacks) {
+    const [{ dtype, shape, data }] = list as [SafetensorsInput];
+    const values = new (data.constructor as new (length: number) => typeof data)(list.length * data.length);
+    for (const [e, one] of list.entries()) values.set(one.data as never, e * data.length);
+    weights.set(name, { dtype, shape: [list.length, ...shape], data: values } as SafetensorsInput);
+  }
+}
+
+test.each(renamed)("%s under the names of MLX's classes", async (model, module, names = []) => {
+  await expectGolden(model, (weights) => {
+    const before = new Set(weights.keys());
+    asMlx(weights, module, names);
+    expect([...weights.keys()].filter((name) => before.has(name) && /experts?\.\d/.test(name))).toEqual([]);
+    expect(weights.size).toBeLessThanOrEqual(before.size);
+    expect([...weights.keys()].some((name) => name.includes(`.${module}.`))).toBe(true);
+  });
+});
+
+test("gate and up in one stack, as mlx-vlm has Laguna's", async () => {
+  await expectGolden("laguna", (weights) => {
+    asMlx(weights, "switch_mlp", [
+      [/\.experts\.e_score/, ".gate.e_score"],
+      [/\.gate\.weight$/, ".gate.proj.weight"],
+    ]);
+    const gates = [...weights].filter(([name]) => name.endsWith(".switch_mlp.gate_proj.weight"));
+    expect(gates).not.toHaveLength(0);
+    for (const [name, gate] of gates) {
+      const other = name.replace("gate_proj", "up_proj");
+      const up = weights.get(other) as SafetensorsInput;
+      const [count, rows, columns] = gate.shape as [number, number, number];
+      const data = new Float32Array(2 * count * rows * columns);
+      for (let e = 0; e < count; e++) {
+        const part = (tensor: SafetensorsInput) =>
+          (tensor.data as Float32Array).subarray(e * rows * columns, (e + 1) * rows * columns);
+        data.set(part(gate), 2 * e * rows * columns);
+        data.set(part(up), (2 * e + 1) * rows * columns);
+      }
+      weights.delete(name);
+      weights.delete(other);
+      weights.set(name.replace("gate_proj", "gate_up_proj"), { dtype: "F32", shape: [count, 2 * rows, columns], data });
+    }
+  });
+});
+
+test("Qwen3-Omni's thinker, whose language model has a name of its own", async () => {
+  const { plain } = models("qwen3_moe", { bits: 4, group: 64, scales: "BF16" });
+  const weights = new Map([...plain.weights].map(([name, tensor]) => [`thinker.language_model.${name}`, tensor]));
+  const { y } = await outputs(reference(), { ...plain, weights });
+  expect(relativeError(y, (await outputs(reference(), plain)).y)).toBe(0);
+});
+
 test.each(["fp8", { preset: "none" }])("another program's quantization, %j, says nothing", async (quantization) => {
   const { plain } = models("qwen3_moe", { bits: 4, group: 64, scales: "BF16" });
   const { formats } = await outputs(reference(), { ...plain, config: { ...plain.config, quantization } });

@@ -55,6 +55,14 @@ const formats: Readonly<Record<string, string>> = {
   bnb_nested: "nf4_g64_f32",
   bnb_nested_kept: "nf4_nested",
   gptq_shared_act_order: "u4_g16_f16",
+  mlx_3_bits: "a3_g32_bf16",
+  mlx_3_bits_g128: "a3_g128_f16",
+  mlx_5_bits: "a5_g64_bf16",
+  mlx_5_bits_g32: "a5_g32_f32",
+  mlx_6_bits: "a6_g64_bf16",
+  mlx_6_bits_g32: "a6_g32_f16",
+  mlx_overrides: "a5_g32_bf16",
+  mlx_modes: "e4m3_g32_e8m0",
 };
 
 /** Those of shared experts that have formats of their own. */

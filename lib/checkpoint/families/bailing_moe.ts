@@ -43,10 +43,15 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
     },
     tensors: (prefix, fields) => {
       const biased = isSigmoid(fields) && fields.boolean("moe_router_enable_expert_bias", true);
-      return blockTensors(`${prefix}.mlp`, {
-        ...(biased && { selectionBias: { name: `${prefix}.mlp.gate.expert_bias` } }),
-        ...sharedTensors(`${prefix}.mlp`, sharedCount(fields)),
-      });
+      const block = `${prefix}.mlp`;
+      // The second name is MLX's.
+      return [`${block}.gate`, `${block}.gate.gate_proj`].flatMap((router) =>
+        blockTensors(block, {
+          router: { name: `${router}.weight` },
+          ...(biased && { selectionBias: { name: `${block}.gate.expert_bias` } }),
+          ...sharedTensors(block, sharedCount(fields)),
+        }),
+      );
     },
   };
 }

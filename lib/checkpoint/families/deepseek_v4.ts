@@ -41,13 +41,15 @@ export const deepseekV4: Family = {
       isHashed(fields, layer)
         ? { expertTable: { name: `${gate}.tid2eid` } }
         : { selectionBias: { name: `${gate}.${bias}` } };
+    const published = (bias: string, shared?: string[]) => ({
+      router: { name: `${own}.gate.weight` },
+      ...choice(`${own}.gate`, bias),
+      experts: gatedExpert(`${own}.experts.{e}`, [...matrices]),
+      shared: gatedExpert(`${own}.shared_experts`, shared),
+    });
     return [
-      {
-        router: { name: `${own}.gate.weight` },
-        ...choice(`${own}.gate`, "bias"),
-        experts: gatedExpert(`${own}.experts.{e}`, [...matrices]),
-        shared: gatedExpert(`${own}.shared_experts`, [...matrices]),
-      },
+      published("bias", [...matrices]),
+      published("e_score_correction_bias"), // as MLX has them, with other names for the experts
       ...stackedOrSingle(
         {
           router: { name: `${transformers}.gate.weight` },

@@ -50,14 +50,15 @@ export const kimiLinear: Family = {
   },
   tensors: (prefix, fields) => {
     const [own, transformers] = [`${prefix}.block_sparse_moe`, `${prefix}.mlp`];
-    const more = (block: string) => ({
-      selectionBias: { name: `${block}.gate.e_score_correction_bias` },
+    const more = (block: string, owner = `${block}.gate`) => ({
+      selectionBias: { name: `${owner}.e_score_correction_bias` },
       ...sharedTensors(block, sharedCount(fields)),
       ...latentTensors(block, fields),
     });
     return [
       ...mixtralTensors(own).map((tensors) => ({ ...tensors, ...more(own) })),
       ...blockTensors(transformers, more(transformers)),
+      ...blockTensors(transformers, more(transformers, transformers)), // as MLX has them
     ];
   },
 };

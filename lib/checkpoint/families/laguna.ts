@@ -33,11 +33,18 @@ export const laguna: Family = {
   },
   tensors: (prefix) => {
     const block = `${prefix}.mlp`;
-    const named = (bias: string, expert: string) =>
+    const named = (bias: string, expert: string, router = "gate") =>
       blockTensors(block, {
+        router: { name: `${block}.${router}.weight` },
         selectionBias: { name: `${block}.${bias}.e_score_correction_bias` },
         shared: gatedExpert(`${block}.${expert}`),
       });
-    return [...named("experts", "shared_expert"), ...named("gate", "shared_experts")];
+    return [
+      ...named("experts", "shared_expert"),
+      ...named("gate", "shared_experts"),
+      // As mlx-lm and mlx-vlm have them.
+      ...named("gate", "shared_expert"),
+      ...named("gate", "shared_expert", "gate.proj"),
+    ];
   },
 };

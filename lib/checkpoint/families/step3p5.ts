@@ -29,14 +29,17 @@ export const step3p5: Family = {
   tensors: (prefix, fields) => {
     const biased = fields.boolean("use_moe_router_bias", true);
     const [own, transformers] = [`${prefix}.moe`, `${prefix}.mlp`];
-    const stack = (name: string) => ({ name: `${own}.${name}.weight`, stacked: "dim0" }) as const;
+    const stacks = (module: string) => {
+      const stack = (name: string) => ({ name: `${module}.${name}.weight`, stacked: "dim0" }) as const;
+      return { gate: stack("gate_proj"), up: stack("up_proj"), down: stack("down_proj") };
+    };
     const published = {
       router: { name: `${own}.gate.weight` },
       ...(biased && { selectionBias: { name: `${own}.router_bias` } }),
       shared: gatedExpert(`${prefix}.share_expert`),
     };
     return [
-      { ...published, experts: { gate: stack("gate_proj"), up: stack("up_proj"), down: stack("down_proj") } },
+      { ...published, experts: stacks(own) },
       { ...published, experts: gatedExpert(`${own}.experts.{e}`) }, // as AutoRound has them
       ...stackedOrSingle(
         {
@@ -46,6 +49,13 @@ export const step3p5: Family = {
         },
         `${transformers}.experts`,
       ),
+      {
+        // As MLX has them.
+        router: { name: `${transformers}.gate.gate.weight` },
+        ...(biased && { selectionBias: { name: `${transformers}.gate.router_bias` } }),
+        shared: gatedExpert(`${transformers}.share_expert`),
+        experts: stacks(`${transformers}.switch_mlp`),
+      },
     ];
   },
 };

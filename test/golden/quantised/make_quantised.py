@@ -82,6 +82,15 @@ def awq_words(codes):
     return words.view(np.int32)
 
 
+def mlx_packs(codes, bits):
+    """As MLX packs: 8 codes of 3 or 5 bits in as many bytes, 4 of 6 bits in 3 bytes, else those of a byte or a word."""
+    per_pack, width = {3: (8, 3), 5: (8, 5), 6: (4, 3)}.get(bits, (8 // bits, 1))
+    packs = codes.reshape(codes.shape[0], -1, per_pack).astype(np.uint64)
+    whole = sum(packs[..., place] << np.uint64(place * bits) for place in range(per_pack))
+    data = np.stack([whole >> np.uint64(8 * byte) & np.uint64(255) for byte in range(width)], -1).astype(np.uint8)
+    return np.ascontiguousarray(data.reshape(codes.shape[0], -1)).view(np.uint32)
+
+
 # Formats: a function of (random, shape) that returns the values and the tensors by suffix
 
 def fp8(scale=f32, rows=128, columns=128, suffix="weight_scale_inv", shape_of=lambda scales: scales, kind=None):
@@ -326,6 +335,36 @@ def bnb8(random, shape):
 
 # Layers
 
+def mlx_affine(bits, group, scale=bf16):
+    """Half of the scales are negative: MLX begins at the end of a group's range that is farther from zero."""
+    def make(random, shape):
+        codes = random.integers(0, 2**bits, shape)
+        size = (shape[0], shape[1] // group)
+        scales, factors = scale(random.choice([-1, 1], size) * random.uniform(0.5, 1.5, size) / 2**bits)
+        biases, offsets = scale(random.normal(0, 0.3, size))
+        weights = codes * np.repeat(factors, group, 1) + np.repeat(offsets, group, 1)
+        stored = (("BF16", scales), ("BF16", biases)) if scale is bf16 else (scales, biases)
+        return weights, {"weight": mlx_packs(codes, bits), "scales": stored[0], "biases": stored[1]}
+    return make
+
+
+def mlx_floats(mode):
+    """mxfp4, mxfp8 and nvfp4, whose bytes are words in the file."""
+    def make(random, shape):
+        group = 16 if mode == "nvfp4" else 32
+        size = (shape[0], shape[1] // group)
+        scales = random.integers(*((0x18, 0x28) if mode == "nvfp4" else (118, 122) if mode == "mxfp4" else (112, 116)), size).astype(np.uint8)
+        if mode == "mxfp8":
+            codes = random.integers(0, 256, shape)
+            codes = np.where(codes & 127 == 127, 0x3C, codes)
+            numbers, words = e4m3(codes), codes.astype(np.uint8).view(np.uint32)
+        else:
+            codes = random.integers(0, 16, shape)
+            numbers, words = E2M1[codes], mlx_packs(codes, 4)
+        return numbers * np.repeat((e4m3 if mode == "nvfp4" else e8m0)(scales), group, 1), {"weight": words, "scales": scales}
+    return make
+
+
 def softmax(logits):
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
@@ -379,6 +418,34 @@ def qwen(make, quantization, hidden=H, inner=I, quantize_router=False, files=Non
         if quantization is not None:
             config[config_name] = quantization
         return config, tensors, x, output, files or {}
+    return build
+
+
+def mlx(makes, quantization, hidden=H, inner=I):
+    """As {@link qwen}, with a format for each of gate, up and down, each in a stack as mlx-lm writes them."""
+    def build(random):
+        block = "model.layers.0.mlp"
+        tensors, matrices = {}, {}
+        shapes = {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}
+        for (role, shape), make in zip(shapes.items(), makes):
+            drawn = [make(random, shape) for _ in range(E)]
+            matrices |= {(expert, role): weights for expert, (weights, _) in enumerate(drawn)}
+            for suffix, first in drawn[0][1].items():
+                parts = [tensors_[suffix] for _, tensors_ in drawn]
+                whole = (first[0], np.stack([data for _, data in parts])) if isinstance(first, tuple) else np.stack(parts)
+                tensors[f"{block}.switch_mlp.{role}_proj.{suffix}"] = whole
+        tensors[f"{block}.gate.weight"], router = draw_router(random, hidden)
+        x = random.normal(0, 1, (T, hidden)).astype(np.float32)
+        rows = x.astype(np.float64)
+
+        def expert(index, row):
+            gate, up, down = (matrices[index, role] for role in ("gate", "up", "down"))
+            return down @ swiglu(gate @ row, up @ row)
+
+        config = {"model_type": "qwen3_moe", "num_hidden_layers": 1, "hidden_size": hidden, "moe_intermediate_size": inner,
+                  "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": True, "hidden_act": "silu",
+                  "torch_dtype": "bfloat16", "quantization": quantization, "quantization_config": quantization}
+        return config, tensors, x, mixture(rows, rows @ router.T, K, expert), {}
     return build
 
 
@@ -600,6 +667,12 @@ auto_round_config = {"quant_method": "auto-round", "bits": 4, "group_size": 16, 
 modelopt_file = {"hf_quant_config.json": {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16}}}
 bnb_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 
+
+def mlx_config(bits, group_size, mode="affine"):
+    return {"group_size": group_size, "bits": bits, "mode": mode}
+
+
+
 cases = {
     "fp8_blocks": qwen(fp8(), blocks, hidden=160, inner=144),
     "fp8_blocks_bf16": qwen(fp8(bf16), blocks, hidden=160, inner=144),
@@ -699,10 +772,27 @@ cases = {
     "bnb_large_blocks": qwen(bnb4("nf4", block=4096), bnb_config, hidden=64, inner=128),
     "bnb_router": qwen(bnb4("nf4"), bnb_config, hidden=64, inner=64, quantize_router=True),
     "bnb_storage": qwen(bnb4("nf4", storage=np.float16), bnb_config, hidden=64, inner=64),
+    "mlx_2_bits": mlx([mlx_affine(2, 64)] * 3, mlx_config(2, 64), hidden=128, inner=64),
+    "mlx_3_bits": mlx([mlx_affine(3, 32)] * 3, mlx_config(3, 32), hidden=96, inner=32),
+    "mlx_3_bits_g128": mlx([mlx_affine(3, 128, f16)] * 3, mlx_config(3, 128), hidden=256, inner=128),
+    "mlx_5_bits": mlx([mlx_affine(5, 64)] * 3, mlx_config(5, 64), hidden=128, inner=64),
+    "mlx_5_bits_g32": mlx([mlx_affine(5, 32, f32)] * 3, mlx_config(5, 32), hidden=96, inner=32),
+    "mlx_6_bits": mlx([mlx_affine(6, 64)] * 3, mlx_config(6, 64), hidden=128, inner=64),
+    "mlx_6_bits_g32": mlx([mlx_affine(6, 32, f16)] * 3, mlx_config(6, 32), hidden=96, inner=32),
+    "mlx_8_bits": mlx([mlx_affine(8, 32)] * 3, mlx_config(8, 32)),
+    # Of other bits, groups and modes than the first fields say.
+    "mlx_overrides": mlx([mlx_affine(6, 32), mlx_affine(5, 32), mlx_affine(3, 64)], mlx_config(4, 64) | {
+        "model.layers.0.mlp.gate": False,
+        "model.layers.0.mlp.switch_mlp.gate_proj": mlx_config(6, 32),
+        "model.layers.0.mlp.switch_mlp.up_proj": mlx_config(5, 32),
+        "model.layers.0.mlp.switch_mlp.down_proj": mlx_config(3, 64)}, inner=64),
+    "mlx_modes": mlx([mlx_floats("mxfp4"), mlx_floats("mxfp8"), mlx_floats("nvfp4")], mlx_config(4, 32, "mxfp4") | {
+        "model.layers.0.mlp.switch_mlp.up_proj": mlx_config(8, 32, "mxfp8"),
+        "model.layers.0.mlp.switch_mlp.down_proj": mlx_config(4, 16, "nvfp4")}),
     "bnb_int8": qwen(bnb8, {"quant_method": "bitsandbytes", "load_in_8bit": True}),
 }
 
-dtypes = {np.uint8: "U8", np.int8: "I8", np.float16: "F16", np.int32: "I32", np.float32: "F32", np.int64: "I64", np.float64: "F64"}
+dtypes = {np.uint8: "U8", np.int8: "I8", np.float16: "F16", np.int32: "I32", np.uint32: "U32", np.float32: "F32", np.int64: "I64", np.float64: "F64"}
 
 
 def write_safetensors(path, tensors):
