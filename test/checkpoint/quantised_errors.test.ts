@@ -116,6 +116,27 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
     );
   });
 
+  describe("HQQ", () => {
+    const integer = (value: number): SafetensorsInput => ({ dtype: "I32", shape: [], data: Int32Array.of(value) });
+    test.each<[string, (model: Checkpoint) => void, RegExp]>([
+      [
+        "groups along the outputs",
+        added("axis", integer(0)),
+        /up_proj\.W_q": expected groups of columns that divide a row \(axis 1\).*, got groups along the outputs \(axis 0\)/,
+      ],
+      ["groups across rows", added("group_size", integer(48)), /got groups of 48 in 64/],
+      ["other bits", added("nbits", integer(7)), /expected codes of 1, 1\.58, 2, .* or 8 bits, got nbits 7/],
+      ["bits of other codes", added("nbits", integer(2)), /W_q": expected \d+ bytes for .* codes of 2 bits, got \d+/],
+      ["no axis", without("axis"), /expected a tensor ".*up_proj\.axis" beside it/],
+      ["an axis that is no number", added("axis", { dtype: "I32", shape: [2], data: new Int32Array(2) }), /axis": expected shape \[\]/],
+      ["no zeros", without("zero"), /expected a tensor ".*up_proj\.zero" beside it/],
+      ["scales of another shape", reshaped("scale", 8, 4), /scale": expected shape \[\d+, 1\]/],
+      ["zeros that are no numbers", filled("zero", 0x7fc0), /zero": expected finite scales/],
+    ])("%s", async (_, change, message) => {
+      await refuse("hqq_4_bits", change, message);
+    });
+  });
+
   describe("superfluous tensors", () => {
     test.each<[string, string, SafetensorsInput]>([
       ["fp8_blocks", "weight_scale", scale],
@@ -434,7 +455,7 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
     });
 
     test.each<[string, Record<string, unknown>, RegExp]>([
-      ["is named", { quant_method: "hqq" }, /got "hqq"/],
+      ["is named", { quant_method: "torchao" }, /got "torchao", which is not read: its tensors/],
       ["may have no name", { quant_method: undefined, w_bit: 4 }, /got no such field/],
     ])("an unknown method %s where its tensors are not known", async (_, fields, got) => {
       const other = (model: Checkpoint) => {

@@ -118,20 +118,27 @@ export function closeGaps(packed: Uint32Array, rows: number, columns: number, bi
   const stride = Math.ceil((columns * bits) / 8);
   const target = new Uint8Array(rows * stride);
   for (let row = 0; row < rows; row++) {
-    const codes = unpackWords(packed.subarray(row * width, (row + 1) * width), columns, bits);
-    let at = row * stride;
-    let pending = 0;
-    let count = 0;
-    for (let column = 0; column < columns; column++) {
-      pending |= (codes[column] as number) << count;
-      count += bits;
-      if (count < 8) continue;
-      target[at++] = pending & 255;
-      pending >>>= 8;
-      count -= 8;
-    }
-    if (count > 0) target[at] = pending;
+    target.set(pack(unpackWords(packed.subarray(row * width, (row + 1) * width), columns, bits), bits), row * stride);
   }
+  return target;
+}
+
+/** Codes, a byte each, as a stream in whole bytes, lower ones in lower bits. */
+export function pack(codes: Uint8Array, bits: number): Uint8Array {
+  if (bits === 8) return codes;
+  const target = new Uint8Array(Math.ceil((codes.length * bits) / 8));
+  let at = 0;
+  let pending = 0;
+  let count = 0;
+  for (const code of codes) {
+    pending |= code << count;
+    count += bits;
+    if (count < 8) continue;
+    target[at++] = pending & 255;
+    pending >>>= 8;
+    count -= 8;
+  }
+  if (count > 0) target[at] = pending;
   return target;
 }
 

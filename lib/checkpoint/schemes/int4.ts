@@ -31,7 +31,7 @@ function int4Scheme(
  * too, is for products in fp8: the weights are divided by it before and multiplied afterwards.
  */
 export const modeloptInt4 = int4Scheme(
-  (matrix) => matrix.has("weight", "U8") && matrix.has("weight_scale", ...floats),
+  (matrix) => matrix.hasPairsOfRows,
   (matrix) => {
     const { rows, columns } = matrix;
     if (rows % 2 !== 0 || columns % 2 !== 0) {

@@ -3,6 +3,7 @@ import { bnb4 } from "./bitsandbytes.js";
 import { fp8 } from "./fp8.js";
 import { gptq } from "./gptq.js";
 import { byteInt4, modeloptInt4 } from "./int4.js";
+import { hqq } from "./hqq.js";
 import { bnbInt8, int8 } from "./int8.js";
 import { mlx } from "./mlx.js";
 import { deepseekMxfp4, gptOssMxfp4, packedMxfp4, plainMxfp4 } from "./mxfp4.js";
@@ -30,4 +31,5 @@ export const schemes: readonly Scheme[] = [
   gptq,
   awq,
   mlx,
+  hqq,
 ];

@@ -42,6 +42,12 @@ export const suffixes = [
   "theta",
   "pairs",
   "channel_scales",
+  // Of HQQ, beside "scale".
+  "W_q",
+  "zero",
+  "axis",
+  "group_size",
+  "nbits",
   "SCB",
   "weight_format",
   "weight.absmax",
@@ -55,7 +61,7 @@ export const suffixes = [
 export type Suffix = (typeof suffixes)[number];
 
 /** The suffixes of tensors that hold codes; every stored matrix has one of them. */
-const codeSuffixes: readonly Suffix[] = ["weight", "weight_packed", "qweight", "blocks"];
+const codeSuffixes: readonly Suffix[] = ["weight", "weight_packed", "qweight", "blocks", "W_q"];
 
 /** The names under which files may have a tensor of the weight `name`. */
 export function namesOf(name: string, suffix: Suffix): readonly string[] {
@@ -156,6 +162,11 @@ export class StoredMatrix {
   has(suffix: Suffix, ...dtypes: readonly SafetensorsDType[]): boolean {
     const dtype = this.find(suffix)?.info.dtype;
     return dtype !== undefined && (dtypes.length === 0 || dtypes.includes(dtype));
+  }
+
+  /** Whether a byte of the codes is of two rows. */
+  get hasPairsOfRows(): boolean {
+    return hasPairsOfRows(this.#source.tensors);
   }
 
   /** Whether compressed-tensors stores zero points: where they are, and where its configuration has no other weights. */
@@ -300,11 +311,18 @@ export class StoredMatrix {
 }
 
 /** Whether stacked codes are [E, K, N]: as the layout says where both orders have the same shape. */
-function isTurned({ shape: [rows], layout, tensors }: MatrixSource): boolean {
+function isTurned({ shape: [rows, columns], layout, tensors }: MatrixSource): boolean {
   const codes = tensors.get("weight") ?? tensors.get("weight_packed");
   if (layout.stacked !== "dim0" || codes?.info.shape.length !== 3) return false;
   const [, first, last] = codes.info.shape;
+  if (layout.orient !== "in_out" && hasPairsOfRows(tensors) && first === rows / 2 && last === columns) return false;
   return last === rows && (first !== rows || layout.orient === "in_out");
+}
+
+/** Whether a byte has the codes of two rows, as in INT4 of ModelOpt alone. */
+function hasPairsOfRows(tensors: ReadonlyMap<Suffix, FoundTensor>): boolean {
+  const [codes, scales] = [tensors.get("weight"), tensors.get("weight_scale")];
+  return codes?.info.dtype === "U8" && ["F32", "F16", "BF16"].includes(scales?.info.dtype ?? "");
 }
 
 /** Whether a tensor has a single value. */

@@ -365,6 +365,34 @@ def mlx_floats(mode):
     return make
 
 
+def hqq(bits, group, number=f16, stored=None):
+    """As hqq's HQQLinear writes its state for safetensors, with axis 1. Text and flags that only it needs are there too."""
+    per, width = {8: (1, np.uint8), 4: (2, np.uint8), 3: (10, np.int32), 2: (4, np.uint8), 1: (8, np.uint8)}[stored or bits]
+
+    def make(random, shape):
+        codes = random.integers(0, 3 if bits == 1.58 else 2**bits, shape)
+        total = shape[0] * shape[1] // group
+        (scales, factors), (zeros, offsets) = number(random.uniform(0.5, 1.5, (total, 1)) / 2**bits), number(random.uniform(0, 2**bits, (total, 1)))
+        groups = codes.reshape(total, group)
+        weights = ((groups - offsets) * factors).reshape(shape)
+        step = -(-total // per)
+        padded = np.zeros((per * step, group), np.int64)
+        padded[:total] = groups
+        packed = sum(padded[place * step:(place + 1) * step] << ((stored or bits) * (per - 1 - place)) for place in range(per))
+        text = lambda value: np.frombuffer(value.encode(), np.uint8)
+        flag = lambda value: np.uint8(value)
+        tensors = {"W_q": packed.astype(width), "scale": scales, "zero": zeros, "axis": np.int32(1), "group_size": np.int32(group),
+                   "nbits": np.float32(bits) if bits == 1.58 else np.int32(bits), "shape": np.array(shape, np.int64),
+                   "packing": text("3bit_32" if bits == 3 else f"{stored or bits}bit_u8"), "view_as_float": flag(False),
+                   "unpack_view_dtype": text("torch.uint8"), "compute_dtype": text("torch.float16"), "quant_scale": flag(False),
+                   "quant_zero": flag(False), "offload_meta": flag(False), "encoded_state_dict": flag(True),
+                   "stores_quant_config": flag(True), "channel_wise": flag(True), "optimize": flag(True), "round_zero": flag(bits == 4)}
+        if number is bf16:
+            tensors |= {"scale": ("BF16", scales), "zero": ("BF16", zeros)}
+        return weights, tensors
+    return make
+
+
 def softmax(logits):
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
@@ -668,6 +696,12 @@ modelopt_file = {"hf_quant_config.json": {"producer": {"name": "modelopt"}, "qua
 bnb_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 
 
+def hqq_config(bits, group_size):
+    params = {"nbits": bits, "group_size": group_size, "channel_wise": True, "optimize": True, "round_zero": bits == 4, "axis": 1, "view_as_float": False}
+    return {"quant_method": "hqq", "skip_modules": ["lm_head"], "quant_config": {"offload_meta": False, "scale_quant_params": None,
+                                                                                    "zero_quant_params": None, "weight_quant_params": params}}
+
+
 def mlx_config(bits, group_size, mode="affine"):
     return {"group_size": group_size, "bits": bits, "mode": mode}
 
@@ -729,6 +763,9 @@ cases = {
     "int8_tensor": qwen(int_quantized(whole=True), group_config("int-quantized", num_bits=8, strategy="tensor")),
     "int8_tensor_asymmetric": qwen(int_quantized(symmetric=False, whole=True), group_config("int-quantized", num_bits=8, strategy="tensor", symmetric=False)),
     "int4_modelopt": qwen(modelopt_int4(16), {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}),
+    # Stacks of square matrices.
+    "int4_modelopt_stacked": stacked(modelopt_int4(16, pre_scale=False), {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}),
+    "int4_modelopt_stacked_narrow": stacked(modelopt_int4(16, pre_scale=False), {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, hidden=32),
     "int4_modelopt_fp8": qwen(beside(modelopt_int4(16), weight_scale_2=np.float32(3), input_scale=np.float32(2)), {"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}),
     "int4_w4afp8": qwen(byte_int4(32), {"quant_method": "w4afp8", "group_size": 32}, hidden=96),
     "int8_modelopt": qwen(scaled_inputs(int_quantized()), {"quant_method": "modelopt", "quant_algo": "W8A8_SQ_PER_CHANNEL"}),
@@ -789,6 +826,15 @@ cases = {
     "mlx_modes": mlx([mlx_floats("mxfp4"), mlx_floats("mxfp8"), mlx_floats("nvfp4")], mlx_config(4, 32, "mxfp4") | {
         "model.layers.0.mlp.switch_mlp.up_proj": mlx_config(8, 32, "mxfp8"),
         "model.layers.0.mlp.switch_mlp.down_proj": mlx_config(4, 16, "nvfp4")}),
+    "hqq_8_bits": qwen(hqq(8, 64), hqq_config(8, 64), inner=64),
+    "hqq_6_bits": qwen(hqq(6, 16, stored=8), hqq_config(6, 16)),
+    "hqq_5_bits": qwen(hqq(5, 32, bf16, stored=8), hqq_config(5, 32)),
+    "hqq_4_bits": qwen(hqq(4, 64, bf16), hqq_config(4, 64), inner=64),
+    # In rows of 32-bit words, the last of which have room for more groups than there are.
+    "hqq_3_bits": qwen(hqq(3, 32), hqq_config(3, 32), hidden=96),
+    "hqq_2_bits": qwen(hqq(2, 16), hqq_config(2, 16)),
+    "hqq_ternary": qwen(hqq(1.58, 32, stored=2), hqq_config(1.58, 32)),
+    "hqq_1_bit": qwen(hqq(1, 32, f32), hqq_config(1, 32)),
     "bnb_int8": qwen(bnb8, {"quant_method": "bitsandbytes", "load_in_8bit": True}),
 }
 
