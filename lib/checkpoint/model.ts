@@ -73,7 +73,8 @@ export class Model {
     const { name, expected, given } = unread;
     const choices = expected.length > 1 ? `one of ${expected.join(", ")}` : describe(expected[0]);
     const reason = unreadReasons.get(given);
-    const got = given === undefined ? "no such field" : `${describe(given)}${reason ? `, which is not read: ${reason}` : ""}`;
+    const got =
+      given === undefined ? "no such field" : `${describe(given)}${reason ? `, which is not read: ${reason}` : ""}`;
     return badCheckpoint(fields.path, `${name}: expected ${choices}, got ${got} (${error.message})`, error);
   }
 

@@ -277,7 +277,7 @@ test("nemotron_h, whose experts have no gate", async () => {
 });
 
 /** What mlx-lm and mlx-vlm call tensors besides those of single experts, where that is not Transformers' name. */
-const renamed: readonly (readonly [model: string, module: string, names?: readonly (readonly [RegExp, string])[]])[] = [
+const renamed: [model: string, module: string, names?: readonly (readonly [RegExp, string])[]][] = [
   ["afmoe", "experts"],
   ["bailing_hybrid", "switch_mlp", [[/\.gate\.weight$/, ".gate.gate_proj.weight"]]],
   ["bailing_moe", "switch_mlp", [[/\.gate\.weight$/, ".gate.gate_proj.weight"]]],
@@ -360,10 +360,9 @@ function asMlx(
     stacks.set(whole, list);
   }
   for (const [name, list] of stacks) {
-    const [{ dtype, shape, data }] = list as [SafetensorsInput];
-    const values = new (data.constructor as new (length: number) => typeof data)(list.length * data.length);
-    for (const [e, one] of list.entries()) values.set(one.data as never, e * data.length);
-    weights.set(name, { dtype, shape: [list.length, ...shape], data: values } as SafetensorsInput);
+    const [{ dtype, shape }] = list as [SafetensorsInput];
+    const data = Float32Array.from(list.flatMap((one) => [...(one.data as Float32Array)]));
+    weights.set(name, { dtype, shape: [list.length, ...shape], data } as SafetensorsInput);
   }
 }
 

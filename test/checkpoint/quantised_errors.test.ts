@@ -2,7 +2,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
+import { fromBF16 } from "../../lib/core/dtype.js";
 import { MoeLayer } from "../../lib/index.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { writeModel } from "./support/model_directory.js";
@@ -128,7 +130,11 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       ["other bits", added("nbits", integer(7)), /expected codes of 1, 1\.58, 2, .* or 8 bits, got nbits 7/],
       ["bits of other codes", added("nbits", integer(2)), /W_q": expected \d+ bytes for .* codes of 2 bits, got \d+/],
       ["no axis", without("axis"), /expected a tensor ".*up_proj\.axis" beside it/],
-      ["an axis that is no number", added("axis", { dtype: "I32", shape: [2], data: new Int32Array(2) }), /axis": expected shape \[\]/],
+      [
+        "an axis that is no number",
+        added("axis", { dtype: "I32", shape: [2], data: new Int32Array(2) }),
+        /axis": expected shape \[\]/,
+      ],
       ["no zeros", without("zero"), /expected a tensor ".*up_proj\.zero" beside it/],
       ["scales of another shape", reshaped("scale", 8, 4), /scale": expected shape \[\d+, 1\]/],
       ["zeros that are no numbers", filled("zero", 0x7fc0), /zero": expected finite scales/],
@@ -483,20 +489,34 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
 
   test("experts in different formats", async () => {
     const model = await read("int8_channel");
-    for (const suffix of ["weight", "weight_scale"]) model.weights.delete(up(suffix));
-    const data = new Float32Array(32 * 64);
+    const [codes, scales] = ["weight", "weight_scale"].map((suffix) => model.weights.get(up(suffix)));
+    model.weights.delete(up("weight_scale"));
+    const scaleOf = Float32Array.from(scales?.data as Uint16Array, fromBF16);
+    const data = Float32Array.from(
+      codes?.data as Int8Array,
+      (code, i) => code * (scaleOf[Math.floor(i / 64)] as number),
+    );
     model.weights.set(up("weight"), { dtype: "F32", shape: [32, 64], data });
     using directory = temporaryDirectory();
     await writeModel(directory.path, model);
-    const load = (dtype?: "f32") =>
+    const load = (dtype?: "f32" | "bf16") =>
       MoeLayer.load(directory.path, { layer: 0, device: device(), ...(dtype && { dtype }) });
     await expectRejection(
       load(),
       "UNSUPPORTED_OPERATION",
       /experts\[2\]\.up: expected i8_channel_f32 as in the first expert, got f32; choose a dtype/,
     );
-    using layer = await load("f32");
-    expect(layer.description.formats.up).toBe("f32");
+    await using file = await SafetensorsFile.open(join(root, "int8_channel", "expected.safetensors"));
+    using x = device().tensor((await file.read("x")).data as Float32Array, file.info("x").shape);
+    for (const [dtype, tolerance] of [
+      ["f32", 1e-5],
+      ["bf16", 1e-2],
+    ] as const) {
+      using layer = await load(dtype);
+      expect(layer.description.formats.up).toBe(dtype);
+      using y = layer.forward(x);
+      expect(relativeError(await y.data(), (await file.read("output")).data as Float64Array)).toBeLessThan(tolerance);
+    }
   });
 
   describe("stacked experts of bitsandbytes", () => {

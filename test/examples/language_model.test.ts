@@ -98,10 +98,27 @@ async function apart(family: string, first: string, second: string, options: Loa
   return relativeError(await logits(first, {}), await logits(second, options));
 }
 
+const yarn = { type: "yarn", factor: 40, beta_fast: 32, beta_slow: 1, original_max_position_embeddings: 64 };
+
 describe("a GGUF file", () => {
   test.each(inGguf)("of %s has the logits of the directory in the same format", async (family) => {
     // llama.cpp has no window for Mixtral.
     const model = changed(family, family === "mixtral" ? { sliding_window: null } : {});
+    const file = `${model}.gguf`;
+    const { status, stderr } = runScript("dist/cli/main.js", ["quantize", model, "--format", "q8_0", "--out", file]);
+    expect(status, stderr).toBe(0);
+    expect(await apart(family, file, model, { dtype: "q8_0" })).toBeLessThan(2e-6);
+  });
+
+  test.each([
+    ["deepseek_v2", {}],
+    ["kimi_k2", {}],
+    // Metadata have one number for both.
+    ["deepseek_v3", { rope_scaling: { ...yarn, mscale: 0.5, mscale_all_dim: 0.5 } }],
+    // And tell those who read no number what it would be.
+    ["deepseek_v3", { rope_scaling: yarn }],
+  ])("of %s that quantize wrote has the logits of the directory in the same format: %j", async (family, fields) => {
+    const model = changed(family, fields);
     const file = `${model}.gguf`;
     const { status, stderr } = runScript("dist/cli/main.js", ["quantize", model, "--format", "q8_0", "--out", file]);
     expect(status, stderr).toBe(0);

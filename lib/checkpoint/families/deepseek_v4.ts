@@ -41,7 +41,7 @@ export const deepseekV4: Family = {
       isHashed(fields, layer)
         ? { expertTable: { name: `${gate}.tid2eid` } }
         : { selectionBias: { name: `${gate}.${bias}` } };
-    const published = (bias: string, shared?: string[]) => ({
+    const published = (bias: string, shared?: Parameters<typeof gatedExpert>[1]) => ({
       router: { name: `${own}.gate.weight` },
       ...choice(`${own}.gate`, bias),
       experts: gatedExpert(`${own}.experts.{e}`, [...matrices]),

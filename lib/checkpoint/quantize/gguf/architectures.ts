@@ -1,6 +1,8 @@
 import { describe, MoeError } from "../../../core/errors.js";
+import type { MoeLayerConfig } from "../../../layer/description/config.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
 import type { ConfigFields } from "../../config_fields.js";
+import { type Gating, gatingNames } from "../../gguf/architecture.js";
 import type { MetadataInput } from "../../gguf/write/header.js";
 
 type Keys = Readonly<Record<string, MetadataInput>>;
@@ -12,11 +14,17 @@ type Keys = Readonly<Record<string, MetadataInput>>;
 export interface WrittenArchitecture {
   /** `general.architecture`; stands before the keys below. */
   readonly name: string;
-  /** Metadata besides those that all have. */
-  keys(fields: ConfigFields): Keys;
+  /** Metadata besides those that all have. @param formula that of the layers with experts. */
+  keys(fields: ConfigFields, formula: MoeLayerConfig): Keys;
   /** What the tensors of a layer besides its MoE block are called: in the model directory, and in the file. */
-  readonly tensors: Readonly<Record<string, string>>;
-  /** Of these, those that a model may lack. */
+  tensors(fields: ConfigFields): Readonly<Record<string, string>>;
+  /** Tensors of which the file has parts. */
+  parts?(fields: ConfigFields): Readonly<Record<string, readonly HeadPart[]>>;
+  /** What the tensors of a dense block are called, if the first layers may have one instead of experts. */
+  readonly dense?: Readonly<Record<string, string>>;
+  /** Whether heads are made from latents: one number says what YaRN multiplies queries and keys by. */
+  readonly hasLatents?: boolean;
+  /** Of the tensors, those that a model may lack. */
   readonly optional?: readonly string[];
   /** Whether layers 0, 2, 4 and so on attend to a window only. */
   readonly slidingEvenLayers?: boolean;
@@ -26,6 +34,15 @@ export interface WrittenArchitecture {
   readonly scalesExperts?: boolean;
   /** Whether the file may lack `output.weight`, for which the embedding stands then. */
   readonly tied?: boolean;
+}
+
+/** A stack in the file, of some rows of each head. */
+export interface HeadPart {
+  readonly target: string;
+  readonly first: number;
+  readonly rows: number;
+  /** Whether a matrix of the stack has inputs first. */
+  readonly turned: boolean;
 }
 
 const attention = {
@@ -53,7 +70,76 @@ function headSize(fields: ConfigFields): number {
   return fields.integer("head_dim", Math.floor(fields.integer("hidden_size", undefined) / heads));
 }
 
-const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map([
+const latentQueries = {
+  "self_attn.q_a_proj.weight": "attn_q_a.weight",
+  "self_attn.q_a_layernorm.weight": "attn_q_a_norm.weight",
+  "self_attn.q_b_proj.weight": "attn_q_b.weight",
+} as const;
+
+/** DeepSeek-V2 and V3, and Kimi K2: DeepseekV2Model of llama.cpp's converter. */
+const deepseek2: WrittenArchitecture = {
+  name: "deepseek2",
+  keys: (fields, { intermediateSize, sharedExpert, groups, scoring = "softmax", scale = 1, normalize }) => {
+    fields.require("attention_bias", false);
+    fields.require("rope_interleave", true);
+    const latent = latentSizes(fields);
+    return {
+      // Heads share the latents that their keys and values are made from.
+      "attention.head_count_kv": 1,
+      "attention.key_length": latent.rank + latent.turned,
+      "attention.value_length": latent.rank,
+      "attention.key_length_mla": latent.plain + latent.turned,
+      "attention.value_length_mla": latent.value,
+      "attention.kv_lora_rank": latent.rank,
+      ...(hasLatentQueries(fields) && { "attention.q_lora_rank": fields.integer("q_lora_rank", undefined) }),
+      "rope.dimension_count": latent.turned,
+      expert_feed_forward_length: intermediateSize,
+      expert_shared_count: (sharedExpert?.intermediateSize ?? 0) / intermediateSize,
+      expert_group_count: groups?.count ?? 1,
+      expert_group_used_count: groups?.top ?? 1,
+      expert_gating_func: gatingNames.indexOf(scoring as Gating),
+      expert_weights_scale: f32(scale),
+      ...(normalize === true && { expert_weights_norm: true }),
+    };
+  },
+  tensors: (fields) => ({
+    "input_layernorm.weight": "attn_norm.weight",
+    ...(hasLatentQueries(fields) ? latentQueries : { "self_attn.q_proj.weight": "attn_q.weight" }),
+    "self_attn.kv_a_proj_with_mqa.weight": "attn_kv_a_mqa.weight",
+    "self_attn.kv_a_layernorm.weight": "attn_kv_a_norm.weight",
+    "self_attn.o_proj.weight": "attn_output.weight",
+    "post_attention_layernorm.weight": "ffn_norm.weight",
+  }),
+  parts: (fields) => {
+    const { plain, value } = latentSizes(fields);
+    return {
+      "self_attn.kv_b_proj.weight": [
+        { target: "attn_k_b.weight", first: 0, rows: plain, turned: true },
+        { target: "attn_v_b.weight", first: plain, rows: value, turned: false },
+      ],
+    };
+  },
+  dense: {
+    "mlp.gate_proj.weight": "ffn_gate.weight",
+    "mlp.up_proj.weight": "ffn_up.weight",
+    "mlp.down_proj.weight": "ffn_down.weight",
+  },
+  hasLatents: true,
+  tied: true,
+};
+
+function latentSizes(fields: ConfigFields) {
+  return {
+    rank: fields.integer("kv_lora_rank", 512),
+    plain: fields.integer("qk_nope_head_dim", undefined),
+    turned: fields.integer("qk_rope_head_dim", undefined),
+    value: fields.integer("v_head_dim", undefined),
+  };
+}
+
+const hasLatentQueries = (fields: ConfigFields) => fields.has("q_lora_rank");
+
+const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map<string, WrittenArchitecture>([
   [
     "mixtral",
     {
@@ -62,7 +148,7 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map([
         refuseField(fields, "sliding_window");
         return { "rope.dimension_count": headSize(fields) };
       },
-      tensors: block,
+      tensors: () => block,
       alternatesHeads: true,
       scalesExperts: true,
       tied: true,
@@ -79,7 +165,7 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map([
           expert_shared_feed_forward_length: fields.integer("shared_expert_intermediate_size", undefined),
         };
       },
-      tensors: { ...block, ...biases },
+      tensors: () => ({ ...block, ...biases }),
       optional: Object.keys(biases),
     },
   ],
@@ -91,7 +177,7 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map([
         fields.require("use_sliding_window", false);
         return { expert_feed_forward_length: fields.integer("moe_intermediate_size", undefined) };
       },
-      tensors: { ...block, ...headNorms },
+      tensors: () => ({ ...block, ...headNorms }),
       scalesExperts: true,
       tied: true,
     },
@@ -106,7 +192,7 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map([
         fields.require("num_key_value_heads", fields.integer("num_attention_heads", undefined));
         return {};
       },
-      tensors: { ...block, ...headNorms },
+      tensors: () => ({ ...block, ...headNorms }),
     },
   ],
   [
@@ -120,7 +206,7 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map([
         residual_scale: f32(fields.number("residual_multiplier", 1)),
         logit_scale: f32(fields.number("logits_scaling", 1)),
       }),
-      tensors: block,
+      tensors: () => block,
       alternatesHeads: true,
       tied: true,
     },
@@ -133,17 +219,20 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map([
         expert_feed_forward_length: fields.integer("intermediate_size", undefined),
         "attention.sliding_window": fields.integer("sliding_window", undefined),
       }),
-      tensors: {
+      tensors: () => ({
         ...attention,
         ...biases,
         "self_attn.o_proj.bias": "attn_output.bias",
         "self_attn.sinks": "attn_sinks.weight",
         "post_attention_layernorm.weight": "post_attention_norm.weight",
-      },
+      }),
       slidingEvenLayers: true,
     },
   ],
-] satisfies [string, WrittenArchitecture][]);
+  ["deepseek_v2", deepseek2],
+  ["deepseek_v3", deepseek2],
+  ["kimi_k2", deepseek2],
+]);
 
 /** The architecture of a family. @throws UNSUPPORTED_OPERATION if no GGUF files of it are written. */
 export function writtenArchitecture(modelType: string): WrittenArchitecture {
@@ -160,7 +249,12 @@ export function writtenArchitecture(modelType: string): WrittenArchitecture {
  * The architecture's metadata, without its name before them.
  * @throws BAD_CHECKPOINT for fields that are missing or mean what no metadata say.
  */
-export function architectureKeys(architecture: WrittenArchitecture, fields: ConfigFields, layers: number): Keys {
+export function architectureKeys(
+  architecture: WrittenArchitecture,
+  fields: ConfigFields,
+  layers: number,
+  formula: MoeLayerConfig,
+): Keys {
   checkLayerTypes(fields, architecture.slidingEvenLayers === true);
   fields.require("partial_rotary_factor", 1);
   const heads = fields.integer("num_attention_heads", undefined);
@@ -175,8 +269,8 @@ export function architectureKeys(architecture: WrittenArchitecture, fields: Conf
     "attention.head_count_kv": fields.integer("num_key_value_heads", heads),
     "attention.layer_norm_rms_epsilon": f32(fields.number("rms_norm_eps", undefined)),
     ...Object.fromEntries(Object.entries(given).map(([name, value]) => [`attention.${name}`, value])),
-    ...ropeKeys(fields),
-    ...architecture.keys(fields),
+    ...ropeKeys(fields, architecture.hasLatents === true),
+    ...architecture.keys(fields, formula),
   };
 }
 
@@ -186,14 +280,18 @@ const ropeFields = [
   ...["beta_fast", "beta_slow", "truncate"],
 ];
 
-function ropeKeys(fields: ConfigFields): Keys {
+/** Of DeepSeek, how YaRN multiplies the turned parts of queries and keys, and all of them. */
+const latentFields = ["mscale", "mscale_all_dim"];
+
+function ropeKeys(fields: ConfigFields, hasLatents: boolean): Keys {
   const parameters = fields.section("rope_parameters");
   const scaling = fields.section("rope_scaling") ?? parameters;
   const theta = (parameters?.has("rope_theta") ? parameters : fields).number("rope_theta", undefined);
   const base = { "rope.freq_base": f32(theta) };
   if (scaling === undefined) return base;
   const type = scaling.value("rope_type") ?? scaling.value("type") ?? "default";
-  const unknown = Object.keys(scaling.all).find((name) => !ropeFields.includes(name));
+  const known = hasLatents ? [...ropeFields, ...latentFields] : ropeFields;
+  const unknown = Object.keys(scaling.all).find((name) => !known.includes(name));
   if (unknown !== undefined || (type !== "default" && type !== "linear" && type !== "yarn")) {
     const got = unknown === undefined ? describe(type) : `a field ${JSON.stringify(unknown)}`;
     throw badCheckpoint(scaling.path, `expected scaling of the type default, linear or yarn, got ${got}`);
@@ -210,7 +308,17 @@ function ropeKeys(fields: ConfigFields): Keys {
     "rope.scaling.original_context_length": scaling.integer("original_max_position_embeddings", undefined),
     ...(scaling.has("beta_fast") && { "rope.scaling.yarn_beta_fast": f32(scaling.number("beta_fast", undefined)) }),
     ...(scaling.has("beta_slow") && { "rope.scaling.yarn_beta_slow": f32(scaling.number("beta_slow", undefined)) }),
+    ...(hasLatents && latentMultiplier(scaling)),
   };
+}
+
+/** A tenth of `mscale_all_dim`, and readers take `mscale` to be the same; without both, they multiply as other models do. */
+function latentMultiplier(scaling: ConfigFields): Keys {
+  const [turned, all] = latentFields.map((name) => scaling.number(name, 0)) as [number, number];
+  if (turned !== all) {
+    throw badCheckpoint(scaling.path, `mscale: expected the same as mscale_all_dim, which is ${all}, got ${turned}`);
+  }
+  return all === 0 ? {} : { "rope.scaling.yarn_log_multiplier": f32(0.1 * all) };
 }
 
 /** The kinds of attention by layer, where config.json has them, must be those of the architecture. */

@@ -19,7 +19,7 @@ import type { SafetensorsDType } from "../../safetensors/dtype.js";
 import { tensorPlace } from "../../safetensors/header.js";
 import type { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
 import { checkFloats } from "../plan.js";
-import { architectureKeys, type WrittenArchitecture, writtenArchitecture } from "./architectures.js";
+import { architectureKeys, type HeadPart, type WrittenArchitecture, writtenArchitecture } from "./architectures.js";
 import { readTokenizer } from "./tokenizer.js";
 
 /** A weight to read, and where errors say that it is. */
@@ -41,6 +41,8 @@ export type Content =
   | { readonly kind: "weights"; readonly parts: readonly WeightPart[] }
   /** A tensor as it is; `heads`: the two halves of that many heads' rows alternate. */
   | { readonly kind: "copy"; readonly name: string; readonly heads?: number }
+  /** Some rows of each of that many heads. */
+  | { readonly kind: "heads"; readonly name: string; readonly heads: number; readonly part: HeadPart }
   /** The scale of each matrix's scales, of the quantised tensor before it. */
   | { readonly kind: "scales" };
 
@@ -96,32 +98,48 @@ export async function planGguf(
         "another format, such as mxfp4",
     );
   }
+  checkDense(model, architecture);
   const vocabulary = model.fields.integer("vocab_size", undefined, { maximum: maximumElements });
   const tokenizer = await readTokenizer(checkpoint.directory, vocabulary);
   const metadata = metadataOf(model, architecture, type, name, tokenizer.metadata);
   const planner = new Planner(model, checkpoint, architecture, type);
   await planner.addModel();
   for (let layer = 0; layer < model.layerCount; layer++) {
-    if (!model.hasExperts(layer)) {
-      const problem = `expected experts in every layer, as ${architecture.name} has them, got a dense layer ${layer}`;
-      throw new MoeError("UNSUPPORTED_OPERATION", `${model.fields.path}: ${problem}`);
-    }
-    checkFormula(model, architecture, metadata, layer);
-    await planner.addLayer(layer, layers.includes(layer));
+    const hasExperts = model.hasExperts(layer);
+    if (hasExperts) checkFormula(model, architecture, metadata, layer);
+    await planner.addLayer(layer, hasExperts, layers.includes(layer));
   }
   const bytesBefore = await planner.finish();
   return { metadata, tensors: planner.tensors, bytesBefore, whyNoTokenizer: tokenizer.whyNone };
 }
 
+/** Only the first layers can be dense. */
+function checkDense(model: Model, { name, dense }: WrittenArchitecture): void {
+  const [first] = dense === undefined ? [0] : model.layersWithExperts();
+  const layers = Array.from({ length: model.layerCount }, (_, layer) => layer);
+  const layer = layers.find((layer) => layer >= (first ?? 0) && !model.hasExperts(layer));
+  if (layer === undefined) return;
+  const where = dense === undefined ? "in every layer" : "in every layer after the first that has them";
+  const problem = `expected experts ${where}, as ${name} has them, got a dense layer ${layer}`;
+  throw new MoeError("UNSUPPORTED_OPERATION", `${model.fields.path}: ${problem}`);
+}
+
 function metadataOf(
-  { fields, layerCount }: Model,
+  model: Model,
   architecture: WrittenArchitecture,
   type: GgufType,
   name: string,
   tokenizer: ReadonlyMap<string, MetadataInput>,
 ): ReadonlyMap<string, MetadataInput> {
+  const { fields, layerCount } = model;
   const { num_experts_per_tok: used, ...counts } = expertCounts(fields);
-  const keys = { ...architectureKeys(architecture, fields, layerCount), ...counts, expert_used_count: used };
+  const [first] = model.layersWithExperts() as [number];
+  const keys = {
+    ...architectureKeys(architecture, fields, layerCount, model.config(first)),
+    ...counts,
+    expert_used_count: used,
+    ...(architecture.dense && { leading_dense_block_count: first }),
+  };
   for (const [key, value] of Object.entries(keys)) checkValue(fields, key, value);
   const fileType = fileTypes[type];
   return new Map<string, MetadataInput>([
@@ -150,7 +168,7 @@ function checkValue({ path }: ConfigFields, key: string, value: MetadataInput): 
 }
 
 function expertCounts(fields: ConfigFields) {
-  const alias = fields.has("num_local_experts") ? "num_local_experts" : "num_experts";
+  const alias = ["num_local_experts", "n_routed_experts"].find((name) => fields.has(name)) ?? "num_experts";
   return {
     expert_count: fields.integer(alias, undefined),
     num_experts_per_tok: fields.integer("num_experts_per_tok", undefined, { alias: "experts_per_token" }),
@@ -174,7 +192,7 @@ function checkFormula(
   });
   const [stated, wanted] = [read.family.config(new ConfigFields(name, read.fields), layer), model.config(layer)];
   const differing = [...new Set([...Object.keys(stated), ...Object.keys(wanted)])].filter(
-    (key) => !isDeepStrictEqual(stated[key as keyof typeof stated], wanted[key as keyof typeof wanted]),
+    (key) => !means(stated[key as keyof typeof stated], wanted[key as keyof typeof wanted]),
   );
   if (differing.length === 0) return;
   const [key] = differing as [keyof typeof wanted];
@@ -185,10 +203,17 @@ function checkFormula(
   );
 }
 
+/** Whether two values are the same to metadata, whose numbers are float32. */
+function means(stated: unknown, wanted: unknown): boolean {
+  if (typeof stated === "number" && typeof wanted === "number") return Math.fround(stated) === Math.fround(wanted);
+  return isDeepStrictEqual(stated, wanted);
+}
+
 /** What the tensors of a layer's MoE block are called. */
 const roleNames: Readonly<Record<string, string>> = {
   router: "ffn_gate_inp.weight",
   routerBias: "ffn_gate_inp.bias",
+  selectionBias: "exp_probs_b.bias",
   "experts.gate": "ffn_gate_exps.weight",
   "experts.up": "ffn_up_exps.weight",
   "experts.down": "ffn_down_exps.weight",
@@ -234,11 +259,12 @@ class Planner {
     if (!tied || this.#checkpoint.has("lm_head.weight")) await this.#copy("lm_head.weight", "output.weight");
   }
 
-  async addLayer(layer: number, quantized: boolean): Promise<void> {
-    const { tensors, optional = [], alternatesHeads } = this.#architecture;
+  async addLayer(layer: number, hasExperts: boolean, quantized: boolean): Promise<void> {
+    const { optional = [], alternatesHeads, dense } = this.#architecture;
     const { fields } = this.#model;
     const heads = fields.integer("num_attention_heads", undefined);
     const headsOf = { q: heads, k: fields.integer("num_key_value_heads", heads) };
+    const tensors = { ...this.#architecture.tensors(fields), ...(!hasExperts && dense) };
     for (const [name, target] of Object.entries(tensors)) {
       const source = `model.layers.${layer}.${name}`;
       if (optional.includes(name) && !this.#checkpoint.has(source)) continue;
@@ -246,7 +272,10 @@ class Planner {
       const alternating = alternatesHeads && which !== undefined ? headsOf[which as "q" | "k"] : undefined;
       await this.#copy(source, `blk.${layer}.${target}`, alternating);
     }
-    await this.#addBlock(layer, quantized);
+    for (const [name, parts] of Object.entries(this.#architecture.parts?.(fields) ?? {})) {
+      await this.#addParts(`model.layers.${layer}.${name}`, `blk.${layer}`, parts, heads);
+    }
+    if (hasExperts) await this.#addBlock(layer, quantized);
   }
 
   /** Returns the bytes of all tensors. @throws UNSUPPORTED_OPERATION if the model has tensors that were not taken. */
@@ -255,7 +284,7 @@ class Planner {
     for (const name of this.#checkpoint.shards.keys()) {
       const file = await this.#checkpoint.fileOf(name);
       bytes += file.info(name).byteLength;
-      if (this.#taken.has(name) || isComputed(name)) continue;
+      if (this.#taken.has(name) || isComputed(name) || this.#isBeyondLayers(name)) continue;
       throw new MoeError(
         "UNSUPPORTED_OPERATION",
         `${tensorPlace(file.path, name)}: expected a tensor that has a name in GGUF files of ${this.#architecture.name}`,
@@ -264,13 +293,44 @@ class Planner {
     return bytes;
   }
 
+  /** Whether a tensor is of layers that predict further tokens, which the configuration does not count. */
+  #isBeyondLayers(name: string): boolean {
+    const [, layer] = /^model\.layers\.(\d+)\./.exec(name) ?? [];
+    return this.#architecture.hasLatents === true && Number(layer) >= this.#model.layerCount;
+  }
+
+  /** Adds the parts of a tensor whose rows are those of heads. */
+  async #addParts(name: string, block: string, parts: readonly HeadPart[], heads: number): Promise<void> {
+    const file = await this.#checkpoint.fileOf(name);
+    const { shape } = file.info(name);
+    const rows = heads * parts.reduce((sum, part) => sum + part.rows, 0);
+    if (shape.length !== 2 || shape[0] !== rows) {
+      const problem = `expected ${rows} rows, those of ${heads} heads, got shape ${shapeText(shape)}`;
+      throw badCheckpoint(tensorPlace(file.path, name), problem);
+    }
+    const [, columns] = shape as [number, number];
+    const type = await this.#floatType(name);
+    this.#taken.add(name);
+    for (const part of parts) {
+      const matrix = part.turned ? [columns, part.rows] : [part.rows, columns];
+      const content = { kind: "heads", name, heads, part } as const;
+      this.tensors.push({ name: `${block}.${part.target}`, type, shape: [heads, ...matrix], content });
+    }
+  }
+
+  /** @throws BAD_CHECKPOINT unless a tensor has floats. */
+  async #floatType(name: string): Promise<GgufType> {
+    const file = await this.#checkpoint.fileOf(name);
+    const { dtype } = file.info(name);
+    const stored = floatTypes[dtype];
+    if (stored !== undefined) return stored;
+    throw badCheckpoint(tensorPlace(file.path, name), `expected dtype F32, F16 or BF16, got ${dtype}`);
+  }
+
   async #copy(name: string, target: string, heads?: number): Promise<void> {
     const file = await this.#checkpoint.fileOf(name);
-    const { dtype, shape } = file.info(name);
-    const stored = floatTypes[dtype];
-    if (stored === undefined) {
-      throw badCheckpoint(tensorPlace(file.path, name), `expected dtype F32, F16 or BF16, got ${dtype}`);
-    }
+    const { shape } = file.info(name);
+    const stored = await this.#floatType(name);
     if (shape.length !== 1 && shape.length !== 2) {
       throw badCheckpoint(tensorPlace(file.path, name), `expected a vector or a matrix, got shape ${shapeText(shape)}`);
     }

@@ -12,13 +12,13 @@ import { layOutGguf } from "../../gguf/write/header.js";
 import { placeOf } from "../../located_weight.js";
 import { chunkBytes } from "../../safetensors/regular_file.js";
 import { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
-import { asBytes } from "../../schemes/bits.js";
+import { asBytes, type Elements, transpose, zerosLike } from "../../schemes/bits.js";
 import type { QuantizeCheckpointOptions, QuantizedCheckpoint } from "../quantize_checkpoint.js";
 import { type MatrixError, quantizeMatrix } from "../quantize_matrix.js";
 import { checkFloatModel, readSource, sourceOf } from "../source.js";
 import { StoredMatrices } from "../stored_matrices.js";
 import { PartialFile } from "./partial_file.js";
-import { ggufTypeOfFormat, type PlannedTensor, planGguf, type WeightPart } from "./plan.js";
+import { type Content, ggufTypeOfFormat, type PlannedTensor, planGguf, type WeightPart } from "./plan.js";
 
 /** How far a file is: the tensors that are written, and the errors of their matrices. */
 interface Progress {
@@ -128,6 +128,9 @@ class TensorData {
           yield asBytes(tensor.type === "F32" ? ((await values.data()) as Float32Array) : await values.raw());
         }
         return;
+      case "heads":
+        yield await this.#rowsOfHeads(content);
+        return;
       case "copy":
         yield* content.heads === undefined && tensor.type !== "F32"
           ? this.#chunks(content.name)
@@ -156,6 +159,22 @@ class TensorData {
       done += bytes.byteLength;
       yield bytes;
     }
+  }
+
+  /** Some rows of each head. */
+  async #rowsOfHeads({ name, heads, part }: Extract<Content, { kind: "heads" }>): Promise<Uint8Array> {
+    const file = await this.#checkpoint.fileOf(name);
+    const [rows, columns] = file.info(name).shape as [number, number];
+    const { data } = await file.read(name);
+    const perHead = rows / heads;
+    const size = part.rows * columns;
+    const target = zerosLike(data as Elements, heads * size);
+    for (let head = 0; head < heads; head++) {
+      const start = (head * perHead + part.first) * columns;
+      const own = (data as Elements).subarray(start, start + size);
+      target.set(part.turned ? transpose(own, part.rows, columns) : own, head * size);
+    }
+    return asBytes(target);
   }
 
   /** A tensor that is converted to float32, or whose rows are put in another order. */
