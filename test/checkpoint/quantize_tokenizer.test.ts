@@ -26,10 +26,16 @@ const patterns = {
   "gpt-4o":
     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
 };
-const splitBy = (pattern: string) => ({
+/** Of DeepSeek-V3. */
+const deepseek = [
+  "\\p{N}{1,3}",
+  "[一-龥぀-ゟ゠-ヿ]+",
+  "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+];
+const splitBy = (...patterns: readonly string[]) => ({
   type: "Sequence",
   pretokenizers: [
-    { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false },
+    ...patterns.map((Regex) => ({ type: "Split", pattern: { Regex }, behavior: "Isolated", invert: false })),
     { ...bytes, use_regex: false },
   ],
 });
@@ -82,8 +88,18 @@ describe("a tokenizer for GGUF", () => {
       return metadata.get("tokenizer.ggml.pre");
     };
     expect(await written(splitBy(patterns["gpt-4o"]))).toBe("gpt-4o");
+    // DeepSeek's line breaks are not escaped.
+    expect(await written(splitBy(...deepseek))).toBe("deepseek-v3");
+    expect(await written(splitBy(...deepseek.slice(1)))).toBeUndefined();
     expect(await written({ ...bytes, use_regex: true })).toBe("gpt-2");
     expect(await written(bytes)).toBe("gpt-2");
+  });
+
+  test("has nothing that changes texts before, or only NFC, also in a sequence", async () => {
+    for (const normalizers of [[], [{ type: "NFC" }]]) {
+      const path = write({ "tokenizer.json": { ...tokenizer, normalizer: { type: "Sequence", normalizers } } });
+      expect((await readTokenizer(path, 5)).whyNone).toBe("");
+    }
   });
 
   test("adds the token that a template puts before texts", async () => {
@@ -103,6 +119,11 @@ describe("a tokenizer for GGUF", () => {
     ["expected a model that merges bytes", { ...tokenizer, model: { type: "Unigram", vocab: [] } }, 5],
     ["expected a model that merges bytes", { ...tokenizer, model: { ...tokenizer.model, byte_fallback: true } }, 5],
     ["expected no normalizer but NFC", { ...tokenizer, normalizer: { type: "Lowercase" } }, 5],
+    [
+      "expected no normalizer but NFC",
+      { ...tokenizer, normalizer: { type: "Sequence", normalizers: [{ type: "Lowercase" }] } },
+      5,
+    ],
     ["llama.cpp has no name for how it splits texts", { ...tokenizer, pre_tokenizer: splitBy("\\s+") }, 5],
     [
       "llama.cpp has no name for how it splits texts",

@@ -113,6 +113,7 @@ describe("a GGUF file", () => {
   test.each([
     ["deepseek_v2", {}],
     ["kimi_k2", {}],
+    ["glm4_moe", {}],
     // Metadata have one number for both.
     ["deepseek_v3", { rope_scaling: { ...yarn, mscale: 0.5, mscale_all_dim: 0.5 } }],
     // And tell those who read no number what it would be.
@@ -355,6 +356,7 @@ describe("the tokenizer of a GGUF file", () => {
     // Qwen's numbers are single digits, and gpt-oss's have three at most.
     expect(pieces("qwen2", "Hi 12's")).toEqual(["Hi", "Ġ", "1", "2", "'s"]);
     expect(pieces("gpt-4o", "Hi 1212")).toEqual(["Hi", "Ġ", "12", "1", "2"]);
+    expect(pieces("deepseek-v3", "Hi 1212")).toEqual(["Hi", "Ġ", "12", "1", "2"]);
     expect(pieces(undefined, "Hi 1212")).toEqual(["Hi", "Ġ", "12", "12"]);
     expect(pieces("qwen2", "Hi Hi")).toEqual(["Hi", "ĠH", "i"]);
   });
@@ -376,7 +378,7 @@ describe("the tokenizer of a GGUF file", () => {
   ])("is refused if it is %s with %s", (model, pre) => {
     const all = metadata(pre, { "tokenizer.ggml.model": model });
     expect(() => tokenizerOf(all, "model.gguf")).toThrow(
-      /^model\.gguf: expected tokenizer llama, or gpt2 with gpt-2, qwen2, gpt-4o, got .*; give --tokenizer DIR/,
+      /^model\.gguf: expected tokenizer llama, or gpt2 with gpt-2, qwen2, gpt-4o, deepseek-v3, got .*; give --tokenizer DIR/,
     );
   });
 });

@@ -7,13 +7,25 @@ const [first, rest] = [String.raw`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, String.raw`[
 const shortened = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
 
-/** What a text is split into before tokens are merged, by GGUF's names. */
-const splits: ReadonlyMap<unknown, string> = new Map([
-  ["gpt-2", String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`],
-  ["qwen2", String.raw`${shortened}|${letters}\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`],
+const marks = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]";
+
+/** What a text is split into before tokens are merged, pattern by pattern, by GGUF's names. */
+const splits: ReadonlyMap<unknown, readonly string[]> = new Map([
+  ["gpt-2", [String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`]],
+  ["qwen2", [String.raw`${shortened}|${letters}\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`]],
   [
     "gpt-4o",
-    String.raw`${letters}${first}*${rest}+${shortened}?|${letters}${first}+${rest}*${shortened}?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${spaces}`,
+    [
+      String.raw`${letters}${first}*${rest}+${shortened}?|${letters}${first}+${rest}*${shortened}?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${spaces}`,
+    ],
+  ],
+  [
+    "deepseek-v3",
+    [
+      String.raw`\p{N}{1,3}`,
+      "[一-龥぀-ゟ゠-ヿ]+",
+      String.raw`${marks}[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|${spaces}`,
+    ],
   ],
 ]);
 
@@ -95,13 +107,16 @@ function partsOf(
   );
 }
 
-function mergedBytes(tokens: readonly string[], merges: readonly string[], split: string): object {
+function mergedBytes(tokens: readonly string[], merges: readonly string[], split: readonly string[]): object {
   const bytes = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: false };
   return {
     normalizer: null,
     pre_tokenizer: {
       type: "Sequence",
-      pretokenizers: [{ type: "Split", pattern: { Regex: split }, behavior: "Isolated", invert: false }, bytes],
+      pretokenizers: [
+        ...split.map((Regex) => ({ type: "Split", pattern: { Regex }, behavior: "Isolated", invert: false })),
+        bytes,
+      ],
     },
     decoder: bytes,
     model: { type: "BPE", vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges },

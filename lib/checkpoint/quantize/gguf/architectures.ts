@@ -22,6 +22,10 @@ export interface WrittenArchitecture {
   parts?(fields: ConfigFields): Readonly<Record<string, readonly HeadPart[]>>;
   /** What the tensors of a dense block are called, if the first layers may have one instead of experts. */
   readonly dense?: Readonly<Record<string, string>>;
+  /** Whether a model may have layers that predict further tokens, which configurations do not count, after the others. */
+  readonly hasPredictions?: boolean;
+  /** How much of a head is turned if the configuration does not say it; 1 for those that turn all. */
+  readonly turnedShare?: number;
   /** Whether heads are made from latents: one number says what YaRN multiplies queries and keys by. */
   readonly hasLatents?: boolean;
   /** Of the tensors, those that a model may lack. */
@@ -70,6 +74,26 @@ function headSize(fields: ConfigFields): number {
   return fields.integer("head_dim", Math.floor(fields.integer("hidden_size", undefined) / heads));
 }
 
+/** What metadata say of a formula, where they say all of it. */
+function formulaKeys(formula: MoeLayerConfig): Keys {
+  const { intermediateSize, sharedExpert, groups, scoring = "softmax", scale = 1, normalize } = formula;
+  return {
+    expert_feed_forward_length: intermediateSize,
+    expert_shared_count: (sharedExpert?.intermediateSize ?? 0) / intermediateSize,
+    expert_group_count: groups?.count ?? 1,
+    expert_group_used_count: groups?.top ?? 1,
+    expert_gating_func: gatingNames.indexOf(scoring as Gating),
+    expert_weights_scale: f32(scale),
+    ...(normalize === true && { expert_weights_norm: true }),
+  };
+}
+
+const denseBlock = {
+  "mlp.gate_proj.weight": "ffn_gate.weight",
+  "mlp.up_proj.weight": "ffn_up.weight",
+  "mlp.down_proj.weight": "ffn_down.weight",
+} as const;
+
 const latentQueries = {
   "self_attn.q_a_proj.weight": "attn_q_a.weight",
   "self_attn.q_a_layernorm.weight": "attn_q_a_norm.weight",
@@ -79,7 +103,7 @@ const latentQueries = {
 /** DeepSeek-V2 and V3, and Kimi K2: DeepseekV2Model of llama.cpp's converter. */
 const deepseek2: WrittenArchitecture = {
   name: "deepseek2",
-  keys: (fields, { intermediateSize, sharedExpert, groups, scoring = "softmax", scale = 1, normalize }) => {
+  keys: (fields, formula) => {
     fields.require("attention_bias", false);
     fields.require("rope_interleave", true);
     const latent = latentSizes(fields);
@@ -93,13 +117,7 @@ const deepseek2: WrittenArchitecture = {
       "attention.kv_lora_rank": latent.rank,
       ...(hasLatentQueries(fields) && { "attention.q_lora_rank": fields.integer("q_lora_rank", undefined) }),
       "rope.dimension_count": latent.turned,
-      expert_feed_forward_length: intermediateSize,
-      expert_shared_count: (sharedExpert?.intermediateSize ?? 0) / intermediateSize,
-      expert_group_count: groups?.count ?? 1,
-      expert_group_used_count: groups?.top ?? 1,
-      expert_gating_func: gatingNames.indexOf(scoring as Gating),
-      expert_weights_scale: f32(scale),
-      ...(normalize === true && { expert_weights_norm: true }),
+      ...formulaKeys(formula),
     };
   },
   tensors: (fields) => ({
@@ -119,11 +137,8 @@ const deepseek2: WrittenArchitecture = {
       ],
     };
   },
-  dense: {
-    "mlp.gate_proj.weight": "ffn_gate.weight",
-    "mlp.up_proj.weight": "ffn_up.weight",
-    "mlp.down_proj.weight": "ffn_down.weight",
-  },
+  dense: denseBlock,
+  hasPredictions: true,
   hasLatents: true,
   tied: true,
 };
@@ -229,6 +244,26 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map<string, 
       slidingEvenLayers: true,
     },
   ],
+  [
+    "glm4_moe",
+    {
+      name: "glm4moe",
+      keys: (fields, formula) => ({
+        "rope.dimension_count": Math.floor(headSize(fields) * turnedShare(fields, 0.5)),
+        ...formulaKeys(formula),
+      }),
+      tensors: () => ({
+        ...attention,
+        ...biases,
+        ...headNorms,
+        "post_attention_layernorm.weight": "post_attention_norm.weight",
+      }),
+      optional: [...Object.keys(biases), ...Object.keys(headNorms)],
+      dense: denseBlock,
+      hasPredictions: true,
+      turnedShare: 0.5,
+    },
+  ],
   ["deepseek_v2", deepseek2],
   ["deepseek_v3", deepseek2],
   ["kimi_k2", deepseek2],
@@ -256,7 +291,7 @@ export function architectureKeys(
   formula: MoeLayerConfig,
 ): Keys {
   checkLayerTypes(fields, architecture.slidingEvenLayers === true);
-  fields.require("partial_rotary_factor", 1);
+  if (architecture.turnedShare === undefined) fields.require("partial_rotary_factor", 1);
   const heads = fields.integer("num_attention_heads", undefined);
   const given = fields.has("head_dim") ? { key_length: headSize(fields), value_length: headSize(fields) } : {};
   return {
@@ -269,7 +304,7 @@ export function architectureKeys(
     "attention.head_count_kv": fields.integer("num_key_value_heads", heads),
     "attention.layer_norm_rms_epsilon": f32(fields.number("rms_norm_eps", undefined)),
     ...Object.fromEntries(Object.entries(given).map(([name, value]) => [`attention.${name}`, value])),
-    ...ropeKeys(fields, architecture.hasLatents === true),
+    ...ropeKeys(fields, architecture),
     ...architecture.keys(fields, formula),
   };
 }
@@ -283,14 +318,14 @@ const ropeFields = [
 /** Of DeepSeek, how YaRN multiplies the turned parts of queries and keys, and all of them. */
 const latentFields = ["mscale", "mscale_all_dim"];
 
-function ropeKeys(fields: ConfigFields, hasLatents: boolean): Keys {
+function ropeKeys(fields: ConfigFields, { hasLatents, turnedShare }: WrittenArchitecture): Keys {
   const parameters = fields.section("rope_parameters");
   const scaling = fields.section("rope_scaling") ?? parameters;
   const theta = (parameters?.has("rope_theta") ? parameters : fields).number("rope_theta", undefined);
   const base = { "rope.freq_base": f32(theta) };
   if (scaling === undefined) return base;
   const type = scaling.value("rope_type") ?? scaling.value("type") ?? "default";
-  const known = hasLatents ? [...ropeFields, ...latentFields] : ropeFields;
+  const known = [...ropeFields, ...(hasLatents ? latentFields : []), ...(turnedShare ? ["partial_rotary_factor"] : [])];
   const unknown = Object.keys(scaling.all).find((name) => !known.includes(name));
   if (unknown !== undefined || (type !== "default" && type !== "linear" && type !== "yarn")) {
     const got = unknown === undefined ? describe(type) : `a field ${JSON.stringify(unknown)}`;
@@ -330,6 +365,12 @@ function checkLayerTypes(fields: ConfigFields, slidingEven: boolean): void {
   if (wrong < 0) return;
   const got = describe(Array.isArray(types) ? types[wrong] : types);
   throw badCheckpoint(fields.path, `layer_types[${wrong}]: expected ${JSON.stringify(kindOf(wrong))}, got ${got}`);
+}
+
+/** `partial_rotary_factor`, which Transformers 5 has among `rope_parameters`. */
+function turnedShare(fields: ConfigFields, fallback: number): number {
+  const parameters = fields.section("rope_parameters");
+  return (parameters?.has("partial_rotary_factor") ? parameters : fields).number("partial_rotary_factor", fallback);
 }
 
 function refuseField(fields: ConfigFields, name: string): void {

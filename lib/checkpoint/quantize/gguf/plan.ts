@@ -296,7 +296,7 @@ class Planner {
   /** Whether a tensor is of layers that predict further tokens, which the configuration does not count. */
   #isBeyondLayers(name: string): boolean {
     const [, layer] = /^model\.layers\.(\d+)\./.exec(name) ?? [];
-    return this.#architecture.hasLatents === true && Number(layer) >= this.#model.layerCount;
+    return this.#architecture.hasPredictions === true && Number(layer) >= this.#model.layerCount;
   }
 
   /** Adds the parts of a tensor whose rows are those of heads. */

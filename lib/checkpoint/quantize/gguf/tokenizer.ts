@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { messageOf } from "../../../core/errors.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
 import { fileSystemError } from "../../file_system_error.js";
@@ -18,12 +19,24 @@ const start = String.raw`[^\r\n\p{L}\p{N}]?`;
 const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
 const [upper, lower] = [String.raw`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]`];
 
-/** llama.cpp's names of what a text is split into before tokens are merged. */
-const splits: ReadonlyMap<unknown, string> = new Map([
-  [String.raw`${shortened}|${start}\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`, "qwen2"],
+const marks = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]";
+
+/** llama.cpp's names of what a text is split into before tokens are merged: by each pattern in turn. */
+const splits: ReadonlyMap<string, readonly string[]> = new Map([
+  ["qwen2", [String.raw`${shortened}|${start}\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`]],
   [
-    String.raw`${start}${upper}*${lower}+${shortened}?|${start}${upper}+${lower}*${shortened}?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${spaces}`,
     "gpt-4o",
+    [
+      String.raw`${start}${upper}*${lower}+${shortened}?|${start}${upper}+${lower}*${shortened}?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${spaces}`,
+    ],
+  ],
+  [
+    "deepseek-v3",
+    [
+      String.raw`\p{N}{1,3}`,
+      "[一-龥぀-ゟ゠-ヿ]+",
+      String.raw`${marks}[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|${spaces}`,
+    ],
   ],
 ]);
 
@@ -43,7 +56,7 @@ export async function readTokenizer(directory: string, vocabulary: number): Prom
   if (!merges || !isRecord(model.vocab) || !Array.isArray(model.merges)) {
     return none("tokenizer.json: expected a model that merges bytes");
   }
-  if (normalizer && !(isRecord(normalizer) && normalizer.type === "NFC")) {
+  if (normalizersOf(normalizer).some((one) => one.type !== "NFC")) {
     return none("tokenizer.json: expected no normalizer but NFC");
   }
   const split = splitOf(splitting);
@@ -88,15 +101,30 @@ function none(whyNone: string): WrittenTokenizer {
   return { metadata: new Map([["tokenizer.ggml.model", "none"]]), whyNone };
 }
 
+/** What changes a text before it is split. */
+function normalizersOf(normalizer: unknown): readonly JsonObject[] {
+  if (!isRecord(normalizer)) return [];
+  if (normalizer.type !== "Sequence" || !Array.isArray(normalizer.normalizers)) return [normalizer];
+  return normalizer.normalizers.flatMap(normalizersOf);
+}
+
 function splitOf(splitting: unknown): string | undefined {
   if (!isRecord(splitting)) return undefined;
   const parts = splitting.type === "Sequence" ? splitting.pretokenizers : [splitting];
-  const [first, second, ...others] = Array.isArray(parts) ? parts.filter(isRecord) : [];
-  const isBytes = (part: JsonObject | undefined) => part?.type === "ByteLevel" && !part.add_prefix_space;
-  if (isBytes(first) && second === undefined) return first?.use_regex === false ? undefined : "gpt-2";
-  if (!isBytes(second) || second?.use_regex !== false || others.length > 0) return undefined;
-  const pattern = first?.type === "Split" && first.behavior === "Isolated" && !first.invert ? first.pattern : undefined;
-  return isRecord(pattern) ? splits.get(pattern.Regex) : undefined;
+  const all = Array.isArray(parts) ? parts.filter(isRecord) : [];
+  const bytes = all.at(-1);
+  if (bytes?.type !== "ByteLevel" || bytes.add_prefix_space) return undefined;
+  if (all.length === 1) return bytes.use_regex === false ? undefined : "gpt-2";
+  if (bytes.use_regex !== false) return undefined;
+  const patterns = all.slice(0, -1).map(patternOf);
+  return [...splits].find(([, known]) => isDeepStrictEqual(known, patterns))?.[0];
+}
+
+/** The pattern of a split, in which line breaks may be themselves or escaped. */
+function patternOf({ type, behavior, invert, pattern }: JsonObject): string | undefined {
+  if (type !== "Split" || behavior !== "Isolated" || invert || !isRecord(pattern)) return undefined;
+  if (typeof pattern.Regex !== "string") return undefined;
+  return pattern.Regex.replaceAll("\r", "\\r").replaceAll("\n", "\\n");
 }
 
 /** Whether every text begins, or ends, with a token. */

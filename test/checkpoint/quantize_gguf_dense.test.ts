@@ -9,6 +9,7 @@ import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/random.js";
 import { deepseekGguf } from "../examples/deepseek_gguf.js";
+import { glmGguf } from "../examples/glm_gguf.js";
 import { withIsa } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { writeModel } from "./support/model_directory.js";
@@ -71,13 +72,37 @@ describe.each(["deepseek_v2", "kimi_k2"])("a GGUF file of %s", (family) => {
       "deepseek2.expert_group_count": 1,
       "deepseek2.expert_group_used_count": 1,
     });
-    expect([...file.tensors.keys()].toSorted()).toEqual([...expected.tensors.keys()].toSorted());
-    for (const [name, { shape }] of expected.tensors) {
-      expect([name, file.info(name).shape]).toEqual([name, shape]);
-      if (/_(exps|shexp)\./.test(name)) continue;
-      expect([name, await floats(file, name)]).toEqual([name, await floats(expected, name)]);
-    }
+    await expectTensors(file, expected);
   });
+});
+
+/** The same tensors, those of experts quantised, but for layers that predict further tokens. */
+async function expectTensors(file: GgufFile, expected: GgufFile): Promise<void> {
+  const names = [...expected.tensors.keys()].filter((name) => !name.includes(".nextn."));
+  expect([...file.tensors.keys()].toSorted()).toEqual(names.toSorted());
+  for (const name of names) {
+    expect([name, file.info(name).shape]).toEqual([name, expected.info(name).shape]);
+    if (/_(exps|shexp)\./.test(name)) continue;
+    expect([name, await floats(file, name)]).toEqual([name, await floats(expected, name)]);
+  }
+}
+
+test("a GGUF file of glm4_moe has the metadata and tensors that llama.cpp's converter writes", async () => {
+  const [out, other] = [fresh(".gguf"), fresh(".gguf")];
+  await write(golden("glm4_moe"), out);
+  writeFileSync(other, await glmGguf(golden("glm4_moe")));
+  await using file = await GgufFile.open(out);
+  await using expected = await GgufFile.open(other);
+  const own = (metadata: GgufFile["metadata"]) =>
+    Object.fromEntries([...metadata].filter(([key]) => key.startsWith("glm4moe.")));
+  const { "glm4moe.nextn_predict_layers": predicted, ...others } = own(expected.metadata);
+  expect(own(file.metadata)).toEqual({
+    ...others,
+    "glm4moe.block_count": Number(others["glm4moe.block_count"]) - Number(predicted),
+    "glm4moe.expert_group_count": 1,
+    "glm4moe.expert_group_used_count": 1,
+  });
+  await expectTensors(file, expected);
 });
 
 test("layers that predict further tokens are left out", async () => {
