@@ -376,6 +376,21 @@ test.each(renamed)("%s under the names of MLX's classes", async (model, module, 
   });
 });
 
+test("ERNIE 4.5, of which mlx-lm drops the bias for the choice, is refused by its name", async () => {
+  const { config, weights } = await readFamilyModel("ernie4_5_moe");
+  const { layer } = await readFamilyResults("ernie4_5_moe");
+  for (const name of weights.keys()) if (name.includes("e_score_correction_bias")) weights.delete(name);
+  asMlx(weights, "switch_mlp", []);
+  using directory = temporaryDirectory();
+  await writeModel(directory.path, { config, weights });
+  const loading = MoeLayer.load(directory.path, { layer, device: reference() });
+  await expectRejection(
+    loading,
+    "BAD_CHECKPOINT",
+    /expected a tensor ".*moe_statics\.e_score_correction_bias", got none/,
+  );
+});
+
 test("gate and up in one stack, as mlx-vlm has Laguna's", async () => {
   await expectGolden("laguna", (weights) => {
     asMlx(weights, "switch_mlp", [

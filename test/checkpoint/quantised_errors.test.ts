@@ -2,7 +2,6 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
-import { fromBF16 } from "../../lib/core/dtype.js";
 import { MoeLayer } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
@@ -491,7 +490,7 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
     const model = await read("int8_channel");
     const [codes, scales] = ["weight", "weight_scale"].map((suffix) => model.weights.get(up(suffix)));
     model.weights.delete(up("weight_scale"));
-    const scaleOf = Float32Array.from(scales?.data as Uint16Array, fromBF16);
+    const scaleOf = scales?.data as Float32Array;
     const data = Float32Array.from(
       codes?.data as Int8Array,
       (code, i) => code * (scaleOf[Math.floor(i / 64)] as number),
