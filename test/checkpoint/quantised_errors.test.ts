@@ -140,6 +140,10 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
     ])("%s", async (_, change, message) => {
       await refuse("hqq_4_bits", change, message);
     });
+
+    test("codes of more bits than named", async () => {
+      await refuse("hqq_5_bits", filled("W_q", 32, 70), /W_q": expected codes of 5 bits, got 32 at \[1, 6\]/);
+    });
   });
 
   describe("superfluous tensors", () => {

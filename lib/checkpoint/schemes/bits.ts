@@ -123,8 +123,20 @@ export function closeGaps(packed: Uint32Array, rows: number, columns: number, bi
   return target;
 }
 
+/** Rows of codes, a byte each, as rows that are streams in whole bytes. */
+export function packRows(codes: Uint8Array, rows: number, bits: number): Uint8Array {
+  const columns = codes.length / rows;
+  if ((columns * bits) % 8 === 0) return pack(codes, bits);
+  const stride = Math.ceil((columns * bits) / 8);
+  const target = new Uint8Array(rows * stride);
+  for (let row = 0; row < rows; row++) {
+    target.set(pack(codes.subarray(row * columns, (row + 1) * columns), bits), row * stride);
+  }
+  return target;
+}
+
 /** Codes, a byte each, as a stream in whole bytes, lower ones in lower bits. */
-export function pack(codes: Uint8Array, bits: number): Uint8Array {
+function pack(codes: Uint8Array, bits: number): Uint8Array {
   if (bits === 8) return codes;
   const target = new Uint8Array(Math.ceil((codes.length * bits) / 8));
   let at = 0;

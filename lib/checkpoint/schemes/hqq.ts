@@ -1,7 +1,8 @@
-import { asBytes, pack } from "./bits.js";
+import type { SafetensorsDType } from "../safetensors/dtype.js";
+import { asBytes, packRows } from "./bits.js";
 import { checkScales, floats, floatsOf, groupsOf } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { StoredMatrix, Suffix } from "./stored_matrix.js";
+import type { FoundTensor, StoredMatrix, Suffix } from "./stored_matrix.js";
 
 /** How many codes of so many bits HQQ puts in a byte, or for 3 bits in a word. */
 const perElement: ReadonlyMap<number, number> = new Map([
@@ -21,9 +22,9 @@ export const hqq: Scheme = {
   takes: (matrix) => matrix.has("W_q"),
   locate: async (matrix) => {
     const { rows, columns } = matrix;
-    const axis = await numberIn(matrix, "axis");
-    const size = await numberIn(matrix, "group_size");
-    const named = await numberIn(matrix, "nbits");
+    const axis = await numberIn(matrix, "axis", ["I32"]);
+    const size = await numberIn(matrix, "group_size", ["I32"]);
+    const named = await numberIn(matrix, "nbits", ["I32", "F32"]);
     const count = columns / size;
     if (axis !== 1 || !Number.isInteger(count)) {
       const got = axis === 1 ? `groups of ${size} in ${columns}` : `groups along the outputs (axis ${axis})`;
@@ -52,7 +53,7 @@ export const hqq: Scheme = {
         const minima = offsets.map((zero, index) => zero * (factors[index] as number));
         const unpacked = unpackRuns(codeBytes as Uint8Array, total * size, step * size, stored);
         return {
-          codes: pack(unpacked, bits),
+          codes: packRows(checked(matrix, codes, unpacked, bits), rows, bits),
           scales: groups.spread(factors),
           zeros: asBytes(groups.spread(minima)),
         };
@@ -86,9 +87,17 @@ function unpackRuns(bytes: Uint8Array, count: number, run: number, bits: number)
   return target;
 }
 
+/** @throws BAD_CHECKPOINT for a code of more bits than the others, where each has a byte. */
+function checked(matrix: StoredMatrix, tensor: FoundTensor, codes: Uint8Array, bits: number): Uint8Array {
+  const at = bits < 8 ? codes.findIndex((code) => code >> bits !== 0) : -1;
+  if (at < 0) return codes;
+  const place = `[${Math.floor(at / matrix.columns)}, ${at % matrix.columns}]`;
+  throw matrix.errorAt(tensor, `expected codes of ${bits} bits, got ${codes[at]} at ${place}`);
+}
+
 /** The number that a tensor holds. */
-async function numberIn(matrix: StoredMatrix, suffix: Suffix): Promise<number> {
-  const tensor = matrix.need(suffix, ["I32", "F32"], []);
+async function numberIn(matrix: StoredMatrix, suffix: Suffix, dtypes: readonly SafetensorsDType[]): Promise<number> {
+  const tensor = matrix.need(suffix, dtypes, []);
   const bytes = new Uint8Array(tensor.info.byteLength);
   await tensor.file.readRange(tensor.name, 0, bytes);
   const view = new DataView(bytes.buffer);

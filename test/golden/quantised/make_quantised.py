@@ -832,6 +832,8 @@ cases = {
     "hqq_4_bits": qwen(hqq(4, 64, bf16), hqq_config(4, 64), inner=64),
     # In rows of 32-bit words, the last of which have room for more groups than there are.
     "hqq_3_bits": qwen(hqq(3, 32), hqq_config(3, 32), hidden=96),
+    # Rows whose codes end inside a byte.
+    "hqq_3_bits_odd": qwen(hqq(3, 36), hqq_config(3, 36), hidden=36, inner=36),
     "hqq_2_bits": qwen(hqq(2, 16), hqq_config(2, 16)),
     "hqq_ternary": qwen(hqq(1.58, 32, stored=2), hqq_config(1.58, 32)),
     "hqq_1_bit": qwen(hqq(1, 32, f32), hqq_config(1, 32)),
