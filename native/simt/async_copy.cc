@@ -15,7 +15,7 @@ void AsyncCopies::issue(const Call& call, void* shared, const void* global, size
   sanitizer::reads(global, source_bytes);
   // Not memcpy: without bytes, the source may be null.
   std::copy_n(copy.global, source_bytes, copy.source);
-  note_copy(shared, kIncompleteCopy);
+  note_copy(shared);
   if (early) write(copy);
 }
 
@@ -29,7 +29,7 @@ void AsyncCopies::wait(size_t pending) {
       fail(copy.call, "the source changed between the copy and the wait for it");
     }
     if (!copy.early) write(copy);
-    note_copy(copy.shared, ++completed_);
+    note_write(copy.shared);
   }
   copies_.erase(copies_.begin(), copies_.begin() + static_cast<ptrdiff_t>(end));
   groups_.erase(groups_.begin(), groups_.begin() + static_cast<ptrdiff_t>(complete));
@@ -39,8 +39,6 @@ void AsyncCopies::wait(size_t pending) {
 void AsyncCopies::clear() {
   copies_.clear();
   groups_.clear();
-  completed_ = 0;
-  published_ = 0;
 }
 
 // Bytes of `source` after source_bytes are zero-initialised.

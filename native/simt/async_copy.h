@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 #include "simt/call.h"
@@ -17,10 +16,6 @@ class AsyncCopies {
   void commit() { groups_.push_back(copies_.size()); }
   // Completes all but the last `pending` groups.
   void wait(size_t pending);
-  // Makes the copies that were waited for visible to the asynchronous proxy, as fence.proxy.async does.
-  void publish() { published_ = completed_; }
-  // Whether a copy is visible to it, by its number.
-  bool published(uint32_t number) const { return number <= published_; }
   // Drops copies that nobody waited for: nothing guarantees that they ever arrive.
   void clear();
 
@@ -39,8 +34,6 @@ class AsyncCopies {
 
   std::vector<Copy> copies_;    // incomplete, oldest first
   std::vector<size_t> groups_;  // where each closed group ends in copies_
-  uint32_t completed_ = 0;      // copies that were waited for, which are numbered from 1 on
-  uint32_t published_ = 0;
 };
 
 }  // namespace moe::simt::machine

@@ -65,6 +65,7 @@ void Barrier::come(Scheduler& scheduler, const Call& call, unsigned threads, boo
 void Barrier::complete(Scheduler& scheduler) {
   results_[phase_ % 2] = true_predicates_;
   ++phase_;
+  scheduler.count_barrier();
   arrived_ = 0;
   waiting_threads_ = 0;
   true_predicates_ = 0;

@@ -89,9 +89,15 @@ void copy_async(const Call& call, void* shared, const void* global, size_t bytes
                                                processor.options().async == AsyncMode::early);
 }
 
-void note_copy(const void* shared, uint32_t number) {
+void note_write(const void* shared) {
   Multiprocessor& processor = Multiprocessor::current();
-  processor.shared().note_copy(shared, {processor.scheduler().current().number, number});
+  Thread& thread = processor.scheduler().current();
+  processor.shared().note_write(shared, {thread.number, thread.writes.next()});
+}
+
+void note_copy(const void* shared) {
+  Multiprocessor& processor = Multiprocessor::current();
+  processor.shared().note_write(shared, {processor.scheduler().current().number, kIncompleteCopy});
 }
 
 uint32_t dynamic_offset(const Call& call, const void* shared) {
@@ -102,18 +108,26 @@ uint32_t dynamic_offset(const Call& call, const void* shared) {
   return static_cast<uint32_t>(offset);
 }
 
-void fence_proxy_async() { Multiprocessor::current().scheduler().current().copies.publish(); }
+void fence_proxy_async() {
+  Scheduler& scheduler = Multiprocessor::current().scheduler();
+  scheduler.current().writes.publish(scheduler.barriers());
+}
 
 void read_async(const Call& call, size_t offset, std::byte* bytes, size_t count) {
   Multiprocessor& processor = Multiprocessor::current();
   const std::byte* place = processor.shared().dynamic() + offset;
   if (!processor.shared().holds(place, count)) fail(call, "an operand is outside dynamic shared memory");
-  const LastCopy copy = processor.shared().last_copy(place);
-  if (!processor.scheduler().thread(copy.thread).copies.published(copy.number)) {
-    fail(call, "reads what thread " + std::to_string(copy.thread) +
-                   (copy.number == kIncompleteCopy
-                        ? " copies and has not waited for"
-                        : " copied, which has made no fence_proxy_async since it waited for the copy"));
+  const LastWrite write = processor.shared().last_write(place);
+  Scheduler& scheduler = processor.scheduler();
+  const Thread& writer = scheduler.thread(write.thread);
+  const bool own_warp = writer.warp() == scheduler.current().warp();
+  if (const auto seen = writer.writes.seen(write.number, scheduler.barriers(), own_warp);
+      seen != SharedWrites::Seen::yes) {
+    fail(call, "reads what thread " + std::to_string(write.thread) +
+                   (write.number == kIncompleteCopy ? " copies and has not waited for"
+                    : seen == SharedWrites::Seen::no_fence
+                        ? " wrote, which has made no fence_proxy_async since the store, or since it waited for the copy"
+                        : " wrote and made a fence_proxy_async for, but no barrier has come since that fence"));
   }
   sanitizer::reads(place, count);
   std::copy_n(place, count, bytes);

@@ -43,14 +43,14 @@ void check_global(const Call& call, const void* address, size_t bytes);
 
 void copy_async(const Call& call, void* shared, const void* global, size_t bytes, size_t source_bytes);
 void copy_async_commit();
-// Says that the running thread's copy of this number was the last to write to shared memory.
-constexpr uint32_t kIncompleteCopy = ~0u;
-void note_copy(const void* shared, uint32_t number);
+// Say that the running thread was the last to write to shared memory, or will be: by a copy that it has not waited for.
+void note_write(const void* shared);
+void note_copy(const void* shared);
 // Where 16 bytes are in dynamic shared memory.
 uint32_t dynamic_offset(const Call& call, const void* shared);
 // fence.proxy.async
 void fence_proxy_async();
-// Reads dynamic shared memory as the asynchronous proxy does. Fails if a copy by a thread is not visible to it.
+// Reads dynamic shared memory as the asynchronous proxy does. Fails if a thread's write is not visible to it.
 void read_async(const Call& call, size_t offset, std::byte* bytes, size_t count);
 void copy_async_wait(size_t pending_groups);
 

@@ -18,6 +18,7 @@ bool Scheduler::start(dim3 shape, uint64_t seed, void (*entry)()) {
   loyalty_ = kLoyalties[random_.next() % std::size(kLoyalties)];
   warp_ = 0;
   ready_warps_ = 0;
+  barriers_ = 0;
   ready_lanes_.fill(0);
   for (unsigned number = 0; number < size_; ++number) {
     Thread& thread = this->thread(number);
@@ -25,6 +26,7 @@ bool Scheduler::start(dim3 shape, uint64_t seed, void (*entry)()) {
     thread.number = number;
     thread.exited = false;
     thread.copies.clear();
+    thread.writes.clear();
     thread.context.prepare(stacks_[number], entry);
     wake(thread.warp(), 1u << thread.lane());
   }

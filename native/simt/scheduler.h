@@ -52,6 +52,9 @@ class Scheduler {
   Thread& thread(unsigned number) { return thread(number / kWarpLanes, number % kWarpLanes); }
   Thread& thread(unsigned warp, unsigned lane) { return (*warps_[warp])[lane]; }
   unsigned size() const { return size_; }
+  // Barriers that have completed, of all threads or of some.
+  uint32_t barriers() const { return barriers_; }
+  void count_barrier() { ++barriers_; }
 
  private:
   // Takes one of the ready threads; null if there is none. `loyalty` times in 256 it is one of the last thread's warp,
@@ -78,6 +81,7 @@ class Scheduler {
   StackPool stacks_;  // outlives the contexts on them
   std::vector<std::unique_ptr<std::array<Thread, kWarpLanes>>> warps_;
   unsigned size_ = 0;
+  uint32_t barriers_ = 0;
   Context host_;
   Thread* current_ = nullptr;
 

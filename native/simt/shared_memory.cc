@@ -18,8 +18,8 @@ constexpr size_t kRedZone = 128;
 constexpr size_t kRegionBytes = 2 * kMaxSharedBytes;
 
 constexpr int kNaNPattern = 0xff;
-// The most bytes of an asynchronous copy.
-constexpr size_t kCopyBytes = 16;
+// The most bytes of a write that is noted.
+constexpr size_t kWriteBytes = 16;
 
 constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -43,7 +43,7 @@ void SharedMemory::start(size_t dynamic_bytes) {
   reset(dynamic_, std::max(dynamic_bytes_, dynamic_bytes) + kRedZone);
   reset(fixed_, fixed_end_);
   dynamic_bytes_ = dynamic_bytes;
-  last_copies_.assign((dynamic_bytes + kCopyBytes - 1) / kCopyBytes, {});
+  last_writes_.assign((dynamic_bytes + kWriteBytes - 1) / kWriteBytes, {});
   fixed_bytes_ = 0;
   fixed_end_ = 0;
   fixed_allocations_.clear();
@@ -72,14 +72,14 @@ std::byte* SharedMemory::fixed(const void* tag, size_t bytes, size_t alignment) 
   return fixed_ + offset;
 }
 
-void SharedMemory::note_copy(const void* address, LastCopy copy) {
-  const size_t place = (reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(dynamic_)) / kCopyBytes;
-  if (place < last_copies_.size()) last_copies_[place] = copy;
+void SharedMemory::note_write(const void* address, LastWrite write) {
+  const size_t place = (reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(dynamic_)) / kWriteBytes;
+  if (place < last_writes_.size()) last_writes_[place] = write;
 }
 
-LastCopy SharedMemory::last_copy(const void* address) const {
-  const size_t place = (reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(dynamic_)) / kCopyBytes;
-  return place < last_copies_.size() ? last_copies_[place] : LastCopy{};
+LastWrite SharedMemory::last_write(const void* address) const {
+  const size_t place = (reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(dynamic_)) / kWriteBytes;
+  return place < last_writes_.size() ? last_writes_[place] : LastWrite{};
 }
 
 bool SharedMemory::overrun() {

@@ -14,11 +14,12 @@ constexpr size_t kMaxSharedBytes = 227 << 10;
 // The limit unless the launch asks for more, which it does by using more dynamic memory than this.
 constexpr size_t kUnaskedSharedBytes = 48 << 10;
 
-// The last asynchronous copy to some bytes: the thread, and the copy's number among those of the thread; 0: none.
-struct LastCopy {
+// The last write to some bytes: the thread, and its number for the write; 0: none.
+struct LastWrite {
   uint32_t thread = 0;
   uint32_t number = 0;
 };
+constexpr uint32_t kIncompleteCopy = ~0u;
 
 class SharedMemory {
  public:
@@ -38,8 +39,8 @@ class SharedMemory {
   std::byte* fixed(const void* tag, size_t bytes, size_t alignment);
 
   // Of bytes that are not across a multiple of 16. Only what is said of dynamic memory is kept.
-  void note_copy(const void* address, LastCopy copy);
-  LastCopy last_copy(const void* address) const;
+  void note_write(const void* address, LastWrite write);
+  LastWrite last_write(const void* address) const;
 
   // Whether something was written just past the end of an allocation. Call at the end of a block.
   bool overrun();
@@ -69,7 +70,7 @@ class SharedMemory {
   size_t fixed_bytes_ = 0;  // allocated, aligned as on a GPU
   size_t fixed_end_ = 0;
   std::vector<Fixed> fixed_allocations_;
-  std::vector<LastCopy> last_copies_;  // to each 16 bytes of dynamic memory
+  std::vector<LastWrite> last_writes_;  // to each 16 bytes of dynamic memory
 };
 
 }  // namespace moe::simt::machine

@@ -7,6 +7,7 @@
 #include "simt/call.h"
 #include "simt/context.h"
 #include "simt/intrinsics/vector_types.h"
+#include "simt/shared_writes.h"
 
 namespace moe::simt::machine {
 
@@ -19,6 +20,7 @@ struct Thread {
   Call call;
   uint32_t mask = 0;
   AsyncCopies copies;
+  SharedWrites writes;
 
   unsigned warp() const { return number / 32; }
   unsigned lane() const { return number % 32; }

@@ -4,6 +4,7 @@
 
 #include "gpu/tile/swizzle.cuh"
 #include "ptx/cp_async.cuh"
+#include "ptx/ld_st.cuh"
 #include "ptx/wgmma.cuh"
 #include "run.h"
 
@@ -20,6 +21,8 @@ enum class Mistake {
   none,
   no_fence,
   no_proxy_fence,
+  no_barrier_behind_proxy_fence,
+  store_behind_proxy_fence,
   no_copy_wait,
   no_wait,
   early_read,
@@ -37,6 +40,13 @@ constexpr bool takes_fragment(Mistake mistake) {
   return mistake >= Mistake::no_keep && mistake <= Mistake::early_fragment_write;
 }
 
+// Counts threads in a number that is 0. No barrier: what they have written need not be visible.
+void wait_for_all(float* count) {
+  atomicAdd(count, 1.0f);
+  while (atomicAdd(count, 0.0f) < static_cast<float>(machine::block_size())) {
+  }
+}
+
 template <Mistake mistake>
 __global__ void mistaken_kernel(const bf16* ones, float* d) {
   char* shared = ptx::dynamic_shared<char>();
@@ -45,8 +55,18 @@ __global__ void mistaken_kernel(const bf16* ones, float* d) {
   }
   ptx::cp_async_commit();
   if (mistake != Mistake::no_copy_wait) ptx::cp_async_wait<0>();
-  if (mistake != Mistake::no_proxy_fence) ptx::fence_proxy_async();
-  __syncthreads();
+  if (mistake == Mistake::no_barrier_behind_proxy_fence) {
+    __syncthreads();
+    ptx::fence_proxy_async();
+    wait_for_all(d);
+  } else {
+    if (mistake != Mistake::no_proxy_fence) ptx::fence_proxy_async();
+    __syncthreads();
+  }
+  if (mistake == Mistake::store_behind_proxy_fence) {
+    if (threadIdx.x == 5) ptx::st_shared_32(shared, 0x3f803f80);
+    __syncthreads();
+  }
   ptx::wgmma_check_base(shared + (mistake == Mistake::unaligned_base ? 512 : 0));
   float sums[16][4] = {};
   uint32_t fragment[4] = {};
@@ -90,6 +110,9 @@ void check_reported(std::initializer_list<const char*> words) {
 MOE_TEST(mistakes_around_wgmma_are_reported) {
   check_reported<Mistake::no_fence>({"wgmma_k16_bf16", "no wgmma_fence"});
   check_reported<Mistake::no_proxy_fence>({"wgmma_k16_bf16", "no fence_proxy_async"});
+  check_reported<Mistake::no_barrier_behind_proxy_fence>(
+      {"wgmma_k16_bf16", "reads what thread", "no barrier has come since that fence"});
+  check_reported<Mistake::store_behind_proxy_fence>({"wgmma_k16_bf16", "reads what thread 5 wrote", "no fence_proxy_async"});
   check_reported<Mistake::no_copy_wait>({"wgmma_k16_bf16", "copies and has not waited for"});
   check_reported<Mistake::no_wait>({"wgmma_k16_bf16", "exits", "not waited for this product"});
   check_reported<Mistake::early_write>({"wgmma_k16_bf16", "the sums changed"});

@@ -77,14 +77,17 @@ inline void st_global_32(void* address, uint32_t value, std::source_location whe
 inline void st_shared_128(void* address, uint4 value, std::source_location where = std::source_location::current()) {
   machine::check_shared({"st_shared_128", where}, address, 16);
   memcpy(address, &value, sizeof value);
+  machine::note_write(address);
 }
 inline void st_shared_64(void* address, uint2 value, std::source_location where = std::source_location::current()) {
   machine::check_shared({"st_shared_64", where}, address, 8);
   memcpy(address, &value, sizeof value);
+  machine::note_write(address);
 }
 inline void st_shared_32(void* address, uint32_t value, std::source_location where = std::source_location::current()) {
   machine::check_shared({"st_shared_32", where}, address, 4);
   memcpy(address, &value, sizeof value);
+  machine::note_write(address);
 }
 
 }  // namespace moe::simt::ptx

@@ -42,7 +42,9 @@ void store_matrices(const Collective& collective, const std::source_location& wh
   for (int j = 0; j < kMatrices; ++j) operand.registers[j] = registers[j];
   if (lane() < 8 * kMatrices) check_shared({collective.name, where}, shared_row, sizeof operand.row);
   meet(collective, where, 0xffffffffu, &operand);
-  if (lane() < 8 * kMatrices) memcpy(shared_row, operand.row, sizeof operand.row);
+  if (lane() >= 8 * kMatrices) return;
+  memcpy(shared_row, operand.row, sizeof operand.row);
+  note_write(shared_row);
 }
 
 }  // namespace machine
