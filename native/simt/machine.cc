@@ -72,9 +72,16 @@ void check_shared(const Call& call, const void* address, size_t bytes) {
 }
 
 void check_global(const Call& call, const void* address, size_t bytes) {
-  check_aligned(call, address, bytes);
+  check_atomic(call, address, bytes);
   if (Multiprocessor::current().shared().near(address))
     fail(call, "the address is in shared memory, not in global memory");
+}
+
+void check_atomic(const Call& call, const void* address, size_t bytes) {
+  check_aligned(call, address, bytes);
+  if (Multiprocessor::current().scheduler().is_local(address)) {
+    fail(call, "the address is that of a variable or of a kernel's parameter, which other threads do not have");
+  }
 }
 
 void copy_async(const Call& call, void* shared, const void* global, size_t bytes, size_t source_bytes) {

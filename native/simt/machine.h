@@ -40,6 +40,8 @@ std::byte* static_shared(const Call& call, const void* tag, size_t bytes, size_t
 void check_aligned(const Call& call, const void* address, size_t alignment);
 void check_shared(const Call& call, const void* address, size_t bytes);
 void check_global(const Call& call, const void* address, size_t bytes);
+// Of an atomic function, which takes global and shared memory alike.
+void check_atomic(const Call& call, const void* address, size_t bytes);
 
 void copy_async(const Call& call, void* shared, const void* global, size_t bytes, size_t source_bytes);
 void copy_async_commit();

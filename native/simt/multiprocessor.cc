@@ -50,6 +50,11 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
   }
   for (unsigned warp = 0; warp * kWarpLanes < scheduler_.size(); ++warp) {
     const unsigned first = warp / AsyncProducts::kWarps * AsyncProducts::kWarps;
+    if (warps_[warp].products().trace() != 0 &&
+        (first + AsyncProducts::kWarps) * kWarpLanes > scheduler_.size()) {
+      return failure("warp " + std::to_string(warp) + " made wgmma calls, but its warpgroup lacks warps: blocks of " +
+                     std::to_string(scheduler_.size()) + " threads");
+    }
     if (warps_[warp].products().trace() != warps_[first].products().trace()) {
       return failure("warp " + std::to_string(warp) + " made other wgmma calls than warp " + std::to_string(first) +
                      " of its warpgroup");

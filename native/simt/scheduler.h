@@ -52,6 +52,8 @@ class Scheduler {
   Thread& thread(unsigned number) { return thread(number / kWarpLanes, number % kWarpLanes); }
   Thread& thread(unsigned warp, unsigned lane) { return (*warps_[warp])[lane]; }
   unsigned size() const { return size_; }
+  // Whether an address is on a thread's stack.
+  bool is_local(const void* address) const { return stacks_.holds(address); }
   // Barriers that have completed, of all threads or of some.
   uint32_t barriers() const { return barriers_; }
   void count_barrier() { ++barriers_; }

@@ -3,6 +3,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdint>
+
 #include "simt/sanitizer.h"
 
 namespace moe::simt::machine {
@@ -49,6 +52,12 @@ bool StackPool::reserve(size_t count) {
     stacks_.push_back({guard + page, kStackBytes - colour});
   }
   return true;
+}
+
+bool StackPool::holds(const void* address) const {
+  return std::any_of(mappings_.begin(), mappings_.end(), [address](const Stack& mapping) {
+    return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(mapping.bottom) < mapping.size;
+  });
 }
 
 }  // namespace moe::simt::machine

@@ -18,6 +18,8 @@ class StackPool {
   // Makes stacks 0 .. count - 1 available; false if out of memory.
   [[nodiscard]] bool reserve(size_t count);
   Stack operator[](size_t index) const { return stacks_[index]; }
+  // Whether an address is on one of the stacks.
+  bool holds(const void* address) const;
 
  private:
   std::vector<Stack> stacks_;

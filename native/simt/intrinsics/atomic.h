@@ -32,7 +32,7 @@ T difference(T a, T b) {
 template <class T, class Function>
 T update(const char* name, T* address, const std::source_location& where, Function function) {
   const Call call{name, where};
-  check_aligned(call, address, sizeof(T));
+  check_atomic(call, address, sizeof(T));
   const std::atomic_ref<T> atomic(*address);
   T old = atomic.load(std::memory_order_relaxed);
   T replaced = function(old);

@@ -131,6 +131,29 @@ __global__ void misaligned_atomic(unsigned* out) {
   atomicAdd(reinterpret_cast<unsigned*>(reinterpret_cast<char*>(out) + 2), 1u);
 }
 
+// Of a variable of its own, which is in registers or local memory on hardware.
+__global__ void copy_of_a_variable(int* out) {
+  alignas(16) int own[4] = {7, 7, 7, 7};
+  int* shared = ptx::dynamic_shared<int>();
+  ptx::cp_async_16(shared + 4 * threadIdx.x, own);
+  ptx::cp_async_commit();
+  ptx::cp_async_wait<0>();
+  out[threadIdx.x] = shared[4 * threadIdx.x];
+}
+
+struct Parameter {
+  alignas(16) int numbers[4];
+};
+__global__ void load_of_a_parameter(const Parameter parameter, int* out) {
+  out[threadIdx.x] = static_cast<int>(ptx::ld_global_nc_32(parameter.numbers));
+}
+
+__global__ void atomic_on_a_variable(int* out) {
+  int own = 6;
+  atomicAdd(&own, 1);
+  out[threadIdx.x] = own;
+}
+
 __global__ void shared_load_of_global(const int* in, int* out) {
   out[threadIdx.x] = static_cast<int>(ptx::ld_shared_32(in + threadIdx.x));
 }
@@ -275,6 +298,12 @@ Outcome of_block(const char* name, const Options& options) {
   return {run(name, kKernel, kThreads, 0, options), true};
 }
 
+Outcome of_parameter(const char* name, const Options& options) {
+  std::array<int, 32> out{};
+  Status status = run(name, load_of_a_parameter, 32, 0, options, Parameter{{7, 7, 7, 7}}, out.data());
+  return {std::move(status), std::all_of(out.begin(), out.end(), [](int number) { return number == 7; })};
+}
+
 // Each thread copies kEach numbers, from its own place or from the opposite thread's.
 template <auto kKernel, unsigned kThreads, unsigned kEach, bool kOpposite>
 Outcome of_copy(const char* name, const Options& options) {
@@ -322,6 +351,9 @@ constexpr BrokenKernel kKernels[] = {
     {"misaligned_global_load", of_copy<misaligned_global_load, 32, 4, false>},
     {"misaligned_ldmatrix_row", of_threads<misaligned_ldmatrix_row, 32, 1024, 0>},
     {"misaligned_atomic", of_threads<misaligned_atomic, 32, 0, 0>},
+    {"copy_of_a_variable", of_threads<copy_of_a_variable, 32, 512, 7>},
+    {"load_of_a_parameter", of_parameter},
+    {"atomic_on_a_variable", of_threads<atomic_on_a_variable, 32, 0, 7>},
     {"shared_load_of_global", of_copy<shared_load_of_global, 32, 1, false>},
     {"divergent_syncthreads", of_block<divergent_syncthreads, 64>},
     {"two_barriers_in_a_warp", of_block<two_barriers_in_a_warp, 32>},

@@ -101,6 +101,15 @@ MOE_TEST(shared_load_of_global_is_reported) {
   check_reported("shared_load_of_global", {"ld_shared_32", "not in shared memory"});
 }
 
+// AddressSanitizer keeps such variables elsewhere.
+#if !defined(MOE_SIMT_ASAN)
+MOE_TEST(access_to_a_variable_as_to_global_memory_is_reported) {
+  check_reported("copy_of_a_variable", {"cp_async_16", "a variable or of a kernel's parameter"});
+  check_reported("load_of_a_parameter", {"ld_global_nc_32", "a variable or of a kernel's parameter"});
+  check_reported("atomic_on_a_variable", {"atomicAdd", "a variable or of a kernel's parameter"});
+}
+#endif
+
 MOE_TEST(divergent_syncthreads_is_reported) { check_reported("divergent_syncthreads", {"__syncthreads", "exit"}); }
 MOE_TEST(two_barriers_in_a_warp_is_reported) {
   check_reported("two_barriers_in_a_warp", {"__syncthreads", "different barrier calls"});

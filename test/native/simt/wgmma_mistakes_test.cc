@@ -40,6 +40,17 @@ constexpr bool takes_fragment(Mistake mistake) {
   return mistake >= Mistake::no_keep && mistake <= Mistake::early_fragment_write;
 }
 
+// By three warps, which are no warpgroup.
+__global__ void three_warps_kernel(float* d) {
+  float sums[16][4] = {};
+  const char* shared = ptx::dynamic_shared<char>();
+  ptx::wgmma_fence();
+  multiply(sums, shared, shared);
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();
+  d[threadIdx.x] = sums[0][0];
+}
+
 // Counts threads in a number that is 0. No barrier: what they have written need not be visible.
 void wait_for_all(float* count) {
   atomicAdd(count, 1.0f);
@@ -123,6 +134,13 @@ MOE_TEST(mistakes_around_wgmma_are_reported) {
   check_reported<Mistake::unaligned>({"wgmma_k16_bf16", "a multiple of 1024"});
   check_reported<Mistake::unaligned_base>({"wgmma_check_base", "a multiple of 1024 bytes, it is 512 past one"});
   check_reported<Mistake::one_warp_more>({"warp 3", "other wgmma calls than warp 0"});
+}
+
+MOE_TEST(products_of_warps_without_a_warpgroup_are_reported) {
+  std::vector<float> d(96);
+  Gpu gpu(with(1));
+  MOE_CHECK(says(launch("kernel", three_warps_kernel, 1, 96, 128 * 128, &gpu, d.data()),
+                 {"warp 0", "its warpgroup lacks warps", "96 threads"}));
 }
 
 MOE_TEST(sums_are_nan_until_the_wait) {
