@@ -44,7 +44,11 @@ template <class T, int kTileIndex>
 MOE_KERNEL(weight_gradient_wgmma_kernel,
            (gpu::kWeightGradientWgmmaTiles[kTileIndex].threads(), gpu::kWeightGradientWgmmaTiles[kTileIndex].blocks),
            const WeightGradientArguments a) {
-  if constexpr (ptx::kHasWgmma) compute_tiles<WeightGradientWgmmaTile<T, kTileIndex>>(a);
+  if constexpr (ptx::kHasWgmma) {
+    compute_tiles<WeightGradientWgmmaTile<T, kTileIndex>>(a);
+  } else {
+    ptx::wgmma_fence();
+  }
 }
 
 // One thread for a column of an expert's dy, block of rows by block. It loads several rows before it adds the first.

@@ -92,6 +92,8 @@ MOE_KERNEL(gemm_wgmma_kernel, (gpu::kWgmmaTiles[kTileIndex].threads(), gpu::kWgm
   if constexpr (ptx::kHasWgmma) {
     WgmmaTile<T, kTileIndex> tile(a);
     for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
+  } else {
+    ptx::wgmma_fence();
   }
 }
 

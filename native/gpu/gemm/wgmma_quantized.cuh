@@ -373,6 +373,8 @@ MOE_KERNEL(gemm_wgmma_quantized_kernel,
   if constexpr (ptx::kHasWgmma) {
     WgmmaTile<T, kCodes, kBits, kSumsX, kTileIndex> tile(a);
     for_each_tile(a.gemm, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
+  } else {
+    ptx::wgmma_fence();
   }
 }
 

@@ -14,6 +14,16 @@ function instructions(device: string, header: string): string[] {
   return [...new Set([...names].map(([, name]) => name as string))].sort();
 }
 
+test("kernels of wgmma trap where it is missing", () => {
+  // A driver may compile the PTX for 8.0 for a Hopper GPU. Kernels that did nothing would leave results as they were.
+  const folder = join(packageRoot(), "native", "gpu", "gemm");
+  const texts = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));
+  const branches = texts.flatMap((text) => text.split("if constexpr (ptx::kHasWgmma) {").slice(1));
+  expect(branches).toHaveLength(3);
+  for (const branch of branches)
+    expect(branch).toMatch(/^(?:\n {4}.*)+\n {2}\} else \{\n {4}ptx::wgmma_fence\(\);\n {2}\}\n\}/);
+});
+
 test("kernels find the same headers for GPUs and for simt", () => {
   expect(headers("cuda")).toEqual(headers("simt"));
 });

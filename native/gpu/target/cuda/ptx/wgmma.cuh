@@ -77,7 +77,8 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 namespace ptx {
 
-// Kernels are left empty where it is false, as no plan launches them there.
+// Where it is false, kernels only call one of these functions. No plan launches them there, but a driver may take that
+// code for a Hopper GPU: with CUDA_FORCE_PTX_JIT, it compiles the PTX for 8.0.
 constexpr bool kHasWgmma = MOE_HAS_WGMMA;
 
 // Of a matrix of rows of 128 bytes whose first row begins at a multiple of 1024 bytes, or of 64 bytes and at a multiple
