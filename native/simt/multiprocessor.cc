@@ -50,8 +50,7 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
   }
   for (unsigned warp = 0; warp * kWarpLanes < scheduler_.size(); ++warp) {
     const unsigned first = warp / AsyncProducts::kWarps * AsyncProducts::kWarps;
-    if (warps_[warp].products().trace() != 0 &&
-        (first + AsyncProducts::kWarps) * kWarpLanes > scheduler_.size()) {
+    if (warps_[warp].products().trace() != 0 && (first + AsyncProducts::kWarps) * kWarpLanes > scheduler_.size()) {
       return failure("warp " + std::to_string(warp) + " made wgmma calls, but its warpgroup lacks warps: blocks of " +
                      std::to_string(scheduler_.size()) + " threads");
     }

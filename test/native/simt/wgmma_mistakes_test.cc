@@ -123,7 +123,8 @@ MOE_TEST(mistakes_around_wgmma_are_reported) {
   check_reported<Mistake::no_proxy_fence>({"wgmma_k16_bf16", "no fence_proxy_async"});
   check_reported<Mistake::no_barrier_behind_proxy_fence>(
       {"wgmma_k16_bf16", "reads what thread", "no barrier has come since that fence"});
-  check_reported<Mistake::store_behind_proxy_fence>({"wgmma_k16_bf16", "reads what thread 5 wrote", "no fence_proxy_async"});
+  check_reported<Mistake::store_behind_proxy_fence>(
+      {"wgmma_k16_bf16", "reads what thread 5 wrote", "no fence_proxy_async"});
   check_reported<Mistake::no_copy_wait>({"wgmma_k16_bf16", "copies and has not waited for"});
   check_reported<Mistake::no_wait>({"wgmma_k16_bf16", "exits", "not waited for this product"});
   check_reported<Mistake::early_write>({"wgmma_k16_bf16", "the sums changed"});

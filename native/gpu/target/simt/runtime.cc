@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <deque>
@@ -70,6 +71,14 @@ struct Runtime::State {
   bool poison = false;
   gpu::DeviceTraits traits;
   std::string description;
+  // The thread whose work is being recorded. Others may use the device meanwhile.
+  std::atomic<std::thread::id> recorder;
+
+  // Fails in work that is being recorded, which would be done once and not by every launch of its graph.
+  Status check_not_recorded(const char* call) const {
+    if (recorder != std::this_thread::get_id()) return {};
+    return {Code::internal, std::string(call) + " by work that is being recorded, which may only launch kernels"};
+  }
 };
 
 Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -97,6 +106,7 @@ Stream Runtime::stream() const { return &state_->gpu; }
 Status Runtime::use() { return {}; }
 
 Status Runtime::allocate(size_t bytes, void** data) {
+  MOE_TRY(state_->check_not_recorded("allocate"));
   MOE_TRY(HostMemory::of_process().allocate(bytes, kAlignment, data));
   return state_->poison ? fill(*data, 0xff, bytes) : Status{};
 }
@@ -111,6 +121,7 @@ void Runtime::release(void* data) {
 }
 
 Status Runtime::fill(void* data, int value, size_t bytes) {
+  MOE_TRY(state_->check_not_recorded("fill"));
   return state_->gpu.queue().submit([=]() -> Status {
     std::memset(data, value, bytes);
     return {};
@@ -118,6 +129,7 @@ Status Runtime::fill(void* data, int value, size_t bytes) {
 }
 
 Status Runtime::write(void* device, const void* host, size_t bytes) {
+  MOE_TRY(state_->check_not_recorded("write"));
   if (!state_->gpu.queue().late()) {
     std::memcpy(device, host, bytes);
     return {};
@@ -130,6 +142,7 @@ Status Runtime::write(void* device, const void* host, size_t bytes) {
 }
 
 Status Runtime::read(std::span<const Download> downloads) {
+  MOE_TRY(state_->check_not_recorded("read"));
   MOE_TRY(state_->gpu.queue().finish());
   for (const Download& each : downloads) std::memcpy(each.host, each.device, each.bytes);
   return {};
@@ -145,8 +158,13 @@ void Runtime::settle() noexcept { state_->gpu.queue().run(); }
 
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
   const auto made = std::make_shared<Graph>();
-  MOE_TRY(work({&state_->gpu, nullptr, true}));
-  MOE_TRY(work({&state_->gpu, &made->recording}));
+  state_->recorder = std::this_thread::get_id();
+  const Status recorded = guarded([&]() -> Status {
+    MOE_TRY(work({&state_->gpu, nullptr, true}));
+    return work({&state_->gpu, &made->recording});
+  });
+  state_->recorder = std::thread::id();
+  MOE_TRY(recorded);
   *graph = made;
   return {};
 }

@@ -14,9 +14,13 @@ namespace moe::simt {
 
 namespace machine {
 
+// Of all kernels together. nvcc allows more, which drivers before 530 refuse.
+constexpr size_t kMostParameterBytes = 4096;
+
 template <class Kernel, class Arguments>
 Status launch(const char* name, Kernel* kernel, unsigned most_threads, dim3 grid, dim3 block,
               size_t dynamic_shared_bytes, Stream stream, Arguments arguments) {
+  static_assert(sizeof(Arguments) <= kMostParameterBytes, "a kernel has too many parameters for every GPU and driver");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
   struct Bound {
     Kernel* kernel;
