@@ -12,6 +12,7 @@ import { checkMadeBy } from "./core/own_class.js";
 import type { StageTimes } from "./core/stages.js";
 import type { Tensor } from "./core/tensor.js";
 import { tensor } from "./core/tensor_option.js";
+import { uncloneable } from "./core/uncloneable.js";
 import {
   type BackwardOptions,
   backwardOptions,
@@ -72,6 +73,8 @@ const captureOptions = object(
  * each token. The weights are repacked into the device's fastest layout once, when the layer is made.
  */
 export class MoeLayer implements Disposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   readonly #parts: LayerParts;
   readonly #cacheStatus: CacheStatus | undefined;
 

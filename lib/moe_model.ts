@@ -21,6 +21,7 @@ import { bankOption, type ExpertRange } from "./core/expert_range.js";
 import { type FilePath, filePath } from "./core/file_path.js";
 import { callback, type Fields, integer, list, object, optional, text, unchecked } from "./core/options.js";
 import type { Tensor } from "./core/tensor.js";
+import { uncloneable } from "./core/uncloneable.js";
 import type { WeightFormatName } from "./core/weight_format.js";
 import type { MoeLayerConfig } from "./layer/description/config.js";
 import { type WeightDTypes, weightDTypes } from "./layer/description/storage.js";
@@ -91,6 +92,8 @@ const loadAllOptions = object(
  * themselves. See {@link openModel}.
  */
 export class MoeModel implements AsyncDisposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   readonly #opened: OpenedModel;
   readonly #layersWithExperts: readonly number[];
   #closed = false;

@@ -8,6 +8,7 @@ import { checkMadeBy } from "./own_class.js";
 import { readShape, type Shape, shapeSize } from "./shape.js";
 import { PointedMemory, Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
+import { uncloneable } from "./uncloneable.js";
 import { wrappedArray } from "./wrapped_array.js";
 
 /** Options of {@link Device.wrapPointer}. */
@@ -27,6 +28,8 @@ const wrapPointerOptions = object(
  * the event loop. `await close()` finishes the work in flight and then ends the device; `dispose()` ends it at once.
  */
 export class Device implements Disposable, AsyncDisposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   readonly #name: string;
   readonly #kind: DeviceKind;
   readonly #description: string;

@@ -10,6 +10,7 @@ import { checkMadeBy, checkOwnClass } from "./own_class.js";
 import { readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 import type { TensorHandle } from "./tensor_handle.js";
 import { type TensorSource, upload } from "./tensor_source.js";
+import { uncloneable } from "./uncloneable.js";
 import { markWritten } from "./unwritten.js";
 
 /** `util.inspect` omits the values of tensors with more elements than this: a record of many tensors stays readable. */
@@ -22,6 +23,8 @@ const inspectLimit = 1000;
  * for it. `dispose()` (or `using`) frees the memory at once; the garbage collector is the backstop.
  */
 export class Tensor<D extends DType = DType> implements Disposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   readonly #device: Device;
   readonly #dtype: D;
   readonly #shape: Shape;

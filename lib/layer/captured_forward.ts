@@ -5,6 +5,7 @@ import { MoeError } from "../core/errors.js";
 import { shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
+import { uncloneable } from "../core/uncloneable.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { type Norm, type NormOption, normalised } from "./block.js";
 import type { IdentityExperts } from "./identity_experts.js";
@@ -37,6 +38,8 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  * nothing is recorded on any device.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   readonly #x: Tensor<D>;
   readonly #y: Tensor<D>;
   #handle: CapturedHandle | undefined;

@@ -9,6 +9,7 @@ import { type Device, openedDevice } from "../core/device.js";
 import { invalidArgument, MoeError, unexpected } from "../core/errors.js";
 import { choice, type Fields, integer, object, optional, type Read, type Reader } from "../core/options.js";
 import { checkOwnClass } from "../core/own_class.js";
+import { uncloneable } from "../core/uncloneable.js";
 
 /** How much room layers share. */
 export interface OffloadBudgetOptions {
@@ -46,6 +47,8 @@ export function budgetRule({ slots, bytes, policy }: Read<typeof budgetOptions>,
  *     const layers = await Promise.all(indices.map((layer) => MoeLayer.load(model, { layer, ...options })));
  */
 export class OffloadBudget implements Disposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   readonly #device: Device;
   #handle: OffloadBudgetHandle | undefined;
 

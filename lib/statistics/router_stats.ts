@@ -5,6 +5,7 @@ import { invalidArgument, isMoeError, MoeError } from "../core/errors.js";
 import { type Fields, integer, object, optional, results } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import { tensor } from "../core/tensor_option.js";
+import { uncloneable } from "../core/uncloneable.js";
 import {
   checkIds,
   checkOptional,
@@ -56,6 +57,8 @@ const recordOptions = object(tokenMaskField, "{ tokenMask }");
  *     console.log(history.maximumViolation, heatMap(history));
  */
 export class RouterStats implements Disposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   readonly #device: Device;
   readonly #numExperts: number;
   readonly #maximumWindows: number;

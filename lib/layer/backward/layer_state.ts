@@ -5,6 +5,7 @@ import { HostTensor, hasOwnMemory } from "../../core/host_tensor.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
+import { uncloneable } from "../../core/uncloneable.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { type Norm, normalised } from "../block.js";
 import type { DeviceLayer } from "../device_layer.js";
@@ -97,6 +98,8 @@ function moveEach<From extends Disposable, To extends Disposable>(
  * frees it, and so does `dispose()`.
  */
 export class LayerState implements Disposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   #pass: KeptPass | undefined;
   #used = false;
 

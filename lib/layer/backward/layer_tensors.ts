@@ -3,6 +3,7 @@ import { unexpected } from "../../core/errors.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
+import { uncloneable } from "../../core/uncloneable.js";
 import { isUnwritten, markUnwritten, markWritten } from "../../core/unwritten.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
@@ -62,6 +63,8 @@ export type TensorKind = "weights" | "gradients";
  * {@link MoeLayer.backward} makes or adds to, or the weights that training changes ({@link MoeLayer.parameters}).
  */
 export class LayerTensors implements Disposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   /** Of the bank's experts. */
   readonly experts: readonly ExpertTensors[] | undefined;
   /** Of the shared expert. */

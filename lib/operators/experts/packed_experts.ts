@@ -9,6 +9,7 @@ import { checkOwnClass } from "../../core/own_class.js";
 import { type Shape, shapeText } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import { nothingRounds, type TokenFormat, tokenFormats } from "../../core/token_format.js";
+import { uncloneable } from "../../core/uncloneable.js";
 import { freeWeight, plainWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { checkExpertCount } from "../check.js";
@@ -37,6 +38,8 @@ interface Packing {
  * frees them.
  */
 export class PackedExperts implements Disposable {
+  /** @internal Keeps it on its thread. */
+  readonly uncloneable: symbol = uncloneable;
   readonly #device: Device;
   readonly #packing: Packing;
   #handle: PackedHandle | undefined;
