@@ -7,6 +7,7 @@ import {
   type ParameterCounts,
 } from "./checkpoint/inspect_model.js";
 import { bytesInFiles, type LayerMemory, layerMemory } from "./checkpoint/layer_memory.js";
+import { checkLayers } from "./checkpoint/layers_with_experts.js";
 import { type LoadOptions, layerSource, loadFromOpened, openedFields } from "./checkpoint/load.js";
 import { loadLayers, type ModelProgress } from "./checkpoint/load_all.js";
 import { loadModelWeight, type ModelWeightOptions, modelWeightOptions } from "./checkpoint/model_weight.js";
@@ -185,7 +186,7 @@ export class MoeModel implements AsyncDisposable {
   async loadAll(options: LoadAllOptions): Promise<ReadonlyMap<number, MoeLayer>> {
     const { layers: given, concurrency, onProgress, signal, ...read } = loadAllOptions(options, "options");
     const { formula } = this.#open;
-    const layers = (given ?? this.#layersWithExperts).map((layer) => formula.checkLayer(layer));
+    const layers = checkLayers(formula, given ?? this.#layersWithExperts);
     const twice = layers.find((layer, index) => layers.indexOf(layer) !== index);
     if (twice !== undefined) throw unexpected("layers", "each layer once", `${twice} twice`);
     return await loadLayers({

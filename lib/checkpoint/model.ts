@@ -79,8 +79,8 @@ export class Model {
   }
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
-  checkLayer(layer: unknown): number {
-    return checkLayer(this, layer, this.family.numbering);
+  checkLayer(layer: unknown, name?: string): number {
+    return checkLayer(this, layer, name, this.family.numbering);
   }
 
   layersWithExperts(): number[] {

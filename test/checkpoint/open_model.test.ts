@@ -140,7 +140,11 @@ describe("loadAll", () => {
       for (const layer of layers.values()) layer.dispose();
     }
     await expectRejection(model.loadAll({ device: device(), layers: [1, 1] }), "INVALID_ARGUMENT", /each layer once/);
-    await expectRejection(model.loadAll({ device: device(), layers: [9] }), "INVALID_ARGUMENT", /from 0 to 5/);
+    const out = /^layers\[1\]: expected an integer from 0 to 5, got 9$/;
+    await expectRejection(model.loadAll({ device: device(), layers: [0, 9] }), "INVALID_ARGUMENT", out);
+    await using file = await openModel(goldenFile("mixtral_small"));
+    const alone = /^layers\[0\] cannot be combined with a layer file/;
+    await expectRejection(file.loadAll({ device: device(), layers: [1] }), "INVALID_ARGUMENT", alone);
   });
 
   test("counts the bytes of layers that come from their caches", async () => {

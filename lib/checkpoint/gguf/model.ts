@@ -45,8 +45,8 @@ export class GgufModel {
   }
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
-  checkLayer(layer: unknown): number {
-    return checkLayer(this, layer);
+  checkLayer(layer: unknown, name?: string): number {
+    return checkLayer(this, layer, name);
   }
 
   layersWithExperts(): number[] {

@@ -54,7 +54,7 @@ export async function directoryFormula({ path, fields, quantization, has }: Dire
     dtype: model.dtype,
     family: () => model.family.modelType,
     layersWithExperts: () => model.layersWithExperts(),
-    checkLayer: (layer) => model.checkLayer(layer),
+    checkLayer: (layer, name) => model.checkLayer(layer, name),
     config: (layer) => model.config(layer),
     tensors: (layer) => model.tensors(layer, has),
     explain: (error) => model.explain(error),

@@ -46,7 +46,7 @@ export function ggufFormula({ path, files }: GgufFiles): ModelFormula {
     dtype: undefined,
     family: (layer) => model.family(layer),
     layersWithExperts: () => model.layersWithExperts(),
-    checkLayer: (layer) => model.checkLayer(layer),
+    checkLayer: (layer, name) => model.checkLayer(layer, name),
     config: (layer) => model.config(layer),
     tensors: (layer) => model.tensors(layer),
     explain: (error) => error,

@@ -28,9 +28,9 @@ export function givenFormula(path: string, { config, tensors }: GivenLayer): Mod
     dtype: undefined,
     family: () => "given",
     layersWithExperts: () => [],
-    checkLayer: (layer) => {
-      if (!numbered && layer !== undefined) throw requires("layer", "{layer} in the names of tensors");
-      checkInteger("layer", numbered ? layer : 0, 0, maximumLayers - 1);
+    checkLayer: (layer, name = "layer") => {
+      if (!numbered && layer !== undefined) throw requires(name, "{layer} in the names of tensors");
+      checkInteger(name, numbered ? layer : 0, 0, maximumLayers - 1);
       return (layer ?? 0) as number;
     },
     config: () => config,

@@ -2,6 +2,7 @@ import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import type { CachedModel } from "../cache/cached_model.js";
 import type { SavedStorage } from "../layer_file/saved_layer.js";
+import type { CheckLayer } from "../layers_with_experts.js";
 import type { LayerTensors, Locator } from "../locate.js";
 import type { Quantization } from "../schemes/quantization.js";
 import type { LayerFiles } from "../storage.js";
@@ -44,7 +45,7 @@ export interface ModelFormula {
   family(layer: number): string;
   layersWithExperts(): readonly number[];
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
-  checkLayer(layer: unknown): number;
+  readonly checkLayer: CheckLayer;
   config(layer: number): MoeLayerConfig;
   tensors(layer: number): LayerTensors;
   /** How a layer was stored that MoeLayer.save wrote. */

@@ -65,8 +65,8 @@ export function layerFileFormula({ path, file, saved }: SingleFile): ModelFormul
     dtype: undefined,
     family: () => (saved ? "a saved layer" : metadataText(file, "family")),
     layersWithExperts: () => [0],
-    checkLayer: (layer) => {
-      if (layer !== undefined && layer !== 0) throw cannotCombine("layer", "a layer file, which holds a single layer");
+    checkLayer: (layer, name = "layer") => {
+      if (layer !== undefined && layer !== 0) throw cannotCombine(name, "a layer file, which holds a single layer");
       return 0;
     },
     config: () => config,

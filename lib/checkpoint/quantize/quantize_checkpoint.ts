@@ -4,6 +4,7 @@ import { packageVersion } from "../../core/version.js";
 import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
 import { quantizableFormat, type ScaleChoice } from "../../operators/formats/quantize.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
+import { checkLayers } from "../layers_with_experts.js";
 import { placeOf } from "../located_weight.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
@@ -65,7 +66,7 @@ export async function quantizeCheckpoint(
   const layout = layoutOf(model.family, format);
   checkFloatModel(model);
   await using checkpoint = await ShardedCheckpoint.open(directory);
-  const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
+  const layers = options.layers ? checkLayers(model, options.layers) : model.layersWithExperts();
   const files = await planFiles(model, checkpoint, layout, layers);
   const state = { package: packageVersion, format: format.name, scale, layers, source: await sourceOf(checkpoint) };
   const folder = await OutputFolder.open(directory, out, state, existing);

@@ -1,4 +1,5 @@
 import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
+import { checkLayers } from "../../checkpoint/layers_with_experts.js";
 import type { LoadOptions } from "../../checkpoint/load.js";
 import type { OpenedModel } from "../../checkpoint/opened/model_files.js";
 import { openModelFiles } from "../../checkpoint/opened/open_model_files.js";
@@ -57,7 +58,7 @@ function layersToRun(
   { formula }: OpenedModel,
   named: readonly number[],
 ): { readonly read: readonly ReadLayer[]; readonly refused: readonly RefusedLayer[] } {
-  const layers = named.length > 0 ? named.map((layer) => formula.checkLayer(layer)) : formula.layersWithExperts();
+  const layers = named.length > 0 ? checkLayers(formula, named) : formula.layersWithExperts();
   if (layers.length === 0) {
     throw badCheckpoint(directory, `expected layers with experts, got ${formula.layerCount} dense layers`);
   }

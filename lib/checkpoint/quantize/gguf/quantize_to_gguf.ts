@@ -9,6 +9,7 @@ import { quantizableFormat } from "../../../operators/formats/quantize.js";
 import { type BlockWeight, toBlocks } from "../../gguf/blocks/convert.js";
 import { hasSixBitScales, withSixBitScales } from "../../gguf/blocks/six_bit_scales.js";
 import { layOutGguf } from "../../gguf/write/header.js";
+import { checkLayers } from "../../layers_with_experts.js";
 import { placeOf } from "../../located_weight.js";
 import { chunkBytes } from "../../safetensors/regular_file.js";
 import { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
@@ -44,7 +45,7 @@ export async function quantizeToGguf(
   const model = await readSource(directory);
   checkFloatModel(model);
   await using checkpoint = await ShardedCheckpoint.open(directory);
-  const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
+  const layers = options.layers ? checkLayers(model, options.layers) : model.layersWithExperts();
   if (layers.length === 0) throw unexpected("layers", "layers with experts", "none");
   const plan = await planGguf(model, checkpoint, type, layers, basename(resolve(directory)));
   const layout = layOutGguf(plan.metadata, plan.tensors);
