@@ -113,8 +113,8 @@ function parseOptions(): Options | undefined {
   });
   if (values.help) return undefined;
   return {
-    shapes: shapeOptions(listOption(values.shape)),
-    tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
+    shapes: shapeOptions(listOption("shape", values.shape)),
+    tokens: listOption("tokens", values.tokens).map((count) => integerOption("tokens", count, 1)),
     rounds: integerOption("rounds", values.rounds, 1),
     threads: threadsOption(values.threads),
   };

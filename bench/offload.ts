@@ -189,7 +189,7 @@ function parseOptions(): Options | undefined {
   return {
     shape,
     layers: integerOption("layers", values.layers, 1),
-    slots: listOption(values.slots ?? shares).map((count) => integerOption("slots", count, 1, numExperts)),
+    slots: listOption("slots", values.slots ?? shares).map((count) => integerOption("slots", count, 1, numExperts)),
     shared: values.shared,
     tokens: integerOption("tokens", values.tokens, 1),
     folder: values.folder,

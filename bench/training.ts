@@ -154,8 +154,8 @@ await runProgram<Options>({
     if (values.help) return undefined;
     return {
       shape: shapeOption(values.shape),
-      dtypes: listOption(values.dtype ?? ["f32", "bf16"]).map((name) => choiceOption("dtype", name, dtypes)),
-      tokens: listOption(values.tokens ?? ["512", "2048"]).map((count) => integerOption("tokens", count, 1)),
+      dtypes: listOption("dtype", values.dtype ?? ["f32", "bf16"]).map((name) => choiceOption("dtype", name, dtypes)),
+      tokens: listOption("tokens", values.tokens ?? ["512", "2048"]).map((count) => integerOption("tokens", count, 1)),
       recompute: values.recompute,
       noStep: values["no-step"],
       rounds: integerOption("rounds", values.rounds, 1),

@@ -65,16 +65,16 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
     },
   });
   if (values.help) return undefined;
-  const formats = listOption(values.dtype).map((name) => choiceOption("dtype", name, peerFormats));
+  const formats = listOption("dtype", values.dtype).map((name) => choiceOption("dtype", name, peerFormats));
   const frozen = formats.find((format) => format !== "f32" && format !== "bf16");
   if (values.training && frozen) throw new UsageError(`--training: expected f32 or bf16, got ${frozen}`);
   return {
-    shapes: shapeOptions(listOption(values.shape)),
+    shapes: shapeOptions(listOption("shape", values.shape)),
     formats,
-    tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
+    tokens: listOption("tokens", values.tokens).map((count) => integerOption("tokens", count, 1)),
     peers:
       values.peer &&
-      listOption(values.peer)
+      listOption("peer", values.peer)
         .map((name) => choiceOption("peer", name, peerNames))
         .map((name) => peers.find((peer) => peer.name === name) as Peer),
     training: values.training,

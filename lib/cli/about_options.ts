@@ -1,14 +1,41 @@
-import { isMoeError } from "../core/errors.js";
+import { isMoeError, MoeError } from "../core/errors.js";
 import { UsageError } from "../terminal/option_values.js";
 
+/** What the command line calls a parameter; undefined for what it does not have. */
+export type TypedName = (parameter: string) => string | undefined;
+
 /**
- * The error as one of the command line if it is about a parameter whose value is an option's: "tokenFormat: expected ..." becomes
- * "--token-format: expected ...".
- * @param options by parameter.
+ * The error with names as they are on the command line, if it is about a parameter that an option is passed to: "tokenFormat: expected ..."
+ * becomes "--token-format: expected ...". A value that cannot be worked with is then a wrong command line.
  */
-export function aboutOptions(error: unknown, options: Readonly<Record<string, string>>): unknown {
-  if (!isMoeError(error, "INVALID_ARGUMENT")) return error;
-  const named = (name: string) => (Object.hasOwn(options, name) ? `--${options[name]}` : name);
-  const message = error.message.replace(/^\w+|(?<= cannot be combined with )\w+$/g, named);
-  return message === error.message ? error : new UsageError(message, { cause: error });
+export function aboutOptions(error: unknown, typedName: TypedName): unknown {
+  if (!isMoeError(error)) return error;
+  const renamed = (name: string) => typedName(name) ?? name;
+  const message = error.message
+    // Of a list that an option makes, the entry's place is not what was typed.
+    .replace(/^(\w+)(?:\[\d+\])?(?=: | cannot be combined with | requires )/, (text, name) => typedName(name) ?? text)
+    .replace(/(?<=^--[\w-]+ (?:cannot be combined with|requires) )\w+$/, renamed);
+  if (message === error.message) return error;
+  const { code } = error;
+  return code === "INVALID_ARGUMENT"
+    ? new UsageError(message, { cause: error })
+    : new MoeError(code, message, { cause: error });
+}
+
+/**
+ * Names by which functions know options: "token-format" as tokenFormat, and as tokenFormats if it may be repeated.
+ * @param others names of parameters that differ, and what is typed.
+ */
+export function typedNames(
+  options: Readonly<Record<string, { readonly multiple?: boolean | undefined }>>,
+  others: Readonly<Record<string, string>>,
+): TypedName {
+  const names = new Map<string, string>();
+  for (const [option, { multiple }] of Object.entries(options)) {
+    const name = option.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+    names.set(name, `--${option}`);
+    if (multiple) names.set(`${name}s`, `--${option}`);
+  }
+  for (const [name, typed] of Object.entries(others)) names.set(name, typed);
+  return (parameter) => names.get(parameter);
 }

@@ -1,7 +1,7 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { nearestHint } from "../core/nearest_name.js";
 import { UsageError } from "../terminal/option_values.js";
-import { aboutOptions } from "./about_options.js";
+import { aboutOptions, typedNames } from "./about_options.js";
 import type { Io } from "./io.js";
 
 type OptionConfig = NonNullable<ParseArgsConfig["options"]>[string];
@@ -43,16 +43,18 @@ const commonOptions = {
 /**
  * A command whose `run` gets parsed options and the arguments that `argument` names: one, several with a space between their
  * names, or with a name such as `FILE...` one or more. An unknown option, or a stray or missing argument, is a
- * {@link UsageError}, and so is what a function finds wrong with one of the `parameters`: the option that each gets.
+ * {@link UsageError}, and so is what a function finds wrong with an option's value. `parameters` are those of functions that are
+ * not called as the option or argument that they get, with what is typed.
  */
 export function defineCommand<const O extends Options>(command: {
   synopsis: string;
   argument?: string;
   options: O;
-  parameters?: Readonly<Record<string, keyof O & string>>;
+  parameters?: Readonly<Record<string, `--${keyof O & string}` | Uppercase<string>>>;
   run(values: Parsed<O>, io: Io, argument: string, ...others: string[]): Promise<number>;
 }): Command {
-  const options = { ...command.options, ...commonOptions };
+  const options: Options = { ...command.options, ...commonOptions };
+  const typedName = typedNames(options, command.parameters ?? {});
   return {
     ...command,
     options,
@@ -62,7 +64,7 @@ export function defineCommand<const O extends Options>(command: {
       try {
         return await command.run(values as Parsed<O>, io, argument, ...others);
       } catch (error) {
-        throw aboutOptions(error, command.parameters ?? {});
+        throw aboutOptions(error, typedName);
       }
     },
   };

@@ -10,7 +10,7 @@ export function checkDevices(names: readonly DeviceName[]): void {
     try {
       openDevice(name).dispose();
     } catch (error) {
-      throw aboutOptions(error, { name: "device" });
+      throw aboutOptions(error, (parameter) => (parameter === "name" ? "--device" : undefined));
     }
   }
 }

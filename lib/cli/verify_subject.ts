@@ -27,7 +27,7 @@ export async function verifySubject(values: Values, io: Io): Promise<number> {
     if (values[option] !== undefined) throw new UsageError(`--${option} cannot be combined with --subject`);
   }
   const seed = values.seed === undefined ? 0 : integerOption("seed", values.seed, 0);
-  const files = await outputListOption("report", listOption(values.report), Object.keys(formats));
+  const files = await outputListOption("report", listOption("report", values.report), Object.keys(formats));
   const subject = await loadSubject("subject", values.subject);
   const { filter = "" } = values;
   const selected = testCases.filter(

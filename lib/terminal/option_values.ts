@@ -35,14 +35,19 @@ export function choiceOption<T extends string>(name: string, text: string, choic
   throw new UsageError(`--${name}: expected ${expected}, got "${text}"${nearestHint(text, choices)}`);
 }
 
-/** The entries of an option that may be repeated and may hold a comma-separated list. */
-export function listOption(texts: readonly string[] | undefined): string[] {
-  return (texts ?? []).flatMap((text) => text.split(",")).filter((entry) => entry !== "");
+/**
+ * The entries of an option that may be repeated and may hold a comma-separated list, none if it is not given; throws UsageError for a
+ * list without entries.
+ */
+export function listOption(name: string, texts: readonly string[] | undefined): string[] {
+  const entries = (texts ?? []).flatMap((text) => text.split(",")).filter((entry) => entry !== "");
+  if (texts === undefined || entries.length > 0) return entries;
+  throw new UsageError(`--${name}: expected at least one, got none`);
 }
 
 /** The integers of a {@link listOption} whose entries may be ranges, ascending and each once: "0,4-6" is 0, 4, 5, 6; throws UsageError. */
 export function integerListOption(name: string, texts: readonly string[] | undefined, minimum: number): number[] {
-  const numbers = listOption(texts).flatMap((entry) => {
+  const numbers = listOption(name, texts).flatMap((entry) => {
     const [, from, to] = /^(\d+)-(\d+)$/.exec(entry) ?? [undefined, entry, entry];
     const first = integerOption(name, from as string, minimum);
     const last = integerOption(name, to as string, minimum, first + longestRange);

@@ -53,14 +53,14 @@ describe("moe-kernels quantize", () => {
     expect(inspected).toMatchObject({ exitCode: 0, stderr: "" });
     expect(inspected.stdout).toMatch(/olmoe/);
     const again = await runCli(args);
-    expect(again.exitCode).toBe(1);
-    expect(again.stderr).toMatch(/INVALID_ARGUMENT: out: expected a file that is not there, got .*model.gguf/);
+    expect(again.exitCode).toBe(2);
+    expect(again.stderr).toMatch(/^moe-kernels: --out: expected a file that is not there, got .*model.gguf/m);
   });
 
   test("never writes over a folder without being told", async () => {
     const refused = await quantize("--format", "fp8");
-    expect(refused.exitCode).toBe(1);
-    expect(refused.stderr).toMatch(/INVALID_ARGUMENT: out: expected a folder that is not there or empty/);
+    expect(refused.exitCode).toBe(2);
+    expect(refused.stderr).toMatch(/^moe-kernels: --out: expected a folder that is not there or empty/m);
     const { exitCode, stdout } = await quantize("--format", "FP8", "--overwrite", "--scale", "least_squares", "--json");
     expect(exitCode).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({
@@ -86,5 +86,19 @@ describe("moe-kernels quantize", () => {
       expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringContaining(message) });
     }
     expect(existsSync(out)).toBe(false);
+  });
+
+  test("names options as they were typed", async () => {
+    for (const [options, code, message] of [
+      [["--format", "int8", "--layer", "7"], 2, "moe-kernels: --layer: expected an integer from 0 to "],
+      [
+        ["--format", "nf4_g64_f32"],
+        1,
+        "moe-kernels: UNSUPPORTED_DTYPE: --format: compressed-tensors has no layout for ",
+      ],
+    ] as const) {
+      const { exitCode, stderr } = await quantize(...options);
+      expect({ exitCode, stderr }).toEqual({ exitCode: code, stderr: expect.stringContaining(message) });
+    }
   });
 });

@@ -23,6 +23,7 @@ import type { Io } from "../io.js";
 import { loadSubjects } from "../load_subject.js";
 
 const mebibyte = 2 ** 20;
+const mostMebibytes = 2 ** 32;
 const list = { type: "string", multiple: true } as const;
 
 /** `bench`: times layers and operators, alone and beside contenders. */
@@ -75,36 +76,44 @@ export const bench = defineCommand({
     json: { type: "string", value: "FILE", help: "write the results to FILE, for bench compare" },
     chart: { type: "string", value: "FILE", help: "draw them to FILE.html or FILE.svg; needs vega and vega-lite" },
   },
-  parameters: { contenders: "contender", calls: "calls", formats: "format", tokenFormats: "token-format" },
+  parameters: { seconds: "--time", weightBytes: "--weights", memoryBytes: "--memory" },
   async run(values, io) {
-    const operators = listOption(values.operator);
+    const operators = listOption("operator", values.operator);
     for (const part of operators) {
       if (!caseNames.some(wantedCases([part]))) {
         throw new UsageError(`--operator: expected part of one of ${caseNames.join(", ")}, got "${part}"`);
       }
     }
     const options = {
-      shapes: Object.fromEntries(shapeOptions(listOr(values.shape, "D")).map(({ name, config }) => [name, config])),
+      shapes: Object.fromEntries(
+        shapeOptions(listOr("shape", values.shape, "D")).map(({ name, config }) => [name, config]),
+      ),
       device: (values.device ?? "cpu") as DeviceName,
-      dtypes: listOr(values.dtype, "bf16").map((name) => choiceOption("dtype", name, benchDTypes)),
-      ...(values.format && { formats: listOption(values.format).map((name) => formatOption("format", name)) }),
-      tokenFormats: tokenFormatsOption(listOr(values["token-format"], "none")),
-      tokens: listOr(values.tokens, "1,8,64,512").map((count) => integerOption("tokens", count, 1)),
+      dtypes: listOr("dtype", values.dtype, "bf16").map((name) => choiceOption("dtype", name, benchDTypes)),
+      ...(values.format && {
+        formats: listOption("format", values.format).map((name) => formatOption("format", name)),
+      }),
+      tokenFormats: tokenFormatsOption(listOr("token-format", values["token-format"], "none")),
+      tokens: listOr("tokens", values.tokens, "1,8,64,512").map((count) => integerOption("tokens", count, 1)),
       ...(values.threads && {
-        threads: listOption(values.threads).map((count) => integerOption("threads", count, 1, 4096)),
+        threads: listOption("threads", values.threads).map((count) => integerOption("threads", count, 1, 4096)),
       }),
       ...(operators.length > 0 && { operators }),
       seconds: secondsOption("time", values.time),
       rounds: integerOption("rounds", values.rounds, 1),
       calls: integerOption("calls", values.calls, 1),
-      ...(values.weights !== undefined && { weightBytes: integerOption("weights", values.weights, 0) * mebibyte }),
-      ...(values.memory !== undefined && { memoryBytes: integerOption("memory", values.memory, 0) * mebibyte }),
+      ...(values.weights !== undefined && {
+        weightBytes: integerOption("weights", values.weights, 0, mostMebibytes) * mebibyte,
+      }),
+      ...(values.memory !== undefined && {
+        memoryBytes: integerOption("memory", values.memory, 0, mostMebibytes) * mebibyte,
+      }),
     };
     const json = await outputOption("json", values.json);
     const chart = await chartOption(values.chart);
     await checkDifferentOutputs(json, chart);
     checkDevices([options.device]);
-    const contenders = await loadSubjects("contender", listOption(values.contender));
+    const contenders = await loadSubjects("contender", listOption("contender", values.contender));
     const progress = new GroupProgress(io);
     let report: BenchReport;
     try {
@@ -123,9 +132,8 @@ export const bench = defineCommand({
 const failed = ({ errors, contenders }: BenchGroup["results"][number]): boolean =>
   failureOf(errors ?? []) !== null || contenders.some(({ failure }) => failure !== null);
 
-function listOr(given: readonly string[] | undefined, otherwise: string): string[] {
-  const entries = listOption(given);
-  return entries.length > 0 ? entries : otherwise.split(",");
+function listOr(name: string, given: readonly string[] | undefined, otherwise: string): string[] {
+  return given === undefined ? otherwise.split(",") : listOption(name, given);
 }
 
 function tokenFormatsOption(names: readonly string[]): TokenFormat[] {

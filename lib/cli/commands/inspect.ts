@@ -19,9 +19,8 @@ export const inspect = defineCommand({
     },
     json: { type: "boolean", help: "print JSON" },
   },
-  parameters: { layer: "layer" },
   async run(values, io, directory) {
-    const tokens = listOption(values.tokens ?? defaultTokens.map(String)).map((text) =>
+    const tokens = listOption("tokens", values.tokens ?? defaultTokens.map(String)).map((text) =>
       integerOption("tokens", text, 1),
     );
     const layer = values.layer === undefined ? undefined : integerOption("layer", values.layer, 0);

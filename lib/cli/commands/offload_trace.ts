@@ -25,7 +25,7 @@ export const offloadTrace = defineCommand({
   },
   async run(values, io, ...paths) {
     const experts = values.experts === undefined ? undefined : integerOption("experts", values.experts, 1, 2 ** 20);
-    const chosen = listOption(values.slots).map((text) => integerOption("slots", text, 1));
+    const chosen = listOption("slots", values.slots).map((text) => integerOption("slots", text, 1));
     const chart = await outputOption("chart", values.chart, [".svg"]);
     if (chart !== undefined) await loadVega(drawing);
     const traces: RoutingTrace[] = [];

@@ -41,11 +41,11 @@ export const quantizeModel = defineCommand({
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     json: { type: "boolean", help: "print JSON" },
   },
-  parameters: { layer: "layer" },
   async run(values, io, directory) {
     const { out } = values;
     if (values.format === undefined || out === undefined)
       throw new UsageError("expected --format FORMAT and --out PATH");
+    if (out === "") throw new UsageError('--out: expected the name of a folder or a file, got ""');
     if (values.resume && values.overwrite) throw new UsageError("--resume cannot be combined with --overwrite");
     const format = formatOption(
       "format",

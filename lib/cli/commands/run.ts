@@ -69,9 +69,9 @@ export const runLayer = defineCommand({
     },
     json: { type: "boolean", help: "print JSON" },
   },
-  parameters: { tokenFormat: "token-format", layer: "layer", path: "report" },
+  parameters: { path: "--report" },
   async run(values, io) {
-    const devices = listOption(values.device) as DeviceName[];
+    const devices = listOption("device", values.device) as DeviceName[];
     const options = {
       devices: devices.length > 0 ? devices : (["auto"] as const),
       dtype: values.dtype === undefined ? undefined : formatOption("dtype", values.dtype),

@@ -44,7 +44,6 @@ export const verify = defineCommand({
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     json: { type: "boolean", help: "print JSON" },
   },
-  parameters: { filter: "filter" },
   async run(values, io) {
     if (values.subject !== undefined) return verifySubject({ ...values, subject: values.subject }, io);
     for (const option of ["seed", "report"] as const) {
@@ -52,7 +51,7 @@ export const verify = defineCommand({
     }
     const selected = cases.filter((one) => caseContains(one, values.filter ?? ""));
     if (selected.length === 0) throw new UsageError(`--filter: no case's operator and name contain "${values.filter}"`);
-    const named = listOption(values.device);
+    const named = listOption("device", values.device);
     checkDevices(named as DeviceName[]);
     const known = listDevices();
     const here = known.filter(({ available }) => available).map(({ name }) => name);
