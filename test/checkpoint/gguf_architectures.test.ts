@@ -8,7 +8,7 @@ import { openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { type MetadataValue, rawGguf, type TensorInput } from "../support/gguf.js";
 import { readFamilyResults } from "./support/family_model.js";
-import { familyGguf } from "./support/gguf_family.js";
+import { familyGguf, ggufFamilies } from "./support/gguf_family.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
 // What metadata and names mean to single architectures.
@@ -59,6 +59,49 @@ test("a bias for the choice of experts may have no suffix", async () => {
   using input = reference().tensor(x, shape);
   using y = layer.forward(input);
   expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
+});
+
+describe("a file without the bias for the choice of experts", () => {
+  const optional = ["bailingmoe2", "hy_v3", "step35", "k2-horizon"];
+  const stated = [
+    "afmoe",
+    "axk2",
+    "bailingmoe3",
+    "deepseek32",
+    "dots3note",
+    "exaone-moe",
+    "glm5-next",
+    "hy_v3",
+    "kimi-linear",
+  ];
+  const others = ["k2-horizon", "laguna", "mimo2", "minimax-m3", "step35"];
+
+  const own = Object.entries(ggufFamilies).map(([family, [architecture]]) => [family, architecture] as const);
+  // What says nothing of its scores either is a file of DeepSeek-V2; what looks experts up by token ids has no bias.
+  const cases = own.filter(([family]) => family !== "glm4_moe_lite" && family !== "deepseek_v4_hash");
+  test.each([...cases, ...[...stated, ...others].map((name) => ["deepseek_v3", name] as const)])(
+    "%s as %s is refused if the architecture always has one",
+    async (family, architecture) => {
+      const { layer } = await readFamilyResults(family);
+      const { metadata, tensors } = await familyGguf(family, layer, architecture);
+      const unbiased = tensors.filter(({ name }) => !name.includes("exp_probs_b"));
+      if (unbiased.length === tensors.length) return;
+      using directory = temporaryDirectory();
+      const path = join(directory.path, "model.gguf");
+      const more = {
+        "glm5-next.swiglu_clamp_exp": Array(8).fill(7),
+        "mimo2.expert_weights_scale": { type: "f32", value: 1 } as const,
+        "mimo2.expert_group_count": 1,
+      };
+      writeFileSync(path, rawGguf({ metadata: { ...metadata, ...more }, tensors: unbiased }));
+      const loading = MoeLayer.load(path, { layer, device: reference() });
+      if (optional.includes(architecture)) (await loading).dispose();
+      else {
+        const missing = `tensor "blk.${layer}.exp_probs_b.bias", got none`;
+        await expectRejection(loading, "BAD_CHECKPOINT", new RegExp(missing));
+      }
+    },
+  );
 });
 
 describe("architectures whose metadata state the formula", () => {

@@ -11,6 +11,11 @@ export interface FamilyFields {
   readonly fields: Readonly<Record<string, unknown>>;
   /** Multiplies the shared expert's last matrix; default 1. */
   readonly sharedFactor?: number;
+  /**
+   * Whether experts are always chosen with a bias, as the authors' code does or llama.cpp demands: a file without it would be another
+   * model. Default: if there is one.
+   */
+  readonly alwaysBiased?: boolean;
 }
 
 /** What of a layer's formula its tensors tell. */

@@ -64,6 +64,11 @@ function qwenWidth(fields: GgufFields, known: Readonly<Record<string, number>>):
   return width ?? Math.floor((known.intermediate_size as number) / (known.num_experts_per_tok as number));
 }
 
+/** The same with a bias for the choice of experts that no file may lack. */
+function biased(architecture: Architecture): Architecture {
+  return { ...architecture, read: (...given) => ({ ...architecture.read(...given), alwaysBiased: true }) };
+}
+
 function qwenWithShared(family: Family, normalized: boolean): Architecture {
   return fixed(family, "softmax", normalized, (fields, known, layer) => ({
     moe_intermediate_size: qwenWidth(fields, known),
@@ -101,7 +106,7 @@ const deepseek2: Architecture = {
   read(fields, layer, { hasBias }) {
     const gating = fields.optional("expert_gating_func") ?? (hasBias ? 2 : 1);
     const known = deepseekFields(fields, layer);
-    if (gatingNames[gating] === "sigmoid") return { family: deepseekV3, fields: known };
+    if (gatingNames[gating] === "sigmoid") return { family: deepseekV3, fields: known, alwaysBiased: true };
     if (gatingNames[gating] !== "softmax")
       throw fields.error("expert_gating_func", "1 (softmax) or 2 (sigmoid)", gating);
     if (known.norm_topk_prob && known.routed_scaling_factor !== 1) {
@@ -140,7 +145,7 @@ function deepseekSigmoid(family: Family): Architecture {
   return {
     read(fields, layer) {
       checkGating(fields, "sigmoid");
-      return { family, fields: deepseekFields(fields, layer) };
+      return { family, fields: deepseekFields(fields, layer), alwaysBiased: true };
     },
   };
 }
@@ -176,9 +181,9 @@ const nemotron: Architecture = {
   read(fields, layer, facts) {
     const latent = fields.optional("moe_latent_size") ?? fields.optional("expert_latent_length");
     const width = fields.integer("expert_shared_feed_forward_length");
-    const { family, fields: known } = deepseekSigmoid(nemotronH).read(fields, layer, facts);
+    const { fields: known, ...others } = deepseekSigmoid(nemotronH).read(fields, layer, facts);
     return {
-      family,
+      ...others,
       fields: { ...known, moe_shared_expert_intermediate_size: width, moe_latent_size: latent ?? null },
     };
   },
@@ -318,15 +323,15 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["deepseek", deepseek2],
   ["deepseek2", deepseek2],
   ["deepseek2-ocr", deepseek2],
-  ["deepseek4", deepseek4],
+  ["deepseek4", biased(deepseek4)],
   ["deepseek32", deepseekSigmoid(deepseekV32)],
   ["glm4moe", deepseekSigmoid(glm4Moe)],
   ["glm-dsa", deepseekSigmoid(glmMoeDsa)],
   ["dots1", deepseekSigmoid(dots1)],
   ["bailingmoe", bailing("softmax")],
   ["bailingmoe2", bailing("sigmoid")],
-  ["minimax-m2", fixed(minimaxM2, "sigmoid", true)],
-  ["lfm2moe", lfm2],
+  ["minimax-m2", biased(fixed(minimaxM2, "sigmoid", true))],
+  ["lfm2moe", biased(lfm2)],
   ["nemotron_h_moe", nemotron],
   ["gpt-oss", fixed(gptOss, "softmax of the chosen", false)],
   ["gemma4", gemma4],
@@ -337,12 +342,12 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["jamba", fixed(jamba, "softmax", false)],
   ["granitemoe", granite],
   ["granitehybrid", granite],
-  ["ernie4_5-moe", ernie],
+  ["ernie4_5-moe", biased(ernie)],
   ["hunyuan-moe", hunyuan],
   ["minimax-01", fixed(minimax, "softmax", true)],
   ["arctic", arctic],
   ["cohere2moe", cohere2],
-  ["longcat-flash-ngram", longcat],
+  ["longcat-flash-ngram", biased(longcat)],
   ["smallthinker", smallThinkerMoe],
   ...statedArchitectures,
 ]);

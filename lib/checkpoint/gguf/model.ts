@@ -104,18 +104,18 @@ export class GgufModel {
   tensors(layer: number): LayerTensors {
     const has = (name: string) => this.#files.has(name);
     const block = `blk.${layer}`;
-    const optional = (role: string, name: string | undefined) =>
-      name !== undefined && has(name) ? { [role]: { name } } : {};
+    const optional = (role: string, name: string) => (has(name) ? { [role]: { name } } : {});
     const read = this.#read(layer);
     const config = this.#configOf(layer, read);
     const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale, latent, hashRouting } = config;
-    const { sharedFactor } = read;
+    const { sharedFactor, alwaysBiased = false } = read;
+    const bias = biasName(block, has) ?? (alwaysBiased && !hashRouting ? `${block}.exp_probs_b.bias` : undefined);
     const gated = isGated(activation);
     const projection = has(`${block}.ffn_routed_down.weight`) ? "ffn_routed" : "ffn_latent";
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
       ...optional("routerBias", `${block}.ffn_gate_inp.bias`),
-      ...optional("selectionBias", biasName(block, has)),
+      ...(bias !== undefined && { selectionBias: { name: bias } }),
       ...(routerNorm && { routerNormWeight: { name: `${block}.ffn_gate_inp.scale` } }),
       ...(perExpertScale && { expertScale: { name: `${block}.ffn_down_exps.scale` } }),
       ...(hashRouting && { expertTable: { name: tableName(block) } }),

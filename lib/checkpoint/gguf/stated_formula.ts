@@ -21,6 +21,8 @@ interface Defaults {
   readonly decided?: true;
   /** Default swiglu. */
   readonly activation?: Activation;
+  /** Whether experts are always chosen with a bias; default: if there is one. */
+  readonly biased?: true;
   /** How swiglu_clamp_exp and swiglu_clamp_shexp limit a layer's experts; absent if they do not. */
   readonly limits?: Limits;
 }
@@ -36,6 +38,7 @@ interface Limits {
 /** GLM-5.3-Flash, of which there are files of two programs. */
 const glm5Next: Defaults = {
   gating: "sigmoid",
+  biased: true,
   limits: { activation: "swiglu_clamped", unsaid: "required", sharedAlike: true },
 };
 
@@ -45,26 +48,26 @@ const glm5Next: Defaults = {
  */
 const architectures: Readonly<Record<string, Defaults>> = {
   mistral4: { gating: "softmax" },
-  afmoe: { gating: "sigmoid" },
-  "exaone-moe": { gating: "sigmoid" },
+  afmoe: { gating: "sigmoid", biased: true },
+  "exaone-moe": { gating: "sigmoid", biased: true },
   hy_v3: { gating: "sigmoid" },
-  hy_v4: { gating: "sigmoid", limits: { activation: "swiglu_clamped" } },
-  "kimi-linear": { gating: "sigmoid", normalized: true },
-  laguna: { gating: "sigmoid" },
-  mimo2: { gating: "sigmoid", normalized: true, decided: true },
+  hy_v4: { gating: "sigmoid", biased: true, limits: { activation: "swiglu_clamped" } },
+  "kimi-linear": { gating: "sigmoid", biased: true, normalized: true },
+  laguna: { gating: "sigmoid", biased: true },
+  mimo2: { gating: "sigmoid", biased: true, normalized: true, decided: true },
   step35: { gating: "sigmoid", limits: { activation: "swiglu_clamped_after" } },
   "llada-moe": { gating: "softmax", normalized: false, decided: true },
   rnd1: { gating: "softmax", normalized: true, decided: true },
   mellum: { gating: "softmax", normalized: true, decided: true },
-  bailingmoe3: { gating: "sigmoid", limits: { activation: "swiglu_clamped_after" } },
-  axk2: { gating: "sigmoid" },
-  dots3note: { gating: "sigmoid" },
+  bailingmoe3: { gating: "sigmoid", biased: true, limits: { activation: "swiglu_clamped_after" } },
+  axk2: { gating: "sigmoid", biased: true },
+  dots3note: { gating: "sigmoid", biased: true },
   glm5next: glm5Next,
   "glm5-next": glm5Next,
   "k2-horizon": {},
   maple: { gating: "softmax", normalized: true, decided: true, limits: { activation: "swiglu_clamped", unsaid: 7 } },
-  "kimi-k3": { gating: "sigmoid", activation: "situ" },
-  "minimax-m3": { gating: "sigmoid", activation: "swiglu_clamped" },
+  "kimi-k3": { gating: "sigmoid", biased: true, activation: "situ" },
+  "minimax-m3": { gating: "sigmoid", biased: true, activation: "swiglu_clamped" },
   grok: { gating: "softmax", normalized: true, decided: true, activation: "geglu_tanh" },
   "nomic-bert-moe": { gating: "softmax", normalized: false, decided: true, activation: "gelu_tanh" },
 };
@@ -75,7 +78,8 @@ export const statedArchitectures: readonly (readonly [string, Architecture])[] =
     {
       read(fields, layer, facts) {
         const config = readConfig(fields, layer, defaults, facts);
-        return { family: { modelType, config: () => config }, fields: {} };
+        const { biased: alwaysBiased = false } = defaults;
+        return { family: { modelType, config: () => config }, fields: {}, alwaysBiased };
       },
     },
   ],
