@@ -1,4 +1,4 @@
-import { allocated } from "../core/allocated.js";
+import { allocated, noMemory } from "../core/allocated.js";
 import type { Shape } from "../core/shape.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import type { WeightLayout } from "../layer/weights/weight_layout.js";
@@ -73,8 +73,7 @@ export class RangeCount {
 
 /** New memory for the bytes of a range. @throws OUT_OF_MEMORY */
 export function memoryFor({ file, name, byteLength }: TensorRange): Uint8Array<ArrayBuffer> {
-  const message = `${tensorPlace(file.path, name)}: no memory for ${byteLength} of its bytes`;
-  return allocated(byteLength, message, () => new Uint8Array(byteLength));
+  return allocated(byteLength, noMemory(tensorPlace(file.path, name), byteLength), () => new Uint8Array(byteLength));
 }
 
 /** The file and tensor of a weight, for errors. */

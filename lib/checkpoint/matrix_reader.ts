@@ -1,3 +1,4 @@
+import { namingMemory } from "../core/allocated.js";
 import type { Device } from "../core/device.js";
 import { type DType, dtypes, type FloatDType } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
@@ -5,7 +6,14 @@ import type { Tensor } from "../core/tensor.js";
 import { type InputField, isPlain, weightFormat } from "../core/weight_formats.js";
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import { type QuantizedWeight, quantizedTensors } from "../operators/experts/quantized_weight.js";
-import { type LocatedWeight, memoryFor, type QuantizedBytes, type TensorRange } from "./located_weight.js";
+import {
+  bytesOf,
+  type LocatedWeight,
+  memoryFor,
+  placeOf,
+  type QuantizedBytes,
+  type TensorRange,
+} from "./located_weight.js";
 
 /** Progress of reading a layer's weights. */
 export interface Progress {
@@ -62,8 +70,12 @@ export class MatrixReader {
     this.#options = options;
   }
 
-  /** Reads a weight into tensors of its own. */
+  /** Reads a weight into tensors of its own. @throws OUT_OF_MEMORY, which names it; what its `convert` throws. */
   async read(weight: LocatedWeight): Promise<StoredWeight | QuantizedWeight> {
+    return await namingMemory(placeOf(weight), bytesOf(weight), () => this.#read(weight));
+  }
+
+  async #read(weight: LocatedWeight): Promise<StoredWeight | QuantizedWeight> {
     const { convert, ranges, shape, format } = weight;
     this.#memory.reuse();
     if (convert === undefined) return await this.#readFloats(ranges[0] as TensorRange, shape, format as FloatDType);

@@ -1,7 +1,10 @@
+import { namingMemory } from "../core/allocated.js";
 import { abortSignal } from "../core/cancellation.js";
+import { dtypes } from "../core/dtype.js";
 import { invalidArgument, MoeError } from "../core/errors.js";
 import { type FilePath, filePath } from "../core/file_path.js";
 import { boolean, callback, type Fields, object, optional } from "../core/options.js";
+import { shapeSize } from "../core/shape.js";
 import type { LayerParts } from "../layer/layer_parts.js";
 import { type HeldTensor, heldTensors } from "../layer/weights/held_tensors.js";
 import { savedMetadata } from "./layer_file/saved_layer.js";
@@ -54,8 +57,8 @@ export async function saveLayer(parts: LayerParts, path: FilePath, options: Save
   if (!overwrite && (await exists(file))) throw fileExists(file);
   const { record } = parts.onDevice;
   const { version } = record;
-  const read = async ({ read }: HeldTensor): Promise<ArrayBufferView> => {
-    const data = await read();
+  const read = async ({ name, shape, dtype, read }: HeldTensor): Promise<ArrayBufferView> => {
+    const data = await namingMemory(`save: ${name}`, shapeSize(shape) * dtypes[dtype].bytes, read);
     if (record.version === version) return data;
     throw new MoeError(
       "INVALID_ARGUMENT",

@@ -1,3 +1,4 @@
+import { newBytes } from "../core/allocated.js";
 import type { LocatedWeight, QuantizedBytes, TensorRange } from "./located_weight.js";
 import { asBytes } from "./schemes/bits.js";
 
@@ -63,7 +64,7 @@ class StackedFields {
   }
 
   #begin(field: keyof QuantizedBytes, byteLength: number): Uint8Array {
-    const all = new Uint8Array(this.#count * byteLength);
+    const all = newBytes(this.#count * byteLength);
     // A matrix whose inputs are in order has none, even where others have one.
     if (field === "inputOrder") all.set(asBytes(inOrder(this.#count, byteLength / 4)));
     this.#fields.set(field, all);

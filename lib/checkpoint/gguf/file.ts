@@ -63,7 +63,7 @@ export class GgufFile implements AsyncDisposable {
   async read(name: string, options: TransferOptions = {}): Promise<Uint8Array> {
     const info = this.info(name);
     const read = transferOptions(options, "options");
-    const bytes = tensorBytes(info);
+    const bytes = tensorBytes(this.path, name, info);
     await this.readRange(name, 0, bytes, read);
     return bytes;
   }

@@ -1,3 +1,4 @@
+import { newBytes } from "../../core/allocated.js";
 import { matrixPlace, stackedShape } from "../../layer/weights/weight_layout.js";
 import type { Part } from "../../operators/experts/quantized_weight.js";
 import type { QuantizedBytes } from "../located_weight.js";
@@ -55,7 +56,7 @@ const matricesIn = ({ part }: Stack) => (part === undefined ? 1 : 2);
 function emptyStack({ dtype, shape: [rows, ...rest], data }: SafetensorsInput, stack: Stack): SafetensorsInput {
   const count = matricesIn(stack);
   const shape = stackedShape([(rows as number) * count, ...rest], "dim0", stack.experts);
-  return { dtype, shape, data: new Uint8Array(data.byteLength * count * stack.experts) };
+  return { dtype, shape, data: newBytes(data.byteLength * count * stack.experts) };
 }
 
 function copyRows(source: Uint8Array, whole: Uint8Array, rows: number, stack: Stack): void {

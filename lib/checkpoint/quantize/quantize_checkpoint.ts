@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { namingMemory } from "../../core/allocated.js";
 import type { Device } from "../../core/device.js";
 import { packageVersion } from "../../core/version.js";
 import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
@@ -127,13 +128,16 @@ async function writeFile(path: string, { sets, copied }: PlannedFile, work: Work
   }
   using stored = new StoredMatrices(work.device);
   for (const set of sets) {
-    for (const [index, { bytes, error }] of (await quantizeSet(set, stored, work)).entries()) {
-      const matrix = set[index] as PlannedMatrix;
-      const { layer, place, role } = matrix;
-      errors.push({ layer, place, role, error });
-      addMatrix(tensors, work.layout, matrix, bytes);
-      work.report(bytesOfMatrix(matrix));
-    }
+    const bytesOfSet = set.reduce((total, matrix) => total + bytesOfMatrix(matrix), 0);
+    await namingMemory(placeOf(set[0].source), bytesOfSet, async () => {
+      for (const [index, { bytes, error }] of (await quantizeSet(set, stored, work)).entries()) {
+        const matrix = set[index] as PlannedMatrix;
+        const { layer, place, role } = matrix;
+        errors.push({ layer, place, role, error });
+        addMatrix(tensors, work.layout, matrix, bytes);
+        work.report(bytesOfMatrix(matrix));
+      }
+    });
   }
   const metadata = { format: "pt", ...(errors.length > 0 && { [errorsKey]: JSON.stringify(errors) }) };
   await writeSafetensors(path, tensors, { metadata });

@@ -72,7 +72,7 @@ export class SafetensorsFile implements AsyncDisposable {
   async read(name: string, options: TransferOptions = {}): Promise<SafetensorsTensor> {
     const info = this.info(name);
     const read = transferOptions(options, "options");
-    const bytes = tensorBytes(info);
+    const bytes = tensorBytes(this.path, name, info);
     await this.readInto(name, bytes, read);
     const { dtype, shape } = info;
     return { dtype, shape, data: viewAs(dtype, bytes) } as SafetensorsTensor;

@@ -4,6 +4,7 @@ import { typedArray } from "../../core/foreign.js";
 import { text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { transferOptions } from "./file_options.js";
+import { tensorPlace } from "./header.js";
 import type { RegularFile, TransferOptions } from "./regular_file.js";
 
 /** A tensor's bytes in a file. */
@@ -20,9 +21,9 @@ export function entryOf<T>(path: string, entries: ReadonlyMap<string, T>, name: 
   throw badCheckpoint(path, `${expected} (tensors: ${entries.size})`);
 }
 
-/** Memory for a whole tensor. @throws OUT_OF_MEMORY. */
-export function tensorBytes({ byteLength }: Pick<Place, "byteLength">): Uint8Array {
-  const message = `cannot allocate ${byteLength} bytes; read the tensor in parts`;
+/** Memory for a whole tensor of a file. @throws OUT_OF_MEMORY. */
+export function tensorBytes(path: string, name: string, { byteLength }: Pick<Place, "byteLength">): Uint8Array {
+  const message = `${tensorPlace(path, name)}: no memory for its ${byteLength} bytes; read it in parts, with readRange`;
   return allocated(byteLength, message, () => new Uint8Array(byteLength));
 }
 

@@ -1,3 +1,4 @@
+import { newBytes } from "../../core/allocated.js";
 import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
@@ -194,7 +195,7 @@ function sideBySide(
 ): Uint8Array {
   const runBytes = (shape: Shape) => shapeSize(shape.slice(axis)) * elementBytes;
   const [from, to] = [runBytes(part), runBytes(whole)];
-  const joined = new Uint8Array(shapeSize(whole) * elementBytes);
+  const joined = newBytes(shapeSize(whole) * elementBytes);
   const runs = shapeSize(whole.slice(0, axis));
   pieces.forEach((piece, index) => {
     const bytes = Math.min(from, to - index * from);

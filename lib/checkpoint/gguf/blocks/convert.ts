@@ -1,4 +1,5 @@
 import { availableParallelism } from "node:os";
+import { newBytes } from "../../../core/allocated.js";
 import { loadedNative, type NativeBinding } from "../../../core/native.js";
 import type { ScaleLevel, WeightFormat } from "../../../core/weight_format.js";
 import { scaleBytes, weightFormat } from "../../../core/weight_formats.js";
@@ -96,7 +97,7 @@ function begin(type: GgufType, blocks: Uint8Array): Conversion {
   const count = blocks.byteLength / bytes;
   const format = weightFormat(reader.format);
   const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
-  const codes = new Uint8Array((count * elements * format.bits) / 8);
+  const codes = newBytes((count * elements * format.bits) / 8);
   return { type, reader, format, blocks, view, count, codes, scales: allocateScales(format, count * elements) };
 }
 
@@ -150,7 +151,7 @@ export function toBlocks(type: GgufType, { codes, ...scales }: BlockWeight): Uin
   const { elements, bytes } = ggufTypes[type];
   const { bits } = weightFormat(name);
   const count = (codes.byteLength * 8) / bits / elements;
-  const blocks = new Uint8Array(count * bytes);
+  const blocks = newBytes(count * bytes);
   const view = new DataView(blocks.buffer);
   const words = new Uint32Array(elements / 4);
   for (let block = 0; block < count; block++) {

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { basename, resolve } from "node:path";
+import { namingMemory } from "../../../core/allocated.js";
 import type { FloatDType } from "../../../core/dtype.js";
 import { unexpected } from "../../../core/errors.js";
 import { decodeHalves } from "../../../core/half_arrays.js";
@@ -10,7 +11,8 @@ import { type BlockWeight, toBlocks } from "../../gguf/blocks/convert.js";
 import { hasSixBitScales, withSixBitScales } from "../../gguf/blocks/six_bit_scales.js";
 import { layOutGguf } from "../../gguf/write/header.js";
 import { checkLayers } from "../../layers_with_experts.js";
-import { placeOf } from "../../located_weight.js";
+import { bytesOf, type LocatedWeight, memoryFor, placeOf } from "../../located_weight.js";
+import { tensorPlace } from "../../safetensors/header.js";
 import { chunkBytes } from "../../safetensors/regular_file.js";
 import { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
 import { asBytes, type Elements, transpose, zerosLike } from "../../schemes/bits.js";
@@ -118,24 +120,27 @@ class TensorData {
     switch (content.kind) {
       case "quantized":
         this.#superScales = [];
-        for (const part of content.parts) yield await this.#blocks(tensor, part, errors);
+        for (const part of content.parts) {
+          yield await naming(part.source, () => this.#blocks(tensor, part, errors));
+        }
         return;
       case "scales":
         yield asBytes(Float32Array.from(this.#superScales));
         return;
       case "weights":
         for (const { source, shape } of content.parts) {
-          using values = await this.#stored.read(source, shape);
-          yield asBytes(tensor.type === "F32" ? ((await values.data()) as Float32Array) : await values.raw());
+          yield await naming(source, async () => {
+            using values = await this.#stored.read(source, shape);
+            return asBytes(tensor.type === "F32" ? ((await values.data()) as Float32Array) : await values.raw());
+          });
         }
         return;
       case "heads":
         yield await this.#rowsOfHeads(content);
         return;
       case "copy":
-        yield* content.heads === undefined && tensor.type !== "F32"
-          ? this.#chunks(content.name)
-          : this.#whole(tensor, content.name, content.heads);
+        if (content.heads === undefined && tensor.type !== "F32") yield* this.#chunks(content.name);
+        else yield await this.#whole(tensor, content.name, content.heads);
     }
   }
 
@@ -155,7 +160,7 @@ class TensorData {
     const file = await this.#checkpoint.fileOf(name);
     const { byteLength } = file.info(name);
     for (let done = 0; done < byteLength; ) {
-      const bytes = new Uint8Array(Math.min(chunkBytes, byteLength - done));
+      const bytes = memoryFor({ file, name, byteOffset: done, byteLength: Math.min(chunkBytes, byteLength - done) });
       await file.readRange(name, done, bytes);
       done += bytes.byteLength;
       yield bytes;
@@ -179,14 +184,21 @@ class TensorData {
   }
 
   /** A tensor that is converted to float32, or whose rows are put in another order. */
-  async *#whole({ type, shape }: PlannedTensor, name: string, heads: number | undefined): AsyncGenerator<Uint8Array> {
+  async #whole({ type, shape }: PlannedTensor, name: string, heads: number | undefined): Promise<Uint8Array> {
     const file = await this.#checkpoint.fileOf(name);
-    const { dtype } = file.info(name);
-    const { data } = await file.read(name);
-    const widens = type === "F32" && dtype !== "F32";
-    const values = widens ? decodeHalves(data as Uint16Array, dtype === "BF16" ? "bf16" : "f16") : data;
-    yield heads === undefined ? asBytes(values) : alternateHalves(asBytes(values), shape[0] as number, heads);
+    const { dtype, byteLength } = file.info(name);
+    return await namingMemory(tensorPlace(file.path, name), byteLength, async () => {
+      const { data } = await file.read(name);
+      const widens = type === "F32" && dtype !== "F32";
+      const values = widens ? decodeHalves(data as Uint16Array, dtype === "BF16" ? "bf16" : "f16") : data;
+      return heads === undefined ? asBytes(values) : alternateHalves(asBytes(values), shape[0] as number, heads);
+    });
   }
+}
+
+/** What `work` makes of a weight; what there is no memory for is named by it. */
+function naming<T>(source: LocatedWeight, work: () => Promise<T>): Promise<T> {
+  return namingMemory(placeOf(source), bytesOf(source), work);
 }
 
 /** The rows of each head in another order: one of its first half, one of its second half, and so on. */
