@@ -71,7 +71,7 @@ export function activationBackwardCase(problem: Problem, options: { inner?: bool
   const tolerance = 2e-6 + unitRoundoff[out];
   return {
     name: `${named(problem)}${options.inner ? "" : " without inner"}`,
-    operator: "activation_backward",
+    operator: "activationBackward",
     tolerances: { dPre: tolerance, dMultiplier: tolerance, inner: tolerance },
     magnitudes: { dPre: 1 },
     run(inputs) {

@@ -43,7 +43,7 @@ export function limitCapacityCase({ capacity, ...problem }: Problem): Case {
   const details = [size, per, drop, renormalizationName(renormalize), spread, `${kind} weights`];
   return {
     name: [`T${tokens} k${topK} E${experts}`, ...details.filter(Boolean)].join(" "),
-    operator: "limit_capacity",
+    operator: "limitCapacity",
     tolerances: renormalize ? { weights: 1e-6 } : {},
     run(inputs) {
       const { random } = inputs;
@@ -106,7 +106,7 @@ export const limitCapacityCases: readonly Case[] = [
 export function expertSlotsCase(tokens: number, topK: number, experts: number, capacity: number, spread: Spread): Case {
   return {
     name: `T${tokens} k${topK} E${experts} capacity ${capacity} ${spread}`,
-    operator: "expert_slots",
+    operator: "expertSlots",
     tolerances: {},
     run(inputs) {
       const { ids } = randomRouting(inputs.random, tokens, topK, experts, spread);

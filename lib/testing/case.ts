@@ -4,29 +4,25 @@ import type { Inputs } from "./inputs.js";
 
 /** What has cases of its own beside the operators of the table, and the operators that it calls. */
 export const composedOperators = {
-  load_balancing_loss: ["routerScores", "columnMeans", "expertTotals", "balanceLoss"],
-  z_loss: ["routerScores", "columnMeans"],
-  load_balancing_loss_backward: [
+  loadBalancingLoss: ["routerScores", "columnMeans", "expertTotals", "balanceLoss"],
+  zLoss: ["routerScores", "columnMeans"],
+  loadBalancingLossBackward: [
     "columnMeans",
     "expertTotals",
     "balanceLossBackward",
     "columnMeansBackward",
     "routerScoresBackward",
   ],
-  z_loss_backward: ["columnMeans", "routerScores", "columnMeansBackward", "routerScoresBackward"],
-  expert_choice_backward: ["gatingBackward"],
-  permute_backward: ["combine"],
-  grouped_gemm_backward: ["groupedGemm", "groupedGemmWeightBackward"],
+  zLossBackward: ["columnMeans", "routerScores", "columnMeansBackward", "routerScoresBackward"],
+  expertChoiceBackward: ["gatingBackward"],
+  permuteBackward: ["combine"],
+  groupedGemmBackward: ["groupedGemm", "groupedGemmWeightBackward"],
   layer: [],
-  layer_backward: [],
+  layerBackward: [],
 } as const satisfies Readonly<Record<string, readonly OperatorName[]>>;
 
-type SnakeCase<Name extends string> = Name extends `${infer Letter}${infer Rest}`
-  ? `${Letter extends Lowercase<Letter> ? Letter : `_${Lowercase<Letter>}`}${SnakeCase<Rest>}`
-  : "";
-
-/** What a case is about: an operator by its name in snake_case, or something composed. */
-export type CaseOperator = SnakeCase<OperatorName> | keyof typeof composedOperators;
+/** What a case is about: an operator, or something composed, by the name of its function. */
+export type CaseOperator = OperatorName | keyof typeof composedOperators;
 
 /** One problem with its own inputs, which every device must solve as `reference` does. */
 export interface Case<Operator extends string = CaseOperator> {

@@ -14,7 +14,7 @@ const parts = {
 export function copyMatrixCase(part: keyof typeof parts, source: FloatDType, target: FloatDType): Case {
   return {
     name: `${part}, ${source} to ${target}`,
-    operator: "copy_matrix",
+    operator: "copyMatrix",
     tolerances: { copy: source === target ? 0 : unitRoundoff[target] },
     run(inputs) {
       const { first, rows, columns, rowStride, columnStride } = parts[part];

@@ -62,7 +62,7 @@ export function expertChoiceCase(problem: Problem): Case {
   const size = rule.tokens === undefined ? `factor ${rule.factor}` : `${rule.tokens} tokens`;
   return {
     name: `T${tokens} E${experts} ${rule.scoring ?? "softmax"} ${size} of ${kind} ${dtype}`,
-    operator: "expert_choice",
+    operator: "expertChoice",
     tolerances: { tokenWeights: 3e-6, weights: 3e-6 },
     run(inputs) {
       const logits =

@@ -102,7 +102,7 @@ export function dequantizeCase(
 export function quantizationErrorCase(format: WeightFormatName, problem: Problem): Case {
   return {
     name: label(format, problem),
-    operator: "quantization_error",
+    operator: "quantizationError",
     tolerances: { error: 1e-5 },
     // An element that is alone in its group is off by no more than rounding.
     magnitudes: { error: 0.01 },

@@ -15,7 +15,7 @@ export function gatingBackwardCase(problem: Problem): Case {
   const shape = [tokens, rule.topK];
   return {
     name: `T${tokens} E${experts} k${rule.topK} ${formulaOf(problem)} of ${kind} ${dtype}${dropped ? ", some dropped" : ""}`,
-    operator: "gating_backward",
+    operator: "gatingBackward",
     tolerances: { dLogits: 1e-6 },
     // Terms may cancel out.
     magnitudes: { dLogits: rule.scale ?? 1 },

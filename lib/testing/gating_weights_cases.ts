@@ -14,7 +14,7 @@ export function gatingWeightsCase(problem: Problem): Case {
   const shape = [tokens, rule.topK];
   return {
     name: `T${tokens} E${experts} k${rule.topK} ${formulaOf(problem)} of ${kind} ${dtype}${odd ? ", some dropped or twice" : ""}`,
-    operator: "gating_weights",
+    operator: "gatingWeights",
     tolerances: { weights: 3e-6 },
     run(inputs) {
       const { random } = inputs;

@@ -38,7 +38,7 @@ const weightTolerances = { dWeight: 1e-5, dBias: 1e-5 };
 export function groupedGemmWeightBackwardCase(problem: Problem): Case {
   return {
     name: nameOf(problem, []),
-    operator: "grouped_gemm_weight_backward",
+    operator: "groupedGemmWeightBackward",
     tolerances: weightTolerances,
     run(inputs) {
       const { x, dy, offsets, options, results } = draw(inputs, problem);
@@ -51,7 +51,7 @@ export function groupedGemmBackwardCase(problem: BackwardProblem): Case {
   const { columns, outputs, weight = "f32", packed = false, dxDType = problem.dtypes?.[0] ?? "f32" } = problem;
   return {
     name: nameOf(problem, [weight, packed && "packed", problem.dxDType && `to ${dxDType}`]),
-    operator: "grouped_gemm_backward",
+    operator: "groupedGemmBackward",
     tolerances: { ...weightTolerances, dx: 1e-5 + unitRoundoff[dxDType] },
     run(inputs) {
       const { x, dy, offsets, options, results } = draw(inputs, problem);

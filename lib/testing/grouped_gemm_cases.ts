@@ -39,7 +39,7 @@ export function groupedGemmCase(problem: Problem): Case {
   ];
   return {
     name: [`${sizes} K${columns} N${outputs} ${activation} ${x} x ${weight}`, ...extras.filter(Boolean)].join(", "),
-    operator: "grouped_gemm",
+    operator: "groupedGemm",
     tolerances: { y: 1e-5 + unitRoundoff[outDType] },
     run(inputs) {
       const { random } = inputs;

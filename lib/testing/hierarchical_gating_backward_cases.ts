@@ -15,7 +15,7 @@ export function hierarchicalGatingBackwardCase(problem: Problem): Case {
   const { tokens, numGroups, groupSize, groups, experts, dtype = "f32", kind = "normal", dropped = false } = problem;
   return {
     name: `${hierarchicalGatingCase(problem).name}${dropped ? ", some dropped" : ""}`,
-    operator: "hierarchical_gating_backward",
+    operator: "hierarchicalGatingBackward",
     tolerances: { dGroupLogits: 2e-6, dLogits: 2e-6 },
     // Terms may cancel out.
     magnitudes: { dGroupLogits: groups.scale ?? 1, dLogits: groups.scale ?? 1 },

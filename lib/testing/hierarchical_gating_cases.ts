@@ -18,7 +18,7 @@ export function hierarchicalGatingCase(problem: HierarchicalProblem): Case {
   const second = `${experts.scoring ?? "softmax"} ${experts.topK} of ${groupSize}`;
   return {
     name: `T${tokens} ${first}, then ${second} of ${kind} ${dtype}`,
-    operator: "hierarchical_gating",
+    operator: "hierarchicalGating",
     tolerances: { weights: 6e-6 },
     run(inputs) {
       const logits = (columns: number) => {

@@ -42,7 +42,7 @@ export function layerBackwardCase({ recompute = false, offload = false, ...probl
   for (let index = 0; index < experts; index++) outputs.push(...roles.map((role) => `${role} of ${index}`));
   return {
     name: `${caseName(problem)}${recompute ? " recompute" : ""}${offload ? " offload" : ""}`,
-    operator: "layer_backward",
+    operator: "layerBackward",
     tolerances: { ...Object.fromEntries(outputs.map((name) => [name, tolerance])), dRouterInput: ofRouterInput },
     // One expert's gradients may be far smaller than what they are the sums of, and a bias has few of them. What reaches a
     // router is the difference of what its experts' outputs are worth.

@@ -16,7 +16,7 @@ export function limitCapacityBackwardCase({ tokens, topK, renormalize = false }:
   const how = typeof renormalize === "object" ? `by ${renormalize.by} * ${renormalize.scale ?? 1}` : `${renormalize}`;
   return {
     name: `T${tokens} k${topK} renormalized: ${how}`,
-    operator: "limit_capacity_backward",
+    operator: "limitCapacityBackward",
     tolerances: { dWeights: 2e-6 },
     magnitudes: { dWeights: 1 },
     run(inputs) {
@@ -44,7 +44,7 @@ export function limitCapacityBackwardCase({ tokens, topK, renormalize = false }:
 export function expertChoiceBackwardCase(tokens: number, experts: number, scoring: "softmax" | "sigmoid"): Case {
   return {
     name: `T${tokens} E${experts} ${scoring}`,
-    operator: "expert_choice_backward",
+    operator: "expertChoiceBackward",
     tolerances: { dLogits: 1e-6 },
     magnitudes: { dLogits: 1 },
     run(inputs) {

@@ -11,7 +11,7 @@ interface Problem {
 export function lookUpExpertsCase({ tokens, vocabulary, topK }: Problem): Case {
   return {
     name: `T${tokens} V${vocabulary} k${topK}`,
-    operator: "look_up_experts",
+    operator: "lookUpExperts",
     tolerances: {},
     run(inputs) {
       const { random } = inputs;

@@ -6,7 +6,7 @@ import { expertLoadCase, type LoadProblem, loadInputs, loadProblems } from "./no
 export function noisyLogitsBackwardCase(tokens: number, experts: number, seed?: number): Case {
   return {
     name: `T${tokens} E${experts}, noise ${seed === undefined ? "given" : "drawn"}`,
-    operator: "noisy_logits_backward",
+    operator: "noisyLogitsBackward",
     tolerances: { dSpread: 2e-6 },
     // A drawn number near zero is a small difference.
     magnitudes: { dSpread: 1 },
@@ -23,7 +23,7 @@ export function noisyLogitsBackwardCase(tokens: number, experts: number, seed?: 
 export function expertLoadBackwardCase(problem: LoadProblem): Case {
   return {
     name: expertLoadCase(problem).name,
-    operator: "expert_load_backward",
+    operator: "expertLoadBackward",
     tolerances: { dClean: 1e-5, dNoisy: 1e-5, dDeviation: 1e-5, dGroupLoad: 1e-5 },
     magnitudes: { dClean: 1, dNoisy: 1, dDeviation: 1, dGroupLoad: 1 },
     run(inputs) {

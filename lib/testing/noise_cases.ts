@@ -34,7 +34,7 @@ export function jitterCase(tokens: number, hidden: number, dtype: FloatDType, ep
 export function noisyLogitsCase(tokens: number, experts: number, seed?: number): Case {
   return {
     name: `T${tokens} E${experts}, noise ${seed === undefined ? "given" : "drawn"}`,
-    operator: "noisy_logits",
+    operator: "noisyLogits",
     tolerances: { logits: 1e-6, deviation: 1e-6 },
     // Logits may cancel out what they are sums of.
     magnitudes: { logits: 1 },
@@ -69,7 +69,7 @@ export function expertLoadCase(problem: LoadProblem): Case {
   const text = `${groups ? `, ${groups[1]} of ${groups[0]} groups` : ""}${masked ? ", masked" : ""}`;
   return {
     name: `T${tokens} E${experts} k${topK} of ${kind}${text}`,
-    operator: "expert_load",
+    operator: "expertLoad",
     tolerances: { load: 1e-5 },
     run(inputs) {
       const { clean, noisy, deviation, options } = loadInputs(inputs, problem);

@@ -37,7 +37,7 @@ export function rmsNormCase(
   const [x, weight, y] = dtypes;
   return {
     name: `${named(problem, x, weight)} to ${y}`,
-    operator: "rms_norm",
+    operator: "rmsNorm",
     tolerances: { y: 1e-6 + unitRoundoff[y] },
     run(inputs) {
       const { x, weight, options } = drawn(problem, dtypes, inputs);
@@ -58,7 +58,7 @@ export function rmsNormBackwardCase(
   const [x, weight, dy, dx] = dtypes;
   return {
     name: `${named(problem, x, weight, dy)} to ${dx}, ${want}${residual ? `, residual ${residual}` : ""}`,
-    operator: "rms_norm_backward",
+    operator: "rmsNormBackward",
     tolerances: { dx: 3e-6 + unitRoundoff[dx], dWeight: 1e-5 },
     // dx is the difference of terms of this size, which may cancel.
     magnitudes: { dx: 1 / deviation, dWeight: 1 },

@@ -20,7 +20,7 @@ export interface OptimizerProblem {
 export function squaresCase(sizes: readonly number[]): Case {
   return {
     name: `N${sizes.join(" ")}`,
-    operator: "sum_of_squares",
+    operator: "sumOfSquares",
     tolerances: { total: 1e-6 },
     run(inputs) {
       return { total: inputs.keep(squaredNorm(sizes.map((size) => inputs.f32Normals([size])))) };
@@ -31,7 +31,7 @@ export function squaresCase(sizes: readonly number[]): Case {
 export function adamWCase(problem: OptimizerProblem): Case {
   return {
     name: nameOf(problem),
-    operator: "adam_w",
+    operator: "adamW",
     tolerances: tolerances(problem),
     magnitudes: magnitudes(problem),
     run: (inputs) => steps(inputs, problem, (parameters, options) => new AdamW(parameters, options)),

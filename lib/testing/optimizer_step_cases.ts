@@ -56,7 +56,7 @@ function adamWStep(problem: StepProblem & { readonly step: number }): Case {
   const { details, ...judged } = common(problem);
   return {
     name: `one step: ${details} step ${problem.step}`,
-    operator: "adam_w",
+    operator: "adamW",
     ...judged,
     run(inputs) {
       const { tensors, operands } = drawn(inputs, problem);
@@ -92,7 +92,7 @@ function sgdStep(problem: StepProblem & { readonly momentum: number; readonly ne
 function squaresAdded(size: number): Case {
   return {
     name: `N${size} added to a total`,
-    operator: "sum_of_squares",
+    operator: "sumOfSquares",
     tolerances: { total: 1e-6 },
     run(inputs) {
       const values = inputs.f32Normals([size]);

@@ -44,7 +44,7 @@ const [offsets, columns, outputs] = [[0, 5, 5, 22], 75, 22] as const;
 function gemmCase({ format, change, x = "f32", activation = "none", gathered = false }: GemmProblem): Case {
   return {
     name: `${x} x ${format}, inputs: ${change}, ${activation}${gathered ? ", gathered" : ""}`,
-    operator: "grouped_gemm",
+    operator: "groupedGemm",
     tolerances: { y: 1e-5 + unitRoundoff[x] },
     run(inputs) {
       const { random } = inputs;

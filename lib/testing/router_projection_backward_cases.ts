@@ -18,7 +18,7 @@ export function routerProjectionBackwardCase(problem: Problem): Case {
   const withBias = bias ? " with bias" : "";
   return {
     name: `T${tokens} H${hidden} E${experts} ${x} x ${weight}${withBias}${dxDType ? ` to ${dxDType}` : ""}`,
-    operator: "router_projection_backward",
+    operator: "routerProjectionBackward",
     tolerances: { dx: 5e-6 + unitRoundoff[dxDType ?? x], dWeight: 5e-6, dBias: 1e-6 },
     run(inputs) {
       const given = [

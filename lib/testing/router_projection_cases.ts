@@ -14,7 +14,7 @@ export function routerProjectionCase(problem: Problem): Case {
   const { tokens, hidden, experts, dtypes: [x, weight] = ["f32", "f32"], bias } = problem;
   return {
     name: `T${tokens} H${hidden} E${experts} ${x} x ${weight}${bias ? ` + ${bias}` : ""}`,
-    operator: "router_projection",
+    operator: "routerProjection",
     tolerances: { logits: 2e-5 },
     run(inputs) {
       const tokensOf = inputs.normals([tokens, hidden], x);

@@ -89,7 +89,7 @@ export function combineBackwardCase(
 ): Case {
   return {
     name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype}, ${dyDType} to ${outDType}, ${want}`,
-    operator: "combine_backward",
+    operator: "combineBackward",
     tolerances: { dRows: 1e-6 + unitRoundoff[outDType], dWeights: 1e-5 },
     magnitudes: { dWeights: 1 },
     run(inputs) {
@@ -109,7 +109,7 @@ export function combineBackwardCase(
 export function permuteBackwardCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: FloatDType): Case {
   return {
     name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype}`,
-    operator: "permute_backward",
+    operator: "permuteBackward",
     tolerances: { dx: 1e-6 + unitRoundoff[dtype] },
     // Few sums may all nearly cancel.
     magnitudes: { dx: 1 },

@@ -33,7 +33,7 @@ export function sharedSlotsCase(problem: Problem): Case {
   const { experts, sharedExperts, bank } = problem;
   return {
     name: named(problem),
-    operator: "shared_slots",
+    operator: "sharedSlots",
     tolerances: { weights: 1e-6 },
     magnitudes: { weights: 1 },
     run(inputs) {
@@ -48,7 +48,7 @@ export function sharedSlotsBackwardCase(problem: Problem): Case {
   const { tokens, topK, sharedExperts } = problem;
   return {
     name: named(problem),
-    operator: "shared_slots_backward",
+    operator: "sharedSlotsBackward",
     tolerances: { dWeights: 2e-6, dGate: 2e-6 },
     magnitudes: { dWeights: 1, dGate: topK + sharedExperts },
     run(inputs) {

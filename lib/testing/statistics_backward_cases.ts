@@ -31,7 +31,7 @@ export function scoresBackwardCase(problem: ScoresProblem, results: readonly Res
   const rule = `${scoring}${normalize ? " normalized" : ""}`;
   return {
     name: `T${tokens} E${experts} ${rule} of ${kind} ${dtype}, ${results.join(" ")}`,
-    operator: "router_scores_backward",
+    operator: "routerScoresBackward",
     tolerances: { dLogits: 2e-6 },
     // Terms may cancel out.
     magnitudes: { dLogits: 1 },
@@ -48,7 +48,7 @@ export function totalsBackwardCase(problem: Sizes, choices = problem.topK): Case
   const of = choices === problem.topK ? "" : ` of the first ${choices}`;
   return {
     name: `${sizesText(problem)}${of}`,
-    operator: "expert_totals_backward",
+    operator: "expertTotalsBackward",
     tolerances: {},
     run(inputs) {
       const { experts, sequences = 1 } = problem;
@@ -68,7 +68,7 @@ export function meansBackwardCase(
 ): Case {
   return {
     name: `T${tokens} N${columns} S${sequences}${square ? " squares" : ""}${masked ? " masked" : ""}`,
-    operator: "column_means_backward",
+    operator: "columnMeansBackward",
     tolerances: { dValues: 5e-7 },
     run(inputs) {
       const [values, dMeans] = [inputs.f32Normals([tokens, columns]), inputs.f32Normals([sequences, columns])];
@@ -80,7 +80,7 @@ export function meansBackwardCase(
 export function cvBackwardCase(count: number, offset: number): Case {
   return {
     name: `N${count} around ${offset}`,
-    operator: "cv_squared_backward",
+    operator: "cvSquaredBackward",
     tolerances: { biased: 1e-6, unbiased: 1e-6 },
     run(inputs) {
       const values = inputs.floats(
@@ -100,7 +100,7 @@ export function lossBackwardCase(problem: Sizes, options: LoadBalancingLossOptio
   const { tokens, experts, sequences = 1 } = problem;
   return {
     name: `${sizesText(problem)} ${Object.values(options).join(" ")} ${dtype}`,
-    operator: "load_balancing_loss_backward",
+    operator: "loadBalancingLossBackward",
     tolerances: { dLogits: 2e-6 },
     // Of one token's share of the loss.
     magnitudes: { dLogits: 1 / Math.max(1, tokens) },
@@ -122,7 +122,7 @@ export function zLossBackwardCase(
 ): Case {
   return {
     name: `T${tokens} E${experts} of ${kind} ${dtype}${masked ? " masked" : ""}`,
-    operator: "z_loss_backward",
+    operator: "zLossBackward",
     tolerances: { dLogits: 2e-6 },
     run(inputs) {
       const logits = logitsOf(inputs, tokens, experts, kind, dtype);

@@ -77,7 +77,7 @@ export function scoresCase({ tokens, experts, kind = "normal", dtype = "f32", ..
   const { scoring = "softmax", normalize = false } = options;
   return {
     name: `T${tokens} E${experts} ${scoring}${normalize ? " normalized" : ""} of ${kind} ${dtype}`,
-    operator: "router_scores",
+    operator: "routerScores",
     tolerances: { scores: 1e-6, logSumExp: 1e-6, entropy: 2e-6 },
     magnitudes: { entropy: Math.log(experts) },
     run: (inputs) => ({ ...routerScores(logitsOf(inputs, tokens, experts, kind, dtype), options) }),
@@ -88,7 +88,7 @@ export function totalsCase(problem: Sizes, weighted: boolean, choices = problem.
   const of = choices === problem.topK ? "" : ` of the first ${choices}`;
   return {
     name: `${sizesText(problem)}${weighted ? " weights" : ""}${of}`,
-    operator: "expert_totals",
+    operator: "expertTotals",
     tolerances: { weights: 1e-6 },
     run(inputs) {
       const { experts: numExperts, sequences = 1 } = problem;
@@ -109,7 +109,7 @@ export function totalsCase(problem: Sizes, weighted: boolean, choices = problem.
 export function meansCase(tokens: number, columns: number, sequences: number, square: boolean, masked = false): Case {
   return {
     name: `T${tokens} N${columns} S${sequences}${square ? " squares" : ""}${masked ? " masked" : ""}`,
-    operator: "column_means",
+    operator: "columnMeans",
     tolerances: { means: 1e-6 },
     run(inputs) {
       const values = inputs.normals([tokens, columns], "f32") as Tensor<"f32">;
@@ -122,7 +122,7 @@ export function lossCase(problem: Sizes, options: LoadBalancingLossOptions, dtyp
   const { tokens, experts, sequences = 1 } = problem;
   return {
     name: `${sizesText(problem)} ${Object.values(options).join(" ")} ${dtype}`,
-    operator: "load_balancing_loss",
+    operator: "loadBalancingLoss",
     tolerances: { loss: 2e-6 },
     run(inputs) {
       const logits = logitsOf(inputs, tokens, experts, "normal", dtype);
@@ -135,7 +135,7 @@ export function lossCase(problem: Sizes, options: LoadBalancingLossOptions, dtyp
 export function zLossCase(tokens: number, experts: number, kind: LogitKind, dtype: FloatDType, masked = false): Case {
   return {
     name: `T${tokens} E${experts} of ${kind} ${dtype}${masked ? " masked" : ""}`,
-    operator: "z_loss",
+    operator: "zLoss",
     tolerances: { loss: 2e-6 },
     run(inputs) {
       const logits = logitsOf(inputs, tokens, experts, kind, dtype);
@@ -166,7 +166,7 @@ export function imbalanceCase(count: number, offset: number): Case {
 export function biasCase(sequences: number, experts: number): Case {
   return {
     name: `S${sequences} E${experts}`,
-    operator: "update_selection_bias",
+    operator: "updateSelectionBias",
     tolerances: { updated: 1e-7, inPlace: 1e-7 },
     run(inputs) {
       const counts = Int32Array.from({ length: sequences * experts }, () => inputs.random.integer(0, 3));

@@ -35,7 +35,7 @@ function gemmCase(problem: GemmProblem): Case {
   return {
     name:
       `${tokens} of ${x} x ${format} K${columns}, inputs: ${change}, ` + `${activation}${gathered ? ", gathered" : ""}`,
-    operator: "grouped_gemm",
+    operator: "groupedGemm",
     tolerances: { y: 1e-5 + unitRoundoff[x] },
     run(inputs) {
       const { device, random } = inputs;

@@ -8,6 +8,7 @@ import { operatorCases } from "../../lib/bench/operators/table.js";
 import { operators } from "../../lib/core/operators/table.js";
 import type { WeightFormatName } from "../../lib/core/weight_format.js";
 import { type DeviceName, openDevice } from "../../lib/devices.js";
+import * as exported from "../../lib/index.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceSubject } from "../../lib/testing/subject/device_subject.js";
@@ -19,6 +20,12 @@ const config = { hiddenSize: 48, intermediateSize: 32, numExperts: 6, topK: 2, n
 const options = (more: Partial<CaseOptions> = {}): CaseOptions => ({
   ...{ config, dtype: "f32", format: "f32", tokenFormat: "none", tokenCounts: [7], weightBytes: 0 },
   ...more,
+});
+
+test("cases are named as functions are, or as subjects have their operators", () => {
+  const known = [...Object.keys(exported), ...testedOperators, "copyMatrix"];
+  const names = operatorCases.map(({ name }) => name.split(" ")[0] as string);
+  expect(names.filter((name) => !known.includes(name))).toEqual([]);
 });
 
 /** Makes the first case of that name and hands it to `use`. */

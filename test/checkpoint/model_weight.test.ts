@@ -307,7 +307,11 @@ describe("a weight that cannot be read", () => {
     copyFileSync(join(path, "config.json"), join(directory.path, "config.json"));
     await using model = await openModel(directory.path);
     const reading = model.weight("a.weight", { device: device(), shape: [rows, columns] });
-    await expectRejection(reading, "OUT_OF_MEMORY", /tensor "a\.weight": no memory for 549755813888 of its bytes; free some/);
+    await expectRejection(
+      reading,
+      "OUT_OF_MEMORY",
+      /tensor "a\.weight": no memory for 549755813888 of its bytes; free some/,
+    );
   });
 
   test("for there are no weights", async () => {

@@ -1,5 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { listDevices } from "../../lib/devices.js";
+import * as exported from "../../lib/index.js";
+import { composedOperators } from "../../lib/testing/case.js";
+import { testedOperators } from "../../lib/testing/subject/test_cases.js";
 import { cases } from "../../lib/testing/table.js";
 import { deviceNames } from "../support/devices.js";
 import { runCli } from "./support/run_cli.js";
@@ -30,15 +33,16 @@ test("verify --json lists every check of every case", async () => {
   }
 });
 
-test("a filter may spell an operator as its function is named", async () => {
-  const args = ["verify", "--device", "reference", "--json", "--filter"];
-  const [camel, snake] = await Promise.all(
-    ["rmsNorm T1 ", "rms_norm T1 "].map(async (filter) => JSON.parse((await runCli([...args, filter])).stdout)),
-  );
-  const named = ({ devices: [{ results }] }: { devices: [{ results: { operator: string; name: string }[] }] }) =>
-    results.map(({ operator, name }) => `${operator} ${name}`);
-  expect(named(camel).length).toBeGreaterThan(0);
-  expect(named(camel)).toEqual(named(snake));
+test("operators are named as their functions are, or as subjects have them", async () => {
+  const composed = new Set(Object.keys(composedOperators));
+  const own = ["copyMatrix", "imbalance", "layer", "layerBackward"];
+  const known = [...Object.keys(exported), ...testedOperators, ...own];
+  const names = new Set(cases.map(({ operator }) => operator));
+  expect([...names].filter((name) => !known.includes(name))).toEqual([]);
+  expect([...names].some((name) => composed.has(name))).toBe(true);
+  const { stdout } = await runCli(["verify", "--device", "reference", "--filter", "rmsNorm T1 "]);
+  expect(stdout).toMatch(/^rmsNorm +y /m);
+  expect((await runCli(["verify", "--filter", "rms_norm T1 "])).exitCode).toBe(2);
 });
 
 test("a filter that no case matches is a wrong command line", async () => {

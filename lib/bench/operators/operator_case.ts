@@ -44,7 +44,7 @@ export interface CaseWeights {
 /** An operator at the sizes of a layer: what it gets, what it writes, and the call that is timed. */
 export interface OperatorCase {
   readonly operator: OperatorName;
-  /** The operator's name, with more if there are several cases of it. */
+  /** The name of its function, or of a step as subjects have it, with more if there are several cases of it. */
   readonly name: string;
   /** What a call gets, but for `weights`: tensors, and what else devices take, by the names of the operator's fields. */
   inputs(draw: Draw, sizes: Sizes): { readonly [field: string]: TestArray | unknown };

@@ -105,7 +105,7 @@ export const statisticsCases: readonly OperatorCase[] = [
   },
   {
     operator: "balanceLoss",
-    name: "balanceLoss",
+    name: "loadBalancingLoss",
     inputs: (draw, sizes) => ({
       tokens: tokensOf(draw, sizes),
       means: draw.positive([1, sizes.numExperts]),
@@ -126,7 +126,7 @@ export const statisticsCases: readonly OperatorCase[] = [
   },
   {
     operator: "balanceLossBackward",
-    name: "balanceLossBackward",
+    name: "loadBalancingLossBackward",
     inputs: (draw, sizes) => ({ tokens: tokensOf(draw, sizes), counts: one(sizes.tokens), scale: 1 }),
     outputs: ({ numExperts }) => ({ dMeans: f32(1, numExperts) }),
     call:
@@ -136,7 +136,7 @@ export const statisticsCases: readonly OperatorCase[] = [
   },
   {
     operator: "imbalance",
-    name: "imbalance",
+    name: "cvSquared",
     inputs: (draw, sizes) => ({ values: tokensOf(draw, sizes), measure: "cv_squared", epsilon: 1e-10 }),
     outputs: () => ({ result: f32(1) }),
     call:

@@ -1,5 +1,4 @@
 import type { Case } from "../case.js";
-import { snakeCase } from "../case_filter.js";
 import { optimizerCases } from "../optimizer_cases.js";
 import { unitRoundoff } from "../rounding.js";
 import { cases } from "../table.js";
@@ -72,15 +71,13 @@ const withMore = new Set<Case>([
   ...cases.filter(({ name }) => name.includes("accumulated") || name.includes("router jitter")),
 ]);
 
-const byCaseName = new Map<string, SubjectOperatorName>([
-  ...testedOperatorNames.map((name) => [snakeCase(name), name] as const),
-  ["layer", "layer"],
-]);
+const subjectOperators: readonly string[] = [...testedOperatorNames, "layer"];
+const isSubjects = (name: string): name is SubjectOperatorName => subjectOperators.includes(name);
 
 /** The cases of whole layers and of all operators whose inputs are data, from the one table that the devices are tested with. */
 export const testCases: readonly TestCase[] = cases.flatMap((source) => {
-  const operator = byCaseName.get(source.operator);
-  return operator === undefined || withMore.has(source) ? [] : [new TestCase(operator, source)];
+  const { operator } = source;
+  return isSubjects(operator) && !withMore.has(source) ? [new TestCase(operator, source)] : [];
 });
 
 /** The operators that have cases, `layer` among them. */
