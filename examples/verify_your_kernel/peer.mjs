@@ -21,6 +21,6 @@ const operators = {
 
 console.log(JSON.stringify({ name: "mine", operators: Object.keys(operators) }));
 for await (const line of createInterface({ input: process.stdin })) {
-  const { operator, inputs } = JSON.parse(line);
-  console.log(JSON.stringify({ outputs: operators[operator](inputs) }));
+  const { id, operator, inputs } = JSON.parse(line);
+  console.log(JSON.stringify({ id, outputs: operators[operator](inputs) }));
 }

@@ -51,4 +51,4 @@ for line in sys.stdin:
         answer = {"unsupported": "copies"} if outputs is None else {"outputs": outputs}
     except Exception as error:
         answer = {"error": repr(error)}
-    print(json.dumps(answer), flush=True)
+    print(json.dumps({"id": call["id"], **answer}), flush=True)

@@ -58,7 +58,7 @@ test.each([
   [
     "a process that cannot be started",
     `import { processSubject } from ${testing}; export default await processSubject("no_such_program");`,
-    /command: expected a process that answers, got "no_such_program: it cannot be started: /,
+    /command: expected a process that answers, got no_such_program: it cannot be started: /,
   ],
 ])("a module with %s is one line that says why it cannot be loaded", (_, source, reason) => {
   const { status, stdout, stderr } = runScript("dist/cli/main.js", ["bench", "--contender", write(source)]);

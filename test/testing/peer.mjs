@@ -136,7 +136,7 @@ else write({ name: "peer", operators: Object.keys(operators) });
 
 let calls = 0;
 for await (const line of createInterface({ input: process.stdin })) {
-  const { operator, inputs } = JSON.parse(line);
+  const { id, operator, inputs } = JSON.parse(line);
   calls += 1;
   if (mistake === "ends" || (mistake === "ends at the second call" && calls === 2)) process.exit(3);
   else if (mistake === "garbage") write("no JSON");
@@ -144,6 +144,10 @@ for await (const line of createInterface({ input: process.stdin })) {
   else if (mistake === "short") write({ outputs: { rows: "AAAA" } });
   else {
     const outputs = operators[operator](inputs);
-    write(outputs === undefined ? { unsupported: "another formula" } : { outputs });
+    const answer = outputs === undefined ? { unsupported: "another formula" } : { outputs };
+    // With the ids of calls, or as the first versions of the protocol had it.
+    write(mistake === "no ids" ? answer : { id, ...answer });
+    if (mistake === "answers twice") write({ id, ...answer });
+    if (mistake === "prints") write("done");
   }
 }

@@ -42,6 +42,25 @@ test("calls at the same time are answered each with its own outputs", async () =
   expect(answers).toEqual([[1, 2], [6], [10, 0, 5]].map((rows) => ({ rows: Float32Array.from(rows) })));
 });
 
+test("answers may be without ids", async () => {
+  const report = await runCases(await peer("no ids"), { filter: "permute" });
+  expect(report).toMatchObject({ passed: true });
+  expect(report.results.length).toBeGreaterThan(3);
+});
+
+test.each([
+  ["answers twice", /answer: expected the id 2 of the call, got 1|it wrote a line that nobody asked for: \{"id":1,/],
+  ["prints", /answer: expected JSON such as .*got done|it wrote a line that nobody asked for: done/],
+])("what a process that %s writes is not taken for answers to other calls", async (mistake, failure) => {
+  const { results } = await runCases(await peer(mistake), { filter: "permute" });
+  const [first, second, ...others] = results;
+  expect(first).toMatchObject({ passed: true });
+  expect(others.length).toBeGreaterThan(0);
+  for (const one of [second, ...others]) {
+    expect(one).toMatchObject({ passed: false, failure: expect.stringMatching(failure) });
+  }
+});
+
 test.each([
   ["throws", /^out of registers$/],
   ["garbage", /^answer: expected JSON such as \{"outputs": .*got "?no JSON/],
@@ -70,9 +89,10 @@ test("operators that do not exist, and commands that cannot be started, are refu
 test("numbers that JSON does not have, nested arrays and 16-bit floats go through", () => {
   const inputs = { limit: Number.POSITIVE_INFINITY, outputs: { y: { shape: [2], dtype: "bf16" } }, weights: {} };
   const gate = { data: Uint16Array.of(0x3f80, 0xbf80), shape: [2], dtype: "bf16" };
-  const line = requestLine("layer", { ...inputs, weights: { gate } });
+  const line = requestLine(7, "layer", { ...inputs, weights: { gate } });
   expect(line.endsWith("\n")).toBe(true);
   expect(JSON.parse(line)).toEqual({
+    id: 7,
     operator: "layer",
     inputs: {
       limit: "Infinity",

@@ -1,11 +1,12 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createInterface, type Interface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { invalidArgument, unexpected } from "../../core/errors.js";
+import { MoeError, unexpected } from "../../core/errors.js";
 import { type Fields, list, object, optional, positive, type Read, record, text } from "../../core/options.js";
+import { printable } from "../../core/printable.js";
 import { checkSubject } from "./run_cases.js";
 import type { Subject, SubjectInputs, UntypedOperator } from "./subject.js";
-import { readAnswer, readGreeting, requestLine } from "./wire.js";
+import { quoted, readAnswer, readGreeting, requestLine, wrongAnswer } from "./wire.js";
 
 /** Options of {@link processSubject}. */
 export interface ProcessSubjectOptions {
@@ -35,10 +36,10 @@ const processOptions = object(
  *
  *     export default await processSubject("python3", { args: ["peer.py"] });
  *
- * Its first line says what it is: `{"name": "mine", "operators": ["permute"]}`. A call is `{"operator": "permute", "inputs":
- * {...}}` with the inputs of {@link SubjectOperator}, in which arrays are `{"dtype", "shape", "data"}` with the bytes in base64,
+ * Its first line says what it is: `{"name": "mine", "operators": ["permute"]}`. A call is `{"id": 1, "operator": "permute",
+ * "inputs": {...}}` with the inputs of {@link SubjectOperator}, in which arrays are `{"dtype", "shape", "data"}` with the bytes in base64,
  * little-endian. Its answer is `{"outputs": {"rows": ...}}` with the bytes in base64, or numbers in a list, or `{"unsupported":
- * "why"}`, or `{"error": "what"}`.
+ * "why"}`, or `{"error": "what"}`, best with the `id` of the call: an answer that is written twice is then not taken for that to the next call.
  *
  * @throws INVALID_ARGUMENT if the command cannot be started or does not answer in time, or its first line is something else or
  * names operators without cases.
@@ -76,6 +77,8 @@ class Peer {
   /** Why there are no more lines. */
   #end: string | undefined;
   #wake: () => void = () => {};
+  /** Calls so far, which are their numbers. */
+  #calls = 0;
   /** The last call; settles when it has its answer. */
   #last: Promise<unknown> = Promise.resolve();
   readonly #timeout: number;
@@ -119,7 +122,7 @@ class Peer {
         const line = this.#lines.shift();
         if (line !== undefined) return line;
         if (this.#end !== undefined)
-          throw invalidArgument("command", "a process that answers", `${this.#command}: ${this.#end}`);
+          throw unexpected("command", "a process that answers", printable(`${this.#command}: ${this.#end}`));
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
@@ -129,12 +132,20 @@ class Peer {
     }
   }
 
-  /** Asks the process, after the calls before: nothing but their order tells answers apart. */
+  /** Asks the process, after the calls before: of answers without an id, only their order tells to what they are. */
   async call(operator: string, inputs: SubjectInputs) {
-    const request = requestLine(operator, inputs);
+    const id = ++this.#calls;
+    const request = requestLine(id, operator, inputs);
     const answer = this.#last.then(async () => {
+      const [early] = this.#lines;
+      if (early !== undefined) this.#kill(`it wrote a line that nobody asked for: ${quoted(early)}`);
       this.#process.stdin.write(request);
-      return readAnswer(await this.line(), inputs.outputs);
+      const line = await this.line();
+      const wrong = wrongAnswer(line, id);
+      // What it writes from now on could be taken for answers to other calls.
+      if (wrong !== undefined) this.#kill(wrong);
+      if (wrong !== undefined) throw new MoeError("INVALID_ARGUMENT", wrong);
+      return readAnswer(line, inputs.outputs);
     });
     this.#last = answer.catch(() => {});
     return await answer;
@@ -149,15 +160,18 @@ class Peer {
 
   /** Kills the process if it does not do `what` in time. */
   #killLater(what: string): NodeJS.Timeout {
-    const kill = () => {
-      this.#end ??= `it did not ${what} within ${this.#timeout} seconds`;
-      this.#process.kill("SIGKILL");
-      // A process that it has started may hold the pipe open.
-      this.#reader.close();
-      this.#process.stdout.destroy();
-      this.#wake();
-    };
+    const kill = () => this.#kill(`it did not ${what} within ${this.#timeout} seconds`);
     // Timers wait for at most 2^31 - 1 milliseconds.
     return setTimeout(kill, Math.min(1000 * this.#timeout, 2 ** 31 - 1));
+  }
+
+  #kill(why: string): void {
+    this.#end ??= why;
+    this.#lines.length = 0;
+    this.#process.kill("SIGKILL");
+    // A process that it has started may hold the pipe open.
+    this.#reader.close();
+    this.#process.stdout.destroy();
+    this.#wake();
   }
 }

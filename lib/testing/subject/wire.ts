@@ -1,5 +1,5 @@
 import { type DType, dtypes } from "../../core/dtype.js";
-import { invalidArgument, unexpected } from "../../core/errors.js";
+import { describe, invalidArgument, unexpected } from "../../core/errors.js";
 import { finiteOrText } from "../../core/finite_json.js";
 import { printable } from "../../core/printable.js";
 import { shapeSize } from "../../core/shape.js";
@@ -14,14 +14,14 @@ export interface Greeting {
   readonly operators: readonly string[];
 }
 
-/** A call as a line. Numbers that JSON does not have are the strings "Infinity", "-Infinity" and "NaN". */
-export function requestLine(operator: string, inputs: SubjectInputs): string {
+/** A call as a line, with the number by which its answer can be told from others. Numbers that JSON does not have are the strings "Infinity", "-Infinity" and "NaN". */
+export function requestLine(id: number, operator: string, inputs: SubjectInputs): string {
   const encoded = (key: string, value: unknown): unknown => {
     if (!isTestArray(value)) return finiteOrText(key, value);
     const { data, shape, dtype } = value;
     return { dtype, shape, data: Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("base64") };
   };
-  return `${JSON.stringify({ operator, inputs }, encoded)}\n`;
+  return `${JSON.stringify({ id, operator, inputs }, encoded)}\n`;
 }
 
 /** @throws INVALID_ARGUMENT for a line of another form. */
@@ -30,6 +30,17 @@ export function readGreeting(line: string): Greeting {
   const isNames = Array.isArray(operators) && operators.every((one) => typeof one === "string");
   if (typeof name !== "string" || !isNames) throw invalidArgument("first line", greetingForm, quoted(line));
   return { name, operators };
+}
+
+/**
+ * Why a line cannot be the answer to a call; undefined if it can. An object without an `id` answers the call that was made last.
+ * @param id of the call.
+ */
+export function wrongAnswer(line: string, id: number): string | undefined {
+  const answer = objectIn(line);
+  if (answer === undefined) return `answer: expected ${answerForm}, got ${quoted(line)}`;
+  if (answer.id === undefined || answer.id === id) return undefined;
+  return `answer: expected the id ${id} of the call, got ${describe(answer.id)}`;
 }
 
 /**
@@ -52,17 +63,22 @@ const greetingForm = 'JSON such as {"name": "mine", "operators": ["gating"]}';
 const answerForm = 'JSON such as {"outputs": {"y": "<base64>"}}, {"unsupported": "why"} or {"error": "what"}';
 
 function readObject(what: string, line: string, expected: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    value = undefined;
-  }
-  if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
+  const value = objectIn(line);
+  if (value !== undefined) return value;
   throw invalidArgument(what, expected, quoted(line));
 }
 
-function quoted(line: string): string {
+function objectIn(line: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A line for an error, in at most 80 characters. */
+export function quoted(line: string): string {
   return printable(line.length > 80 ? `${line.slice(0, 80)}...` : line);
 }
 
