@@ -9,7 +9,8 @@ export type TypedName = (parameter: string) => string | undefined;
  * becomes "--token-format: expected ...". A value that cannot be worked with is then a wrong command line.
  */
 export function aboutOptions(error: unknown, typedName: TypedName): unknown {
-  if (!isMoeError(error)) return error;
+  // What is wrong with a file begins with its name, which may be that of an option.
+  if (!isMoeError(error) || error.code === "BAD_CHECKPOINT" || error.code === "WRITE_FAILED") return error;
   const renamed = (name: string) => typedName(name) ?? name;
   const message = error.message
     // Of a list that an option makes, the entry's place is not what was typed.

@@ -44,13 +44,13 @@ const commonOptions = {
  * A command whose `run` gets parsed options and the arguments that `argument` names: one, several with a space between their
  * names, or with a name such as `FILE...` one or more. An unknown option, or a stray or missing argument, is a
  * {@link UsageError}, and so is what a function finds wrong with an option's value. `parameters` are those of functions that are
- * not called as the option or argument that they get, with what is typed.
+ * not called as the option that they get, with what is typed.
  */
 export function defineCommand<const O extends Options>(command: {
   synopsis: string;
   argument?: string;
   options: O;
-  parameters?: Readonly<Record<string, `--${keyof O & string}` | Uppercase<string>>>;
+  parameters?: Readonly<Record<string, `--${keyof O & string}`>>;
   run(values: Parsed<O>, io: Io, argument: string, ...others: string[]): Promise<number>;
 }): Command {
   const options: Options = { ...command.options, ...commonOptions };

@@ -30,7 +30,7 @@ export function newBytes(length: number): Uint8Array<ArrayBuffer> {
 }
 
 /** What V8 throws if there is no memory for an array, or if none can be as long. */
-const refusals = /^(Array buffer allocation failed|Invalid (typed array|array buffer|array) length)/;
+const refusals = /^(Array buffer allocation failed|Invalid (typed array|array buffer) length)/;
 
 /**
  * What `work` returns, which makes arrays of these bytes of a tensor or a file. Where there is no memory for one of them, OUT_OF_MEMORY that

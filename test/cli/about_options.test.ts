@@ -33,6 +33,11 @@ describe("an error of a function", () => {
     },
   );
 
+  test("of a file that is called as an option is about the file", () => {
+    expect(about("out: expected a model directory", "BAD_CHECKPOINT")).toMatchObject({ code: "BAD_CHECKPOINT" });
+    expect(about("out: cannot be written", "WRITE_FAILED")).toMatchObject({ message: "out: cannot be written" });
+  });
+
   test("keeps a code that does not blame the command line", () => {
     expect(about("out: no blocks", "UNSUPPORTED_DTYPE")).toMatchObject({
       code: "UNSUPPORTED_DTYPE",
