@@ -74,7 +74,8 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
     tokens: listOption("tokens", values.tokens).map((count) => integerOption("tokens", count, 1)),
     peers:
       values.peer &&
-      listOption("peer", values.peer)
+      // `--peer=` is none: this package alone.
+      listOption("peer", values.peer.join("") === "" ? undefined : values.peer)
         .map((name) => choiceOption("peer", name, peerNames))
         .map((name) => peers.find((peer) => peer.name === name) as Peer),
     training: values.training,
