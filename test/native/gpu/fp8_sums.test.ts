@@ -14,7 +14,7 @@ const reference = openDevice("reference");
 afterAll(() => reference.dispose());
 
 /** Of products; where the inner activations of layers differ in their last bits, so may their codes. */
-const tolerances = { grouped_gemm: 1e-3, layer: 5e-2 } as const;
+const tolerances = { groupedGemm: 1e-3, layer: 5e-2 } as const;
 const cases = [...tokenGemmCases, ...tokenLayerCases].filter(({ name }) => name.startsWith("fp8"));
 const formats = ["e4m3_channel_f32", "e4m3_g128_bf16", "e4m3_g32_e8m0", "e4m3_g16_f32", "e4m3_g256_f32"] as const;
 
