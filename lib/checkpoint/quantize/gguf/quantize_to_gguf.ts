@@ -197,8 +197,8 @@ class TensorData {
 }
 
 /** What `work` makes of a weight; what there is no memory for is named by it. */
-function naming<T>(source: LocatedWeight, work: () => Promise<T>): Promise<T> {
-  return namingMemory(placeOf(source), bytesOf(source), work);
+async function naming<T>(source: LocatedWeight, work: () => Promise<T>): Promise<T> {
+  return await namingMemory(placeOf(source), bytesOf(source), work);
 }
 
 /** The rows of each head in another order: one of its first half, one of its second half, and so on. */
