@@ -78,28 +78,28 @@ export function cellOf(
   const operations = mean(inputs.map(({ work }) => work.operations));
   const weightBytes = mean(inputs.map(({ work }) => work.weightBytes));
   const bytes = mean(inputs.map(({ work }) => work.weightBytes + work.activationBytes));
-  const times = turns.map(({ medians }) => medians);
-  const bound = boundOf({ operations, bytes }, ceilings, readGBs, kernel, times);
+  const boundBeside = (medians: readonly number[]) =>
+    boundOf({ operations, bytes }, ceilings, readGBs, kernel, medians);
   const [{ medians: ours }] = turns as readonly [Turns];
   const best = turns
     .filter(({ peer }) => peer)
     .toSorted((a, b) => summarize(a.medians).median - summarize(b.medians).median)[0];
-  const results = turns.map(({ name, medians, difference, kept }, index) => {
+  const results = turns.map(({ name, medians, difference, kept }) => {
     const times = summarize(medians);
     return {
       name,
       ...times,
       gflops: operations / times.median / 1e9,
       weightGBs: weightBytes / times.median / 1e9,
-      ofCeiling: bound.ofCeiling[index] as number,
+      ofCeiling: boundBeside(medians).ofCeiling,
       timesOurs: ratios(medians, ours),
       ...(best && { timesBestPeer: ratios(medians, best.medians) }),
       difference,
       ...(kept !== undefined && { kept }),
     };
   });
-  const { floor } = bound;
-  return { tokens, ceilings: { ...ceilings, readGBs: bound.readGBs }, operations, weightBytes, floor, results };
+  const { floor, readGBs: read } = boundBeside(ours);
+  return { tokens, ceilings: { ...ceilings, readGBs: read }, operations, weightBytes, floor, results };
 }
 
 export function cellTable(results: readonly Result[]): string {

@@ -74,8 +74,8 @@ export interface Bound {
   readonly readGBs: number;
   /** The least time, in seconds; the median over the rounds. */
   readonly floor: number;
-  /** The least time by the one taken, of each of several series of times. */
-  readonly ofCeiling: readonly number[];
+  /** The least time by the one taken; the median over the rounds. */
+  readonly ofCeiling: number;
 }
 
 /**
@@ -89,13 +89,13 @@ export function boundOf(
   ceilings: Ceilings,
   readGBs: readonly number[],
   kernel: ProductKernel,
-  times: readonly (readonly number[])[],
+  times: readonly number[],
 ): Bound {
   const floors = readGBs.map((rate) => floorSeconds(work, { ...ceilings, readGBs: rate }, kernel));
   return {
     readGBs: summarize(readGBs).median,
     floor: summarize(floors).median,
-    ofCeiling: times.map((taken) => ratios(floors, taken).median),
+    ofCeiling: ratios(floors, times).median,
   };
 }
 

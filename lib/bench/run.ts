@@ -172,8 +172,7 @@ function withCeilings(group: MeasuredGroup, ceilings: Ceilings | null): BenchGro
   const results = group.results.map(({ worked, readGBs, ...result }): BenchResult => {
     if (ceilings === null || kernel === null) return { ...result, readGBs: null, floor: null, ofCeiling: null };
     const rates = readGBs ?? worked.map(() => ceilings.readGBs);
-    const { ofCeiling, ...bound } = boundOf(result, ceilings, rates, kernel, [worked]);
-    return { ...result, ...bound, ofCeiling: ofCeiling[0] as number };
+    return { ...result, ...boundOf(result, ceilings, rates, kernel, worked) };
   });
   return { ...group, ceilings, results };
 }

@@ -1,4 +1,4 @@
-import { allocated, noMemory } from "../core/allocated.js";
+import { allocated, namingMemory, noMemory } from "../core/allocated.js";
 import type { Shape } from "../core/shape.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import type { WeightLayout } from "../layer/weights/weight_layout.js";
@@ -80,4 +80,9 @@ export function memoryFor({ file, name, byteLength }: TensorRange): Uint8Array<A
 export function placeOf({ ranges: [range] }: LocatedWeight): string {
   const { file, name } = range as TensorRange;
   return tensorPlace(file.path, name);
+}
+
+/** What `work` makes of a weight; what there is no memory for is named by it. */
+export async function namingWeight<T>(weight: LocatedWeight, work: () => Promise<T>): Promise<T> {
+  return await namingMemory(placeOf(weight), bytesOf(weight), work);
 }

@@ -1,4 +1,3 @@
-import { namingMemory } from "../core/allocated.js";
 import type { Device } from "../core/device.js";
 import { type DType, dtypes, type FloatDType } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
@@ -7,10 +6,9 @@ import { type InputField, isPlain, weightFormat } from "../core/weight_formats.j
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import { type QuantizedWeight, quantizedTensors } from "../operators/experts/quantized_weight.js";
 import {
-  bytesOf,
   type LocatedWeight,
   memoryFor,
-  placeOf,
+  namingWeight,
   type QuantizedBytes,
   type TensorRange,
 } from "./located_weight.js";
@@ -72,7 +70,7 @@ export class MatrixReader {
 
   /** Reads a weight into tensors of its own. @throws OUT_OF_MEMORY, which names it; what its `convert` throws. */
   async read(weight: LocatedWeight): Promise<StoredWeight | QuantizedWeight> {
-    return await namingMemory(placeOf(weight), bytesOf(weight), () => this.#read(weight));
+    return await namingWeight(weight, () => this.#read(weight));
   }
 
   async #read(weight: LocatedWeight): Promise<StoredWeight | QuantizedWeight> {

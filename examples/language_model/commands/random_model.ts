@@ -1,7 +1,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Device, random } from "moe-kernels";
+import { type Device, encodeHalves } from "moe-kernels";
 import { type SafetensorsInput, writeSafetensors } from "moe-kernels/safetensors";
+import { drawnNumbers } from "../../common/sampling.js";
 
 export interface ModelSizes {
   readonly hiddenSize: number;
@@ -68,7 +69,9 @@ export async function writeRandomModel(directory: string, device: Device, sizes:
 
 /** Bits of bfloat16 for numbers from -limit to limit. */
 async function randomNumbers(device: Device, count: number, limit: number): Promise<Uint16Array> {
-  using uniform = random(device, [count], { seed: 1, distribution: "uniform" });
-  const values = (await uniform.data()).map((value) => (2 * value - 1) * limit);
-  return Uint16Array.from(new Uint32Array(values.buffer), (bits) => bits >>> 16);
+  const values = await drawnNumbers(device, 1, count);
+  return encodeHalves(
+    values.map((value) => (2 * value - 1) * limit),
+    "bf16",
+  );
 }

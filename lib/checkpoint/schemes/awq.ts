@@ -2,9 +2,9 @@ import { describe } from "../../core/errors.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { asBytes, transpose, words } from "./bits.js";
 import { isAwqShape } from "./gptq.js";
-import { checkScales, floats, groupsOf, scaleElements, scaleType } from "./scales.js";
+import { checkScales, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { StoredMatrix } from "./stored_matrix.js";
+import { floats, type StoredMatrix } from "./stored_matrix.js";
 
 /** The bit at which a word has each of its eight columns. */
 const shifts = [0, 16, 4, 20, 8, 24, 12, 28] as const;

@@ -73,13 +73,10 @@ export const bnb4: Scheme = {
 const floatsIn = (bytes: Uint8Array) => new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
 
 async function readState(matrix: StoredMatrix, tensor: FoundTensor): Promise<ConfigFields> {
-  const range = matrix.wholeRange(tensor);
-  if (range.byteLength > 2 ** 16)
-    throw matrix.errorAt(tensor, `expected a short JSON text, got ${range.byteLength} bytes`);
-  const bytes = new Uint8Array(range.byteLength);
-  await range.file.readRange(range.name, 0, bytes);
-  const place = `${range.file.path}: ${range.name}`;
-  return new ConfigFields(place, parseJsonObject(place, bytes));
+  const { byteLength } = tensor.info;
+  if (byteLength > 2 ** 16) throw matrix.errorAt(tensor, `expected a short JSON text, got ${byteLength} bytes`);
+  const place = `${tensor.file.path}: ${tensor.name}`;
+  return new ConfigFields(place, parseJsonObject(place, await matrix.read(tensor)));
 }
 
 /** The shape in the JSON text tells in which order a stream has the weights of stacked experts. */

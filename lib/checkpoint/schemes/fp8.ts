@@ -1,7 +1,7 @@
 import { type CodeScales, codeScales } from "./code_scales.js";
-import { asFactors, checkE4M3, checkScales, floats, floatsOf, scaleElements, scaleType } from "./scales.js";
+import { asFactors, checkE4M3, checkScales, floatsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+import { type FoundTensor, floats, type StoredMatrix } from "./stored_matrix.js";
 
 /**
  * `weight` in e4m3 [N, K], times the scales: for blocks of 128 x 128 (DeepSeek-V3, whose `weight_scale_inv` is multiplied

@@ -2,9 +2,9 @@ import { describe } from "../../core/errors.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { asBytes, cropRows, transpose, unpack, words } from "./bits.js";
 import { inputOrder, reorderColumns } from "./input_order.js";
-import { checkScales, floats, groupsOf, scaleElements, scaleType } from "./scales.js";
+import { checkScales, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+import { type FoundTensor, floats, type StoredMatrix } from "./stored_matrix.js";
 
 /**
  * GPTQ: the transposed matrix [K, N], `qweight` packed along K, `qzeros` along N. Version 1 stores zero points less 1;

@@ -1,8 +1,8 @@
 import type { SafetensorsDType } from "../safetensors/dtype.js";
-import { asBytes, packRows } from "./bits.js";
-import { checkScales, floats, floatsOf, groupsOf } from "./scales.js";
+import { asBytes, packRows, words } from "./bits.js";
+import { checkScales, floatsOf, groupsOf, placeIn } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { FoundTensor, StoredMatrix, Suffix } from "./stored_matrix.js";
+import { type FoundTensor, floats, type StoredMatrix, type Suffix } from "./stored_matrix.js";
 
 /** How many codes of so many bits HQQ puts in a byte, or for 3 bits in a word. */
 const perElement: ReadonlyMap<number, number> = new Map([
@@ -74,7 +74,7 @@ function bitsOf(matrix: StoredMatrix, named: number): { readonly stored: number;
 /** Codes of so many runs of elements, the first run in the highest bits. */
 function unpackRuns(bytes: Uint8Array, count: number, run: number, bits: number): Uint8Array {
   const per = perElement.get(bits) as number;
-  const elements = bits === 3 ? new Uint32Array(bytes.slice().buffer) : bytes;
+  const elements = bits === 3 ? words(bytes) : bytes;
   if (per === 1) return elements as Uint8Array;
   const target = new Uint8Array(count);
   const mask = (1 << bits) - 1;
@@ -91,15 +91,12 @@ function unpackRuns(bytes: Uint8Array, count: number, run: number, bits: number)
 function checked(matrix: StoredMatrix, tensor: FoundTensor, codes: Uint8Array, bits: number): Uint8Array {
   const at = bits < 8 ? codes.findIndex((code) => code >> bits !== 0) : -1;
   if (at < 0) return codes;
-  const place = `[${Math.floor(at / matrix.columns)}, ${at % matrix.columns}]`;
-  throw matrix.errorAt(tensor, `expected codes of ${bits} bits, got ${codes[at]} at ${place}`);
+  throw matrix.errorAt(tensor, `expected codes of ${bits} bits, got ${codes[at]} at ${placeIn(at, matrix.columns)}`);
 }
 
 /** The number that a tensor holds. */
 async function numberIn(matrix: StoredMatrix, suffix: Suffix, dtypes: readonly SafetensorsDType[]): Promise<number> {
   const tensor = matrix.need(suffix, dtypes, []);
-  const bytes = new Uint8Array(tensor.info.byteLength);
-  await tensor.file.readRange(tensor.name, 0, bytes);
-  const view = new DataView(bytes.buffer);
+  const view = new DataView((await matrix.read(tensor)).buffer);
   return tensor.info.dtype === "I32" ? view.getInt32(0, true) : view.getFloat32(0, true);
 }

@@ -1,6 +1,6 @@
 import type { LocatedWeight, QuantizedBytes } from "../located_weight.js";
-import { checkScales, floats, floatsOf } from "./scales.js";
-import type { StoredMatrix } from "./stored_matrix.js";
+import { checkScales, floatsOf } from "./scales.js";
+import { floats, type StoredMatrix } from "./stored_matrix.js";
 
 /**
  * The matrix with ModelOpt's `pre_quant_scale`, if it has one: factors of the tokens, which multiply its columns, whatever scheme

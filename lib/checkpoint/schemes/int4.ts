@@ -1,6 +1,6 @@
-import { checkScales, floats, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
+import { checkScales, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { FoundTensor, StoredMatrix, Suffix } from "./stored_matrix.js";
+import { type FoundTensor, floats, type StoredMatrix, type Suffix } from "./stored_matrix.js";
 
 /** Codes of 4 bits in two's complement, two a byte, and scales for rows or groups of columns. */
 function int4Scheme(

@@ -1,8 +1,9 @@
 import { flipHighestBits } from "./bits.js";
 import { codeScales } from "./code_scales.js";
 import { chosenOrder, findGroups, reorderColumns } from "./input_order.js";
-import { checkScales, floats, isNumber, numberShapes, scaleElements, scaleType } from "./scales.js";
+import { checkScales, isNumber, numberShapes, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
+import { floats } from "./stored_matrix.js";
 
 /**
  * `weight` I8 [N, K] and its scales: `int-quantized` of compressed-tensors with `weight_scale` for rows, groups or the matrix

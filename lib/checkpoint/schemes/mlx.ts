@@ -2,9 +2,9 @@ import type { ScaleLevel } from "../../core/weight_format.js";
 import { weightFormat } from "../../core/weight_formats.js";
 import type { LocatedWeight } from "../located_weight.js";
 import { asBytes, type Elements, flipHighestBits } from "./bits.js";
-import { checkE4M3, checkScales, floats, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
+import { checkE4M3, checkScales, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+import { type FoundTensor, floats, type StoredMatrix } from "./stored_matrix.js";
 
 /** Columns that share a scale in the modes without biases, and the format, by the bits of a code. */
 const floatModes: ReadonlyMap<string, string> = new Map([

@@ -1,8 +1,8 @@
 import { closeGaps, cropRows, flipHighestBits, transpose, unpack, unpackWords, words } from "./bits.js";
 import { chosenOrder, findGroups, reorderColumns } from "./input_order.js";
-import { checkScales, floats, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
+import { checkScales, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+import { type FoundTensor, floats, type StoredMatrix } from "./stored_matrix.js";
 
 /** How numbers are packed into 32-bit words. */
 interface Packing {

@@ -4,10 +4,7 @@ import type { ScaleType } from "../../core/weight_format.js";
 import { firstNaN8, firstNonFinite } from "../non_finite.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { type Elements, elements, zerosLike } from "./bits.js";
-import { type FoundTensor, greatestCommonDivisor, type StoredMatrix } from "./stored_matrix.js";
-
-/** The dtypes of scales that are floats. */
-export const floats: readonly SafetensorsDType[] = ["F32", "F16", "BF16"];
+import { type FoundTensor, floats, greatestCommonDivisor, type StoredMatrix } from "./stored_matrix.js";
 
 const types: Partial<Record<SafetensorsDType, ScaleType>> = {
   F32: "f32",
@@ -117,16 +114,19 @@ export function checkScales(
 ): Uint8Array {
   const at = firstNonFinite(type, bytes);
   if (at < 0) return bytes;
-  const place = `[${Math.floor(at / columns)}, ${at % columns}]`;
-  throw matrix.errorAt(tensor, `expected finite scales, got NaN or infinity at ${place}`);
+  throw matrix.errorAt(tensor, `expected finite scales, got NaN or infinity at ${placeIn(at, columns)}`);
+}
+
+/** The row and column of an element, for errors. */
+export function placeIn(index: number, columns: number): string {
+  return `[${Math.floor(index / columns)}, ${index % columns}]`;
 }
 
 /** @throws BAD_CHECKPOINT if one of the codes is NaN. */
 export function checkE4M3(matrix: StoredMatrix, tensor: FoundTensor, bytes: Uint8Array): Uint8Array {
   const at = firstNaN8(bytes);
   if (at < 0) return bytes;
-  const place = `[${Math.floor(at / matrix.columns)}, ${at % matrix.columns}]`;
-  throw matrix.errorAt(tensor, `expected numbers, got NaN at ${place}`);
+  throw matrix.errorAt(tensor, `expected numbers, got NaN at ${placeIn(at, matrix.columns)}`);
 }
 
 /** The shapes in which files store a number for a matrix, or where they hold a pair of matrices, one for each. */

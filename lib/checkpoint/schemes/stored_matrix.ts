@@ -60,6 +60,9 @@ export const suffixes = [
 
 export type Suffix = (typeof suffixes)[number];
 
+/** The dtypes of scales that are floats. */
+export const floats: readonly SafetensorsDType[] = ["F32", "F16", "BF16"];
+
 /** The suffixes of tensors that hold codes; every stored matrix has one of them. */
 const codeSuffixes: readonly Suffix[] = ["weight", "weight_packed", "qweight", "blocks", "W_q"];
 
@@ -241,6 +244,13 @@ export class StoredMatrix {
     return { file, name, byteOffset: 0, byteLength: info.byteLength };
   }
 
+  /** The bytes of a small tensor that tells how others are to be read. */
+  async read({ file, name, info }: FoundTensor): Promise<Uint8Array<ArrayBuffer>> {
+    const bytes = new Uint8Array(info.byteLength);
+    await file.readRange(name, 0, bytes);
+    return bytes;
+  }
+
   /**
    * The matrix in a format: each used tensor, in the order of `convert`'s bytes.
    * @throws BAD_CHECKPOINT if the files have tensors for it besides these and `pre_quant_scale`, which any matrix may have.
@@ -322,7 +332,7 @@ function isTurned({ shape: [rows, columns], layout, tensors }: MatrixSource): bo
 /** Whether a byte has the codes of two rows, as in INT4 of ModelOpt alone. */
 function hasPairsOfRows(tensors: ReadonlyMap<Suffix, FoundTensor>): boolean {
   const [codes, scales] = [tensors.get("weight"), tensors.get("weight_scale")];
-  return codes?.info.dtype === "U8" && ["F32", "F16", "BF16"].includes(scales?.info.dtype ?? "");
+  return codes?.info.dtype === "U8" && scales !== undefined && floats.includes(scales.info.dtype);
 }
 
 /** Whether a tensor has a single value. */

@@ -142,9 +142,11 @@ class Peer {
       this.#process.stdin.write(request);
       const line = await this.line();
       const wrong = wrongAnswer(line, id);
-      // What it writes from now on could be taken for answers to other calls.
-      if (wrong !== undefined) this.#kill(wrong);
-      if (wrong !== undefined) throw new MoeError("INVALID_ARGUMENT", wrong);
+      if (wrong !== undefined) {
+        // What it writes from now on could be taken for answers to other calls.
+        this.#kill(wrong);
+        throw new MoeError("INVALID_ARGUMENT", wrong);
+      }
       return readAnswer(line, inputs.outputs);
     });
     this.#last = answer.catch(() => {});

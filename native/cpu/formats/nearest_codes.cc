@@ -35,17 +35,14 @@ NearestCodes::NearestCodes(const WeightFormat& format) : format_(format), range_
   }
 }
 
-void NearestCodes::find_places(const float* values, int64_t count, uint8_t* places) const {
-  for (int64_t i = 0; i < count; ++i) places[i] = 0;
-  for (int step = 1; step < entries_; ++step) {
-    const float from = steps_[static_cast<size_t>(step)];
-    for (int64_t i = 0; i < count; ++i) places[i] = static_cast<uint8_t>(places[i] + (values[i] >= from ? 1 : 0));
-  }
-}
-
 void NearestCodes::find(const float* values, int64_t count, uint8_t* codes) const {
   if (format_.code == CodeType::table) {
-    find_places(values, count, codes);
+    // First, how many steps a value has passed.
+    for (int64_t i = 0; i < count; ++i) codes[i] = 0;
+    for (int step = 1; step < entries_; ++step) {
+      const float from = steps_[static_cast<size_t>(step)];
+      for (int64_t i = 0; i < count; ++i) codes[i] = static_cast<uint8_t>(codes[i] + (values[i] >= from ? 1 : 0));
+    }
     for (int64_t i = 0; i < count; ++i) codes[i] = codes_[codes[i]];
     return;
   }

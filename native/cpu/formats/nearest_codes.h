@@ -22,9 +22,6 @@ class NearestCodes {
  private:
   static constexpr int kMostEntries = 16;
 
-  // Of a table, how many steps a value has passed: the place of its nearest entry, in the order of entries.
-  void find_places(const float* values, int64_t count, uint8_t* places) const;
-
   const WeightFormat& format_;
   const Interval range_;
   int entries_ = 0;  // of a table, without those that are never nearest

@@ -417,6 +417,21 @@ def draw_router(random, hidden):
     return ("BF16", bits), router
 
 
+def qwen_layer(random, matrices, router, hidden, inner):
+    """The configuration, tokens and output of a Qwen3-MoE layer with matrices by expert and role."""
+    x = random.normal(0, 1, (T, hidden)).astype(np.float32)
+    rows = x.astype(np.float64)
+
+    def expert(index, row):
+        gate, up, down = (matrices[index, role] for role in ("gate", "up", "down"))
+        return down @ swiglu(gate @ row, up @ row)
+
+    config = {"model_type": "qwen3_moe", "num_hidden_layers": 1, "hidden_size": hidden, "moe_intermediate_size": inner,
+              "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": True, "hidden_act": "silu",
+              "torch_dtype": "bfloat16"}
+    return config, x, mixture(rows, rows @ router.T, K, expert)
+
+
 def qwen(make, quantization, hidden=H, inner=I, quantize_router=False, files=None, config_name="quantization_config"):
     """A layer of Qwen3-MoE with its matrices in a format."""
     def build(random):
@@ -432,17 +447,7 @@ def qwen(make, quantization, hidden=H, inner=I, quantize_router=False, files=Non
             tensors |= {f"{block}.gate.{name}": part for name, part in parts.items()}
         else:
             tensors[f"{block}.gate.weight"], router = draw_router(random, hidden)
-        x = random.normal(0, 1, (T, hidden)).astype(np.float32)
-        rows = x.astype(np.float64)
-
-        def expert(index, row):
-            gate, up, down = (matrices[index, role] for role in ("gate", "up", "down"))
-            return down @ swiglu(gate @ row, up @ row)
-
-        output = mixture(rows, rows @ router.T, K, expert)
-        config = {"model_type": "qwen3_moe", "num_hidden_layers": 1, "hidden_size": hidden, "moe_intermediate_size": inner,
-                  "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": True, "hidden_act": "silu",
-                  "torch_dtype": "bfloat16"}
+        config, x, output = qwen_layer(random, matrices, router, hidden, inner)
         if quantization is not None:
             config[config_name] = quantization
         return config, tensors, x, output, files or {}
@@ -463,17 +468,9 @@ def mlx(makes, quantization, hidden=H, inner=I):
                 whole = (first[0], np.stack([data for _, data in parts])) if isinstance(first, tuple) else np.stack(parts)
                 tensors[f"{block}.switch_mlp.{role}_proj.{suffix}"] = whole
         tensors[f"{block}.gate.weight"], router = draw_router(random, hidden)
-        x = random.normal(0, 1, (T, hidden)).astype(np.float32)
-        rows = x.astype(np.float64)
-
-        def expert(index, row):
-            gate, up, down = (matrices[index, role] for role in ("gate", "up", "down"))
-            return down @ swiglu(gate @ row, up @ row)
-
-        config = {"model_type": "qwen3_moe", "num_hidden_layers": 1, "hidden_size": hidden, "moe_intermediate_size": inner,
-                  "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": True, "hidden_act": "silu",
-                  "torch_dtype": "bfloat16", "quantization": quantization, "quantization_config": quantization}
-        return config, tensors, x, mixture(rows, rows @ router.T, K, expert), {}
+        config, x, output = qwen_layer(random, matrices, router, hidden, inner)
+        config |= {"quantization": quantization, "quantization_config": quantization}
+        return config, tensors, x, output, {}
     return build
 
 

@@ -11,7 +11,8 @@ import { type BlockWeight, toBlocks } from "../../gguf/blocks/convert.js";
 import { hasSixBitScales, withSixBitScales } from "../../gguf/blocks/six_bit_scales.js";
 import { layOutGguf } from "../../gguf/write/header.js";
 import { checkLayers } from "../../layers_with_experts.js";
-import { bytesOf, type LocatedWeight, memoryFor, placeOf } from "../../located_weight.js";
+import { memoryFor, namingWeight, placeOf } from "../../located_weight.js";
+import type { SafetensorsTensor } from "../../safetensors/file.js";
 import { tensorPlace } from "../../safetensors/header.js";
 import { chunkBytes } from "../../safetensors/regular_file.js";
 import { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
@@ -121,7 +122,7 @@ class TensorData {
       case "quantized":
         this.#superScales = [];
         for (const part of content.parts) {
-          yield await naming(part.source, () => this.#blocks(tensor, part, errors));
+          yield await namingWeight(part.source, () => this.#blocks(tensor, part, errors));
         }
         return;
       case "scales":
@@ -129,7 +130,7 @@ class TensorData {
         return;
       case "weights":
         for (const { source, shape } of content.parts) {
-          yield await naming(source, async () => {
+          yield await namingWeight(source, async () => {
             using values = await this.#stored.read(source, shape);
             return asBytes(tensor.type === "F32" ? ((await values.data()) as Float32Array) : await values.raw());
           });
@@ -169,36 +170,35 @@ class TensorData {
 
   /** Some rows of each head. */
   async #rowsOfHeads({ name, heads, part }: Extract<Content, { kind: "heads" }>): Promise<Uint8Array> {
-    const file = await this.#checkpoint.fileOf(name);
-    const [rows, columns] = file.info(name).shape as [number, number];
-    const { data } = await file.read(name);
-    const perHead = rows / heads;
-    const size = part.rows * columns;
-    const target = zerosLike(data as Elements, heads * size);
-    for (let head = 0; head < heads; head++) {
-      const start = (head * perHead + part.first) * columns;
-      const own = (data as Elements).subarray(start, start + size);
-      target.set(part.turned ? transpose(own, part.rows, columns) : own, head * size);
-    }
-    return asBytes(target);
+    return await this.#made(name, ({ data, shape }) => {
+      const [rows, columns] = shape as [number, number];
+      const perHead = rows / heads;
+      const size = part.rows * columns;
+      const target = zerosLike(data as Elements, heads * size);
+      for (let head = 0; head < heads; head++) {
+        const start = (head * perHead + part.first) * columns;
+        const own = (data as Elements).subarray(start, start + size);
+        target.set(part.turned ? transpose(own, part.rows, columns) : own, head * size);
+      }
+      return asBytes(target);
+    });
   }
 
   /** A tensor that is converted to float32, or whose rows are put in another order. */
   async #whole({ type, shape }: PlannedTensor, name: string, heads: number | undefined): Promise<Uint8Array> {
-    const file = await this.#checkpoint.fileOf(name);
-    const { dtype, byteLength } = file.info(name);
-    return await namingMemory(tensorPlace(file.path, name), byteLength, async () => {
-      const { data } = await file.read(name);
+    return await this.#made(name, ({ data, dtype }) => {
       const widens = type === "F32" && dtype !== "F32";
       const values = widens ? decodeHalves(data as Uint16Array, dtype === "BF16" ? "bf16" : "f16") : data;
       return heads === undefined ? asBytes(values) : alternateHalves(asBytes(values), shape[0] as number, heads);
     });
   }
-}
 
-/** What `work` makes of a weight; what there is no memory for is named by it. */
-async function naming<T>(source: LocatedWeight, work: () => Promise<T>): Promise<T> {
-  return await namingMemory(placeOf(source), bytesOf(source), work);
+  /** What is made of a whole tensor. @throws OUT_OF_MEMORY, which names it. */
+  async #made(name: string, make: (tensor: SafetensorsTensor) => Uint8Array): Promise<Uint8Array> {
+    const file = await this.#checkpoint.fileOf(name);
+    const place = tensorPlace(file.path, name);
+    return await namingMemory(place, file.info(name).byteLength, async () => make(await file.read(name)));
+  }
 }
 
 /** The rows of each head in another order: one of its first half, one of its second half, and so on. */
