@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "core/spin.h"
-#include "core/thread_name.h"
+#include "core/thread_setup.h"
 
 namespace moe {
 
@@ -106,7 +106,7 @@ void Stream::cancel(const Status& reason) noexcept {
 }
 
 void Stream::run_items() noexcept {
-  name_this_thread("moe-stream");
+  set_up_this_thread("moe-stream");
   for (;;) {
     spin_until([this] { return has_work_.load(std::memory_order_acquire); });
     std::list<Item> next;

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "core/spin.h"
-#include "core/thread_name.h"
+#include "core/thread_setup.h"
 
 namespace moe::cpu {
 
@@ -103,7 +103,7 @@ void ThreadPool::leave() {
 }
 
 void ThreadPool::work(Member& member, int index) {
-  name_this_thread("moe-worker");
+  set_up_this_thread("moe-worker");
   uint32_t entered = 0;
   for (uint32_t called = 0;;) {
     wait_while(member.called, called);
