@@ -147,7 +147,7 @@ template <int bits>
 using IntegerCodes =
     std::conditional_t<bits == 4 && Table::fast, NibbleCodes,
                        std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedIndices<bits>>, PlacedIntegers<bits>>>;
-using IntegerTableCodes = std::conditional_t<Table::fast, NibbleCodes, ByteTableCodes<Table::Bytes>>;
+using IntegerTableCodes = std::conditional_t<std::is_void_v<Table::Bytes>, NibbleCodes, ByteTableCodes<Table::Bytes>>;
 using NarrowTableCodes = std::conditional_t<kLooksUpPairs, IntegerCodes<3>, TableCodes<PlacedIndices<3>>>;
 
 // Codes of whole bytes.
