@@ -79,11 +79,16 @@ export class ConfigFields {
     });
   }
 
-  /** An integer that is the same for all layers, or listed for each layer. */
-  integerOfLayer(name: string, fallback: number | undefined, layer: number): number {
+  /** An integer that is the same for all layers, or listed for each layer. Limits are as in {@link integer}. */
+  integerOfLayer(
+    name: string,
+    fallback: number | undefined,
+    layer: number,
+    limits: { minimum?: number; maximum?: number } = {},
+  ): number {
     const value = this.value(name);
-    if (!Array.isArray(value)) return this.integer(name, fallback);
-    return new ConfigFields(this.path, { [name]: value[layer] }).integer(name, undefined);
+    if (!Array.isArray(value)) return this.integer(name, fallback, limits);
+    return new ConfigFields(this.path, { [name]: value[layer] }).integer(name, undefined, limits);
   }
 
   /**

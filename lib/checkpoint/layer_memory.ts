@@ -3,7 +3,7 @@ import type { WeightFormatName } from "../core/weight_format.js";
 import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import { formatsOf, matrixRoles } from "../layer/description/storage.js";
-import { type LayerSource, mapWeights } from "./locate.js";
+import { type LayerSource, mapWeights, piecesOf } from "./locate.js";
 import { RangeCount } from "./located_weight.js";
 
 /** What a layer takes once it is loaded, and to load it; in bytes. */
@@ -49,7 +49,9 @@ export async function bytesInFiles(source: LayerSource): Promise<number> {
   const counted = new RangeCount();
   let bytes = 0;
   await mapWeights(source, async (wanted) => {
-    for (const { byteLength } of counted.add(await source.locate(wanted))) bytes += byteLength;
+    for (const piece of piecesOf(wanted)) {
+      for (const { byteLength } of counted.add(await source.locate(piece))) bytes += byteLength;
+    }
   });
   return bytes;
 }

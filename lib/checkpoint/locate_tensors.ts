@@ -2,7 +2,7 @@ import type { FloatDType } from "../core/dtype.js";
 import { type Shape, sameShape, shapeText } from "../core/shape.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
-import { type Locator, type NamedWeight, nameOf } from "./locate.js";
+import { type Locator, type NamedWeight, nameOf, type WantedWeight } from "./locate.js";
 import { locateIntegers } from "./locate_integers.js";
 import type { LocatedWeight } from "./located_weight.js";
 import type { SafetensorsDType } from "./safetensors/dtype.js";
@@ -19,8 +19,6 @@ import { refuseTransforms } from "./schemes/transforms.js";
 export interface TensorSource {
   /** What the expected shapes are from, for errors. */
   readonly origin: string;
-  /** How many experts have weights. */
-  readonly numExperts: number;
   readonly quantization: Quantization;
   has(name: string): boolean;
   /** The opened file that holds the tensor; BAD_CHECKPOINT if there is none. */
@@ -36,8 +34,9 @@ const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map(
  * configuration says neither that a router is quantised nor that some experts are not.
  */
 export function tensorLocator(source: TensorSource): Locator {
-  return async ({ weight: named, shape, expert, piece, limit }) => {
-    const weight = { ...named, name: nameOf(named, expert) };
+  return async (wanted) => {
+    const { shape, index, limit } = wanted;
+    const weight = { ...wanted.weight, name: nameOf(wanted.weight, index) };
     if (limit !== undefined) {
       const { file, name, info } = await findTensor(source, weight.name);
       return locateIntegers({ file, name, ...info }, shape, limit, source.origin);
@@ -46,11 +45,11 @@ export function tensorLocator(source: TensorSource): Locator {
     const tensors = vector ? new Map<Suffix, FoundTensor>() : await findTensors(source, weight.name);
     const plain = vector ? await findTensor(source, weight.name) : tensors.get("weight");
     if (plain === undefined && tensors.size === 0)
-      return locateFloats(source, weight, shape, expert, await findTensor(source, weight.name));
+      return locateFloats(source, weight, wanted, await findTensor(source, weight.name));
     if (plain !== undefined && tensors.size < 2 && (vector || floatDTypes.has(plain.info.dtype))) {
-      return locateFloats(source, weight, shape, expert, plain);
+      return locateFloats(source, weight, wanted, plain);
     }
-    return await locateQuantized(source, weight, shape, expert, piece, tensors);
+    return await locateQuantized(source, weight, wanted, tensors);
   };
 }
 
@@ -70,10 +69,9 @@ async function findTensors(source: TensorSource, name: string): Promise<Map<Suff
 }
 
 function locateFloats(
-  { origin, numExperts }: TensorSource,
+  { origin }: TensorSource,
   { stacked, name: whole, ...named }: NamedWeight,
-  shape: Shape,
-  expert: number,
+  { shape, index, count }: WantedWeight,
   { name, file, info }: FoundTensor,
 ): LocatedWeight {
   const layout = stacked === "dim0" ? turnedTo(info.shape.slice(1), shape, named) : named;
@@ -81,14 +79,14 @@ function locateFloats(
   const format = floatDTypes.get(info.dtype);
   if (format === undefined) throw badCheckpoint(place, `expected dtype F32, F16 or BF16, got ${info.dtype}`);
   const one = storedShape(shape, layout);
-  const all = stacked === undefined ? one : stackedShape(one, stacked, numExperts);
+  const all = stacked === undefined ? one : stackedShape(one, stacked, count);
   const vector = shape.length === 1 && stacked === undefined;
-  if (!sameShape(vector ? withoutLeadingOnes(info.shape) : info.shape, all)) {
+  if (!sameShape(vector ? inOneRow(info.shape, layout) : info.shape, all)) {
     const got = shapeText(info.shape);
     throw badCheckpoint(place, `expected shape ${shapeText(all)} from ${origin}, got ${got}`);
   }
-  const byteLength = stacked ? info.byteLength / numExperts : info.byteLength;
-  const range = { file, name, byteOffset: stacked ? expert * byteLength : 0, byteLength };
+  const byteLength = stacked ? info.byteLength / count : info.byteLength;
+  const range = { file, name, byteOffset: stacked ? index * byteLength : 0, byteLength };
   return { name: whole, format, shape: one, layout, ranges: [range] };
 }
 
@@ -100,16 +98,14 @@ function turnedTo(stored: Shape, shape: Shape, layout: WeightLayout): WeightLayo
 }
 
 async function locateQuantized(
-  { origin, numExperts, quantization }: TensorSource,
+  { origin, quantization }: TensorSource,
   { name, ...layout }: NamedWeight,
-  shape: Shape,
-  expert: number,
-  piece: Shape,
+  { shape, index, count, piece }: WantedWeight,
   tensors: ReadonlyMap<Suffix, FoundTensor>,
 ): Promise<LocatedWeight> {
   refuseTransforms(quantization);
   const [rows, columns] = storedShape(shape, { ...layout, orient: "out_in" }) as [number, number];
-  const common = { name, layout, expert, numExperts, origin, quantization, tensors };
+  const common = { name, layout, index, count, origin, quantization, tensors };
   const matrix = new StoredMatrix({ ...common, shape: [rows, columns], piece: piece as [number, number] });
   const scheme = schemes.find((scheme) => scheme.takes(matrix));
   if (scheme !== undefined) return withInputScale(matrix, await scheme.locate(matrix));
@@ -126,7 +122,13 @@ async function locateQuantized(
   throw matrix.error("expected floats or codes with scales");
 }
 
-/** A bias may be stored as a matrix with one row. */
-function withoutLeadingOnes(shape: Shape): Shape {
-  return shape.length > 1 && shape[0] === 1 ? withoutLeadingOnes(shape.slice(1)) : shape;
+/** A bias may be stored as a matrix with one row, and one of two halves as a row of two. */
+function inOneRow([rows, ...rest]: Shape, { part }: WeightLayout): Shape {
+  if (rest.length === 0 || (rows !== 1 && !isRowOfTwo(rows, part))) return [rows as number, ...rest];
+  const [first, ...more] = inOneRow(rest, {});
+  return [(rows as number) * (first as number), ...more];
+}
+
+function isRowOfTwo(rows: number | undefined, part: WeightLayout["part"]): boolean {
+  return rows === 2 && (part === "first_half" || part === "second_half");
 }

@@ -39,6 +39,8 @@ export interface LocatedWeight {
    * @throws BAD_CHECKPOINT for values that the format does not have.
    */
   readonly convert?: (bytes: readonly Uint8Array[]) => QuantizedBytes | Promise<QuantizedBytes>;
+  /** Makes its values from the same bytes; absent for formats of which only devices make values. */
+  readonly values?: (bytes: readonly Uint8Array[]) => Promise<Float32Array>;
 }
 
 /** A quantised matrix, or a stack of them, in host memory: what the fields of QuantizedWeight hold. */

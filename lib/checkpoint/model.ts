@@ -135,10 +135,13 @@ export class Model {
 
 /** What the text_config of a multimodal model is if it does not say, or says what no class of Transformers does. */
 const textTypes: ReadonlyMap<unknown, string> = new Map([
+  ["deepseek_v41", "deepseek_v41_text"],
   ["diffusion_gemma", "diffusion_gemma_text"],
   ["dots3_note", "dots3_note_text"],
+  ["ernie4_5_vl_moe", "ernie4_5_vl_moe_text"],
   ["gemma4", "gemma4_text"],
   ["glm5_next", "glm5_next_text"],
+  ["inkling_mm_model", "inkling_text"],
   ["llama4", "llama4_text"],
   ["minimax_m3_vl", "minimax_m3_vl_text"],
   ["qwen4_exp", "qwen4_exp_text"],

@@ -7,7 +7,7 @@ import { type Shape, sameShape, shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { isQuantized, ownedQuantized, type QuantizedWeight } from "../operators/experts/quantized_weight.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
-import type { NamedWeight } from "./locate.js";
+import { isNumbered, type NamedWeight } from "./locate.js";
 import { bytesOf, type LocatedWeight, placeOf } from "./located_weight.js";
 import { MatrixReader, type Progress } from "./matrix_reader.js";
 import type { ModelFiles } from "./opened/model_files.js";
@@ -44,7 +44,7 @@ export async function loadModelWeight(
   if (shape.length < 1 || shape.length > 3) {
     throw unexpected("shape", "[N], [N, K] or [E, N, K]", shapeText(shape));
   }
-  if (name.includes("{e}")) throw invalidArgument("name", "the name of one tensor, without {e}", name);
+  if (isNumbered(name)) throw invalidArgument("name", "the name of one tensor, without {e}", name);
   const located = await locateWhole(files, name, shape);
   const weight = await new MatrixReader(device, bytesOf(located), options).read(located);
   return isQuantized(weight) ? ownedQuantized({ ...weight, columns: shape.at(-1) }) : weight.tensor;
@@ -55,11 +55,12 @@ async function locateWhole(files: ModelFiles, name: string, shape: Shape): Promi
   const stacked = shape.length === 3;
   const [count, one] = stacked ? [shape[0] as number, shape.slice(1)] : [1, shape];
   const weight: NamedWeight = stacked ? { name, stacked: "dim0" } : { name };
-  const locate = files.locate(origin, count);
+  const locate = files.locate(origin);
   // The first is refused unless the files have as many.
   const all: LocatedWeight[] = [];
   while (all.length < count) {
-    all.push(await locate({ weight, shape: one, expert: all.length, role: name, piece: one }));
+    const { length: index } = all;
+    all.push(await locate({ weight, shape: one, expert: index, index, count, role: name, piece: one }));
   }
   const located = stacked ? weightStack(all) : (all[0] as LocatedWeight);
   // Floats of a stack may be found with inputs first.

@@ -10,7 +10,7 @@ interface Multiplied {
   readonly times: (bits: number, factor: number) => number;
 }
 
-/** The types of floats, and of scales, that can be multiplied by a power of two. */
+/** The types of floats, and of scales, that can be multiplied; those that only have powers of two, by such. */
 const types: Readonly<Record<string, Multiplied>> = {
   f32: { array: Float32Array, times: (value, factor) => value * factor },
   f16: { array: Uint16Array, times: (bits, factor) => toF16(fromF16(bits) * factor) },
@@ -22,8 +22,8 @@ const types: Readonly<Record<string, Multiplied>> = {
 };
 
 /**
- * A weight times a power of two, as it is read. Floats and scales then keep all bits but their exponents, unless these
- * would be out of their type's range.
+ * A weight times a factor, as it is read. With a power of two, floats and scales keep all bits but their exponents, unless these
+ * would be out of their type's range; with others they are rounded.
  * @throws UNSUPPORTED_OPERATION for a format whose scales cannot be multiplied.
  */
 export function scaledWeight(
@@ -33,9 +33,10 @@ export function scaledWeight(
   const format = weightFormat(weight.format);
   const read = weight.convert ?? (([codes]: readonly Uint8Array[]): QuantizedBytes => ({ codes: codes as Uint8Array }));
   const fields = isPlain(format) ? [["codes", format.name] as const] : outerLevels(format);
+  const known = Object.keys(types).filter((type) => type !== "e8m0" || Number.isInteger(Math.log2(factor)));
   for (const [, type] of fields) {
-    if (types[type] !== undefined) continue;
-    const problem = `expected scales of ${Object.keys(types).join(", ")} to multiply them by ${factor}`;
+    if (known.includes(type)) continue;
+    const problem = `expected scales of ${known.join(", ")} to multiply them by ${factor}`;
     throw new MoeError("UNSUPPORTED_OPERATION", `${placeOf(weight)}: ${problem}, got ${type} in ${format.name}`);
   }
   const convert = async (bytes: readonly Uint8Array[]): Promise<QuantizedBytes> => {
@@ -45,8 +46,14 @@ export function scaledWeight(
     });
     return { ...given, ...Object.fromEntries(scaled) };
   };
+  const { values } = weight;
   // It is not the same as another part of its tensors that has another factor.
-  return { ...weight, name: `${weight.name} * ${factor}`, convert };
+  return {
+    ...weight,
+    name: `${weight.name} * ${factor}`,
+    convert,
+    ...(values && { values: async (bytes) => (await values(bytes)).map((value) => value * factor) }),
+  };
 }
 
 /** What scales a format's values, and what its offsets are added up with these: the outer ones of two levels. */

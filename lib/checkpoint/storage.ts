@@ -1,8 +1,7 @@
 import { isMoeError } from "../core/errors.js";
 import { type Shape, shapeSize } from "../core/shape.js";
-import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
-import { type LayerSource, mapWeights, type NamedWeight, nameOf } from "./locate.js";
+import { type LayerSource, mapWeights, nameOf, piecesOf, type WantedWeight } from "./locate.js";
 import { type TensorSource, tensorLocator } from "./locate_tensors.js";
 import { bytesOf, type LocatedWeight, RangeCount } from "./located_weight.js";
 import type { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
@@ -66,15 +65,14 @@ export async function inspectStorage(
   { locate, has, find }: LayerFiles,
   layer: Pick<LayerSource, "config" | "tensors" | "bank">,
 ): Promise<LayerStorage> {
-  const numExperts = expertsWithWeights(layer.config);
   const roles = new Map<string, StoredRole>();
   const found = new Map<string, { bytes: number; readonly ofExperts: boolean }>();
   const missing = new Set<string>();
   const problems = new Map<string, string>();
 
-  const note = (role: string, weight: NamedWeight, stored: Shape, format?: string, bits: number | null = null) => {
-    const { name, factor: _, ...layout } = weight;
-    const shape = layout.stacked === undefined ? stored : stackedShape(stored, layout.stacked, numExperts);
+  const note = ({ role, weight, count }: WantedWeight, stored: Shape, format?: string, bits: number | null = null) => {
+    const { name, factor: _, first: __, joined: ___, ...layout } = weight;
+    const shape = layout.stacked === undefined ? stored : stackedShape(stored, layout.stacked, count);
     const known = roles.get(role) ?? { role, name, shape, layout, formats: [], bits };
     const formats = format === undefined || known.formats.includes(format) ? known.formats : [...known.formats, format];
     roles.set(role, { ...known, formats, bits: known.bits ?? bits });
@@ -88,26 +86,29 @@ export async function inspectStorage(
     }
   };
 
-  await mapWeights(layer, async (wanted) => {
-    const { weight, shape, expert, role } = wanted;
-    const name = nameOf(weight, expert);
+  const visit = async (wanted: WantedWeight) => {
+    const { weight, shape, index, role } = wanted;
+    const name = nameOf(weight, index);
     if (!has(name)) {
       missing.add(name);
-      note(role, weight, storedShape(shape, weight));
+      note(wanted, storedShape(shape, weight));
       return;
     }
     try {
       const located = await locate(wanted);
       const bits = (8 * bytesOf(located)) / shapeSize(located.shape);
-      note(role, weight, located.shape, located.format, bits);
+      note(wanted, located.shape, located.format, bits);
       count(located, role.startsWith("experts."));
     } catch (error) {
       if (!isMoeError(error, "BAD_CHECKPOINT")) throw error;
       if (!problems.has(role)) problems.set(role, error.message);
       const tensor = await find(name);
-      note(role, weight, storedShape(shape, weight), tensor?.dtype.toLowerCase());
+      note(wanted, storedShape(shape, weight), tensor?.dtype.toLowerCase());
       found.set(name, { bytes: tensor?.byteLength ?? 0, ofExperts: role.startsWith("experts.") });
     }
+  };
+  await mapWeights(layer, async (wanted) => {
+    for (const piece of piecesOf(wanted)) await visit(piece);
   });
 
   const sum = (tensors: readonly { readonly bytes: number }[]) =>

@@ -8,7 +8,7 @@ import { checkExtraWeights } from "../layer/weights/extra_weights.js";
 import type { LayerWeights } from "../layer/weights/layer_weights.js";
 import { orients, stackings } from "../layer/weights/weight_layout.js";
 import { parts } from "../operators/experts/quantized_weight.js";
-import type { LayerTensors, NamedWeight } from "./locate.js";
+import { isNumbered, type LayerTensors, type NamedWeight } from "./locate.js";
 
 /** A tensor's name, or its name and how it holds the weight. */
 export type TensorName = string | NamedWeight;
@@ -60,7 +60,7 @@ const table: Reader<NamedWeight> = (value, name) => {
 /** A weight of all experts. */
 const ofExperts: Reader<NamedWeight> = (value, name) => {
   const read = tensorName(value, name);
-  if (read.name.includes("{e}") !== (read.stacked !== undefined)) return read;
+  if (isNumbered(read.name) !== (read.stacked !== undefined)) return read;
   if (read.stacked !== undefined) throw cannotCombine(`${name}.stacked`, "{e} in the tensor's name");
   const expected = 'a name with {e} for the expert\'s number, or stacked: "dim0" for a tensor with all experts';
   throw invalidArgument(name, expected, read.name);

@@ -25,7 +25,7 @@ import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import type { QuantizeOptions } from "../operators/formats/quantize.js";
 import { checkedAt } from "./bad_checkpoint.js";
 import type { SavedStorage } from "./layer_file/saved_layer.js";
-import { type LayerSource, type LocatedLayer, locateLayer, locateWeight } from "./locate.js";
+import { type LayerSource, type LocatedLayer, locateLayer, locateWeight, ofLayer } from "./locate.js";
 import type { LocatedWeight } from "./located_weight.js";
 import type { Progress, ReadWeightOptions } from "./matrix_reader.js";
 import { type LoadedTokenFormat, resolveTokenFormat } from "./schemes/checkpoint_tokens.js";
@@ -178,7 +178,7 @@ export async function loadUncached(
   const located: Record<string, LocatedWeight> = {};
   for (const { role, shape, limit } of extraWeights(source.config)) {
     const weight = source.tensors[role];
-    if (weight) located[role] = await locateWeight(source, { weight, shape, expert: 0, role, piece: shape, limit });
+    if (weight) located[role] = await locateWeight(source, ofLayer(weight, role, shape, limit));
   }
   await run(extraSteps(source, located));
 }

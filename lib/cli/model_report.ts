@@ -2,6 +2,7 @@ import { styleText } from "node:util";
 import type { GroupStorage, LayerGroup, ModelInspection, WeightMemory } from "../checkpoint/inspect_model.js";
 import type { RefusedLayers } from "../checkpoint/read_layers.js";
 import type { StoredRole } from "../checkpoint/storage.js";
+import { isNumbered } from "../checkpoint/locate.js";
 import { printable } from "../core/printable.js";
 import { shapeText } from "../core/shape.js";
 import { bitsPerWeight, findFormat } from "../core/weight_formats.js";
@@ -153,7 +154,7 @@ function printSome(lines: readonly string[], stdout: Output): void {
 
 function layoutInWords({ name, layout: { stacked, orient, part } }: StoredRole): string {
   return [
-    name.includes("{e}") ? "one per expert" : "",
+    isNumbered(name) ? "one per expert" : "",
     stacked === "dim0" ? "experts stacked" : stacked === "rows" ? "experts' rows concatenated" : "",
     orient === "in_out" ? "transposed" : "",
     part === undefined ? "" : { first_half: "first half", second_half: "second half", even: "even", odd: "odd" }[part],

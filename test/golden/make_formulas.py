@@ -133,6 +133,19 @@ def by_table(score, scale=1, epsilon=1e-20):
     return route
 
 
+def with_sinks(scale, sinks):
+    """InklingTopkRouter: a softmax of the log-sigmoids of the chosen and of all shared experts, which come first here."""
+    def route(logits, bias, _config):
+        ids = largest(sigmoid(logits[:, :E]) + bias, K)
+        if ids is None:
+            return None
+        every = np.broadcast_to(np.arange(E, E + sinks), (len(logits), sinks))
+        ids = np.concatenate([every, ids], axis=1)
+        logarithms = -np.log1p(np.exp(-np.take_along_axis(logits, ids, 1)))
+        return ids, softmax(logarithms) * scale
+    return route
+
+
 def sqrt_softplus(x):
     return np.sqrt(np.log1p(np.exp(x)))
 
@@ -195,6 +208,7 @@ def matrices(random, width, gated=True, hidden=H):
 
 def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
           shared_gate=None, residual=None, own_input=None, apart=False, table=None, latent=None, identity=0, sum_bias=None, average=False,
+          sinks=0, sink_names=None, factor=None, adjugates=None,
           gated=True, activate=swiglu, activate_shared=None, index=1, text=False):
     """
     A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors;
@@ -203,18 +217,20 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
     with the experts of each token id, which `route` gets in place of the bias; `latent` names the projections to the
     routed experts and back, and perhaps the weight of a norm of their sum; after the experts come `identity` that
     return their input; `sum_bias` names a bias of the sum of the experts; `average` halves that sum, and the weights
-    with it; `activate_shared` is the shared expert's activation, if it differs.
+    with it; `activate_shared` is the shared expert's activation, if it differs; `sinks` shared experts have logits of the
+    router, after the others, and names by `sink_names`; `factor` names that of all weights, already in `route`; `adjugates`
+    are the width of experts that every two share, their factor, and their names.
     """
     activate = activate if gated else squared_relu
 
     def build(random):
         tensors = {}
-        scored = E + identity
+        scored = E + identity + sinks
         weights = random.normal(0, 1.5 * H**-0.5, (scored, H)).astype(np.float32)
         tensors[f"{block}.{router}"] = weights
         correction = np.zeros(scored)
         if bias is not None:
-            tensors[f"{block}.{bias}"] = random.normal(0, 0.2, scored).astype(np.float32)
+            tensors[f"{block}.{bias}"] = random.normal(0, 0.2, scored - sinks).astype(np.float32)
             correction = tensors[f"{block}.{bias}"].astype(np.float64)
         if table is not None:
             name, kind = table
@@ -224,6 +240,17 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             correction = tensors[f"{block}.{name}"][token_ids]
         experts = [matrices(random, I, gated, L if latent else H) for _ in range(E)]
         tensors |= store(experts, block)
+        if sinks:
+            experts += [matrices(random, I) for _ in range(sinks)]
+            tensors |= sink_names(experts[E:], block)
+        if factor:
+            name, value = factor
+            tensors[f"{block}.{name}"] = np.array([value], np.float32)
+        small = []
+        if adjugates:
+            width, small_factor, names = adjugates
+            small = [matrices(random, width) for _ in range(E // 2)]
+            tensors |= names(small, block)
         common = matrices(random, shared_width, gated) if shared else None
         if common:
             tensors |= shared(common)
@@ -280,8 +307,11 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             factors = factors * tensors[f"{block}.{own_input[1]}"].astype(np.float64)[ids]
         every = experts + [None] * identity
         inputs = of_latent(latent[0], rows) if latent else rows
-        output = np.stack([sum(factor * run(every[expert], row) for expert, factor in zip(*each))
+        output = np.stack([sum(weight * run(every[expert], row) for expert, weight in zip(*each))
                            for row, *each in zip(inputs, ids, factors)])
+        if small:
+            output += small_factor * np.stack([sum(weight * run(small[expert // 2], row) for expert, weight in zip(*each))
+                                               for row, *each in zip(inputs, ids, factors)])
         if latent:
             output = of_latent(latent[1], normalised(output))
         if sum_bias:
@@ -303,6 +333,70 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
             results["token_ids"] = token_ids.astype(np.int32)[None]
         return whole, tensors, results, index
     return build
+
+
+def renamed(build, rename):
+    """A case whose tensors `rename` changes."""
+    def changed(random):
+        config, tensors, results, index = build(random)
+        return config, rename(tensors, random), results, index
+    return changed
+
+
+def interleaved(prefix):
+    """Inkling's own stacks, gate and up rows by turns."""
+    return lambda experts, block: {
+        f"{block}.{prefix}w13_weight": np.stack([np.stack([expert["gate"], expert["up"]], 1).reshape(2 * I, H) for expert in experts]),
+        f"{block}.{prefix}w2_weight": np.stack([expert["down"] for expert in experts])}
+
+
+def inkling_shared(experts, block):
+    """As Transformers stacks them."""
+    return {f"{block}.shared_experts.{role}_proj": np.stack([expert[role] for expert in experts]) for role in ("gate", "up", "down")}
+
+
+def chunks(experts, block):
+    """GroveMoE's adjugate experts."""
+    return {name.replace(".experts.", ".chunk_experts."): tensor for name, tensor in one_by_one(experts, block).items()}
+
+
+def ernie_vl(images):
+    """Ernie4_5_VLMoeMoeBlock for tokens of text or of images, under the names of published files."""
+    widths = [14, I] if images else [I, 6]
+    config = {"model_type": "ernie4_5_moe_vl", "hidden_size": H, "num_hidden_layers": 2, "hidden_act": "silu", "moe_k": K,
+              "moe_num_experts": [E, E], "moe_intermediate_size": widths, "moe_num_shared_experts": 2, "intermediate_size": 30,
+              "moe_layer_start_index": [1, 1], "moe_layer_end_index": [29, 28], "moe_layer_interval": 1, "use_bias": False}
+    block = "model.layers.1.mlp"
+
+    def names(tensors, random):
+        bias = tensors.pop(f"{block}.bias")
+        other = random.normal(0, 0.2, E).astype(np.float32)
+        tensors[f"{block}.moe_statics.e_score_correction_bias"] = np.stack([other, bias] if images else [bias, other])
+        router = tensors.pop(f"{block}.router").T
+        tensors[f"{block}.gate.weight{'_1' if images else ''}"] = router
+        return tensors
+
+    def store(experts, block):
+        return {f"{block}.experts.{number + (E if images else 0)}.{role}_proj.weight": expert[role]
+                for number, expert in enumerate(experts) for role in ("gate", "up", "down")}
+
+    return renamed(layer(config, block, by_scores(softmax, epsilon=0), router="router", bias="bias", store=store,
+                         shared=modules(f"{block}.shared_experts"), shared_width=2 * widths[0], index=3 if images else 1), names)
+
+
+def ernie_vl_transformers(images):
+    """The same as Transformers names and stacks it."""
+    widths = [14, I] if images else [I, 6]
+    config = {"model_type": "ernie4_5_vl_moe_text", "hidden_size": H, "num_hidden_layers": 2, "hidden_act": "silu", "moe_k": K,
+              "moe_num_experts": E, "moe_intermediate_size": widths, "moe_num_shared_experts": 2, "intermediate_size": 30,
+              "mlp_layer_types": ["dense", "sparse"], "use_bias": False}
+    block = "model.language_model.layers.1.mlp"
+    own = f"{block}.{'vision' if images else 'text'}_moe"
+    bias = f"{own}.gate.moe_statics.e_score_correction_bias"
+    return renamed(layer(config, own, by_scores(softmax, epsilon=0), bias="gate.moe_statics.e_score_correction_bias", store=stacked,
+                         shared=modules(f"{block}.shared_experts"), shared_width=2 * widths[0], index=3 if images else 1,
+                         text="ernie4_5_vl_moe"),
+                   lambda tensors, _random: tensors | {bias: tensors[bias][None]})
 
 
 def modules(block, names=SPLIT):
@@ -375,6 +469,9 @@ def qwen_shared(config, block, **more):
     return layer(config | {"shared_expert_intermediate_size": 14}, block, by_softmax, shared=modules(f"{block}.shared_expert"),
                  shared_width=14, shared_gate="shared_expert_gate.weight", **more)
 
+
+inkling = {"hidden_size": H, "num_hidden_layers": 2, "num_experts_per_tok": K, "n_routed_experts": E, "n_shared_experts": 2,
+           "route_scale": 8.0, "shared_expert_sink": True}
 
 cases = {
     "qwen3_next": qwen_shared(qwen | {"model_type": "qwen3_next"}, "model.layers.1.mlp"),
@@ -595,6 +692,34 @@ cases = {
     # SmallThinkerMoeBlock
     "smallthinker": smallthinker(False, sigmoid_by_logit),
     "smallthinker_softmax": smallthinker(True, over_chosen),
+    "ernie4_5_moe_vl": ernie_vl(False),
+    "ernie4_5_moe_vl_images": ernie_vl(True),
+    "ernie4_5_vl_moe": ernie_vl_transformers(False),
+    "ernie4_5_vl_moe_images": ernie_vl_transformers(True),
+    # InklingMoE, under the names of published files and its own
+    "inkling": layer(
+        inkling | {"intermediate_size": I, "dense_intermediate_size": 30, "dense_mlp_idx": 1, "gate_activation": "sigmoid",
+                   "norm_after_topk": True, "use_gate_bias": True, "use_global_scale": True},
+        "model.llm.layers.1.mlp", with_sinks(8 * 1.25, 2), bias="gate.bias", store=interleaved("experts."), sinks=2,
+        sink_names=interleaved("shared_experts.shared_"), factor=("gate.global_scale", 1.25), text="inkling_mm_model"),
+    "inkling_transformers": layer(
+        inkling | {"model_type": "inkling_text", "moe_intermediate_size": I, "intermediate_size": 30,
+                   "mlp_layer_types": ["dense", "sparse"], "hidden_act": "silu"},
+        "model.language_model.layers.1.mlp", with_sinks(8 * 0.75, 2), bias="gate.e_score_correction_bias", store=stacked, sinks=2,
+        sink_names=inkling_shared, factor=("gate.global_scale", 0.75), text="inkling_mm_model"),
+    # GroveMoeSparseMoeBlock of modeling_grove_moe.py
+    "grove_moe": layer(
+        qwen | {"model_type": "grove_moe", "architectures": ["GroveMoeForCausalLM"], "decoder_sparse_step": 1, "mlp_only_layers": [],
+                "norm_topk_prob": True},
+        "model.layers.1.mlp", by_softmax, adjugates=(128, 0.05, chunks)),
+    # DeepseekV41SparseMoeBlock, for tokens of text
+    "deepseek_v41": renamed(
+        layer(deepseek_v4 | {"model_type": "deepseek_v41_text", "topk_method": "noaux_tc", "scoring_func": "sqrtsoftplus",
+                             "norm_topk_prob": True, "gate_temp": 1.0},
+              "layers.1.ffn", by_scores(sqrt_softplus, scale=1.5), bias="gate.bias", store=mixtral_names,
+              shared=modules("layers.1.ffn.shared_experts", MIXTRAL), shared_width=I, activate=clamped_swiglu(1, 0.7, 0),
+              text="deepseek_v41"),
+        lambda tensors, random: tensors | {"layers.1.ffn.gate.bias_vl": random.normal(0, 0.2, E).astype(np.float32)}),
     # GraniteMoeSWAMoE, as Transformers 5 names and stacks its tensors
     "granitemoe_swa": layer(granite | {"model_type": "granitemoe_swa", "shared_intermediate_size": 0},
                             "model.layers.1.block_sparse_moe", over_chosen, router="router.weight", store=stacked),

@@ -1,3 +1,4 @@
+import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ConfigFields } from "../config_fields.js";
 import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 
@@ -19,15 +20,8 @@ export const ernie45Moe: Family = {
   },
   config: (fields) => {
     const intermediateSize = fields.integer("moe_intermediate_size", 1536);
-    return {
-      hiddenSize: fields.integer("hidden_size", 2560),
-      intermediateSize,
-      numExperts: fields.integer("moe_num_experts", 64, { alias: "num_experts" }),
-      topK: fields.integer("moe_k", 6, { alias: "num_experts_per_tok" }),
-      normalize: { by: "clamped_sum", epsilon: fields.number("moe_norm_min", 1e-12) },
-      activation: gatedActivation(fields),
-      ...sharedExpert(sharedCount(fields), intermediateSize),
-    };
+    const numExperts = fields.integer("moe_num_experts", 64, { alias: "num_experts" });
+    return ernieConfig(fields, intermediateSize, { numExperts, sharedWidth: intermediateSize });
   },
   tensors: (prefix, fields) => {
     const biases = fields.boolean("use_bias", false);
@@ -43,6 +37,23 @@ export const ernie45Moe: Family = {
   },
 };
 
-function sharedCount(fields: ConfigFields): number {
+/** Its formula. @param sharedWidth of each shared expert. */
+export function ernieConfig(
+  fields: ConfigFields,
+  intermediateSize: number,
+  { numExperts, sharedWidth }: { readonly numExperts: number; readonly sharedWidth: number },
+): MoeLayerConfig {
+  return {
+    hiddenSize: fields.integer("hidden_size", 2560),
+    intermediateSize,
+    numExperts,
+    topK: fields.integer("moe_k", 6, { alias: "num_experts_per_tok" }),
+    normalize: { by: "clamped_sum", epsilon: fields.number("moe_norm_min", 1e-12) },
+    activation: gatedActivation(fields),
+    ...sharedExpert(sharedCount(fields), sharedWidth),
+  };
+}
+
+export function sharedCount(fields: ConfigFields): number {
   return fields.integer("moe_num_shared_experts", 2, { minimum: 0 });
 }

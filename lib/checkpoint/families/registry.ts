@@ -27,16 +27,19 @@ import {
   mimoV2Flash,
   solarOpen,
 } from "./deepseek_v3.js";
-import { deepseekV4 } from "./deepseek_v4.js";
+import { deepseekV4, deepseekV41 } from "./deepseek_v4.js";
 import { ernie45Moe } from "./ernie4_5_moe.js";
+import { ernie45MoeVl, ernie45VlMoe } from "./ernie4_5_vl_moe.js";
 import { exaoneMoe } from "./exaone_moe.js";
 import { type Family, type ModelFamily, maximumLayers } from "./family.js";
 import { diffusionGemmaText, gemma4Text } from "./gemma4.js";
 import { gptOss, openaiPrivacyFilter } from "./gpt_oss.js";
 import { graniteMoe, graniteMoeHybrid, graniteMoeShared, graniteMoeSwa } from "./granitemoe.js";
+import { groveMoe } from "./grove_moe.js";
 import { hunyuan } from "./hunyuan.js";
 import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
 import { hyV3 } from "./hy_v3.js";
+import { inkling } from "./inkling.js";
 import { jamba } from "./jamba.js";
 import { jetMoe } from "./jetmoe.js";
 import { k2Horizon } from "./k2_horizon.js";
@@ -74,6 +77,7 @@ const known = new Map<string, Family>(
     qwen3VlMoe,
     qwen3OmniMoe,
     mellum,
+    groveMoe,
     olmoe,
     flexOlmo,
     deepseek,
@@ -82,6 +86,7 @@ const known = new Map<string, Family>(
     deepseekV3,
     deepseekV32,
     deepseekV4,
+    deepseekV41,
     kimiK2,
     kimiLinear,
     mistral4,
@@ -107,6 +112,7 @@ const known = new Map<string, Family>(
     hyV3,
     hyV4,
     laguna,
+    inkling,
     step3p5,
     bailingMoe,
     bailingMoeV2,
@@ -127,6 +133,8 @@ const known = new Map<string, Family>(
     graniteMoeSwa,
     graniteMoeHybrid,
     ernie45Moe,
+    ernie45VlMoe,
+    ernie45MoeVl,
     hunyuan,
     hunyuanV1Moe,
     minimax,

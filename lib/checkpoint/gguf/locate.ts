@@ -28,8 +28,6 @@ interface Source {
   readonly files: SplitGguf;
   /** What the expected shapes are from, for errors. */
   readonly origin: string;
-  /** How many experts have weights. */
-  readonly numExperts: number;
   /** The names of the layer's tensors; none for weights outside of layers. */
   readonly tensors: Partial<LayerTensors>;
 }
@@ -38,13 +36,13 @@ interface Source {
  * Looks weights up in GGUF files. A matrix that has to be cut inside its groups, as the down projection of a wide shared
  * expert may have to be, is located as float32, and so is one with a scale that its type has no place for.
  */
-export function ggufLocator({ files, origin, numExperts: count, tensors }: Source): Locator {
+export function ggufLocator({ files, origin, tensors }: Source): Locator {
   const { routerNormWeight, expertScale } = tensors;
   const ofLayer = new Set([routerNormWeight?.name, expertScale?.name]);
   /** Whether the scale beside a matrix is a weight of the layer's formula. */
   const isOfLayer = (weight: NamedWeight) => ofLayer.has(scaleName(weight, 0));
-  return async ({ weight, shape, expert, piece, limit }) => {
-    const name = nameOf(weight, expert);
+  return async ({ weight, shape, index, count, piece, limit }) => {
+    const name = nameOf(weight, index);
     const file = files.fileOf(name);
     const place = tensorPlace(file.path, name);
     const { type, byteLength: allBytes, shape: stored } = file.info(name);
@@ -56,9 +54,9 @@ export function ggufLocator({ files, origin, numExperts: count, tensors }: Sourc
     const one = storedShape(shape, layout);
     checkShape(file, name, stacked === undefined ? one : stackedShape(one, stacked, count), origin);
     const byteLength = stacked === undefined ? allBytes : allBytes / count;
-    const range = { file, name, byteOffset: stacked === undefined ? 0 : expert * byteLength, byteLength };
+    const range = { file, name, byteOffset: stacked === undefined ? 0 : index * byteLength, byteLength };
     const common = { name, shape: one, layout };
-    const scale = isOfLayer(weight) ? undefined : scaleRange(files, weight, expert, count);
+    const scale = isOfLayer(weight) ? undefined : scaleRange(files, weight, index, count);
     const float = floatTypes.get(type);
     if (float !== undefined && scale === undefined) return { ...common, format: float, ranges: [range] };
     const format = float ?? blockTypes.get(type)?.format;
@@ -71,18 +69,18 @@ export function ggufLocator({ files, origin, numExperts: count, tensors }: Sourc
     const ranges = scale === undefined ? [range] : [range, scale];
     const keepsScale = scale === undefined || type === "NVFP4";
     const convert = (bytes: readonly Uint8Array[]) => converted(type, bytes, rows, place);
-    if (keepsScale && (pieceColumns >= columns || !cutsGroups(format, pieceColumns))) {
-      return { ...common, format, ranges, convert };
-    }
     const values = async (bytes: readonly Uint8Array[]) => {
       const factor = keepsScale ? 1 : scaleIn(bytes[1], place);
       const stored =
         float === undefined
           ? blockValues(format, await convert(bytes), [rows, columns])
           : floatValues(float, bytes[0] as Uint8Array);
-      return { codes: asBytes(factor === 1 ? stored : stored.map((value) => value * factor)) };
+      return factor === 1 ? stored : stored.map((value) => value * factor);
     };
-    return { ...common, format: "f32", ranges, convert: values };
+    if (keepsScale && (pieceColumns >= columns || !cutsGroups(format, pieceColumns))) {
+      return { ...common, format, ranges, convert, values };
+    }
+    return { ...common, format: "f32", ranges, convert: async (bytes) => ({ codes: asBytes(await values(bytes)) }) };
   };
 }
 

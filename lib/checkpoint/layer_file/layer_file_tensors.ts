@@ -8,7 +8,7 @@ import type { LayerTensors, NamedWeight } from "../locate.js";
 import { isRecord, type JsonObject } from "../safetensors/strict_json.js";
 import { unsupported } from "./layer_file_formula.js";
 
-type LayerRole = Exclude<keyof LayerTensors, "experts" | "shared">;
+type LayerRole = Exclude<keyof LayerTensors, "experts" | "lastExperts" | "shared">;
 
 /** A layer file's roles outside the experts, and their names here. */
 const layerRoles: ReadonlyMap<string, LayerRole> = new Map([

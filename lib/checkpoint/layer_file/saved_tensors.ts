@@ -84,9 +84,9 @@ export function savedLocator(file: SafetensorsFile, { storage }: SavedLayer): Lo
     const stored = storage.weights.formats[role];
     if (stored !== undefined) formats.set(role, stored);
   }
-  return async ({ weight, shape, expert, limit }) => {
+  return async ({ weight, shape, index, limit }) => {
     const format = formats.get(weight.name);
-    const name = nameOf(weight, expert);
+    const name = nameOf(weight, index);
     if (limit !== undefined) {
       return locateIntegers({ file, name, ...file.info(name) }, shape, limit, "the file's metadata");
     }

@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { cachedDirectory } from "../cache/cached_model.js";
 import { ConfigFields } from "../config_fields.js";
 import { sizesIn } from "../locate.js";
@@ -23,8 +22,8 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
   const quantization = await Quantization.read(directory, fields, signal);
   const checkpoint = await ShardedCheckpoint.find(directory, { signal });
   const missing = checkpoint === undefined ? await missingWeights(directory) : undefined;
-  const filesOf = (numExperts: number, origin: string): LayerFiles => {
-    if (checkpoint !== undefined) return shardedFiles(checkpoint, { origin, numExperts, quantization });
+  const filesOf = (origin: string): LayerFiles => {
+    if (checkpoint !== undefined) return shardedFiles(checkpoint, { origin, quantization });
     const locate = async () => {
       throw missing;
     };
@@ -37,8 +36,8 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
     quantization,
     storage: undefined,
     has: (name) => checkpoint?.has(name) ?? false,
-    layer: (config) => filesOf(expertsWithWeights(config), sizesIn(join(directory, configName))),
-    locate: (origin, count) => filesOf(count, origin).locate,
+    layer: () => filesOf(sizesIn(join(directory, configName))),
+    locate: (origin) => filesOf(origin).locate,
     cached: once(() => cachedDirectory(directory)),
     [Symbol.asyncDispose]: async () => await checkpoint?.close(),
   };

@@ -1,4 +1,3 @@
-import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { cachedGguf } from "../cache/cached_model.js";
 import { ggufLocator } from "../gguf/locate.js";
 import { GgufModel } from "../gguf/model.js";
@@ -22,15 +21,15 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Gguf
     // Routers are float32 there whatever the experts are, so every role keeps its own format.
     storage: {},
     has: (name) => files.has(name),
-    layer: (config, tensors) => ({
-      locate: ggufLocator({ files, origin: sizesIn(path), numExperts: expertsWithWeights(config), tensors }),
+    layer: (tensors) => ({
+      locate: ggufLocator({ files, origin: sizesIn(path), tensors }),
       has: (name) => files.has(name),
       find: async (name) => {
         const { type: dtype, byteLength } = files.fileOf(name).info(name);
         return { dtype, byteLength };
       },
     }),
-    locate: (origin, count) => ggufLocator({ files, origin, numExperts: count, tensors: {} }),
+    locate: (origin) => ggufLocator({ files, origin, tensors: {} }),
     cached: once(() => cachedGguf(files)),
     [Symbol.asyncDispose]: () => files.close(),
   };

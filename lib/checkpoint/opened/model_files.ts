@@ -19,13 +19,12 @@ export interface ModelFiles extends AsyncDisposable {
   readonly storage: WeightDTypes | undefined;
   has(name: string): boolean;
   /** What the files have of a layer. Without weights, its `locate` throws BAD_CHECKPOINT. */
-  layer(config: MoeLayerConfig, tensors: LayerTensors): LayerFiles;
+  layer(tensors: LayerTensors): LayerFiles;
   /**
    * How weights are looked up that are not a layer's. Without weights, it throws BAD_CHECKPOINT.
    * @param origin what their shapes are from, for errors.
-   * @param count how many matrices each tensor of stacked ones holds.
    */
-  locate(origin: string, count: number): Locator;
+  locate(origin: string): Locator;
   /**
    * What caches of packed weights are made from: the files at the time of the first call.
    * @throws INVALID_ARGUMENT if there are none for such files.

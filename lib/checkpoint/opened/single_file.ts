@@ -1,5 +1,4 @@
 import { cannotCombine } from "../../core/errors.js";
-import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { metadataText, readLayer } from "../layer_file/layer_file.js";
 import { readSaved, type SavedLayer } from "../layer_file/saved_layer.js";
 import { savedLocator, savedTensors } from "../layer_file/saved_tensors.js";
@@ -32,8 +31,7 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
   const quantization = new Quantization();
   const has = (name: string) => file.tensors.has(name);
   const fileOf = async () => file;
-  const locator = (numExperts: number, origin: string) =>
-    tensorLocator({ origin, numExperts, quantization, has, fileOf });
+  const locator = (origin: string) => tensorLocator({ origin, quantization, has, fileOf });
   return {
     path,
     file,
@@ -42,12 +40,12 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
     quantization,
     storage: undefined,
     has,
-    layer: (config) => ({
-      locate: saved === undefined ? locator(expertsWithWeights(config), sizesIn(path)) : savedLocator(file, saved),
+    layer: () => ({
+      locate: saved === undefined ? locator(sizesIn(path)) : savedLocator(file, saved),
       has: (name) => hasMatrix(has, name) || has(`${name}.codes`),
       find: async (name) => file.tensors.get(name),
     }),
-    locate: (origin, count) => locator(count, origin),
+    locate: locator,
     cached: async () => {
       throw cannotCombine("cache", "a layer file");
     },

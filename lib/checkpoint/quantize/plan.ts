@@ -132,7 +132,6 @@ async function planLayer(
   });
   const locate = tensorLocator({
     origin: sizesIn(model.fields.path),
-    numExperts: expertsWithWeights(config),
     quantization: model.quantization,
     has: (name) => checkpoint.has(name),
     fileOf: (name) => checkpoint.fileOf(name),

@@ -100,8 +100,9 @@ export interface MatrixSource {
   /** The shape of the pieces in which the layer will store it, or each of both parts; it may be narrower than one. */
   readonly piece: readonly [number, number];
   readonly layout: WeightLayout;
-  readonly expert: number;
-  readonly numExperts: number;
+  /** Which of how many it is, if the tensors hold those of several experts. */
+  readonly index: number;
+  readonly count: number;
   /** Where the sizes come from, for errors. */
   readonly origin: string;
   readonly quantization: Quantization;
@@ -136,9 +137,9 @@ export class StoredMatrix {
 
   /** How many matrices the tensors hold, and which of them this one is; undefined if they hold no others. */
   get stack(): { readonly count: number; readonly index: number; readonly inputsFirst: boolean } | undefined {
-    const { layout, numExperts, expert } = this.#source;
+    const { layout, count, index } = this.#source;
     if (layout.stacked === undefined) return undefined;
-    return { count: numExperts, index: expert, inputsFirst: layout.orient === "in_out" };
+    return { count, index, inputsFirst: layout.orient === "in_out" };
   }
 
   /** Whether the tensors hold two matrices, the rows of one after those of the other. */
@@ -223,21 +224,21 @@ export class StoredMatrix {
 
   /** The shape of one matrix's part of a tensor. @throws BAD_CHECKPOINT if experts are stacked and it is not. */
   shapeOf(tensor: FoundTensor): Shape {
-    const { layout, numExperts } = this.#source;
+    const { layout, count } = this.#source;
     const { shape } = tensor.info;
     if (layout.stacked === undefined) return shape;
     const [first = 0, ...rest] = shape;
-    if (layout.stacked === "dim0" && first === numExperts) return this.#turned ? rest.toReversed() : rest;
-    if (layout.stacked === "rows" && first > 0 && first % numExperts === 0) return [first / numExperts, ...rest];
-    throw this.errorAt(tensor, `expected ${numExperts} stacked matrices, got shape ${shapeText(shape)}`);
+    if (layout.stacked === "dim0" && first === count) return this.#turned ? rest.toReversed() : rest;
+    if (layout.stacked === "rows" && first > 0 && first % count === 0) return [first / count, ...rest];
+    throw this.errorAt(tensor, `expected ${count} stacked matrices, got shape ${shapeText(shape)}`);
   }
 
   /** The bytes of this matrix, in a tensor whose shape was checked. */
   range(tensor: FoundTensor): TensorRange {
-    const { layout, numExperts, expert } = this.#source;
+    const { layout, count, index } = this.#source;
     if (layout.stacked === undefined || isSingle(tensor)) return this.wholeRange(tensor);
-    const byteLength = tensor.info.byteLength / numExperts;
-    return { file: tensor.file, name: tensor.name, byteOffset: expert * byteLength, byteLength };
+    const byteLength = tensor.info.byteLength / count;
+    return { file: tensor.file, name: tensor.name, byteOffset: index * byteLength, byteLength };
   }
 
   wholeRange({ file, name, info }: FoundTensor): TensorRange {
@@ -314,9 +315,9 @@ export class StoredMatrix {
   }
 
   #stacked(one: Shape): Shape {
-    const { layout, numExperts } = this.#source;
+    const { layout, count } = this.#source;
     if (layout.stacked === undefined) return one;
-    return one.length === 0 ? [numExperts] : stackedShape(one, layout.stacked, numExperts);
+    return one.length === 0 ? [count] : stackedShape(one, layout.stacked, count);
   }
 }
 

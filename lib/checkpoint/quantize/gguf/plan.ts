@@ -2,7 +2,6 @@ import { isDeepStrictEqual } from "node:util";
 import { MoeError } from "../../../core/errors.js";
 import { type Shape, shapeText } from "../../../core/shape.js";
 import type { WeightFormat } from "../../../core/weight_format.js";
-import { expertsWithWeights } from "../../../layer/description/identity_experts.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
 import { ConfigFields } from "../../config_fields.js";
 import { architectureOf } from "../../gguf/architectures.js";
@@ -351,8 +350,7 @@ class Planner {
     const tensors = this.#model.tensors(layer, has);
     const locate = tensorLocator({
       origin: sizesIn(this.#model.fields.path),
-      numExperts: expertsWithWeights(config),
-      quantization: this.#model.quantization,
+        quantization: this.#model.quantization,
       has,
       fileOf: (name) => this.#checkpoint.fileOf(name),
     });
