@@ -2,7 +2,7 @@ import type { FloatDType } from "../core/dtype.js";
 import { type Shape, sameShape, shapeText } from "../core/shape.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
-import { type Locator, type NamedWeight, nameOf, type WantedWeight } from "./locate.js";
+import { type LayerTensors, type Locator, type NamedWeight, nameOf, type WantedWeight } from "./locate.js";
 import { locateIntegers } from "./locate_integers.js";
 import type { LocatedWeight } from "./located_weight.js";
 import type { SafetensorsDType } from "./safetensors/dtype.js";
@@ -20,6 +20,8 @@ export interface TensorSource {
   /** What the expected shapes are from, for errors. */
   readonly origin: string;
   readonly quantization: Quantization;
+  /** The names of the layer's tensors; none for weights outside of layers. */
+  readonly tensors?: Pick<LayerTensors, "expertScale"> | undefined;
   has(name: string): boolean;
   /** The opened file that holds the tensor; BAD_CHECKPOINT if there is none. */
   fileOf(name: string): Promise<SafetensorsFile>;
@@ -63,7 +65,8 @@ async function findTensors(source: TensorSource, name: string): Promise<Map<Suff
   const found = new Map<Suffix, FoundTensor>();
   for (const suffix of suffixes) {
     const stored = namesOf(name, suffix).find((candidate) => source.has(candidate));
-    if (stored !== undefined) found.set(suffix, await findTensor(source, stored));
+    // Inkling's factor of all weights has the name of a scale of its router.
+    if (stored !== undefined && stored !== source.tensors?.expertScale?.name) found.set(suffix, await findTensor(source, stored));
   }
   return found;
 }

@@ -250,6 +250,8 @@ def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=
         if adjugates:
             width, small_factor, names = adjugates
             small = [matrices(random, width) for _ in range(E // 2)]
+            for expert in small:  # times 0.05, these are floats
+                expert["down"] = (np.round(expert["down"] * 2**14 / 20) * 20 / 2**14).astype(np.float32)
             tensors |= names(small, block)
         common = matrices(random, shared_width, gated) if shared else None
         if common:

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { cachedDirectory } from "../cache/cached_model.js";
 import { ConfigFields } from "../config_fields.js";
-import { sizesIn } from "../locate.js";
+import { type LayerTensors, sizesIn } from "../locate.js";
 import { Model } from "../model.js";
 import { configName, missingWeights } from "../remedies.js";
 import { exists } from "../safetensors/regular_file.js";
@@ -22,8 +22,8 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
   const quantization = await Quantization.read(directory, fields, signal);
   const checkpoint = await ShardedCheckpoint.find(directory, { signal });
   const missing = checkpoint === undefined ? await missingWeights(directory) : undefined;
-  const filesOf = (origin: string): LayerFiles => {
-    if (checkpoint !== undefined) return shardedFiles(checkpoint, { origin, quantization });
+  const filesOf = (origin: string, tensors?: LayerTensors): LayerFiles => {
+    if (checkpoint !== undefined) return shardedFiles(checkpoint, { origin, quantization, tensors });
     const locate = async () => {
       throw missing;
     };
@@ -36,7 +36,7 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
     quantization,
     storage: undefined,
     has: (name) => checkpoint?.has(name) ?? false,
-    layer: () => filesOf(sizesIn(join(directory, configName))),
+    layer: (tensors) => filesOf(sizesIn(join(directory, configName)), tensors),
     locate: (origin) => filesOf(origin).locate,
     cached: once(() => cachedDirectory(directory)),
     [Symbol.asyncDispose]: async () => await checkpoint?.close(),

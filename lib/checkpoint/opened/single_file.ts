@@ -2,7 +2,7 @@ import { cannotCombine } from "../../core/errors.js";
 import { metadataText, readLayer } from "../layer_file/layer_file.js";
 import { readSaved, type SavedLayer } from "../layer_file/saved_layer.js";
 import { savedLocator, savedTensors } from "../layer_file/saved_tensors.js";
-import { sizesIn } from "../locate.js";
+import { type LayerTensors, sizesIn } from "../locate.js";
 import { tensorLocator } from "../locate_tensors.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { Quantization } from "../schemes/quantization.js";
@@ -31,7 +31,8 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
   const quantization = new Quantization();
   const has = (name: string) => file.tensors.has(name);
   const fileOf = async () => file;
-  const locator = (origin: string) => tensorLocator({ origin, quantization, has, fileOf });
+  const locator = (origin: string, tensors?: LayerTensors) =>
+    tensorLocator({ origin, quantization, tensors, has, fileOf });
   return {
     path,
     file,
@@ -40,12 +41,12 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
     quantization,
     storage: undefined,
     has,
-    layer: () => ({
-      locate: saved === undefined ? locator(sizesIn(path)) : savedLocator(file, saved),
+    layer: (tensors) => ({
+      locate: saved === undefined ? locator(sizesIn(path), tensors) : savedLocator(file, saved),
       has: (name) => hasMatrix(has, name) || has(`${name}.codes`),
       find: async (name) => file.tensors.get(name),
     }),
-    locate: locator,
+    locate: (origin) => locator(origin),
     cached: async () => {
       throw cannotCombine("cache", "a layer file");
     },

@@ -133,6 +133,7 @@ async function planLayer(
   const locate = tensorLocator({
     origin: sizesIn(model.fields.path),
     quantization: model.quantization,
+    tensors: used,
     has: (name) => checkpoint.has(name),
     fileOf: (name) => checkpoint.fileOf(name),
   });

@@ -351,6 +351,7 @@ class Planner {
     const locate = tensorLocator({
       origin: sizesIn(this.#model.fields.path),
         quantization: this.#model.quantization,
+      tensors,
       has,
       fileOf: (name) => this.#checkpoint.fileOf(name),
     });
