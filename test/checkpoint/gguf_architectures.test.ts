@@ -365,11 +365,11 @@ test("LongCat has no normalisation", async () => {
   );
 });
 
-test.each(["grovemoe", "graniteswitch", "inkling", "deepseek41"])("%s is refused by name", async (architecture) => {
+test("graniteswitch is refused by name", async () => {
   await expectRejection(
-    configOf("deepseek_v3", architecture),
+    configOf("deepseek_v3", "graniteswitch"),
     "BAD_CHECKPOINT",
-    new RegExp(`general\\.architecture: "${architecture}" is not supported, as `),
+    /general\.architecture: "graniteswitch" is not supported, as /,
   );
 });
 

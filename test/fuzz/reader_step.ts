@@ -181,7 +181,7 @@ async function readLayers(path: string): Promise<Outcome> {
     const [config, tensors] = [model.config(layer), model.tensors(layer)];
     const { router, experts, shared } = await locateLayer({
       ...{ configPath: path, config, tensors },
-      locate: ggufLocator({ files, origin: path, numExperts: expertsWithWeights(config), tensors }),
+      locate: ggufLocator({ files, origin: path, tensors }),
     });
     for (const weight of [router, ...[...experts, ...(shared ? [shared] : [])].flatMap((one) => Object.values(one))]) {
       await convertWeight(weight);

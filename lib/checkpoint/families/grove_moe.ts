@@ -1,3 +1,5 @@
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors, SharedMatrix } from "../locate.js";
 import { type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 import { isSparseQwenLayer } from "./qwen2_moe.js";
@@ -15,14 +17,7 @@ export const groveMoe: Family = {
   architecture: "GroveMoeForCausalLM",
   layerCount: layerCount(undefined),
   hasExperts: isSparseQwenLayer,
-  config: (fields) => ({
-    hiddenSize: fields.integer("hidden_size", undefined),
-    intermediateSize: fields.integer("moe_intermediate_size", undefined) + adjugate.width,
-    numExperts: fields.integer("num_experts", undefined),
-    topK: fields.integer("num_experts_per_tok", undefined),
-    normalize: true,
-    activation: gatedActivation(fields),
-  }),
+  config: (fields) => groveConfig(fields, adjugate),
   tensors: (prefix) => {
     const block = `${prefix}.mlp`;
     const experts = gatedExpert(`${block}.experts.{e}`);
@@ -35,6 +30,18 @@ export const groveMoe: Family = {
   },
 };
 
+export function groveConfig(fields: ConfigFields, { width }: Adjugate): MoeLayerConfig {
+  return {
+    hiddenSize: fields.integer("hidden_size", undefined),
+    intermediateSize: fields.integer("moe_intermediate_size", undefined) + width,
+    numExperts: fields.integer("num_experts", undefined),
+    topK: fields.integer("num_experts_per_tok", undefined),
+    normalize: true,
+    activation: gatedActivation(fields),
+  };
+}
+
+/** Experts that others share. */
 export interface Adjugate extends Pick<SharedMatrix, "width" | "sharedBy"> {
   /** Multiplies its output. */
   readonly factor: number;

@@ -1,4 +1,5 @@
 import type { Family } from "../families/family.js";
+import type { Adjugate } from "../families/grove_moe.js";
 import type { GgufFields } from "./fields.js";
 
 /** `expert_gating_func`: llama_expert_gating_func_type of llama.cpp. */
@@ -16,6 +17,10 @@ export interface FamilyFields {
    * model. Default: if there is one.
    */
   readonly alwaysBiased?: boolean;
+  /** How many shared experts the router weighs, as the layer's last ones. */
+  readonly weighedShared?: number;
+  /** The experts that neighbouring ones share. */
+  readonly adjugate?: Adjugate;
 }
 
 /** What of a layer's formula its tensors tell. */
@@ -35,6 +40,8 @@ export interface LayerFacts {
 export interface Architecture {
   /** Names of a dense block that works beside the experts and is no part of the layer; absent if there is none. */
   readonly denseBlock?: "ffn_up" | "ffn_up_shexp";
+  /** Whether files may have another bias for the choice of experts, for tokens of images. */
+  readonly imageBias?: true;
   /** The layer is for sizes that differ between layers. */
   read(fields: GgufFields, layer: number, facts: LayerFacts): FamilyFields;
 }

@@ -5,7 +5,7 @@ import { cohere2Moe } from "../families/cohere2_moe.js";
 import { dbrx } from "../families/dbrx.js";
 import { deepseekV2 } from "../families/deepseek_v2.js";
 import { deepseekV3, deepseekV32, dots1, glm4Moe, glmMoeDsa } from "../families/deepseek_v3.js";
-import { deepseekV4 } from "../families/deepseek_v4.js";
+import { deepseekV4, deepseekV41 } from "../families/deepseek_v4.js";
 import { ernie45Moe } from "../families/ernie4_5_moe.js";
 import type { Family } from "../families/family.js";
 import { gemma4Text } from "../families/gemma4.js";
@@ -35,6 +35,7 @@ import {
   sizes,
   weightsScale,
 } from "./architecture.js";
+import { grove, inklingMoe } from "./composed_experts.js";
 import type { GgufFields } from "./fields.js";
 import { statedArchitectures } from "./stated_formula.js";
 
@@ -118,8 +119,8 @@ const deepseek2: Architecture = {
   },
 };
 
-/** DeepSeek-V4. What clamps the experts clamps the shared one too, unless files say otherwise. */
-const deepseek4: Architecture = {
+/** DeepSeek-V4 and V4.1. What clamps the experts clamps the shared one too, unless files say otherwise. */
+const deepseek4 = (family: Family): Architecture => ({
   read(fields, layer, { tableRows }) {
     checkGating(fields, "sqrt_softplus");
     const limit = fields.elementOf("swiglu_clamp_exp", layer) ?? 0;
@@ -128,7 +129,7 @@ const deepseek4: Architecture = {
       throw fields.error(`swiglu_clamp_shexp[${layer}]`, `${limit}, as swiglu_clamp_exp has`, ofShared);
     }
     return {
-      family: deepseekV4,
+      family,
       fields: {
         ...deepseekFields(fields, layer),
         norm_topk_prob: fields.boolean("expert_weights_norm") ?? true,
@@ -138,7 +139,7 @@ const deepseek4: Architecture = {
       },
     };
   },
-};
+});
 
 /** DeepSeek-V3's formula, whether the file says so or not. */
 function deepseekSigmoid(family: Family): Architecture {
@@ -323,7 +324,8 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["deepseek", deepseek2],
   ["deepseek2", deepseek2],
   ["deepseek2-ocr", deepseek2],
-  ["deepseek4", biased(deepseek4)],
+  ["deepseek4", biased(deepseek4(deepseekV4))],
+  ["deepseek41", { ...biased(deepseek4(deepseekV41)), imageBias: true }],
   ["deepseek32", deepseekSigmoid(deepseekV32)],
   ["glm4moe", deepseekSigmoid(glm4Moe)],
   ["glm-dsa", deepseekSigmoid(glmMoeDsa)],
@@ -349,15 +351,14 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["cohere2moe", cohere2],
   ["longcat-flash-ngram", biased(longcat)],
   ["smallthinker", smallThinkerMoe],
+  ["grovemoe", grove],
+  ["inkling", inklingMoe],
   ...statedArchitectures,
 ]);
 
 /** Architectures whose layers the formula of a layer cannot express, and why. */
 const unsupportedArchitectures: ReadonlyMap<unknown, string> = new Map([
-  ["grovemoe", "groups of its experts share further, smaller ones"],
   ["graniteswitch", "its tokens choose adapters of the matrices"],
-  ["inkling", "its router weighs the shared experts, too"],
-  ["deepseek41", "tokens of images have a selection bias of their own"],
 ]);
 
 /** Finds an architecture. @throws BAD_CHECKPOINT naming those that are known. */

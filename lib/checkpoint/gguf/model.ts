@@ -4,6 +4,8 @@ import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { ConfigFields } from "../config_fields.js";
 import { maximumLayers } from "../families/family.js";
+import { withAdjugates } from "../families/grove_moe.js";
+import { inklingVectors } from "../families/inkling.js";
 import { checkLayer, layersWithExperts } from "../layers_with_experts.js";
 import { type LayerTensors, type NamedWeight, nameOf } from "../locate.js";
 import type { Architecture, FamilyFields } from "./architecture.js";
@@ -19,6 +21,7 @@ export class GgufModel {
   readonly #files: SplitGguf;
   readonly #read: (layer: number) => FamilyFields;
   readonly #denseBlock: Architecture["denseBlock"];
+  readonly #imageBias: boolean;
 
   /** @throws BAD_CHECKPOINT if the architecture is unknown or a key is missing or makes no sense. */
   constructor(files: SplitGguf) {
@@ -30,6 +33,7 @@ export class GgufModel {
     if (this.layerCount > maximumLayers) throw fields.error("block_count", `at most ${maximumLayers}`, this.layerCount);
     this.#files = files;
     this.#denseBlock = architecture.denseBlock;
+    this.#imageBias = architecture.imageBias ?? false;
     this.#read = (layer) => {
       const own = new GgufFields(files.path, name as string, files.metadata);
       const block = `blk.${layer}`;
@@ -71,18 +75,23 @@ export class GgufModel {
     return this.#configOf(layer, this.#read(layer));
   }
 
-  #configOf(layer: number, { family, fields }: FamilyFields): MoeLayerConfig {
-    const config = family.config(new ConfigFields(this.path, fields), layer);
-    this.#checkNames(layer, config);
+  #configOf(layer: number, read: FamilyFields): MoeLayerConfig {
+    const config = read.family.config(new ConfigFields(this.path, read.fields), layer);
+    this.#checkNames(layer, config, read);
     const shared = `blk.${layer}.ffn_up_shexp.weight`;
-    if (config.sharedExpert === undefined && this.#files.has(shared) && this.#denseBlock !== "ffn_up_shexp") {
+    const hasShared = config.sharedExpert !== undefined || read.weighedShared !== undefined;
+    if (!hasShared && this.#files.has(shared) && this.#denseBlock !== "ffn_up_shexp") {
       throw badCheckpoint(this.path, `expected no shared expert according to the metadata, got a tensor "${shared}"`);
     }
     return config;
   }
 
   /** A layer computes something else with tensors that are not known here. */
-  #checkNames(layer: number, { routerNorm, latent, hashRouting }: MoeLayerConfig): void {
+  #checkNames(
+    layer: number,
+    { routerNorm, latent, hashRouting }: MoeLayerConfig,
+    { adjugate, weighedShared }: FamilyFields,
+  ): void {
     const block = `blk.${layer}.`;
     const known = [
       ...knownNames,
@@ -90,6 +99,9 @@ export class GgufModel {
       ...(latent ? [/^ffn_(latent|routed)_(down|up)\.(weight|scale|input_scale)$/] : []),
       ...(latent?.norm ? [/^ffn_routed_norm\.weight$/] : []),
       ...(hashRouting ? [/^ffn_gate_tid2eid\.weight$/] : []),
+      ...(adjugate ? [/^ffn_(gate|up|down)_chexps\.weight$/] : []),
+      ...(weighedShared ? [/^ffn_gscale\.weight$/] : []),
+      ...(this.#imageBias ? [/^exp_probs_b_vl(\.bias)?$/] : []),
       ...(this.#denseBlock === "ffn_up" ? [namesOfDenseBlock] : []),
     ];
     for (const name of this.#files.names) {
@@ -108,9 +120,14 @@ export class GgufModel {
     const read = this.#read(layer);
     const config = this.#configOf(layer, read);
     const { sharedExpert, activation = "swiglu", routerNorm, perExpertScale, latent, hashRouting } = config;
-    const { sharedFactor, alwaysBiased = false } = read;
+    const { sharedFactor, alwaysBiased = false, weighedShared, adjugate } = read;
     const bias = biasName(block, has) ?? (alwaysBiased && !hashRouting ? `${block}.exp_probs_b.bias` : undefined);
     const gated = isGated(activation);
+    const routed = gated ? experts(block, has) : withoutGate(experts(block, has));
+    const stack = (name: string) => ({ name: `${block}.${name}.weight`, stacked: "dim0" }) as const;
+    const matrices = (suffix: string) => {
+      return { gate: stack(`ffn_gate_${suffix}`), up: stack(`ffn_up_${suffix}`), down: stack(`ffn_down_${suffix}`) };
+    };
     const projection = has(`${block}.ffn_routed_down.weight`) ? "ffn_routed" : "ffn_latent";
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
@@ -119,7 +136,11 @@ export class GgufModel {
       ...(routerNorm && { routerNormWeight: { name: `${block}.ffn_gate_inp.scale` } }),
       ...(perExpertScale && { expertScale: { name: `${block}.ffn_down_exps.scale` } }),
       ...(hashRouting && { expertTable: { name: tableName(block) } }),
-      experts: gated ? experts(block, has) : withoutGate(experts(block, has)),
+      ...(weighedShared !== undefined && {
+        lastExperts: { count: weighedShared, weights: matrices("shexp") },
+        ...inklingVectors({ name: bias as string }, { name: `${block}.ffn_gscale.weight` }, config.numExperts - weighedShared),
+      }),
+      experts: adjugate ? withAdjugates(routed, matrices("chexps"), adjugate) : routed,
       ...(sharedExpert && {
         shared: {
           ...(gated && { gate: { name: `${block}.ffn_gate_shexp.weight` } }),

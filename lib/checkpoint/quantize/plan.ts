@@ -56,7 +56,14 @@ export async function planFiles(
   layers: readonly number[],
 ): Promise<readonly PlannedFile[]> {
   const planned: PlannedLayer[] = [];
-  for (const layer of layers) planned.push(await planLayer(model, checkpoint, layout, layer));
+  // Layers of one block may have a shared expert in common.
+  const taken = new Set<string>();
+  for (const layer of layers) {
+    const plan = await planLayer(model, checkpoint, layout, layer);
+    const sets = plan.sets.filter(([{ target }]) => !taken.has(target));
+    for (const { target } of sets.flat()) taken.add(target);
+    planned.push({ ...plan, sets });
+  }
   const matrices = planned.flatMap((layer) => layer.sets.flat());
   if (matrices.length === 0) throw badCheckpoint(model.fields.path, "expected layers with experts, got none");
   const all = model.layersWithExperts();
@@ -125,6 +132,7 @@ async function planLayer(
 ): Promise<PlannedLayer> {
   const config = model.config(layer);
   const { used, others } = model.storages(layer, (name) => checkpoint.has(name));
+  refuseComposed(model, used);
   const written = layout.stacked ? stackedStorage(model, used) : targetStorage(model, used, others);
   const targets = new Map<string, string>();
   await mapWeights({ config, tensors: written }, async ({ weight, expert, role }) => {
@@ -180,6 +188,16 @@ function targetStorage(model: Model, used: LayerTensors, others: readonly LayerT
     "UNSUPPORTED_OPERATION",
     `${model.fields.path}: expected a family whose quantised experts other software reads, got ${model.family.modelType}, ` +
       `which has no names for single experts in ${JSON.stringify(used.experts.up.name)}; MoeLayer.load quantises them by dtype`,
+  );
+}
+
+/** Experts that are put together from tensors of others have no names that other software reads. */
+function refuseComposed({ fields, family }: Model, { experts, lastExperts }: LayerTensors): void {
+  if (lastExperts === undefined && experts.up.joined === undefined) return;
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `${fields.path}: expected experts of which each has matrices of its own in one set of tensors, got ${family.modelType}; ` +
+      "MoeLayer.load quantises them by dtype",
   );
 }
 

@@ -1,5 +1,5 @@
 import type { LayerTensors, NamedWeight } from "../../../lib/checkpoint/locate.js";
-import { mapWeights } from "../../../lib/checkpoint/locate.js";
+import { mapWeights, nameOf, piecesOf } from "../../../lib/checkpoint/locate.js";
 import { Model } from "../../../lib/checkpoint/model.js";
 import { ShardedCheckpoint } from "../../../lib/checkpoint/safetensors/index.js";
 import { fromBF16, fromF16 } from "../../../lib/core/dtype.js";
@@ -146,6 +146,28 @@ export const ggufFamilies: Readonly<
   ],
   deepseek_v4: ["deepseek4", deepseek4],
   deepseek_v4_hash: ["deepseek4", deepseek4],
+  deepseek_v41: ["deepseek41", deepseek4],
+  grove_moe: [
+    "grovemoe",
+    (config) => ({
+      ...qwen(config),
+      expert_chunk_feed_forward_length: 128,
+      experts_per_group: 2,
+      expert_group_scale: f32(0.05),
+    }),
+  ],
+  inkling: [
+    "inkling",
+    (config) => ({
+      expert_feed_forward_length: number(config, "intermediate_size"),
+      expert_count: number(config, "n_routed_experts"),
+      expert_used_count: number(config, "num_experts_per_tok"),
+      expert_shared_count: number(config, "n_shared_experts"),
+      expert_weights_scale: f32(number(config, "route_scale")),
+      expert_gating_func: 2,
+    }),
+    { expertScale: "ffn_gscale.weight" },
+  ],
   gemma4: [
     "gemma4",
     (config) => ({
@@ -280,6 +302,12 @@ const roleNames: Readonly<Record<string, string>> = {
   "experts.gateBias": "ffn_gate_exps.bias",
   "experts.upBias": "ffn_up_exps.bias",
   "experts.downBias": "ffn_down_exps.bias",
+  "joined.gate": "ffn_gate_chexps.weight",
+  "joined.up": "ffn_up_chexps.weight",
+  "joined.down": "ffn_down_chexps.weight",
+  "last.gate": "ffn_gate_shexp.weight",
+  "last.up": "ffn_up_shexp.weight",
+  "last.down": "ffn_down_shexp.weight",
   "shared.gate": "ffn_gate_shexp.weight",
   "shared.up": "ffn_up_shexp.weight",
   "shared.down": "ffn_down_shexp.weight",
@@ -308,17 +336,24 @@ export async function familyGguf(
   const tensors: LayerTensors = model.tensors(layer, (tensor) => checkpoint.has(tensor));
   const roles = new Map<string, Floats[]>();
   const integers = new Set<string>();
-  await mapWeights({ config, tensors }, async ({ weight, shape, expert, role, limit }) => {
-    if (limit !== undefined) integers.add(role);
-    const list = roles.get(role) ?? [];
-    roles.set(role, list);
-    list.push(await readWeight(checkpoint, weight, shape, expert, config.numExperts));
+  await mapWeights({ config, tensors }, async (wanted) => {
+    for (const [number, piece] of piecesOf(wanted).entries()) {
+      const { weight, shape, expert, index, count, limit } = piece;
+      // What all tokens have, and what experts share, have tensors of their own.
+      const set = number > 0 ? "joined" : expert !== index ? "last" : "experts";
+      const role = piece.role.replace(/^experts/, set);
+      if (limit !== undefined) integers.add(role);
+      const list = roles.get(role) ?? [];
+      roles.set(role, list);
+      list[index] ??= await readWeight(checkpoint, weight, shape, index, count);
+    }
   });
   return {
     metadata: { "general.architecture": architecture, ...metadata },
     tensors: Array.from(roles, ([role, list]): TensorInput => {
       const values = Float32Array.from(list.flatMap((one) => [...one.values]));
-      const shape = [...(role.startsWith("experts.") ? [list.length] : []), ...(list[0] as Floats).shape];
+      const stacked = /^(experts|last|joined)\./.test(role);
+      const shape = [...(stacked ? [list.length] : []), ...(list[0] as Floats).shape];
       const name = `blk.${layer}.${names?.[role] ?? roleNames[role]}`;
       if (integers.has(role)) return { name, type: "I32", shape, data: new Uint8Array(Int32Array.from(values).buffer) };
       return { name, type: "F32", shape, data: new Uint8Array(values.buffer) };
@@ -334,8 +369,8 @@ async function readWeight(
   expert: number,
   experts: number,
 ): Promise<Floats> {
-  const file = await checkpoint.fileOf(name.replace("{e}", String(expert)));
-  const { data, dtype } = await file.read(name.replace("{e}", String(expert)));
+  const file = await checkpoint.fileOf(nameOf({ name }, expert));
+  const { data, dtype } = await file.read(nameOf({ name }, expert));
   const convert = dtype === "BF16" ? fromBF16 : dtype === "F16" ? fromF16 : Number;
   const all = Array.from(data as ArrayLike<number>, convert);
   const own =
