@@ -17,7 +17,10 @@ export function joinedWeight(matrices: readonly LocatedWeight[], axis: Axis): Lo
   const [first] = matrices as readonly [LocatedWeight];
   const names = matrices.map(({ name }) => name).join(" and ");
   const refuse = (expected: string, got: string) =>
-    new MoeError("UNSUPPORTED_OPERATION", `${placeOf(first)}: expected ${expected} to make one matrix of ${names}, got ${got}`);
+    new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `${placeOf(first)}: expected ${expected} to make one matrix of ${names}, got ${got}`,
+    );
   for (const { layout, changesInputs } of matrices) {
     const { orient = "out_in", part } = layout;
     if (part !== undefined || orient !== "out_in") {
@@ -43,7 +46,12 @@ export function joinedWeight(matrices: readonly LocatedWeight[], axis: Axis): Lo
   }
   const convert = async (bytes: readonly Uint8Array[]) => {
     const parts = await eachOf(matrices, bytes, valuesOf);
-    return joinedFields(parts.map((codes) => ({ codes: asBytes(codes) })), weightFormat("f32"), shapes, axis);
+    return joinedFields(
+      parts.map((codes) => ({ codes: asBytes(codes) })),
+      weightFormat("f32"),
+      shapes,
+      axis,
+    );
   };
   return { ...common, format: "f32", convert };
 }
@@ -110,7 +118,12 @@ function joinedFields(
   const levels = levelsOf(format);
   const join = (field: "codes" | (typeof levelRoles)[number], rowOf: (columns: number) => number) => {
     const fields = parts.map((part) => asBytes(part[field] as ArrayBufferView));
-    return axis === "rows" ? concatenated(fields) : interleaved(fields, shapes.map(([, columns]) => rowOf(columns)));
+    return axis === "rows"
+      ? concatenated(fields)
+      : interleaved(
+          fields,
+          shapes.map(([, columns]) => rowOf(columns)),
+        );
   };
   const joined: Record<string, Uint8Array> = { codes: join("codes", (columns) => rowBytes(format, columns)) };
   for (const role of levelRoles) {

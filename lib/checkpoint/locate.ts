@@ -6,9 +6,9 @@ import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/
 import { type ExtraRole, extraWeights } from "../layer/weights/extra_weights.js";
 import type { LayerWeights } from "../layer/weights/layer_weights.js";
 import type { WeightLayout } from "../layer/weights/weight_layout.js";
+import { extendedVector, joinedWeight } from "./joined_weight.js";
 import type { SavedStorage } from "./layer_file/saved_layer.js";
 import type { LocatedWeight } from "./located_weight.js";
-import { extendedVector, joinedWeight } from "./joined_weight.js";
 import { scaledWeight } from "./scaled_weight.js";
 
 /**
@@ -138,9 +138,7 @@ export function piecesOf(wanted: WantedWeight): readonly WantedWeight[] {
   if (joined === undefined) return [wanted];
   const { width, sharedBy } = joined;
   const part = ([rows, columns]: Shape, taken: (all: number) => number): Shape =>
-    joinsColumns(wanted)
-      ? [rows as number, taken(columns as number)]
-      : [taken(rows as number), columns as number];
+    joinsColumns(wanted) ? [rows as number, taken(columns as number)] : [taken(rows as number), columns as number];
   const rest = (all: number) => all - width;
   return [
     { ...wanted, weight: named, shape: part(shape, rest), piece: part(piece, rest) },

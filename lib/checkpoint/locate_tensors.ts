@@ -66,7 +66,8 @@ async function findTensors(source: TensorSource, name: string): Promise<Map<Suff
   for (const suffix of suffixes) {
     const stored = namesOf(name, suffix).find((candidate) => source.has(candidate));
     // Inkling's factor of all weights has the name of a scale of its router.
-    if (stored !== undefined && stored !== source.tensors?.expertScale?.name) found.set(suffix, await findTensor(source, stored));
+    if (stored !== undefined && stored !== source.tensors?.expertScale?.name)
+      found.set(suffix, await findTensor(source, stored));
   }
   return found;
 }

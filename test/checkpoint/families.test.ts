@@ -55,6 +55,13 @@ const gemma4: Defaults = {
   layers: 30,
 };
 
+const ernieVl: Defaults = {
+  ...sizes(2560, 1536, 64, 6),
+  normalize: { by: "clamped_sum", epsilon: 1e-12 },
+  sharedExpert: { intermediateSize: 3072 },
+  layers: 56,
+};
+
 const longcat: Defaults = {
   ...sizes(6144, 2048, 768, 12),
   identityExperts: 256,
@@ -117,6 +124,16 @@ const defaults: Readonly<Record<string, Defaults>> = {
     clamp: { alpha: 1, limit: 10, offset: 0 },
     sharedExpert: { intermediateSize: 2048 },
     layers: 43,
+  },
+  deepseek_v41_text: {
+    ...sizes(5120, 2304, 384, 6),
+    scoring: "sqrt_softplus",
+    normalize: true,
+    scale: 1.5,
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1, limit: 10, offset: 0 },
+    sharedExpert: { intermediateSize: 2304 },
+    layers: 40,
   },
   mistral4: {
     ...sizes(4096, 2048, 128, 4),
@@ -245,6 +262,17 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 3072 },
     layers: 28,
   },
+  ernie4_5_vl_moe_text: ernieVl,
+  ernie4_5_moe_vl: ernieVl,
+  grove_moe: { ...sizes(2048, 768 + 128, 128, 8), normalize: true, layers: 48 },
+  inkling_text: {
+    ...sizes(6144, 3072, 258, 8),
+    scoring: "sigmoid",
+    normalize: true,
+    scale: 8,
+    perExpertScale: true,
+    layers: 66,
+  },
   hunyuan: {
     ...sizes(4096, 11008, 16, 1),
     normalize: { by: "clamped_sum", epsilon: 2 ** -23 },
@@ -288,6 +316,7 @@ const otherActivations: readonly string[] = [
   "openmoe",
   "nemotron_h",
   "deepseek_v4",
+  "deepseek_v41_text",
   "gemma4_text",
   "diffusion_gemma_text",
   "glm5_next_text",
@@ -383,14 +412,17 @@ test("the first layers of DeepSeek-V4 look up experts by token id", () => {
   ]);
 });
 
-test.each(["deepseek_v4", "glm5_next_text", "hy_v4"])("%s without a limit has a plain SwiGLU", (modelType) => {
-  const family = families.get(modelType) as Family;
-  for (const limit of [null, 0]) {
-    const config = family.config(fieldsOf({ ...neededFields[modelType], swiglu_limit: limit }), 3);
-    expect(config.activation).toBe("swiglu");
-    expect(config.clamp).toBeUndefined();
-  }
-});
+test.each(["deepseek_v4", "deepseek_v41_text", "glm5_next_text", "hy_v4"])(
+  "%s without a limit has a plain SwiGLU",
+  (modelType) => {
+    const family = families.get(modelType) as Family;
+    for (const limit of [null, 0]) {
+      const config = family.config(fieldsOf({ ...neededFields[modelType], swiglu_limit: limit }), 3);
+      expect(config.activation).toBe("swiglu");
+      expect(config.clamp).toBeUndefined();
+    }
+  },
+);
 
 test.each([
   ["silu", "swiglu"],
@@ -403,4 +435,31 @@ test.each([
     const fields = fieldsOf({ ...neededFields[modelType], hidden_act: hiddenAct });
     expect(family.config(fields, 0).activation).toBe(activation);
   }
+});
+
+test("ERNIE 4.5 VL's blocks are layers for tokens of text, then layers for those of images", () => {
+  const family = families.get("ernie4_5_moe_vl") as Family;
+  const fields = fieldsOf({
+    num_hidden_layers: 3,
+    moe_num_experts: [8, 6],
+    moe_intermediate_size: [20, 10],
+    moe_layer_start_index: [1, 2],
+    moe_layer_end_index: [2, 29],
+  });
+  const layers = [0, 1, 2, 3, 4, 5];
+  expect(layers.filter((layer) => family.hasExperts?.(fields, layer))).toEqual([1, 2, 5]);
+  expect(family.config(fields, 1)).toMatchObject({ numExperts: 8, intermediateSize: 20 });
+  expect(family.config(fields, 5)).toMatchObject({ numExperts: 6, intermediateSize: 10 });
+  for (const layer of [1, 5]) expect(family.config(fields, layer).sharedExpert).toEqual({ intermediateSize: 40 });
+  expect(family.prefix?.(fields, 5)).toBe("model.layers.2");
+  const [tensors] = family.tensors("model.layers.2", fields, 5);
+  expect(tensors?.experts.up).toEqual({ name: "model.layers.2.mlp.experts.{e+8}.up_proj.weight" });
+});
+
+test.each([
+  [{ intermediate_size: 2048, dense_intermediate_size: 16384 }, 2048],
+  [{ intermediate_size: 24576, moe_intermediate_size: 3072 }, 3072],
+  [{ intermediate_size: 24576, dense_intermediate_size: 24576, moe_intermediate_size: 1024 }, 1024],
+])("the width of Inkling's experts in %o", (fields, width) => {
+  expect(families.get("inkling_text")?.config(fieldsOf(fields), 3).intermediateSize).toBe(width);
 });

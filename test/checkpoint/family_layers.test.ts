@@ -6,8 +6,10 @@ import type { Family } from "../../lib/checkpoint/families/family.js";
 import { families } from "../../lib/checkpoint/families/registry.js";
 import type { SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
 import type { Device } from "../../lib/core/device.js";
+import type { Tensor } from "../../lib/core/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
+import { openModel } from "../../lib/moe_model.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
@@ -202,6 +204,42 @@ describe("the same layer in another directory", () => {
     await expectSame("step3p5_transformers", files);
   });
 
+  test.each(["inkling", "inkling_transformers", "ernie4_5_vl_moe_images", "deepseek_v41"])(
+    "%s with a text_config that does not say its type",
+    async (name) => {
+      const { config, weights } = await readFamilyModel(name);
+      const { model_type: _, ...text } = config.text_config as Record<string, unknown>;
+      await expectSame(name, { config: { ...config, text_config: text }, weights });
+    },
+  );
+
+  test("GroveMoE by its class, whatever its type is", async () => {
+    const { config, weights } = await readFamilyModel("grove_moe");
+    await expectSame("grove_moe", { config: { ...config, model_type: "qwen3_moe" }, weights });
+  });
+
+  test("the bias that DeepSeek-V4.1 has for tokens of images can take the other's place", async () => {
+    using directory = temporaryDirectory();
+    const { config, weights } = await readFamilyModel("deepseek_v41");
+    await writeModel(directory.path, { config, weights });
+    await using model = await openModel(directory.path);
+    const { layer: index, x, shape } = await readFamilyResults("deepseek_v41");
+    using layer = await model.load(index, { device: device(), dtype: "f32" });
+    const bias = (await model.weight(`layers.${index}.ffn.gate.bias_vl`, {
+      device: device(),
+      shape: [8],
+    })) as Tensor<"f32">;
+    using input = device().tensor(x, shape);
+    const ids = async (layer: MoeLayer) => await layer.route(input).ids.data();
+    const ofText = await ids(layer);
+    layer.setSelectionBias(bias);
+    const [own, other] = ["bias", "bias_vl"].map((name) => `layers.${index}.ffn.gate.${name}`) as [string, string];
+    const swapped = new Map(weights).set(own, weights.get(other) as SafetensorsInput);
+    using expected = await load({ config, weights: swapped }, index, device());
+    expect(await ids(layer)).toEqual(await ids(expected));
+    expect(await ids(layer)).not.toEqual(ofText);
+  });
+
   test("dots.llm1 with what its published files say of the score", async () => {
     const { config, weights } = await readFamilyModel("dots1");
     await expectSame("dots1", { config: { ...config, scoring_func: "noaux_tc", topk_method: "noaux_tc" }, weights });
@@ -359,24 +397,34 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     ],
     ["a late router", "smallthinker", { moe_enable_early_router: false }, /early_router: expected true, got false/],
     ["a factor for each token", "dots3_note", { use_dynamic_rsf: true }, /use_dynamic_rsf: expected false, got true/],
+    ["biases of experts", "ernie4_5_moe_vl", { use_bias: true }, /use_bias: expected false, got true/],
+    [
+      "ERNIE's lists of another length",
+      "ernie4_5_moe_vl",
+      { moe_num_experts: [] },
+      /moe_num_experts: expected an integer/,
+    ],
+    ["a softmax", "inkling", { gate_activation: "softmax" }, /gate_activation: expected "sigmoid", got "softmax"/],
+    [
+      "shared experts that are not weighed",
+      "inkling",
+      { shared_expert_sink: false },
+      /shared_expert_sink: expected true/,
+    ],
+    ["a temperature", "deepseek_v41", { gate_temp: 2 }, /gate_temp: expected 1, got 2/],
     ["a list", "qwen2_moe", { mlp_only_layers: 3 }, /mlp_only_layers: expected a list of integers, got 3/],
   ])("%s", async (_what, name, fields, message) => {
     const { config, weights } = await readFamilyModel(name);
     const { layer } = await readFamilyResults(name);
-    const files = { config: { ...config, ...fields }, weights };
-    await expectRejection(load(files, layer, device()), "BAD_CHECKPOINT", message);
+    const text = config.text_config as object | undefined;
+    const changed = text ? { ...config, text_config: { ...text, ...fields } } : { ...config, ...fields };
+    await expectRejection(load({ config: changed, weights }, layer, device()), "BAD_CHECKPOINT", message);
   });
 
-  test.each([
-    ["ernie4_5_vl_moe", "ernie4_5_vl_moe_text"],
-    ["doge", undefined],
-    ["zaya", undefined],
-    ["inkling_mm_model", "inkling_text"],
-    ["deepseek_v41", "deepseek_v41_text"],
-  ])("%s, by name and with the reason", async (modelType, text) => {
+  test.each([["doge"], ["zaya"]])("%s, by name and with the reason", async (modelType) => {
     const { weights } = await readFamilyModel("mixtral");
-    const config = { model_type: modelType, ...(text !== undefined && { text_config: { model_type: text } }) };
-    const message = new RegExp(`model_type: "${text ?? modelType}" is not supported, as \\w+`);
+    const config = { model_type: modelType };
+    const message = new RegExp(`model_type: "${modelType}" is not supported, as \\w+`);
     await expectRejection(load({ config, weights }, 0, device()), "BAD_CHECKPOINT", message);
   });
 
@@ -443,6 +491,13 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["jamba", { num_experts: 1 }, []],
   ["ernie4_5_moe", { moe_layer_start_index: undefined }, [1, 2, 3]],
   ["ernie4_5_moe", { moe_layer_interval: 2, moe_layer_end_index: 2 }, [1]],
+  ["ernie4_5_vl_moe", {}, [1, 3]],
+  ["ernie4_5_moe_vl", { moe_layer_start_index: undefined, num_hidden_layers: 3 }, [1, 2, 4, 5]],
+  ["ernie4_5_moe_vl", { moe_layer_interval: 2, num_hidden_layers: 4 }, [1, 3, 5, 7]],
+  ["inkling_transformers", {}, [1]],
+  ["inkling_transformers", { mlp_layer_types: undefined, dense_mlp_idx: 1 }, [1]],
+  ["inkling_transformers", { mlp_layer_types: undefined }, [0, 1]],
+  ["grove_moe", { mlp_only_layers: [0] }, [1]],
   ["qwen2_moe", { decoder_sparse_step: 1, mlp_only_layers: [0, 2] }, [1, 3]],
   ["hunyuan_v1_moe", { moe_layer_num_skipped: 2 }, [2, 3]],
   ["dots1", { first_k_dense_replace: 0 }, [0, 1]],

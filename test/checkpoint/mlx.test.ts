@@ -376,6 +376,40 @@ test.each(renamed)("%s under the names of MLX's classes", async (model, module, 
   });
 });
 
+test.each(["ernie4_5_moe_vl", "ernie4_5_moe_vl_images"])("%s under the names of mlx-vlm", async (model) => {
+  const images = model.endsWith("_images");
+  await expectGolden(model, (weights) => {
+    for (const [name, { dtype, shape, data }] of [...weights]) {
+      const values = data as Float32Array;
+      if (/\.gate\.weight(_1)?$/.test(name)) {
+        weights.delete(name);
+        const [rows, columns] = shape as [number, number];
+        const turned = Float32Array.from(
+          values,
+          (_, at) => values[(at % rows) * columns + Math.floor(at / rows)] as number,
+        );
+        const own = name.replace(".gate.weight_1", ".gate_1.weight");
+        weights.set(own, { dtype, shape: [columns, rows], data: turned } as SafetensorsInput);
+      } else if (name.endsWith(".moe_statics.e_score_correction_bias")) {
+        weights.delete(name);
+        const own = name.replace(".moe_statics", "");
+        const half = values.length / 2;
+        const of = (first: number) =>
+          ({ dtype, shape: [half], data: values.slice(first, first + half) }) as SafetensorsInput;
+        weights.set(own, of(0));
+        weights.set(`${own}_1`, of(half));
+      } else if (images && name.includes(".experts.")) {
+        weights.delete(name);
+        weights.set(
+          name.replace(/\.experts\.(\d+)/, (_, e) => `.experts.${Number(e) - 8}`),
+          { dtype, shape, data } as SafetensorsInput,
+        );
+      }
+    }
+    asMlx(weights, images ? "switch_mlp_1" : "switch_mlp", []);
+  });
+});
+
 test("ERNIE 4.5, of which mlx-lm drops the bias for the choice, is refused by its name", async () => {
   const { config, weights } = await readFamilyModel("ernie4_5_moe");
   const { layer } = await readFamilyResults("ernie4_5_moe");

@@ -13,7 +13,6 @@ import {
   ShardedCheckpoint,
   serializeSafetensors,
 } from "../../lib/checkpoint/safetensors/index.js";
-import { expertsWithWeights } from "../../lib/layer/description/identity_experts.js";
 import { Random } from "../../lib/testing/random.js";
 import { type LayerType, randomLayer } from "../checkpoint/support/gguf_layer.js";
 import { rawGguf } from "../support/gguf.js";

@@ -42,7 +42,6 @@ function formula(
   hashed: boolean,
   unsaid: { readonly hidden: number; readonly width: number; readonly experts: number },
 ): MoeLayerConfig {
-
   fields.require("topk_method", "noaux_tc");
   fields.require("norm_topk_prob", true);
   const intermediateSize = fields.integer("moe_intermediate_size", unsaid.width);

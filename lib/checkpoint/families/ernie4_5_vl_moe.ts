@@ -1,13 +1,6 @@
 import type { ConfigFields } from "../config_fields.js";
 import { ernieConfig, sharedCount } from "./ernie4_5_moe.js";
-import {
-  type Family,
-  gatedExpert,
-  isListedSparse,
-  layerCount,
-  sharedTensors,
-  stackedOrSingle,
-} from "./family.js";
+import { type Family, gatedExpert, isListedSparse, layerCount, sharedTensors, stackedOrSingle } from "./family.js";
 
 const blocks = layerCount(28);
 
@@ -29,11 +22,15 @@ function ernie45Vl(modelType: string): Family {
       if (listed !== undefined) return listed;
       const first = fields.integerOfLayer("moe_layer_start_index", 1, kind, { minimum: 0 });
       const end = fields.integerOfLayer("moe_layer_end_index", -1, kind, { minimum: -1 });
-      return block >= first && (end === -1 || block <= end) && (block + 1) % fields.integer("moe_layer_interval", 1) === 0;
+      return (
+        block >= first && (end === -1 || block <= end) && (block + 1) % fields.integer("moe_layer_interval", 1) === 0
+      );
     },
     config: (fields, layer) => {
       const { kind } = place(fields, layer);
-      const [text, own] = [0, kind].map((index) => fields.integerOfLayer("moe_intermediate_size", widths[index], index));
+      const [text, own] = [0, kind].map((index) =>
+        fields.integerOfLayer("moe_intermediate_size", widths[index], index),
+      );
       fields.require("use_bias", false);
       return ernieConfig(fields, own as number, {
         numExperts: expertCount(fields, kind),
@@ -48,7 +45,8 @@ function ernie45Vl(modelType: string): Family {
       const number = kind === 0 ? "{e}" : `{e+${expertCount(fields, 0)}}`;
       const own = `${block}.${kinds[kind]}_moe`;
       const mlx = kind === 0 ? "" : "_1";
-      const stack = (name: string) => ({ name: `${block}.switch_mlp${mlx}.${name}_proj.weight`, stacked: "dim0" }) as const;
+      const stack = (name: string) =>
+        ({ name: `${block}.switch_mlp${mlx}.${name}_proj.weight`, stacked: "dim0" }) as const;
       return [
         {
           router: { name: `${block}.gate.weight${kind === 0 ? "" : "_1"}`, orient: "in_out" },

@@ -36,7 +36,11 @@ export const inkling: Family = {
     const stack = (name: string) => ({ name, stacked: "dim0" }) as const;
     const interleaved = (module: string) => {
       const both = stack(`${module}w13_weight`);
-      return { gate: { ...both, part: "even" }, up: { ...both, part: "odd" }, down: stack(`${module}w2_weight`) } as const;
+      return {
+        gate: { ...both, part: "even" },
+        up: { ...both, part: "odd" },
+        down: stack(`${module}w2_weight`),
+      } as const;
     };
     return [
       {

@@ -138,7 +138,11 @@ export class GgufModel {
       ...(hashRouting && { expertTable: { name: tableName(block) } }),
       ...(weighedShared !== undefined && {
         lastExperts: { count: weighedShared, weights: matrices("shexp") },
-        ...inklingVectors({ name: bias as string }, { name: `${block}.ffn_gscale.weight` }, config.numExperts - weighedShared),
+        ...inklingVectors(
+          { name: bias as string },
+          { name: `${block}.ffn_gscale.weight` },
+          config.numExperts - weighedShared,
+        ),
       }),
       experts: adjugate ? withAdjugates(routed, matrices("chexps"), adjugate) : routed,
       ...(sharedExpert && {

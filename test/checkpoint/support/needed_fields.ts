@@ -21,6 +21,13 @@ export const neededFields: Readonly<Record<string, Readonly<Record<string, unkno
   gemma4_text: { ...gemma4, enable_moe_block: true },
   diffusion_gemma_text: gemma4,
   nemotron_h: { layers_block_type: ["mamba", "moe", "attention"] },
+  grove_moe: {
+    num_hidden_layers: 48,
+    hidden_size: 2048,
+    moe_intermediate_size: 768,
+    num_experts: 128,
+    num_experts_per_tok: 8,
+  },
   k2_horizon: { num_experts: 16 },
   hunyuan: { num_experts: 16 },
   openmoe: { num_experts: 16, moe_layer_interval: 4 },

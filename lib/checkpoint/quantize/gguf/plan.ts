@@ -350,7 +350,7 @@ class Planner {
     const tensors = this.#model.tensors(layer, has);
     const locate = tensorLocator({
       origin: sizesIn(this.#model.fields.path),
-        quantization: this.#model.quantization,
+      quantization: this.#model.quantization,
       tensors,
       has,
       fileOf: (name) => this.#checkpoint.fileOf(name),
