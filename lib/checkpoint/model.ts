@@ -145,6 +145,7 @@ const textTypes: ReadonlyMap<unknown, string> = new Map([
   ["llama4", "llama4_text"],
   ["minimax_m3_vl", "minimax_m3_vl_text"],
   ["qwen4_exp", "qwen4_exp_text"],
+  ["step3_vl", "step3_text"],
   ["step3p7", "step3p5"],
 ]);
 

@@ -235,6 +235,14 @@ const defaults: Readonly<Record<string, Defaults>> = {
   bailing_moe_linear: { ...sizes(64, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 3 },
   bailing_hybrid: { ...sizes(64, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 3 },
   llada2_moe: { ...sizes(64, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 3 },
+  sarvam_moe: { ...sizes(64, 32, 16, 4), ...sigmoid(2.5, 32), layers: 3 },
+  sarvam_mla: {
+    ...sizes(64, 32, 32, 4),
+    ...sigmoid(2.5, 32),
+    groups: { count: 16, top: 2, score: "top2_sum" },
+    layers: 3,
+  },
+  step3_text: { ...sizes(7168, 5120, 48, 3), normalize: false, sharedExpert: { intermediateSize: 5120 }, layers: 61 },
   lfm2_moe: {
     ...sizes(2048, 1792, 32, 4),
     scoring: "sigmoid",
@@ -323,6 +331,7 @@ const otherActivations: readonly string[] = [
   "hy_v4",
   "minimax_m3_vl_text",
   "smallthinker",
+  "step3_text",
 ];
 
 test("every family is in the table", () => {

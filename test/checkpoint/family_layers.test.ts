@@ -204,7 +204,7 @@ describe("the same layer in another directory", () => {
     await expectSame("step3p5_transformers", files);
   });
 
-  test.each(["inkling", "inkling_transformers", "ernie4_5_vl_moe_images", "deepseek_v41"])(
+  test.each(["inkling", "inkling_transformers", "ernie4_5_vl_moe_images", "deepseek_v41", "step3"])(
     "%s with a text_config that does not say its type",
     async (name) => {
       const { config, weights } = await readFamilyModel(name);
@@ -518,6 +518,9 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["kimi_linear", { moe_layer_freq: 2, num_hidden_layers: 6 }, [2, 4]],
   ["laguna", {}, [1]],
   ["laguna", { mlp_layer_types: undefined, mlp_only_layers: [1] }, [0]],
+  ["step3", {}, [1]],
+  ["step3", { moe_layers_enum: undefined, num_hidden_layers: 3 }, [1, 2]],
+  ["sarvam_moe", { first_k_dense_replace: undefined, num_hidden_layers: 3 }, [1, 2]],
   ["step3p5", {}, [1]],
   ["step3p5", { moe_layers_enum: [0] }, [0]],
   ["step3p5", { moe_layers_enum: undefined, num_hidden_layers: 5 }, [3, 4]],

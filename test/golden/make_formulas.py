@@ -89,6 +89,11 @@ def by_softmax(logits, _bias, config):
     return ids, weights / weights.sum(1, keepdims=True) if config.get("norm_topk_prob", True) else weights
 
 
+def as_it_is(logits, bias, _config):
+    """Step 3: softmax over all, not renormalised."""
+    return by_softmax(logits, bias, {"norm_topk_prob": False})
+
+
 def over_chosen(logits, _bias, _config):
     """Granite: softmax over the chosen."""
     ids = largest(logits, K)
@@ -508,6 +513,22 @@ cases = {
                    "share_expert_swiglu_limit_list": [0, 0.5]},
         "model.layers.1.mlp", by_sigmoid, bias="gate.expert_bias", shared=modules("model.layers.1.mlp.shared_experts"),
         shared_width=2 * I, activate_shared=swiglu_clamped_after(0.5)),
+    # SarvamMoEGate of modeling_sarvam_moe.py, and SarvamMLAMoE of vLLM
+    "sarvam_moe": layer(
+        bailing | {"model_type": "sarvam_moe", "num_shared_experts": 1, "n_group": 1, "topk_group": 1, "routed_scaling_factor": 2.5,
+                   "moe_router_enable_expert_bias": True},
+        "model.layers.1.mlp", by_sigmoid, bias="gate.expert_bias", shared=modules("model.layers.1.mlp.shared_experts"),
+        shared_width=I),
+    "sarvam_mla": layer(
+        bailing | {"model_type": "sarvam_mla", "num_shared_experts": 1, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.5},
+        "model.layers.1.mlp", by_sigmoid, bias="gate.e_score_correction_bias",
+        shared=modules("model.layers.1.mlp.shared_experts"), shared_width=I),
+    # Step3vMoEMLP of modeling_step3.py
+    "step3": layer(
+        {"model_type": "step3_text", "hidden_size": H, "num_hidden_layers": 2, "moe_num_experts": E, "moe_top_k": K,
+         "moe_intermediate_size": I, "share_expert_dim": 14, "moe_layers_enum": "1", "norm_expert_weight": False},
+        "model.layers.1.moe", as_it_is, store=three_stacks, shared=modules("model.layers.1.share_expert"), shared_width=14,
+        text="step3_vl"),
     # MiniMaxM2SparseMoeBlock
     "minimax_m2": layer(common | {"model_type": "minimax_m2", "num_local_experts": E, "intermediate_size": I, "scoring_func": "sigmoid",
                                   "use_routing_bias": True},

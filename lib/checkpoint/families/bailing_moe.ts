@@ -13,19 +13,24 @@ const scoreFunctions = new Map([
  * experts. Version 2, whose `score_function` is a sigmoid, is DeepSeek-V3's formula under other names: experts are chosen by
  * score plus bias from the groups whose two best have the largest sum, and weighted by their scores.
  */
-function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" | undefined): Family {
+function bailingFamily(
+  modelType: string,
+  scoreFunction: "softmax" | "sigmoid" | undefined,
+  unsaid: Unsaid = ling,
+  bias = "expert_bias",
+): Family {
   const isSigmoid = (fields: ConfigFields) => fields.choice("score_function", scoreFunction, scoreFunctions);
   return {
     modelType,
     layerCount: layerCount(undefined),
-    hasExperts: (fields, layer) => layer >= fields.integer("first_k_dense_replace", 0, { minimum: 0 }),
+    hasExperts: (fields, layer) => layer >= fields.integer("first_k_dense_replace", unsaid.first, { minimum: 0 }),
     config: (fields, layer) => {
       fields.require("use_bias", false);
       if (!isSigmoid(fields)) {
         fields.require("routed_scaling_factor", 1);
         fields.require("n_group", 1);
       }
-      const groups = readGroups(fields, "top2_sum", 1, 1);
+      const groups = readGroups(fields, "top2_sum", ...unsaid.groups);
       const limits = ["expert_swiglu_limit_list", "share_expert_swiglu_limit_list"] as const;
       const { experts, shared } = limitedOutputs(fields, layer, ...limits);
       return {
@@ -36,9 +41,9 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
         scoring: isSigmoid(fields) ? "sigmoid" : "softmax",
         ...(groups.count > 1 && { groups }),
         normalize: fields.boolean("norm_topk_prob", true),
-        scale: fields.number("routed_scaling_factor", 1),
+        scale: fields.number("routed_scaling_factor", unsaid.scale),
         ...experts,
-        ...sharedExpert(sharedCount(fields), sharedWidth(fields), shared),
+        ...sharedExpert(sharedCount(fields, unsaid), sharedWidth(fields), shared),
       };
     },
     tensors: (prefix, fields) => {
@@ -48,13 +53,25 @@ function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid" |
       return [`${block}.gate`, `${block}.gate.gate_proj`].flatMap((router) =>
         blockTensors(block, {
           router: { name: `${router}.weight` },
-          ...(biased && { selectionBias: { name: `${block}.gate.expert_bias` } }),
-          ...sharedTensors(block, sharedCount(fields)),
+          ...(biased && { selectionBias: { name: `${block}.gate.${bias}` } }),
+          ...sharedTensors(block, sharedCount(fields, unsaid)),
         }),
       );
     },
   };
 }
+
+/** What a config.json means that does not say it. */
+interface Unsaid {
+  /** The first layer with experts. */
+  readonly first: number;
+  /** How many groups of experts there are, and from how many of them experts are chosen. */
+  readonly groups: readonly [count: number, top: number];
+  readonly scale: number;
+  readonly shared: number;
+}
+
+const ling: Unsaid = { first: 0, groups: [1, 1], scale: 1, shared: 0 };
 
 export const bailingMoe = bailingFamily("bailing_moe", "softmax");
 export const bailingMoeV2 = bailingFamily("bailing_moe_v2", "sigmoid");
@@ -66,8 +83,18 @@ export const bailingHybrid = bailingFamily("bailing_hybrid", undefined);
 /** LLaDA 2, a diffusion model with Ling 2.0's layers: modeling_llada2_moe.py. */
 export const llada2Moe = bailingFamily("llada2_moe", undefined);
 
-function sharedCount(fields: ConfigFields): number {
-  return fields.integer("num_shared_experts", 0, { minimum: 0 });
+/** Sarvam 30B: SarvamMoEGate of modeling_sarvam_moe.py. And Sarvam 105B: SarvamMLAMoE, there and of vLLM. */
+const sarvam: Unsaid = { first: 1, groups: [1, 1], scale: 2.5, shared: 1 };
+export const sarvamMoe = bailingFamily("sarvam_moe", "sigmoid", sarvam);
+export const sarvamMla = bailingFamily(
+  "sarvam_mla",
+  "sigmoid",
+  { ...sarvam, groups: [16, 2] },
+  "e_score_correction_bias",
+);
+
+function sharedCount(fields: ConfigFields, { shared }: Unsaid): number {
+  return fields.integer("num_shared_experts", shared, { minimum: 0 });
 }
 
 function sharedWidth(fields: ConfigFields): number {

@@ -5,7 +5,15 @@ import { layerConfig, type MoeLayerConfig } from "../../layer/description/config
 import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
 import { afmoe } from "./afmoe.js";
 import { ariaText } from "./aria.js";
-import { bailingHybrid, bailingMoe, bailingMoeLinear, bailingMoeV2, llada2Moe } from "./bailing_moe.js";
+import {
+  bailingHybrid,
+  bailingMoe,
+  bailingMoeLinear,
+  bailingMoeV2,
+  llada2Moe,
+  sarvamMla,
+  sarvamMoe,
+} from "./bailing_moe.js";
 import { cohere2Moe } from "./cohere2_moe.js";
 import { dbrx } from "./dbrx.js";
 import { deepseek, deepseekOcr2, deepseekV2 } from "./deepseek_v2.js";
@@ -62,7 +70,7 @@ import { phimoe } from "./phimoe.js";
 import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "./qwen2_moe.js";
 import { mellum, qwen3Moe, qwen3OmniMoe, qwen3VlMoe } from "./qwen3_moe.js";
 import { smallThinker } from "./smallthinker.js";
-import { step3p5 } from "./step3p5.js";
+import { step3p5, step3Text } from "./step3p5.js";
 import { switchTransformers } from "./switch_transformers.js";
 
 /** Every known family by its `model_type`: those of this package, then those that were registered. */
@@ -113,12 +121,15 @@ const known = new Map<string, Family>(
     hyV4,
     laguna,
     inkling,
+    step3Text,
     step3p5,
     bailingMoe,
     bailingMoeV2,
     bailingMoeLinear,
     bailingHybrid,
     llada2Moe,
+    sarvamMoe,
+    sarvamMla,
     klear,
     k2Horizon,
     smallThinker,

@@ -29,10 +29,6 @@ export const step3p5: Family = {
   tensors: (prefix, fields) => {
     const biased = fields.boolean("use_moe_router_bias", true);
     const [own, transformers] = [`${prefix}.moe`, `${prefix}.mlp`];
-    const stacks = (module: string) => {
-      const stack = (name: string) => ({ name: `${module}.${name}.weight`, stacked: "dim0" }) as const;
-      return { gate: stack("gate_proj"), up: stack("up_proj"), down: stack("down_proj") };
-    };
     const published = {
       router: { name: `${own}.gate.weight` },
       ...(biased && { selectionBias: { name: `${own}.router_bias` } }),
@@ -59,6 +55,37 @@ export const step3p5: Family = {
     ];
   },
 };
+
+/**
+ * Step 3: Step3vMoEMLP of its own code. Softmax over all experts, which other software renormalises where config.json says so; a
+ * shared expert.
+ */
+export const step3Text: Family = {
+  modelType: "step3_text",
+  layerCount: layerCount(61),
+  hasExperts: (fields, layer) => layersOf(fields)?.includes(layer) ?? layer >= 1,
+  config: (fields) => ({
+    hiddenSize: fields.integer("hidden_size", 7168),
+    intermediateSize: fields.integer("moe_intermediate_size", 5120),
+    numExperts: fields.integer("moe_num_experts", 48),
+    topK: fields.integer("moe_top_k", 3),
+    normalize: fields.boolean("norm_expert_weight", false),
+    ...sharedExpert(1, fields.integer("share_expert_dim", 5120)),
+  }),
+  tensors: (prefix) => {
+    const others = { router: { name: `${prefix}.moe.gate.weight` }, shared: gatedExpert(`${prefix}.share_expert`) };
+    return [
+      { ...others, experts: stacks(`${prefix}.moe`) },
+      { ...others, experts: gatedExpert(`${prefix}.moe.experts.{e}`) }, // as AutoRound takes them apart
+    ];
+  },
+};
+
+/** A stack for each matrix of a module's experts. */
+function stacks(module: string) {
+  const stack = (name: string) => ({ name: `${module}.${name}.weight`, stacked: "dim0" }) as const;
+  return { gate: stack("gate_proj"), up: stack("up_proj"), down: stack("down_proj") };
+}
 
 /** The layers with experts as published files list them: numbers, or a string of them. */
 function layersOf(fields: ConfigFields): readonly number[] | undefined {

@@ -14,6 +14,8 @@ export const neededFields: Readonly<Record<string, Readonly<Record<string, unkno
   bailing_moe_linear: { ...bailing, score_function: "sigmoid" },
   bailing_hybrid: { ...bailing, score_function: "sigmoid" },
   llada2_moe: { ...bailing, score_function: "sigmoid" },
+  sarvam_moe: bailing,
+  sarvam_mla: { ...bailing, num_experts: 32 },
   Klear: { ...bailing, n_shared_experts: 1, norm_topk_prob: true },
   deepseek: { num_experts_per_tok: 6 },
   deepseek_ocr2_text: { num_experts_per_tok: 6 },
