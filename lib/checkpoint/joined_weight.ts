@@ -1,6 +1,6 @@
 import { type FloatDType, fromBF16, fromF16 } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
-import type { Shape } from "../core/shape.js";
+import { type Shape, shapeText } from "../core/shape.js";
 import type { WeightFormat } from "../core/weight_format.js";
 import { isPlain, levelRoles, levelsOf, rowBytes, scaleBytes, weightFormat } from "../core/weight_formats.js";
 import { type LocatedWeight, placeOf, type QuantizedBytes } from "./located_weight.js";
@@ -38,11 +38,9 @@ export function joinedWeight(matrices: readonly LocatedWeight[], axis: Axis): Lo
       joinedFields(await eachOf(matrices, bytes, fieldsOf), format, shapes, axis);
     return { ...common, format: first.format, convert };
   }
-  for (const matrix of matrices) {
-    if (matrix.values === undefined && !isPlain(weightFormat(matrix.format))) {
-      const expected = first.format === matrix.format ? "whole groups of columns" : `the format ${first.format}`;
-      throw refuse(expected, `${matrix.format} of ${matrix.shape.join(" x ")}`);
-    }
+  if (matrices.some((one) => one.values === undefined && !isPlain(weightFormat(one.format)))) {
+    const formats = matrices.map((one) => `${one.format} of ${shapeText(one.shape)}`).join(" and ");
+    throw refuse("one format with whole groups of columns", formats);
   }
   const convert = async (bytes: readonly Uint8Array[]) => {
     const parts = await eachOf(matrices, bytes, valuesOf);

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { extendedVector, joinedWeight } from "../../lib/checkpoint/joined_weight.js";
 import type { LocatedWeight, QuantizedBytes } from "../../lib/checkpoint/located_weight.js";
+import { isPlain, weightFormat } from "../../lib/core/weight_formats.js";
 import { dequantize, openDevice, quantize, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
 import { expectError } from "../support/errors.js";
@@ -9,21 +10,22 @@ const device = openDevice("reference");
 const levels = ["scales", "superScales", "zeros", "superZeros"] as const;
 
 /** Random floats in a format, as a checkpoint has them in a file that nobody reads, and their values. */
-async function located(name: string, format: string, [rows, columns]: readonly [number, number]) {
-  const matrix = device.tensor(new Random(name).normals(rows * columns), [rows, columns]);
-  const weight = quantize(matrix, format);
+async function located(name: string, format: string, shape: readonly [number, number]) {
+  const numbers = new Random(name).normals(shape[0] * shape[1]);
+  const range = { file: { path: "model.safetensors", readRange: async () => {} }, name, byteOffset: 0, byteLength: 0 };
+  const common = { name, shape, layout: {}, ranges: [range] };
+  if (isPlain(weightFormat(format))) {
+    const floats = device.tensor(numbers, shape, format as "bf16");
+    const { buffer } = await floats.raw();
+    const found: LocatedWeight = { ...common, format, convert: () => ({ codes: new Uint8Array(buffer) }) };
+    return { found, values: Float32Array.from(await floats.data()) };
+  }
+  const weight = quantize(device.tensor(numbers, shape), format);
   const fields: Record<string, ArrayBufferView> = { codes: await weight.codes.data() };
   for (const level of levels) if (weight[level]) fields[level] = await (weight[level] as Tensor).raw();
-  const values = Float32Array.from(await dequantize(weight).data());
-  const found: LocatedWeight = {
-    name,
-    format: weight.format,
-    shape: [rows, columns],
-    layout: {},
-    ranges: [{ file: { path: "model.safetensors", readRange: async () => {} }, name, byteOffset: 0, byteLength: 0 }],
-    convert: () => fields as unknown as QuantizedBytes,
-  };
-  return { found, values, weight };
+  const convert = () => fields as unknown as QuantizedBytes;
+  const found: LocatedWeight = { ...common, format: weight.format, convert };
+  return { found, values: Float32Array.from(await dequantize(weight).data()) };
 }
 
 /** The values of a matrix in a format, whose fields were read. */
@@ -108,9 +110,12 @@ test("what cannot be one matrix is refused", async () => {
   const { found } = await located("first", "i8_channel_f32", [4, 64]);
   const refuse = (other: LocatedWeight, message: RegExp) =>
     expectError(() => joinedWeight([found, other], "columns"), "UNSUPPORTED_OPERATION", message);
-  refuse(found, /expected whole groups of columns to make one matrix of first and first, got i8_channel_f32 of 4 x 64/);
+  refuse(
+    found,
+    /expected one format with whole groups of columns to make one matrix of first and first, got i8_channel_f32 of \[4, ?64\] and i8_channel_f32/,
+  );
   const { found: other } = await located("second", "mxfp4", [4, 64]);
-  refuse(other, /expected the format i8_channel_f32 to make one matrix of first and second, got mxfp4 of 4 x 64/);
+  refuse(other, /expected one format .* of first and second, got i8_channel_f32 of \[4, ?64\] and mxfp4 of \[4, ?64\]/);
   refuse(
     { ...found, layout: { orient: "in_out" } },
     /expected tensors of single matrices with outputs first .*, got in_out/,

@@ -301,6 +301,45 @@ describe("a quantised checkpoint", () => {
   });
 });
 
+describe("of families whose weights are put together", () => {
+  test.each(["inkling", "inkling_transformers", "grove_moe"])("%s is refused", async (name) => {
+    await expectRejection(
+      run(`test/golden/families/${name}`, fresh(), { format: "int8", layers: [1] }),
+      "UNSUPPORTED_OPERATION",
+      /expected experts of which each has matrices of its own in one set of tensors, got \w+; MoeLayer\.load quantises them by dtype/,
+    );
+  });
+
+  test("the shared expert that two layers of ERNIE 4.5 VL have in common is written once", async () => {
+    const [text, images] = ["ernie4_5_moe_vl", "ernie4_5_moe_vl_images"].map((name) => `test/golden/families/${name}`);
+    await using first = await SafetensorsFile.open(join(text as string, "model.safetensors"));
+    await using second = await SafetensorsFile.open(join(images as string, "model.safetensors"));
+    const tensors = new Map<string, SafetensorsInput>();
+    for (const file of [first, second])
+      for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
+    // Both have the widths of the second's.
+    for (const name of [...first.tensors.keys()].filter((name) => name.includes(".experts."))) {
+      const { shape, data, dtype } = tensors.get(name) as SafetensorsInput;
+      const wider = shape.map((size) => (size === 10 ? 14 : size));
+      const values = Float32Array.from({ length: 14 * 18 }, (_, at) => (data as Float32Array)[at % 180] as number);
+      tensors.set(name, { dtype, shape: wider, data: values } as SafetensorsInput);
+    }
+    const path = join(directory.path, "ernie");
+    mkdirSync(path);
+    writeFileSync(join(path, "config.json"), readFileSync(join(images as string, "config.json")));
+    await writeSafetensors(join(path, "model.safetensors"), tensors);
+    const out = fresh();
+    await run(path, out, { format: "int8" });
+    await using checkpoint = await ShardedCheckpoint.open(out);
+    const written = [...checkpoint.shards.keys()].filter((name) => name.includes(".shared_experts."));
+    expect(written.filter((name) => name.endsWith(".weight_packed") || name.endsWith(".weight"))).toHaveLength(3);
+    for (const layer of [1, 3]) {
+      using loaded = await MoeLayer.load(out, { layer, device });
+      expect(loaded.description.formats.up).toMatch(/^i8_/);
+    }
+  });
+});
+
 describe("the folder", () => {
   test("must not be there, unless it is empty", async () => {
     const out = fresh();

@@ -70,6 +70,7 @@ export const step3Text: Family = {
     numExperts: fields.integer("moe_num_experts", 48),
     topK: fields.integer("moe_top_k", 3),
     normalize: fields.boolean("norm_expert_weight", false),
+    activation: "swiglu",
     ...sharedExpert(1, fields.integer("share_expert_dim", 5120)),
   }),
   tensors: (prefix) => {
