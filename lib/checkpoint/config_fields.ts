@@ -79,7 +79,7 @@ export class ConfigFields {
     });
   }
 
-  /** An integer that is the same for all layers, or listed for each layer. Limits are as in {@link integer}. */
+  /** An integer that is the same for all layers (or kinds of tokens), or listed for each. Limits are as in {@link integer}. */
   integerOfLayer(
     name: string,
     fallback: number | undefined,

@@ -58,7 +58,6 @@ const gemma4: Defaults = {
 const ernieVl: Defaults = {
   ...sizes(2560, 1536, 64, 6),
   normalize: { by: "clamped_sum", epsilon: 1e-12 },
-  sharedExpert: { intermediateSize: 3072 },
   layers: 56,
 };
 
@@ -270,7 +269,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 3072 },
     layers: 28,
   },
-  ernie4_5_vl_moe_text: ernieVl,
+  ernie4_5_vl_moe_text: { ...ernieVl, sharedExpert: { intermediateSize: 3072 } },
   ernie4_5_moe_vl: ernieVl,
   grove_moe: { ...sizes(2048, 768 + 128, 128, 8), normalize: true, layers: 48 },
   inkling_text: {
@@ -454,6 +453,7 @@ test("ERNIE 4.5 VL's blocks are layers for tokens of text, then layers for those
     moe_intermediate_size: [20, 10],
     moe_layer_start_index: [1, 2],
     moe_layer_end_index: [2, 29],
+    moe_num_shared_experts: 2,
   });
   const layers = [0, 1, 2, 3, 4, 5];
   expect(layers.filter((layer) => family.hasExperts?.(fields, layer))).toEqual([1, 2, 5]);

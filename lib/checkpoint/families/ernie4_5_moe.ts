@@ -21,7 +21,7 @@ export const ernie45Moe: Family = {
   config: (fields) => {
     const intermediateSize = fields.integer("moe_intermediate_size", 1536);
     const numExperts = fields.integer("moe_num_experts", 64, { alias: "num_experts" });
-    return ernieConfig(fields, intermediateSize, { numExperts, sharedWidth: intermediateSize });
+    return ernieConfig(fields, intermediateSize, numExperts, sharedExpert(sharedCount(fields, 2), intermediateSize));
   },
   tensors: (prefix, fields) => {
     const biases = fields.boolean("use_bias", false);
@@ -30,18 +30,19 @@ export const ernie45Moe: Family = {
     return [block, `${block}.gate`].flatMap((owner) => {
       const more = {
         selectionBias: { name: `${owner}.moe_statics.e_score_correction_bias` },
-        ...sharedTensors(block, sharedCount(fields), biases),
+        ...sharedTensors(block, sharedCount(fields, 2), biases),
       };
       return blockTensors(block, more, biases);
     });
   },
 };
 
-/** Its formula. @param sharedWidth of each shared expert. */
+/** Its formula. */
 export function ernieConfig(
   fields: ConfigFields,
   intermediateSize: number,
-  { numExperts, sharedWidth }: { readonly numExperts: number; readonly sharedWidth: number },
+  numExperts: number,
+  shared: Pick<MoeLayerConfig, "sharedExpert">,
 ): MoeLayerConfig {
   return {
     hiddenSize: fields.integer("hidden_size", 2560),
@@ -50,10 +51,10 @@ export function ernieConfig(
     topK: fields.integer("moe_k", 6, { alias: "num_experts_per_tok" }),
     normalize: { by: "clamped_sum", epsilon: fields.number("moe_norm_min", 1e-12) },
     activation: gatedActivation(fields),
-    ...sharedExpert(sharedCount(fields), sharedWidth),
+    ...shared,
   };
 }
 
-export function sharedCount(fields: ConfigFields): number {
-  return fields.integer("moe_num_shared_experts", 2, { minimum: 0 });
+export function sharedCount(fields: ConfigFields, fallback: number): number {
+  return fields.integer("moe_num_shared_experts", fallback, { minimum: 0 });
 }

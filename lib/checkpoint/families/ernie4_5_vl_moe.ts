@@ -1,6 +1,14 @@
 import type { ConfigFields } from "../config_fields.js";
 import { ernieConfig, sharedCount } from "./ernie4_5_moe.js";
-import { type Family, gatedExpert, isListedSparse, layerCount, sharedTensors, stackedOrSingle } from "./family.js";
+import {
+  type Family,
+  gatedExpert,
+  isListedSparse,
+  layerCount,
+  sharedExpert,
+  sharedTensors,
+  stackedOrSingle,
+} from "./family.js";
 
 const blocks = layerCount(28);
 
@@ -11,7 +19,7 @@ const kinds = ["text", "vision"] as const;
  * ERNIE 4.5 VL: Ernie4_5_VLMoeTextConfig and Ernie4_5_VLMoeMoeBlock of Transformers. Tokens of text and those of images have
  * routers and experts of their own, each as ERNIE 4.5 has them, and a shared expert in common: so a block is two layers.
  */
-function ernie45Vl(modelType: string): Family {
+function ernie45Vl(modelType: string, unsaidShared: number): Family {
   return {
     modelType,
     layerCount: (fields) => kinds.length * blocks(fields),
@@ -32,16 +40,14 @@ function ernie45Vl(modelType: string): Family {
         fields.integerOfLayer("moe_intermediate_size", widths[index], index),
       );
       fields.require("use_bias", false);
-      return ernieConfig(fields, own as number, {
-        numExperts: expertCount(fields, kind),
-        sharedWidth: text as number,
-      });
+      const shared = sharedExpert(sharedCount(fields, unsaidShared), text as number);
+      return ernieConfig(fields, own as number, expertCount(fields, kind), shared);
     },
     prefix: (fields, layer) => `model.layers.${place(fields, layer).block}`,
     tensors: (prefix, fields, layer) => {
       const { kind } = place(fields, layer);
       const block = `${prefix}.mlp`;
-      const shared = sharedTensors(block, sharedCount(fields));
+      const shared = sharedTensors(block, sharedCount(fields, unsaidShared));
       const number = kind === 0 ? "{e}" : `{e+${expertCount(fields, 0)}}`;
       const own = `${block}.${kinds[kind]}_moe`;
       const mlx = kind === 0 ? "" : "_1";
@@ -77,9 +83,9 @@ function ernie45Vl(modelType: string): Family {
   };
 }
 
-/** Transformers' class, and what published files call it. */
-export const ernie45VlMoe = ernie45Vl("ernie4_5_vl_moe_text");
-export const ernie45MoeVl = ernie45Vl("ernie4_5_moe_vl");
+/** Transformers' class, and what published files call it, of which the larger model has no shared expert and no field for it. */
+export const ernie45VlMoe = ernie45Vl("ernie4_5_vl_moe_text", 2);
+export const ernie45MoeVl = ernie45Vl("ernie4_5_moe_vl", 0);
 
 /** Widths of experts where files do not say. */
 const widths = [1536, 512];
