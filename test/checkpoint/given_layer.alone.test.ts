@@ -96,6 +96,22 @@ describe("MoeLayer.load with config and tensors", () => {
     await expectResults(loaded);
   });
 
+  test("{e+5} in a name stands for the expert's number plus 5", async () => {
+    using directory = temporaryDirectory();
+    const { config, weights, formula } = await inventedModel();
+    const { layer } = await readFamilyResults("mixtral");
+    const later = (name: string) =>
+      name.replace(/experts\.(\d+)\./, (_, number: string) => `experts.${Number(number) + 5}.`);
+    await writeModel(directory.path, {
+      config,
+      weights: new Map([...weights].map(([name, tensor]) => [later(name), tensor])),
+    });
+    const tensors = JSON.parse(JSON.stringify(names).replaceAll("{e}", "{e+5}")) as LayerTensorNames;
+    const given = { layer, device: device(), dtype: "f32", config: formula, tensors } as const;
+    using loaded = await MoeLayer.load(directory.path, given);
+    await expectResults(loaded);
+  });
+
   test("needs no config.json, and no directory", async () => {
     using directory = temporaryDirectory();
     const { weights, formula } = await inventedModel();
