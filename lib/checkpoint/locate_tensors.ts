@@ -12,7 +12,15 @@ import { storedDTypes } from "./safetensors/stored_dtypes.js";
 import { withInputScale } from "./schemes/input_scale.js";
 import { schemes } from "./schemes/list.js";
 import type { Quantization } from "./schemes/quantization.js";
-import { type FoundTensor, namesOf, StoredMatrix, type Suffix, suffixes } from "./schemes/stored_matrix.js";
+import {
+  type FoundTensor,
+  type MatrixSource,
+  namesOf,
+  StoredMatrix,
+  type Suffix,
+  suffixes,
+} from "./schemes/stored_matrix.js";
+import { checkParts } from "./schemes/torchao.js";
 import { refuseTransforms } from "./schemes/transforms.js";
 
 /** Safetensors files in which a layer's weights are looked up. */
@@ -51,11 +59,17 @@ export function tensorLocator(source: TensorSource): Locator {
     if (plain !== undefined && tensors.size < 2 && (vector || floatDTypes.has(plain.info.dtype))) {
       return locateFloats(source, weight, wanted, plain);
     }
-    return await locateQuantized(source, weight, wanted, tensors);
+    const description = await describedIn(source, weight.name, tensors);
+    return await locateQuantized(source, weight, wanted, { tensors, description });
   };
 }
 
-async function findTensor({ fileOf }: TensorSource, name: string): Promise<FoundTensor> {
+async function findTensor({ fileOf, has }: TensorSource, name: string): Promise<FoundTensor> {
+  const old = `${name}:_data`;
+  if (!has(name) && has(old)) {
+    const problem = `expected the name ${JSON.stringify(name)}, got one that only torchao 0.14 writes; save the model again with a later one`;
+    throw badCheckpoint(tensorPlace((await fileOf(old)).path, old), problem);
+  }
   const file = await fileOf(name);
   return { name, file, info: file.info(name) };
 }
@@ -70,6 +84,18 @@ async function findTensors(source: TensorSource, name: string): Promise<Map<Suff
       found.set(suffix, await findTensor(source, stored));
   }
   return found;
+}
+
+/** What the metadata of the file that has a matrix say under its name. */
+async function describedIn(
+  { fileOf }: TensorSource,
+  name: string,
+  tensors: ReadonlyMap<Suffix, FoundTensor>,
+): Promise<string | undefined> {
+  const [first] = tensors.values();
+  if (first === undefined) return undefined;
+  const { metadata } = await fileOf(first.name);
+  return Object.hasOwn(metadata, name) ? metadata[name] : undefined;
 }
 
 function locateFloats(
@@ -105,12 +131,13 @@ async function locateQuantized(
   { origin, quantization }: TensorSource,
   { name, ...layout }: NamedWeight,
   { shape, index, count, piece }: WantedWeight,
-  tensors: ReadonlyMap<Suffix, FoundTensor>,
+  { tensors, description }: Pick<MatrixSource, "tensors" | "description">,
 ): Promise<LocatedWeight> {
   refuseTransforms(quantization);
   const [rows, columns] = storedShape(shape, { ...layout, orient: "out_in" }) as [number, number];
-  const common = { name, layout, index, count, origin, quantization, tensors };
+  const common = { name, layout, index, count, origin, quantization, tensors, description };
   const matrix = new StoredMatrix({ ...common, shape: [rows, columns], piece: piece as [number, number] });
+  checkParts(matrix);
   const scheme = schemes.find((scheme) => scheme.takes(matrix));
   if (scheme !== undefined) return withInputScale(matrix, await scheme.locate(matrix));
   const codes = tensors.get("weight");

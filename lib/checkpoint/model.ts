@@ -11,7 +11,7 @@ import { type LayerTensors, type NamedWeight, nameOf } from "./locate.js";
 import { mlxNames } from "./mlx_names.js";
 import { explainPath } from "./remedies.js";
 import type { JsonObject } from "./safetensors/strict_json.js";
-import { Quantization, unreadReasons } from "./schemes/quantization.js";
+import { Quantization } from "./schemes/quantization.js";
 import { hasMatrix } from "./schemes/stored_matrix.js";
 import { otherNames } from "./unknown_name.js";
 
@@ -72,9 +72,7 @@ export class Model {
     if (fields === undefined || unread === undefined || !isMoeError(error, "BAD_CHECKPOINT")) return error;
     const { name, expected, given } = unread;
     const choices = expected.length > 1 ? `one of ${expected.join(", ")}` : describe(expected[0]);
-    const reason = unreadReasons.get(given);
-    const got =
-      given === undefined ? "no such field" : `${describe(given)}${reason ? `, which is not read: ${reason}` : ""}`;
+    const got = given === undefined ? "no such field" : describe(given);
     return badCheckpoint(fields.path, `${name}: expected ${choices}, got ${got} (${error.message})`, error);
   }
 

@@ -447,13 +447,9 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       await expectRejection(load({ config: fields, weights: quantised }, 2, device()), "BAD_CHECKPOINT", lacking);
     }
     await expectRejection(
-      load(
-        { config: { ...config, quantization_config: { quant_method: "torchao" } }, weights: quantised },
-        2,
-        device(),
-      ),
+      load({ config: { ...config, quantization_config: { quant_method: "vptq" } }, weights: quantised }, 2, device()),
       "BAD_CHECKPOINT",
-      /quantization_config: quant_method: expected one of fp8, .*, bitsandbytes, .*got "torchao".* \(.*weight_scale" beside it/,
+      /quantization_config: quant_method: expected one of fp8, .*, bitsandbytes, .*got "vptq".* \(.*weight_scale" beside it/,
     );
   });
 

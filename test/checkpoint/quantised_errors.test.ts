@@ -14,6 +14,7 @@ const root = join(import.meta.dirname, "..", "golden", "quantised");
 interface Checkpoint {
   config: Record<string, unknown>;
   weights: Map<string, SafetensorsInput>;
+  metadata: Record<string, string>;
 }
 
 async function read(name: string): Promise<Checkpoint> {
@@ -23,7 +24,7 @@ async function read(name: string): Promise<Checkpoint> {
   await using file = await SafetensorsFile.open(join(root, name, "model.safetensors"));
   const weights = new Map<string, SafetensorsInput>();
   for (const tensor of file.tensors.keys()) weights.set(tensor, await file.read(tensor));
-  return { config, weights };
+  return { config, weights, metadata: { ...file.metadata } };
 }
 
 /** The last expert's up matrix: what is wrong with it alone is noticed too. */
@@ -115,6 +116,186 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       added("pre_quant_scale", factors),
       /pre_quant_scale": expected no such tensor beside an order of the columns/,
     );
+  });
+
+  describe("torchao", () => {
+    const weight = up("weight");
+    const part = (name: string) => `_weight_${name}`;
+    /** With other metadata of the last expert's up matrix. */
+    const described =
+      (change: (metadata: Record<string, unknown>) => void) =>
+      ({ metadata }: Checkpoint) => {
+        const fields = JSON.parse(metadata[weight] as string);
+        change(fields);
+        metadata[weight] = JSON.stringify(fields);
+      };
+    const ofClass = (name: unknown) => described((fields) => Object.assign(fields, { _type: name }));
+    const having = (attributes: Record<string, unknown>) =>
+      described((fields) => Object.assign(fields._data as object, attributes));
+    /** The tensor of a part, as an error names it. */
+    const renamed =
+      (from: string, to: string) =>
+      ({ weights }: Checkpoint) => {
+        weights.set(to, weights.get(from) as SafetensorsInput);
+        weights.delete(from);
+      };
+
+    test.each<[string, string, (model: Checkpoint) => void, RegExp]>([
+      [
+        "a missing scale",
+        "torchao_float8_row",
+        without(part("scale")),
+        /up_proj\._weight_qdata": expected a tensor ".*\.2\.up_proj\._weight_scale" beside it, got none/,
+      ],
+      [
+        "missing zero points",
+        "torchao_int8",
+        without(part("zero_point")),
+        /_weight_qdata": expected a tensor ".*up_proj\._weight_zero_point" beside it, got none/,
+      ],
+      [
+        "missing codes",
+        "torchao_int4",
+        without(part("qdata")),
+        /up_proj\.weight": expected a tensor ".*up_proj\._weight_qdata" beside it, got none/,
+      ],
+      [
+        "no metadata",
+        "torchao_int4",
+        ({ metadata }) => delete metadata[weight],
+        /_weight_qdata": expected torchao's metadata ".*\.2\.up_proj\.weight" in the file, .*, got none/,
+      ],
+      [
+        "metadata that are no JSON",
+        "torchao_int4",
+        ({ metadata }) => Object.assign(metadata, { [weight]: "{" }),
+        /model\.safetensors: metadata "model.*up_proj\.weight": expected/,
+      ],
+      [
+        "tiles",
+        "torchao_int4",
+        ofClass("Int4TilePackedTo4dTensor"),
+        /metadata ".*up_proj\.weight": _type: expected one of Float8Tensor, .*, got "Int4TilePackedTo4dTensor", which is not read: its codes are in the tiles of a kernel/,
+      ],
+      ["another class", "torchao_int4", ofClass("NF4Tensor"), /_type: expected one of .*, got "NF4Tensor"$/],
+      ["no class", "torchao_int4", ofClass(undefined), /_type: expected one of .*, got undefined$/],
+      [
+        "another class than the tensors show",
+        "torchao_int4",
+        ofClass("IntxUnpackedToInt8Tensor"),
+        /_data: target_dtype: expected the dtype of the codes, got no such field/,
+      ],
+      [
+        "scales in tiles",
+        "torchao_nvfp4",
+        having({ is_swizzled_scales: true }),
+        /metadata ".*up_proj\.weight": _data: is_swizzled_scales: expected false, got true/,
+      ],
+      [
+        "scales in tiles by their older name",
+        "torchao_mxfp8",
+        having({ _is_swizzled_scales: true }),
+        /_data: _is_swizzled_scales: expected false, got true/,
+      ],
+      [
+        "no list of parts",
+        "torchao_int8",
+        described((fields) => Object.assign(fields, { _tensor_data_names: "qdata" })),
+        /_tensor_data_names: expected a list of parts, got "qdata"/,
+      ],
+      [
+        "unknown parts",
+        "torchao_int8",
+        described((fields) => Object.assign(fields, { _tensor_data_names: ["qdata", "sparsity"] })),
+        /_tensor_data_names: expected some of qdata, .*, got "sparsity"/,
+      ],
+      [
+        "parts that the metadata do not list",
+        "torchao_float8_row",
+        added(part("zero_point"), { dtype: "I8", shape: [32, 1], data: new Int8Array(32) }),
+        /_weight_zero_point": expected no such tensor for a matrix in e4m3_channel_f32/,
+      ],
+      [
+        "codes of another shape",
+        "torchao_int4",
+        reshaped(part("qdata"), 32, 64),
+        /_weight_qdata": expected shape \[32, 32\] from .*, got \[32, 64\]/,
+      ],
+      [
+        "scales that are not turned",
+        "torchao_int4",
+        reshaped(part("scale"), 32, 2),
+        /_weight_scale": expected shape \[32, 32\] from .*, got \[32, 2\]/,
+      ],
+      [
+        "zero points of another shape",
+        "torchao_int4",
+        reshaped(part("zero_point"), 1, 32),
+        /_weight_zero_point": expected shape \[2, 32\] from .*, got \[1, 32\]/,
+      ],
+      [
+        "a scale for each column",
+        "torchao_float8_row",
+        reshaped(part("scale"), 1, 64),
+        /_weight_scale": expected shape \[1, 1\] or \[32\] or \[32, 1\] or \[1\] from .*, got \[1, 64\]/,
+      ],
+      [
+        "codes in another float",
+        "torchao_float8_row",
+        replaced(part("qdata"), (old) => ({ ...old, dtype: "F8_E5M2" })),
+        /_weight_qdata": expected dtype F32, F16 or BF16, or codes with scales, got F8_E5M2 beside ".*_weight_scale" \(F32\)/,
+      ],
+      [
+        "NaN in scales",
+        "torchao_int4",
+        filled(part("scale"), 0x7fc0, 33),
+        /_weight_scale": expected finite scales, got NaN or infinity at \[1, 1\]/,
+      ],
+      [
+        "infinity in what is added",
+        "torchao_int4",
+        filled(part("zero_point"), 0x7f80, 33),
+        /_weight_zero_point": expected finite scales, got NaN or infinity at \[1, 1\]/,
+      ],
+      [
+        "NaN in scales of bytes",
+        "torchao_intx_4_bits",
+        filled(part("scale"), 0x7fc0, 3),
+        /_weight_scale": expected finite scales, got NaN or infinity at \[1, 1\]/,
+      ],
+      [
+        "codes of more bits",
+        "torchao_intx_4_bits",
+        filled(part("qdata"), 8, 67),
+        /_weight_qdata": expected integers of 4 bits, got 8 at \[1, 3\]/,
+      ],
+      [
+        "zero points of more bits",
+        "torchao_intx_3_bits",
+        filled(part("zero_point"), -5, 5),
+        /_weight_zero_point": expected integers of 3 bits, got -5 at \[1, 1\]/,
+      ],
+      [
+        "codes of no known bits",
+        "torchao_intx_4_bits",
+        having({ target_dtype: { _type: "torch.dtype", _data: "uint4" } }),
+        /_data: target_dtype: _data: expected one of "int1", .*, got "uint4"/,
+      ],
+      [
+        "zero points in floats",
+        "torchao_intx_4_bits",
+        replaced(part("zero_point"), ({ shape }) => ({ dtype: "BF16", shape, data: new Uint16Array(64) })),
+        /_weight_zero_point": expected dtype I8, got BF16/,
+      ],
+      [
+        "the names of torchao 0.14",
+        "torchao_float8_row",
+        renamed("model.layers.0.mlp.gate.weight", "model.layers.0.mlp.gate.weight:_data"),
+        /mlp\.gate\.weight:_data": expected the name "model\.layers\.0\.mlp\.gate\.weight", got one that only torchao 0\.14 writes; save/,
+      ],
+    ])("%s", async (_, name, change, message) => {
+      await refuse(name, change, message);
+    });
   });
 
   describe("HQQ", () => {
@@ -464,7 +645,7 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
     });
 
     test.each<[string, Record<string, unknown>, RegExp]>([
-      ["is named", { quant_method: "torchao" }, /got "torchao", which is not read: its tensors/],
+      ["is named", { quant_method: "vptq" }, /got "vptq" \(/],
       ["may have no name", { quant_method: undefined, w_bit: 4 }, /got no such field/],
     ])("an unknown method %s where its tensors are not known", async (_, fields, got) => {
       const other = (model: Checkpoint) => {

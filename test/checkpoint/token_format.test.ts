@@ -52,6 +52,11 @@ const quark = (input: object | null, layers: object = {}) => ({
   global_quant_config: { input_tensors: input },
   layer_quant_config: layers,
 });
+/** A configuration of torchao. */
+const torchao = (name: string, fields: object = {}) => ({
+  quant_method: "torchao",
+  quant_type: { default: { _type: name, _version: 2, _data: fields } },
+});
 const autoRound = { quant_method: "auto-round", act_data_type: "int", act_dynamic: true, act_group_size: -1 };
 
 describe('tokenFormat "checkpoint"', () => {
@@ -77,6 +82,15 @@ describe('tokenFormat "checkpoint"', () => {
     ["a weight-only algorithm of ModelOpt", "int4_modelopt", {}, "none"],
     ["SGLang's method of that name", "int8_channel", { quant_method: "w8a8_int8" }, "int8"],
     ["SGLang's blocks without a scheme", "int8_blocks", {}, "none"],
+    ["weights of torchao alone", "int8_channel", torchao("Int8WeightOnlyConfig"), "none"],
+    ["torchao without a class", "int8_channel", { quant_method: "torchao", quant_type: {} }, "none"],
+    ["torchao's integers", "int8_channel", torchao("Int8DynamicActivationInt8WeightConfig"), "int8"],
+    [
+      "torchao's floats",
+      "fp8_channel",
+      torchao("Float8DynamicActivationFloat8WeightConfig", { activation_value_ub: null }),
+      "fp8",
+    ],
     ["FBGEMM without a limit", "fp8_channel", { quant_method: "fbgemm_fp8" }, "fp8"],
     ["Quark, floats", "fp8_channel", quark({ dtype: "fp8_e4m3", qscheme: "per_channel", is_dynamic: true }), "fp8"],
     ["Quark, integers", "int8_channel", quark({ dtype: "int8", qscheme: "per_channel", is_dynamic: true }), "int8"],
@@ -148,6 +162,26 @@ describe('tokenFormat "checkpoint"', () => {
     ["groups of AutoRound", "int8_channel", { ...autoRound, act_bits: 8, act_group_size: 32 }, /"act_group_size":32/],
     ["an algorithm of ModelOpt", "int4_modelopt", { quant_algo: "W4A8_AWQ" }, /quant_algo: expected .*got W4A8_AWQ/],
     ["what w4afp8 does", "int4_w4afp8", {}, /quant_method: expected .*got w4afp8/],
+    [
+      "torchao's offsets",
+      "int8_channel",
+      torchao("Int8DynamicActivationInt8WeightConfig", {
+        act_mapping_type: { _type: "MappingType", _data: "ASYMMETRIC" },
+      }),
+      /quant_type: expected 8-bit .*"ASYMMETRIC"/,
+    ],
+    [
+      "torchao's limits",
+      "fp8_channel",
+      torchao("Float8DynamicActivationFloat8WeightConfig", { activation_value_ub: 1200 }),
+      /quant_type: expected 8-bit .*"activation_value_ub":1200/,
+    ],
+    [
+      "other classes of torchao",
+      "int8_channel",
+      torchao("Int8DynamicActivationIntxWeightConfig"),
+      /quant_type: expected 8-bit .*"Int8DynamicActivationIntxWeightConfig"/,
+    ],
     ["groups of 32 columns", "fp8_groups_as_blocks", {}, /weight_block_size: expected .*got \[1,32\]/],
   ])("refuses %s", async (_, name, quantization, message) => {
     await expectRejection(load(name, quantization), "UNSUPPORTED_OPERATION", message);

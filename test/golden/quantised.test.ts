@@ -9,7 +9,7 @@ import { writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 
-// Checkpoints in every quantised format, written by quantised/make_quantised.py, and what they compute in float64.
+// Checkpoints in every quantised format, written by quantised/make_quantised.py or make_torchao.py, and what they compute in float64.
 
 const root = join(import.meta.dirname, "quantised");
 const cases = readdirSync(root, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
@@ -71,6 +71,17 @@ const formats: Readonly<Record<string, string>> = {
   mlx_6_bits_g32: "a6_g32_f16",
   mlx_overrides: "a5_g32_bf16",
   mlx_modes: "e4m3_g32_e8m0",
+  torchao_float8_row: "e4m3_channel_f32",
+  torchao_float8_blocks: "e4m3_b128_f32",
+  torchao_int8: "u8_channel_f32",
+  torchao_int8_without_zeros: "i8_channel_f32",
+  torchao_int4: "a4_g32_f32",
+  torchao_intx_8_bits: "u8_channel_bf16",
+  torchao_intx_4_bits: "u4_g32_bf16",
+  torchao_intx_1_bit: "u2_g32_bf16",
+  torchao_mxfp8: "e4m3_g32_e8m0",
+  torchao_mxfp4: "mxfp4",
+  torchao_nvfp4: "nvfp4",
 };
 
 /** Those of shared experts that have formats of their own. */
@@ -118,25 +129,23 @@ describe.each(deviceNames)("quantised checkpoints on %s", (deviceName) => {
 describe("codes and scales in different files", () => {
   const device = openForTests("reference");
 
-  test.each(["fp8_blocks", "gpt_oss", "nvfp4_packed", "int4_packed_stacked", "gptq_act_order", "bnb_nested_kept"])(
-    "%s",
-    async (name) => {
-      const { x, shape } = await readExpected(name);
-      await using file = await SafetensorsFile.open(join(root, name, "model.safetensors"));
-      const weights = new Map<string, SafetensorsInput>();
-      for (const tensor of file.tensors.keys()) weights.set(tensor, await file.read(tensor));
-      const config = JSON.parse(readFileSync(join(root, name, "config.json"), "utf8"));
-      using directory = temporaryDirectory();
-      await writeModel(directory.path, { config, weights }, 3); // neighbours go to different files
-      using tokens = device().tensor(x, shape);
-      const outputs: Float32Array[] = [];
-      for (const path of [join(root, name), directory.path]) {
-        using layer = await MoeLayer.load(path, { layer: 0, device: device() });
-        outputs.push(await layer.forward(tokens).data());
-      }
-      expect(outputs[1]).toEqual(outputs[0]);
-    },
-  );
+  const names = ["fp8_blocks", "gpt_oss", "nvfp4_packed", "int4_packed_stacked", "gptq_act_order", "bnb_nested_kept"];
+  test.each([...names, "torchao_int4_stacked"])("%s", async (name) => {
+    const { x, shape } = await readExpected(name);
+    await using file = await SafetensorsFile.open(join(root, name, "model.safetensors"));
+    const weights = new Map<string, SafetensorsInput>();
+    for (const tensor of file.tensors.keys()) weights.set(tensor, await file.read(tensor));
+    const config = JSON.parse(readFileSync(join(root, name, "config.json"), "utf8"));
+    using directory = temporaryDirectory();
+    await writeModel(directory.path, { config, weights, metadata: file.metadata }, 3); // neighbours go to different files
+    using tokens = device().tensor(x, shape);
+    const outputs: Float32Array[] = [];
+    for (const path of [join(root, name), directory.path]) {
+      using layer = await MoeLayer.load(path, { layer: 0, device: device() });
+      outputs.push(await layer.forward(tokens).data());
+    }
+    expect(outputs[1]).toEqual(outputs[0]);
+  });
 });
 
 test("GPTQ's version 2 under its other name", async () => {

@@ -17,7 +17,7 @@ const unrounded: readonly unknown[] = ["INT4_AWQ", "W4A16_AWQ", "W4A16", "W8A16"
 /**
  * What a checkpoint's configuration says about the experts' inputs: the `input_activations` of compressed-tensors, the
  * `activation_scheme` and `scale_fmt` of fp8, the `quant_algo` of ModelOpt, the `input_tensors` of Quark, the `act_bits` of
- * AutoRound, and what methods of that name do. Undefined: they are not rounded, and so with other methods. A dynamic scale of
+ * AutoRound, the class in the `quant_type` of torchao, and what methods of that name do. Undefined: they are not rounded, and so with other methods. A dynamic scale of
  * the whole tensor is taken for one of each token, which it is for one token: results must not depend on the rest of a batch.
  * @throws UNSUPPORTED_OPERATION if they are rounded in another way than {@link TokenFormat} knows.
  */
@@ -79,9 +79,30 @@ export function declaredTokens(quantization: Quantization): TokenScheme | undefi
       const given = Object.fromEntries(names.map((name) => [name, fields.value(name)]));
       return only("act_bits", [given], autoRoundScheme);
     }
+    case "torchao": {
+      const given = fields.value("quant_type");
+      const chosen = isRecord(given) ? given.default : given;
+      return only("quant_type", [chosen ?? null].filter(roundsInputs), torchaoScheme);
+    }
     default:
       return undefined;
   }
+}
+
+/** Whether a configuration of torchao is more than one of the weights. */
+const roundsInputs = (given: unknown) =>
+  given !== null && !(isRecord(given) && /WeightOnlyConfig$/.test(String(given._type)));
+
+function torchaoScheme(given: unknown): TokenScheme | undefined {
+  if (!isRecord(given) || !isRecord(given._data)) return undefined;
+  const { activation_value_lb: low, activation_value_ub: high, act_mapping_type: mapping } = given._data;
+  const limited = (low ?? high ?? null) !== null;
+  const symmetric = !isRecord(mapping) || mapping._data === "SYMMETRIC";
+  const formats: ReadonlyMap<unknown, "fp8" | "int8"> = new Map([
+    ["Float8DynamicActivationFloat8WeightConfig", "fp8"],
+    ["Int8DynamicActivationInt8WeightConfig", "int8"],
+  ]);
+  return limited || !symmetric ? undefined : ofTokens(formats.get(given._type), 8, true);
 }
 
 /** A dynamic scale for each token. */

@@ -22,12 +22,8 @@ export const methods = [
   "w4afp8",
   "mlx",
   "hqq",
+  "torchao",
 ] as const;
-
-/** Why some others' files are not. */
-export const unreadReasons: ReadonlyMap<unknown, string> = new Map([
-  ["torchao", "its tensors are parts of Python objects, some in the order of a GPU kernel's tiles"],
-]);
 
 /** The formats of compressed-tensors that can be read: all but those of sparse weights. */
 const formats = [

@@ -66,8 +66,29 @@ export const floats: readonly SafetensorsDType[] = ["F32", "F16", "BF16"];
 /** The suffixes of tensors that hold codes; every stored matrix has one of them. */
 const codeSuffixes: readonly Suffix[] = ["weight", "weight_packed", "qweight", "blocks", "W_q"];
 
+/** What torchao calls the parts of a weight, which it takes apart: `gate_proj._weight_qdata` of `gate_proj.weight`. */
+export const partNames: Partial<Record<Suffix, string>> = {
+  weight: "qdata",
+  weight_scale: "scale",
+  weight_scale_2: "per_tensor_scale",
+  weight_zero_point: "zero_point",
+  pre_quant_scale: "act_pre_scale",
+};
+
+/** The name of a part that torchao has of the weight `name`; undefined if it has none such. */
+function partOf(name: string, suffix: Suffix): string | undefined {
+  const part = partNames[suffix];
+  const end = name.lastIndexOf(".") + 1;
+  return part && `${name.slice(0, end)}_${name.slice(end)}_${part}`;
+}
+
 /** The names under which files may have a tensor of the weight `name`. */
 export function namesOf(name: string, suffix: Suffix): readonly string[] {
+  const part = partOf(name, suffix);
+  return part === undefined ? wholeNames(name, suffix) : [...wholeNames(name, suffix), part];
+}
+
+function wholeNames(name: string, suffix: Suffix): readonly string[] {
   if (name.endsWith(".weight")) return [`${name.slice(0, -".weight".length)}.${suffix}`];
   if (suffix === "weight") return [name, `${name}.weight`];
   if (suffix.startsWith("weight")) {
@@ -107,6 +128,8 @@ export interface MatrixSource {
   readonly origin: string;
   readonly quantization: Quantization;
   readonly tensors: ReadonlyMap<Suffix, FoundTensor>;
+  /** What the file's metadata say of the weight. */
+  readonly description?: string | undefined;
 }
 
 /** A matrix of weights [N, K] in a checkpoint, of which schemes read the tensors that they know. */
@@ -119,12 +142,23 @@ export class StoredMatrix {
   /** Whether the files have each expert's matrix, and what belongs to it, with inputs first: [K, N]. */
   readonly #turned: boolean;
 
+  /** Whether the tensors have the names of torchao's {@link partNames}. */
+  readonly isInParts: boolean;
+
   constructor(source: MatrixSource) {
     [this.rows, this.columns] = source.shape;
     this.pieceColumns = Math.min(this.columns, source.piece[1]);
     this.quantization = source.quantization;
     this.#source = source;
     this.#turned = isTurned(source);
+    this.isInParts = [...source.tensors].some(([suffix, { name }]) => name === partOf(source.name, suffix));
+  }
+
+  /** The file of the codes, and what its metadata say of the weight. */
+  get description(): { readonly path: string; readonly name: string; readonly text: string | undefined } {
+    const { name, tensors, origin, description } = this.#source;
+    const [first] = tensors.values();
+    return { path: first?.file.path ?? origin, name, text: description };
   }
 
   /** Whether groups of `rows` rows would be in two of the parts that the tensors hold, or of the layer's pieces. */
@@ -187,7 +221,8 @@ export class StoredMatrix {
   needOfAnyDType(suffix: Suffix): FoundTensor {
     const tensor = this.find(suffix);
     if (tensor !== undefined) return tensor;
-    const [name] = namesOf(this.#source.name, suffix);
+    const [usual] = wholeNames(this.#source.name, suffix);
+    const name = (this.isInParts ? partOf(this.#source.name, suffix) : undefined) ?? usual;
     throw this.error(`expected a tensor ${JSON.stringify(name)} beside it, got none of that name`);
   }
 

@@ -8,6 +8,8 @@ import { goldenFile } from "../../support/golden.js";
 export interface ModelFiles {
   config: Record<string, unknown>;
   weights: ReadonlyMap<string, SafetensorsInput>;
+  /** What every file of the weights says beside them. */
+  metadata?: Readonly<Record<string, string>>;
 }
 
 /** A golden layer as part of a model. */
@@ -41,14 +43,18 @@ function huggingFaceConfig({ family, config }: LayerFile): Record<string, unknow
 }
 
 /** Writes a model as a directory with one weights file, or with `shards` files and an index. */
-export async function writeModel(directory: string, { config, weights }: ModelFiles, shards = 1): Promise<void> {
+export async function writeModel(
+  directory: string,
+  { config, weights, metadata = {} }: ModelFiles,
+  shards = 1,
+): Promise<void> {
   writeFileSync(join(directory, "config.json"), JSON.stringify(config));
-  if (shards === 1) return await writeSafetensors(join(directory, "model.safetensors"), weights);
+  if (shards === 1) return await writeSafetensors(join(directory, "model.safetensors"), weights, { metadata });
   const weightMap: Record<string, string> = {};
   for (let shard = 0; shard < shards; shard++) {
     const name = `model-${shard + 1}-of-${shards}.safetensors`;
     const part = [...weights].filter((_, index) => index % shards === shard);
-    await writeSafetensors(join(directory, name), new Map(part));
+    await writeSafetensors(join(directory, name), new Map(part), { metadata });
     for (const [tensor] of part) weightMap[tensor] = name;
   }
   writeFileSync(join(directory, "model.safetensors.index.json"), JSON.stringify({ weight_map: weightMap }));

@@ -840,8 +840,8 @@ cases = {
 dtypes = {np.uint8: "U8", np.int8: "I8", np.float16: "F16", np.int32: "I32", np.uint32: "U32", np.float32: "F32", np.int64: "I64", np.float64: "F64"}
 
 
-def write_safetensors(path, tensors):
-    header, data = {}, b""
+def write_safetensors(path, tensors, metadata=None):
+    header, data = {"__metadata__": metadata} if metadata else {}, b""
     named = {name: tensor if isinstance(tensor, tuple) else (dtypes[np.asarray(tensor).dtype.type], tensor)
              for name, tensor in tensors.items()}
     for name, (dtype, array) in sorted(named.items(), key=lambda item: (-np.asarray(item[1][1]).dtype.itemsize, item[0])):
