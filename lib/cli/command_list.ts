@@ -20,7 +20,8 @@ export const commandList: readonly ListedCommand[] = [
   },
   {
     name: "quantize",
-    summary: "quantise the experts of a model directory and write another, as compressed-tensors does, or a GGUF file",
+    summary:
+      "quantise the experts of a model directory and write another, as compressed-tensors or MLX does, or a GGUF file",
     load: async () => (await import("./commands/quantize.js")).quantizeModel,
   },
   {

@@ -1,6 +1,8 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/weight_format.js";
 import { blockTypeOf } from "../gguf/blocks/convert.js";
+import type { LayerTensors, NamedWeight } from "../locate.js";
+import type { Model } from "../model.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { storedDTypes } from "../safetensors/stored_dtypes.js";
 import type { SafetensorsInput } from "../safetensors/writer.js";
@@ -132,15 +134,39 @@ export function compressedTensors(format: WeightFormat): PackedLayout {
     const found = layoutOf(format);
     if (found === undefined) continue;
     const { columnsPerGroup, pairsGateAndUp = false, tensors } = found;
-    const configuration = (ignored: readonly string[]) => configurationOf(found, ignored);
-    return { columnsPerGroup, stacked: false, pairsGateAndUp, module: moduleOf, tensors, configuration };
+    const configuration = (ignored: readonly string[]) => ({ quantization_config: configurationOf(found, ignored) });
+    const narrowerGroups = "; choose smaller groups, or a scale for each row: int4_channel, int8, fp8";
+    const common = { narrowerGroups, wholeModel: false, fileFormat: "pt", storage: singleMatrices } as const;
+    return { ...common, columnsPerGroup, pairsGateAndUp, module: moduleOf, tensors, configuration };
   }
   throw new MoeError(
     "UNSUPPORTED_DTYPE",
     `format: compressed-tensors has no layout for ${format.name}: expected integers with float scales (int4_g128, ` +
-      "uint4_g128, int8, ...), fp8, fp8_b128, mxfp8, mxfp4 or nvfp4" +
+      "uint4_g128, int8, ...), fp8, fp8_b128, mxfp8, mxfp4 or nvfp4, or for MLX a4_g64_bf16, a8_g64_bf16, ..." +
       (blockTypeOf(format) === undefined ? "" : "; a GGUF file has it: choose a name that ends in .gguf"),
   );
+}
+
+/** The family's storage in which every matrix has a tensor of its own; the present one, if it is such. */
+function singleMatrices(model: Model, used: LayerTensors, others: readonly LayerTensors[]): LayerTensors {
+  const found = [used, ...others].find(({ experts, shared }) =>
+    matricesOf(experts, shared).every(
+      ({ name, stacked, part, orient }) =>
+        stacked === undefined && part === undefined && orient !== "in_out" && name.endsWith(".weight"),
+    ),
+  );
+  if (found !== undefined) return found;
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `${model.fields.path}: expected a family whose quantised experts other software reads, got ${model.family.modelType}, ` +
+      `which has no names for single experts in ${JSON.stringify(used.experts.up.name)}; MoeLayer.load quantises them by dtype`,
+  );
+}
+
+function matricesOf(...sets: readonly LayerTensors["shared"][]): readonly NamedWeight[] {
+  return sets
+    .flatMap((set) => (set ? [set.gate, set.up, set.multiplier, set.down] : []))
+    .filter((one) => one !== undefined);
 }
 
 /** `weight` of the name becomes `weight_packed` and so on. */

@@ -1,5 +1,7 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/weight_format.js";
+import type { LayerTensors } from "../locate.js";
+import type { Model } from "../model.js";
 import { asBytes } from "../schemes/bits.js";
 import type { PackedLayout } from "./packed_layout.js";
 
@@ -20,7 +22,10 @@ export function gptOssMxfp4({ name }: WeightFormat): PackedLayout {
   }
   return {
     columnsPerGroup: group,
-    stacked: true,
+    narrowerGroups: "",
+    wholeModel: true,
+    fileFormat: "pt",
+    storage: transformersStacks,
     pairsGateAndUp: false,
     module: (target) => `${target}_`,
     tensors: ({ codes, scales }, rows, columns) => ({
@@ -28,13 +33,25 @@ export function gptOssMxfp4({ name }: WeightFormat): PackedLayout {
       scales: { dtype: "U8", shape: [rows, columns / group], data: asBytes(scales as ArrayBufferView) },
     }),
     configuration: () => ({
-      quant_method: "mxfp4",
-      modules_to_not_convert: [
-        "model.layers.*.self_attn",
-        "model.layers.*.mlp.router",
-        "model.embed_tokens",
-        "lm_head",
-      ],
+      quantization_config: {
+        quant_method: "mxfp4",
+        modules_to_not_convert: [
+          "model.layers.*.self_attn",
+          "model.layers.*.mlp.router",
+          "model.embed_tokens",
+          "lm_head",
+        ],
+      },
     }),
   };
+}
+
+/** The present storage, whose names the layout extends. OpenAI's own names belong to files without quantization_config. */
+function transformersStacks({ fields }: Model, used: LayerTensors): LayerTensors {
+  const { name } = used.experts.up;
+  if (name.endsWith("_proj")) return used;
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `${fields.path}: expected the names of Transformers, such as "model.layers.0.mlp.experts.gate_up_proj", got ${JSON.stringify(name)}`,
+  );
 }

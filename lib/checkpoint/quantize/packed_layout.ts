@@ -1,7 +1,9 @@
 import { newBytes } from "../../core/allocated.js";
 import { matrixPlace, stackedShape } from "../../layer/weights/weight_layout.js";
 import type { Part } from "../../operators/experts/quantized_weight.js";
+import type { LayerTensors } from "../locate.js";
 import type { QuantizedBytes } from "../located_weight.js";
+import type { Model } from "../model.js";
 import type { SafetensorsInput } from "../safetensors/writer.js";
 import { asBytes } from "../schemes/bits.js";
 
@@ -9,15 +11,24 @@ import { asBytes } from "../schemes/bits.js";
 export interface PackedLayout {
   /** K must be a multiple of this. */
   readonly columnsPerGroup: number;
-  /** Whether tensors have the matrices of all experts, as the family's own have; else each matrix has its own. */
-  readonly stacked: boolean;
+  /** What to choose if columns are no whole groups, as the end of an error. */
+  readonly narrowerGroups: string;
+  /** Whether readers expect every layer with experts in this layout. */
+  readonly wholeModel: boolean;
   /** Whether the scale of an expert's scales has to be the same for gate and up. */
   readonly pairsGateAndUp: boolean;
+  /** What `format` in the files' metadata says. */
+  readonly fileFormat: "pt" | "mlx";
+  /**
+   * The storage whose names the layout extends: the one that is used, or another of the family's.
+   * @throws UNSUPPORTED_OPERATION if other software does not read the family in this layout.
+   */
+  storage(model: Model, used: LayerTensors, others: readonly LayerTensors[]): LayerTensors;
   /** The tensors of a matrix, by what their names end in. May change the codes. */
   tensors(matrix: QuantizedBytes, rows: number, columns: number): Readonly<Record<string, SafetensorsInput>>;
   /** What `ending` follows in a tensor's name. */
   module(name: string): string;
-  /** `quantization_config` of config.json. @param ignored the modules that stay floats. */
+  /** The fields that config.json gets. @param ignored the modules that stay floats. */
   configuration(ignored: readonly string[]): object;
 }
 

@@ -3,7 +3,7 @@ import { groupBy } from "../../core/group_by.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { type LayerTensors, mapWeights, type NamedWeight, nameOf, sizesIn } from "../locate.js";
+import { mapWeights, type NamedWeight, nameOf, sizesIn } from "../locate.js";
 import { tensorLocator } from "../locate_tensors.js";
 import { type LocatedWeight, placeOf, type TensorRange } from "../located_weight.js";
 import type { Model } from "../model.js";
@@ -133,10 +133,10 @@ async function planLayer(
   const config = model.config(layer);
   const { used, others } = model.storages(layer, (name) => checkpoint.has(name));
   refuseComposed(model, used);
-  const written = layout.stacked ? stackedStorage(model, used) : targetStorage(model, used, others);
-  const targets = new Map<string, string>();
+  const written = layout.storage(model, used, others);
+  const targets = new Map<string, NamedWeight>();
   await mapWeights({ config, tensors: written }, async ({ weight, expert, role }) => {
-    targets.set(`${role} ${expert}`, nameOf(weight, expert));
+    targets.set(`${role} ${expert}`, { ...weight, name: nameOf(weight, expert) });
   });
   const locate = tensorLocator({
     origin: sizesIn(model.fields.path),
@@ -149,13 +149,12 @@ async function planLayer(
   const renamed = new Map<string, string>();
   await mapWeights({ config, tensors: used }, async (wanted) => {
     const { weight, shape, expert, role } = wanted;
-    const target = targets.get(`${role} ${expert}`) as string;
+    const { name: target, part, stacked } = targets.get(`${role} ${expert}`) as NamedWeight;
     const [set, kind] = role.split(".") as [string, string | undefined];
     if (kind === undefined || shape.length !== 2) {
       if (target !== nameOf(weight, expert)) renamed.set(nameOf(weight, expert), target);
       return;
     }
-    const { part, stacked } = weight;
     const [rows, columns] = shape as [number, number];
     const source = await locate(wanted);
     checkFloats(source);
@@ -165,30 +164,13 @@ async function planLayer(
       role,
       source,
       target,
-      ...(layout.stacked &&
-        stacked && { stack: { experts: expertsWithWeights(config), expert, ...(part && { part }) } }),
+      ...(stacked && { stack: { experts: expertsWithWeights(config), expert, ...(part && { part }) } }),
       rows,
       columns,
     });
   });
   const setOf = ({ place }: PlannedMatrix) => (layout.pairsGateAndUp ? place.replace(/\.(gate|up)$/, "") : place);
-  return { sets: groupBy(matrices, setOf), renamed, rearranged: written !== used || layout.stacked };
-}
-
-/** The family's storage in which every matrix has a tensor of its own; the present one, if it is such. */
-function targetStorage(model: Model, used: LayerTensors, others: readonly LayerTensors[]): LayerTensors {
-  const found = [used, ...others].find(({ experts, shared }) =>
-    matricesOf(experts, shared).every(
-      ({ name, stacked, part, orient }) =>
-        stacked === undefined && part === undefined && orient !== "in_out" && name.endsWith(".weight"),
-    ),
-  );
-  if (found !== undefined) return found;
-  throw new MoeError(
-    "UNSUPPORTED_OPERATION",
-    `${model.fields.path}: expected a family whose quantised experts other software reads, got ${model.family.modelType}, ` +
-      `which has no names for single experts in ${JSON.stringify(used.experts.up.name)}; MoeLayer.load quantises them by dtype`,
-  );
+  return { sets: groupBy(matrices, setOf), renamed, rearranged: written !== used || layout.wholeModel };
 }
 
 /** Experts that are put together from tensors of others have no names that other software reads. */
@@ -201,22 +183,6 @@ function refuseComposed({ fields, family }: Model, { experts, lastExperts }: Lay
   );
 }
 
-/** The present storage, whose names the layout extends. OpenAI's own names belong to files without quantization_config. */
-function stackedStorage({ fields }: Model, used: LayerTensors): LayerTensors {
-  const { name } = used.experts.up;
-  if (name.endsWith("_proj")) return used;
-  throw new MoeError(
-    "UNSUPPORTED_OPERATION",
-    `${fields.path}: expected the names of Transformers, such as "model.layers.0.mlp.experts.gate_up_proj", got ${JSON.stringify(name)}`,
-  );
-}
-
-function matricesOf(...sets: readonly LayerTensors["shared"][]): readonly NamedWeight[] {
-  return sets
-    .flatMap((set) => (set ? [set.gate, set.up, set.multiplier, set.down] : []))
-    .filter((one) => one !== undefined);
-}
-
 /** @throws BAD_CHECKPOINT if a weight is quantised. */
 export function checkFloats(source: LocatedWeight): void {
   if (isPlain(weightFormat(source.format))) return;
@@ -225,9 +191,8 @@ export function checkFloats(source: LocatedWeight): void {
 
 function checkColumns({ source, columns }: PlannedMatrix, layout: PackedLayout): void {
   if (columns % layout.columnsPerGroup === 0) return;
-  const remedy = layout.stacked ? "" : "; choose smaller groups, or a scale for each row: int4_channel, int8, fp8";
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    `${placeOf(source)}: expected columns in whole groups of ${layout.columnsPerGroup}, got ${columns}${remedy}`,
+    `${placeOf(source)}: expected columns in whole groups of ${layout.columnsPerGroup}, got ${columns}${layout.narrowerGroups}`,
   );
 }

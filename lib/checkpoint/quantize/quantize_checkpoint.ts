@@ -52,7 +52,8 @@ const errorsKey = "moe-kernels.quantization_errors";
 /**
  * Quantises the experts' matrices of a Hugging Face model directory, and writes another as compressed-tensors does: each
  * matrix in `weight_packed`, `weight_scale` and so on, `quantization_config` in config.json, all else as it was. Experts
- * that are stacked in one tensor get the family's names for single ones; those of gpt-oss stay stacked, in its own layout.
+ * that are stacked in one tensor get the family's names for single ones; those of gpt-oss stay stacked, in its own layout;
+ * and with minima they are stacked as MLX has them.
  * @throws UNSUPPORTED_DTYPE for a format in which other software does not read the family; UNSUPPORTED_OPERATION for
  * families without names for single experts and for columns that are no whole groups; BAD_CHECKPOINT; WRITE_FAILED;
  * INVALID_ARGUMENT for a folder that must not be used, and for some layers of a model whose stacked experts are rearranged.
@@ -93,7 +94,7 @@ export async function quantizeCheckpoint(
     errors.push(...readErrors(written));
   }
   await folder.copyFrom(directory);
-  const config = { ...model.all, quantization_config: layout.configuration(await ignoredModules(files, checkpoint)) };
+  const config = { ...model.all, ...layout.configuration(await ignoredModules(files, checkpoint)) };
   const index = { metadata: { total_size: bytesAfter }, weight_map: Object.fromEntries(weightMap) };
   await folder.complete(index, config);
   return { out, format: format.name, scale, files: files.length, resumed, bytesBefore, bytesAfter, errors };
@@ -139,7 +140,10 @@ async function writeFile(path: string, { sets, copied }: PlannedFile, work: Work
       }
     });
   }
-  const metadata = { format: "pt", ...(errors.length > 0 && { [errorsKey]: JSON.stringify(errors) }) };
+  const metadata = {
+    format: work.layout.fileFormat,
+    ...(errors.length > 0 && { [errorsKey]: JSON.stringify(errors) }),
+  };
   await writeSafetensors(path, tensors, { metadata });
 }
 

@@ -1,7 +1,7 @@
 import type { ScaleLevel } from "../../core/weight_format.js";
 import { weightFormat } from "../../core/weight_formats.js";
 import type { LocatedWeight } from "../located_weight.js";
-import { asBytes, type Elements, flipHighestBits } from "./bits.js";
+import type { Elements } from "./bits.js";
 import { checkE4M3, checkScales, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import { type FoundTensor, floats, type StoredMatrix } from "./stored_matrix.js";
@@ -30,11 +30,11 @@ function affine(matrix: StoredMatrix): LocatedWeight {
   const groups = groupsOf(matrix, scales, count, true);
   const numbers = (tensor: FoundTensor, bytes: Uint8Array) =>
     groups.spread(scaleElements(tensor, checkScales(matrix, tensor, bytes, count)));
-  const convert = ([codeBytes, scaleBytes, biasBytes]: readonly Uint8Array[]) => ({
-    codes: codeBytes as Uint8Array,
-    scales: numbers(scales, scaleBytes as Uint8Array),
-    zeros: negated(numbers(biases, biasBytes as Uint8Array), matrix.rows),
-  });
+  const convert = ([codeBytes, scaleBytes, biasBytes]: readonly Uint8Array[]) => {
+    const zeros = numbers(biases, biasBytes as Uint8Array);
+    changeSigns(zeros);
+    return { codes: codeBytes as Uint8Array, scales: numbers(scales, scaleBytes as Uint8Array), zeros };
+  };
   return matrix.located(`a${bits}_${groups.name}_${scaleType(scales)}`, [codes, scales, biases], convert);
 }
 
@@ -68,9 +68,8 @@ function codesOf(matrix: StoredMatrix, possible: readonly number[]): readonly [F
   return [codes, possible[index] as number];
 }
 
-/** Floats with the other sign: formats subtract. */
-function negated(values: Elements, rows: number): Uint8Array {
-  const bytes = asBytes(values);
-  flipHighestBits(bytes, rows, values.length / rows, 8 * values.BYTES_PER_ELEMENT);
-  return bytes;
+/** Gives floats the other sign: MLX adds what formats subtract. */
+export function changeSigns(values: Elements): void {
+  const sign = 2 ** (8 * values.BYTES_PER_ELEMENT - 1);
+  for (let index = 0; index < values.length; index++) values[index] = ((values[index] as number) ^ sign) >>> 0;
 }

@@ -21,7 +21,7 @@ export const quantizeModel = defineCommand({
     format: {
       type: "string",
       value: "FORMAT",
-      help: "int4_g128, int4_g32, uint4, int8, fp8, fp8_b128, mxfp4, nvfp4, ...; for GGUF q4_k, q6_k, q8_0, mxfp4, ...",
+      help: "int4_g128, int4_g32, uint4, int8, fp8, fp8_b128, mxfp4, nvfp4, ...; for MLX a4_g64_bf16, ...; for GGUF q4_k, ...",
     },
     out: {
       type: "string",
