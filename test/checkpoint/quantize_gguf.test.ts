@@ -473,7 +473,11 @@ describe("what is refused", () => {
       ],
       ["olmoe", { rope_theta: 1e39 }, /rope.freq_base in GGUF: expected a float32, got 1e\+39/],
       ["mixtral", { partial_rotary_factor: 0.5 }, /partial_rotary_factor: expected 1, got 0.5/],
-      ["mixtral", { rope_parameters: { rope_theta: 1e4, partial_rotary_factor: 0.5 } }, /got a field "partial_rotary/],
+      [
+        "mixtral",
+        { rope_parameters: { rope_theta: 1e4, partial_rotary_factor: 0.5 } },
+        /rope_parameters: partial_rotary_factor: expected 1, got 0.5/,
+      ],
       ["mixtral", { num_attention_heads: 256 }, /expected 256 heads of an even number of rows, got shape/],
       [
         "olmoe",

@@ -105,6 +105,37 @@ test("a GGUF file of glm4_moe has the metadata and tensors that llama.cpp's conv
   await expectTensors(file, expected);
 });
 
+test("a GGUF file of glm4_moe_lite is one of DeepSeek's architecture, with the scores and factor of the model", async () => {
+  const fields = {
+    model_type: "glm4_moe_lite",
+    rope_scaling: null,
+    scoring_func: undefined,
+    routed_scaling_factor: 1.8,
+  };
+  const rope_parameters = { rope_type: "default", rope_theta: 50000, partial_rotary_factor: 1 };
+  const source = await changed("kimi_k2", { ...fields, mlp_layer_types: ["dense", "sparse"], rope_parameters });
+  const [out, other] = [fresh(".gguf"), fresh(".gguf")];
+  await write(source, out);
+  writeFileSync(other, await deepseekGguf(golden("kimi_k2"), "stacks"));
+  await using file = await GgufFile.open(out);
+  await using expected = await GgufFile.open(other);
+  expect(file.metadata.get("general.architecture")).toBe("deepseek2");
+  const said = (key: string) => file.metadata.get(`deepseek2.${key}`);
+  expect(said("expert_gating_func")).toBe(2);
+  expect(said("expert_weights_scale")).toBe(Math.fround(1.8));
+  expect(said("expert_weights_norm")).toBe(true);
+  expect(said("leading_dense_block_count")).toBe(1);
+  expect(said("rope.scaling.type")).toBeUndefined();
+  await expectTensors(file, expected);
+  using x = device.tensor(new Random("x").normals(5 * 32), [5, 32]);
+  const result = async (path: string, options: object) => {
+    using layer = await MoeLayer.load(path, { layer: 1, device, ...options });
+    using y = layer.forward(x);
+    return await y.data();
+  };
+  expect(await result(out, {})).toEqual(await result(source, { dtype: "q8_0" }));
+});
+
 test("layers that predict further tokens are left out", async () => {
   const source = await changed("kimi_k2", {}, (weights) => {
     weights.set("model.layers.2.enorm.weight", { dtype: "F32", shape: [32], data: new Float32Array(32) });

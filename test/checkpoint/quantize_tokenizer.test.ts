@@ -23,6 +23,7 @@ const bytes = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false 
 const patterns = {
   qwen2:
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+  glm4: "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
   "gpt-4o":
     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
 };
@@ -92,6 +93,30 @@ describe("a tokenizer for GGUF", () => {
     expect(await written(splitBy(...deepseek))).toBe("deepseek-v3");
     expect(await written({ ...bytes, use_regex: true })).toBe("gpt-2");
     expect(await written(bytes)).toBe("gpt-2");
+  });
+
+  test("of GLM has the special tokens of llama.cpp's converter, of those that there are", async () => {
+    const names = ["<|endoftext|>", "[gMASK]", "<|user|>", "<|observation|>"];
+    const added_tokens = names.map((content, index) => ({ id: 3 + index, content, special: true }));
+    const settings = { eos_token: "<|endoftext|>" };
+    const written = async (tokens: readonly object[]) => {
+      const content = { ...tokenizer, added_tokens: tokens, pre_tokenizer: splitBy(patterns.glm4) };
+      const path = write({ "tokenizer.json": content, "tokenizer_config.json": settings });
+      const { metadata } = await readTokenizer(path, 7);
+      expect(metadata.get("tokenizer.ggml.pre")).toBe("glm4");
+      const others = [...metadata].filter(([key]) => /_(id|token)$/.test(key));
+      return Object.fromEntries(others.map(([key, value]) => [key.replace("tokenizer.ggml.", ""), value]));
+    };
+    const eos = { eos_token_id: 3, add_eos_token: false };
+    expect(await written(added_tokens)).toEqual({
+      ...eos,
+      bos_token_id: 4,
+      add_bos_token: false,
+      eot_token_id: 5,
+      unknown_token_id: 3,
+      eom_token_id: 6,
+    });
+    expect(await written(added_tokens.slice(0, 1))).toEqual({ ...eos, unknown_token_id: 3 });
   });
 
   test("has nothing that changes texts before, or only NFC, also in a sequence", async () => {

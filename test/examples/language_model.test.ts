@@ -355,6 +355,7 @@ describe("the tokenizer of a GGUF file", () => {
   test("splits texts as its name says", () => {
     // Qwen's numbers are single digits, and gpt-oss's have three at most.
     expect(pieces("qwen2", "Hi 12's")).toEqual(["Hi", "Ġ", "1", "2", "'s"]);
+    expect(pieces("glm4", "Hi 12's")).toEqual(["Hi", "Ġ", "12", "'s"]);
     expect(pieces("gpt-4o", "Hi 1212")).toEqual(["Hi", "Ġ", "12", "1", "2"]);
     expect(pieces("deepseek-v3", "Hi 1212")).toEqual(["Hi", "Ġ", "12", "1", "2"]);
     expect(pieces(undefined, "Hi 1212")).toEqual(["Hi", "Ġ", "12", "12"]);
@@ -378,7 +379,7 @@ describe("the tokenizer of a GGUF file", () => {
   ])("is refused if it is %s with %s", (model, pre) => {
     const all = metadata(pre, { "tokenizer.ggml.model": model });
     expect(() => tokenizerOf(all, "model.gguf")).toThrow(
-      /^model\.gguf: expected tokenizer llama, or gpt2 with gpt-2, qwen2, gpt-4o, deepseek-v3, got .*; give --tokenizer DIR/,
+      /^model\.gguf: expected tokenizer llama, or gpt2 with gpt-2, qwen2, glm4, gpt-4o, deepseek-v3, got .*; give --tokenizer DIR/,
     );
   });
 });

@@ -9,10 +9,15 @@ const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
 
 const marks = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]";
 
+/** Qwen's numbers have one digit, GLM's up to three. */
+const words = (digits: string) =>
+  String.raw`${shortened}|${letters}\p{L}+|\p{N}${digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`;
+
 /** What a text is split into before tokens are merged, pattern by pattern, by GGUF's names. */
 const splits: ReadonlyMap<unknown, readonly string[]> = new Map([
   ["gpt-2", [String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`]],
-  ["qwen2", [String.raw`${shortened}|${letters}\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`]],
+  ["qwen2", [words("")]],
+  ["glm4", [words("{1,3}")]],
   [
     "gpt-4o",
     [

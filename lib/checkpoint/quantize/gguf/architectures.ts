@@ -100,7 +100,7 @@ const latentQueries = {
   "self_attn.q_b_proj.weight": "attn_q_b.weight",
 } as const;
 
-/** DeepSeek-V2 and V3, and Kimi K2: DeepseekV2Model of llama.cpp's converter. */
+/** DeepSeek-V2 and V3, Kimi K2 and GLM-4.7-Flash: DeepseekV2Model of llama.cpp's converter. */
 const deepseek2: WrittenArchitecture = {
   name: "deepseek2",
   keys: (fields, formula) => {
@@ -267,6 +267,7 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map<string, 
   ["deepseek_v2", deepseek2],
   ["deepseek_v3", deepseek2],
   ["kimi_k2", deepseek2],
+  ["glm4_moe_lite", deepseek2],
 ]);
 
 /** The architecture of a family. @throws UNSUPPORTED_OPERATION if no GGUF files of it are written. */
@@ -291,7 +292,7 @@ export function architectureKeys(
   formula: MoeLayerConfig,
 ): Keys {
   checkLayerTypes(fields, architecture.slidingEvenLayers === true);
-  if (architecture.turnedShare === undefined) fields.require("partial_rotary_factor", 1);
+  if (architecture.turnedShare === undefined) requireWholeHeads(fields);
   const heads = fields.integer("num_attention_heads", undefined);
   const given = fields.has("head_dim") ? { key_length: headSize(fields), value_length: headSize(fields) } : {};
   return {
@@ -312,20 +313,20 @@ export function architectureKeys(
 /** Fields of `rope_scaling`, or of Transformers 5's `rope_parameters`, that are known. */
 const ropeFields = [
   ...["type", "rope_type", "rope_theta", "factor", "original_max_position_embeddings"],
-  ...["beta_fast", "beta_slow", "truncate"],
+  ...["beta_fast", "beta_slow", "truncate", "partial_rotary_factor"],
 ];
 
 /** Of DeepSeek, how YaRN multiplies the turned parts of queries and keys, and all of them. */
 const latentFields = ["mscale", "mscale_all_dim"];
 
-function ropeKeys(fields: ConfigFields, { hasLatents, turnedShare }: WrittenArchitecture): Keys {
+function ropeKeys(fields: ConfigFields, { hasLatents }: WrittenArchitecture): Keys {
   const parameters = fields.section("rope_parameters");
   const scaling = fields.section("rope_scaling") ?? parameters;
   const theta = (parameters?.has("rope_theta") ? parameters : fields).number("rope_theta", undefined);
   const base = { "rope.freq_base": f32(theta) };
   if (scaling === undefined) return base;
   const type = scaling.value("rope_type") ?? scaling.value("type") ?? "default";
-  const known = [...ropeFields, ...(hasLatents ? latentFields : []), ...(turnedShare ? ["partial_rotary_factor"] : [])];
+  const known = [...ropeFields, ...(hasLatents ? latentFields : [])];
   const unknown = Object.keys(scaling.all).find((name) => !known.includes(name));
   if (unknown !== undefined || (type !== "default" && type !== "linear" && type !== "yarn")) {
     const got = unknown === undefined ? describe(type) : `a field ${JSON.stringify(unknown)}`;
@@ -369,8 +370,17 @@ function checkLayerTypes(fields: ConfigFields, slidingEven: boolean): void {
 
 /** `partial_rotary_factor`, which Transformers 5 has among `rope_parameters`. */
 function turnedShare(fields: ConfigFields, fallback: number): number {
+  return withTurnedShare(fields).number("partial_rotary_factor", fallback);
+}
+
+/** @throws BAD_CHECKPOINT if only a part of each head is turned. */
+function requireWholeHeads(fields: ConfigFields): void {
+  withTurnedShare(fields).require("partial_rotary_factor", 1);
+}
+
+function withTurnedShare(fields: ConfigFields): ConfigFields {
   const parameters = fields.section("rope_parameters");
-  return (parameters?.has("partial_rotary_factor") ? parameters : fields).number("partial_rotary_factor", fallback);
+  return parameters?.has("partial_rotary_factor") ? parameters : fields;
 }
 
 function refuseField(fields: ConfigFields, name: string): void {

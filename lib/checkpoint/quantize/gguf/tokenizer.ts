@@ -14,6 +14,11 @@ export interface WrittenTokenizer {
   readonly whyNone: string;
 }
 
+/** What llama.cpp's converter calls tokens of a tokenizer that splits texts in some way, besides what its settings say. */
+const namedTokens: ReadonlyMap<string, Readonly<Record<string, string>>> = new Map([
+  ["glm4", { bos: "[gMASK]", eot: "<|user|>", unknown: "<|endoftext|>", eom: "<|observation|>" }],
+]);
+
 const shortened = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const start = String.raw`[^\r\n\p{L}\p{N}]?`;
 const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
@@ -21,9 +26,14 @@ const [upper, lower] = [String.raw`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, String.raw`
 
 const marks = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]";
 
+/** Of Qwen, whose numbers have one digit, and GLM, whose numbers have up to three. */
+const words = (digits: string) =>
+  String.raw`${shortened}|${start}\p{L}+|\p{N}${digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`;
+
 /** llama.cpp's names of what a text is split into before tokens are merged: by each pattern in turn. */
 const splits: ReadonlyMap<string, readonly string[]> = new Map([
-  ["qwen2", [String.raw`${shortened}|${start}\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`]],
+  ["qwen2", [words("")]],
+  ["glm4", [words("{1,3}")]],
   [
     "gpt-4o",
     [
@@ -84,17 +94,25 @@ export async function readTokenizer(directory: string, vocabulary: number): Prom
     ["tokenizer.ggml.token_type", kinds],
     ["tokenizer.ggml.merges", model.merges.map((pair) => (Array.isArray(pair) ? pair.join(" ") : String(pair)))],
   ]);
-  for (const name of ["bos", "eos"]) {
-    const setting = settings[`${name}_token`];
-    const token = isRecord(setting) ? setting.content : setting;
-    const id = typeof token === "string" ? tokens.indexOf(token) : -1;
-    if (id < 0) continue;
-    metadata.set(`tokenizer.ggml.${name}_token_id`, id);
+  const { bos, eos, ...others }: Readonly<Record<string, unknown>> = {
+    ...Object.fromEntries(["bos", "eos"].map((name) => [name, contentOf(settings[`${name}_token`])])),
+    ...namedTokens.get(split),
+  };
+  const idOf = (token: unknown) => (typeof token === "string" ? tokens.indexOf(token) : -1);
+  for (const [name, token] of Object.entries({ bos, eos })) {
+    if (idOf(token) < 0) continue;
+    metadata.set(`tokenizer.ggml.${name}_token_id`, idOf(token));
     metadata.set(`tokenizer.ggml.add_${name}_token`, addsToken(tokenizer, settings, name, token as string));
+  }
+  for (const [name, token] of Object.entries(others)) {
+    if (idOf(token) >= 0) metadata.set(`tokenizer.ggml.${name}_token_id`, idOf(token));
   }
   if (typeof template === "string") metadata.set("tokenizer.chat_template", template);
   return { metadata, whyNone: "" };
 }
+
+/** A token in settings, which may have more than its text. */
+const contentOf = (setting: unknown) => (isRecord(setting) ? setting.content : setting);
 
 /** So that readers do not look for one. */
 function none(whyNone: string): WrittenTokenizer {
