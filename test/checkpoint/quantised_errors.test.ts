@@ -301,12 +301,12 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
   describe("HQQ", () => {
     const integer = (value: number): SafetensorsInput => ({ dtype: "I32", shape: [], data: Int32Array.of(value) });
     test.each<[string, (model: Checkpoint) => void, RegExp]>([
+      ["another axis", added("axis", integer(2)), /up_proj\.W_q": expected groups along axis 0 or 1, got axis 2/],
       [
-        "groups along the outputs",
-        added("axis", integer(0)),
-        /up_proj\.W_q": expected groups of columns that divide a row \(axis 1\).*, got groups along the outputs \(axis 0\)/,
+        "groups across rows",
+        added("group_size", integer(48)),
+        /expected groups of columns that divide a row \(axis 1\), got groups of 48 in 32 x 64|got groups of 48 in \d+ x 64/,
       ],
-      ["groups across rows", added("group_size", integer(48)), /got groups of 48 in 64/],
       ["other bits", added("nbits", integer(7)), /expected codes of 1, 1\.58, 2, .* or 8 bits, got nbits 7/],
       ["bits of other codes", added("nbits", integer(2)), /W_q": expected \d+ bytes for .* codes of 2 bits, got \d+/],
       ["no axis", without("axis"), /expected a tensor ".*up_proj\.axis" beside it/],
@@ -320,6 +320,24 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       ["zeros that are no numbers", filled("zero", 0x7fc0), /zero": expected finite scales/],
     ])("%s", async (_, change, message) => {
       await refuse("hqq_4_bits", change, message);
+    });
+
+    test.each<[string, (model: Checkpoint) => void, RegExp]>([
+      [
+        "groups that do not divide the matrix",
+        added("group_size", integer(48)),
+        /up_proj\.W_q": expected groups that divide the matrix \(axis 0\), got groups of 48 in 32 x 64/,
+      ],
+      ["scales of the other axis", reshaped("scale", 32, 1), /scale": expected shape \[1, 32\] from .*, got \[32, 1\]/],
+      ["no zeros", without("zero"), /W_q": expected a tensor ".*up_proj\.zero" beside it/],
+      ["scales that are no numbers", filled("scale", 0x7e00, 5), /scale": expected finite scales, got .* at \[0, 5\]/],
+      [
+        "bits of other codes",
+        added("nbits", integer(8)),
+        /W_q": expected 2048 bytes for 32 x 64 codes of 8 bits, got 1024/,
+      ],
+    ])("of groups along the outputs: %s", async (_, change, message) => {
+      await refuse("hqq_4_bits_outputs", change, message);
     });
 
     test("codes of more bits than named", async () => {

@@ -1,3 +1,4 @@
+import type { LocatedWeight } from "../located_weight.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { asBytes, packRows, words } from "./bits.js";
 import { checkScales, floatsOf, groupsOf, placeIn } from "./scales.js";
@@ -13,55 +14,105 @@ const perElement: ReadonlyMap<number, number> = new Map([
   [1, 8],
 ]);
 
+/** What HQQ stores of a matrix: a grid of codes, each line of which is a group if `axis` is 1, and each column if it is 0. */
+interface Grid {
+  readonly axis: number;
+  readonly lines: number;
+  readonly width: number;
+  /** Bits of a stored code. */
+  readonly stored: number;
+  /** Bits of a code in the format. */
+  readonly bits: number;
+  readonly codes: FoundTensor;
+  readonly scales: FoundTensor;
+  readonly zeros: FoundTensor;
+}
+
 /**
- * HQQ along the columns (`axis` 1): groups of codes stand one after another, and an element of `W_q` has codes of groups that
- * are far apart: of as many runs of groups as it has codes, the first run in the highest bits. A weight is (code - zero) scale
- * with a zero that is a float; what it subtracts, their product, fits in float32 if both are halves.
+ * HQQ: an element of `W_q` has codes of lines of the grid that are far apart: of as many runs of lines as it has codes, the
+ * first run in the highest bits. A weight is (code - zero) scale with a zero that is a float.
  */
 export const hqq: Scheme = {
   takes: (matrix) => matrix.has("W_q"),
   locate: async (matrix) => {
-    const { rows, columns } = matrix;
-    const axis = await numberIn(matrix, "axis", ["I32"]);
-    const size = await numberIn(matrix, "group_size", ["I32"]);
-    const named = await numberIn(matrix, "nbits", ["I32", "F32"]);
-    const count = columns / size;
-    if (axis !== 1 || !Number.isInteger(count)) {
-      const got = axis === 1 ? `groups of ${size} in ${columns}` : `groups along the outputs (axis ${axis})`;
-      throw matrix.error(`expected groups of columns that divide a row (axis 1), as formats have them, got ${got}`);
-    }
-    const { stored, bits } = bitsOf(matrix, named);
-    const per = perElement.get(stored) as number;
-    const total = rows * count;
-    const step = Math.ceil(total / per);
-    const codes = matrix.needOfAnyDType("W_q"); // which may be viewed as another dtype
-    const width = stored === 3 ? 4 : 1;
-    if (codes.info.byteLength !== step * size * width || (stored !== 3 && total % per !== 0)) {
-      const expected = `${step * size * width} bytes for ${rows} x ${columns} codes of ${named} bits`;
-      throw matrix.errorAt(codes, `expected ${expected}, got ${codes.info.byteLength}`);
-    }
-    const scales = matrix.need("scale", floats, [total, 1]);
-    const zeros = matrix.need("zero", floats, [total, 1]);
-    const groups = groupsOf(matrix, scales, count, true);
-    const used = [codes, scales, zeros];
-    return matrix.located(
-      `a${bits}_${groups.name}_f32`,
-      used,
-      ([codeBytes, scaleBytes, zeroBytes]) => {
-        const factors = floatsOf(scales, checkScales(matrix, scales, scaleBytes as Uint8Array, count));
-        const offsets = floatsOf(zeros, checkScales(matrix, zeros, zeroBytes as Uint8Array, count));
-        const minima = offsets.map((zero, index) => zero * (factors[index] as number));
-        const unpacked = unpackRuns(codeBytes as Uint8Array, total * size, step * size, stored);
-        return {
-          codes: packRows(checked(matrix, codes, unpacked, bits), rows, bits),
-          scales: groups.spread(factors),
-          zeros: asBytes(groups.spread(minima)),
-        };
-      },
-      { ignored: ["axis", "group_size", "nbits"] },
-    );
+    const grid = await gridOf(matrix);
+    return grid.axis === 1 ? alongColumns(matrix, grid) : acrossRows(matrix, grid);
   },
 };
+
+/** What such a group subtracts, zero times scale, fits in float32 if both are halves. */
+function alongColumns(matrix: StoredMatrix, grid: Grid): LocatedWeight {
+  const { rows } = matrix;
+  const { lines, bits, codes, scales } = grid;
+  const count = lines / rows;
+  const groups = groupsOf(matrix, scales, count, true);
+  return located(matrix, `a${bits}_${groups.name}_f32`, grid, (bytes) => {
+    const { factors, offsets, unpacked } = read(matrix, grid, bytes, count);
+    const minima = offsets.map((zero, index) => zero * (factors[index] as number));
+    return {
+      codes: packRows(checked(matrix, codes, unpacked, bits), rows, bits),
+      scales: groups.spread(factors),
+      zeros: asBytes(groups.spread(minima)),
+    };
+  });
+}
+
+/** Every weight of a row has another scale, as no format has it: the weights are floats. */
+function acrossRows(matrix: StoredMatrix, grid: Grid): LocatedWeight {
+  const { width, bits, codes } = grid;
+  return located(matrix, "f32", grid, (bytes) => {
+    const { factors, offsets, unpacked } = read(matrix, grid, bytes, width);
+    const weights = Float32Array.from(checked(matrix, codes, unpacked, bits), (code, index) => {
+      const group = index % width;
+      return (code - (offsets[group] as number)) * (factors[group] as number);
+    });
+    return { codes: asBytes(weights) };
+  });
+}
+
+function located(matrix: StoredMatrix, format: string, grid: Grid, convert: LocatedWeight["convert"]): LocatedWeight {
+  const { codes, scales, zeros } = grid;
+  return matrix.located(format, [codes, scales, zeros], convert, { ignored: ["axis", "group_size", "nbits"] });
+}
+
+/** The scales, zeros and codes, a byte each. @param width groups in a line of scales, for errors. */
+function read(matrix: StoredMatrix, grid: Grid, bytes: readonly Uint8Array[], width: number) {
+  const [codeBytes, scaleBytes, zeroBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
+  const numbers = (tensor: FoundTensor, own: Uint8Array) => floatsOf(tensor, checkScales(matrix, tensor, own, width));
+  const run = Math.ceil(grid.lines / (perElement.get(grid.stored) as number)) * grid.width;
+  return {
+    factors: numbers(grid.scales, scaleBytes),
+    offsets: numbers(grid.zeros, zeroBytes),
+    unpacked: unpackRuns(codeBytes, grid.lines * grid.width, run, grid.stored),
+  };
+}
+
+/** @throws BAD_CHECKPOINT for tensors of other dtypes and shapes than those that the numbers beside them tell. */
+async function gridOf(matrix: StoredMatrix): Promise<Grid> {
+  const { rows, columns } = matrix;
+  const axis = await numberIn(matrix, "axis", ["I32"]);
+  const size = await numberIn(matrix, "group_size", ["I32"]);
+  const named = await numberIn(matrix, "nbits", ["I32", "F32"]);
+  if (axis !== 0 && axis !== 1) throw matrix.error(`expected groups along axis 0 or 1, got axis ${axis}`);
+  const total = (rows * columns) / size;
+  if (!Number.isInteger(axis === 1 ? columns / size : total)) {
+    const expected = axis === 1 ? "of columns that divide a row" : "that divide the matrix";
+    throw matrix.error(`expected groups ${expected} (axis ${axis}), got groups of ${size} in ${rows} x ${columns}`);
+  }
+  const { stored, bits } = bitsOf(matrix, named);
+  const per = perElement.get(stored) as number;
+  const [lines, width] = axis === 1 ? [total, size] : [size, total];
+  const codes = matrix.needOfAnyDType("W_q"); // which may be viewed as another dtype
+  const byteLength = Math.ceil(lines / per) * width * (stored === 3 ? 4 : 1);
+  if (codes.info.byteLength !== byteLength || (stored !== 3 && lines % per !== 0)) {
+    const expected = `${byteLength} bytes for ${rows} x ${columns} codes of ${named} bits`;
+    throw matrix.errorAt(codes, `expected ${expected}, got ${codes.info.byteLength}`);
+  }
+  const shape = axis === 1 ? [total, 1] : [1, total];
+  const scales = matrix.need("scale", floats, shape);
+  const zeros = matrix.need("zero", floats, shape);
+  return { axis, lines, width, stored, bits, codes, scales, zeros };
+}
 
 /** The bits of stored codes and of the format's: 5 and 6 take a byte in the file, 1.58 and 1 two bits in memory. */
 function bitsOf(matrix: StoredMatrix, named: number): { readonly stored: number; readonly bits: number } {

@@ -39,6 +39,11 @@ def f32(values):
     return single, single.astype(np.float64)
 
 
+def nearest_bf16(values):
+    bits = values.view(np.uint32)
+    return bf16((bits + 0x7FFF + ((bits >> 16) & 1)).astype(np.uint32).view(np.float32))[1]
+
+
 def e4m3(codes):
     codes = np.asarray(codes, np.int64)
     exponent, fraction = (codes >> 3) & 15, codes & 7
@@ -365,23 +370,29 @@ def mlx_floats(mode):
     return make
 
 
-def hqq(bits, group, number=f16, stored=None):
-    """As hqq's HQQLinear writes its state for safetensors, with axis 1. Text and flags that only it needs are there too."""
+def hqq(bits, group, number=f16, stored=None, axis=1):
+    """
+    As hqq's HQQLinear writes its state for safetensors. Text and flags that only it needs are there too. With axis 0 the
+    weights are floats, which get the router's dtype.
+    """
     per, width = {8: (1, np.uint8), 4: (2, np.uint8), 3: (10, np.int32), 2: (4, np.uint8), 1: (8, np.uint8)}[stored or bits]
 
     def make(random, shape):
         codes = random.integers(0, 3 if bits == 1.58 else 2**bits, shape)
         total = shape[0] * shape[1] // group
-        (scales, factors), (zeros, offsets) = number(random.uniform(0.5, 1.5, (total, 1)) / 2**bits), number(random.uniform(0, 2**bits, (total, 1)))
-        groups = codes.reshape(total, group)
+        each = (total, 1) if axis == 1 else (1, total)
+        (scales, factors), (zeros, offsets) = number(random.uniform(0.5, 1.5, each) / 2**bits), number(random.uniform(0, 2**bits, each))
+        groups = codes.reshape((total, group) if axis == 1 else (group, total))
         weights = ((groups - offsets) * factors).reshape(shape)
-        step = -(-total // per)
-        padded = np.zeros((per * step, group), np.int64)
-        padded[:total] = groups
+        if axis == 0:
+            weights = nearest_bf16(weights.astype(np.float32))
+        step = -(-len(groups) // per)
+        padded = np.zeros((per * step, groups.shape[1]), np.int64)
+        padded[:len(groups)] = groups
         packed = sum(padded[place * step:(place + 1) * step] << ((stored or bits) * (per - 1 - place)) for place in range(per))
         text = lambda value: np.frombuffer(value.encode(), np.uint8)
         flag = lambda value: np.uint8(value)
-        tensors = {"W_q": packed.astype(width), "scale": scales, "zero": zeros, "axis": np.int32(1), "group_size": np.int32(group),
+        tensors = {"W_q": packed.astype(width), "scale": scales, "zero": zeros, "axis": np.int32(axis), "group_size": np.int32(group),
                    "nbits": np.float32(bits) if bits == 1.58 else np.int32(bits), "shape": np.array(shape, np.int64),
                    "packing": text("3bit_32" if bits == 3 else f"{stored or bits}bit_u8"), "view_as_float": flag(False),
                    "unpack_view_dtype": text("torch.uint8"), "compute_dtype": text("torch.float16"), "quant_scale": flag(False),
@@ -693,8 +704,8 @@ modelopt_file = {"hf_quant_config.json": {"producer": {"name": "modelopt"}, "qua
 bnb_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 
 
-def hqq_config(bits, group_size):
-    params = {"nbits": bits, "group_size": group_size, "channel_wise": True, "optimize": True, "round_zero": bits == 4, "axis": 1, "view_as_float": False}
+def hqq_config(bits, group_size, axis=1):
+    params = {"nbits": bits, "group_size": group_size, "channel_wise": True, "optimize": True, "round_zero": bits == 4, "axis": axis, "view_as_float": False}
     return {"quant_method": "hqq", "skip_modules": ["lm_head"], "quant_config": {"offload_meta": False, "scale_quant_params": None,
                                                                                     "zero_quant_params": None, "weight_quant_params": params}}
 
@@ -834,6 +845,11 @@ cases = {
     "hqq_2_bits": qwen(hqq(2, 16), hqq_config(2, 16)),
     "hqq_ternary": qwen(hqq(1.58, 32, stored=2), hqq_config(1.58, 32)),
     "hqq_1_bit": qwen(hqq(1, 32, f32), hqq_config(1, 32)),
+    "hqq_8_bits_outputs": qwen(hqq(8, 64, f32, axis=0), hqq_config(8, 64, 0)),
+    "hqq_4_bits_outputs": qwen(hqq(4, 64, axis=0), hqq_config(4, 64, 0)),
+    "hqq_2_bits_outputs": qwen(hqq(2, 16, bf16, axis=0), hqq_config(2, 16, 0)),
+    # Words with room for more lines than there are, and groups that are no whole rows apart.
+    "hqq_3_bits_outputs": qwen(hqq(3, 36, axis=0), hqq_config(3, 36, 0), hidden=48, inner=36),
     "bnb_int8": qwen(bnb8, {"quant_method": "bitsandbytes", "load_in_8bit": True}),
 }
 
