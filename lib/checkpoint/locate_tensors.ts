@@ -67,8 +67,9 @@ export function tensorLocator(source: TensorSource): Locator {
 async function findTensor({ fileOf, has }: TensorSource, name: string): Promise<FoundTensor> {
   const old = `${name}:_data`;
   if (!has(name) && has(old)) {
-    const problem = `expected the name ${JSON.stringify(name)}, got one that only torchao 0.14 writes; save the model again with a later one`;
-    throw badCheckpoint(tensorPlace((await fileOf(old)).path, old), problem);
+    const expected = `expected the name ${JSON.stringify(name)}`;
+    const remedy = "got one that only torchao 0.14 writes; save the model again with a later version";
+    throw badCheckpoint(tensorPlace((await fileOf(old)).path, old), `${expected}, ${remedy}`);
   }
   const file = await fileOf(name);
   return { name, file, info: file.info(name) };

@@ -17,8 +17,9 @@ const unrounded: readonly unknown[] = ["INT4_AWQ", "W4A16_AWQ", "W4A16", "W8A16"
 /**
  * What a checkpoint's configuration says about the experts' inputs: the `input_activations` of compressed-tensors, the
  * `activation_scheme` and `scale_fmt` of fp8, the `quant_algo` of ModelOpt, the `input_tensors` of Quark, the `act_bits` of
- * AutoRound, the class in the `quant_type` of torchao, and what methods of that name do. Undefined: they are not rounded, and so with other methods. A dynamic scale of
- * the whole tensor is taken for one of each token, which it is for one token: results must not depend on the rest of a batch.
+ * AutoRound, the class in the `quant_type` of torchao, and what methods of that name do. Undefined: they are not rounded, and so
+ * with other methods. A dynamic scale of the whole tensor is taken for one of each token, which it is for one token: results
+ * must not depend on the rest of a batch.
  * @throws UNSUPPORTED_OPERATION if they are rounded in another way than {@link TokenFormat} knows.
  */
 export function declaredTokens(quantization: Quantization): TokenScheme | undefined {

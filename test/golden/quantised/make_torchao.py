@@ -126,6 +126,7 @@ cases = {
     "torchao_float8_tensor": qwen(float8(PerTensor())),
     "torchao_float8_blocks": qwen(float8(PerBlock([128, 128])), hidden=256, inner=128),
     "torchao_float8_stacked": qwen(float8(PerRow()), stacked=True),
+    "torchao_float8_stacked_tensor": qwen(float8(PerTensor()), stacked=True),
     "torchao_int8": qwen(int8(PerRow(), symmetric)),
     "torchao_int8_asymmetric": qwen(int8(PerRow(), asymmetric)),
     "torchao_int8_tensor": qwen(int8(PerTensor(), asymmetric)),
