@@ -3,7 +3,7 @@ import { groupBy } from "../../core/group_by.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { mapWeights, type NamedWeight, nameOf, sizesIn } from "../locate.js";
+import { type LayerTensors, mapWeights, type NamedWeight, nameOf, sizesIn } from "../locate.js";
 import { tensorLocator } from "../locate_tensors.js";
 import { type LocatedWeight, placeOf, type TensorRange } from "../located_weight.js";
 import type { Model } from "../model.js";
