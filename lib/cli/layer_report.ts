@@ -5,7 +5,7 @@ import type { StageTimes } from "../core/stages.js";
 import type { Work } from "../layer/work.js";
 import { heatMap } from "../statistics/heat_map.js";
 import type { RouterHistory } from "../statistics/router_history.js";
-import { barChart } from "../terminal/bar_chart.js";
+import { barChart, largestOf } from "../terminal/bar_chart.js";
 import { formatBytes, formatError, formatMicroseconds, plural, significant } from "../terminal/format.js";
 import { columnsOf, type Output, usesColor } from "../terminal/output.js";
 import { renderTable } from "../terminal/table.js";
@@ -71,7 +71,7 @@ export function printTokensPerExpert({ device, tokensPerExpert }: LayerRun, io: 
   const mean = tokensPerExpert.reduce((sum, count) => sum + count, 0) / tokensPerExpert.length;
   io.stdout.write(
     `Tokens per expert on ${device}: ${used} of ${plural(tokensPerExpert.length, "expert")} used, ` +
-      `mean ${significant(mean)}, largest ${Math.max(...tokensPerExpert)}\n`,
+      `mean ${significant(mean)}, largest ${largestOf(tokensPerExpert)}\n`,
   );
   io.stdout.write(`${barChart(tokensPerExpert, columnsOf(io.stdout))}\n`);
 }

@@ -1,12 +1,17 @@
 const eighths = " ▁▂▃▄▅▆▇█";
 const height = 5;
 
+/** The largest of any number of counts; as arguments of Math.max, very many would overflow the stack. */
+export function largestOf(counts: readonly number[]): number {
+  return counts.reduce((largest, count) => Math.max(largest, count), 0);
+}
+
 /**
  * Draws counts as vertical bars, at most `columns` characters wide. Bars that do not fit go into further charts below,
  * all to the same scale. A count above 0 shows at least an eighth of a character.
  */
 export function barChart(counts: readonly number[], columns: number): string {
-  const largest = Math.max(1, ...counts);
+  const largest = Math.max(1, largestOf(counts));
   const margin = String(largest).length;
   const room = Math.max(8, columns - margin - 2);
   const barWidth = Math.max(1, Math.min(4, Math.floor(room / counts.length)));

@@ -228,6 +228,14 @@ describe("run --model", () => {
     ],
     ["x of another rank", { x: { dtype: "F32", shape: [6], data: new Float32Array(6) } }, /BAD_CHECKPOINT.*\[T, H\]/],
     ["x of integers", { x: { dtype: "I32", shape: [1, 46], data: new Int32Array(46) } }, /BAD_CHECKPOINT.*got I32/],
+    [
+      "ids that do not fit 32 bits",
+      {
+        x: { dtype: "F32", shape: [1, 46], data: new Float32Array(46) },
+        token_ids: { dtype: "I64", shape: [1], data: BigInt64Array.of(2n ** 32n + 5n) },
+      },
+      /BAD_CHECKPOINT.*"token_ids": expected ids of 32 bits, got 4294967301 at 0/,
+    ],
     ["no x", { y: { dtype: "F32", shape: [1], data: new Float32Array(1) } }, /BAD_CHECKPOINT.*"x"/],
   ] as const)("refuses a token file with %s", async (_what, tensors, message) => {
     using directory = temporaryDirectory();

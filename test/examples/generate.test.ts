@@ -120,6 +120,13 @@ describe("commands on a saved model", () => {
     expect(changed(frozen)).toBe(model.size - 2);
   });
 
+  test("npm run example:instruct refuses a folder that is not there before it tunes", () => {
+    const args = ["--checkpoint", file("model"), "--steps", "3", "--save", file("none/tuned")];
+    const { status, stdout, stderr } = runScript("build/examples/transformer/commands/instruct.js", args);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect(stderr).toMatch(/^example:instruct: --save: expected a file in a folder that is there and writable, got "/);
+  });
+
   test("a checkpoint is needed, and must be one of a model", () => {
     const { status, stderr } = runScript("build/examples/transformer/commands/generate.js", []);
     expect(status).toBe(1);

@@ -26,6 +26,10 @@ test("more bars than fit continue below, to the same scale", () => {
   expect(lines.filter((line) => line.startsWith(" 0 └"))).toHaveLength(2);
 });
 
+test("draws more bars than a call can have arguments", () => {
+  expect(barChart(Array<number>(200_000).fill(3), 80)).toContain("3 │██");
+});
+
 test("draws all zeros, and no bars at all", () => {
   expect(barChart([0, 0], 80)).toContain("0 └────────");
   expect(barChart([], 80)).toBe("");

@@ -56,6 +56,7 @@ await runCommand({
   },
   flags: ["freeze-router"],
   async run(values) {
+    const saved = values.output("save");
     const checkpoint = await Checkpoint.read(values.needed("checkpoint", "a file that example:train has written"));
     const corpus = await Corpus.read(shippedText);
     const instructions = new Instructions(corpus.training);
@@ -82,7 +83,6 @@ await runCommand({
     );
     for (const [task, share] of before) console.log(`${task.padEnd(8)}${percent(share)} ${percent(after.get(task))}`);
     console.log(describeTimes(times));
-    const path = values.text("save");
-    if (path !== undefined) await saveCheckpoint(path, trainer, undefined);
+    if (saved !== undefined) await saveCheckpoint(saved, trainer, undefined);
   },
 });

@@ -71,8 +71,13 @@ async function readIds(file: SafetensorsFile, expected: Shape): Promise<Int32Arr
   checkLike(file, "token_ids", expected);
   const tensor = await file.read("token_ids");
   if (tensor.dtype === "I32") return tensor.data;
-  if (tensor.dtype === "I64") return Int32Array.from(tensor.data, Number);
-  throw badCheckpoint(file.path, `tensor "token_ids": expected I32 or I64, got ${tensor.dtype}`);
+  if (tensor.dtype !== "I64") {
+    throw badCheckpoint(file.path, `tensor "token_ids": expected I32 or I64, got ${tensor.dtype}`);
+  }
+  return Int32Array.from(tensor.data, (id, index) => {
+    if (BigInt.asIntN(32, id) === id) return Number(id);
+    throw badCheckpoint(file.path, `tensor "token_ids": expected ids of 32 bits, got ${id} at ${index}`);
+  });
 }
 
 async function readFloats(file: SafetensorsFile, name: string): Promise<Float32Array | Float64Array> {
