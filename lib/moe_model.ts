@@ -22,7 +22,7 @@ import { bankOption, type ExpertRange } from "./core/expert_range.js";
 import { type FilePath, filePath } from "./core/file_path.js";
 import { callback, type Fields, integer, list, object, optional, text, unchecked } from "./core/options.js";
 import type { Tensor } from "./core/tensor.js";
-import { uncloneable } from "./core/uncloneable.js";
+import { ThreadBound } from "./core/thread_bound.js";
 import type { WeightFormatName } from "./core/weight_format.js";
 import type { MoeLayerConfig } from "./layer/description/config.js";
 import { type WeightDTypes, weightDTypes } from "./layer/description/storage.js";
@@ -92,15 +92,14 @@ const loadAllOptions = object(
  * A model whose files are open: which of its layers have experts, what they compute, what they take, and the layers
  * themselves. See {@link openModel}.
  */
-export class MoeModel implements AsyncDisposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class MoeModel extends ThreadBound implements AsyncDisposable {
   readonly #opened: OpenedModel;
   readonly #layersWithExperts: readonly number[];
   #closed = false;
 
   /** @internal Use {@link openModel}. */
   constructor(opened: OpenedModel) {
+    super();
     this.#opened = opened;
     this.#layersWithExperts = Object.freeze([...opened.formula.layersWithExperts()]);
   }

@@ -8,7 +8,7 @@ import { checkMadeBy } from "./own_class.js";
 import { readShape, type Shape, shapeSize } from "./shape.js";
 import { PointedMemory, Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
-import { uncloneable } from "./uncloneable.js";
+import { ThreadBound } from "./thread_bound.js";
 import { wrappedArray } from "./wrapped_array.js";
 
 /** Options of {@link Device.wrapPointer}. */
@@ -27,9 +27,7 @@ const wrapPointerOptions = object(
  * A device with one in-order stream: operators on its tensors are enqueued and run one after another, without blocking
  * the event loop. `await close()` finishes the work in flight and then ends the device; `dispose()` ends it at once.
  */
-export class Device implements Disposable, AsyncDisposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class Device extends ThreadBound implements Disposable, AsyncDisposable {
   readonly #name: string;
   readonly #kind: DeviceKind;
   readonly #description: string;
@@ -39,6 +37,7 @@ export class Device implements Disposable, AsyncDisposable {
 
   /** @internal Use openDevice. */
   constructor(name: string, backend: Backend, reason: string) {
+    super();
     checkMadeBy("openDevice(name)", Device, backend !== undefined);
     this.#name = name;
     this.#kind = backend.kind;
@@ -48,7 +47,7 @@ export class Device implements Disposable, AsyncDisposable {
   }
 
   /** True for real devices only, not for objects that merely inherit from one. */
-  static [Symbol.hasInstance](value: unknown): value is Device {
+  static override [Symbol.hasInstance](value: unknown): value is Device {
     return typeof value === "object" && value !== null && #backend in value;
   }
 

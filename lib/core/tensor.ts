@@ -10,7 +10,7 @@ import { checkMadeBy, checkOwnClass } from "./own_class.js";
 import { readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 import type { TensorHandle } from "./tensor_handle.js";
 import { type TensorSource, upload } from "./tensor_source.js";
-import { uncloneable } from "./uncloneable.js";
+import { ThreadBound } from "./thread_bound.js";
 import { markWritten } from "./unwritten.js";
 
 /** `util.inspect` omits the values of tensors with more elements than this: a record of many tensors stays readable. */
@@ -22,9 +22,7 @@ const inspectLimit = 1000;
  * Made by {@link Device.tensor} and by the operators. Operators return before the work is done; `await data()` waits
  * for it. `dispose()` (or `using`) frees the memory at once; the garbage collector is the backstop.
  */
-export class Tensor<D extends DType = DType> implements Disposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class Tensor<D extends DType = DType> extends ThreadBound implements Disposable {
   readonly #device: Device;
   readonly #dtype: D;
   readonly #shape: Shape;
@@ -35,6 +33,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** @internal Use {@link Device.tensor}. */
   constructor(device: Device, dtype: D, shape: Shape, handle: TensorHandle, memory: object = handle, offset = 0) {
+    super();
     checkOwnClass(new.target, Tensor);
     checkMadeBy("device.tensor(values, shape)", Tensor, memory !== undefined);
     this.#device = device;
@@ -47,7 +46,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   /** True for real tensors only, not for objects that merely inherit from one. */
-  static [Symbol.hasInstance](value: unknown): value is Tensor {
+  static override [Symbol.hasInstance](value: unknown): value is Tensor {
     return typeof value === "object" && value !== null && #handle in value;
   }
 

@@ -5,7 +5,7 @@ import { cannotCombine, invalidArgument, MoeError } from "../core/errors.js";
 import type { ExpertRange } from "../core/expert_range.js";
 import { typedArray } from "../core/foreign.js";
 import { choice, type Fields, integer, list, object, optional, type Read } from "../core/options.js";
-import { uncloneable } from "../core/uncloneable.js";
+import { ThreadBound } from "../core/thread_bound.js";
 import type { DeviceLayer } from "./device_layer.js";
 import { budgetFields, budgetRule, givenBudget, type OffloadBudget } from "./offload_budget.js";
 
@@ -112,14 +112,13 @@ function sharedRoom(budget: OffloadBudget, given: Read<typeof offloadOption>, de
 }
 
 /** The experts of a layer that come and go; see {@link OffloadOptions}. */
-export class ExpertOffload {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class ExpertOffload extends ThreadBound {
   readonly #layer: DeviceLayer;
   readonly #pinned: readonly number[];
 
   /** @internal Layers make it. */
   constructor(layer: DeviceLayer, { pinned }: OffloadRule) {
+    super();
     this.#layer = layer;
     this.#pinned = pinned;
   }

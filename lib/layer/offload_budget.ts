@@ -9,7 +9,7 @@ import { type Device, openedDevice } from "../core/device.js";
 import { invalidArgument, MoeError, unexpected } from "../core/errors.js";
 import { choice, type Fields, integer, object, optional, type Read, type Reader } from "../core/options.js";
 import { checkOwnClass } from "../core/own_class.js";
-import { uncloneable } from "../core/uncloneable.js";
+import { ThreadBound } from "../core/thread_bound.js";
 
 /** How much room layers share. */
 export interface OffloadBudgetOptions {
@@ -46,14 +46,13 @@ export function budgetRule({ slots, bytes, policy }: Read<typeof budgetOptions>,
  *     const options = { device, cache: true, offload: { budget } };
  *     const layers = await Promise.all(indices.map((layer) => MoeLayer.load(model, { layer, ...options })));
  */
-export class OffloadBudget implements Disposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class OffloadBudget extends ThreadBound implements Disposable {
   readonly #device: Device;
   #handle: OffloadBudgetHandle | undefined;
 
   /** @throws INVALID_ARGUMENT, DISPOSED; UNSUPPORTED_OPERATION on `reference`, which has all experts in memory. */
   constructor(device: Device, options: OffloadBudgetOptions) {
+    super();
     checkOwnClass(new.target, OffloadBudget);
     this.#device = openedDevice(device, "device");
     this.#handle = device.backend.offloadBudget(budgetRule(budgetOptions(options, "options"), "options"));
@@ -61,7 +60,7 @@ export class OffloadBudget implements Disposable {
   }
 
   /** True only for real budgets. */
-  static [Symbol.hasInstance](value: unknown): value is OffloadBudget {
+  static override [Symbol.hasInstance](value: unknown): value is OffloadBudget {
     return typeof value === "object" && value !== null && #handle in value;
   }
 

@@ -5,7 +5,7 @@ import { type Fields, finite, integer, nonNegative, number, object, optional, un
 import { shapeSize, shapeText } from "../core/shape.js";
 import { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
-import { uncloneable } from "../core/uncloneable.js";
+import { ThreadBound } from "../core/thread_bound.js";
 import { isUnwritten } from "../core/unwritten.js";
 import { checkTensor } from "../operators/check.js";
 import { squaredNorm } from "./gradient_norm.js";
@@ -70,9 +70,7 @@ interface Owned extends Pick<Parameter, "name" | "value"> {
 }
 
 /** Steps over parameters of one device. Every step is enqueued: one pass over memory for each parameter. */
-export class Optimizer implements Disposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class Optimizer extends ThreadBound implements Disposable {
   /** Multiplies the next steps. */
   learningRate: number;
   readonly #weightDecay: number;
@@ -91,6 +89,7 @@ export class Optimizer implements Disposable {
     keeps: Kept,
     enqueue: EnqueueStep,
   ) {
+    super();
     this.#enqueue = enqueue;
     this.learningRate = learningRate;
     this.#weightDecay = weightDecay;

@@ -5,7 +5,7 @@ import { invalidArgument, isMoeError, MoeError } from "../core/errors.js";
 import { type Fields, integer, object, optional, results } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import { tensor } from "../core/tensor_option.js";
-import { uncloneable } from "../core/uncloneable.js";
+import { ThreadBound } from "../core/thread_bound.js";
 import {
   checkIds,
   checkOptional,
@@ -56,9 +56,7 @@ const recordOptions = object(tokenMaskField, "{ tokenMask }");
  *     const history = await stats.read();
  *     console.log(history.maximumViolation, heatMap(history));
  */
-export class RouterStats implements Disposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class RouterStats extends ThreadBound implements Disposable {
   readonly #device: Device;
   readonly #numExperts: number;
   readonly #maximumWindows: number;
@@ -69,6 +67,7 @@ export class RouterStats implements Disposable {
 
   /** @throws INVALID_ARGUMENT, OUT_OF_MEMORY, DISPOSED. */
   constructor(device: Device, options: RouterStatsOptions) {
+    super();
     openedDevice(device, "device");
     const { numExperts, windows } = statsOptions(options, "options");
     if (windows % 2 !== 0) throw invalidArgument("windows", "an even number", windows);

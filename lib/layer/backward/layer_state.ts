@@ -5,7 +5,7 @@ import { HostTensor, hasOwnMemory } from "../../core/host_tensor.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
-import { uncloneable } from "../../core/uncloneable.js";
+import { ThreadBound } from "../../core/thread_bound.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { type Norm, normalised } from "../block.js";
 import type { DeviceLayer } from "../device_layer.js";
@@ -97,20 +97,19 @@ function moveEach<From extends Disposable, To extends Disposable>(
  * `offload: true` all but these as they were given is in the host's memory until then. `backward`
  * frees it, and so does `dispose()`.
  */
-export class LayerState implements Disposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class LayerState extends ThreadBound implements Disposable {
   #pass: KeptPass | undefined;
   #used = false;
 
   /** @internal Use `forward(x, { save: true })`. */
   constructor(pass: KeptPass) {
+    super();
     checkOwnClass(new.target, LayerState);
     this.#pass = pass;
   }
 
   /** True only for real states. */
-  static [Symbol.hasInstance](value: unknown): value is LayerState {
+  static override [Symbol.hasInstance](value: unknown): value is LayerState {
     return typeof value === "object" && value !== null && #pass in value;
   }
 

@@ -3,7 +3,7 @@ import { unexpected } from "../../core/errors.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
-import { uncloneable } from "../../core/uncloneable.js";
+import { ThreadBound } from "../../core/thread_bound.js";
 import { isUnwritten, markUnwritten, markWritten } from "../../core/unwritten.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
@@ -62,9 +62,7 @@ export type TensorKind = "weights" | "gradients";
  * Float32 tensors named and shaped like what {@link MoeLayer.create} takes: the gradients of a layer's weights, which
  * {@link MoeLayer.backward} makes or adds to, or the weights that training changes ({@link MoeLayer.parameters}).
  */
-export class LayerTensors implements Disposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class LayerTensors extends ThreadBound implements Disposable {
   /** Of the bank's experts. */
   readonly experts: readonly ExpertTensors[] | undefined;
   /** Of the shared expert. */
@@ -77,6 +75,7 @@ export class LayerTensors implements Disposable {
 
   /** @internal Use {@link MoeLayer.backward} or {@link MoeLayer.parameters}. All begin as zeros. */
   constructor(owners: TensorOwners, dtype: "f32", parts: TensorParts, kind: TensorKind) {
+    super();
     checkOwnClass(new.target, LayerTensors);
     const { onDevice: layer, routed, expertLayers, projections } = owners;
     const routers = owners.router.weights;
@@ -117,7 +116,7 @@ export class LayerTensors implements Disposable {
   }
 
   /** True only for real ones. */
-  static [Symbol.hasInstance](value: unknown): value is LayerTensors {
+  static override [Symbol.hasInstance](value: unknown): value is LayerTensors {
     return typeof value === "object" && value !== null && #layer in value;
   }
 

@@ -8,8 +8,8 @@ import { boolean, choice, type Fields, object, optional, type Read } from "../..
 import { checkOwnClass } from "../../core/own_class.js";
 import { type Shape, shapeText } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
+import { ThreadBound } from "../../core/thread_bound.js";
 import { nothingRounds, type TokenFormat, tokenFormats } from "../../core/token_format.js";
-import { uncloneable } from "../../core/uncloneable.js";
 import { freeWeight, plainWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { checkExpertCount } from "../check.js";
@@ -37,15 +37,14 @@ interface Packing {
  * Expert weights in the layout that the device's grouped GEMM reads fastest. Made by {@link packExperts}; `dispose()`
  * frees them.
  */
-export class PackedExperts implements Disposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class PackedExperts extends ThreadBound implements Disposable {
   readonly #device: Device;
   readonly #packing: Packing;
   #handle: PackedHandle | undefined;
 
   /** @internal Use {@link packExperts}. */
   constructor(device: Device, handle: PackedHandle, packing: Packing) {
+    super();
     checkOwnClass(new.target, PackedExperts);
     this.#device = device;
     const { shape, clamp } = packing;
@@ -55,7 +54,7 @@ export class PackedExperts implements Disposable {
   }
 
   /** True only for objects that {@link packExperts} made. */
-  static [Symbol.hasInstance](value: unknown): value is PackedExperts {
+  static override [Symbol.hasInstance](value: unknown): value is PackedExperts {
     return typeof value === "object" && value !== null && #handle in value;
   }
 
