@@ -5,14 +5,14 @@ import { type SaveOptions, saveLayer } from "./checkpoint/save.js";
 import { withSignal } from "./core/cancellation.js";
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
-import { cannotCombine, checkInteger, requires } from "./core/errors.js";
+import { checkInteger, requires } from "./core/errors.js";
 import type { FilePath } from "./core/file_path.js";
-import { boolean, type Fields, floatDType, object, optional, type Read } from "./core/options.js";
+import { boolean, type Fields, floatDType, object, optional } from "./core/options.js";
 import { checkMadeBy } from "./core/own_class.js";
 import type { StageTimes } from "./core/stages.js";
 import type { Tensor } from "./core/tensor.js";
 import { tensor } from "./core/tensor_option.js";
-import { uncloneable } from "./core/uncloneable.js";
+import { ThreadBound } from "./core/thread_bound.js";
 import {
   type BackwardOptions,
   backwardOptions,
@@ -21,37 +21,27 @@ import {
 } from "./layer/backward/layer_backward.js";
 import { LayerParameters, type ParametersOptions, parametersOptions } from "./layer/backward/layer_parameters.js";
 import type { LayerState } from "./layer/backward/layer_state.js";
-import { savedForward } from "./layer/backward/saved_forward.js";
-import { checkNorm, normalised, normOption, residualOf } from "./layer/block.js";
+import { normOption } from "./layer/block.js";
 import { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 import { createLayer, type MoeLayerOptions } from "./layer/create.js";
 import type { MoeLayerDescription } from "./layer/description/config.js";
+import { layerForward } from "./layer/forward.js";
 import {
   type ForwardOptions,
   type ForwardResult,
   type ForwardResultName,
   forwardOptions,
-  forwardResult,
   noForwardOptions,
   type SavedForward,
   type WantedForward,
 } from "./layer/forward_options.js";
 import { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
-import { checkExpertIds, checkRouting, checkTakesExpertIds } from "./layer/router/given_routing.js";
-import { routingViews } from "./layer/router/routing_views.js";
+import { checkExpertIds, checkTakesExpertIds } from "./layer/router/given_routing.js";
 import { type TokenIds, tokenIdsOnDevice, tokenIdsOption } from "./layer/router/token_ids.js";
-import {
-  checkGoesWithWeights,
-  checkRouterInput,
-  checkTokens,
-  readFrom,
-  type Tokens,
-  withMatrix,
-} from "./layer/router/tokens.js";
+import { checkGoesWithWeights, checkTokens, withMatrix } from "./layer/router/tokens.js";
 import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
 import { weight } from "./layer/weights/weight_layout.js";
-import { output } from "./operators/check.js";
 import type { Routing } from "./operators/routing/gating.js";
 
 const routeOptions = object(
@@ -72,14 +62,13 @@ const captureOptions = object(
  * One mixture-of-experts layer on a device: y = Σⱼ wⱼ · downᵢⱼ(act(gateᵢⱼ x) * (upᵢⱼ x)) over the k chosen experts of
  * each token. The weights are repacked into the device's fastest layout once, when the layer is made.
  */
-export class MoeLayer implements Disposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class MoeLayer extends ThreadBound implements Disposable {
   readonly #parts: LayerParts;
   readonly #cacheStatus: CacheStatus | undefined;
 
   /** @internal Use {@link MoeLayer.create} or {@link MoeLayer.load}. */
   constructor(parts: LayerParts, cacheStatus?: CacheStatus) {
+    super();
     checkMadeBy("MoeLayer.create(options) or MoeLayer.load(path, options)", MoeLayer, parts instanceof LayerParts);
     this.#parts = parts;
     this.#cacheStatus = cacheStatus;
@@ -186,75 +175,7 @@ export class MoeLayer implements Disposable {
   forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D>): Tensor<D> | ForwardResult<D> {
     const tokens = checkTokens(this.#parts.onDevice, x);
     const read = options === undefined ? noForwardOptions : forwardOptions(options, "options");
-    return withSignal(this.#parts.device, read.signal, () => this.#forward(x, tokens, read));
-  }
-
-  #forward<D extends FloatDType>(
-    x: Tensor<D>,
-    checked: Tokens,
-    { routing, training, save, recompute, offload, norm, want, out, ...given }: Read<typeof forwardOptions>,
-  ): Tensor<D> | ForwardResult<D> {
-    const { device, onDevice, router, bank } = this.#parts;
-    const { routerInput, tokenIds, expertIds } = given;
-    if (recompute && !save) throw requires("recompute", "save");
-    if (offload && !save) throw requires("offload", "save");
-    if (routing !== undefined) checkRouting(onDevice, routing, checked.count, x.dtype);
-    if (expertIds !== undefined) checkExpertIds(onDevice, expertIds, checked.count, routing);
-    if (training !== undefined) {
-      checkTraining(onDevice, training, checked);
-      if (routing !== undefined) throw cannotCombine("training", "routing");
-    }
-    const wantsRouting = want?.includes("routing") ?? false;
-    const wantsLogits = want?.includes("logits") ?? false;
-    checkRouterInput(onDevice, routerInput, x, routing === undefined || wantsLogits);
-    if (norm !== undefined) checkNorm(norm, x);
-    const residual = residualOf(given.residual, x);
-    using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, routing ? "routing" : expertIds && "expertIds");
-    const tokens = ids || expertIds ? { ...checked, ids, expertIds } : checked;
-    const noise = [training?.noise, training?.groupNoise];
-    const inputs = [x, routerInput, ids, expertIds, norm?.weight, residual, routing?.ids, routing?.weights, ...noise];
-    const y = output("out", out, device, x.shape, x.dtype, inputs);
-    using normed = norm && normalised(x, norm);
-    const source = normed ?? x;
-    const read = routerInput ?? source;
-    const readTokens = readFrom(tokens, read);
-    const ownRouting = routing === undefined && expertIds === undefined && training === undefined;
-    const fused = !save && ownRouting && router.fused;
-    let logits: Tensor<"f32"> | undefined;
-    if (wantsLogits) {
-      logits = fused
-        ? router.emptyLogits(tokens)
-        : withMatrix(read, (input) => router.logits(input, readTokens, "experts"));
-    }
-    if (save) {
-      const kept = { recompute, offload };
-      const pass = { x: source, tokensGiven: x, routerInput, norm, residual, y, tokens, routing, training, ...kept };
-      const state = savedForward(this.#parts, pass);
-      return forwardResult(y, logits, wantsRouting ? state.routing() : undefined, state);
-    }
-    using added = residual?.reshape([tokens.count, this.description.hiddenSize]);
-    const used = withMatrix(source, (input) =>
-      withMatrix(y, (target) => {
-        if (fused) {
-          if (!wantsRouting && !wantsLogits) {
-            onDevice.forward(input, target, added?.handle);
-            return undefined;
-          }
-          const own = router.emptyRouting(tokens);
-          onDevice.forwardWith(input, target, own, logits, added?.handle);
-          if (wantsRouting) return own;
-          for (const tensor of Object.values(own)) tensor.dispose();
-          return undefined;
-        }
-        const chosen = routing ?? withMatrix(read, (tokens) => router.route(tokens, readTokens, training));
-        const most = routing === undefined ? router.mostChoices(tokens) : -1;
-        bank.forward(input, target, tokens, chosen, most, added?.handle);
-        if (wantsRouting) return routing === undefined ? chosen : routingViews(chosen);
-        if (routing === undefined) for (const tensor of Object.values(chosen)) tensor.dispose();
-        return undefined;
-      }),
-    );
-    return want === undefined ? y : forwardResult(y, logits, used);
+    return withSignal(this.#parts.device, read.signal, () => layerForward(this.#parts, x, tokens, read));
   }
 
   /**
@@ -366,15 +287,11 @@ export class MoeLayer implements Disposable {
   capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
     checkInteger("tokens", tokens, 0);
     const given = captureOptions(options, "options");
-    const { device } = this.#parts;
-    const { hiddenSize, weightDType } = this.#parts.description;
+    const { weightDType } = this.#parts.description;
     if (given.expertIds) checkTakesExpertIds(this.#parts.description);
     const dtype = (given.dtype ?? weightDType) as D;
     checkGoesWithWeights("dtype", dtype, weightDType);
-    const x = device.empty([tokens, hiddenSize], dtype);
-    if (given.norm !== undefined) checkNorm(given.norm, x);
-    const y = device.empty([tokens, hiddenSize], dtype);
-    return new CapturedForward(this.#parts, { x, y, ...given });
+    return new CapturedForward(this.#parts, { ...given, tokens, dtype });
   }
 
   /**

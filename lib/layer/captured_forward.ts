@@ -5,9 +5,9 @@ import { MoeError } from "../core/errors.js";
 import { shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
-import { uncloneable } from "../core/uncloneable.js";
+import { ThreadBound } from "../core/thread_bound.js";
 import type { Routing } from "../operators/routing/gating.js";
-import { type Norm, type NormOption, normalised } from "./block.js";
+import { checkNorm, type Norm, type NormOption, normalised } from "./block.js";
 import type { IdentityExperts } from "./identity_experts.js";
 import type { LayerParts } from "./layer_parts.js";
 import type { Router } from "./router/router.js";
@@ -37,9 +37,7 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  * `identityExperts`, or is captured with `expertIds`, every replay enqueues the routing first; of a layer with `latent`,
  * nothing is recorded on any device.
  */
-export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
-  /** @internal Keeps it on its thread. */
-  readonly uncloneable: symbol = uncloneable;
+export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBound implements Disposable {
   readonly #x: Tensor<D>;
   readonly #y: Tensor<D>;
   #handle: CapturedHandle | undefined;
@@ -51,27 +49,33 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   readonly #norm: { readonly norm: Norm; readonly out: Tensor<D> } | undefined;
 
   /** @internal Use MoeLayer.capture. */
-  constructor({ onDevice, router, bank }: LayerParts, { x, y, norm, residual, expertIds }: CaptureInto<D>) {
+  constructor(
+    { device, onDevice, router, bank }: LayerParts,
+    { tokens: count, dtype, norm, residual, expertIds }: CaptureGiven<D>,
+  ) {
+    super();
+    const { hiddenSize, topK, separateRouterInput, hashRouting } = onDevice.description;
+    const empty = () => device.empty([count, hiddenSize], dtype);
+    const x = empty();
     this.#x = x;
-    this.#y = y;
-    if (norm !== undefined) {
-      const weight = norm.weight.reshape(norm.weight.shape);
-      this.#norm = { norm: { ...norm, weight }, out: x.device.empty(x.shape, x.dtype) };
-    }
-    const input = this.#norm?.out ?? x;
-    if (onDevice.description.separateRouterInput) this.#routerInput = x.device.empty(x.shape, x.dtype);
-    const { hashRouting, topK } = onDevice.description;
-    const count = x.shape[0] as number;
-    if (expertIds) this.#expertIds = x.device.tensor(new Int32Array(count * topK).fill(-1), [count, topK]);
-    else if (hashRouting) this.#tokenIds = x.device.zeros([count], "i32");
-    const read = this.#routerInput ?? input;
-    const tokens = { ...checkTokens(onDevice, read), ids: this.#tokenIds, expertIds: this.#expertIds };
-    if (expertIds || !router.fused) this.#router = new CapturedRouter(router, read, tokens);
-    const { routing, maxChoices = -1 } = this.#router ?? {};
-    if (bank.identity && routing) this.#identity = new CapturedIdentity(bank.identity, input, routing, residual && x);
     try {
+      if (norm !== undefined) checkNorm(norm, x);
+      this.#y = empty();
+      if (norm !== undefined) {
+        const weight = norm.weight.reshape(norm.weight.shape);
+        this.#norm = { norm: { ...norm, weight }, out: empty() };
+      }
+      const input = this.#norm?.out ?? x;
+      if (separateRouterInput) this.#routerInput = empty();
+      if (expertIds) this.#expertIds = device.tensor(new Int32Array(count * topK).fill(-1), [count, topK]);
+      else if (hashRouting) this.#tokenIds = device.zeros([count], "i32");
+      const read = this.#routerInput ?? input;
+      const tokens = { ...checkTokens(onDevice, read), ids: this.#tokenIds, expertIds: this.#expertIds };
+      if (expertIds || !router.fused) this.#router = new CapturedRouter(router, read, tokens);
+      const { routing, maxChoices = -1 } = this.#router ?? {};
+      if (bank.identity && routing) this.#identity = new CapturedIdentity(bank.identity, input, routing, residual && x);
       const added = this.#identity?.outputs.handle ?? (residual ? x.handle : undefined);
-      this.#handle = bank.capture(input.handle, y.handle, tokens, routing, maxChoices, added);
+      this.#handle = bank.capture(input.handle, this.#y.handle, tokens, routing, maxChoices, added);
     } catch (error) {
       this.dispose();
       throw error;
@@ -133,8 +137,9 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#routerInput?.dispose();
     this.#tokenIds?.dispose();
     this.#expertIds?.dispose();
-    this.x.dispose();
-    this.y.dispose();
+    this.#x.dispose();
+    // Undefined if the constructor failed before it.
+    this.#y?.dispose();
   }
 
   /** As {@link dispose}, for `using`. */
@@ -150,10 +155,12 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   }
 }
 
-/** The memory of a capture, and what it was captured with. */
-interface CaptureInto<D extends FloatDType> {
-  readonly x: Tensor<D>;
-  readonly y: Tensor<D>;
+/** What a layer is captured with. */
+interface CaptureGiven<D extends FloatDType> {
+  /** T. */
+  readonly tokens: number;
+  /** Of x and y. */
+  readonly dtype: D;
   readonly norm: Norm | undefined;
   readonly residual: boolean;
   /** Whether the experts are given. */

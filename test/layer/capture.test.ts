@@ -1,5 +1,6 @@
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { openDevice } from "../../lib/devices.js";
 import type { CapturedForward } from "../../lib/layer/captured_forward.js";
@@ -204,6 +205,18 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
     expectError(capture(1, { dtype: "f64" }), "UNSUPPORTED_DTYPE", /dtype: expected .* weights of f32, got f64/);
     using captured = random.layer.capture(2);
     expectError(() => captured.x.write(new Float32Array(3)), "SHAPE_MISMATCH", /data: expected 66 values.*got 3/);
+  });
+
+  test("one that is refused leaves no memory behind", () => {
+    using random = new RandomLayer(device(), example);
+    using weight = device().zeros([example.config.hiddenSize - 1], "f32");
+    const empty = vi.spyOn(Device.prototype, "empty");
+    try {
+      expectError(() => random.layer.capture(2, { norm: { weight } }), "SHAPE_MISMATCH", /^norm\.weight/);
+      expect(empty.mock.results.map(({ value }) => value.disposed)).toEqual([true]);
+    } finally {
+      empty.mockRestore();
+    }
   });
 
   test("use after dispose() is an error; dispose() again is not", async () => {

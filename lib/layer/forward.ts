@@ -1,0 +1,130 @@
+import type { FloatDType } from "../core/dtype.js";
+import { cannotCombine, requires } from "../core/errors.js";
+import type { Read } from "../core/options.js";
+import type { Tensor } from "../core/tensor.js";
+import type { TensorHandle } from "../core/tensor_handle.js";
+import { output } from "../operators/check.js";
+import type { Routing } from "../operators/routing/gating.js";
+import { savedForward } from "./backward/saved_forward.js";
+import { checkNorm, normalised, residualOf } from "./block.js";
+import type { DeviceLayer } from "./device_layer.js";
+import { type ForwardResult, type forwardOptions, forwardResult } from "./forward_options.js";
+import type { LayerParts } from "./layer_parts.js";
+import { checkExpertIds, checkRouting } from "./router/given_routing.js";
+import { routingViews } from "./router/routing_views.js";
+import { tokenIdsOnDevice } from "./router/token_ids.js";
+import { checkRouterInput, readFrom, type Tokens, withMatrix } from "./router/tokens.js";
+import { checkTraining } from "./router/training.js";
+
+type Options = Read<typeof forwardOptions>;
+
+/** A layer's forward for tokens x that were checked: y alone or, with `save` or `want`, in an object. */
+export function layerForward<D extends FloatDType>(
+  parts: LayerParts,
+  x: Tensor<D>,
+  checked: Tokens,
+  options: Options,
+): Tensor<D> | ForwardResult<D> {
+  const { device, onDevice, router } = parts;
+  const { routing, expertIds, training, routerInput, save, norm, want } = options;
+  const wantsRouting = want?.includes("routing") ?? false;
+  const wantsLogits = want?.includes("logits") ?? false;
+  checkOptions(onDevice, x, checked, options, wantsLogits);
+  const residual = residualOf(options.residual, x);
+  using ids = tokenIdsOnDevice(onDevice, options.tokenIds, x.shape, routing ? "routing" : expertIds && "expertIds");
+  const tokens = ids || expertIds ? { ...checked, ids, expertIds } : checked;
+  const noise = [training?.noise, training?.groupNoise];
+  const inputs = [x, routerInput, ids, expertIds, norm?.weight, residual, routing?.ids, routing?.weights, ...noise];
+  const y = output("out", options.out, device, x.shape, x.dtype, inputs);
+  using normed = norm && normalised(x, norm);
+  const source = normed ?? x;
+  const read = routerInput ?? source;
+  const ownRouting = routing === undefined && expertIds === undefined && training === undefined;
+  const fused = !save && ownRouting && router.fused;
+  let logits: Tensor<"f32"> | undefined;
+  if (wantsLogits) {
+    logits = fused
+      ? router.emptyLogits(tokens)
+      : withMatrix(read, (input) => router.logits(input, readFrom(tokens, read), "experts"));
+  }
+  if (save) {
+    const kept = { recompute: options.recompute, offload: options.offload };
+    const pass = { x: source, tokensGiven: x, routerInput, norm, residual, y, tokens, routing, training, ...kept };
+    const state = savedForward(parts, pass);
+    return forwardResult(y, logits, wantsRouting ? state.routing() : undefined, state);
+  }
+  using added = residual?.reshape([tokens.count, onDevice.description.hiddenSize]);
+  const used = withMatrix(source, (input) =>
+    withMatrix(y, (target) => {
+      const pass = { x: input, y: target, residual: added?.handle, tokens, wantsRouting };
+      return fused ? fusedForward(parts, pass, logits) : composedForward(parts, pass, read, options);
+    }),
+  );
+  return want === undefined ? y : forwardResult(y, logits, used);
+}
+
+/** Refuses options that do not go together, or not with this layer or these tokens. */
+function checkOptions(
+  layer: DeviceLayer,
+  x: Tensor<FloatDType>,
+  tokens: Tokens,
+  given: Options,
+  logits: boolean,
+): void {
+  const { routing, expertIds, training, routerInput, save, recompute, offload, norm } = given;
+  if (recompute && !save) throw requires("recompute", "save");
+  if (offload && !save) throw requires("offload", "save");
+  if (routing !== undefined) checkRouting(layer, routing, tokens.count, x.dtype);
+  if (expertIds !== undefined) checkExpertIds(layer, expertIds, tokens.count, routing);
+  if (training !== undefined) {
+    checkTraining(layer, training, tokens);
+    if (routing !== undefined) throw cannotCombine("training", "routing");
+  }
+  checkRouterInput(layer, routerInput, x, routing === undefined || logits);
+  if (norm !== undefined) checkNorm(norm, x);
+}
+
+/** What both kinds of forward read and write; x and y are matrices. */
+interface Pass {
+  readonly x: TensorHandle;
+  readonly y: TensorHandle;
+  readonly residual: TensorHandle | undefined;
+  readonly tokens: Tokens;
+  readonly wantsRouting: boolean;
+}
+
+/** The device's forward, which does the routing too. Returns that if it is wanted. */
+function fusedForward(
+  { onDevice, router }: LayerParts,
+  { x, y, residual, tokens, wantsRouting }: Pass,
+  logits: Tensor<"f32"> | undefined,
+): Routing | undefined {
+  if (!wantsRouting && logits === undefined) {
+    onDevice.forward(x, y, residual);
+    return undefined;
+  }
+  const routing = router.emptyRouting(tokens);
+  onDevice.forwardWith(x, y, routing, logits, residual);
+  if (wantsRouting) return routing;
+  disposeRouting(routing);
+  return undefined;
+}
+
+/** A routing, given or by the router from what it reads, and then the experts. Returns the routing if it is wanted. */
+function composedForward(
+  { router, bank }: LayerParts,
+  { x, y, residual, tokens, wantsRouting }: Pass,
+  read: Tensor<FloatDType>,
+  { routing: given, training }: Options,
+): Routing | undefined {
+  const routing = given ?? withMatrix(read, (input) => router.route(input, readFrom(tokens, read), training));
+  bank.forward(x, y, tokens, routing, given === undefined ? router.mostChoices(tokens) : -1, residual);
+  if (wantsRouting) return given === undefined ? routing : routingViews(given);
+  if (given === undefined) disposeRouting(routing);
+  return undefined;
+}
+
+function disposeRouting({ ids, weights }: Routing): void {
+  ids.dispose();
+  weights.dispose();
+}
