@@ -62,7 +62,7 @@ export async function saveLayer(parts: LayerParts, path: FilePath, options: Save
     if (record.version === version) return data;
     throw new MoeError(
       "INVALID_ARGUMENT",
-      "save: expected a layer whose weights stay as they are until it is saved; save it again",
+      "save: the layer's weights changed while it was being saved; save it again",
     );
   };
   const tensors = heldTensors(parts).map((tensor) => streamed(tensor, () => read(tensor)));
@@ -77,7 +77,7 @@ export async function saveLayer(parts: LayerParts, path: FilePath, options: Save
 function fileExists(file: string): MoeError {
   return new MoeError(
     "INVALID_ARGUMENT",
-    `file: expected a path without a file, got ${file}, which is there; overwrite: true replaces it`,
+    `file: ${file} already exists; pass overwrite: true to replace it`,
   );
 }
 

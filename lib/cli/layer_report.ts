@@ -8,6 +8,7 @@ import type { RouterHistory } from "../statistics/router_history.js";
 import { barChart, largestOf } from "../terminal/bar_chart.js";
 import { formatBytes, formatError, formatMicroseconds, plural, significant } from "../terminal/format.js";
 import { columnsOf, type Output, usesColor } from "../terminal/output.js";
+import { passMark } from "../terminal/pass_mark.js";
 import { renderTable } from "../terminal/table.js";
 import type { Check } from "../testing/run.js";
 import type { Io } from "./io.js";
@@ -90,13 +91,12 @@ function rates(microseconds: number, { operations, weightBytes }: Work, whole: n
 }
 
 function printCheck({ output, error, tolerance, passed }: Check, stdout: Output): void {
-  const mark = passed ? styleText("green", "✔", { stream: stdout }) : styleText("red", "✘", { stream: stdout });
   const exact = passed ? "all as expected" : "not as expected";
   const text =
     tolerance === 0
       ? exact
       : `error ${formatError(error)} relative to the largest expected, tolerance ${formatError(tolerance)}`;
-  stdout.write(`${mark} ${output}: ${text}\n`);
+  stdout.write(`${passMark(passed, stdout)} ${output}: ${text}\n`);
 }
 
 /** Prints each expert's load over the recorded slices of tokens. */

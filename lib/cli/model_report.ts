@@ -9,6 +9,7 @@ import { bitsPerWeight, findFormat } from "../core/weight_formats.js";
 import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { formatBytes, formatCount, plural, significant } from "../terminal/format.js";
 import type { Output } from "../terminal/output.js";
+import { passMark } from "../terminal/pass_mark.js";
 import { formatRanges } from "../terminal/ranges.js";
 import { renderTable } from "../terminal/table.js";
 import type { Io } from "./io.js";
@@ -33,17 +34,13 @@ export function printModelInspection(model: ModelInspection, { stdout }: Io): vo
 /** Prints layers that loading refuses, with what came of it and the reason. */
 export function printRefused(refused: readonly RefusedLayers[], outcome: string, stdout: Output): void {
   for (const { layers, reason } of refused) {
-    stdout.write(`\n${heading(layers, stdout)}\n${mark(false, stdout)} ${outcome}:\n  ${printable(reason)}\n`);
+    stdout.write(`\n${heading(layers, stdout)}\n${passMark(false, stdout)} ${outcome}:\n  ${printable(reason)}\n`);
   }
 }
 
 function heading(layers: readonly number[], stdout: Output): string {
   const text = layers.length === 1 ? `Layer ${layers[0]}` : `Layers ${formatRanges(layers)}`;
   return styleText("bold", text, { stream: stdout });
-}
-
-function mark(passed: boolean, stdout: Output): string {
-  return passed ? styleText("green", "✔", { stream: stdout }) : styleText("red", "✘", { stream: stdout });
 }
 
 function layersInWords(withExperts: readonly number[], count: number): string {
@@ -127,12 +124,12 @@ function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, s
   for (const line of grownFormats(roles)) stdout.write(`${line}\n`);
   stdout.write("\n");
   const there = tensorCount - missing.length;
-  stdout.write(`${mark(missing.length === 0, stdout)} ${there} of ${plural(tensorCount, "tensor")} found\n`);
+  stdout.write(`${passMark(missing.length === 0, stdout)} ${there} of ${plural(tensorCount, "tensor")} found\n`);
   printSome(
     missing.map((name) => `missing: ${name}`),
     stdout,
   );
-  if (problems.length > 0) stdout.write(`${mark(false, stdout)} cannot be loaded:\n`);
+  if (problems.length > 0) stdout.write(`${passMark(false, stdout)} cannot be loaded:\n`);
   printSome(problems, stdout);
 }
 

@@ -8,7 +8,7 @@ export function checkOwnClass(constructed: { readonly name: string }, own: { rea
   if (constructed === own) return;
   throw new MoeError(
     "INVALID_ARGUMENT",
-    `${own.name}: expected no subclass; keep one in a field of your class instead`,
+    `${own.name} cannot be subclassed; keep one in a field of your class instead`,
   );
 }
 
@@ -19,5 +19,5 @@ export function checkOwnClass(constructed: { readonly name: string }, own: { rea
  */
 export function checkMadeBy(maker: string, own: { readonly name: string }, given: boolean): void {
   if (given) return;
-  throw new MoeError("INVALID_ARGUMENT", `new ${own.name}: expected no call of the constructor; use ${maker}`);
+  throw new MoeError("INVALID_ARGUMENT", `${own.name} has no public constructor; use ${maker}`);
 }

@@ -100,7 +100,7 @@ export class Optimizer extends ThreadBound implements Disposable {
       const place = `parameters[${index}]`;
       const { name, value, copy, changed } = readParameter(source, place);
       if (typeof name !== "string" || names.has(name))
-        throw invalidArgument(`${place}.name`, "a name of its own", name);
+        throw invalidArgument(`${place}.name`, "a name that no other parameter has", name);
       names.add(name);
       checkTensor(`${place}.value`, value, "float32", value instanceof Tensor ? value.shape : []);
       if (copy !== undefined) checkTensor(`${place}.copy`, copy, "float", value.shape, value.device);

@@ -1,5 +1,5 @@
-import { stepsOf } from "./report_page/summaries.js";
-import { type RouterHistory, type RouterSummary, relativeLoad } from "./router_history.js";
+import { type ChartWindow, stepsOf } from "./report_page/summaries.js";
+import { type RouterHistory, relativeLoad } from "./router_history.js";
 
 const maximumWidth = 760;
 
@@ -13,7 +13,6 @@ export function routerChart(history: RouterHistory): object {
   // Whole pixels avoid seams between the cells.
   const cellWidth = Math.max(1, Math.floor(maximumWidth / Math.max(1, windows.length)));
   const width = Math.max(320, cellWidth * windows.length);
-  const firstCalls = windows.map((_, index) => windows.slice(0, index).reduce((sum, { calls }) => sum + calls, 0));
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     background: "white",
@@ -25,10 +24,10 @@ export function routerChart(history: RouterHistory): object {
       view: { stroke: null },
     },
     vconcat: [
-      loadOverTime(windows, firstCalls, experts, width),
+      loadOverTime(windows, experts, width),
       tokensPerExpert(history, width),
-      violationOverTime(history, windows, firstCalls, width),
-      entropyOverTime(windows, firstCalls, experts, width),
+      violationOverTime(history, windows, width),
+      entropyOverTime(windows, experts, width),
     ],
     // Align the plots, not their labels.
     bounds: "flush",
@@ -36,14 +35,9 @@ export function routerChart(history: RouterHistory): object {
   };
 }
 
-function loadOverTime(
-  windows: readonly RouterSummary[],
-  firstCalls: readonly number[],
-  experts: number,
-  width: number,
-): object {
-  const values = windows.flatMap((window, index) =>
-    relativeLoad(window).map((load, expert) => ({ call: firstCalls[index], expert, load })),
+function loadOverTime(windows: readonly ChartWindow[], experts: number, width: number): object {
+  const values = windows.flatMap((window) =>
+    relativeLoad(window).map((load, expert) => ({ call: window.firstCall, expert, load })),
   );
   const top = values.reduce((most, { load }) => Math.max(most, load), 2);
   return {
@@ -96,22 +90,16 @@ function tokensPerExpert({ tokensPerExpert }: RouterHistory, width: number): obj
 
 function violationOverTime(
   { maximumViolation: together }: RouterHistory,
-  windows: readonly RouterSummary[],
-  firstCalls: readonly number[],
+  windows: readonly ChartWindow[],
   width: number,
 ): object {
-  const values = windows.map(({ maximumViolation }, index) => ({ call: firstCalls[index], value: maximumViolation }));
+  const values = windows.map(({ firstCall, maximumViolation }) => ({ call: firstCall, value: maximumViolation }));
   const title = `Maximum violation (fullest expert / mean - 1) of each step; of all calls together ${together.toFixed(3)}`;
   return overTime(title, "violation", values, [0], width);
 }
 
-function entropyOverTime(
-  windows: readonly RouterSummary[],
-  firstCalls: readonly number[],
-  experts: number,
-  width: number,
-): object {
-  const values = windows.map(({ meanEntropy }, index) => ({ call: firstCalls[index], value: meanEntropy }));
+function entropyOverTime(windows: readonly ChartWindow[], experts: number, width: number): object {
+  const values = windows.map(({ firstCall, meanEntropy }) => ({ call: firstCall, value: meanEntropy }));
   const title = `Mean entropy of the router (at most ln ${experts} = ${Math.log(experts).toFixed(2)})`;
   return overTime(title, "nats", values, [0, Math.log(experts)], width);
 }

@@ -37,6 +37,11 @@ export interface Case<Operator extends string = CaseOperator> {
    * nearly all cancels.
    */
   readonly groups?: Readonly<Record<string, string>>;
+  /**
+   * Whether other implementations are not given the case: it rounds tokens as only this package does, draws noise by its
+   * generator, makes several calls in turn, or adds to what an output holds. Default false.
+   */
+  readonly devicesOnly?: boolean | undefined;
   /** Enqueues the work on the inputs' device and returns the outputs by name. */
   run(inputs: Inputs): Readonly<Record<string, Tensor>>;
 }

@@ -39,6 +39,7 @@ export function groupedGemmWeightBackwardCase(problem: Problem): Case {
   return {
     name: nameOf(problem, []),
     operator: "groupedGemmWeightBackward",
+    devicesOnly: problem.accumulate,
     tolerances: weightTolerances,
     run(inputs) {
       const { x, dy, offsets, options, results } = draw(inputs, problem);

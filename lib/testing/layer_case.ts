@@ -49,6 +49,7 @@ export function layerCase(problem: LayerProblem): Case {
   return {
     name: caseName(problem),
     operator: "layer",
+    devicesOnly: problem.routerJitter !== undefined,
     tolerances: { logits: 1e-5, groupLogits: 1e-5, weights: 3e-6, y: outputTolerance(problem, xDType) },
     run(inputs) {
       const { layer, x, options } = preparedLayer(problem, inputs);

@@ -21,6 +21,7 @@ export function squaresCase(sizes: readonly number[]): Case {
   return {
     name: `N${sizes.join(" ")}`,
     operator: "sumOfSquares",
+    devicesOnly: true,
     tolerances: { total: 1e-6 },
     run(inputs) {
       return { total: inputs.keep(squaredNorm(sizes.map((size) => inputs.f32Normals([size])))) };
@@ -32,6 +33,7 @@ export function adamWCase(problem: OptimizerProblem): Case {
   return {
     name: nameOf(problem),
     operator: "adamW",
+    devicesOnly: true,
     tolerances: tolerances(problem),
     magnitudes: magnitudes(problem),
     run: (inputs) => steps(inputs, problem, (parameters, options) => new AdamW(parameters, options)),
@@ -43,6 +45,7 @@ export function sgdCase(problem: OptimizerProblem & { readonly momentum: number;
   return {
     name: `${nameOf(problem)} momentum ${momentum}${nesterov ? " nesterov" : ""}`,
     operator: "sgd",
+    devicesOnly: true,
     tolerances: tolerances(problem),
     magnitudes: magnitudes(problem),
     run: (inputs) =>

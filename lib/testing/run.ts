@@ -29,16 +29,16 @@ export interface CaseResult {
  * Runs one case on `device`, and on `reference` in float64 with the same inputs after rounding to the case's dtypes,
  * and compares the outputs. Open the device with `poison`, so that unwritten outputs are NaN.
  */
-export async function runCase(subject: Case<string>, device: Device): Promise<CaseResult> {
-  const expected = await expectedOutputs(subject);
-  using inputs = new Inputs(device, drawsOf(subject, seedOf(subject)), false);
+export async function runCase(testCase: Case<string>, device: Device): Promise<CaseResult> {
+  const expected = await expectedOutputs(testCase);
+  using inputs = new Inputs(device, drawsOf(testCase, seedOf(testCase)), false);
   const checks: Check[] = [];
-  for (const [output, tensor] of Object.entries(outputs(subject, inputs))) {
-    const tolerance = subject.tolerances[output] ?? 0;
-    const error = await compare(tensor, expected[output] as ExpectedOutput, `${subject.name}: ${output}`);
+  for (const [output, tensor] of Object.entries(outputs(testCase, inputs))) {
+    const tolerance = testCase.tolerances[output] ?? 0;
+    const error = await compare(tensor, expected[output] as ExpectedOutput, `${testCase.name}: ${output}`);
     checks.push({ output, dtype: tensor.dtype, error, tolerance, passed: error <= tolerance });
   }
-  return { name: subject.name, operator: subject.operator, checks, passed: checks.every((check) => check.passed) };
+  return { name: testCase.name, operator: testCase.operator, checks, passed: checks.every((check) => check.passed) };
 }
 
 function seedOf({ operator, name }: Case<string>): string {
@@ -55,17 +55,17 @@ interface ExpectedOutput {
 /** Computed once for all devices: float64 in JavaScript takes longer than most devices do. */
 const remembered = new WeakMap<Case<string>, Promise<Readonly<Record<string, ExpectedOutput>>>>();
 
-async function expectedOutputs(subject: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
-  const known = remembered.get(subject) ?? computeExpected(subject);
-  remembered.set(subject, known);
+async function expectedOutputs(testCase: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
+  const known = remembered.get(testCase) ?? computeExpected(testCase);
+  remembered.set(testCase, known);
   return await known;
 }
 
-async function computeExpected(subject: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
+async function computeExpected(testCase: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
   using reference = openDevice("reference", { poison: true });
-  using inputs = new Inputs(reference, drawsOf(subject, seedOf(subject)), true);
-  const expected = outputs(subject, inputs);
-  const least = await leastMagnitudes(subject, expected);
+  using inputs = new Inputs(reference, drawsOf(testCase, seedOf(testCase)), true);
+  const expected = outputs(testCase, inputs);
+  const least = await leastMagnitudes(testCase, expected);
   const entries: [string, ExpectedOutput][] = [];
   for (const [output, tensor] of Object.entries(expected)) {
     const [shape, values] = [tensor.shape, await tensor.data()];
@@ -74,8 +74,8 @@ async function computeExpected(subject: Case<string>): Promise<Readonly<Record<s
   return Object.fromEntries(entries);
 }
 
-function outputs(subject: Case<string>, inputs: Inputs): Readonly<Record<string, Tensor>> {
-  const tensors = subject.run(inputs);
+function outputs(testCase: Case<string>, inputs: Inputs): Readonly<Record<string, Tensor>> {
+  const tensors = testCase.run(inputs);
   for (const tensor of Object.values(tensors)) inputs.keep(tensor);
   return tensors;
 }

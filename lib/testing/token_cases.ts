@@ -36,6 +36,7 @@ function gemmCase(problem: GemmProblem): Case {
     name:
       `${tokens} of ${x} x ${format} K${columns}, inputs: ${change}, ` + `${activation}${gathered ? ", gathered" : ""}`,
     operator: "groupedGemm",
+    devicesOnly: true,
     tolerances: { y: 1e-5 + unitRoundoff[x] },
     run(inputs) {
       const { device, random } = inputs;
@@ -135,6 +136,7 @@ function layerCase(problem: LayerProblem): Case {
   return {
     name: [`${tokens} of ${x} x ${format}, ${activation}`, ...extras].join(", "),
     operator: "layer",
+    devicesOnly: true,
     tolerances: { y: (exact ? 1e-5 : tokens === "int8" ? 1e-2 : 1e-1) + 2 * unitRoundoff[x] },
     run(inputs) {
       const { device, random } = inputs;

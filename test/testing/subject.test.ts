@@ -90,7 +90,16 @@ describe("a subject", () => {
       },
       "out of registers",
     ],
-    ["returns nothing", () => undefined, /^rows: expected an array of \[7, 51\]|^rows: expected an array/],
+    [
+      "returns nothing",
+      () => undefined,
+      /^rows: expected an array of the \d+ values of shape \[33, \d+\], got undefined$/,
+    ],
+    [
+      "returns no array",
+      () => ({ rows: new Map() }),
+      /^rows: expected an array of the \d+ values of shape .*, got Map$/,
+    ],
     ["returns too few values", () => ({ rows: [1, 2] }), /^rows: expected \d+ values of shape \[.*\], got 2$/],
     [
       "changes its input",

@@ -6,12 +6,12 @@ import { kernelPaths, openForTests } from "../support/devices.js";
 // One case after another on all devices: its numbers are drawn and its results computed once for them.
 describe("the case table", () => {
   const devices = kernelPaths.map((path) => ({ label: path.label, device: openForTests(path) }));
-  const rows = cases.flatMap((subject) =>
-    devices.map(({ label, device }) => [subject.operator, subject.name, label, subject, device] as const),
+  const rows = cases.flatMap((testCase) =>
+    devices.map(({ label, device }) => [testCase.operator, testCase.name, label, testCase, device] as const),
   );
 
-  test.each(rows)("%s: %s on %s", async (_operator, _name, _label, subject, device) => {
-    const { checks } = await runCase(subject, device());
+  test.each(rows)("%s: %s on %s", async (_operator, _name, _label, testCase, device) => {
+    const { checks } = await runCase(testCase, device());
     expect(checks.length).toBeGreaterThan(0);
     expect(checks.filter((check) => !check.passed)).toEqual([]);
   });

@@ -45,7 +45,7 @@ await runCommand({
     const server = new ModelServer({ name, tokenizer, vocabulary, context, engine, device });
     const address = await server.listen(port, host).catch((cause) => {
       const got = `${host} and ${port}: ${cause.message}`;
-      throw new UsageError(`--host, --port: expected an address of this machine that is free, got ${got}`);
+      throw new UsageError(`--host, --port: expected a free address of this machine, got ${got}`);
     });
     // In a URL, addresses of IPv6 are in brackets.
     console.log(`${name} at http://${host.includes(":") ? `[${host}]` : host}:${address.port}/v1`);

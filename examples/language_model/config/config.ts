@@ -138,5 +138,5 @@ export function checkConfig(config: ModelConfig, path: string): ModelConfig {
     throw new RangeError(`${path}: expected a window above 0 where attention slides, got ${windows[wrong]}`);
   }
   if (heads % keyValueHeads === 0) return config;
-  throw new RangeError(`${path}: expected as many heads of keys as divide the ${heads} heads, got ${keyValueHeads}`);
+  throw new RangeError(`${path}: expected a number of key-value heads that divides the ${heads} heads, got ${keyValueHeads}`);
 }

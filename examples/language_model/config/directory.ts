@@ -133,7 +133,7 @@ function slides(json: Json, layer: number, path: string): boolean {
   const type = json.layer_types?.[layer];
   if (type !== undefined) return type === "sliding_attention";
   if (json.use_sliding_window || json.model_type === "gpt_oss") {
-    throw new RangeError(`${path}: expected layer_types, which say what layers have a sliding window, got none`);
+    throw new RangeError(`${path}: expected layer_types, which say which layers have a sliding window, got none`);
   }
   return json.model_type === "mixtral" && Boolean(json.sliding_window);
 }

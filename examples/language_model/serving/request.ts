@@ -71,7 +71,7 @@ function parsed(text: string): Readonly<Record<string, unknown>> {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new HttpError(400, "invalid_json", `body: expected JSON, got an error: ${(error as Error).message}`);
+    throw new HttpError(400, "invalid_json", `body: expected JSON: ${(error as Error).message}`);
   }
   if (isObject(value)) return value;
   throw new HttpError(400, "invalid_json", `body: expected an object, got ${shown(value)}`);

@@ -97,7 +97,7 @@ export class ModelServer {
   }
 
   #route({ method, url = "" }: IncomingMessage, response: ServerResponse): Route {
-    if (this.#closing) throw new HttpError(503, "shutting_down", "expected a server that goes on, got one that ends");
+    if (this.#closing) throw new HttpError(503, "shutting_down", "the server is shutting down");
     const path = url.replace(/\?.*$/, "");
     const route = this.#routes.get(path);
     if (route === undefined) {

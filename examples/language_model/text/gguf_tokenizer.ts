@@ -1,38 +1,7 @@
 import { GgufFile, type GgufValue } from "moe-kernels/gguf";
 import { sentencePieceParts } from "./sentence_piece.js";
+import { textSplits } from "./text_splits.js";
 import type { TokenizerFiles } from "./tokenizer.js";
-
-const letters = String.raw`[^\r\n\p{L}\p{N}]?`;
-const [first, rest] = [String.raw`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]`];
-const shortened = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
-
-const marks = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]";
-
-/** Qwen's numbers have one digit, GLM's up to three. */
-const words = (digits: string) =>
-  String.raw`${shortened}|${letters}\p{L}+|\p{N}${digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`;
-
-/** What a text is split into before tokens are merged, pattern by pattern, by GGUF's names. */
-const splits: ReadonlyMap<unknown, readonly string[]> = new Map([
-  ["gpt-2", [String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`]],
-  ["qwen2", [words("")]],
-  ["glm4", [words("{1,3}")]],
-  [
-    "gpt-4o",
-    [
-      String.raw`${letters}${first}*${rest}+${shortened}?|${letters}${first}+${rest}*${shortened}?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${spaces}`,
-    ],
-  ],
-  [
-    "deepseek-v3",
-    [
-      String.raw`\p{N}{1,3}`,
-      "[一-龥぀-ゟ゠-ヿ]+",
-      String.raw`${marks}[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|${spaces}`,
-    ],
-  ],
-]);
 
 /** Types of tokens. */
 const [pieceType, unknownType, controlType, wholeType] = [1, 2, 3, 4];
@@ -86,7 +55,7 @@ function partsOf(
   types: Int32Array | undefined,
   path: string,
 ): object {
-  const [model, split] = [value("model"), splits.get(value("pre") ?? "gpt-2")];
+  const [model, split] = [value("model"), textSplits.get(value("pre") ?? "gpt-2")];
   const remedy = "give --tokenizer DIR, with the model's tokenizer.json";
   if (model === "llama") {
     const scores = (value("scores") ?? []) as ArrayLike<number>;
@@ -108,7 +77,7 @@ function partsOf(
   }
   const got = `${JSON.stringify(model)} with ${JSON.stringify(value("pre"))}`;
   throw new RangeError(
-    `${path}: expected tokenizer llama, or gpt2 with ${[...splits.keys()].join(", ")}, got ${got}; ${remedy}`,
+    `${path}: expected tokenizer llama, or gpt2 with ${[...textSplits.keys()].join(", ")}, got ${got}; ${remedy}`,
   );
 }
 

@@ -6,7 +6,7 @@ import { difference } from "../difference.js";
 export function nothingToResume(path: string, got: string): MoeError {
   return new MoeError(
     "INVALID_ARGUMENT",
-    `resume: expected ${path}, with which quantize began, got ${got}; --overwrite begins again`,
+    `resume: expected ${path}, from an interrupted run, got ${got}; use --overwrite to begin again`,
   );
 }
 
@@ -19,5 +19,5 @@ export function nothingToResume(path: string, got: string): MoeError {
 export function checkBegunState(path: string, stored: Readonly<Record<string, unknown>>, state: object): void {
   const other = difference(stored, JSON.parse(JSON.stringify(state)));
   if (other === undefined) return;
-  throw badCheckpoint(path, `it was begun with something else: ${other}; --overwrite begins again`);
+  throw badCheckpoint(path, `it was begun with other settings: ${other}; use --overwrite to begin again`);
 }

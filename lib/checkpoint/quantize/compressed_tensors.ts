@@ -159,7 +159,8 @@ function singleMatrices(model: Model, used: LayerTensors, others: readonly Layer
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
     `${model.fields.path}: expected a family whose quantised experts other software reads, got ${model.family.modelType}, ` +
-      `which has no names for single experts in ${JSON.stringify(used.experts.up.name)}; MoeLayer.load quantises them by dtype`,
+      `which has no names for single experts in ${JSON.stringify(used.experts.up.name)}; MoeLayer.load can quantise them, with ` +
+      "its option dtype",
   );
 }
 

@@ -16,8 +16,8 @@ export function gptOssMxfp4({ name }: WeightFormat): PackedLayout {
   if (name !== "mxfp4") {
     throw new MoeError(
       "UNSUPPORTED_DTYPE",
-      `format: expected mxfp4 for gpt_oss, whose experts other software reads in no other format, got ${name}; ` +
-        "MoeLayer.load quantises them by dtype",
+      `format: expected mxfp4, the only format in which other software reads the experts of gpt_oss, got ${name}; ` +
+        "MoeLayer.load can quantise them to others, with its option dtype",
     );
   }
   return {
@@ -52,6 +52,6 @@ function transformersStacks({ fields }: Model, used: LayerTensors): LayerTensors
   if (name.endsWith("_proj")) return used;
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    `${fields.path}: expected the names of Transformers, such as "model.layers.0.mlp.experts.gate_up_proj", got ${JSON.stringify(name)}`,
+    `${fields.path}: expected tensors named as Transformers names them, such as "model.layers.0.mlp.experts.gate_up_proj", got ${JSON.stringify(name)}`,
   );
 }

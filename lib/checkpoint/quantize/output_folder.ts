@@ -47,8 +47,8 @@ export class OutputFolder {
       if (existing === "refuse") {
         throw new MoeError(
           "INVALID_ARGUMENT",
-          `out: expected a folder that is not there or empty, got ${path} with ${names.length} files; --resume goes on ` +
-            "with what quantize began there, --overwrite replaces its weights and configuration",
+          `out: expected a new or empty folder, got ${path} with ${names.length} files; use --resume to continue an ` +
+            "interrupted run, or --overwrite to replace its weights and configuration",
         );
       }
       if (existing === "resume") await folder.#checkState(state);

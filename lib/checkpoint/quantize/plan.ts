@@ -179,7 +179,7 @@ function refuseComposed({ fields, family }: Model, { experts, lastExperts }: Lay
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
     `${fields.path}: expected experts of which each has matrices of its own in one set of tensors, got ${family.modelType}; ` +
-      "MoeLayer.load quantises them by dtype",
+      "MoeLayer.load can quantise them, with its option dtype",
   );
 }
 

@@ -21,6 +21,7 @@ import { checkDevices } from "../devices.js";
 import { formatOption } from "../format_option.js";
 import type { Io } from "../io.js";
 import { loadSubjects } from "../load_subject.js";
+import { threadCount } from "../threads_option.js";
 
 const mebibyte = 2 ** 20;
 const mostMebibytes = 2 ** 32;
@@ -96,7 +97,7 @@ export const bench = defineCommand({
       tokenFormats: tokenFormatsOption(listOr("token-format", values["token-format"], "none")),
       tokens: listOr("tokens", values.tokens, "1,8,64,512").map((count) => integerOption("tokens", count, 1)),
       ...(values.threads && {
-        threads: listOption("threads", values.threads).map((count) => integerOption("threads", count, 1, 4096)),
+        threads: listOption("threads", values.threads).map((count) => threadCount(count)),
       }),
       ...(operators.length > 0 && { operators }),
       seconds: secondsOption("time", values.time),

@@ -8,6 +8,7 @@ import { runtimeName } from "../../core/runtime.js";
 import { packageVersion } from "../../core/version.js";
 import { listDevices } from "../../devices.js";
 import { formatBytes } from "../../terminal/format.js";
+import { passMark } from "../../terminal/pass_mark.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
 import { type Io, writeJson } from "../io.js";
@@ -95,10 +96,7 @@ function print(machine: MachineInfo, io: Io): void {
   for (const [name, value] of Object.entries(environment)) line("environment", `${name}=${value}`);
   io.stdout.write("\n");
   for (const { name, available, detail } of devices) {
-    const mark = available
-      ? styleText("green", "✔", { stream: io.stdout })
-      : styleText("red", "✘", { stream: io.stdout });
-    io.stdout.write(`${mark} ${name.padEnd(10)}${printable(detail)}\n`);
+    io.stdout.write(`${passMark(available, io.stdout)} ${name.padEnd(10)}${printable(detail)}\n`);
   }
   if (problem !== null) io.stdout.write(`\n${problem}\n`);
 }

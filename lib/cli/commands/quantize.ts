@@ -5,13 +5,14 @@ import { printable } from "../../core/printable.js";
 import { type DeviceName, openDevice } from "../../devices.js";
 import { quantizableFormat, scaleChoices } from "../../operators/formats/quantize.js";
 import { formatBytes, plural, significant } from "../../terminal/format.js";
-import { choiceOption, integerListOption, integerOption, UsageError } from "../../terminal/option_values.js";
+import { choiceOption, integerListOption, UsageError } from "../../terminal/option_values.js";
 import { startProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
 import { checkDevices } from "../devices.js";
 import { formatOption } from "../format_option.js";
 import { type Io, writeJson } from "../io.js";
+import { givenThreads, threadsOption } from "../threads_option.js";
 
 /** `quantize`: writes a model directory with quantised experts. */
 export const quantizeModel = defineCommand({
@@ -38,7 +39,7 @@ export const quantizeModel = defineCommand({
     resume: { type: "boolean", help: "go on where the same command was interrupted" },
     overwrite: { type: "boolean", help: "replace the weights and the configuration in the folder, or the file" },
     device: { type: "string", value: "NAME", help: "the device that quantises (auto)" },
-    threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
+    threads: threadsOption,
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io, directory) {
@@ -55,7 +56,7 @@ export const quantizeModel = defineCommand({
     const scale = choiceOption("scale", values.scale ?? "largest", scaleChoices);
     const name = (values.device ?? "auto") as DeviceName;
     checkDevices([name]);
-    const threads = values.threads === undefined ? {} : { threads: integerOption("threads", values.threads, 1, 4096) };
+    const threads = givenThreads(values.threads);
     const layers = values.layer && integerListOption("layer", values.layer, 0);
     using device = openDevice(name, threads);
     const progress = startProgress(io.stderr, `Quantising on ${device.name}`, 1);

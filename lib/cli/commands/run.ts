@@ -12,6 +12,7 @@ import { printRefused } from "../model_report.js";
 import { allPassed } from "../run_on_devices.js";
 import { recordedRuns, writeRunReport } from "../run_report.js";
 import { runWorkloads } from "../run_workloads.js";
+import { givenThreads, threadsOption } from "../threads_option.js";
 import { checkWorkloadOptions, openWorkloads } from "../workloads/open_workloads.js";
 
 /** `run`: layers on some tokens, with the time of every stage. */
@@ -59,7 +60,7 @@ export const runLayer = defineCommand({
       value: "DIR",
       help: "tell how far outputs are from those of another model, such as the one that was quantised (with --model)",
     },
-    threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
+    threads: threadsOption,
     repeat: { type: "string", value: "N", default: "3", help: "how many times to run; the fastest counts (3)" },
     "heat-map": { type: "boolean", help: "show each expert's load over the tokens, in at most 64 slices" },
     report: {
@@ -80,7 +81,7 @@ export const runLayer = defineCommand({
       quiet: values.json === true,
       heatMap: values["heat-map"] === true,
       history: values["heat-map"] === true || values.report !== undefined,
-      ...(values.threads !== undefined && { threads: integerOption("threads", values.threads, 1, 4096) }),
+      ...givenThreads(values.threads),
     };
     checkWorkloadOptions(values);
     checkDevices(options.devices);

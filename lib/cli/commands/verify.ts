@@ -4,7 +4,8 @@ import type { DeviceInfo } from "../../core/native.js";
 import { printable } from "../../core/printable.js";
 import { type DeviceName, listDevices, openDevice } from "../../devices.js";
 import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
-import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { listOption, UsageError } from "../../terminal/option_values.js";
+import { passMark } from "../../terminal/pass_mark.js";
 import { startProgress } from "../../terminal/progress.js";
 import type { Case } from "../../testing/case.js";
 import { caseContains } from "../../testing/case_filter.js";
@@ -14,6 +15,7 @@ import { cases } from "../../testing/table.js";
 import { defineCommand } from "../command.js";
 import { checkDevices } from "../devices.js";
 import { type Io, writeJson } from "../io.js";
+import { givenThreads, threadsOption } from "../threads_option.js";
 import { verifySubject } from "../verify_subject.js";
 
 /** The results of one device. */
@@ -41,7 +43,7 @@ export const verify = defineCommand({
       value: "FILE",
       help: "write a subject's report as .json, .xml (JUnit) or .html",
     },
-    threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
+    threads: threadsOption,
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io) {
@@ -57,7 +59,7 @@ export const verify = defineCommand({
     const here = known.filter(({ available }) => available).map(({ name }) => name);
     const devices = (named.length > 0 ? named : here) as DeviceName[];
     const leftOut = named.length > 0 ? [] : known.filter(({ available }) => !available);
-    const threads = values.threads === undefined ? {} : { threads: integerOption("threads", values.threads, 1, 4096) };
+    const threads = givenThreads(values.threads);
 
     const verifications: Verification[] = [];
     for (const device of devices) {
@@ -85,11 +87,11 @@ async function verifyDevice(
   const progress = startProgress(io.stderr, `Verifying ${device.name}`, selected.length);
   const results: CaseResult[] = [];
   try {
-    for (const subject of selected) {
+    for (const testCase of selected) {
       try {
-        results.push(await runCase(subject, device));
+        results.push(await runCase(testCase, device));
       } catch (error) {
-        throw inCase(subject, error);
+        throw inCase(testCase, error);
       }
       progress.update(results.length);
     }
@@ -108,8 +110,8 @@ function inCase({ operator, name }: Case, error: unknown): unknown {
 /** Lists the devices that were not verified, in red the one that every installation should have. */
 function printLeftOut(leftOut: readonly DeviceInfo[], { stdout }: Io): void {
   for (const { name, kind, detail } of leftOut) {
-    const [color, mark] = kind === "cpu" ? (["red", "✘"] as const) : (["yellow", "-"] as const);
-    stdout.write(`${styleText(color, mark, { stream: stdout })} ${name} was left out: ${printable(detail)}\n`);
+    const mark = kind === "cpu" ? passMark(false, stdout) : styleText("yellow", "-", { stream: stdout });
+    stdout.write(`${mark} ${name} was left out: ${printable(detail)}\n`);
   }
   if (leftOut.some(({ kind }) => kind === "cpu")) {
     stdout.write("Not verified: without the native addon only the reference works. See moe-kernels info.\n");
@@ -119,17 +121,15 @@ function printLeftOut(leftOut: readonly DeviceInfo[], { stdout }: Io): void {
 function print({ device, seconds, results }: Verification, io: Io): void {
   const { stdout } = io;
   const failed = results.filter(({ passed }) => !passed);
-  const mark =
-    failed.length === 0
-      ? styleText("green", "✔ passed", { stream: stdout })
-      : styleText("red", `✘ ${failed.length} failed`, { stream: stdout });
+  const passed = failed.length === 0;
+  const mark = passMark(passed, stdout, passed ? " passed" : ` ${failed.length} failed`);
   stdout.write(`${device}: ${plural(results.length, "case")} in ${formatMicroseconds(seconds * 1e6)}, ${mark}\n\n`);
   stdout.write(worstErrors(results));
   stdout.write("\n");
   for (const { operator, name, checks } of failed) {
     for (const { output, error, tolerance } of checks.filter((check) => !check.passed)) {
       stdout.write(
-        `${styleText("red", "✘", { stream: stdout })} ${operator} ${name}: ${output}: ` +
+        `${passMark(false, stdout)} ${operator} ${name}: ${output}: ` +
           `error ${formatError(error)}, tolerance ${formatError(tolerance)}\n`,
       );
     }

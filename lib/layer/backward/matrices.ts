@@ -141,7 +141,7 @@ export function checkCopied({ offloaded }: DeviceLayer): void {
   if (!offloaded) return;
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    "save and backward: expected a layer without offload, whose weights stay in place; make it without to train it",
+    "save and backward: a layer with offload cannot be trained; make it without offload",
   );
 }
 

@@ -95,7 +95,7 @@ export function quantizableFormat(name: WeightFormatName, parameter: string): We
   if (instead !== undefined) {
     throw new MoeError(
       "UNSUPPORTED_DTYPE",
-      `${parameter}: nothing can be quantised to ${format.name}, in which only checkpoints come; choose "${instead}"`,
+      `${parameter}: ${format.name} is only read from checkpoints, never quantised to; choose "${instead}"`,
     );
   }
   if (scales !== undefined && scales.columns % 8 === 0 && (code !== "unsigned_integer" || offset !== undefined)) {
@@ -103,8 +103,8 @@ export function quantizableFormat(name: WeightFormatName, parameter: string): We
   }
   throw new MoeError(
     "UNSUPPORTED_DTYPE",
-    `${parameter}: nothing can be quantised to ${format.name}: expected scales in groups of a multiple of 8 columns, ` +
-      "and an offset if codes are unsigned",
+    `${parameter}: expected a format whose scales are for multiples of 8 columns, with an offset if its codes are unsigned, ` +
+      `got ${format.name}`,
   );
 }
 

@@ -38,13 +38,24 @@ export interface RouterSteps {
 /** A router's history in so many steps as a page can show. */
 export function routerSteps({ name, history }: ReportedRouter): RouterSteps {
   const windows = stepsOf(history);
-  const firsts = windows.map((_, index) => windows.slice(0, index).reduce((sum, { calls }) => sum + calls, 0));
-  return { name, all: step(history, 0), steps: windows.map((window, index) => step(window, firsts[index] as number)) };
+  return { name, all: step(history, 0), steps: windows.map((window) => step(window, window.firstCall)) };
+}
+
+/** Consecutive calls of a router's history. */
+export interface ChartWindow extends RouterSummary {
+  /** The number of its first call. */
+  readonly firstCall: number;
 }
 
 /** The windows of a history, merged to as many as a chart can show. */
-export function stepsOf({ windows, tokensPerExpert }: RouterHistory): RouterSummary[] {
-  return joinWindows(windows, Math.max(1, Math.min(maximumSteps, Math.floor(maximumCells / tokensPerExpert.length))));
+export function stepsOf({ windows, tokensPerExpert }: RouterHistory): ChartWindow[] {
+  const most = Math.max(1, Math.min(maximumSteps, Math.floor(maximumCells / tokensPerExpert.length)));
+  let calls = 0;
+  return joinWindows(windows, most).map((window) => {
+    const firstCall = calls;
+    calls += window.calls;
+    return { ...window, firstCall };
+  });
 }
 
 function step(summary: RouterSummary, first: number): Step {

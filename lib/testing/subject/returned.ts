@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { MoeError } from "../../core/errors.js";
+import { describe, MoeError } from "../../core/errors.js";
 import { shapeSize, shapeText } from "../../core/shape.js";
 import { arraysIn, toFloat32 } from "./arrays.js";
 import type { OutputArray, SubjectInputs, TestArray } from "./subject.js";
@@ -13,7 +13,7 @@ export function returnedValues(outputs: unknown, output: string, { shape, dtype 
   if (!isArray(returned)) {
     throw new MoeError(
       "INVALID_ARGUMENT",
-      `${output}: expected an array of ${shapeText(shape)} values, got ${describe(returned)}`,
+      `${output}: expected an array of the ${shapeSize(shape)} values of shape ${shapeText(shape)}, got ${describe(returned)}`,
     );
   }
   if (returned.length !== shapeSize(shape)) {
@@ -47,10 +47,6 @@ export function changedInputs(before: Readonly<Record<string, string>>, inputs: 
 
 function isArray(value: unknown): value is ArrayLike<number> {
   return Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
-}
-
-function describe(value: unknown): string {
-  return value === undefined ? "undefined" : value === null ? "null" : `${typeof value}`;
 }
 
 function toFloat64(values: ArrayLike<number>, dtype: string): ArrayLike<number> {

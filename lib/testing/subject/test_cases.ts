@@ -1,8 +1,6 @@
 import type { Case } from "../case.js";
-import { optimizerCases } from "../optimizer_cases.js";
 import { unitRoundoff } from "../rounding.js";
 import { cases } from "../table.js";
-import { tokenGemmCases, tokenLayerCases } from "../token_cases.js";
 import { layerProblemOf } from "./layer_problem.js";
 import { testedOperatorNames } from "./operator_names.js";
 import { problemOf } from "./problem.js";
@@ -60,24 +58,13 @@ export function reason(operator: string, tolerance: number, dtype: string): stri
   return `float32 arithmetic, in any order of sums${rounding}; relative to the largest expected magnitude`;
 }
 
-/**
- * Cases with tokens rounded as only this package does, with its own generator's noise, of several calls in turn, and those that add
- * to what the outputs hold.
- */
-const withMore = new Set<Case>([
-  ...tokenGemmCases,
-  ...tokenLayerCases,
-  ...optimizerCases,
-  ...cases.filter(({ name }) => name.includes("accumulated") || name.includes("router jitter")),
-]);
-
 const subjectOperators: readonly string[] = [...testedOperatorNames, "layer"];
 const isSubjects = (name: string): name is SubjectOperatorName => subjectOperators.includes(name);
 
 /** The cases of whole layers and of all operators whose inputs are data, from the one table that the devices are tested with. */
 export const testCases: readonly TestCase[] = cases.flatMap((source) => {
-  const { operator } = source;
-  return isSubjects(operator) && !withMore.has(source) ? [new TestCase(operator, source)] : [];
+  const { operator, devicesOnly } = source;
+  return isSubjects(operator) && !devicesOnly ? [new TestCase(operator, source)] : [];
 });
 
 /** The operators that have cases, `layer` among them. */

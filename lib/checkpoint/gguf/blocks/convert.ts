@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { newBytes } from "../../../core/allocated.js";
 import { loadedNative, type NativeBinding } from "../../../core/native.js";
 import type { ScaleLevel, WeightFormat } from "../../../core/weight_format.js";
-import { scaleBytes, weightFormat } from "../../../core/weight_formats.js";
+import { findFormat, scaleBytes, weightFormat } from "../../../core/weight_formats.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
 import { firstNonFinite } from "../../non_finite.js";
 import { asBytes } from "../../schemes/bits.js";
@@ -33,6 +33,12 @@ const writtenTypes: ReadonlyMap<GgufType, BlockType> = new Map<GgufType, BlockTy
   ["NVFP4", nvfp4],
   ["Q2_0", q2_0],
 ]);
+
+/** The weight formats that have blocks in GGUF, by GGUF's names where formats have such a name. */
+export const formatsWithBlocks: readonly string[] = Array.from(writtenTypes, ([type, { format }]) => {
+  const name = type.toLowerCase();
+  return findFormat(name) === undefined ? format : name;
+});
 
 /** The quantised types that become weight formats. Not every matrix of the formats of the others has such blocks. */
 export const blockTypes: ReadonlyMap<GgufType, BlockReader> = new Map<GgufType, BlockReader>([

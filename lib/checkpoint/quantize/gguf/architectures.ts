@@ -276,8 +276,8 @@ export function writtenArchitecture(modelType: string): WrittenArchitecture {
   if (found !== undefined) return found;
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    `GGUF files are written of the families ${[...architectures.keys()].join(", ")}, got ${modelType}; write a model ` +
-      "directory instead, in a format of compressed-tensors",
+    `expected a family that can be written as GGUF (${[...architectures.keys()].join(", ")}), got ${modelType}; write a ` +
+      "model directory instead, in a format of compressed-tensors",
   );
 }
 

@@ -96,8 +96,8 @@ export function checkFormula(
   const [key] = differing as [keyof typeof wanted];
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    `${model.fields.path}: GGUF files of ${name} mean ${key} ${JSON.stringify(stated[key])}, this model has ` +
-      `${JSON.stringify(wanted[key])}; no metadata say so`,
+    `${model.fields.path}: GGUF files of ${name} imply ${key} ${JSON.stringify(stated[key])}, but this model has ` +
+      `${JSON.stringify(wanted[key])}, which GGUF has no metadata for`,
   );
 }
 

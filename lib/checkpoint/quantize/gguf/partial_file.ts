@@ -50,8 +50,7 @@ export class PartialFile<Progress> implements AsyncDisposable {
     if (existing === "refuse" && there.length > 0) {
       throw new MoeError(
         "INVALID_ARGUMENT",
-        `out: expected a file that is not there, got ${there[0]}; --resume goes on with what quantize began there, ` +
-          "--overwrite replaces it",
+        `out: ${there[0]} already exists; use --resume to continue an interrupted run, or --overwrite to replace it`,
       );
     }
     const resumes = existing === "resume" && there.length > 0;
@@ -126,7 +125,7 @@ async function checkLength(path: string, handle: FileHandle, bytes: number): Pro
   const { size } = await callFileSystem(path, "written", () => handle.stat());
   if (size >= bytes) return;
   const problem = `expected at least the ${bytes} bytes that ${stateOf(path)} names, got ${size}`;
-  throw badCheckpoint(partialOf(path), `${problem}; --overwrite begins again`);
+  throw badCheckpoint(partialOf(path), `${problem}; use --overwrite to begin again`);
 }
 
 /** Removes what ends of the process left of the file while it was being written. */

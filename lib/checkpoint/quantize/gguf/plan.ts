@@ -2,7 +2,7 @@ import { MoeError } from "../../../core/errors.js";
 import { type Shape, shapeText } from "../../../core/shape.js";
 import type { WeightFormat } from "../../../core/weight_format.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
-import { blockTypeOf } from "../../gguf/blocks/convert.js";
+import { blockTypeOf, formatsWithBlocks } from "../../gguf/blocks/convert.js";
 import { maximumElements } from "../../gguf/metadata.js";
 import { type GgufType, ggufTypes } from "../../gguf/types.js";
 import type { MetadataInput, TensorInput } from "../../gguf/write/header.js";
@@ -62,8 +62,8 @@ export function ggufTypeOfFormat(format: WeightFormat): GgufType {
   if (type !== undefined) return type;
   throw new MoeError(
     "UNSUPPORTED_DTYPE",
-    `format: GGUF has no blocks of ${format.name}: expected q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, ` +
-      "iq4_nl, iq4_xs, mxfp4 or nvfp4; a model directory, a name without .gguf, may have it",
+    `format: GGUF has no blocks of ${format.name}: expected ${formatsWithBlocks.join(", ")}; for ${format.name} write a model ` +
+      "directory: a name without .gguf",
   );
 }
 

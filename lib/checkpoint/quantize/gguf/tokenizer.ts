@@ -6,6 +6,7 @@ import { badCheckpoint } from "../../bad_checkpoint.js";
 import { fileSystemError } from "../../file_system_error.js";
 import type { MetadataInput } from "../../gguf/write/header.js";
 import { isRecord, type JsonObject } from "../../safetensors/strict_json.js";
+import { textSplits } from "./text_splits.js";
 
 /** A model's tokenizer as metadata of GGUF, or why there is none. */
 export interface WrittenTokenizer {
@@ -17,37 +18,6 @@ export interface WrittenTokenizer {
 /** What llama.cpp's converter calls tokens of a tokenizer that splits texts in some way, besides what its settings say. */
 const namedTokens: ReadonlyMap<string, Readonly<Record<string, string>>> = new Map([
   ["glm4", { bos: "[gMASK]", eot: "<|user|>", unknown: "<|endoftext|>", eom: "<|observation|>" }],
-]);
-
-const shortened = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-const start = String.raw`[^\r\n\p{L}\p{N}]?`;
-const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
-const [upper, lower] = [String.raw`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]`];
-
-const marks = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]";
-
-/** Of Qwen, whose numbers have one digit, and GLM, whose numbers have up to three. */
-const words = (digits: string) =>
-  String.raw`${shortened}|${start}\p{L}+|\p{N}${digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|${spaces}`;
-
-/** llama.cpp's names of what a text is split into before tokens are merged: by each pattern in turn. */
-const splits: ReadonlyMap<string, readonly string[]> = new Map([
-  ["qwen2", [words("")]],
-  ["glm4", [words("{1,3}")]],
-  [
-    "gpt-4o",
-    [
-      String.raw`${start}${upper}*${lower}+${shortened}?|${start}${upper}+${lower}*${shortened}?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|${spaces}`,
-    ],
-  ],
-  [
-    "deepseek-v3",
-    [
-      String.raw`\p{N}{1,3}`,
-      "[一-龥぀-ゟ゠-ヿ]+",
-      String.raw`${marks}[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|${spaces}`,
-    ],
-  ],
 ]);
 
 /** LLAMA_TOKEN_TYPE_... of llama.cpp. */
@@ -135,7 +105,7 @@ function splitOf(splitting: unknown): string | undefined {
   if (all.length === 1) return bytes.use_regex === false ? undefined : "gpt-2";
   if (bytes.use_regex !== false) return undefined;
   const patterns = all.slice(0, -1).map(patternOf);
-  return [...splits].find(([, known]) => isDeepStrictEqual(known, patterns))?.[0];
+  return [...textSplits].find(([, known]) => isDeepStrictEqual(known, patterns))?.[0];
 }
 
 /** The pattern of a split, in which line breaks may be themselves or escaped. */
