@@ -32,7 +32,7 @@ if (!(minutes > 0)) wrongOption(usage, `--minutes: expected a number > 0, got ${
 
 process.chdir(root);
 const plan = planFor(values.device, values.quick);
-// Of the steps after the build, which takes as long as it takes.
+// For the steps after the build, which may take as long as it needs.
 let deadline = Number.POSITIVE_INFINITY;
 const buildFolder = join(values.out, values.device);
 const environment = {

@@ -54,7 +54,7 @@ const warmUpTurns = 6;
 
 /** What turns have measured, by round. */
 interface TimedRounds {
-  /** Of every contender, the median seconds of a call. */
+  /** The median seconds of a call, for every contender. */
   readonly medians: readonly (readonly number[])[];
   /** How fast memory read. */
   readonly readGBs: readonly number[];

@@ -42,9 +42,9 @@ export function whyIncomparable({ tokenFormat }: Pick<CaseOptions, "tokenFormat"
 /** What to make cases for. */
 export interface CaseOptions {
   readonly config: MoeLayerConfig;
-  /** Of tokens. */
+  /** The dtype of tokens. */
   readonly dtype: BenchDType;
-  /** Of the experts' weights. */
+  /** The format of the experts' weights. */
   readonly format: WeightFormatName;
   readonly tokenFormat: TokenFormat;
   readonly tokenCounts: readonly number[];

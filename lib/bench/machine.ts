@@ -10,7 +10,7 @@ import { packageVersion } from "../core/version.js";
 export interface Machine {
   /** When, in UTC, as ISO 8601. */
   readonly date: string;
-  /** Of this package. */
+  /** This package's version. */
   readonly version: string;
   /** The version of Node, or the one that another runtime stands in for. */
   readonly node: string;

@@ -26,9 +26,9 @@ export interface BenchmarkOptions {
   shapes: Readonly<Record<string, MoeLayerConfig>>;
   /** Default cpu. */
   device?: DeviceName | undefined;
-  /** Of tokens; default bf16. */
+  /** The dtypes of tokens; default bf16. */
   dtypes?: readonly BenchDType[] | undefined;
-  /** Of the experts' weights; default that of the tokens. */
+  /** The formats of the experts' weights; default that of the tokens. */
   formats?: readonly WeightFormatName[] | undefined;
   /** What products with quantised weights round tokens to; default none. */
   tokenFormats?: readonly TokenFormat[] | undefined;

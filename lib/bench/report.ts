@@ -11,7 +11,7 @@ import type { BenchDType } from "./operators/draw.js";
 export interface ContenderResult {
   /** As the contender says. */
   readonly name: string;
-  /** Of its first call. */
+  /** The errors of its first call. */
   readonly errors: readonly OutputError[];
   /** What was compared, such as "12 of 1024 rows"; empty if it was everything. */
   readonly of: string;
@@ -71,9 +71,9 @@ export interface BenchResult {
 export interface BenchGroup {
   /** Its name, or its sizes. */
   readonly shape: string;
-  /** Of tokens. */
+  /** The dtype of tokens. */
   readonly dtype: BenchDType;
-  /** Of the experts' weights. */
+  /** The format of the experts' weights. */
   readonly format: WeightFormatName;
   /** What products round tokens to. */
   readonly tokenFormat: TokenFormat;

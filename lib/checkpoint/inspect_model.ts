@@ -72,11 +72,11 @@ export interface LayerGroup {
 
 /** Numbers of weights, without biases. */
 export interface ParameterCounts {
-  /** Of one expert. */
+  /** In one expert. */
   readonly expert: number;
-  /** Of the whole layer: all experts, the shared one, router and gates. */
+  /** In the whole layer: all experts, the shared one, router and gates. */
   readonly layer: number;
-  /** Of the layer, those that one token uses; at most, if some experts return their input. */
+  /** How many of them one token uses; at most, if some experts return their input. */
   readonly active: number;
 }
 
@@ -84,11 +84,11 @@ export interface ParameterCounts {
 export interface WeightMemory {
   /** The dtype or format; several with commas between them. */
   readonly dtype: string;
-  /** Of one expert. */
+  /** Bytes of one expert. */
   readonly expertBytes: number;
-  /** Of one layer. */
+  /** Bytes of one layer. */
   readonly layerBytes: number;
-  /** Of all layers of the group. */
+  /** Bytes of all layers of the group. */
   readonly allBytes: number;
 }
 

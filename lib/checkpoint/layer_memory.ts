@@ -9,11 +9,11 @@ import { RangeCount } from "./located_weight.js";
 /** What a layer takes once it is loaded, and to load it; in bytes. */
 export interface LayerMemory {
   /**
-   * Of all weights on the device. Layouts of devices may round sizes up, and take 5 % more than this for layers that are
+   * Bytes of all weights on the device. Layouts of devices may round sizes up, and take 5 % more than this for layers that are
    * not tiny; `reference` keeps everything in 64 bits.
    */
   readonly bytes: number;
-  /** Of these, one routed expert's: what a slot of `offload` takes. */
+  /** How many of these belong to one routed expert: what a slot of `offload` takes. */
   readonly expertBytes: number;
   /** Read from the files. */
   readonly fileBytes: number;

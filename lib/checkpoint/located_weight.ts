@@ -1,4 +1,4 @@
-import { allocated, namingMemory, noMemory } from "../core/allocated.js";
+import { allocated, noMemory, withPlaceInMemoryErrors } from "../core/allocated.js";
 import type { Shape } from "../core/shape.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import type { WeightLayout } from "../layer/weights/weight_layout.js";
@@ -84,7 +84,7 @@ export function placeOf({ ranges: [range] }: LocatedWeight): string {
   return tensorPlace(file.path, name);
 }
 
-/** What `work` makes of a weight; what there is no memory for is named by it. */
+/** Calls `work`, which reads or converts a weight; errors about memory then name the weight. */
 export async function namingWeight<T>(weight: LocatedWeight, work: () => Promise<T>): Promise<T> {
-  return await namingMemory(placeOf(weight), bytesOf(weight), work);
+  return await withPlaceInMemoryErrors(placeOf(weight), bytesOf(weight), work);
 }

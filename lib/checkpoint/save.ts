@@ -1,4 +1,4 @@
-import { namingMemory } from "../core/allocated.js";
+import { withPlaceInMemoryErrors } from "../core/allocated.js";
 import { abortSignal } from "../core/cancellation.js";
 import { dtypes } from "../core/dtype.js";
 import { invalidArgument, MoeError } from "../core/errors.js";
@@ -58,12 +58,9 @@ export async function saveLayer(parts: LayerParts, path: FilePath, options: Save
   const { record } = parts.onDevice;
   const { version } = record;
   const read = async ({ name, shape, dtype, read }: HeldTensor): Promise<ArrayBufferView> => {
-    const data = await namingMemory(`save: ${name}`, shapeSize(shape) * dtypes[dtype].bytes, read);
+    const data = await withPlaceInMemoryErrors(`save: ${name}`, shapeSize(shape) * dtypes[dtype].bytes, read);
     if (record.version === version) return data;
-    throw new MoeError(
-      "INVALID_ARGUMENT",
-      "save: the layer's weights changed while it was being saved; save it again",
-    );
+    throw new MoeError("INVALID_ARGUMENT", "save: the layer's weights changed while it was being saved; save it again");
   };
   const tensors = heldTensors(parts).map((tensor) => streamed(tensor, () => read(tensor)));
   const fileParts = fileOf(tensors, { metadata: savedMetadata(parts), alignment: defaultAlignment });
@@ -75,10 +72,7 @@ export async function saveLayer(parts: LayerParts, path: FilePath, options: Save
 }
 
 function fileExists(file: string): MoeError {
-  return new MoeError(
-    "INVALID_ARGUMENT",
-    `file: ${file} already exists; pass overwrite: true to replace it`,
-  );
+  return new MoeError("INVALID_ARGUMENT", `file: ${file} already exists; pass overwrite: true to replace it`);
 }
 
 function streamed(

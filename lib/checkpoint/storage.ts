@@ -28,7 +28,7 @@ export interface LayerStorage {
   readonly roles: readonly StoredRole[];
   /** Bytes of all tensors that were found. */
   readonly bytes: number;
-  /** Of these, the bytes of the routed experts. */
+  /** How many of them belong to the routed experts. */
   readonly expertBytes: number;
   /** Number of tensors that the layer needs. */
   readonly tensorCount: number;

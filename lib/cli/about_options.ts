@@ -13,7 +13,7 @@ export function aboutOptions(error: unknown, typedName: TypedName): unknown {
   if (!isMoeError(error) || error.code === "BAD_CHECKPOINT" || error.code === "WRITE_FAILED") return error;
   const renamed = (name: string) => typedName(name) ?? name;
   const message = error.message
-    // Of a list that an option makes, the entry's place is not what was typed.
+    // An option such as --layer 0,4-7 becomes a list: an entry's index in it means nothing to the user, and is left out.
     .replace(/^(\w+)(?:\[\d+\])?(?=: | cannot be combined with | requires )/, (text, name) => typedName(name) ?? text)
     .replace(/(?<=^--[\w-]+ (?:cannot be combined with|requires) )\w+$/, renamed);
   if (message === error.message) return error;

@@ -1,15 +1,16 @@
 import { freemem } from "node:os";
 import { isMoeError, MoeError } from "./errors.js";
 
-/** Smaller memory is not worth asking the system about. */
-const asked = 2 ** 26;
+/** Below this many bytes, asking the system how much memory is left is not worth the time. */
+const largeBytes = 2 ** 26;
 
 /**
- * What `allocate` returns, which takes this many bytes. OUT_OF_MEMORY with this message if JavaScript has no memory for it,
- * or the machine: Linux grants more than it has, and kills the process once that is filled.
+ * Calls `allocate`, which takes this many bytes, and returns its result.
+ * @throws OUT_OF_MEMORY with this message if JavaScript or the machine has no memory for it. Linux grants more memory than it
+ * has, and kills the process once that is filled, so large allocations are checked first.
  */
 export function allocated<T>(bytes: number, message: string, allocate: () => T): T {
-  if (bytes >= asked && bytes > memoryLeft()) throw new MoeError("OUT_OF_MEMORY", message);
+  if (bytes >= largeBytes && bytes > memoryLeft()) throw new MoeError("OUT_OF_MEMORY", message);
   try {
     return allocate();
   } catch (cause) {
@@ -24,19 +25,19 @@ export function noMemory(place: string, bytes: number): string {
   return `${place}: no memory for ${bytes} of its bytes; ${remedy}`;
 }
 
-/** New bytes, zeros. @throws OUT_OF_MEMORY, to which {@link namingMemory} adds what they are for. */
+/** New bytes, all 0. @throws OUT_OF_MEMORY; {@link withPlaceInMemoryErrors} adds what the bytes are for. */
 export function newBytes(length: number): Uint8Array<ArrayBuffer> {
   return allocated(length, `no memory for ${length} bytes; ${remedy}`, () => new Uint8Array(length));
 }
 
-/** What V8 throws if there is no memory for an array, or if none can be as long. */
+/** What V8 throws if there is no memory for an array, or if no array can be that long. */
 const refusals = /^(Array buffer allocation failed|Invalid (typed array|array buffer) length)/;
 
 /**
- * What `work` returns, which makes arrays of these bytes of a tensor or a file. Where there is no memory for one of them, OUT_OF_MEMORY that
- * names the place; all other errors are passed on.
+ * Calls `work`, which makes arrays for these bytes of a tensor or a file, and returns its result.
+ * @throws OUT_OF_MEMORY that names the place, if there is no memory for one of the arrays; all other errors as they are.
  */
-export async function namingMemory<T>(place: string, bytes: number, work: () => Promise<T>): Promise<T> {
+export async function withPlaceInMemoryErrors<T>(place: string, bytes: number, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
@@ -47,7 +48,7 @@ export async function namingMemory<T>(place: string, bytes: number, work: () => 
   }
 }
 
-/** Bytes that the process can fill; other systems than Linux refuse what they do not have. */
+/** How many bytes the process can fill. Systems other than Linux refuse an allocation that they have no memory for. */
 function memoryLeft(): number {
   if (process.platform !== "linux") return Number.POSITIVE_INFINITY;
   // 0 if there is no limit. What the process's control group uses includes cached files, which the kernel takes back.

@@ -67,7 +67,7 @@ export interface LayerDescription extends Gating {
   readonly sharedClamp: Clamp;
   /** Whether a third projection multiplies the activation: down(act(gate x) * (up x) * (multiplier x)). */
   readonly multiplier: boolean;
-  /** Of an expert's output, before it is weighted. */
+  /** Applied to an expert's output, before it is weighted. */
   readonly outputActivation: OutputActivation;
   /** What the router's weight multiplies. */
   readonly weightOn: WeightPlace;
@@ -91,27 +91,27 @@ export interface LayerDescription extends Gating {
 
 /** The formats of experts' matrices, by role. */
 export interface ExpertFormats {
-  /** Without meaning if the activation is not gated. */
+  /** Ignored if the activation is not gated. */
   readonly gate: WeightFormatName;
-  /** Of the second half of a gated product, or of the whole product. */
+  /** The second half of a gated product, or the whole product. */
   readonly up: WeightFormatName;
-  /** Of the third projection; without meaning if there is none. */
+  /** The third projection; ignored if there is none. */
   readonly multiplier: WeightFormatName;
-  /** Of the projection back to the hidden size. */
+  /** The projection back to the hidden size. */
   readonly down: WeightFormatName;
 }
 
 /** The formats in which a device stores a layer's matrices, by role. */
 export interface LayerFormats extends ExpertFormats {
-  /** Of the router and of the additional ones of noisy and hierarchical gating. */
+  /** The router, and the additional ones of noisy and hierarchical gating. */
   readonly router: WeightFormatName;
-  /** Of the shared experts' gate; without meaning if there is none. */
+  /** The shared experts' gate; ignored if there is none. */
   readonly sharedGate: WeightFormatName;
   /** Those of the shared experts, if they differ. */
   readonly shared?: ExpertFormats;
-  /** Of the projection to the width of the routed experts, which devices' layers do not hold, if there is one. */
+  /** The projection to the width of the routed experts, if there is one; devices' layers do not hold it. */
   readonly latentDown?: WeightFormatName;
-  /** Of the projection back. */
+  /** The projection back. */
   readonly latentUp?: WeightFormatName;
 }
 
@@ -148,7 +148,7 @@ export interface OffloadCounts {
   readonly hits: number;
   /** Experts that a forward needed and that were not resident. */
   readonly misses: number;
-  /** Of the misses, those that the CPU computed; the others were loaded. */
+  /** How many of the misses the CPU computed; the others were loaded. */
   readonly onCpu: number;
   /** Experts that were loaded by a prefetch, or after the CPU had computed them. */
   readonly prefetched: number;

@@ -13,17 +13,17 @@ export const abortSignal: Reader<AbortSignal> = (value, name) => {
   throw invalidArgument(name, "an AbortSignal", value);
 };
 
-/** What cancels a signal's work on a device, which it does not keep. */
+/** Cancels a signal's work on one device. The reference is weak, so that a long-lived signal does not keep devices alive. */
 interface Cancellation {
   readonly device: WeakRef<Device>;
   readonly handle: CancellationHandle;
 }
 
-/** By signal. Each is listened to once, however much work and however many devices it belongs to. */
+/** By signal. Each signal has one listener, however much work and however many devices it is for. */
 const cancellations = new WeakMap<AbortSignal, Set<Cancellation>>();
 
 function cancellationOf(device: Device, signal: AbortSignal): CancellationHandle {
-  const all = cancellations.get(signal) ?? listened(signal);
+  const all = cancellations.get(signal) ?? listenTo(signal);
   for (const each of all) {
     const other = each.device.deref();
     if (other === device) return each.handle;
@@ -34,7 +34,8 @@ function cancellationOf(device: Device, signal: AbortSignal): CancellationHandle
   return made.handle;
 }
 
-function listened(signal: AbortSignal): Set<Cancellation> {
+/** Makes the set of a signal's cancellations, and cancels them all once it is aborted. */
+function listenTo(signal: AbortSignal): Set<Cancellation> {
   const all = new Set<Cancellation>();
   const cancel = () => {
     const reason = reasonOf(signal);
@@ -45,7 +46,7 @@ function listened(signal: AbortSignal): Set<Cancellation> {
   return all;
 }
 
-/** Nobody could catch what the getter of a foreign signal throws to its listener, and its work is to be cancelled. */
+/** A foreign signal's getter may throw: nobody could catch that in a listener, and the work must be cancelled all the same. */
 function reasonOf(signal: AbortSignal): unknown {
   try {
     return signal.reason;
@@ -64,7 +65,7 @@ export function withSignal<T>(device: Device, signal: AbortSignal | undefined, e
   return cancelledBy(cancellationOf(device, signal), device, enqueue);
 }
 
-/** Calls `enqueue` for work whose results later calls use too: it runs whatever becomes of the signal of this call. */
+/** Calls `enqueue` for work whose results later calls need too: it runs even if the signal of this call is aborted. */
 export function withoutSignal<T>(device: Device, enqueue: () => T): T {
   return cancelledBy(null, device, enqueue);
 }

@@ -17,7 +17,7 @@ export function escaped(text: string): string {
 /** What an HTML page of ours consists of: markup, with text already {@link escaped}. */
 export interface HtmlPage {
   readonly title: string;
-  /** Of the text, in pixels. */
+  /** The text's width, in pixels. */
   readonly width: number;
   /** Rules besides those that all pages share. Colours: --ink, --quiet, --paper, --line, --accent, --bad. */
   readonly style: string;

@@ -6,7 +6,7 @@ import { writeWholeText } from "./whole_file.js";
 
 /**
  * Checks in advance that {@link writeOutput} can write to `path`.
- * @param parameter what has the path, for the error.
+ * @param parameter the option that gave the path, for the error.
  * @throws INVALID_ARGUMENT
  */
 export async function checkOutput(path: string, parameter: string): Promise<void> {
@@ -21,7 +21,7 @@ export async function checkOutput(path: string, parameter: string): Promise<void
 
 /**
  * Writes a file, or replaces one once the new text is on disk. What cannot be replaced is written in place: a device, a pipe,
- * and a file that its folder keeps.
+ * and a file in a folder that takes no new ones.
  * @throws WRITE_FAILED
  */
 export async function writeOutput(path: string, text: string, parameter: string): Promise<void> {
@@ -35,17 +35,17 @@ export async function writeOutput(path: string, text: string, parameter: string)
   }
 }
 
-/** Of a folder that takes no new file, or lets none take the place of the one that is there, such as one mounted into a container. */
-const kept: readonly unknown[] = ["EACCES", "EPERM", "EBUSY", "EROFS"];
+/** Errors of a folder in which no file can be created or renamed, such as a file that is mounted into a container. */
+const noNewFile: readonly unknown[] = ["EACCES", "EPERM", "EBUSY", "EROFS"];
 
 async function replace(path: string, text: string, mode: number): Promise<void> {
-  // Only this protects the file: another may take its place even so.
+  // A rename needs no permission on the file itself, so that a write-protected one has to be refused here.
   await access(path, constants.W_OK);
   try {
-    // Of a link, what it leads to.
+    // Replace what a link points to, not the link.
     await writeWholeText(await realpath(path), text, mode);
   } catch (error) {
-    if (!kept.includes((error as NodeJS.ErrnoException).code)) throw error;
+    if (!noNewFile.includes((error as NodeJS.ErrnoException).code)) throw error;
     await writeFile(path, text);
   }
 }

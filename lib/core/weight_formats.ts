@@ -101,10 +101,10 @@ export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
 );
 
 /**
- * The formats in which only checkpoints come, and what to quantise to instead. Nested scales are computed over whole
- * tensors, and the codes of IQ1 to IQ3 by a search on their grids.
+ * The formats that are only read from checkpoints, each with the one to quantise to instead. {@link quantize} cannot make
+ * them: nested scales are computed over whole tensors, and the codes of IQ1 to IQ3 by a search on their grids.
  */
-export const insteadOf: ReadonlyMap<string, CommonFormat> = new Map([
+export const readOnlyFormats: ReadonlyMap<string, CommonFormat> = new Map([
   ["nf4_nested", "nf4"],
   ["fp4_nested", "fp4"],
   ["iq3_xxs", "q3_k"],

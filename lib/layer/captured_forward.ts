@@ -159,7 +159,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
 interface CaptureGiven<D extends FloatDType> {
   /** T. */
   readonly tokens: number;
-  /** Of x and y. */
+  /** The dtype of x and y. */
   readonly dtype: D;
   readonly norm: Norm | undefined;
   readonly residual: boolean;

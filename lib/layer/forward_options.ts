@@ -79,7 +79,7 @@ export type ForwardResultName = (typeof forwardResultNames)[number];
 
 /** What {@link MoeLayer.forward} returns with `save` or `want`. */
 export interface ForwardResult<D extends FloatDType = FloatDType> {
-  /** Of the shape and dtype of x. */
+  /** The output, with the shape and dtype of x. */
   readonly y: Tensor<D>;
   /** With `save`. */
   readonly state?: LayerState;

@@ -89,7 +89,7 @@ export class LayerParts implements Disposable {
     await Promise.all(this.#layers.map(async ({ handle }) => await handle.weightsSet()));
   }
 
-  /** Zeros for the router of a layer of routed experts alone, which nobody asks: before its weights are copied. */
+  /** Sets the unused router of a layer of routed experts alone to zeros, so that its weights can be copied. */
   async clearUnusedRouter(): Promise<void> {
     const { routed, device } = this;
     if (routed === this.onDevice) return;

@@ -41,10 +41,10 @@ type CountedLayer = LayerDescription & {
 export interface WeightCounts {
   readonly router: number;
   readonly expert: ExpertWeightCounts;
-  /** Of the shared expert; zeros if there is none. */
+  /** Those of the shared expert; zeros if there is none. */
   readonly shared: ExpertWeightCounts;
   readonly sharedGate: number;
-  /** Of one of the two projections of `latent`; 0 without. */
+  /** Those of one of the two projections of `latent`; 0 without. */
   readonly latent: number;
 }
 
@@ -52,7 +52,7 @@ export interface WeightCounts {
 const firstRoles = ["gate", "up", "multiplier"] as const;
 
 export interface ExpertWeightCounts {
-  /** Of the first products. */
+  /** Those of the first products: gate, up and multiplier. */
   readonly gateUp: number;
   readonly down: number;
 }

@@ -65,7 +65,7 @@ interface Owned extends Pick<Parameter, "name" | "value"> {
   readonly source: Parameter;
   readonly copy: Parameter["copy"] | undefined;
   readonly changed: Parameter["changed"] | undefined;
-  /** In which it had a gradient. */
+  /** The number of steps in which it had a gradient. */
   steps: number;
 }
 
@@ -151,7 +151,7 @@ export class Optimizer extends ThreadBound implements Disposable {
       checkTensor(`the gradient of ${name}`, gradient, [value.dtype], value.shape, this.#device),
     ) as Tensor<"f32">[];
     const norm = this.#maxNorm === undefined ? undefined : squaredNorm(gradients);
-    // Of all parameters first, so that one that was disposed of leaves the others as they are.
+    // All handles come first: if a parameter was disposed of, the step fails before it changes any other.
     const handles = given.map(({ parameter }, index) => this.#handlesOf(parameter, gradients[index] as Tensor, norm));
     this.#steps++;
     for (const [index, each] of handles.entries()) {

@@ -30,7 +30,7 @@ type BoundOperators = Operators<OperatorTable, DeviceHandles>;
 export function openReference({ poison = false }: { readonly poison?: boolean }): Backend {
   const stream = new Stream();
   const bound = Object.entries(implementations).map(([name, run]) => {
-    // Of one device all handles are this device's, which the operators' own types say and `Backend` does not.
+    // A device gets only handles of its own. The operators' types say so, those of `Backend` do not.
     const implementation = run as (operands: object, stream: Stream) => void;
     const outputs = outputNames(name as OperatorName);
     return [name, (operands: object) => writesAny(operands, outputs) && implementation(operands, stream)];

@@ -22,10 +22,10 @@ export interface RouterReportOptions {
   about?: string | undefined;
 }
 
-/** Of the names of reports. */
+/** The extensions that a report's name can have. */
 export const reportExtensions: readonly string[] = [".html", ".htm", ".svg"];
 
-/** What needs the packages, for errors. */
+/** What needs vega and vega-lite, for errors. */
 const drawing = "writeRouterReport to .svg";
 
 const reportOptions = object(

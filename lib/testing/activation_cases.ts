@@ -21,7 +21,7 @@ interface Problem {
 /** Values on both sides of the limits. */
 const deviation = 3;
 const clamp = { ...defaultClamp, limit: 4, upLimit: 5 };
-/** Of the last of two experts, which has about half of the rows. */
+/** The clamp of the last of two experts, which has about half of the rows. */
 const sharedClamp = { alpha: 1, limit: 2, upLimit: Number.POSITIVE_INFINITY, offset: 0 };
 
 function named(problem: Problem) {

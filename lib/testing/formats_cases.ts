@@ -1,6 +1,6 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { WeightFormatName } from "../core/weight_format.js";
-import { insteadOf } from "../core/weight_formats.js";
+import { isPlain, namedFormats, readOnlyFormats } from "../core/weight_formats.js";
 import { tensorsOf } from "../operators/experts/quantized_weight.js";
 import { dequantize, quantizationError } from "../operators/formats/dequantize.js";
 import { quantize, type ScaleChoice } from "../operators/formats/quantize.js";
@@ -9,8 +9,8 @@ import type { Inputs } from "./inputs.js";
 import { randomQuantized } from "./random_quantized.js";
 import { unitRoundoff } from "./rounding.js";
 
-/** Every kind of code, of groups, of scales and of offsets. */
-export const quantizableFormats = [
+/** Formats whose names follow a rule: every kind of code, of groups, of scales and of offsets. */
+const composedFormats = [
   "i4_g32_bf16",
   "i4_g128_f16",
   "i8_channel_f32",
@@ -25,24 +25,22 @@ export const quantizableFormats = [
   "e4m3_b128_f32",
   "e4m3_g32_e8m0",
   "i6_b128_bf16",
-  "mxfp4",
-  "nvfp4",
   "nf4_g64_f32",
   "fp4_g64_f32",
   "iq4_g32_f16",
   "i4_g16_e4m3",
-  "q4_1",
-  "q5_1",
-  "q2_k",
-  "q3_k",
-  "q4_k",
-  "q5_k",
-  "q6_k",
-  "iq4_xs",
 ] as const satisfies readonly WeightFormatName[];
 
-/** These, and those that only checkpoints come in. */
-export const dequantizableFormats: readonly WeightFormatName[] = [...quantizableFormats, ...insteadOf.keys()];
+const quantizedFormats = [...namedFormats.values()].filter((format) => !isPlain(format)).map(({ name }) => name);
+
+/** Formats to quantise to: some whose names follow a rule, and all that have names of their own. */
+export const quantizableFormats: readonly WeightFormatName[] = [
+  ...composedFormats,
+  ...quantizedFormats.filter((name) => !readOnlyFormats.has(name)),
+];
+
+/** These, and those that are only read from checkpoints. */
+export const dequantizableFormats: readonly WeightFormatName[] = [...composedFormats, ...quantizedFormats];
 
 interface Problem {
   shape: readonly number[];

@@ -32,7 +32,7 @@ export interface BackwardProblem extends Problem {
   dxDType?: FloatDType;
 }
 
-// Of sums over some hundreds of rows, by the largest of them.
+// For sums over some hundreds of rows, relative to the largest.
 const weightTolerances = { dWeight: 1e-5, dBias: 1e-5 };
 
 export function groupedGemmWeightBackwardCase(problem: Problem): Case {

@@ -10,7 +10,7 @@ interface StepProblem {
   readonly size: number;
   readonly copy?: FloatDType;
   readonly weightDecay?: number;
-  /** Of the gradients, whose norm is known to be 3; default no limit. */
+  /** The limit of the gradients' norm, which is 3; default none. */
   readonly maxNorm?: number;
 }
 

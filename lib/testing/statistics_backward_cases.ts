@@ -102,7 +102,7 @@ export function lossBackwardCase(problem: Sizes, options: LoadBalancingLossOptio
     name: `${sizesText(problem)} ${Object.values(options).join(" ")} ${dtype}`,
     operator: "loadBalancingLossBackward",
     tolerances: { dLogits: 2e-6 },
-    // Of one token's share of the loss.
+    // As large as one token's share of the loss.
     magnitudes: { dLogits: 1 / Math.max(1, tokens) },
     run(inputs) {
       const logits = logitsOf(inputs, tokens, experts, "normal", dtype);

@@ -346,11 +346,7 @@ describe("the folder", () => {
     mkdirSync(out);
     await run(source, out);
     const before = readdirSync(out);
-    await expectRejection(
-      run(source, out),
-      "INVALID_ARGUMENT",
-      /^out: expected a folder that is not there or empty, got/,
-    );
+    await expectRejection(run(source, out), "INVALID_ARGUMENT", /^out: expected a new or empty folder, got/);
     expect(readdirSync(out)).toEqual(before);
   });
 
@@ -379,7 +375,7 @@ describe("the folder", () => {
     const out = fresh();
     mkdirSync(out);
     writeFileSync(join(out, `notes.txt.${randomUUID()}.tmp`), "mine");
-    await expectRejection(run(source, out), "INVALID_ARGUMENT", /^out: expected a folder that is not there or empty/);
+    await expectRejection(run(source, out), "INVALID_ARGUMENT", /^out: expected a new or empty folder/);
     await expectRejection(
       run(source, out, { existing: "resume" }),
       "INVALID_ARGUMENT",
@@ -432,12 +428,12 @@ describe("the folder", () => {
     await expectRejection(
       other,
       "BAD_CHECKPOINT",
-      /it was begun with something else: expected format i8_channel_f32, got i4_g32_bf16; --overwrite begins again$/,
+      /it was begun with other settings: expected format i8_channel_f32, got i4_g32_bf16; use --overwrite to begin again$/,
     );
     await expectRejection(
       run(source, out, { existing: "resume", layers: [1] }),
       "BAD_CHECKPOINT",
-      /expected layers \[1\], got \[0,1\]; --overwrite begins again$/,
+      /expected layers \[1\], got \[0,1\]; use --overwrite to begin again$/,
     );
     const resumed = await run(source, out, { existing: "resume" });
     expect(resumed.resumed).toBeGreaterThan(0);

@@ -284,11 +284,7 @@ describe("the file", () => {
     const source = await write(families.olmoe);
     const out = fresh(".gguf");
     writeFileSync(out, "mine");
-    await expectRejection(
-      run(source, out, "q8_0"),
-      "INVALID_ARGUMENT",
-      /^out: expected a file that is not there, got /,
-    );
+    await expectRejection(run(source, out, "q8_0"), "INVALID_ARGUMENT", /^out: \S+ already exists; use --resume /);
     expect(readFileSync(out, "utf8")).toBe("mine");
     await run(source, out, "q8_0", { existing: "overwrite" });
     expect(await outputs(out, 0)).toEqual(await outputs(source, 0, { dtype: "q8_0" }));
@@ -315,7 +311,7 @@ describe("the file", () => {
       await expectRejection(
         run(source, out, "q8_0", { existing: "resume" }),
         "BAD_CHECKPOINT",
-        /it was begun with something else: expected format i8_g32_f16, got \S+; --overwrite begins again$/,
+        /it was begun with other settings: expected format i8_g32_f16, got \S+; use --overwrite to begin again$/,
       );
       const resumed = await run(source, out, format, { existing: "resume" });
       expect(resumed.resumed > 0).toBe(limit > 0.1);
@@ -365,7 +361,7 @@ describe("a process that ends while a file is begun", () => {
     expect(resumed.begun).toEqual({ tensors: 1 });
     truncateSync(`${out}.partial`, 7);
     const problem =
-      /\.partial: expected at least the 8 bytes that .*\.partial\.json names, got 7; --overwrite begins again$/;
+      /\.partial: expected at least the 8 bytes that .*\.partial\.json names, got 7; use --overwrite to begin again$/;
     await expectRejection(open(out, "resume"), "BAD_CHECKPOINT", problem);
   });
 
@@ -416,7 +412,7 @@ describe("what is refused", () => {
     await refused(
       (out) => run(source, out, "q8_0"),
       "UNSUPPORTED_OPERATION",
-      /^GGUF files are written of the families mixtral, .*, got jamba;/,
+      /^expected a family that can be written as GGUF \(mixtral, .*\), got jamba;/,
     );
   });
 
@@ -424,7 +420,7 @@ describe("what is refused", () => {
     ["gemma4", "gemma4_text"],
     ["deepseek_v4", "deepseek_v4"],
   ])("%s, of which only the names of the experts' block are known", async (model, family) => {
-    const message = new RegExp(`^GGUF files are written of the families mixtral, .*, got ${family};`);
+    const message = new RegExp(`^expected a family that can be written as GGUF \\(mixtral, .*\\), got ${family};`);
     await refused((out) => run(familyModelPath(model), out, "q8_0"), "UNSUPPORTED_OPERATION", message);
   });
 
@@ -446,7 +442,11 @@ describe("what is refused", () => {
 
   test("formulas that metadata cannot tell", async () => {
     for (const [family, changes, message] of [
-      ["qwen3_moe", { norm_topk_prob: false }, /mean normalize true, this model has false; no metadata say so$/],
+      [
+        "qwen3_moe",
+        { norm_topk_prob: false },
+        /imply normalize true, but this model has false, which GGUF has no metadata for$/,
+      ],
       ["mixtral", { hidden_act: "gelu" }, /mean activation "swiglu", this model has "geglu"/],
       ["gpt_oss", { swiglu_limit: 5 }, /mean clamp /],
     ] as const) {

@@ -191,7 +191,7 @@ describe("gpt-oss", () => {
     await expectRejection(
       refused,
       "UNSUPPORTED_OPERATION",
-      /expected the names of Transformers, .* got "block.0.mlp.mlp1_weight"$/,
+      /expected tensors named as Transformers names them, .* got "block.0.mlp.mlp1_weight"$/,
     );
   });
 });

@@ -54,13 +54,13 @@ describe("moe-kernels quantize", () => {
     expect(inspected.stdout).toMatch(/olmoe/);
     const again = await runCli(args);
     expect(again.exitCode).toBe(2);
-    expect(again.stderr).toMatch(/^moe-kernels: --out: expected a file that is not there, got .*model.gguf/m);
+    expect(again.stderr).toMatch(/^moe-kernels: --out: \S*model.gguf already exists; use --resume /m);
   });
 
   test("never writes over a folder without being told", async () => {
     const refused = await quantize("--format", "fp8");
     expect(refused.exitCode).toBe(2);
-    expect(refused.stderr).toMatch(/^moe-kernels: --out: expected a folder that is not there or empty/m);
+    expect(refused.stderr).toMatch(/^moe-kernels: --out: expected a new or empty folder/m);
     const { exitCode, stdout } = await quantize("--format", "FP8", "--overwrite", "--scale", "least_squares", "--json");
     expect(exitCode).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({

@@ -190,7 +190,7 @@ describe("a model is refused", () => {
 
   test.each([
     ["mixtral", { model_type: "qwen3_next" }, /expected model_type mixtral, .*, got "qwen3_next"$/],
-    ["mixtral", { num_key_value_heads: 3 }, /expected as many heads of keys as divide the 4 heads, got 3$/],
+    ["mixtral", { num_key_value_heads: 3 }, /expected a number of key-value heads that divides the 4 heads, got 3$/],
     ["mixtral", { hidden_size: -1 }, /hiddenSize: expected a finite number above 0, got -1$/],
     ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8$/],
     ["olmoe", { rope_scaling: { type: "linear", factor: 2 } }, /expected rope_type default or yarn, got "linear"$/],

@@ -234,7 +234,7 @@ describe("a server", () => {
   });
 
   test.each([
-    ['{"prompt": "w1"', 400, "invalid_json", /^body: expected JSON, got an error: /],
+    ['{"prompt": "w1"', 400, "invalid_json", /^body: expected JSON: /],
     ["[]", 400, "invalid_json", /^body: expected an object, got \[\]$/],
     [{}, 400, "invalid_value", /^prompt: expected a text, or ids of tokens below 40, got none$/],
     [{ prompt: ["w1"] }, 400, "invalid_value", /^prompt: expected a text, or ids .*, got \["w1"\]$/],
@@ -378,7 +378,7 @@ describe("npm run example:language-model-server", () => {
     const { status, stderr } = runScript(script, ["--model", path, "--port", port]);
     expect(status).toBe(1);
     expect(stderr).toContain(
-      `--host, --port: expected an address of this machine that is free, got 127.0.0.1 and ${port}: listen EADDRINUSE`,
+      `--host, --port: expected a free address of this machine, got 127.0.0.1 and ${port}: listen EADDRINUSE`,
     );
     child.kill("SIGTERM");
     expect(await exit).toEqual({ code: 0 });

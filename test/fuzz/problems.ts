@@ -7,7 +7,7 @@ import { scaleChoices } from "../../lib/operators/formats/quantize.js";
 import type { GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
 import { activateCase, activationBackwardCase } from "../../lib/testing/activation_cases.js";
 import { expertSlotsCase, limitCapacityCase } from "../../lib/testing/capacity_cases.js";
-import type { Case } from "../../lib/testing/case.js";
+import type { Case, CaseOperator } from "../../lib/testing/case.js";
 import { copyMatrixCase } from "../../lib/testing/copy_matrix_cases.js";
 import { expertChoiceCase } from "../../lib/testing/expert_choice_cases.js";
 import {
@@ -194,6 +194,9 @@ function norm(draw: Draw): NormProblem {
     deviation: draw.pick([1e-3, 1, 50]),
   };
 }
+
+/** What has cases of its own: these two have those of `loadBalancingLoss` and its gradient. */
+type Fuzzed = Exclude<CaseOperator, "balanceLoss" | "balanceLossBackward">;
 
 export const problems: Readonly<Record<string, Problem>> = {
   routerProjection: problem(routerProjectionCase)((draw) => [
@@ -449,7 +452,7 @@ export const problems: Readonly<Record<string, Problem>> = {
     const cancels = topK === 1 && { normalize: false };
     return [{ ...rest, ...cancels, dtypes, ...draw.some({ recompute: true, offload: true }) }];
   }),
-};
+} satisfies Record<Fuzzed, Problem>;
 
 function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
   const experts = draw.integer(1, 12);

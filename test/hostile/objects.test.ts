@@ -82,13 +82,13 @@ describe.each(deviceNames)("%s", (name) => {
     expectError(
       () => new Larger(device(), "f32", [2, 2], x.handle),
       "INVALID_ARGUMENT",
-      /^Tensor: expected no subclass/,
+      /^Tensor cannot be subclassed; keep one in a field/,
     );
   });
 
   test("constructors that users cannot call say what to call instead", () => {
     const construct = (made: unknown, ...given: unknown[]) => Reflect.construct(made as new () => object, given);
-    const expected = /: expected no call of the constructor; use /;
+    const expected = / has no public constructor; use /;
     for (const made of [api.Tensor, api.Device, api.MoeLayer]) {
       expectError(() => construct(made), "INVALID_ARGUMENT", expected);
       expectError(() => construct(made, "cpu"), "INVALID_ARGUMENT", expected);

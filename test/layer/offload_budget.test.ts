@@ -345,7 +345,7 @@ describe("a budget", () => {
     using device = openDevice("simt");
     expectError(() => new OffloadBudget({} as never, { slots: 2 }), "INVALID_ARGUMENT", /^device: expected a Device/);
     class Larger extends OffloadBudget {}
-    expectError(() => new Larger(device, { slots: 2 }), "INVALID_ARGUMENT", /^OffloadBudget: expected no subclass/);
+    expectError(() => new Larger(device, { slots: 2 }), "INVALID_ARGUMENT", /^OffloadBudget cannot be subclassed/);
     using budget = new OffloadBudget(device, { slots: 2 });
     for (const property of ["handle", "device"]) {
       expect(() => Object.defineProperty(budget, property, { value: {} })).toThrow(TypeError);

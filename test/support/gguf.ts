@@ -24,7 +24,7 @@ type Scalar = number | bigint | boolean | string;
 /** A value with its type. Without one, integers are u32, other numbers f32, and lists have the type of their first. */
 export interface TypedValue {
   readonly type: ValueType | number;
-  /** Of the elements of an array. */
+  /** The type of the elements of an array. */
   readonly of?: ValueType | number;
   readonly value: Scalar | readonly Scalar[];
 }

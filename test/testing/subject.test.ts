@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
+import type { Case } from "../../lib/testing/case.js";
 import {
   formatReport,
   poisoned,
@@ -12,8 +13,33 @@ import {
   toFloat32,
 } from "../../lib/testing/index.js";
 import { testedOperatorNames } from "../../lib/testing/subject/operator_names.js";
+import { problemOf } from "../../lib/testing/subject/problem.js";
+import { cases } from "../../lib/testing/table.js";
+import { expectError } from "../support/errors.js";
 
 describe("a case", () => {
+  test("that calls its operator twice is refused, with what to do", () => {
+    const once = cases.find(({ operator }) => operator === "activate") as Case<string>;
+    const twice: Case<string> = {
+      ...once,
+      run(inputs) {
+        once.run(inputs);
+        return once.run(inputs);
+      },
+    };
+    expectError(
+      () => problemOf("activate", twice, 0),
+      "INTERNAL",
+      /expected one call of activate .*, got activate, activate; mark the case devicesOnly, or /,
+    );
+  });
+
+  test("for devices only is none of a subject's", () => {
+    const ours = cases.filter(({ devicesOnly }) => devicesOnly).map(({ name }) => name);
+    expect(ours.length).toBeGreaterThan(50);
+    expect(testCases.filter(({ name }) => ours.includes(name))).toEqual([]);
+  });
+
   test("is data, the same for the same seed", () => {
     const one = testCases.find(
       ({ operator, name }) => operator === "gating" && name.startsWith("T5 E160 k6 softmax of"),

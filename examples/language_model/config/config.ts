@@ -9,7 +9,7 @@ export interface ModelConfig {
   /** Heads of keys and values; each serves `heads / keyValueHeads` heads of queries. */
   readonly keyValueHeads: number;
   readonly headSize: number;
-  /** Of a head of values. */
+  /** The size of a head of values. */
   readonly valueSize: number;
   /** What the products of queries and keys are multiplied by. */
   readonly attentionScale: number;
@@ -41,13 +41,13 @@ export type HeadConfig = Pick<
  * token. This example has one head of keys, which is that row and a turned key, and its values are the row.
  */
 export interface Latent {
-  /** Width of the row of which queries are made; undefined if that is the token's. */
+  /** Width of the row from which queries are made; undefined if that is the token's. */
   readonly queryRank: number | undefined;
-  /** Of a head of queries, and of the keys that are made of the row, what is not turned. */
+  /** How much of a head of queries, and of keys that are made from the row, is not turned. */
   readonly plainSize: number;
-  /** Of a head of the values that are made of the row. */
+  /** The size of a head of values that are made from the row. */
   readonly valueSize: number;
-  /** Of the norms of these rows. */
+  /** The epsilon of the norms of these rows. */
   readonly epsilon: number;
 }
 
@@ -138,5 +138,7 @@ export function checkConfig(config: ModelConfig, path: string): ModelConfig {
     throw new RangeError(`${path}: expected a window above 0 where attention slides, got ${windows[wrong]}`);
   }
   if (heads % keyValueHeads === 0) return config;
-  throw new RangeError(`${path}: expected a number of key-value heads that divides the ${heads} heads, got ${keyValueHeads}`);
+  throw new RangeError(
+    `${path}: expected a number of key-value heads that divides the ${heads} heads, got ${keyValueHeads}`,
+  );
 }

@@ -20,13 +20,13 @@ export interface BlockNames {
   readonly sinks: string;
   readonly latent: LatentNames;
   readonly expertsNorm: string;
-  /** Of a layer without experts. */
+  /** These three are in a layer without experts. */
   readonly gate: string;
   readonly up: string;
   readonly down: string;
 }
 
-/** Of multi-head latent attention: to the row of queries, its norm, and from it; the same of keys and values. */
+/** The tensors of multi-head latent attention: to the row of queries, its norm, and from it; the same for keys and values. */
 export interface LatentNames {
   readonly queryDown: string;
   readonly queryNorm: string;

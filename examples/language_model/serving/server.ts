@@ -11,7 +11,7 @@ import { chatShapes, completionShapes, type Shapes } from "./shapes.js";
 
 export interface ServerOptions extends Served {
   readonly engine: Engine;
-  /** Of the model. */
+  /** The device that the model is on. */
   readonly device: Device;
 }
 
@@ -27,7 +27,7 @@ interface Route {
 export class ModelServer {
   readonly #options: ServerOptions;
   readonly #http: Server;
-  /** Of the requests that are not answered yet. */
+  /** Abort the requests that are not answered yet. */
   readonly #open = new Set<AbortController>();
   readonly #routes: ReadonlyMap<string, Route>;
   #closing = false;

@@ -16,7 +16,7 @@ export interface Usage {
   readonly total_tokens: number;
 }
 
-/** Of /v1/completions. */
+/** The answers of /v1/completions. */
 export function completionShapes(id: string, model: string): Shapes {
   const all = { id: `cmpl-${id}`, object: "text_completion", created: seconds(), model };
   const choice = (text: string, finish_reason: string | null) => ({ index: 0, text, logprobs: null, finish_reason });
@@ -29,7 +29,7 @@ export function completionShapes(id: string, model: string): Shapes {
   };
 }
 
-/** Of /v1/chat/completions. */
+/** The answers of /v1/chat/completions. */
 export function chatShapes(id: string, model: string): Shapes {
   const all = { id: `chatcmpl-${id}`, object: "chat.completion", created: seconds(), model };
   const streamed = { ...all, object: "chat.completion.chunk" };

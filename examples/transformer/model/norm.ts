@@ -63,9 +63,9 @@ export class Norm {
   readonly kind: "rms" | "layer";
   readonly size: number;
   readonly gain: Weight;
-  /** Of LayerNorm. */
+  /** Only LayerNorm has one. */
   readonly shift: Weight | undefined;
-  /** Of the last forward; its memory serves the next, so that there is less garbage. */
+  /** What the last forward kept. The next one reuses its memory, to leave less garbage. */
   #last: Normalised | undefined;
 
   constructor(host: Host, source: WeightSource, name: string, kind: "rms" | "layer", size: number) {
@@ -105,7 +105,7 @@ export class Norm {
     const dShift = new Float32Array(size);
     host.compute(() => {
       for (let row = 0, begin = 0; begin < given.length; row++, begin += size) {
-        // Of the gradient by the normalised row, what lies along that row, and along ones, changes nothing.
+        // The parts of the gradient that lie along the normalised row, and along ones, change nothing.
         let along = 0;
         let mean = 0;
         for (let i = 0; i < size; i++) {

@@ -10,7 +10,7 @@ export interface RunOptions {
   readonly until: number;
   readonly validation: readonly Batch[];
   readonly validateEvery: number;
-  /** Of this run so far; gets what happens. */
+  /** What has happened in this run so far; the steps add to it. */
   readonly history: History;
   /** Called after steps that are multiples of `saveEvery`, and after the last. */
   readonly save?: () => Promise<void>;

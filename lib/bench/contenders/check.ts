@@ -74,7 +74,7 @@ export interface ContenderCheck {
   readonly leftOut: string | null;
 }
 
-/** Of a contender that does not support a case. */
+/** What a report says of a contender that does not support a case. */
 export const unsupported = "it does not support this case";
 
 /** Has a contender compute the first call, and compares what it returns. */

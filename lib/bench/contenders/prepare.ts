@@ -20,7 +20,7 @@ export interface PreparedContender {
   readonly name: string;
   /** What was compared, in words; empty if it was everything. */
   readonly of: string;
-  /** Of its first call. */
+  /** The check of its first call. */
   readonly check: ContenderCheck;
   /** Undefined unless it is to be timed. */
   readonly timed: TimedCalls | undefined;

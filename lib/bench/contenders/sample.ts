@@ -37,7 +37,7 @@ export async function sampleOf(operator: BenchedOperator, inputs: SubjectInputs,
   return { values: await computeOperator(reference, operator, some, true), pick, text };
 }
 
-/** Of a router's logits, those of some tokens. */
+/** Some tokens' part of a router's logits. */
 function someTokens(inputs: SubjectInputs, most: number): Part | undefined {
   const [tokens, hidden] = inputs.x.shape as [number, number];
   const [experts] = inputs.weight.shape as [number];
@@ -54,7 +54,7 @@ function someTokens(inputs: SubjectInputs, most: number): Part | undefined {
   };
 }
 
-/** Of a product, some rows of some experts. */
+/** Some rows of some experts of a product. */
 function someRows(inputs: SubjectInputs, most: number): Part | undefined {
   const [experts, outputs, columns] = inputs.weight.shape as [number, number, number];
   const { data: offsets } = inputs.offsets as TestArray;
@@ -84,7 +84,7 @@ function someRows(inputs: SubjectInputs, most: number): Part | undefined {
   };
 }
 
-/** Of the gradients of weights, some rows N of some experts, which are columns of dy. */
+/** Some rows N of some experts of the gradients of weights, which are columns of dy. */
 function someColumns(inputs: SubjectInputs, most: number): Part | undefined {
   const { data: offsets } = inputs.offsets as TestArray;
   const { shape } = inputs.outputs.dWeight as OutputArray;

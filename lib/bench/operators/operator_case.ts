@@ -17,9 +17,9 @@ export interface Sizes {
   readonly intermediateSize: number;
   readonly numExperts: number;
   readonly topK: number;
-  /** Of tokens, and of weights that are not quantised. */
+  /** The dtype of tokens, and of weights that are not quantised. */
   readonly dtype: BenchDType;
-  /** Of the experts' weights. */
+  /** The format of the experts' weights. */
   readonly format: WeightFormatName;
   readonly description: LayerDescription;
   /** How the layer chooses experts, as users write it and as devices take it. */

@@ -20,7 +20,7 @@ interface Defaults {
   readonly sharedWidth?: number;
   /** What `scoring_func` may say instead of `sigmoid`. */
   readonly scoring?: string;
-  /** Of `swiglu_limit`, for families that have one. */
+  /** The default of `swiglu_limit`, for families that have this field. */
   readonly limit?: number;
   /** Whether that limits the shared experts, too; default true. */
   readonly limitsShared?: boolean;

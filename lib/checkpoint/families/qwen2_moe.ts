@@ -9,7 +9,7 @@ interface Defaults {
   readonly topK: number;
   readonly normalize: boolean;
   readonly hiddenSize?: number;
-  /** Of the shared expert, which Qwen3-MoE does not have. */
+  /** The width of the shared expert, which Qwen3-MoE does not have. */
   readonly sharedWidth?: number;
 }
 

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { namingMemory } from "../../core/allocated.js";
+import { withPlaceInMemoryErrors } from "../../core/allocated.js";
 import type { Device } from "../../core/device.js";
 import { packageVersion } from "../../core/version.js";
 import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
@@ -36,13 +36,13 @@ export interface QuantizedCheckpoint {
   readonly format: WeightFormatName;
   readonly scale: ScaleChoice;
   readonly files: number;
-  /** Of these, the files that were there already. */
+  /** How many of them an interrupted run had written. */
   readonly resumed: number;
   /** Bytes of the checkpoint's tensors, before and after. */
   readonly bytesBefore: number;
   readonly bytesAfter: number;
   readonly errors: readonly MatrixError[];
-  /** Of a GGUF file: why it has no tokenizer; empty if it has one. */
+  /** Why a GGUF file has no tokenizer; empty if it has one. */
   readonly whyNoTokenizer?: string;
 }
 
@@ -130,7 +130,7 @@ async function writeFile(path: string, { sets, copied }: PlannedFile, work: Work
   using stored = new StoredMatrices(work.device);
   for (const set of sets) {
     const bytesOfSet = set.reduce((total, matrix) => total + bytesOfMatrix(matrix), 0);
-    await namingMemory(placeOf(set[0].source), bytesOfSet, async () => {
+    await withPlaceInMemoryErrors(placeOf(set[0].source), bytesOfSet, async () => {
       for (const [index, { bytes, error }] of (await quantizeSet(set, stored, work)).entries()) {
         const matrix = set[index] as PlannedMatrix;
         const { layer, place, role } = matrix;

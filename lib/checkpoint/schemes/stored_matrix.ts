@@ -35,14 +35,14 @@ export const suffixes = [
   "pre_quant_scale",
   "svdquant_lora_a",
   "svdquant_lora_b",
-  // Of AutoRound: factors of codes that stand for fp8 weights, and zero points of fp8.
+  // AutoRound: factors of codes that stand for fp8 weights, and zero points of fp8.
   "w_bf16_to_fp8_scale",
   "weight_zp",
   // ParoQuant's rotations of the inputs, beside AWQ's tensors.
   "theta",
   "pairs",
   "channel_scales",
-  // Of HQQ, beside "scale".
+  // HQQ, beside "scale".
   "W_q",
   "zero",
   "axis",

@@ -18,8 +18,17 @@ export const offloadTrace = defineCommand({
   synopsis: "FILE... [options]",
   argument: "FILE...",
   options: {
-    slots: { type: "string", multiple: true, value: "N", help: "numbers of slots, repeated or comma-separated (8)" },
-    experts: { type: "string", value: "N", help: "number of experts of a layer (the highest id in its FILE, and one)" },
+    slots: {
+      type: "string",
+      multiple: true,
+      value: "N",
+      help: "numbers of slots, repeated or comma-separated (one to eight eighths of all experts)",
+    },
+    experts: {
+      type: "string",
+      value: "N",
+      help: "number of experts of a layer (one more than the highest id in its FILE)",
+    },
     chart: { type: "string", value: "FILE", help: "draw the hit rates as FILE.svg; needs vega and vega-lite" },
     json: { type: "boolean", help: "print JSON" },
   },

@@ -13,7 +13,7 @@ export interface RoutingTrace {
 /**
  * Reads a trace: a line of JSON for each call, which lists the ids of its experts, in any order and repeated or not, or
  * a list of such ids for each token. -1 is no expert. Empty lines are skipped.
- * @param numExperts E; default the highest id and one.
+ * @param numExperts E; default one more than the highest id.
  * @throws INVALID_ARGUMENT naming the line, or if the file cannot be read.
  */
 export async function readTrace(path: string, numExperts?: number): Promise<RoutingTrace> {

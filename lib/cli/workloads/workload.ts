@@ -12,7 +12,7 @@ export interface Tokens {
   readonly x: Float32Array | Float64Array;
   /** What the router of a layer with `separateRouterInput` reads. */
   readonly routerInput?: Float32Array | Float64Array | undefined;
-  /** Of both: [T, H], or [B, S, H] for sequences. */
+  /** The shape of both, [T, H], or [B, S, H] for sequences. */
   readonly shape: Shape;
   /** The ids of the tokens in a vocabulary of some size, for a layer with `hashRouting`; undefined if there are none. */
   tokenIds?(vocabularySize: number): Int32Array | undefined;

@@ -37,9 +37,9 @@ export interface BackwardOptions {
 
 /** What {@link MoeLayer.backward} gives. */
 export interface LayerBackward<D extends FloatDType = FloatDType> {
-  /** Of the shape and dtype of x. */
+  /** Has the shape and dtype of x. */
   readonly dx: Tensor<D>;
-  /** Of the shape and dtype of `routerInput`; undefined without one, and if the routing was given. */
+  /** Has the shape and dtype of `routerInput`; undefined without one, and if the routing was given. */
   readonly dRouterInput: Tensor<FloatDType> | undefined;
   /** Those of the layer's weights. */
   readonly gradients: LayerTensors;

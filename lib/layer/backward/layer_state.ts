@@ -36,7 +36,7 @@ export interface SavedPass {
   /** [R, P] and [R, I], the rows before the activation; undefined if they are to be computed again. */
   readonly pre?: Tensor<FloatDType> | undefined;
   readonly multiplied?: Tensor<FloatDType> | undefined;
-  /** Of a layer with `latent`: the same of its shared experts. */
+  /** The same for the shared experts of a layer with `latent`. */
   readonly sharedPre?: Tensor<FloatDType> | undefined;
   readonly sharedMultiplied?: Tensor<FloatDType> | undefined;
   /** [T, L], the sums of its routed experts. */

@@ -63,9 +63,9 @@ export type TensorKind = "weights" | "gradients";
  * {@link MoeLayer.backward} makes or adds to, or the weights that training changes ({@link MoeLayer.parameters}).
  */
 export class LayerTensors extends ThreadBound implements Disposable {
-  /** Of the bank's experts. */
+  /** Those of the bank's experts. */
   readonly experts: readonly ExpertTensors[] | undefined;
-  /** Of the shared expert. */
+  /** Those of the shared expert. */
   readonly shared: ExpertTensors | undefined;
   readonly #layer: DeviceLayer;
   readonly #parts: TensorParts;

@@ -25,19 +25,23 @@ const hashRoutingOption = object(
 
 export const hashRoutingFields = { hashRouting: optional(hashRoutingOption) } satisfies Fields<HashRoutingConfig>;
 
-/** What would have a part in a choice. */
+/** Options of a choice of experts, which a layer with hash routing does not make. */
 type ChoiceOptions = Pick<GatingRule, "scoring" | "selectionKey" | "groups"> & {
   readonly [Name in "hierarchy" | "expertChoice" | "noisy"]: object | undefined;
 };
 
-/** Refuses what would have a part in a choice, which there is not. */
+/** Refuses the options of a choice, which such a layer does not make: the token ids decide. */
 export function checkHashRouting(
   config: ChoiceOptions & { readonly hashRouting: HashRouting | undefined },
 ): HashRouting | undefined {
   const { hashRouting, scoring, selectionKey, groups, hierarchy, expertChoice, noisy } = config;
   if (hashRouting === undefined) return undefined;
   if (scoring === "sparsemixer") {
-    throw invalidArgument("scoring", "one that is not of a choice with hashRouting", scoring);
+    throw invalidArgument(
+      "scoring",
+      "another scoring with hashRouting, since sparsemixer is part of a choice",
+      scoring,
+    );
   }
   for (const [name, other] of Object.entries({ selectionKey, groups, hierarchy, expertChoice, noisy })) {
     if (other !== undefined) throw cannotCombine(name, "hashRouting");

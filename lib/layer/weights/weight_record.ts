@@ -12,7 +12,7 @@ type BiasRole = WeightRole | "selectionBias";
 export class WeightRecord {
   /** Grows whenever a weight changes. */
   version = 0;
-  /** Of the shared expert as given; undefined if it was not given as tensors. */
+  /** The width of the shared expert as it was given; undefined if it was not given as tensors. */
   sharedWidth: number | undefined;
   readonly #biases = new Set<string>();
   readonly #inputs = new Set<string>();

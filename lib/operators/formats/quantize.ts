@@ -6,7 +6,7 @@ import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
-import { insteadOf, isPlain, weightFormat } from "../../core/weight_formats.js";
+import { isPlain, readOnlyFormats, weightFormat } from "../../core/weight_formats.js";
 import {
   disposeQuantized,
   ownedQuantized,
@@ -91,7 +91,7 @@ export function quantizableFormat(name: WeightFormatName, parameter: string): We
     throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected a quantised format, got ${format.name}`);
   }
   const { scales, code, offset } = format;
-  const instead = insteadOf.get(format.name);
+  const instead = readOnlyFormats.get(format.name);
   if (instead !== undefined) {
     throw new MoeError(
       "UNSUPPORTED_DTYPE",

@@ -24,7 +24,7 @@ export const seed: Reader<bigint> = (value, name) => {
 export interface RandomOptions {
   /** The same seed gives the same numbers, on every device. */
   seed: Seed;
-  /** Of the numbers. */
+  /** The distribution of the numbers. */
   distribution: Distribution;
   /** Position in the sequence of the first element; default 0. */
   offset?: number | undefined;

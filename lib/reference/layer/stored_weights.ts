@@ -26,7 +26,7 @@ export interface Projection {
 /** One matrix and bias of every expert. */
 export interface ExpertProjection {
   readonly weight: SettableExperts;
-  /** Of matrices that are quantised. */
+  /** The scales, offsets and other tensors of quantised matrices. */
   readonly fields: QuantizedFields;
   readonly bias: ExpertBiases | undefined;
 }

@@ -46,7 +46,7 @@ function forwardOf(source: Case<string>, inputs: Inputs): LayerCall {
   for (const tensor of Object.values(source.run(inputs))) inputs.keep(tensor);
   const [call, ...others] = inputs.forwards;
   if (call !== undefined && others.length === 0) return call;
-  const problem = `expected one forward of a layer, got ${inputs.forwards.length}`;
+  const problem = `expected one forward of a layer, got ${inputs.forwards.length}; mark the case devicesOnly`;
   throw new MoeError("INTERNAL", `${source.operator} ${source.name}: ${problem}`);
 }
 

@@ -5,7 +5,7 @@ import { type OperatorName, type OperatorTable, operators } from "../../core/ope
 const opaqueKinds = ["matrix", "weight", "format"] as const;
 type Opaque = Field<(typeof opaqueKinds)[number]>;
 
-/** Operators that have no cases of their own: theirs call several, or draw numbers by this package's own generator. */
+/** Operators without cases for a subject: theirs call several operators, or draw numbers by this package's generator. */
 const leftOut = [
   "random",
   "jitter",

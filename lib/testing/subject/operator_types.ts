@@ -56,7 +56,7 @@ export interface LayerInputs {
   readonly residual?: TestArray;
   /** What to return. */
   readonly outputs: {
-    /** Of the shape of x. */
+    /** Has the shape of x. */
     readonly y: OutputArray;
   };
 }

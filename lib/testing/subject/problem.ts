@@ -88,8 +88,11 @@ function record(operator: OperatorName, source: Case<string>, seed: string, exac
     Object.values(call.operands).some((operand) => computed.has(operand))
   ) {
     const names = calls.map(({ name }) => name).join(", ") || "none";
-    const wanted = `one call of ${operator} with inputs that are not computed`;
-    throw new MoeError("INTERNAL", `${source.operator} ${source.name}: expected ${wanted}, got ${names}`);
+    throw new MoeError(
+      "INTERNAL",
+      `${source.operator} ${source.name}: expected one call of ${operator} whose inputs no other call computes, got ${names}; ` +
+        "mark the case devicesOnly, or list the operator in leftOut (subject/operator_names.ts)",
+    );
   }
   const given = new Map([...inputs.packed].map(([handle, weight]) => [handle, withArrays(weight) as object]));
   const weights = (handle: PackedHandle) => weightsOf(handle, packed.get(handle), given.get(handle));

@@ -38,7 +38,7 @@ export interface SubjectResult {
   readonly failure: string | null;
   /** Whether all checks passed, without a failure. */
   readonly passed: boolean;
-  /** Of this case, with the computation of what is expected. */
+  /** How long the case took, with the computation of what is expected. */
   readonly seconds: number;
 }
 
@@ -50,7 +50,7 @@ export interface SubjectReport {
   readonly seed: number;
   /** Whether cases ran, and none failed. */
   readonly passed: boolean;
-  /** Of the whole run. */
+  /** How long the whole run took. */
   readonly seconds: number;
   /** One for each case that ran. */
   readonly results: readonly SubjectResult[];

@@ -268,7 +268,7 @@ describe("the definition", () => {
     expectError(
       call(x, "fp4_nested"),
       "UNSUPPORTED_DTYPE",
-      /^format: nothing can be quantised to fp4_nested, .* choose "fp4"/,
+      /^format: fp4_nested is only read from checkpoints, never quantised to; choose "fp4"/,
     );
     expectError(call(x, 4), "UNSUPPORTED_DTYPE", /^format: expected the name of a weight format .* got 4/);
     expectError(call(x, "int4", { scale: "best" }), "INVALID_ARGUMENT", /^scale: expected one of "largest"/);

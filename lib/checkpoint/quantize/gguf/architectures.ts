@@ -28,7 +28,7 @@ export interface WrittenArchitecture {
   readonly turnedShare?: number;
   /** Whether heads are made from latents: one number says what YaRN multiplies queries and keys by. */
   readonly hasLatents?: boolean;
-  /** Of the tensors, those that a model may lack. */
+  /** The tensors that a model may lack. */
   readonly optional?: readonly string[];
   /** Whether layers 0, 2, 4 and so on attend to a window only. */
   readonly slidingEvenLayers?: boolean;
@@ -283,7 +283,7 @@ export function writtenArchitecture(modelType: string): WrittenArchitecture {
 
 /**
  * The architecture's metadata, without its name before them.
- * @throws BAD_CHECKPOINT for fields that are missing or mean what no metadata say.
+ * @throws BAD_CHECKPOINT for fields that are missing, or that GGUF has no metadata for.
  */
 export function architectureKeys(
   architecture: WrittenArchitecture,
@@ -316,7 +316,7 @@ const ropeFields = [
   ...["beta_fast", "beta_slow", "truncate", "partial_rotary_factor"],
 ];
 
-/** Of DeepSeek, how YaRN multiplies the turned parts of queries and keys, and all of them. */
+/** DeepSeek's fields of YaRN: what multiplies the turned parts of queries and keys, and what multiplies all of them. */
 const latentFields = ["mscale", "mscale_all_dim"];
 
 function ropeKeys(fields: ConfigFields, { hasLatents }: WrittenArchitecture): Keys {

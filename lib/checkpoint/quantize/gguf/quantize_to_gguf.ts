@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { basename, resolve } from "node:path";
-import { namingMemory } from "../../../core/allocated.js";
+import { withPlaceInMemoryErrors } from "../../../core/allocated.js";
 import type { FloatDType } from "../../../core/dtype.js";
 import { unexpected } from "../../../core/errors.js";
 import { decodeHalves } from "../../../core/half_arrays.js";
@@ -197,7 +197,7 @@ class TensorData {
   async #made(name: string, make: (tensor: SafetensorsTensor) => Uint8Array): Promise<Uint8Array> {
     const file = await this.#checkpoint.fileOf(name);
     const place = tensorPlace(file.path, name);
-    return await namingMemory(place, file.info(name).byteLength, async () => make(await file.read(name)));
+    return await withPlaceInMemoryErrors(place, file.info(name).byteLength, async () => make(await file.read(name)));
   }
 }
 
