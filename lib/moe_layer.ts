@@ -42,6 +42,7 @@ import { type TokenIds, tokenIdsOnDevice, tokenIdsOption } from "./layer/router/
 import { checkGoesWithWeights, checkTokens, withMatrix } from "./layer/router/tokens.js";
 import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
 import { weight } from "./layer/weights/weight_layout.js";
+import { resultDType } from "./operators/check.js";
 import type { Routing } from "./operators/routing/gating.js";
 
 const routeOptions = object(
@@ -96,8 +97,8 @@ export class MoeLayer extends ThreadBound implements Disposable {
   /**
    * Loads a layer from a Hugging Face model directory (config.json and safetensors), from a GGUF file NAME.gguf (of a
    * model in several, the first), or from a layer file NAME.safetensors, which holds one layer and describes it in its
-   * metadata. With `config` and `tensors`, loads a layer of any of these that says nothing of itself, or whose family is
-   * not known.
+   * metadata. With `config` and `tensors`, loads a layer from any of these that does not describe itself, or whose family
+   * is not known.
    * @throws BAD_CHECKPOINT, naming what is missing or wrong; the errors of {@link MoeLayer.create}; the signal's reason.
    * With a `cache`, BAD_CHECKPOINT can also surface at a wait after a forward; see {@link LoadOptions}.
    */
@@ -179,16 +180,16 @@ export class MoeLayer extends ThreadBound implements Disposable {
   }
 
   /**
-   * The gradients of a forward with `save`: from dy to dx (and to dRouterInput), through `norm` and past it if x was the
-   * residual (the gradient of a residual that was given is dy itself), and to the layer's weights in float32, named and
-   * shaped like what {@link MoeLayer.create} takes. The choice of experts is held fixed; dropped choices get none. Sums over
+   * The gradients of a forward with `save`: dx (and dRouterInput) from dy, through `norm` and also past it if x was the
+   * residual (the gradient of a residual that was given is dy itself), and those of the layer's weights in float32, named
+   * and shaped like what {@link MoeLayer.create} takes. The choice of experts is held fixed; dropped choices get none. Sums over
    * tokens have a fixed order, so results have the same bits on every run and with any number of threads.
    *
    * The first `save` or backward of a layer copies its experts into layouts of their own, before the activation and
    * transposed, which take twice as much memory as the layer's (part of {@link byteLength} from then on). Quantised
-   * experts are dequantised for it, to 8 bytes a weight, and get no gradients themselves; tokens that are rounded to 8
-   * bits pass their gradients on as if they were not.
-   * @param state used up and freed, unless an argument is refused.
+   * experts are dequantised for it, to 8 bytes a weight, and get no gradients themselves; the rounding of tokens to 8
+   * bits is ignored in their gradients.
+   * @param state what the forward returned. It is used up and freed, unless an argument is refused.
    * @param dy like y; NaN in a row goes to this token's dx and to the gradients of what it was multiplied with.
    * @throws DISPOSED for a state that was used, INVALID_ARGUMENT for another layer's, or if the layer's weights have
    * changed since; SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, OUT_OF_MEMORY; UNSUPPORTED_OPERATION if gradients
@@ -205,9 +206,8 @@ export class MoeLayer extends ThreadBound implements Disposable {
    * @throws UNSUPPORTED_OPERATION for offload, or if quantised experts are asked for; OUT_OF_MEMORY, DISPOSED.
    */
   parameters(options: ParametersOptions = {}): LayerParameters {
-    const { weightDType } = this.#parts.description;
-    const read = parametersOptions(options, "options");
-    return new LayerParameters(this.#parts, weightDType === "f64" ? ("f64" as "f32") : "f32", read);
+    const dtype = resultDType({ dtype: this.#parts.description.weightDType });
+    return new LayerParameters(this.#parts, dtype, parametersOptions(options, "options"));
   }
 
   /**
@@ -276,9 +276,9 @@ export class MoeLayer extends ThreadBound implements Disposable {
 
   /**
    * A {@link CapturedForward} of one sequence of `tokens` tokens, which has its own x and y and does the work of
-   * launching once for all replays. Enqueued. The weights live until both layer and capture are disposed of. A layer
+   * launching once for all replays. Enqueued. The weights live until both the layer and the capture are disposed of. A layer
    * with `capacity`, `expertChoice`, `hierarchy`, `hashRouting`, `routerNorm`, `separateRouterInput`, `perExpertScale`,
-   * `identityExperts` or `latent` must not be disposed of before the last replay, nor one that is captured with `expertIds`.
+   * `identityExperts` or `latent`, or one that is captured with `expertIds`, must live until the last replay.
    * @param options.dtype dtype of x and y; default that of the experts' weights.
    * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with offload
    * and fewer slots than it, or the layers of its budget, have experts. While the capture lives, only layers for whose
@@ -297,7 +297,7 @@ export class MoeLayer extends ThreadBound implements Disposable {
   /**
    * Microseconds of each stage of the last forward (replays do not count), once it is done. Marks between stages cost a
    * GPU time, so `cuda` and `simt` time the forwards after the first call, which returns NaN. What a layer composes of
-   * operators is no stage, as the projections of `latent` and a router that goes with it.
+   * operators is not a stage, such as the projections of `latent` and the router beside them.
    * @throws DISPOSED; rejects with the first error of the enqueued work since the last wait.
    */
   async stageTimes(): Promise<StageTimes> {

@@ -12,12 +12,12 @@ import { checkSubject } from "../testing/subject/run_cases.js";
 import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase, CaseOptions } from "./bench_case.js";
 import { betterOf, boundOf, ceilingsBeside, measureReadRate } from "./ceilings.js";
+import { dividedByBytes, heldBytes } from "./held_bytes.js";
 import { layerCases } from "./layer_cases.js";
 import { bytesBeyondCaches, describeMachine } from "./machine.js";
 import { operatorBenchCases } from "./operator_cases.js";
 import { caseNames, operatorCases, wantedCases } from "./operators/table.js";
 import { type BenchmarkOptions, benchmarkOptions, memoryLimit, type ReadOptions } from "./options.js";
-import { heldBytes, parts } from "./parts.js";
 import { type MeasuredCase, race } from "./race.js";
 import { type BenchGroup, type BenchReport, type BenchResult, type GroupName, groupsText } from "./report.js";
 
@@ -126,7 +126,7 @@ async function measureGroups(
     const fromMemory = groups.some((group) => bytesOf(group) >= bytesBeyondCaches());
     const readRate = device.kind === "cpu" && fromMemory ? readMemory : null;
     const limit = memoryLimit(options);
-    for (const [index, part] of parts(groups, bytesOf, limit).entries()) {
+    for (const [index, part] of dividedByBytes(groups, bytesOf, limit).entries()) {
       const apart = index === 0 ? null : apartText(groups.map(bytesOf), limit);
       const generators = part.map(({ caseOptions }) =>
         operatorCase ? operatorBenchCases(device, operatorCase, caseOptions) : layerCases(device, caseOptions),

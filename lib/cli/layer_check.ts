@@ -1,6 +1,7 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import type { MoeLayer } from "../moe_layer.js";
+import { resultDType } from "../operators/check.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { type Check, relativeError } from "../testing/run.js";
 import type { RunTokens } from "./run_tokens.js";
@@ -43,12 +44,12 @@ export async function checkLayer(
 
 function uploadNoise({ device, description }: MoeLayer, x: Tensor<FloatDType>, noise: Float32Array): Tensor<"f32"> {
   const shape = [noise.length / description.numExperts, description.numExperts];
-  return device.tensor(noise, shape, x.dtype === "f64" ? ("f64" as "f32") : "f32");
+  return device.tensor(noise, shape, resultDType(x));
 }
 
 function uploadRouting(layer: MoeLayer, routing: Expectation["routing"]): Routing | undefined {
   if (routing === undefined) return undefined;
-  const wide = layer.description.weightDType === "f64" ? ("f64" as "f32") : "f32";
+  const wide = resultDType({ dtype: layer.description.weightDType });
   const shape = [routing.ids.length / layer.description.topK, layer.description.topK];
   return {
     ids: layer.device.tensor(routing.ids, shape),

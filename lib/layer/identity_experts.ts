@@ -1,6 +1,7 @@
 import { withoutSignal } from "../core/cancellation.js";
 import type { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
+import { resultDType } from "../operators/check.js";
 import { combine } from "../operators/experts/combine.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { sharedSlots } from "../operators/routing/shared_slots.js";
@@ -25,7 +26,7 @@ export class IdentityExperts {
   }
 
   get #dtype(): "f32" {
-    return this.#layer.description.weightDType === "f64" ? ("f64" as "f32") : "f32";
+    return resultDType({ dtype: this.#layer.description.weightDType });
   }
 
   /**

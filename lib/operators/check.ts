@@ -102,8 +102,8 @@ export function checkIds(parameter: string, ids: unknown): void {
   if (size >= 2 ** 31) throw invalidArgument(parameter, "fewer than 2^31 (token, slot) pairs", size);
 }
 
-/** The dtype of results that are f32 for `input`; f64 if the input is f64, which exists only on `reference`. */
-export function resultDType(input: { dtype: DType }): "f32" {
+/** The dtype of results that are f32 for this input: f64 if the input is f64, which exists only on `reference`. */
+export function resultDType(input: { readonly dtype: string }): "f32" {
   return input.dtype === "f64" ? ("f64" as "f32") : "f32";
 }
 

@@ -1,5 +1,5 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type Device, dequantize, isMoeError, listDevices, openDevice, quantize } from "moe-kernels";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "moe-kernels/safetensors";
 import { afterAll, describe, expect, test } from "vitest";
@@ -219,6 +219,14 @@ describe("a model is refused", () => {
     const error = await refusal(changed(family, fields));
     expect(error instanceof RangeError || isMoeError(error, "BAD_CHECKPOINT")).toBe(true);
     expect((error as Error).message).toMatch(message);
+  });
+
+  test("if its configuration is not JSON", async () => {
+    const path = join(changed("mixtral", {}), "config.json");
+    writeFileSync(path, '{ "rope_theta": Infinity }');
+    const error = await refusal(dirname(path));
+    expect(error).toBeInstanceOf(RangeError);
+    expect((error as Error).message).toMatch(/config\.json: expected JSON: Unexpected token/);
   });
 
   test("if weights are missing", async () => {

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { parseJson } from "../../common/json.js";
 import {
   checkConfig,
   dividedStream,
@@ -38,7 +39,7 @@ const defaults: { readonly [F in Family]?: Json } = {
 /** Reads the config.json of a model's directory. @throws RangeError for what this example does not compute. */
 export async function readDirectoryConfig(directory: string): Promise<ModelConfig> {
   const path = join(directory, "config.json");
-  const read: Json = JSON.parse(await readFile(path, "utf8"));
+  const read: Json = parseJson(await readFile(path, "utf8"), path);
   const family = families.find((each) => each === read.model_type);
   if (family === undefined) {
     throw new RangeError(`${path}: expected model_type ${families.join(", ")}, got ${JSON.stringify(read.model_type)}`);

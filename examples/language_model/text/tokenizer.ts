@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
+import { parseJson } from "../../common/json.js";
 
 /** What a tokenizer is made from. */
 export interface TokenizerFiles {
@@ -30,7 +31,7 @@ export async function readTokenizerFiles(directory: string): Promise<TokenizerFi
       throw error;
     }
   };
-  const json = async (name: string) => JSON.parse((await text(name)) ?? "null");
+  const json = async (name: string) => parseJson((await text(name)) ?? "null", join(directory, name));
   const tokenizer = await json("tokenizer.json");
   if (tokenizer === null) {
     throw new RangeError(`${directory}: expected the model's directory, with a tokenizer.json, got none`);

@@ -1,5 +1,6 @@
 import type { Device } from "moe-kernels";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "moe-kernels/safetensors";
+import { parseJson } from "../../common/json.js";
 import type { ModelConfig } from "../model/config.js";
 import { Transformer } from "../model/transformer.js";
 import { SavedWeights } from "../model/weights.js";
@@ -48,7 +49,7 @@ export class Checkpoint<Run = unknown> {
         throw new RangeError(`${path}: expected a checkpoint of this example, got other safetensors`);
       const tensors = new Map<string, Float32Array>();
       for (const name of file.tensors.keys()) tensors.set(name, (await file.read(name)).data as Float32Array);
-      return new Checkpoint(JSON.parse(text) as CheckpointRecord<Run>, tensors);
+      return new Checkpoint(parseJson(text, path) as CheckpointRecord<Run>, tensors);
     } finally {
       await file.close();
     }

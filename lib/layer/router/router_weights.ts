@@ -3,7 +3,7 @@ import { cannotCombine } from "../../core/errors.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
-import { checkTensor } from "../../operators/check.js";
+import { checkTensor, resultDType } from "../../operators/check.js";
 import { checkSelectionBias } from "../../operators/routing/gating_options.js";
 import { lookUpExperts } from "../../operators/routing/look_up_experts.js";
 import type { MoeLayerDescription } from "../description/config.js";
@@ -36,7 +36,7 @@ export class RouterWeights {
     const { routerNorm, hiddenSize, formats } = layer.description;
     if (routerNorm === undefined) return;
     const factors = new Float64Array(hiddenSize).fill(routerNorm.scale);
-    this.normFactors = layer.device.tensor(factors, [hiddenSize], formats.router === "f64" ? ("f64" as "f32") : "f32");
+    this.normFactors = layer.device.tensor(factors, [hiddenSize], resultDType({ dtype: formats.router }));
   }
 
   get device() {

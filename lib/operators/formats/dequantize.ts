@@ -50,12 +50,18 @@ export function dequantize<D extends FloatDType = "f32">(
     dtype,
     tensorsOf(read),
   );
-  for (let index = 0; index < matrices.count; index++) {
-    const target = denseMatrix(values, index);
-    withMatrix(read, matrices, index, (one) => device.backend.dequantize({ weight: one, values: target.handle }));
-    target.handle.free();
+  try {
+    for (let index = 0; index < matrices.count; index++) {
+      const target = denseMatrix(values, index);
+      withMatrix(read, matrices, index, (one) => device.backend.dequantize({ weight: one, values: target.handle }));
+      target.handle.free();
+    }
+    return values as Tensor<D>;
+  } catch (error) {
+    // A part that begins within a group of rows is only refused now.
+    if (out === undefined) values.dispose();
+    throw error;
   }
-  return values as Tensor<D>;
 }
 
 /**

@@ -1,5 +1,6 @@
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
+import { Device } from "../../../lib/core/device.js";
 import { fromE4M3 } from "../../../lib/core/dtype.js";
 import type { Tensor } from "../../../lib/core/tensor.js";
 import { weightFormat } from "../../../lib/core/weight_formats.js";
@@ -145,6 +146,18 @@ describe.each(kernelPaths)("quantize on $label", (path) => {
     const half = dequantize({ ...weight, part: "second_half" });
     expect(half.shape).toEqual([3, 64]);
     expect(half.dataSync()).toEqual(all.slice(3 * 64));
+  });
+
+  test("leaves no memory behind for a part that cuts groups of rows", () => {
+    const weight = randomQuantized(device(), new Random("cut"), "e4m3_b128_f32", [6, 64]);
+    const allocate = vi.spyOn(Device.prototype, "allocate");
+    try {
+      const message = /^weight: expected a matrix whose rows from 1 in steps of 2 .* dequantise it first$/;
+      expectError(() => dequantize({ ...weight, part: "odd" }), "UNSUPPORTED_OPERATION", message);
+      expect(allocate.mock.results.map(({ value }) => value.disposed)).toEqual([true]);
+    } finally {
+      allocate.mockRestore();
+    }
   });
 });
 

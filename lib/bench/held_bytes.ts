@@ -26,7 +26,7 @@ function copies(bytes: number, least: number): number {
 }
 
 /** Divides items in their order so that each part holds at most so many bytes, or is one item that holds more. */
-export function parts<T>(items: readonly T[], bytesOf: (item: T) => number, most: number): T[][] {
+export function dividedByBytes<T>(items: readonly T[], bytesOf: (item: T) => number, most: number): T[][] {
   const divided: T[][] = [];
   let held = 0;
   for (const item of items) {
