@@ -7,7 +7,7 @@ export interface Parameter {
   readonly name: string;
   /** f32, of any shape; changed in place. */
   readonly value: Tensor<"f32">;
-  /** f32, of the value's shape. A step does not change parameters without a gradient, or with one that no backward pass has written. */
+  /** f32, of the value's shape. A step skips parameters without a gradient, or with one that nothing has been written to. */
   readonly gradient: Tensor<"f32"> | undefined;
   /** A copy of the value in another float dtype, written by the same pass over memory. */
   readonly copy?: Tensor<FloatDType> | undefined;
