@@ -423,7 +423,7 @@ describe("the folder", () => {
     expect(existsSync(join(out, "config.json"))).toBe(false);
     const inFolder = ["model-00002-of-00003.safetensors", "config.json", "moe-kernels-quantize.json"];
     for (const name of inFolder) writeFileSync(join(out, `${name}.${randomUUID()}.tmp`), "a crash left this");
-    await expectRejection(run(source, out), "INVALID_ARGUMENT", /--resume goes on/);
+    await expectRejection(run(source, out), "INVALID_ARGUMENT", /use --resume to continue an interrupted run/);
     const other = run(source, out, { existing: "resume", format: "int8" });
     await expectRejection(
       other,
@@ -446,7 +446,7 @@ describe("the folder", () => {
     await expectRejection(
       again,
       "INVALID_ARGUMENT",
-      /^resume: expected .*, got a folder that is complete; --overwrite/,
+      /^resume: expected .*, got a folder that is complete; use --overwrite/,
     );
   });
 });

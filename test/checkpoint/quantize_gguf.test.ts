@@ -291,7 +291,7 @@ describe("the file", () => {
     await expectRejection(
       run(source, out, "q8_0", { existing: "resume" }),
       "INVALID_ARGUMENT",
-      /^resume: expected .*, got a file that is complete; --overwrite/,
+      /^resume: expected .*, got a file that is complete; use --overwrite/,
     );
   });
 
@@ -307,7 +307,7 @@ describe("the file", () => {
       };
       await expect(run(source, out, format, { onProgress })).rejects.toBe(stop);
       expect(existsSync(out)).toBe(false);
-      await expectRejection(run(source, out, format), "INVALID_ARGUMENT", /--resume goes on/);
+      await expectRejection(run(source, out, format), "INVALID_ARGUMENT", /use --resume to continue an interrupted run/);
       await expectRejection(
         run(source, out, "q8_0", { existing: "resume" }),
         "BAD_CHECKPOINT",
@@ -447,8 +447,8 @@ describe("what is refused", () => {
         { norm_topk_prob: false },
         /imply normalize true, but this model has false, which GGUF has no metadata for$/,
       ],
-      ["mixtral", { hidden_act: "gelu" }, /mean activation "swiglu", this model has "geglu"/],
-      ["gpt_oss", { swiglu_limit: 5 }, /mean clamp /],
+      ["mixtral", { hidden_act: "gelu" }, /imply activation "swiglu", but this model has "geglu"/],
+      ["gpt_oss", { swiglu_limit: 5 }, /imply clamp /],
     ] as const) {
       const source = await write(families[family], changes);
       await refused((out) => run(source, out, "q8_0"), "UNSUPPORTED_OPERATION", message);
