@@ -307,7 +307,7 @@ describe("the file", () => {
       };
       await expect(run(source, out, format, { onProgress })).rejects.toBe(stop);
       expect(existsSync(out)).toBe(false);
-      await expectRejection(run(source, out, format), "INVALID_ARGUMENT", /use --resume to continue an interrupted run/);
+      await expectRejection(run(source, out, format), "INVALID_ARGUMENT", /use --resume to continue /);
       await expectRejection(
         run(source, out, "q8_0", { existing: "resume" }),
         "BAD_CHECKPOINT",
