@@ -269,7 +269,10 @@ describe.each(deviceNames)("on %s", (name) => {
     bad(() => layerOf({ groups: { count: 5, top: 2 } }), /groups cannot be combined with hashRouting/);
     bad(() => layerOf({ noisy: {} }), /noisy cannot be combined with hashRouting/);
     bad(() => layerOf({ hierarchy: { numGroups: 1, topK: 1 } }), /hierarchy cannot be combined with hashRouting/);
-    bad(() => layerOf({ scoring: "sparsemixer", normalize: false }), /scoring: expected another scoring with hashRouting/);
+    bad(
+      () => layerOf({ scoring: "sparsemixer", normalize: false }),
+      /scoring: expected another scoring with hashRouting/,
+    );
     const all = { topK: experts, scoring: "softmax", normalize: false, scale: 1, expertChoice: { tokens: 1 } } as const;
     bad(() => layerOf(all), /expertChoice cannot be combined with hashRouting/);
   });
