@@ -181,7 +181,11 @@ describe("gpt-oss", () => {
     async (format) => {
       const out = fresh();
       const refused = run(await write(gptOss, 0), out, format);
-      await expectRejection(refused, "UNSUPPORTED_DTYPE", /^format: expected mxfp4, the only format .* of gpt_oss, got /);
+      await expectRejection(
+        refused,
+        "UNSUPPORTED_DTYPE",
+        /^format: expected mxfp4, the only format .* of gpt_oss, got /,
+      );
       expect(existsSync(out)).toBe(false);
     },
   );
