@@ -306,7 +306,7 @@ describe("of families whose weights are put together", () => {
     await expectRejection(
       run(`test/golden/families/${name}`, fresh(), { format: "int8", layers: [1] }),
       "UNSUPPORTED_OPERATION",
-      /expected experts of which each has matrices of its own in one set of tensors, got \w+; MoeLayer\.load quantises them by dtype/,
+      /expected experts of which each has matrices of its own in one set of tensors, got \w+; MoeLayer\.load can quantise them, with its option dtype/,
     );
   });
 
