@@ -105,7 +105,11 @@ function runChild(round) {
   const job = { seed, golden, log, devices, stepsOfRound, round, end: first + rounds, seconds: left, ...step, ...only };
   const child = fork(worker, [JSON.stringify(job)], {
     cwd: folder, // where calls with a hostile path write
-    env: { MOE_KERNELS_BINARY: join(root, "build/Release/moe_kernels.node"), ...process.env },
+    env: {
+      MOE_KERNELS_BINARY: join(root, "build/Release/moe_kernels.node"),
+      MOE_SIMT_ASYNC: "mixed", // copies that are late, and some that are early
+      ...process.env,
+    },
     execArgv: ["--enable-source-maps"],
   });
   let next = round;

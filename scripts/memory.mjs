@@ -21,7 +21,7 @@ Runs the simt device under AddressSanitizer and UndefinedBehaviorSanitizer. --li
     clean("moe_simt_tests", join(tests, "moe_simt_tests"), [], env),
     clean("moe_simt_broken_tests", broken, [], env),
     ...["store_past_dynamic", "store_past_static"].map((kernel) => report(broken, kernel, "use-after-poison", env)),
-    ...cleanCases(out, [1], () => ({
+    ...cleanCases(out, [1, 2], () => ({
       ...env(),
       LD_PRELOAD: findRuntime("libasan.so"),
       // Node does not free everything at exit.

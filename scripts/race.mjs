@@ -26,7 +26,7 @@ Runs the simt device under ThreadSanitizer. --list only prints the steps.`,
     clean("moe_simt_tests", join(tests, "moe_simt_tests")),
     ...["right_wait_and_barrier", "right_fragment_rows"].map((kernel) => clean(kernel, broken, ["--kernel", kernel])),
     ...racing.map((kernel) => report(broken, kernel, "data race")),
-    ...cleanCases(out, [1], () => ({
+    ...cleanCases(out, [1, 2], () => ({
       LD_PRELOAD: findRuntime("libtsan.so"),
       TSAN_OPTIONS: `suppressions=${writeSuppressions()}`,
       // ThreadSanitizer loses reports if it has to track many more threads at once.

@@ -77,7 +77,14 @@ void AsyncProducts::issue(const Call& call, MultiplyAdd multiply_add, void* cons
                          .sums = sums_of(call, operands)});
     if (first.fragment != nullptr) read_fragments(products_.back(), operands);
   }
-  if (early) multiply(products_.back());
+  if (early) multiply_up_to(products_.size(), products_.back().sums);
+}
+
+// Products that are added to the same sums are in order.
+void AsyncProducts::multiply_up_to(size_t end, size_t sums) {
+  for (size_t p = 0; p < end; ++p) {
+    if (!products_[p].done && products_[p].sums == sums) multiply(products_[p]);
+  }
 }
 
 void AsyncProducts::commit() {

@@ -81,6 +81,8 @@ class AsyncProducts {
   size_t sums_of(const Call& call, void* const* operands);
   void read_fragments(Product& product, void* const* operands) const;
   void multiply(Product& product);
+  // The products before `end` that are added to these sums and that have not been multiplied.
+  void multiply_up_to(size_t end, size_t sums);
   // Brings the sums of a product that has been waited for to the registers, unless others are added to them.
   void finish(const Product& product);
   // Copies rows of a matrix in shared memory, 32 bytes each; `first` and `count` are multiples of 8.

@@ -92,8 +92,7 @@ void copy_async(const Call& call, void* shared, const void* global, size_t bytes
          "the source has " + std::to_string(source_bytes) + " bytes, more than the copy's " + std::to_string(bytes));
   }
   Multiprocessor& processor = Multiprocessor::current();
-  processor.scheduler().current().copies.issue(call, shared, global, bytes, source_bytes,
-                                               processor.options().async == AsyncMode::early);
+  processor.scheduler().current().copies.issue(call, shared, global, bytes, source_bytes, processor.draw_early());
 }
 
 void note_write(const void* shared) {

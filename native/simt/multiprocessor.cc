@@ -30,7 +30,9 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
   gridDim = launch.grid;
   shared_.start(launch.dynamic_shared_bytes);
   for (Barrier& barrier : barriers_) barrier.start();
-  if (!scheduler_.start(launch.block, mix(options_.seed) ^ linear(block, launch.grid), run_thread)) {
+  const uint64_t seed = mix(options_.seed) ^ linear(block, launch.grid);
+  draws_ = AsyncDraws(options_.async, seed);
+  if (!scheduler_.start(launch.block, seed, run_thread)) {
     return {Code::out_of_memory, "no memory for the stacks of " + std::to_string(scheduler_.size()) + " simt threads"};
   }
   for (unsigned warp = 0, left = scheduler_.size(); left != 0; ++warp) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/status.h"
+#include "simt/async_draws.h"
 #include "simt/bank_conflicts.h"
 #include "simt/barrier.h"
 #include "simt/launch.h"
@@ -32,6 +33,8 @@ class Multiprocessor {
   SharedMemory& shared() { return shared_; }
   BankConflicts& conflicts() { return conflicts_; }
   const Options& options() const { return options_; }
+  // Whether the asynchronous copy or product that the running thread issues takes effect at once.
+  bool draw_early() { return draws_.early(); }
   // See polled().
   void made_progress() { polls_ = 0; }
   bool polls_in_vain() { return ++polls_ > kMaxPolls; }
@@ -51,6 +54,7 @@ class Multiprocessor {
   Status failure_;
   uint32_t polls_ = 0;  // since anything else happened
   Scheduler scheduler_;
+  AsyncDraws draws_;
   SharedMemory shared_;
   BankConflicts conflicts_;
   std::array<Warp, kMaxWarps> warps_;

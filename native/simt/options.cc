@@ -1,8 +1,18 @@
 #include "simt/options.h"
 
+#include <algorithm>
+#include <array>
+#include <string_view>
+
 #include "core/whole_number.h"
 
 namespace moe::simt {
+
+namespace {
+
+constexpr std::array<std::string_view, 3> kAsyncNames{"late", "early", "mixed"};  // by AsyncMode
+
+}  // namespace
 
 Status read_variables(const Variables& variables, Options* options) {
   if (const std::string* text = variables.find("MOE_SIMT_SEED")) {
@@ -11,10 +21,11 @@ Status read_variables(const Variables& variables, Options* options) {
     }
   }
   if (const std::string* text = variables.find("MOE_SIMT_ASYNC")) {
-    if (*text != "late" && *text != "early") {
-      return {Code::invalid_argument, "MOE_SIMT_ASYNC must be late or early, got \"" + *text + "\""};
+    const auto found = std::find(kAsyncNames.begin(), kAsyncNames.end(), *text);
+    if (found == kAsyncNames.end()) {
+      return {Code::invalid_argument, "MOE_SIMT_ASYNC must be late, early or mixed, got \"" + *text + "\""};
     }
-    options->async = *text == "late" ? AsyncMode::late : AsyncMode::early;
+    options->async = static_cast<AsyncMode>(found - kAsyncNames.begin());
   }
   if (const std::string* text = variables.find("MOE_SIMT_STREAM")) {
     if (*text != "now" && *text != "late") {
@@ -33,7 +44,7 @@ Status read_variables(const Variables& variables, Options* options) {
 
 std::string describe(const Options& options) {
   return "MOE_SIMT_SEED=" + std::to_string(options.seed) +
-         " MOE_SIMT_ASYNC=" + (options.async == AsyncMode::late ? "late" : "early") +
+         " MOE_SIMT_ASYNC=" + std::string(kAsyncNames[static_cast<size_t>(options.async)]) +
          (options.late_work ? " MOE_SIMT_STREAM=late" : "");
 }
 

@@ -9,11 +9,13 @@
 
 namespace moe::simt {
 
-// When an asynchronous copy takes effect: at the wait that guarantees it, or immediately.
-enum class AsyncMode : uint8_t { late, early };
+// When an asynchronous copy takes effect: at the wait that guarantees it, immediately, or at one of the two, which the
+// seed draws for each copy.
+enum class AsyncMode : uint8_t { late, early, mixed };
 
 struct Options {
-  uint64_t seed = 1;  // determines the order in which threads and blocks run
+  // Determines the order in which threads and blocks run, and what mixed copies draw.
+  uint64_t seed = 1;
   AsyncMode async = AsyncMode::late;
   int threads = 1;  // operating system threads; each runs one block at a time
   // Whether each launch prints the bank conflicts of its accesses to shared memory.

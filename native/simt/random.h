@@ -1,4 +1,4 @@
-// The schedule's random numbers: xorshift64*, seeded through splitmix64 so that neighbouring seeds are unrelated.
+// The random numbers of a seed: xorshift64*, seeded through splitmix64 so that neighbouring seeds are unrelated.
 #pragma once
 
 #include <bit>

@@ -9,7 +9,7 @@ import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/random.js";
 import { randomInputs, randomQuantized } from "../../lib/testing/random_quantized.js";
 import { expertsOfBank } from "../support/banks.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { deviceNames, openForTests, withVariable } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { LruSlots } from "../support/lru_slots.js";
 import { OffloadedPair, offloadOf } from "../support/offloaded_pair.js";
@@ -231,19 +231,12 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   });
 });
 
-test("simt: copies that take effect at once give the same bits", () => {
-  const before = process.env.MOE_SIMT_ASYNC;
-  process.env.MOE_SIMT_ASYNC = "early";
-  try {
-    using device = openDevice("simt", { poison: true });
-    using pair = new OffloadedPair(device, example, { slots: 2 });
-    for (let call = 0; call < 3; call++) {
-      const { y, expected } = pair.forward(new Random(call), 9);
-      expect(y).toEqual(expected);
-    }
-  } finally {
-    if (before === undefined) delete process.env.MOE_SIMT_ASYNC;
-    else process.env.MOE_SIMT_ASYNC = before;
+test.each(["early", "mixed"])("simt: copies whose mode is %s give the same bits", (mode) => {
+  using device = withVariable("MOE_SIMT_ASYNC", mode, () => openDevice("simt", { poison: true }));
+  using pair = new OffloadedPair(device, example, { slots: 2 });
+  for (let call = 0; call < 3; call++) {
+    const { y, expected } = pair.forward(new Random(call), 9);
+    expect(y).toEqual(expected);
   }
 });
 

@@ -11,7 +11,7 @@ test.each(["memory", "race"])("%s runs kernels that exist, and the case table", 
   expect(named.length).toBeGreaterThan(1);
   for (const kernel of named) expect(source).toContain(`"${kernel}"`);
   expect(steps.at(-1)).toBe(
-    "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=early MOE_GPU_CAPABILITY=90 verify --device simt --filter f16 x f16",
+    "MOE_SIMT_SEED=2 MOE_SIMT_ASYNC=mixed MOE_GPU_CAPABILITY=90 verify --device simt --filter f16 x f16",
   );
 });
 

@@ -77,6 +77,19 @@ __global__ void wait_for_wrong_group(const int* in, int* out) {
   for (int group = 0; group < 2; ++group) out[32 * group + threadIdx.x] = shared[32 * group + threadIdx.x];
 }
 
+// Copies to where it still reads.
+__global__ void copy_over_what_is_read(const int* in, int* out) {
+  int* shared = ptx::dynamic_shared<int>();
+  ptx::cp_async_4_zfill(shared + threadIdx.x, in + threadIdx.x, 4);
+  ptx::cp_async_commit();
+  ptx::cp_async_wait<0>();
+  ptx::cp_async_4_zfill(shared + threadIdx.x, in + 32 + threadIdx.x, 4);
+  ptx::cp_async_commit();
+  out[threadIdx.x] = shared[threadIdx.x];
+  ptx::cp_async_wait<0>();
+  out[32 + threadIdx.x] = shared[threadIdx.x];
+}
+
 __global__ void source_changes(int* in, int* out) {
   int* shared = ptx::dynamic_shared<int>();
   ptx::cp_async_4_zfill(shared + threadIdx.x, in + threadIdx.x, 4);
@@ -343,6 +356,7 @@ constexpr BrokenKernel kKernels[] = {
     {"missing_barrier_after_wait", of_copy<copy<true, false>, 64, 4, true>},
     {"right_wait_and_barrier", of_copy<copy<true, true>, 64, 4, true>},
     {"wait_for_wrong_group", of_copy<wait_for_wrong_group, 32, 2, false>},
+    {"copy_over_what_is_read", of_copy<copy_over_what_is_read, 32, 2, false>},
     {"source_changes", of_copy<source_changes, 32, 1, false>},
     {"store_past_dynamic", of_threads<store_past_dynamic, 32, 128, 5>},
     {"store_past_static", of_threads<store_past_static, 32, 0, 5>},

@@ -20,10 +20,10 @@ const BrokenKernel& broken(const std::string& name) {
 
 Outcome outcome(const char* name, const Options& options) { return broken(name).run(name, options); }
 
-// Reported under every seed and in both modes, with the kernel, the block, these words, and how to reproduce it.
+// Reported under every seed and in all modes, with the kernel, the block, these words, and how to reproduce it.
 void check_reported(const char* name, std::initializer_list<const char*> words) {
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
-    for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+    for (const AsyncMode mode : kAsyncModes) {
       const Options options = with(seed, mode);
       const Status status = outcome(name, options).status;
       MOE_CHECK(status.code == Code::internal);
@@ -54,8 +54,17 @@ MOE_TEST(missing_cp_async_wait_shows_in_the_late_mode) {
   MOE_CHECK_EQUAL(correct_seeds("missing_cp_async_wait", AsyncMode::early), kSeeds);
   MOE_CHECK_EQUAL(correct_seeds("wait_for_wrong_group", AsyncMode::late), 0u);
 }
+MOE_TEST(copy_over_what_is_read_shows_in_the_early_mode) {
+  MOE_CHECK_EQUAL(correct_seeds("copy_over_what_is_read", AsyncMode::late), kSeeds);
+  MOE_CHECK_EQUAL(correct_seeds("copy_over_what_is_read", AsyncMode::early), 0u);
+}
+MOE_TEST(both_show_in_the_mixed_mode) {
+  for (const char* name : {"missing_cp_async_wait", "wait_for_wrong_group", "copy_over_what_is_read"}) {
+    MOE_CHECK_EQUAL(correct_seeds(name, AsyncMode::mixed), 0u);
+  }
+}
 MOE_TEST(missing_barrier_after_wait_gives_a_wrong_result) {
-  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+  for (const AsyncMode mode : kAsyncModes) {
     MOE_CHECK(correct_seeds("missing_barrier_after_wait", mode) == 0);
   }
 }
@@ -72,7 +81,7 @@ MOE_TEST(swapped_fragment_rows_gives_a_wrong_product) {
 MOE_TEST(right_kernels_pass) {
   for (const char* name : {"right_wait_and_barrier", "right_fragment_rows", "right_static_beside_dynamic",
                            "right_asked_for_more", "right_wait_for_a_thread"}) {
-    for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) MOE_CHECK_EQUAL(correct_seeds(name, mode), kSeeds);
+    for (const AsyncMode mode : kAsyncModes) MOE_CHECK_EQUAL(correct_seeds(name, mode), kSeeds);
   }
 }
 

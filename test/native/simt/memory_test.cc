@@ -119,6 +119,29 @@ MOE_TEST(asynchronous_copies_arrive_at_the_wait_for_their_group_or_at_once) {
   }
 }
 
+// What each lane sees behind the issue of its copies, for each of two seeds.
+MOE_TEST(a_seed_draws_which_copies_arrive_at_once) {
+  alignas(16) std::array<uint32_t, 12 * 32> in;
+  for (uint32_t i = 0; i < in.size(); ++i) in[i] = i;
+  const auto seen_with = [&](uint64_t seed) {
+    std::array<Seen, 32> seen;
+    run(groups_kernel, 1, 32, sizeof in, with(seed, AsyncMode::mixed), in.data(), seen.data());
+    std::string at_once;
+    for (uint32_t i = 0; i < 32; ++i) {
+      MOE_CHECK(seen[i].after_issue == 0xffffffffu || seen[i].after_issue == 12 * i + 3);
+      MOE_CHECK_EQUAL(seen[i].after_first_wait, 12 * i + 3);
+      MOE_CHECK_EQUAL(seen[i].after_last_wait, 12 * i + 7);
+      at_once += seen[i].after_issue == 12 * i + 3 ? '1' : '0';
+      at_once += seen[i].uncommitted == 12 * i + 11 ? '1' : '0';
+    }
+    return at_once;
+  };
+  const std::string drawn = seen_with(4);
+  MOE_CHECK(drawn.find('0') != std::string::npos && drawn.find('1') != std::string::npos);
+  MOE_CHECK_EQUAL(seen_with(4), drawn);
+  MOE_CHECK(seen_with(5) != drawn);
+}
+
 __global__ void zfill_kernel(const unsigned char* in, unsigned char* out) {
   unsigned char* shared = ptx::dynamic_shared<unsigned char>();
   const int n = static_cast<int>(threadIdx.x);
@@ -139,7 +162,7 @@ __global__ void zfill_kernel(const unsigned char* in, unsigned char* out) {
 MOE_TEST(asynchronous_copies_fill_up_with_zeros) {
   alignas(16) std::array<unsigned char, 16> in;
   for (unsigned i = 0; i < 16; ++i) in[i] = static_cast<unsigned char>(200 + i);
-  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+  for (const AsyncMode mode : kAsyncModes) {
     std::array<unsigned char, (28 + 16) * 17> out;
     run(zfill_kernel, 1, 17, 4096, with(1, mode), in.data(), out.data());
     for (unsigned n = 0; n <= 16; ++n) {
@@ -262,7 +285,10 @@ MOE_TEST(variables_set_seed_and_mode_and_nonsense_is_rejected) {
   for (const char* seed : {"", "-1", "1x", "18446744073709551616"}) {
     MOE_CHECK(says(read({{{"MOE_SIMT_SEED", seed}}}), {"MOE_SIMT_SEED", seed}));
   }
-  MOE_CHECK(says(read({{{"MOE_SIMT_ASYNC", "later"}}}), {"MOE_SIMT_ASYNC", "late or early", "later"}));
+  MOE_CHECK(says(read({{{"MOE_SIMT_ASYNC", "later"}}}), {"MOE_SIMT_ASYNC", "late, early or mixed", "later"}));
+  MOE_CHECK(read({{{"MOE_SIMT_SEED", "2"}, {"MOE_SIMT_ASYNC", "mixed"}}}).ok());
+  MOE_CHECK_EQUAL(describe(options), "MOE_SIMT_SEED=2 MOE_SIMT_ASYNC=mixed");
+  options.async = AsyncMode::late;
   MOE_CHECK(read({{{"MOE_SIMT_SEED", "1"}, {"MOE_SIMT_STREAM", "late"}}}).ok() && options.late_work);
   MOE_CHECK_EQUAL(describe(options), "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=late MOE_SIMT_STREAM=late");
   MOE_CHECK(says(read({{{"MOE_SIMT_STREAM", "soon"}}}), {"MOE_SIMT_STREAM", "now or late", "soon"}));

@@ -1,6 +1,7 @@
 // What the tests of the simt runtime share.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -12,6 +13,8 @@ namespace moe::simt::test {
 inline Options with(uint64_t seed, AsyncMode async = AsyncMode::late, int threads = 1) {
   return {seed, async, threads};
 }
+
+constexpr std::array<AsyncMode, 3> kAsyncModes{AsyncMode::late, AsyncMode::early, AsyncMode::mixed};
 
 // Whether a report contains all of these words.
 inline bool says(const Status& status, std::initializer_list<const char*> words) {

@@ -112,7 +112,7 @@ Status run_mistake(const Options& options, std::vector<float>* d) {
 
 template <Mistake mistake>
 void check_reported(std::initializer_list<const char*> words) {
-  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+  for (const AsyncMode mode : kAsyncModes) {
     std::vector<float> d;
     MOE_CHECK(says(run_mistake<mistake>(with(3, mode), &d), words));
   }
@@ -145,7 +145,7 @@ MOE_TEST(products_of_warps_without_a_warpgroup_are_reported) {
 }
 
 MOE_TEST(sums_are_nan_until_the_wait) {
-  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+  for (const AsyncMode mode : kAsyncModes) {
     std::vector<float> d;
     MOE_CHECK_EQUAL(run_mistake<Mistake::none>(with(1, mode), &d).message, "");
     for (const float sum : d) MOE_CHECK_EQUAL(sum, 16.0f);

@@ -79,7 +79,7 @@ void check_products(int groups) {
   std::vector<T> a(static_cast<size_t>(rows * kRowElements)), b(static_cast<size_t>(kColumns * kRowElements));
   for (T& element : a) element = T(number());
   for (T& element : b) element = T(number());
-  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+  for (const AsyncMode mode : kAsyncModes) {
     for (uint64_t seed = 0; seed < 2; ++seed) {
       std::vector<float> d(static_cast<size_t>(rows * kColumns), NAN);
       const auto bytes = static_cast<size_t>((rows + kColumns) * 128);
@@ -178,7 +178,7 @@ void check_registers() {
   for (Element& element : a) element = number();
   for (Element& element : b) element = number();
   const auto value = [](Element element) { return static_cast<double>(static_cast<float>(element)); };
-  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+  for (const AsyncMode mode : kAsyncModes) {
     std::vector<SumOf<Element>> d(64 * kColumns, 99);
     run(wgmma_registers_kernel<Element, kColumns>, 1, 128, b.size() * sizeof(Element), with(1, mode),
         reinterpret_cast<const char*>(a.data()), reinterpret_cast<const char*>(b.data()), d.data());
@@ -250,7 +250,7 @@ void check_panels(int groups) {
   std::vector<T> a(static_cast<size_t>(kDepth * rows)), b(static_cast<size_t>(kDepth * kColumns));
   for (T& element : a) element = T(number());
   for (T& element : b) element = T(number());
-  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
+  for (const AsyncMode mode : kAsyncModes) {
     std::vector<float> d(static_cast<size_t>(rows * kColumns), NAN);
     run(wgmma_panels_kernel<T, kColumns>, 1, static_cast<unsigned>(groups * 128),
         static_cast<size_t>((rows + kColumns) * kDepth * 2), with(2, mode), a.data(), b.data(), d.data());

@@ -16,6 +16,7 @@
 #include "gpu/gemm/kernels.h"
 #include "gpu/runtime/capability.h"
 #include "gpu/target/simt/devices.h"
+#include "simt/async_draws.h"
 #include "simt/gpu.h"
 
 namespace moe::simt {
@@ -176,7 +177,7 @@ Status Runtime::launch(const Graph& graph) {
   return {};
 }
 
-// Copies take effect when work waits for them, or at once, as asynchronous copies within kernels do.
+// Copies take effect when work waits for them, or at once, as asynchronous copies within kernels do; always in order.
 struct Uploads::State {
   struct Copy {
     void* device;
@@ -203,7 +204,8 @@ struct Uploads::State {
   }
 
   WorkQueue* queue = nullptr;
-  bool early = false;
+  AsyncMode mode = AsyncMode::late;
+  machine::AsyncDraws draws;
   std::mutex mutex;         // of what is below: late work runs on the thread that waits for it
   std::deque<Copy> copies;  // that have not taken effect
   size_t done = 0;          // copies before them
@@ -216,20 +218,22 @@ Uploads::~Uploads() { state_->queue->run(); }
 Status Uploads::create(Runtime& runtime, std::unique_ptr<Uploads>* uploads) {
   auto state = std::make_unique<State>();
   state->queue = &runtime.stream().gpu->queue();
-  state->early = runtime.stream().gpu->options().async == AsyncMode::early;
+  const simt::Options& options = runtime.stream().gpu->options();
+  state->mode = options.async;
+  state->draws = machine::AsyncDraws(options.async, options.seed);
   uploads->reset(new Uploads(std::move(state)));
   return {};
 }
 
 Status Uploads::copy(void* device, const void* host, size_t bytes) {
   state_->issue({device, host, bytes});
-  if (state_->early) state_->complete(state_->issued());
+  if (state_->draws.early()) state_->complete(state_->issued());
   return {};
 }
 
-// Copies that take effect late do so in the order of work.
+// Copies that all take effect late do so in the order of work.
 Status Uploads::after_work() {
-  if (state_->early) state_->queue->run();
+  if (state_->mode != AsyncMode::late) state_->queue->run();
   return {};
 }
 

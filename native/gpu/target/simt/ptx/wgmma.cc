@@ -48,8 +48,7 @@ void multiply_rows(const std::byte* a, const std::byte* b, unsigned columns, uin
 
 template <class Element>
 void issue(const Call& call, uint32_t, void* const* operands) {
-  const bool early = Multiprocessor::current().options().async == AsyncMode::early;
-  products().issue(call, multiply_rows<Element>, operands, early);
+  products().issue(call, multiply_rows<Element>, operands, Multiprocessor::current().draw_early());
 }
 
 void fence(const Call&, uint32_t, void* const*) { products().fence(); }
