@@ -1,5 +1,5 @@
 const uncloneable = Symbol(
-  "moe-kernels: tensors, layers and devices stay on their thread; send arrays instead, such as await tensor.data()",
+  "moe-kernels: tensors, layers, devices, open files and the like stay on their thread; send arrays or paths instead, such as await tensor.data()",
 );
 
 /**

@@ -1,9 +1,13 @@
+import { inspect } from "node:util";
+import { ThreadBound } from "../core/thread_bound.js";
+
 /** Seeded random numbers: xoshiro128** (Blackman and Vigna, arXiv 1805.01407), the same on every machine. */
-export class Random {
+export class Random extends ThreadBound {
   readonly #state: Uint32Array;
 
   /** @param seed a number or a string, such as a case's name. */
   constructor(seed: number | string) {
+    super();
     let hash = 0x811c9dc5; // FNV-1a
     for (const character of String(seed)) hash = Math.imul(hash ^ (character.codePointAt(0) as number), 0x01000193);
     // Four words from splitmix32: never all zero, and very different even for similar seeds.
@@ -67,6 +71,11 @@ export class Random {
       [pool[index], pool[other]] = [pool[other] as number, pool[index] as number];
     }
     return pool.slice(0, count);
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    return "Random";
   }
 }
 

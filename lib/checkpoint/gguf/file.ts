@@ -1,7 +1,9 @@
+import { inspect } from "node:util";
 import { type FilePath, filePath } from "../../core/file_path.js";
+import { ThreadBound } from "../../core/thread_bound.js";
 import { type OpenOptions, openOptions, transferOptions } from "../safetensors/file_options.js";
 import { RegularFile, type TransferOptions } from "../safetensors/regular_file.js";
-import { entryOf, readTensorRange, tensorBytes } from "../safetensors/tensor_range.js";
+import { entryOf, inOneLine, readTensorRange, tensorBytes } from "../safetensors/tensor_range.js";
 import { type GgufHeader, type GgufInfo, readHeader } from "./header.js";
 import type { GgufValue } from "./metadata.js";
 
@@ -13,7 +15,7 @@ import type { GgufValue } from "./metadata.js";
  *     const { type, shape } = file.info("blk.0.ffn_gate_exps.weight");
  *     const blocks = await file.read("blk.0.ffn_gate_exps.weight");
  */
-export class GgufFile implements AsyncDisposable {
+export class GgufFile extends ThreadBound implements AsyncDisposable {
   /** As it was given to {@link open}. */
   readonly path: string;
   /** The format's version, 2 or 3. */
@@ -25,6 +27,7 @@ export class GgufFile implements AsyncDisposable {
   readonly #file: RegularFile;
 
   private constructor(file: RegularFile, header: GgufHeader) {
+    super();
     this.path = file.path;
     this.version = header.version;
     this.metadata = header.metadata;
@@ -85,5 +88,10 @@ export class GgufFile implements AsyncDisposable {
   /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    return `GgufFile ${inOneLine(this.path, this.tensors, this.#file.closed)}`;
   }
 }

@@ -1,9 +1,11 @@
 import { basename, dirname, join } from "node:path";
+import { inspect } from "node:util";
 import { describe } from "../../core/errors.js";
 import { type FilePath, filePath } from "../../core/file_path.js";
+import { ThreadBound } from "../../core/thread_bound.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type OpenOptions, openOptions } from "../safetensors/file_options.js";
-import { entryOf } from "../safetensors/tensor_range.js";
+import { entryOf, inOneLine } from "../safetensors/tensor_range.js";
 import { GgufFile } from "./file.js";
 import type { GgufValue } from "./metadata.js";
 
@@ -16,14 +18,16 @@ const tensorsKey = "split.tensors.count";
 const splitName = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/s;
 
 /** A model's tensors, in one GGUF file or in several that `split.count` of the first one announces. */
-export class SplitGguf implements AsyncDisposable {
+export class SplitGguf extends ThreadBound implements AsyncDisposable {
   /** The path of the first file. */
   readonly path: string;
   /** The open files, in the order of their numbers. */
   readonly files: readonly GgufFile[];
   readonly #owners = new Map<string, GgufFile>();
+  #closed = false;
 
   private constructor(files: readonly [GgufFile, ...GgufFile[]]) {
+    super();
     this.path = files[0].path;
     this.files = files;
     for (const file of files) {
@@ -92,12 +96,18 @@ export class SplitGguf implements AsyncDisposable {
 
   /** Closes the files; reads in progress reject. Idempotent. */
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.all(this.files.map((file) => file.close()));
   }
 
   /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    return `SplitGguf ${inOneLine(this.path, this.#owners, this.#closed)}`;
   }
 }
 

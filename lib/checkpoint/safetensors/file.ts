@@ -1,11 +1,13 @@
+import { inspect } from "node:util";
 import { invalidArgument } from "../../core/errors.js";
 import { type FilePath, filePath } from "../../core/file_path.js";
 import { typedArray } from "../../core/foreign.js";
+import { ThreadBound } from "../../core/thread_bound.js";
 import { type SafetensorsArrayOf, type SafetensorsDType, viewAs } from "./dtype.js";
 import { type OpenOptions, openOptions, transferOptions } from "./file_options.js";
 import { headerLength, lengthBytes, readHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";
 import { RegularFile, type TransferOptions } from "./regular_file.js";
-import { entryOf, readTensorRange, tensorBytes } from "./tensor_range.js";
+import { entryOf, inOneLine, readTensorRange, tensorBytes } from "./tensor_range.js";
 
 /** A tensor with its data, in the typed array of its `dtype`. */
 export type SafetensorsTensor<D extends SafetensorsDType = SafetensorsDType> = D extends SafetensorsDType
@@ -26,7 +28,7 @@ export type SafetensorsTensor<D extends SafetensorsDType = SafetensorsDType> = D
  *     await using file = await SafetensorsFile.open("model.safetensors");
  *     const { dtype, shape, data } = await file.read("lm_head.weight");
  */
-export class SafetensorsFile implements AsyncDisposable {
+export class SafetensorsFile extends ThreadBound implements AsyncDisposable {
   /** As it was given to {@link open}. */
   readonly path: string;
   /** Every tensor's dtype, shape and place, in the order of the data. */
@@ -36,6 +38,7 @@ export class SafetensorsFile implements AsyncDisposable {
   readonly #file: RegularFile;
 
   private constructor(file: RegularFile, header: SafetensorsHeader) {
+    super();
     this.path = file.path;
     this.tensors = header.tensors;
     this.metadata = header.metadata;
@@ -112,6 +115,11 @@ export class SafetensorsFile implements AsyncDisposable {
   /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    return `SafetensorsFile ${inOneLine(this.path, this.tensors, this.#file.closed)}`;
   }
 }
 

@@ -46,6 +46,10 @@ export class RegularFile implements AsyncDisposable {
     }
   }
 
+  get closed(): boolean {
+    return this.#handle === undefined;
+  }
+
   /** Its descriptor. @throws DISPOSED */
   get descriptor(): number {
     return this.#opened.fd;

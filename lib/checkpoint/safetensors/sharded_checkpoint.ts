@@ -1,6 +1,8 @@
 import { join } from "node:path";
+import { inspect } from "node:util";
 import { describe, MoeError } from "../../core/errors.js";
 import { type FilePath, filePath } from "../../core/file_path.js";
+import { ThreadBound } from "../../core/thread_bound.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { indexName, missingWeights, singleName } from "../remedies.js";
 import { SafetensorsFile } from "./file.js";
@@ -9,7 +11,7 @@ import { tensorPlace } from "./header.js";
 import { inPieces, type Pieces, pieceSize } from "./pieces.js";
 import { exists } from "./regular_file.js";
 import { isRecord, type JsonObject, readJsonObject } from "./strict_json.js";
-import { entryOf } from "./tensor_range.js";
+import { entryOf, inOneLine } from "./tensor_range.js";
 
 /**
  * The tensors of a Hugging Face model directory, in one `model.safetensors` or in the shards that
@@ -19,7 +21,7 @@ import { entryOf } from "./tensor_range.js";
  *     const file = await checkpoint.fileOf("lm_head.weight");
  *     const { dtype, shape, data } = await file.read("lm_head.weight");
  */
-export class ShardedCheckpoint implements AsyncDisposable {
+export class ShardedCheckpoint extends ThreadBound implements AsyncDisposable {
   /** The folder of the files. */
   readonly directory: string;
   /** The path of the single file or of the index. */
@@ -30,6 +32,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
   #closed = false;
 
   private constructor(directory: string, path: string, shards: ReadonlyMap<string, string>) {
+    super();
     this.directory = directory;
     this.path = path;
     this.shards = shards;
@@ -96,6 +99,11 @@ export class ShardedCheckpoint implements AsyncDisposable {
   /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    return `ShardedCheckpoint ${inOneLine(this.directory, this.shards, this.#closed)}`;
   }
 
   async #openShard(shard: string): Promise<SafetensorsFile> {

@@ -21,6 +21,11 @@ export function entryOf<T>(path: string, entries: ReadonlyMap<string, T>, name: 
   throw badCheckpoint(path, `${expected} (tensors: ${entries.size})`);
 }
 
+/** What `console.log` shows of open files after the name of their class. */
+export function inOneLine(path: string, entries: ReadonlyMap<string, unknown>, closed: boolean): string {
+  return `${JSON.stringify(path)}, tensors: ${entries.size}${closed ? " (closed)" : ""}`;
+}
+
 /** Memory for a whole tensor of a file. @throws OUT_OF_MEMORY. */
 export function tensorBytes(path: string, name: string, { byteLength }: Pick<Place, "byteLength">): Uint8Array {
   const message = `${tensorPlace(path, name)}: no memory for its ${byteLength} bytes; read it in parts, with readRange`;

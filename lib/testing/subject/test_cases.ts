@@ -1,3 +1,5 @@
+import { inspect } from "node:util";
+import { ThreadBound } from "../../core/thread_bound.js";
 import type { Case } from "../case.js";
 import { unitRoundoff } from "../rounding.js";
 import { cases } from "../table.js";
@@ -17,7 +19,7 @@ export interface Tolerance {
 }
 
 /** One case of an operator, as data. */
-export class TestCase {
+export class TestCase extends ThreadBound {
   /** The operator that it calls. */
   readonly operator: SubjectOperatorName;
   /** What the case is: sizes, dtypes, options. */
@@ -26,6 +28,7 @@ export class TestCase {
 
   /** @internal Use testCases. */
   constructor(operator: SubjectOperatorName, source: Case<string>) {
+    super();
     this.operator = operator;
     this.name = source.name;
     this.#source = source;
@@ -44,6 +47,11 @@ export class TestCase {
     const leastMagnitude = this.#source.magnitudes?.[name] ?? 0;
     const dtype = inputs.outputs[output]?.dtype ?? "f32";
     return { tolerance, leastMagnitude, why: reason(this.operator, tolerance, dtype) };
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    return `TestCase ${this.operator} ${this.name}`;
   }
 }
 
