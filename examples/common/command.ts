@@ -113,7 +113,9 @@ export async function runCommand({ name, help, options, flags, run }: Command): 
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const known = isMoeError(error) || error instanceof UsageError || error instanceof RangeError;
-    if (!known && !code?.startsWith("ERR_PARSE_ARGS") && code !== "ENOENT") throw error;
+    // ENOENT and what else a path may lead to.
+    const ofSystem = /^E[A-Z]+$/.test(code ?? "");
+    if (!known && !code?.startsWith("ERR_PARSE_ARGS") && !ofSystem) throw error;
     process.stderr.write(`${name}: ${message}\n`);
     process.exitCode = 1;
   }

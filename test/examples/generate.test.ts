@@ -54,6 +54,17 @@ describe("a generator", () => {
     // At half the temperature, shares are squared: 1 and 9.
     expect([0.09, 0.11].map((number) => sample(logits, 0.5, number))).toEqual([0, 1]);
   });
+
+  test("samples the fewest ids that have a share together", () => {
+    // Shares of 1/8, 3/8, 3/8 and 1/8: of equal ones, the first are kept.
+    const logits = Float32Array.from([1, 3, 3, 1], Math.log);
+    const drawn = (topP: number) => {
+      const numbers = Array.from({ length: 32 }, (_, i) => (i + 0.5) / 32);
+      return new Set(numbers.map((number) => sample(logits, 1, number, topP)));
+    };
+    expect([0, 0.3, 0.5, 0.8, 1].map((topP) => [...drawn(topP)])).toEqual([[1], [1], [1, 2], [0, 1, 2], [0, 1, 2, 3]]);
+    expect([0.49, 0.51].map((number) => sample(logits, 1, number, 0.5))).toEqual([1, 2]);
+  });
 });
 
 describe("instructions", () => {

@@ -284,6 +284,19 @@ describe("npm run example:language-model", () => {
     expect(answer.stdout).toContain("prompt: 5 tokens");
   });
 
+  test("has as many tokens as the model", () => {
+    const model = changed("qwen3_moe", { max_position_embeddings: 8 });
+    writeFileSync(join(model, "tokenizer.json"), JSON.stringify(words));
+    const given = ["--model", model, "--prompt", "w1 w2 w3", "--top-p", "0.5"];
+    expect(run(...given).stdout).toMatch(/\n\nprompt: 3 tokens in .*; then 4 tokens in /);
+    const tooMany = "--tokens: expected at most 5, as a text of this model has 8 and the prompt 3, got 6";
+    expect(run(...given, "--tokens", "6").stderr).toBe(`example:language-model: ${tooMany}\n`);
+    const tooLong = "--prompt: expected fewer tokens than the 8 of a text of this model, got 8";
+    expect(run("--model", model, "--prompt", "w1 ".repeat(8)).stderr).toBe(`example:language-model: ${tooLong}\n`);
+    const share = "--top-p: expected a number from 0 to 1, got 2";
+    expect(run(...given, "--top-p", "2").stderr).toBe(`example:language-model: ${share}\n`);
+  });
+
   test("tells what a directory lacks", () => {
     const { status, stderr } = run("--model", "none");
     const message = "none: expected the model's directory, with a tokenizer.json, got none";

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { cpSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { type Device, openDevice } from "moe-kernels";
@@ -23,6 +24,8 @@ writeFileSync(join(path, "tokenizer.json"), JSON.stringify(words));
 writeFileSync(join(path, "tokenizer_config.json"), JSON.stringify({ chat_template: template }));
 // No token ends a text, so that a test may have one that goes on.
 writeFileSync(join(path, "generation_config.json"), JSON.stringify({ eos_token_id: [] }));
+const config = JSON.parse(readFileSync(join(path, "config.json"), "utf8"));
+writeFileSync(join(path, "config.json"), JSON.stringify({ ...config, max_position_embeddings: 2_000_000 }));
 
 /** A text that goes on until its client leaves. */
 const endless = { prompt: "w1 w2", max_tokens: 1_000_000, stream: true };
@@ -114,6 +117,9 @@ describe("a server", () => {
     expect(response.headers.get("content-type")).toBe("application/json");
     const { error } = (await response.json()) as Json;
     expect(error.type).toBe(response.status < 500 ? "invalid_request_error" : "server_error");
+    // The field that the message begins with.
+    const fields = /^((?!body|content-type)[\w.]+): /.exec(error.message) ?? [null, null];
+    expect(error.param).toBe(fields[1]);
     return { status: response.status, code: error.code, message: error.message };
   };
 
@@ -148,6 +154,57 @@ describe("a server", () => {
     expect(body.choices[0].finish_reason).toBe("stop");
     expect(body.usage.completion_tokens).toBeLessThan(3);
     expect(first.startsWith(body.choices[0].text)).toBe(true);
+  });
+
+  test("draws only the most likely tokens with top_p", async () => {
+    const asked = { prompt: "w1 w2 w3", max_tokens: 12, temperature: 3, seed: 1 };
+    const text = async (fields: object) => (await completed({ ...asked, ...fields })).choices[0].text;
+    const likely = await text({ temperature: 0 });
+    expect(await text({ top_p: 0 })).toBe(likely);
+    expect(await text({ top_p: 1 })).toBe(await text({}));
+    expect(await text({ top_p: 1 })).not.toBe(likely);
+    const [half, again] = [await text({ top_p: 0.5 }), await text({ top_p: 0.5 })];
+    expect(again).toBe(half);
+    expect([likely, await text({})]).not.toContain(half);
+  });
+
+  test("draws the same tokens on a busy server", async () => {
+    const asked = ["w1 w2 w3", "w4 w5", "w6 w7 w8 w9"].map((prompt, seed) => {
+      return { prompt, max_tokens: 8, temperature: 2, top_p: 0.9, seed };
+    });
+    const alone: string[] = [];
+    for (const each of asked) alone.push((await completed(each)).choices[0].text);
+    const other = await begun(post);
+    const together = await Promise.all(asked.map(completed));
+    other.leave();
+    expect(together.map(({ choices }) => choices[0].text)).toEqual(alone);
+  });
+
+  test("ends before a text to stop at", async () => {
+    const asked = { prompt: "w1 w2 w3", max_tokens: 9, temperature: 1, seed: 2 };
+    const whole: string = (await completed(asked)).choices[0].text;
+    const place = whole.indexOf("w", whole.indexOf("w", whole.indexOf("w") + 1) + 1);
+    // From within one token into the next.
+    const stop = whole.slice(place - 1, place + 2);
+    const before = whole.slice(0, whole.indexOf(stop));
+    for (const given of [stop, [stop], [whole.slice(place), "never", stop]]) {
+      const body = await completed({ ...asked, stop: given });
+      expect(body.choices[0]).toMatchObject({ text: before, finish_reason: "stop" });
+      expect(body.usage.completion_tokens).toBeLessThan(9);
+      const events = (await allEvents(await post({ ...asked, stop: given, stream: true }))).slice(0, -1);
+      const choices = events.map((event) => JSON.parse(event).choices[0]);
+      expect(choices.map(({ text }) => text).join("")).toBe(before);
+      expect(choices.at(-1).finish_reason).toBe("stop");
+    }
+    // What might have become one is told at the end.
+    const events = (await allEvents(await post({ ...asked, stop: `${whole}!`, stream: true }))).slice(0, -1);
+    const texts = events.map((event) => JSON.parse(event).choices[0].text);
+    expect(texts).toEqual([whole, ""]);
+    for (const none of [null, [], "never"]) {
+      expect((await completed({ ...asked, stop: none })).choices[0]).toMatchObject({
+        ...{ text: whole, finish_reason: "length" },
+      });
+    }
   });
 
   test("streams tokens as events", async () => {
@@ -196,11 +253,43 @@ describe("a server", () => {
     expect(Math.max(...sizes)).toBeGreaterThan(1);
   });
 
-  test("stops computing for a client that leaves", async () => {
+  test("stops computing for a client that leaves, and frees what it kept", async () => {
+    const made = vi.spyOn(model, "sequence");
     const { leave } = await begun(post);
+    // Without a stream, an answer has no byte until it is whole.
+    const controller = new AbortController();
+    const whole = post({ ...endless, stream: false }, controller.signal);
+    await vi.waitFor(() => expect(made).toHaveBeenCalledTimes(2), { timeout: 60_000 });
+    const sequences = made.mock.results.map(({ value }) => value as { caches: { keys(): unknown }[] });
     leave();
+    controller.abort();
+    await expect(whole).rejects.toThrow("aborted");
     // Waits until the engine has nothing to do, and it would go on for a million tokens.
     await engine[Symbol.asyncDispose]();
+    for (const { caches } of sequences) {
+      for (const cache of caches) expect(() => cache.keys()).toThrow(expect.objectContaining({ code: "DISPOSED" }));
+    }
+  });
+
+  test("gives the place of a client that leaves while it waits to another", async () => {
+    await server.close();
+    await start({ running: 1, waiting: 1 });
+    const first = await begun(post);
+    const waits = vi.spyOn(engine, "continue");
+    const controller = new AbortController();
+    const left = post({ prompt: "w1", max_tokens: 1 }, controller.signal);
+    await vi.waitFor(() => expect(waits).toHaveBeenCalled(), { timeout: 60_000 });
+    controller.abort();
+    await expect(left).rejects.toThrow("aborted");
+    const answer = async () => {
+      const response = await post({ prompt: "w1", max_tokens: 2 });
+      expect(response.status).toBe(200);
+      return (await response.json()) as Json;
+    };
+    const placed = vi.waitFor(answer, { timeout: 60_000 });
+    await vi.waitFor(() => expect(waits.mock.results.at(-1)?.type).toBe("return"), { timeout: 60_000 });
+    first.leave();
+    expect((await placed).usage.completion_tokens).toBe(2);
   });
 
   test("refuses a request if as many wait as may, and answers one that waited", async () => {
@@ -228,6 +317,8 @@ describe("a server", () => {
   test("has one model", async () => {
     const models = (await (await fetch(`${origin}/v1/models`)).json()) as Json;
     expect(models).toMatchObject({ object: "list", data: [{ id: "tiny", object: "model" }] });
+    expect(await (await fetch(`${origin}/v1/models/t%69ny`)).json()).toEqual(models.data[0]);
+    expect(await refusal(fetch(`${origin}/v1/models/%ff`))).toMatchObject({ status: 404, code: "model_not_found" });
     expect(await refusal(post({ model: "huge", prompt: "w1" }))).toEqual({
       ...{ status: 404, code: "model_not_found", message: 'model: expected "tiny", got "huge"' },
     });
@@ -236,9 +327,20 @@ describe("a server", () => {
   test.each([
     ['{"prompt": "w1"', 400, "invalid_json", /^body: expected JSON: /],
     ["[]", 400, "invalid_json", /^body: expected an object, got \[\]$/],
-    [{}, 400, "invalid_value", /^prompt: expected a text, or ids of tokens below 40, got none$/],
-    [{ prompt: ["w1"] }, 400, "invalid_value", /^prompt: expected a text, or ids .*, got \["w1"\]$/],
-    [{ prompt: [40] }, 400, "invalid_value", /^prompt: expected a text, or ids of tokens below 40, got \[40\]$/],
+    [{}, 400, "invalid_value", /^prompt: expected a text, or ids of tokens below 40, or an array .*, got none$/],
+    [{ prompt: ["w1", "w2"] }, 400, "invalid_value", /^prompt: expected a text, or ids .*, got \["w1","w2"\]$/],
+    [
+      `{"prompt": ${"[".repeat(20_000)}${"]".repeat(20_000)}}`,
+      400,
+      "invalid_value",
+      /, got a value that is nested too /,
+    ],
+    [
+      { prompt: [40] },
+      400,
+      "invalid_value",
+      /^prompt: expected a text, or ids of tokens below 40, or an array .*, got \[40\]$/,
+    ],
     [{ prompt: "" }, 400, "invalid_value", /^prompt: expected at least one token, got none$/],
     [{ prompt: "w1", max_tokens: 0 }, 400, "invalid_value", /^max_tokens: expected an integer above 0, got 0$/],
     [{ prompt: "w1", temperature: -1 }, 400, "invalid_value", /^temperature: expected a number >= 0, got -1$/],
@@ -248,8 +350,11 @@ describe("a server", () => {
       { prompt: "w1", stream_options: { include_usage: 1 } },
       ...([400, "invalid_value", /^stream_options\.include_usage: expected true or false, got 1$/] as const),
     ],
-    [{ prompt: "w1", stop: ["w2"] }, 400, "unsupported_field", /^stop: expected \[\], got \["w2"\]$/],
-    [{ prompt: "w1", tools: [] }, 400, "unsupported_field", /^tools: expected no such field, got \[\]$/],
+    [{ prompt: "w1", stop: ["w2", ""] }, 400, "invalid_value", /^stop: expected a text, or an array of texts, none /],
+    [{ prompt: "w1", top_p: 1.5 }, 400, "invalid_value", /^top_p: expected a number from 0 to 1, got 1\.5$/],
+    [{ prompt: "w1", n: 2 }, 400, "unsupported_field", /^n: expected 1, got 2$/],
+    [{ prompt: "w1", tools: [{}] }, 400, "unsupported_field", /^tools: expected \[\], got \[\{\}\]$/],
+    [{ prompt: "w1", min_p: 0.1 }, 400, "unsupported_field", /^min_p: expected no such field, got 0\.1$/],
     [{ prompt: "w1", messages: [] }, 400, "unsupported_field", /^messages: expected no such field, got \[\]$/],
   ])("refuses %j", async (fields, status, code, message) => {
     const refused = await refusal(post(fields));
@@ -258,8 +363,23 @@ describe("a server", () => {
   });
 
   test("takes fields whose values are the usual ones", async () => {
-    const fields = { n: 1, top_p: 1, stop: null, presence_penalty: 0, user: "me", logit_bias: null };
-    expect((await completed({ prompt: "w1", max_tokens: 1, ...fields })).usage.total_tokens).toBe(2);
+    const fields = { n: 1, top_p: 1, stop: null, presence_penalty: 0, user: "me", logit_bias: null, tools: [] };
+    const more = { response_format: { type: "text" }, tool_choice: "auto" };
+    expect((await completed({ prompt: "w1", max_tokens: 1, ...fields, ...more })).usage.total_tokens).toBe(2);
+    for (const prompt of [["w1 w2"], [[1, 2]]]) {
+      expect((await completed({ prompt, max_tokens: 1 })).usage.prompt_tokens).toBe(2);
+    }
+  });
+
+  test("takes contents in parts of text", async () => {
+    const chat = async (content: unknown) => {
+      const asked = { messages: [{ role: "user", content }], max_tokens: 3, temperature: 0 };
+      return await post(asked, undefined, "/v1/chat/completions");
+    };
+    const parts = ["w1 ", "w2"].map((text) => ({ type: "text", text }));
+    const [whole, joined] = [await chat("w1 w2"), await chat(parts)];
+    expect(((await joined.json()) as Json).choices).toEqual(((await whole.json()) as Json).choices);
+    expect(await refusal(chat([{ type: "image_url", image_url: {} }]))).toMatchObject({ code: "invalid_value" });
   });
 
   test("refuses conversations that the model has no form for", async () => {
@@ -293,6 +413,20 @@ describe("a server", () => {
       ...{ status: 415, message: expect.stringContaining("expected application/json, got text/plain") },
     });
     expect(await refusal(post({ prompt: "w".repeat(2 ** 21) }))).toMatchObject({ status: 413, code: "too_large" });
+  });
+
+  test("answers a client that sends all of a large body before it reads", async () => {
+    const body = Buffer.alloc(2 ** 26, "w");
+    const socket = connect(Number(new URL(origin).port), "127.0.0.1").setEncoding("utf8");
+    const header = `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`;
+    socket.write(header);
+    await new Promise<void>((resolve, reject) => {
+      socket.once("error", reject);
+      socket.write(body, () => resolve());
+    });
+    const [first] = (await once(socket, "data")) as [string];
+    expect(first).toMatch(/^HTTP\/1\.1 413 /);
+    socket.destroy();
   });
 
   test("tells an error of the device before the first token by its status, later in the stream", async () => {
@@ -370,6 +504,22 @@ describe("npm run example:language-model-server", () => {
     for await (const event of events) last = event;
     expect(JSON.parse(last).error).toMatchObject({ code: "shutting_down" });
     expect(await exit).toEqual({ code: 0 });
+  });
+
+  test("has a context that the model has", async () => {
+    const { status, stderr } = runScript(script, ["--model", path, "--context", "2000001"]);
+    const message = "--context: expected at most the 2000000 tokens that the model has, got 2000001";
+    expect({ status, stderr }).toEqual({ status: 1, stderr: `example:language-model-server: ${message}\n` });
+    const short = temporaryDirectory();
+    const model = join(short.path, "short");
+    cpSync(path, model, { recursive: true });
+    writeFileSync(join(model, "config.json"), JSON.stringify({ ...config, max_position_embeddings: 4 }));
+    const { child, exit, post } = await serving("--model", model);
+    const response = await post({ prompt: "w1 w2 w3 w4" });
+    expect(((await response.json()) as Json).error).toMatchObject({ code: "context_length_exceeded" });
+    child.kill("SIGTERM");
+    expect(await exit).toEqual({ code: 0 });
+    short[Symbol.dispose]();
   });
 
   test("tells that an address is not free", async () => {

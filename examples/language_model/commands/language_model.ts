@@ -1,8 +1,9 @@
 import { openGivenDevice, runCommand, UsageError } from "../../common/command.js";
-import { givenNumbers, givenTemperature } from "../../common/sampling.js";
+import { givenNumbers, givenTemperature, givenTopP } from "../../common/sampling.js";
+import { readConfig } from "../config/read.js";
 import { Answer } from "../generation/answer.js";
 import { Engine } from "../generation/engine.js";
-import { loadGivenModel, modelHelp, modelOptions, readGivenTokenizer } from "./model_options.js";
+import { givenPath, loadGivenModel, modelHelp, modelOptions, readGivenTokenizer } from "./model_options.js";
 
 const help = `Usage: npm run example:language-model -- --model PATH [options]
 
@@ -11,8 +12,9 @@ GLM-4.5, Granite, DeepSeek-V2 and V3, Kimi K2.
 
   --prompt TEXT          what to continue ("The capital of France is")
   --chat                 the prompt is what a user says to the model
-  --tokens N             how many tokens to generate at most (100)
+  --tokens N             how many tokens to generate at most (100, or what the model has room for)
   --temperature X        0 takes the most likely token every time (0.7)
+  --top-p X              draws only the most likely tokens, which have this share together (1)
   --seed N               (1)
 ${modelHelp}  --help                 show this help
 `;
@@ -23,22 +25,35 @@ await runCommand({
   options: {
     ...modelOptions,
     prompt: "The capital of France is",
-    tokens: "100",
+    tokens: undefined,
     temperature: "0.7",
+    "top-p": "1",
     seed: "1",
   },
   flags: ["chat"],
   async run(values) {
     const tokenizer = await readGivenTokenizer(values);
-    const [count, temperature] = [values.integer("tokens"), givenTemperature(values)];
+    const sampling = { temperature: givenTemperature(values), topP: givenTopP(values) };
     const content = values.text("prompt") ?? "";
     const prompt = values.flag("chat") ? tokenizer.encodeChat([{ role: "user", content }]) : tokenizer.encode(content);
     if (prompt.length === 0) throw new UsageError("--prompt: expected at least one token, got none");
+    const { context = Infinity } = await readConfig(givenPath(values));
+    const room = context - prompt.length;
+    if (room < 1) {
+      throw new UsageError(
+        `--prompt: expected fewer tokens than the ${context} of a text of this model, got ${prompt.length}`,
+      );
+    }
+    const count = values.given("tokens") ? values.integer("tokens") : Math.min(100, room);
+    if (count > room) {
+      const expected = `at most ${room}, as a text of this model has ${context} and the prompt ${prompt.length}`;
+      throw new UsageError(`--tokens: expected ${expected}, got ${count}`);
+    }
 
     await using device = openGivenDevice(values);
     using model = await loadGivenModel(values, device);
     const numbers = await givenNumbers(values, device, count);
-    const answer = new Answer(tokenizer, { temperature, numbers, onText: (text) => process.stdout.write(text) });
+    const answer = new Answer(tokenizer, { ...sampling, numbers, onText: (text) => process.stdout.write(text) });
     // When each token came.
     const times = [performance.now()];
     await new Engine(model, { running: 1, waiting: 0 }).continue({

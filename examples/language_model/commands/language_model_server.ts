@@ -1,5 +1,6 @@
-import { basename } from "node:path";
+import { basename, resolve } from "node:path";
 import { openGivenDevice, runCommand, UsageError } from "../../common/command.js";
+import { readConfig } from "../config/read.js";
 import { Engine } from "../generation/engine.js";
 import { ModelServer } from "../serving/server.js";
 import { givenPath, loadGivenModel, modelHelp, modelOptions, readGivenTokenizer } from "./model_options.js";
@@ -15,7 +16,7 @@ or SIGTERM ends it after the requests that it has, a second one at once.
   --name NAME            what requests call the model (the last part of its path)
   --running N            how many requests are computed together at most (16)
   --waiting N            how many more may wait (64)
-  --context N            how many tokens a prompt and its answer have at most (4096)
+  --context N            how many tokens a prompt and its answer have at most (4096, or what the model has if that is less)
 ${modelHelp}  --help                 show this help
 `;
 
@@ -29,19 +30,22 @@ await runCommand({
     name: undefined,
     running: "16",
     waiting: "64",
-    context: "4096",
+    context: undefined,
   },
   flags: [],
   async run(values) {
     const [port, host] = [values.integer("port", 0), values.text("host") ?? ""];
-    const name = values.text("name") ?? basename(givenPath(values), ".gguf");
+    const name = values.text("name") ?? basename(resolve(givenPath(values)), ".gguf");
     const limits = { running: values.integer("running"), waiting: values.integer("waiting", 0) };
-    const context = values.integer("context", 2);
     const tokenizer = await readGivenTokenizer(values);
+    const { vocabulary, context: longest = Infinity } = await readConfig(givenPath(values));
+    const context = values.given("context") ? values.integer("context", 2) : Math.min(4096, longest);
+    if (context > longest) {
+      throw new UsageError(`--context: expected at most the ${longest} tokens that the model has, got ${context}`);
+    }
     await using device = openGivenDevice(values);
     using model = await loadGivenModel(values, device);
     await using engine = new Engine(model, limits);
-    const { vocabulary } = model.config;
     const server = new ModelServer({ name, tokenizer, vocabulary, context, engine, device });
     const address = await server.listen(port, host).catch((cause) => {
       const got = `${host} and ${port}: ${cause.message}`;

@@ -16,6 +16,8 @@ export interface ModelConfig {
   /** What RMSNorms add to the mean of squares. */
   readonly epsilon: number;
   readonly vocabulary: number;
+  /** How many tokens a text has at most, by its files; undefined if they do not say. */
+  readonly context: number | undefined;
   /** What the rows of the table are multiplied by, and the logits. */
   readonly tableScale: number;
   readonly logitScale: number;

@@ -60,6 +60,7 @@ export async function readDirectoryConfig(directory: string): Promise<ModelConfi
     ...dividedStream(json.embedding_multiplier ?? 1, json.residual_multiplier ?? 1, json.rms_norm_eps),
     logitScale: 1 / (json.logits_scaling ?? 1),
     vocabulary: json.vocab_size,
+    context: json.max_position_embeddings ?? undefined,
     dense: { intermediateSize: json.intermediate_size, activation: json.hidden_act ?? "silu" },
     windows: Array.from({ length: layers }, (_, layer) => (slides(json, layer, path) ? json.sliding_window : Infinity)),
     names: directoryNames,

@@ -95,6 +95,7 @@ export async function readGgufConfig(path: string): Promise<ModelConfig> {
     ),
     logitScale: 1 / numbers.scale("logit_scale"),
     vocabulary: file.info("token_embd.weight").shape[0] as number,
+    context: numbers.find("context_length"),
     dense: { intermediateSize: numbers.need("feed_forward_length"), activation: "silu" },
     // gpt-oss has a window in every second layer, from the first on.
     windows: Array.from({ length: layers }, (_, layer) =>

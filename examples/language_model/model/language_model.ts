@@ -10,8 +10,7 @@ import {
   type WeightFormatName,
 } from "moe-kernels";
 import type { ModelConfig } from "../config/config.js";
-import { readDirectoryConfig } from "../config/directory.js";
-import { readGgufConfig } from "../config/gguf.js";
+import { readConfig } from "../config/read.js";
 import { Attention } from "./attention.js";
 import { loadDenseLayer } from "./dense_layer.js";
 import { rotaryPositions } from "./rotary.js";
@@ -58,7 +57,7 @@ export class LanguageModel implements Disposable {
    */
   static async load(device: Device, path: string, options: LoadOptions = {}): Promise<LanguageModel> {
     await using model = await openModel(path);
-    const config = await (path.endsWith(".gguf") ? readGgufConfig(path) : readDirectoryConfig(path));
+    const config = await readConfig(path);
     return new LanguageModel(config, device, await loadParts(config, new Weights(model, device), options));
   }
 

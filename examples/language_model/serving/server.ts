@@ -6,7 +6,7 @@ import { drawnNumbers } from "../../common/sampling.js";
 import { Answer } from "../generation/answer.js";
 import { type Engine, QueueFullError } from "../generation/engine.js";
 import { errorBody, HttpError } from "./http_error.js";
-import { type GenerationRequest, readRequest, type Served } from "./request.js";
+import { type GenerationRequest, readRequest, type Served, unknownModel } from "./request.js";
 import { chatShapes, completionShapes, type Shapes } from "./shapes.js";
 
 export interface ServerOptions extends Served {
@@ -99,7 +99,7 @@ export class ModelServer {
   #route({ method, url = "" }: IncomingMessage, response: ServerResponse): Route {
     if (this.#closing) throw new HttpError(503, "shutting_down", "the server is shutting down");
     const path = url.replace(/\?.*$/, "");
-    const route = this.#routes.get(path);
+    const route = this.#routes.get(path) ?? this.#modelRoute(path);
     if (route === undefined) {
       const expected = [...this.#routes.keys()].join(", ");
       throw new HttpError(404, "not_found", `expected one of ${expected}, got ${JSON.stringify(path)}`);
@@ -110,7 +110,7 @@ export class ModelServer {
   }
 
   async #generate(
-    { prompt, tokens, temperature, seed, stream, usage: wanted }: GenerationRequest,
+    { prompt, tokens, temperature, topP, seed, stop, stream, usage: wanted }: GenerationRequest,
     shapes: Shapes,
     response: ServerResponse,
     signal: AbortSignal,
@@ -125,7 +125,7 @@ export class ModelServer {
       sendEvent(response, event);
     };
     const answer = new Answer(tokenizer, {
-      temperature,
+      ...{ temperature, topP, stop },
       numbers: await drawnNumbers(device, seed, tokens),
       onText: (text) => stream && send(shapes.piece(text)),
     });
@@ -143,8 +143,34 @@ export class ModelServer {
   }
 
   #models(response: ServerResponse): void {
-    const { name: id } = this.#options;
-    sendJson(response, 200, { object: "list", data: [{ id, object: "model", created: 0, owned_by: "local" }] });
+    sendJson(response, 200, { object: "list", data: [this.#model()] });
+  }
+
+  #model(): object {
+    return { id: this.#options.name, object: "model", created: 0, owned_by: "local" };
+  }
+
+  /** Of /v1/models/NAME, where a slash of the name may be as it is. */
+  #modelRoute(path: string): Route | undefined {
+    const [, given] = /^\/v1\/models\/(.+)$/.exec(path) ?? [];
+    if (given === undefined) return undefined;
+    const { name } = this.#options;
+    return {
+      method: "GET",
+      answer: async (_, response) => {
+        if (decoded(given) !== name) throw unknownModel(name, given);
+        sendJson(response, 200, this.#model());
+      },
+    };
+  }
+}
+
+/** A part of a path, as it is if it is no encoded text. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
   }
 }
 
@@ -160,8 +186,13 @@ async function readBody(request: IncomingMessage): Promise<string> {
   // The connection stays, for the answer.
   for await (const chunk of request.iterator({ destroyOnReturn: false })) {
     bytes += chunk.length;
-    if (bytes > bodyBytes) throw new HttpError(413, "too_large", `body: expected at most ${bodyBytes} bytes, got more`);
+    if (bytes > bodyBytes) break;
     chunks.push(chunk);
+  }
+  if (bytes > bodyBytes) {
+    // Some clients read no answer before they have sent everything.
+    request.resume();
+    throw new HttpError(413, "too_large", `body: expected at most ${bodyBytes} bytes, got more`);
   }
   return Buffer.concat(chunks).toString("utf8");
 }
