@@ -21,7 +21,10 @@ interface Defaults {
   readonly decided?: true;
   /** Default swiglu. */
   readonly activation?: Activation;
-  /** Whether experts are always chosen with a bias; default: if there is one. */
+  /**
+   * Whether experts are always chosen with a bias; default: if there is one. The authors' code decides where llama.cpp can do
+   * without: MiMoV2MoEGate knows no other choice, AXK2TopkRouter always adds it.
+   */
   readonly biased?: true;
   /** How swiglu_clamp_exp and swiglu_clamp_shexp limit a layer's experts; absent if they do not. */
   readonly limits?: Limits;
