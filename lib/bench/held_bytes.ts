@@ -9,7 +9,10 @@ import { sizesOf } from "./operators/sizes.js";
  * About how many bytes of weights a case holds: as many copies as calls rotate through.
  * @param operatorCase undefined for the whole layer.
  */
-export function heldBytes(operatorCase: OperatorCase | undefined, options: CaseOptions): number {
+export function heldBytes(
+  operatorCase: OperatorCase | undefined,
+  options: Pick<CaseOptions, "config" | "dtype" | "format" | "weightBytes">,
+): number {
   const { config, format, weightBytes } = options;
   const one = (weights: number, columns: number) => (weights * bitsPerWeight(weightFormat(format), columns)) / 8;
   if (operatorCase === undefined) {

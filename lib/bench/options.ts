@@ -40,9 +40,9 @@ export interface BenchmarkOptions {
   operators?: readonly string[] | undefined;
   /** Approximate time for each case and contender; default 0.3. */
   seconds?: number | undefined;
-  /** Turns that this time is divided into; default 7. */
+  /** Turns that this time is divided into, at most a million; default 7. */
   rounds?: number | undefined;
-  /** Calls between two waits; default 1. */
+  /** Calls between two waits, at most a million; default 1. */
   calls?: number | undefined;
   /** Bytes of the copies of the weights that calls rotate through. Default twice the last-level cache, at least 256 MiB. */
   weightBytes?: number | undefined;
@@ -67,6 +67,9 @@ export interface BenchProgress {
   readonly total: number;
 }
 
+/** Of rounds, whose times are kept, and of calls, which a device's stream holds until they are waited for. */
+export const mostTurns = 1_000_000;
+
 /** The share of the free memory for weights; the rest is for inputs, results, files and packing. */
 export const memoryShare = 0.6;
 
@@ -81,8 +84,8 @@ export const benchmarkOptions = object(
     threads: optional(list(integer(1, 4096))),
     operators: optional(list(text), [""]),
     seconds: optional(positive, 0.3),
-    rounds: optional(integer(1), 7),
-    calls: optional(integer(1), 1),
+    rounds: optional(integer(1, mostTurns), 7),
+    calls: optional(integer(1, mostTurns), 1),
     weightBytes: optional(integer(0)),
     memoryBytes: optional(integer(0)),
     contenders: optional(list(unchecked), []),

@@ -12,10 +12,12 @@ import { checkSubject } from "../testing/subject/run_cases.js";
 import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase, CaseOptions } from "./bench_case.js";
 import { betterOf, boundOf, ceilingsBeside, measureReadRate } from "./ceilings.js";
+import { checkCaseFits } from "./check_memory.js";
 import { dividedByBytes, heldBytes } from "./held_bytes.js";
 import { layerCases } from "./layer_cases.js";
 import { bytesBeyondCaches, describeMachine } from "./machine.js";
 import { operatorBenchCases } from "./operator_cases.js";
+import type { OperatorCase } from "./operators/operator_case.js";
 import { caseNames, operatorCases, wantedCases } from "./operators/table.js";
 import { type BenchmarkOptions, benchmarkOptions, memoryLimit, type ReadOptions } from "./options.js";
 import { type MeasuredCase, race } from "./race.js";
@@ -50,6 +52,12 @@ async function measure(read: ReadOptions, contenders: readonly Subject[]): Promi
   let description = "";
   const threads = read.threads ?? [loadNative().cpuInfo().usableCpus];
   const keys = keysOf(read);
+  const ownsMemory = read.device.startsWith("cuda");
+  for (const key of keys) {
+    for (const operatorCase of wantedOperators(read)) {
+      checkCaseFits(operatorCase, key.shape, caseOptionsOf(key, read), ownsMemory);
+    }
+  }
   for (const count of threads) {
     using device = openDevice(read.device as DeviceName, { threads: count });
     description = device.description;
@@ -94,6 +102,19 @@ function keysOf({ shapes, dtypes, formats, tokenFormats: rounded }: ReadOptions)
   return keys;
 }
 
+/** The cases to time; undefined is the whole layer. */
+function wantedOperators({ operators }: ReadOptions): (OperatorCase | undefined)[] {
+  const names = caseNames.filter(wantedCases(operators));
+  return names.map((name) => operatorCases.find((one) => one.name === name));
+}
+
+function caseOptionsOf(
+  { shape, dtype, format, tokenFormat }: Pick<GroupName, "shape" | "dtype" | "format" | "tokenFormat">,
+  { shapes, tokens: tokenCounts, weightBytes = bytesBeyondCaches() }: ReadOptions,
+): CaseOptions {
+  return { config: shapes[shape] as MoeLayerConfig, dtype, format, tokenFormat, tokenCounts, weightBytes };
+}
+
 /** The groups of one shape, which take turns case by case. */
 async function measureGroups(
   device: Device,
@@ -104,21 +125,17 @@ async function measureGroups(
   const [{ threads }] = keys as readonly [GroupName];
   const readMemory = (seconds: number) => measureReadRate(seconds, threads);
   const groups = keys.map((key) => {
-    const { shape, dtype, format, tokenFormat } = key;
-    const config = options.shapes[shape] as MoeLayerConfig;
+    const { dtype, format, tokenFormat } = key;
     const onCpu = device.kind === "cpu";
     const kernel = onCpu ? loadNative().productKernel(dtype, tokenFormat, weightFormat(format).name) : null;
-    const sizes = { tokenCounts: options.tokens, weightBytes: options.weightBytes ?? bytesBeyondCaches() };
-    const caseOptions: CaseOptions = { config, dtype, format, tokenFormat, ...sizes };
-    return { key, kernel, caseOptions, results: [] as MeasuredResult[] };
+    return { key, kernel, caseOptions: caseOptionsOf(key, options), results: [] as MeasuredResult[] };
   });
-  const names = caseNames.filter(wantedCases(options.operators));
-  const total = keys.length * options.tokens.length * names.length;
+  const operators = wantedOperators(options);
+  const total = keys.length * options.tokens.length * operators.length;
   const progress = (done: number): void => options.onProgress({ group: groupsText(keys), done, total });
   let done = 0;
   progress(done);
-  for (const name of names) {
-    const operatorCase = operatorCases.find((one) => one.name === name);
+  for (const operatorCase of operators) {
     // Contenders get copies of their own.
     const copies = contenders.some((contender) => operatorOf(contender, operatorCase?.operator ?? "layer")) ? 2 : 1;
     const bytesOf = ({ caseOptions }: (typeof groups)[number]) => copies * heldBytes(operatorCase, caseOptions);

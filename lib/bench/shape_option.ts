@@ -11,6 +11,9 @@ export interface NamedShape {
 /** The values of --shape, for the help. */
 export const shapeNames = `${Object.keys(shapes).join(", ")} or H,I,E,k, such as 2048,768,128,8`;
 
+/** What the sizes are called in a configuration, and what is typed. */
+export const shapeParameters = { hiddenSize: "--shape", intermediateSize: "--shape", numExperts: "--shape" } as const;
+
 /** The shapes of a list of names and sizes: four numbers are one shape. Sizes may also stand as HxIxExk. */
 export function shapeOptions(entries: readonly string[]): NamedShape[] {
   const named: NamedShape[] = [];

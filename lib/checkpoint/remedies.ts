@@ -44,9 +44,11 @@ export async function explainPath(path: string, error: unknown): Promise<unknown
   if (!isMoeError(error, "BAD_CHECKPOINT")) return error;
   const kind = await kindOf(path);
   if (kind === "nothing") return badCheckpoint(path, await absent(path), error);
-  const problem = kind === "file" ? await otherFile(path) : await otherDirectory(path);
+  const problem = await (kind === "file" ? otherFile(path) : kind === "special" ? special : otherDirectory(path));
   return problem === undefined ? error : badCheckpoint(path, problem, error);
 }
+
+const special = "expected a model directory, NAME.gguf or a layer file NAME.safetensors, got a device or a pipe";
 
 /** How other files begin that are under the name of a model's, and what to do. */
 const otherBeginnings = {
@@ -68,12 +70,12 @@ export function checkBeginning(path: string, firstBytes: Uint8Array, format: str
   }
 }
 
-async function kindOf(path: string): Promise<"nothing" | "file" | "directory" | "other"> {
+async function kindOf(path: string): Promise<"nothing" | "file" | "directory" | "special" | "unknown"> {
   try {
     const stats = await stat(path);
-    return stats.isDirectory() ? "directory" : stats.isFile() ? "file" : "other";
+    return stats.isDirectory() ? "directory" : stats.isFile() ? "file" : "special";
   } catch (error) {
-    return ["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "") ? "nothing" : "other";
+    return ["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "") ? "nothing" : "unknown";
   }
 }
 
@@ -87,10 +89,15 @@ async function statsIn(path: string): Promise<Stats | undefined> {
 }
 
 async function namesIn(directory: string): Promise<readonly string[]> {
+  return (await readableNames(directory)) ?? [];
+}
+
+/** Undefined for a directory that cannot be read. */
+async function readableNames(directory: string): Promise<readonly string[] | undefined> {
   try {
     return (await readdir(directory)).toSorted();
   } catch {
-    return [];
+    return undefined;
   }
 }
 
@@ -144,8 +151,8 @@ async function otherFile(path: string): Promise<string | undefined> {
 }
 
 async function otherDirectory(directory: string): Promise<string | undefined> {
-  const names = await namesIn(directory);
-  if (names.includes(configName)) return undefined;
+  const names = await readableNames(directory);
+  if (names === undefined || names.includes(configName)) return undefined;
   const snapshot = names.includes("snapshots") ? await newestSnapshot(directory) : undefined;
   if (snapshot !== undefined) {
     return `expected a model directory, got a folder of huggingface_hub's cache; pass ${JSON.stringify(snapshot)}`;
@@ -157,7 +164,7 @@ async function otherDirectory(directory: string): Promise<string | undefined> {
     return `expected a model directory with ${configName}, got an adapter (PEFT); merge it into its base model first`;
   }
   const found = otherWeights(directory, names);
-  return found && `expected ${configName} in the directory, got ${found}`;
+  return `expected ${configName} in the directory, got ${found ?? (names.length === 0 ? "an empty folder" : "files of other names")}`;
 }
 
 /** Weights that are not read from a model directory, and what to do; undefined if there are none. */

@@ -75,18 +75,69 @@ function parse(
   options: Options,
   argument: string | undefined,
 ): { values: object; positionals: readonly string[] } {
-  const allowPositionals = argument !== undefined;
   try {
-    const parsed = parseArgs({ args: emptyValues(args, options), options, strict: true, allowPositionals });
-    const { length } = parsed.positionals;
-    const several = argument?.endsWith("...") ?? false;
-    const names = argument?.split(" ") ?? [];
-    if (several ? length > 0 : length === names.length) return parsed;
-    const wanted = names.length === 1 ? `${several ? "at least " : ""}one ${argument}` : names.join(" and ");
-    throw new Error(`expected ${wanted}, got ${length === 0 ? "none" : length}`);
+    const parsed = parseArgs({
+      args: emptyValues(args, options),
+      options,
+      strict: true,
+      allowPositionals: argument !== undefined,
+      tokens: true,
+    });
+    checkOptions(parsed.tokens, options);
+    checkArguments(parsed.positionals, argument);
+    return parsed;
   } catch (error) {
     throw new UsageError(withHint((error as Error).message.replace(/\. To specify a positional.*/s, ""), options));
   }
+}
+
+/** Refuses too few or too many arguments, and empty ones. */
+function checkArguments(given: readonly string[], argument: string | undefined): void {
+  const several = argument?.endsWith("...") ?? false;
+  const names = argument?.split(" ") ?? [];
+  if (!(several ? given.length > 0 : given.length === names.length)) {
+    const wanted = names.length === 1 ? `${several ? "at least " : ""}one ${argument}` : names.join(" and ");
+    throw new Error(`expected ${wanted}, got ${given.length === 0 ? "none" : given.length}`);
+  }
+  const empty = given.indexOf("");
+  if (empty >= 0) throw new Error(`expected ${pathText(names[several ? 0 : empty] as string)}, got ""`);
+}
+
+/** What of a token of `parseArgs` is read. */
+interface Token {
+  readonly kind: string;
+  readonly name?: string;
+  readonly value?: string | undefined;
+}
+
+/** Refuses options of which only the last value would count, and paths that are empty. */
+function checkOptions(tokens: readonly Token[], options: Options): void {
+  const seen = new Map<string, string>();
+  for (const { kind, name = "", value } of tokens) {
+    if (kind !== "option" || value === undefined) continue;
+    const { value: names = "", multiple } = options[name] ?? {};
+    const before = seen.get(name);
+    if (before !== undefined && !multiple) {
+      throw new Error(`--${name}: expected one value, got "${before}" and "${value}"`);
+    }
+    seen.set(name, value);
+    if (value === "" && Object.hasOwn(pathTexts, names)) {
+      throw new Error(`--${name}: expected ${pathText(names)}, got ""`);
+    }
+  }
+}
+
+/** What the names of values and arguments stand for, where those are paths. */
+const pathTexts: Readonly<Record<string, string>> = {
+  DIR: "the name of a directory",
+  FILE: "the name of a file",
+  PATH: "the name of a folder or a file",
+  "DIR|FILE": "the name of a directory or a file",
+};
+
+/** @param name such as FILE, `FILE...` and BEFORE.json. */
+function pathText(name: string): string {
+  return pathTexts[name.replace(/\.{3}$/, "")] ?? `the name of the file ${name}`;
 }
 
 /** The message of `parseArgs` about an unknown option, with the option that it may misspell. */

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { isMoeError, MoeError, messageOf, unexpected } from "../core/errors.js";
@@ -14,7 +14,11 @@ import type { Subject } from "../testing/subject/subject.js";
  */
 export async function loadSubject(option: string, file: string): Promise<Subject> {
   const path = resolve(file);
-  if (!existsSync(path)) throw unexpected(`--${option}`, "the file of a module", `${file}, which does not exist`);
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (!stats?.isFile()) {
+    const why = stats === undefined ? "does not exist" : "is not a regular file";
+    throw unexpected(`--${option}`, "the file of a module", `${file}, which ${why}`);
+  }
   const { default: subject } = await load(option, file, pathToFileURL(path));
   if (typeof subject !== "object" || subject === null) {
     throw new UsageError(`--${option}: expected ${file} to have a default export { name, operators }`);

@@ -1,4 +1,5 @@
 import { styleText } from "node:util";
+import { isMemoryRefusal } from "../core/allocated.js";
 import { MoeError } from "../core/errors.js";
 import { nearestHint } from "../core/nearest_name.js";
 import { printable } from "../core/printable.js";
@@ -36,7 +37,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   const rest = argv.slice(listed.name.split(" ").length);
   try {
     return await runListed(listed, rest, io);
-  } catch (error) {
+  } catch (thrown) {
+    const error = isMemoryRefusal(thrown) ? tooLarge(thrown) : thrown;
     const known = error instanceof MoeError;
     const stack = !known || rest.includes("--verbose") ? stackOf(error) : undefined;
     return fail(io, known ? `${error.code}: ${error.message}` : String(error), stack, 1);
@@ -55,6 +57,12 @@ async function runListed(listed: ListedCommand, rest: readonly string[], io: Io)
     if (!(error instanceof UsageError)) throw error;
     return fail(io, error.message, `${usageLine(listed.name, command)}\nSee moe-kernels ${listed.name} --help.`, 2);
   }
+}
+
+/** What is thrown for sizes that nothing before has refused. */
+function tooLarge(cause: RangeError): MoeError {
+  const message = `expected sizes that fit into memory, got some that do not (${cause.message}); give smaller ones`;
+  return new MoeError("OUT_OF_MEMORY", message, { cause });
 }
 
 /** The stacks of an error and of its causes. */

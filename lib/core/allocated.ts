@@ -30,8 +30,12 @@ export function newBytes(length: number): Uint8Array<ArrayBuffer> {
   return allocated(length, `no memory for ${length} bytes; ${remedy}`, () => new Uint8Array(length));
 }
 
-/** What V8 throws if there is no memory for an array, or if no array can be that long. */
-const refusals = /^(Array buffer allocation failed|Invalid (typed array|array buffer) length)/;
+const refusals = /^(Array buffer allocation failed|Invalid (typed array|array buffer|array|string) length)/;
+
+/** Whether this is what V8 throws if there is no memory for an array, or if no array can be that long. */
+export function isMemoryRefusal(error: unknown): error is RangeError {
+  return error instanceof RangeError && refusals.test(error.message);
+}
 
 /**
  * Calls `work`, which makes arrays for these bytes of a tensor or a file, and returns its result.
@@ -41,8 +45,7 @@ export async function withPlaceInMemoryErrors<T>(place: string, bytes: number, w
   try {
     return await work();
   } catch (cause) {
-    const refused = cause instanceof RangeError && refusals.test(cause.message);
-    if (refused) throw new MoeError("OUT_OF_MEMORY", noMemory(place, bytes), { cause });
+    if (isMemoryRefusal(cause)) throw new MoeError("OUT_OF_MEMORY", noMemory(place, bytes), { cause });
     if (!isMoeError(cause, "OUT_OF_MEMORY") || cause.message.startsWith(place)) throw cause;
     throw new MoeError("OUT_OF_MEMORY", `${place}: ${cause.message}`, { cause });
   }

@@ -7,7 +7,7 @@ export type FilePath = string | URL;
 
 /** Reads a {@link FilePath}: the path. */
 export const filePath: Reader<string> = (value, name) => {
-  if (typeof value === "string") return value;
+  if (typeof value === "string" && value !== "") return value;
   let given = value;
   try {
     if (isUrl(value)) {

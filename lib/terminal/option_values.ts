@@ -11,7 +11,8 @@ export class UsageError extends Error {
 export function integerOption(name: string, text: string, minimum: number, maximum = Number.MAX_SAFE_INTEGER): number {
   const value = Number(text);
   if (text.trim() === "" || !Number.isSafeInteger(value) || value < minimum || value > maximum) {
-    const range = maximum === Number.MAX_SAFE_INTEGER ? `>= ${minimum}` : `from ${minimum} to ${maximum}`;
+    const open = maximum === Number.MAX_SAFE_INTEGER && !(value > maximum);
+    const range = open ? `>= ${minimum}` : `from ${minimum} to ${maximum}`;
     throw new UsageError(`--${name}: expected an integer ${range}, got "${text}"`);
   }
   return value;

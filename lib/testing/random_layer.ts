@@ -1,4 +1,5 @@
 import { isGated } from "../core/activation.js";
+import { allocated } from "../core/allocated.js";
 import type { Device } from "../core/device.js";
 import { dtypes, type FloatDType, type RawArrayOf, toBF16, toF16 } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
@@ -13,6 +14,7 @@ import { LayerParts } from "../layer/layer_parts.js";
 import type { ExpertWeights } from "../layer/weights/expert_weights.js";
 import { quantizing } from "../layer/weights/quantizing.js";
 import { MoeLayer } from "../moe_layer.js";
+import { formatBytes } from "../terminal/format.js";
 import { Random } from "./random.js";
 
 /** The stored form of a value. */
@@ -163,7 +165,13 @@ export async function randomLayer(
   }
 }
 
-/** Tokens [count, hiddenSize] of normal values. */
+/**
+ * Tokens [count, hiddenSize] of normal values.
+ * @throws OUT_OF_MEMORY
+ */
 export function randomTokens(count: number, hiddenSize: number, seed: number | string): Float32Array {
-  return new Random(`tokens ${seed}`).normals(count * hiddenSize);
+  const bytes = 4 * count * hiddenSize;
+  const expected = `tokens: expected what fits into memory, got ${count} of ${hiddenSize} values`;
+  const message = `${expected}, which take ${formatBytes(bytes)} in float32; give fewer`;
+  return allocated(bytes, message, () => new Random(`tokens ${seed}`).normals(count * hiddenSize));
 }

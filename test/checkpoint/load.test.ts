@@ -343,7 +343,9 @@ describe("what is missing or wrong is named", () => {
     await expect(loadIt(missing)).rejects.toEqual(
       failure("BAD_CHECKPOINT", /missing: expected a model directory, .*, got no such file or directory$/),
     );
-    await expect(loadIt()).rejects.toEqual(failure("BAD_CHECKPOINT", /config\.json: cannot be read: ENOENT/));
+    await expect(loadIt()).rejects.toEqual(
+      failure("BAD_CHECKPOINT", /expected config\.json in the directory, got an empty folder$/),
+    );
     await expect(MoeLayer.load(directory.path, undefined as never)).rejects.toEqual(
       failure("INVALID_ARGUMENT", /^options: expected an object such as \{ layer: 0, device \}, got undefined$/),
     );

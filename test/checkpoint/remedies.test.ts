@@ -38,6 +38,11 @@ const attempts: Readonly<Record<string, Attempt>> = {
     path: "",
     message: /expected config\.json in the directory, got "model\.safetensors"; download config\.json too/,
   },
+  "another folder": {
+    files: { "notes.txt": "" },
+    path: "",
+    message: /expected config\.json in the directory, got files of other names$/,
+  },
   "config.json itself": {
     files: { "config.json": config },
     path: "config.json",

@@ -329,7 +329,7 @@ describe("weights", () => {
 
 describe("what cannot be inspected", () => {
   test.each<[string, Record<string, unknown> | undefined, RegExp]>([
-    ["no config.json", undefined, /BAD_CHECKPOINT: .*config\.json: cannot be read/],
+    ["no config.json", undefined, /BAD_CHECKPOINT: .*: expected config\.json in the directory, got /],
     ["an unknown family", { model_type: "llama" }, /model_type: expected one of "mixtral", .*"olmoe".*got "llama"/],
     [
       "a dense model",

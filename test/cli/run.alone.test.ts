@@ -106,15 +106,15 @@ test("run --json counts work and tokens", async () => {
 });
 
 describe("run --shape", () => {
-  const base = ["run", "--shape", "d", "--device", "cpu", "--tokens", "5", "--repeat", "1", "--json"];
+  const withoutTokens = ["run", "--shape", "d", "--device", "cpu", "--repeat", "1", "--json"];
 
   test("makes the same layer and tokens from the same seed", async () => {
-    const counts = async (...more: string[]): Promise<unknown> =>
-      JSON.parse((await runCli([...base, ...more])).stdout).runs[0].tokensPerExpert;
-    const first = await counts();
-    expect(await counts()).toEqual(first);
-    expect(await counts("--seed", "0", "--threads", "1")).toEqual(first);
-    expect(await counts("--seed", "1", "--tokens", "64")).not.toEqual(await counts("--tokens", "64"));
+    const counts = async (tokens: string, ...more: string[]): Promise<unknown> =>
+      JSON.parse((await runCli([...withoutTokens, "--tokens", tokens, ...more])).stdout).runs[0].tokensPerExpert;
+    const first = await counts("5");
+    expect(await counts("5")).toEqual(first);
+    expect(await counts("5", "--seed", "0", "--threads", "1")).toEqual(first);
+    expect(await counts("64", "--seed", "1")).not.toEqual(await counts("64"));
   });
 
   test("takes sizes too", async () => {
@@ -125,7 +125,7 @@ describe("run --shape", () => {
   });
 
   test("works without tokens", async () => {
-    const { exitCode, stdout } = await runCli([...base.slice(0, -1), "--tokens", "0"]);
+    const { exitCode, stdout } = await runCli([...withoutTokens.slice(0, -1), "--tokens", "0"]);
     expect(exitCode).toBe(0);
     expect(stdout).toContain("0 tokens in ");
     expect(stdout).toContain("0 of 8 experts used");

@@ -1,6 +1,6 @@
 import { freemem } from "node:os";
 import { expect, test } from "vitest";
-import { allocated } from "../../lib/core/allocated.js";
+import { allocated, isMemoryRefusal } from "../../lib/core/allocated.js";
 import { expectError } from "../support/errors.js";
 
 test("memory that JavaScript does not get is an error", () => {
@@ -15,4 +15,20 @@ test.runIf(process.platform === "linux")("memory that the machine does not have 
   };
   expectError(() => allocated(2 * freemem(), "no memory", never), "OUT_OF_MEMORY", /^no memory$/);
   expect(allocated(2 ** 26, "no memory", () => "asked for")).toBe("asked for");
+});
+
+test("what V8 throws for arrays that are too long is recognised", () => {
+  const thrown = [
+    () => new Float32Array(2 ** 50),
+    () => Array.from({ length: 2 ** 40 }),
+    () => "x".repeat(2 ** 40),
+  ].map((make) => {
+    try {
+      return make();
+    } catch (error) {
+      return error;
+    }
+  });
+  expect(thrown.map(isMemoryRefusal)).toEqual([true, true, true]);
+  expect(isMemoryRefusal(new RangeError("Maximum call stack size exceeded"))).toBe(false);
 });

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { OffloadRule, WeightParts } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import { isMoeError } from "../../core/errors.js";
+import { makeFolder } from "../../core/make_folder.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import { packageVersion } from "../../core/version.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
@@ -256,7 +256,7 @@ class CacheFile {
     await layer.clearUnusedRouter();
     const parts = handle.parts();
     try {
-      await callFileSystem(path, "written", () => mkdir(dirname(path), { recursive: true }));
+      await callFileSystem(path, "written", () => makeFolder(dirname(path)));
       const tensors = await readParts(parts);
       tensors.set(checksumsName, bytesTensor(bytesOfArray(await handle.checksums())));
       const file = layOut(tensors, { metadata: this.#origin, alignment: dataAlignment });

@@ -1,6 +1,7 @@
-import { lstat, mkdir, readdir, realpath, rm } from "node:fs/promises";
+import { lstat, readdir, realpath, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
+import { makeFolder } from "../../core/make_folder.js";
 import { unfinishedFile } from "../../core/whole_file.js";
 import { callFileSystem, fileSystemError } from "../file_system_error.js";
 import { configName, indexName, isPickled, quantizeStateName } from "../remedies.js";
@@ -58,7 +59,7 @@ export class OutputFolder {
         );
     }
     await folder.#clear(names?.filter(isUnfinished) ?? []);
-    await folder.#write(() => mkdir(path, { recursive: true }));
+    await folder.#write(() => makeFolder(path));
     await folder.write(quantizeStateName, `${JSON.stringify(state, null, 2)}\n`);
     return folder;
   }

@@ -1,14 +1,14 @@
 import { ceilingsText, kernelText } from "../../bench/ceilings.js";
 import { failureOf } from "../../bench/contenders/check.js";
 import { caseNames, wantedCases } from "../../bench/operators/table.js";
-import { type BenchProgress, benchDTypes } from "../../bench/options.js";
+import { type BenchProgress, benchDTypes, mostTurns } from "../../bench/options.js";
 import { type BenchGroup, type BenchReport, groupsInTurns, groupsText, groupText } from "../../bench/report.js";
 import { reportChart } from "../../bench/reports/charts.js";
 import { reportPage } from "../../bench/reports/page.js";
 import { contenderTable, formatTable, resultTable } from "../../bench/reports/tables.js";
 import { chartOption, writePage } from "../../bench/reports/write.js";
 import { runBenchmark } from "../../bench/run.js";
-import { shapeNames, shapeOptions } from "../../bench/shape_option.js";
+import { shapeNames, shapeOptions, shapeParameters } from "../../bench/shape_option.js";
 import { finiteOrText } from "../../core/finite_json.js";
 import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import type { DeviceName } from "../../devices.js";
@@ -77,7 +77,7 @@ export const bench = defineCommand({
     json: { type: "string", value: "FILE", help: "write the results to FILE, for bench compare" },
     chart: { type: "string", value: "FILE", help: "draw them to FILE.html or FILE.svg; needs vega and vega-lite" },
   },
-  parameters: { seconds: "--time", weightBytes: "--weights", memoryBytes: "--memory" },
+  parameters: { ...shapeParameters, seconds: "--time", weightBytes: "--weights", memoryBytes: "--memory" },
   async run(values, io) {
     const operators = listOption("operator", values.operator);
     for (const part of operators) {
@@ -101,8 +101,8 @@ export const bench = defineCommand({
       }),
       ...(operators.length > 0 && { operators }),
       seconds: secondsOption("time", values.time),
-      rounds: integerOption("rounds", values.rounds, 1),
-      calls: integerOption("calls", values.calls, 1),
+      rounds: integerOption("rounds", values.rounds, 1, mostTurns),
+      calls: integerOption("calls", values.calls, 1, mostTurns),
       ...(values.weights !== undefined && {
         weightBytes: integerOption("weights", values.weights, 0, mostMebibytes) * mebibyte,
       }),

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { type Comparison, compareReports } from "../../bench/compare.js";
 import type { BenchReport } from "../../bench/report.js";
@@ -11,6 +10,7 @@ import { plural } from "../../terminal/format.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
 import { type Io, writeJson } from "../io.js";
+import { readText } from "../read_text.js";
 
 /** `bench compare`: two result files, case by case. */
 export const benchCompare = defineCommand({
@@ -26,7 +26,7 @@ export const benchCompare = defineCommand({
   },
   async run(values, io, before, after) {
     const chart = await chartOption(values.chart);
-    const comparison = compareReports(readReport(before), readReport(after));
+    const comparison = compareReports(await readReport(before), await readReport(after));
     const names = { before: basename(before), after: basename(after) };
     if (chart !== undefined) {
       await writePage(chart, comparisonChart(comparison, names), (svg) => comparisonPage(comparison, names, svg));
@@ -37,9 +37,9 @@ export const benchCompare = defineCommand({
   },
 });
 
-function readReport(file: string): BenchReport {
+async function readReport(file: string): Promise<BenchReport> {
   try {
-    return JSON.parse(readFileSync(file, "utf8")) as BenchReport;
+    return JSON.parse(await readText(file)) as BenchReport;
   } catch (cause) {
     const message = `expected a file that bench --json wrote, got ${file}: ${(cause as Error).message}`;
     throw new MoeError("INVALID_ARGUMENT", message, { cause });

@@ -46,7 +46,6 @@ export const quantizeModel = defineCommand({
     const { out } = values;
     if (values.format === undefined || out === undefined)
       throw new UsageError("expected --format FORMAT and --out PATH");
-    if (out === "") throw new UsageError('--out: expected the name of a folder or a file, got ""');
     if (values.resume && values.overwrite) throw new UsageError("--resume cannot be combined with --overwrite");
     const format = formatOption(
       "format",

@@ -1,4 +1,4 @@
-import { shapeNames } from "../../bench/shape_option.js";
+import { shapeNames, shapeParameters } from "../../bench/shape_option.js";
 import { type LoadedTokenFormat, loadedTokenFormats } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import type { DeviceName } from "../../devices.js";
 import { checkRouterReport, reportExtensions } from "../../statistics/router_report.js";
@@ -70,7 +70,7 @@ export const runLayer = defineCommand({
     },
     json: { type: "boolean", help: "print JSON" },
   },
-  parameters: { path: "--report" },
+  parameters: { ...shapeParameters, path: "--report" },
   async run(values, io) {
     const devices = listOption("device", values.device) as DeviceName[];
     const options = {

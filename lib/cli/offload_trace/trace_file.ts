@@ -1,5 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { MoeError } from "../../core/errors.js";
+import { readText } from "../read_text.js";
 
 /** The experts that one layer's router chose, call after call. */
 export interface RoutingTrace {
@@ -57,7 +57,7 @@ export function traceOfLayers(traces: readonly RoutingTrace[]): RoutingTrace {
 
 async function readLines(path: string): Promise<string[]> {
   try {
-    return (await readFile(path, "utf8")).split("\n");
+    return (await readText(path)).split("\n");
   } catch (cause) {
     throw new MoeError("INVALID_ARGUMENT", `${path}: expected a readable file: ${(cause as Error).message}`, { cause });
   }

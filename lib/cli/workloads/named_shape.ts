@@ -1,3 +1,4 @@
+import { checkShapeFits } from "../../bench/check_memory.js";
 import type { NamedShape } from "../../bench/shape_option.js";
 import { randomLayer } from "../../testing/random_layer.js";
 import type { TokenSource } from "./tokens.js";
@@ -8,11 +9,12 @@ export function namedShape({ name, config }: NamedShape, seed: number, tokens: T
   return {
     title: `${name}, random weights of seed ${seed}`,
     layer: "layer",
-    load: (device, { dtype = "bf16", tokenFormat = "none" }, onProgress) => {
+    load: async (device, { dtype = "bf16", tokenFormat = "none" }, onProgress) => {
+      if (device.kind !== "cuda") checkShapeFits("shape", name, { config, dtype: "f32", format: dtype });
       const report = (experts: number) => onProgress(experts / config.numExperts);
       // There is no configuration that says anything of tokens; `run` refuses to ask for it.
       const rounded = tokenFormat === "checkpoint" ? "none" : tokenFormat;
-      return randomLayer(device, config, dtype, seed, report, rounded);
+      return await randomLayer(device, config, dtype, seed, report, rounded);
     },
     ...tokens,
   };
