@@ -27,7 +27,7 @@ import { type BenchGroup, type BenchReport, type BenchResult, type GroupName, gr
  * Times layers and operators, and contenders beside them. All dtypes and formats of a case take turns, and so do the contenders.
  * Calls rotate through inputs and copies of weights, so that weights come from memory. Contenders get the same numbers, and must give
  * what `reference` computes in float64.
- * @throws INVALID_ARGUMENT, and what opening the device throws.
+ * @throws INVALID_ARGUMENT, OUT_OF_MEMORY for what memory cannot hold, and what opening the device throws.
  */
 export async function runBenchmark(options: BenchmarkOptions): Promise<BenchReport> {
   const read = benchmarkOptions(options, "options");

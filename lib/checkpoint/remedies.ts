@@ -164,7 +164,8 @@ async function otherDirectory(directory: string): Promise<string | undefined> {
     return `expected a model directory with ${configName}, got an adapter (PEFT); merge it into its base model first`;
   }
   const found = otherWeights(directory, names);
-  return `expected ${configName} in the directory, got ${found ?? (names.length === 0 ? "an empty folder" : "files of other names")}`;
+  const others = names.length === 0 ? "an empty folder" : "files of other names";
+  return `expected ${configName} in the directory, got ${found ?? others}`;
 }
 
 /** Weights that are not read from a model directory, and what to do; undefined if there are none. */
