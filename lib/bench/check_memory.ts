@@ -5,7 +5,7 @@ import { formatBytes } from "../terminal/format.js";
 import { type CaseOptions, inputCount } from "./bench_case.js";
 import type { OperatorCase } from "./operators/operator_case.js";
 import { sizesOf } from "./operators/sizes.js";
-import { heldBytes } from "./parts.js";
+import { heldBytes } from "./held_bytes.js";
 
 /**
  * Refuses what takes more bytes than the process may still fill, before any of it is made.
