@@ -21,17 +21,21 @@ Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
   }
 }
 
-void* bytes_of_array(Napi::Env env, Napi::Value array, size_t bytes) {
-  static char none;
-  napi_typedarray_type type = napi_int8_array;
-  size_t length = 0;
-  void* data = nullptr;
-  if (!array.IsTypedArray() ||
-      napi_get_typedarray_info(env, array, &type, &length, &data, nullptr, nullptr) != napi_ok) {
-    return nullptr;
+std::optional<ArrayMemory> array_memory(Napi::Value value) {
+  ArrayMemory memory{};
+  if (!value.IsTypedArray() || napi_get_typedarray_info(value.Env(), value, &memory.type, &memory.length, &memory.data,
+                                                        nullptr, nullptr) != napi_ok) {
+    return std::nullopt;
   }
-  if (type != napi_uint8_array || length != bytes) return nullptr;
-  return bytes == 0 ? &none : data;
+  memory.bytes = memory.length * value.As<Napi::TypedArray>().ElementSize();
+  return memory;
+}
+
+void* bytes_of_array(Napi::Value array, size_t bytes) {
+  static char none;
+  const std::optional<ArrayMemory> memory = array_memory(array);
+  if (!memory || memory->type != napi_uint8_array || memory->bytes != bytes) return nullptr;
+  return bytes == 0 ? &none : memory->data;
 }
 
 }  // namespace moe::binding

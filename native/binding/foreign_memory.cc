@@ -1,7 +1,9 @@
 // Tensors over memory that is somebody else's.
 #include <cstdint>
+#include <optional>
 
 #include "binding/arguments.h"
+#include "binding/arrays.h"
 #include "binding/completion.h"
 #include "binding/errors.h"
 #include "binding/tensor.h"
@@ -65,19 +67,12 @@ Napi::Value DeviceObject::wrap(const Napi::CallbackInfo& info) {
   }
   const DType type = dtype(env, info[1]);
   const std::vector<int64_t> sizes = shape(env, info[2]);
-  napi_typedarray_type kind = napi_int8_array;
-  size_t length = 0;
-  void* data = nullptr;
-  if (!info[0].IsTypedArray() ||
-      napi_get_typedarray_info(env, info[0], &kind, &length, &data, nullptr, nullptr) != napi_ok) {
-    throw_error(env, {Code::invalid_argument, "source: expected a typed array"});
-  }
-  const size_t bytes = foreign_bytes(env, data, type, sizes);
-  if (kind != napi_uint8_array || length != bytes) {
-    throw_error(env, {Code::shape_mismatch, "source: expected the tensor's bytes as a Uint8Array"});
-  }
-  static char none;
-  return tensor_over(info, bytes == 0 ? &none : data, bytes, type, sizes, info[0]);
+  const std::optional<ArrayMemory> source = array_memory(info[0]);
+  if (!source) throw_error(env, {Code::invalid_argument, "source: expected a typed array"});
+  const size_t bytes = foreign_bytes(env, source->data, type, sizes);
+  void* const data = bytes_of_array(info[0], bytes);
+  if (data == nullptr) throw_error(env, {Code::shape_mismatch, "source: expected the tensor's bytes as a Uint8Array"});
+  return tensor_over(info, data, bytes, type, sizes, info[0]);
 }
 
 Napi::Value DeviceObject::wrap_pointer(const Napi::CallbackInfo& info) {

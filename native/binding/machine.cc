@@ -1,12 +1,12 @@
 #include "binding/machine.h"
 
-#include <functional>
 #include <memory>
 #include <utility>
 
 #include "binding/arguments.h"
 #include "binding/devices.h"
 #include "binding/errors.h"
+#include "binding/pool_work.h"
 #include "binding/variables.h"
 #include "core/device_name.h"
 #include "cpu/isa/isa.h"
@@ -20,39 +20,6 @@ namespace moe::binding {
 
 namespace {
 
-// Measures on a worker thread, so that JavaScript keeps running; then resolves with what `result` makes of it.
-class MeasuringWorker : public Napi::AsyncWorker {
- public:
-  MeasuringWorker(Napi::Env env, std::function<Status()> measure, std::function<Napi::Value(Napi::Env)> result)
-      : AsyncWorker(env, "moe-kernels ceilings"),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        measure_(std::move(measure)),
-        result_(std::move(result)) {}
-
-  Napi::Promise promise() const { return deferred_.Promise(); }
-
- protected:
-  void Execute() override { status_ = guarded(measure_); }
-  void OnOK() override {
-    // Fails only if the environment is ending.
-    (void)guarded([this] {
-      settle();
-      return Status();
-    });
-  }
-
- private:
-  void settle() {
-    if (!status_.ok()) return deferred_.Reject(make_error(Env(), status_));
-    deferred_.Resolve(result_(Env()));
-  }
-
-  Napi::Promise::Deferred deferred_;
-  std::function<Status()> measure_;
-  std::function<Napi::Value(Napi::Env)> result_;
-  Status status_;
-};
-
 // The instruction set in use.
 const cpu::Kernels& selected_kernels(Napi::Env env) {
   const cpu::Kernels* kernels = nullptr;
@@ -60,7 +27,7 @@ const cpu::Kernels& selected_kernels(Napi::Env env) {
   return *kernels;
 }
 
-// A promise of what `function` measures with so many threads, info[0], for so many seconds, info[1].
+// A promise of what `function` measures with info[0] threads for info[1] seconds.
 template <class Result>
 Napi::Value measure(const Napi::CallbackInfo& info, Status (*function)(const cpu::Kernels&, int, double, Result*),
                     Napi::Value (*to_value)(const Result&, Napi::Env)) {
@@ -71,13 +38,10 @@ Napi::Value measure(const Napi::CallbackInfo& info, Status (*function)(const cpu
   if (!(time > 0)) throw_error(env, {Code::invalid_argument, "seconds: expected a number > 0"});
   const cpu::Kernels& kernels = selected_kernels(env);
   const auto measured = std::make_shared<Result>();
-  auto worker = std::make_unique<MeasuringWorker>(
-      env, [=, &kernels] { return function(kernels, static_cast<int>(threads), time, measured.get()); },
+  return run_on_pool(
+      env, "moe-kernels ceilings",
+      [=, &kernels] { return function(kernels, static_cast<int>(threads), time, measured.get()); },
       [=](Napi::Env own) { return to_value(*measured, own); });
-  const Napi::Promise promise = worker->promise();
-  worker->Queue();
-  (void)worker.release();  // it destroys itself
-  return promise;
 }
 
 }  // namespace

@@ -45,7 +45,10 @@ std::optional<OffloadOptions> offload_options(Napi::Env env, Napi::Value value, 
 
 static double number(int64_t value) { return static_cast<double>(value); }
 
-static Napi::Object counts(Napi::Env env, const OffloadCounts& counts) {
+// What the statistics of a layer and of a budget have in common.
+template <class Stats>
+static Napi::Object common_stats(Napi::Env env, const Stats& stats) {
+  const OffloadCounts& counts = stats.counts;
   Napi::Object result = Napi::Object::New(env);
   result.Set("calls", number(counts.calls));
   result.Set("hits", number(counts.hits));
@@ -53,14 +56,14 @@ static Napi::Object counts(Napi::Env env, const OffloadCounts& counts) {
   result.Set("onCpu", number(counts.on_cpu));
   result.Set("prefetched", number(counts.prefetched));
   result.Set("evictions", number(counts.evictions));
+  result.Set("slots", number(stats.slots));
+  result.Set("expertBytes", number(stats.expert_bytes));
+  result.Set("loadedBytes", number(stats.loaded_bytes));
   return result;
 }
 
 Napi::Object offload_stats(Napi::Env env, const OffloadStats& stats) {
-  Napi::Object result = counts(env, stats.counts);
-  result.Set("slots", number(stats.slots));
-  result.Set("expertBytes", number(stats.expert_bytes));
-  result.Set("loadedBytes", number(stats.loaded_bytes));
+  Napi::Object result = common_stats(env, stats);
   Napi::Array resident = Napi::Array::New(env, stats.resident.size());
   for (size_t i = 0; i < stats.resident.size(); ++i) resident.Set(static_cast<uint32_t>(i), stats.resident[i]);
   result.Set("resident", resident);
@@ -68,10 +71,7 @@ Napi::Object offload_stats(Napi::Env env, const OffloadStats& stats) {
 }
 
 Napi::Object budget_stats(Napi::Env env, const BudgetStats& stats) {
-  Napi::Object result = counts(env, stats.counts);
-  result.Set("slots", number(stats.slots));
-  result.Set("expertBytes", number(stats.expert_bytes));
-  result.Set("loadedBytes", number(stats.loaded_bytes));
+  Napi::Object result = common_stats(env, stats);
   result.Set("layers", number(stats.layers));
   result.Set("residentBytes", number(stats.resident * stats.expert_bytes));
   return result;

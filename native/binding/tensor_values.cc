@@ -1,6 +1,7 @@
 // The values of tensors on their way from and to JavaScript's arrays.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "binding/arguments.h"
 #include "binding/arrays.h"
@@ -28,7 +29,7 @@ Status copy_of_source(const void* source, size_t bytes, std::shared_ptr<void>* c
 // than what the host has.
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
-// Calls piece(begin, count) for all `size` elements of so many bytes.
+// Calls piece(begin, count) for all `size` elements of `bytes` bytes each.
 template <class Piece>
 Status in_pieces(int64_t size, int64_t bytes, Piece&& piece) {
   const int64_t at_once = kPieceBytes / bytes;
@@ -77,32 +78,28 @@ void TensorObject::overwrite(const Napi::CallbackInfo& info) { store(info, false
 void TensorObject::store(const Napi::CallbackInfo& info, bool unused) {
   const Napi::Env env = info.Env();
   DeviceObject& owner = device(env);
-  // Read through the typed array: a view of a SharedArrayBuffer has no ArrayBuffer.
-  void* source = nullptr;
-  size_t length = 0;
-  napi_typedarray_type type;
   const bool converts = info[1].ToBoolean();
   const TensorView target = view();
   const size_t element = converts ? sizeof(float) : moe::info(target.dtype).bytes;
-  const napi_status status = info[0].IsTypedArray()
-                                 ? napi_get_typedarray_info(env, info[0], &type, &length, &source, nullptr, nullptr)
-                                 : napi_invalid_arg;
-  if (status != napi_ok || static_cast<int64_t>(length) != target.size() || (converts && type != napi_float32_array)) {
-    throw_error(env, {Code::invalid_argument, "data: expected a typed array with as many values as the tensor"});
+  const std::optional<ArrayMemory> source = array_memory(info[0]);
+  if (!source || static_cast<int64_t>(source->length) != target.size() || source->bytes != source->length * element ||
+      (converts && source->type != napi_float32_array)) {
+    throw_error(env, {Code::invalid_argument,
+                      "data: expected a typed array with as many values as the tensor, each of the dtype's size"});
   }
-  if (length == 0) return;
+  if (source->length == 0) return;
   const std::shared_ptr<Backend>& backend = owner.backend(env);
-  const bool slow = converts && target.dtype == DType::f16 && length > kConvertedAtOnce;
+  const bool slow = converts && target.dtype == DType::f16 && source->length > kConvertedAtOnce;
   if (unused && backend->host_addressable() && !slow) {
     if (converts) {
-      f32_to_halves(target.dtype, static_cast<const float*>(source), target.size(), target.data);
+      f32_to_halves(target.dtype, static_cast<const float*>(source->data), target.size(), target.data);
     } else {
-      std::memcpy(target.data, source, length * element);
+      std::memcpy(target.data, source->data, source->bytes);
     }
     return;
   }
   std::shared_ptr<void> copy;
-  check(env, copy_of_source(source, length * element, &copy));
+  check(env, copy_of_source(source->data, source->bytes, &copy));
   Uses uses;
   uses.writes(storage_, part());
   owner.enqueue(
@@ -181,7 +178,7 @@ Napi::Value TensorObject::read_into_array(const Napi::CallbackInfo& info) {
   DeviceObject& owner = device(env);
   const bool converts = info[1].ToBoolean();
   const size_t bytes = read_bytes(converts);
-  void* const target = bytes_of_array(env, info[0], bytes);
+  void* const target = bytes_of_array(info[0], bytes);
   if (target == nullptr) throw_target(env);
   auto kept = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
   // Shared memory can neither be detached nor move, so the stream may write to it.
@@ -191,7 +188,7 @@ Napi::Value TensorObject::read_into_array(const Napi::CallbackInfo& info) {
   }
   std::shared_ptr<void> staging = owner.staging(env, bytes);
   const auto copy = [kept, staging, bytes](Napi::Env env) {
-    void* const target = bytes_of_array(env, kept->Value(), bytes);
+    void* const target = bytes_of_array(kept->Value(), bytes);
     if (target != nullptr) std::memcpy(target, staging.get(), bytes);
     return Napi::Boolean::New(env, target != nullptr);
   };
@@ -202,7 +199,7 @@ void TensorObject::read_into_array_sync(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   DeviceObject& owner = device(env);
   const bool converts = info[1].ToBoolean();
-  void* const target = bytes_of_array(env, info[0], read_bytes(converts));
+  void* const target = bytes_of_array(info[0], read_bytes(converts));
   if (target == nullptr) throw_target(env);
   owner.run_and_wait(env, read_into(target, converts), reads());
 }

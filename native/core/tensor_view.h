@@ -45,6 +45,11 @@ struct MatrixView {
   int64_t row_stride = 0, column_stride = 1;
 
   MOE_HOST_DEVICE bool absent() const { return data == nullptr; }
+  // Whether it has this many elements. Their number may overflow, since strides may be 0.
+  bool has_size(int64_t size) const {
+    if (rows == 0 || columns == 0) return size == 0;
+    return size / rows == columns && size % rows == 0;
+  }
 };
 
 // A row-major matrix without gaps.

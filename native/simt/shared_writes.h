@@ -1,5 +1,5 @@
-// Which of a thread's writes to shared memory the asynchronous proxy sees, by which wgmma reads. Known are the copies
-// that the thread has waited for, and its stores by functions of ptx/.
+// Which of a thread's writes to shared memory the asynchronous proxy sees, through which wgmma reads. Only copies that
+// the thread has waited for and stores through functions of ptx/ are tracked.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,14 @@ class SharedWrites {
   void clear() { *this = {}; }
   // The number of another write, from 1 on.
   uint32_t next() { return ++last_; }
-  // fence.proxy.async, behind so many barriers of the block.
+  // fence.proxy.async, after the block's first `barriers` barriers.
   void publish(uint32_t barriers) {
     if (barriers != barriers_) earlier_ = published_;
     barriers_ = barriers;
     published_ = last_;
   }
-  // What a product behind so many barriers sees of a write. Other warps than the writer's need a barrier behind its
-  // fence; any of the block's counts, also one of other warps.
+  // Whether a product after the block's first `barriers` barriers sees a write. A warp other than the writer's needs a
+  // barrier after the fence; any of the block's will do, even one of other warps.
   Seen seen(uint32_t number, uint32_t barriers, bool own_warp) const {
     if (number > published_) return Seen::no_fence;
     return own_warp || number <= earlier_ || barriers != barriers_ ? Seen::yes : Seen::no_barrier;

@@ -13,6 +13,7 @@ import { Inputs } from "../../lib/testing/inputs.js";
 import { cases } from "../../lib/testing/table.js";
 import { changes, type Known } from "../support/changed_tensors.js";
 import { deviceNames } from "../support/devices.js";
+import { expectError } from "../support/errors.js";
 
 // Native operators called without the checks of lib/operators, with one tensor that does not go with the others: every call must
 // be refused before it can leave its memory.
@@ -117,6 +118,16 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     expect([...attacker.accepted]).toEqual([]);
     expect([...attacker.attacked].sort()).toEqual(Object.keys(operators).sort());
     attacker.device.dispose();
+  });
+
+  test("arrays whose elements have another size than a tensor's are not written", () => {
+    const native = loadNative().open(name, { threads: 1, poison: true, tf32: false, fp8Sums: false, callSites: false });
+    const tensor = native.empty("f32", [4]);
+    for (const array of [new Uint8Array(4), new Float64Array(4)]) {
+      expectError(() => tensor.write(array, false), "INVALID_ARGUMENT", /each of the dtype's size/);
+      expectError(() => tensor.overwrite(array, false), "INVALID_ARGUMENT", /each of the dtype's size/);
+    }
+    native.dispose();
   });
 });
 

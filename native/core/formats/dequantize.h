@@ -77,7 +77,7 @@ MOE_HOST_DEVICE inline float scale_value(ScaleType type, uint32_t bits) {
 MOE_HOST_DEVICE inline float level_value(const ScaleLevel& level, const MatrixView& values, int64_t row, int64_t column,
                                          float absent) {
   if (level.absent() || values.absent()) return absent;
-  const int64_t group = level.columns == 0 ? 0 : column / level.columns;
+  const int64_t group = level.column_group(column);
   return scale_value(level.type, element_bits(values, scale_bytes(level.type), row / level.rows, group));
 }
 
@@ -85,7 +85,7 @@ MOE_HOST_DEVICE inline float level_value(const ScaleLevel& level, const MatrixVi
 MOE_HOST_DEVICE inline float zero_point(const WeightFormat& format, const WeightView& weight, int64_t row,
                                         int64_t column) {
   if (format.offset != Offset::zero_point) return 0.0f;
-  const int64_t group = format.scales.columns == 0 ? 0 : column / format.scales.columns;
+  const int64_t group = format.scales.column_group(column);
   return static_cast<float>(element_bits(weight.zeros, 1, row / format.scales.rows, group));
 }
 

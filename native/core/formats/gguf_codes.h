@@ -7,7 +7,7 @@
 
 namespace moe {
 
-// How the codes of a type's blocks are read.
+// How the codes of one type's blocks are read.
 struct GgufCodes {
   const char* name;
   int elements, bytes;  // of a block
@@ -17,7 +17,7 @@ struct GgufCodes {
   int64_t point_words = 0;
 
   int64_t code_bytes() const { return static_cast<int64_t>(elements) * bits / 8; }
-  // Those of so many blocks.
+  // Converts the codes of `blocks` blocks.
   void convert(const uint32_t* points, const uint8_t* from, int64_t blocks, uint8_t* to) const;
 };
 

@@ -26,7 +26,7 @@ struct GroupGrid {
 
 MOE_HOST_DEVICE constexpr GroupGrid group_grid(const ScaleLevel& level, int64_t rows, int64_t columns) {
   const int64_t width = level.columns == 0 ? columns : level.columns;
-  return {level.rows, width, (rows + level.rows - 1) / level.rows, (columns + width - 1) / width};
+  return {level.rows, width, level.row_groups(rows), level.column_groups(columns)};
 }
 
 struct Interval {
@@ -135,8 +135,8 @@ MOE_HOST_DEVICE inline float largest_scale(ScaleType type) {
   }
 }
 
-// The scale, as bits, of scales of which `largest` is the largest; 1 if they are all 0. For floats it is a power of
-// two: it need only move their range, and can then be stored as its reciprocal too.
+// The scale of scales whose largest is `largest`, as bits; 1 if they are all 0. For float scales it is a power of two:
+// it only has to move their range, and as a power of two it can be stored as its reciprocal as well.
 MOE_HOST_DEVICE inline uint32_t encode_super_scale(const WeightFormat& format, float largest) {
   const ScaleType scale = format.scales.type, type = format.super_scales.type;
   if (!(largest > 0.0f)) return encode_scale(type, 1.0f);

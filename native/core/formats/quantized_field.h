@@ -40,8 +40,7 @@ constexpr FieldSize size_of_field(const WeightFormat& format, QuantizedField fie
                       : level.type == ScaleType::f16  ? DType::f16
                       : level.type == ScaleType::bf16 ? DType::bf16
                                                       : DType::u8;
-  return {dtype, (rows + level.rows - 1) / level.rows,
-          level.columns == 0 ? 1 : (columns + level.columns - 1) / level.columns};
+  return {dtype, level.row_groups(rows), level.column_groups(columns)};
 }
 
 }  // namespace moe

@@ -20,9 +20,9 @@ struct TokenScheme {
   MOE_HOST_DEVICE constexpr bool coded() const { return format != TokenFormat::none; }
   // Whether one scale multiplies all codes of a row, and so the sums of their products.
   MOE_HOST_DEVICE constexpr bool scales_rows() const { return coded() && columns == 0; }
-  // Scales of a row of so many columns.
+  // How many scales a row with this many columns has.
   constexpr int64_t scales_of(int64_t row_columns) const {
-    return !coded() ? 0 : columns == 0 ? 1 : (row_columns + columns - 1) / columns;
+    return !coded() ? 0 : columns == 0 ? 1 : ceil_divide(row_columns, columns);
   }
   bool operator==(const TokenScheme&) const = default;
 };
@@ -39,7 +39,7 @@ constexpr TokenScheme token_scheme(TokenFormat tokens, const WeightFormat& weigh
 // Bits that order like magnitudes, with infinity and NaN above all others.
 MOE_HOST_DEVICE inline uint32_t magnitude_bits(float value) { return float_bits(value) & 0x7fffffffu; }
 
-// The scale of values of which `largest` are the largest magnitude_bits(): that which makes the largest code of it, or
+// The scale of values whose largest magnitude_bits() is `largest`: the one that gives that value the largest code, or
 // the next power of two. NaN if a value is not finite, so that all of them become NaN.
 MOE_HOST_DEVICE inline float token_scale(TokenFormat format, uint32_t largest) {
   if (largest >= 0x7f800000u) return float_from_bits(0x7fc00000u);

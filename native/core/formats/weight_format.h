@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/divide.h"
 #include "core/dtype.h"
 #include "core/enum.h"
 
@@ -29,6 +30,13 @@ struct ScaleLevel {
   int32_t columns = 0;
 
   MOE_HOST_DEVICE constexpr bool absent() const { return rows == 0; }
+  // How many groups there are in a matrix with this many rows, and with this many columns.
+  MOE_HOST_DEVICE constexpr int64_t row_groups(int64_t matrix_rows) const { return ceil_divide(matrix_rows, rows); }
+  MOE_HOST_DEVICE constexpr int64_t column_groups(int64_t matrix_columns) const {
+    return columns == 0 ? 1 : ceil_divide(matrix_columns, columns);
+  }
+  // The group that a column is in.
+  MOE_HOST_DEVICE constexpr int64_t column_group(int64_t column) const { return columns == 0 ? 0 : column / columns; }
 };
 
 // What moves values, beside scales: nothing; an integer as wide as the codes, which is subtracted from a group's codes

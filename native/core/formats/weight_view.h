@@ -34,10 +34,9 @@ inline bool fits_weight(const WeightView& weight) {
   const WeightFormat& format = *weight.format;
   const auto groups = [&weight](const ScaleLevel& level, const MatrixView& matrix) {
     if (level.absent()) return matrix.absent();
-    const int64_t columns = level.columns == 0 ? weight.columns : level.columns;
     return !matrix.absent() && info(matrix.dtype).bytes == static_cast<size_t>(scale_bytes(level.type)) &&
-           matrix.rows == (weight.rows + level.rows - 1) / level.rows &&
-           matrix.columns == (weight.columns + columns - 1) / columns && matrix.column_stride == 1;
+           matrix.rows == level.row_groups(weight.rows) && matrix.columns == level.column_groups(weight.columns) &&
+           matrix.column_stride == 1;
   };
   return weight.codes.rows == weight.rows &&
          weight.codes.columns == (format.plain() ? weight.columns : format.row_bytes(weight.columns)) &&

@@ -13,6 +13,18 @@ constexpr bool is_bias(WeightRole role) {
   return role == WeightRole::routerBias || role == WeightRole::sharedGateBias || role >= WeightRole::gateBias;
 }
 
+// The matrix whose outputs a bias is added to; a matrix itself.
+constexpr WeightRole matrix_of(WeightRole role) {
+  switch (role) {
+    case WeightRole::routerBias: return WeightRole::router;
+    case WeightRole::sharedGateBias: return WeightRole::sharedGate;
+    case WeightRole::gateBias: return WeightRole::gate;
+    case WeightRole::upBias: return WeightRole::up;
+    case WeightRole::downBias: return WeightRole::down;
+    default: return role;
+  }
+}
+
 // Rows and columns of a weight, or of one expert's; a bias is one row. No rows if such a layer does not have it.
 struct WeightSize {
   int64_t rows = 0, columns = 0;

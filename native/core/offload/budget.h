@@ -30,9 +30,9 @@ struct BudgetStats {
 
 class OffloadShare;
 
-// One Residency for the experts of all layers that join, whose matrices have the same sizes. There is memory for slots
-// from the first layer until the last leaves. Layers join and leave on any thread, also while another runs; the others
-// run one after another.
+// One Residency for the experts of all layers that join, whose matrices have the same sizes. Slots have memory from
+// when the first layer joins until the last one leaves. Layers join and leave on any thread, even while another runs,
+// but run one at a time.
 class OffloadBudget {
  public:
   explicit OffloadBudget(const BudgetOptions& options) : options_(options) {}
@@ -67,7 +67,7 @@ class OffloadBudget {
   int64_t expert_bytes_ = 0;
   std::optional<Residency> residency_;  // while there are layers
   std::vector<OffloadShare*> shares_;   // by their first experts
-  // All captures have a copy, because of which no expert of theirs may ever have to make room.
+  // Every capture has a copy. While there is one, no expert may have to make room.
   std::shared_ptr<void> held_;
   // Of layers that have left.
   OffloadCounts counts_;

@@ -137,7 +137,7 @@ Status SplitLayer::run_split(Stages stages, const LayerForward& f) {
   Status in_data;
   MOE_TRY(unless_in_data(device_.read(ids.data(), f.ids.data, ids.size() * sizeof(int32_t)), &in_data));
   const Left left = take_left(ids);
-  const Status run = left.choices == 0 ? on_device_->run(stages, f) : run_shared_out(stages, f, ids, left);
+  const Status run = left.choices == 0 ? on_device_->run(stages, f) : run_on_both(stages, f, ids, left);
   MOE_TRY(unless_in_data(run, &in_data));
   MOE_TRY(unless_in_data(on_device_->adopt(), &in_data));
   return in_data;
@@ -165,52 +165,59 @@ SplitLayer::Left SplitLayer::take_left(std::vector<int32_t>& ids) {
   return left;
 }
 
-Status SplitLayer::run_shared_out(Stages stages, const LayerForward& f, const std::vector<int32_t>& ids,
-                                  const Left& left) {
-  const int64_t tokens = f.x.shape[0], hidden = f.x.shape[1], choices = f.ids.shape[1];
+Status SplitLayer::run_on_both(Stages stages, const LayerForward& f, const std::vector<int32_t>& ids,
+                               const Left& left) {
   Status in_data;
-  DeviceMemory own_x(host_), own_weights(host_), own_y(host_);
+  DeviceMemory host_x(host_), host_weights(host_), host_y(host_);
   LayerForward there{.max_choices = left.choices};
-  MOE_TRY(own_x.reserve(f.x, &there.x));
-  MOE_TRY(own_weights.reserve(f.weights, &there.weights));
-  MOE_TRY(own_y.reserve(f.x, &there.y));
-  there.ids = shape(DType::i32, tokens, choices);
+  MOE_TRY(host_x.reserve(f.x, &there.x));
+  MOE_TRY(host_weights.reserve(f.weights, &there.weights));
+  MOE_TRY(host_y.reserve(f.x, &there.y));
+  there.ids = shape(DType::i32, f.ids.shape[0], f.ids.shape[1]);
   there.ids.data = const_cast<int32_t*>(left.ids.data());
   MOE_TRY(unless_in_data(device_.read(there.x.data, f.x.data, static_cast<size_t>(f.x.bytes())), &in_data));
   MOE_TRY(unless_in_data(device_.read(there.weights.data, f.weights.data, static_cast<size_t>(f.weights.bytes())),
                          &in_data));
   std::future<Status> on_host = std::async([&] { return on_host_->run(kRoutedStages, there); });
 
-  // The device's outputs, then the host's.
-  DeviceMemory masked(device_), both(device_), rows(device_), ones(device_);
+  // The device's outputs, and behind them room for the host's.
+  DeviceMemory device_ids(device_), both(device_);
+  TensorView outputs;
+  MOE_TRY(both.reserve(shape(f.y.dtype, 2 * f.y.shape[0], f.y.shape[1]), &outputs));
   LayerForward here = f;
   here.residual = {};
-  Combine sum;
-  sum.residual = f.residual;
-  sum.y = f.y;
-  MOE_TRY(masked.reserve(f.ids, &here.ids));
-  MOE_TRY(both.reserve(shape(f.y.dtype, 2 * tokens, hidden), &sum.rows));
-  MOE_TRY(rows.reserve(shape(DType::i32, tokens, 2), &sum.row_of_slot));
-  MOE_TRY(ones.reserve(shape(DType::f32, tokens, 2), &sum.weights));
-  here.y = shape(f.y.dtype, tokens, hidden);
-  here.y.data = sum.rows.data;
+  here.y.data = outputs.data;
+  MOE_TRY(device_ids.reserve(f.ids, &here.ids));
   MOE_TRY(device_.write(here.ids.data, ids.data(), ids.size() * sizeof(int32_t)));
   MOE_TRY(unless_in_data(on_device_->run(stages, here), &in_data));
+  MOE_TRY(unless_in_data(on_host.get(), &in_data));
+  const auto bytes = static_cast<size_t>(f.y.bytes());
+  MOE_TRY(device_.write(outputs.as<char>() + bytes, there.y.data, bytes));
+  MOE_TRY(unless_in_data(add_outputs(f, left, outputs), &in_data));
+  return in_data;
+}
 
+// Combines `outputs` [2 T, H], the device's and then the host's, to y: for each token one row, or one of both.
+Status SplitLayer::add_outputs(const LayerForward& f, const Left& left, const TensorView& outputs) {
+  const int64_t tokens = f.ids.shape[0], choices = f.ids.shape[1];
   std::vector<int32_t> row_of_slot;
   for (int64_t token = 0; token < tokens; ++token) {
-    const int32_t* own = left.ids.data() + token * choices;
-    const bool shared = std::any_of(own, own + choices, [](int32_t id) { return id >= 0; });
+    const int32_t* ids = left.ids.data() + token * choices;
+    const bool has_host_row = std::any_of(ids, ids + choices, [](int32_t id) { return id >= 0; });
     row_of_slot.push_back(static_cast<int32_t>(token));
-    row_of_slot.push_back(shared ? static_cast<int32_t>(tokens + token) : -1);
+    row_of_slot.push_back(has_host_row ? static_cast<int32_t>(tokens + token) : -1);
   }
-  const std::vector<float> weights(row_of_slot.size(), 1.0f);
+  const std::vector<float> ones(row_of_slot.size(), 1.0f);
+  DeviceMemory rows(device_), weights(device_);
+  Combine sum;
+  sum.rows = outputs;
+  sum.residual = f.residual;
+  sum.y = f.y;
+  MOE_TRY(rows.reserve(shape(DType::i32, tokens, 2), &sum.row_of_slot));
+  MOE_TRY(weights.reserve(shape(DType::f32, tokens, 2), &sum.weights));
   MOE_TRY(device_.write(sum.row_of_slot.data, row_of_slot.data(), row_of_slot.size() * sizeof(int32_t)));
-  MOE_TRY(device_.write(sum.weights.data, weights.data(), weights.size() * sizeof(float)));
-  MOE_TRY(unless_in_data(on_host.get(), &in_data));
-  MOE_TRY(device_.write(sum.rows.as<char>() + here.y.bytes(), there.y.data, static_cast<size_t>(there.y.bytes())));
-  MOE_TRY(unless_in_data(device_.run(sum), &in_data));
-  return in_data;
+  MOE_TRY(device_.write(sum.weights.data, ones.data(), ones.size() * sizeof(float)));
+  return device_.run(sum);
 }
 
 }  // namespace moe

@@ -1,5 +1,5 @@
-// A layer with offload that leaves some of the experts that are not resident to the host, which computes them with the
-// CPU meanwhile: tokens move, and not weights. The outputs of both are added up.
+// A layer with offload that leaves some of its experts that are not resident to the host. The CPU computes them at the
+// same time, so tokens move and weights do not. The outputs of both are added up.
 #pragma once
 
 #include <memory>
@@ -49,7 +49,9 @@ class SplitLayer final : public Layer {
   Left take_left(std::vector<int32_t>& ids);
   // Runs the stages from sort on. `forward` has ids and weights.
   Status run_split(Stages stages, const LayerForward& forward);
-  Status run_shared_out(Stages stages, const LayerForward& forward, const std::vector<int32_t>& ids, const Left& left);
+  // The same where some choices are left to the host: it computes them while the device computes those in `ids`.
+  Status run_on_both(Stages stages, const LayerForward& forward, const std::vector<int32_t>& ids, const Left& left);
+  Status add_outputs(const LayerForward& forward, const Left& left, const TensorView& outputs);
 
   const std::unique_ptr<Layer> on_device_;
   std::unique_ptr<Layer> on_host_;  // the bank's experts only

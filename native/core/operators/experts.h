@@ -171,7 +171,7 @@ struct CopyMatrix {
   }
 
   Status check() const {
-    return expect_sizes(target.size() == source.rows * source.columns && is_float(source.dtype),
+    return expect_sizes(source.has_size(target.size()) && is_float(source.dtype),
                         "copyMatrix: target: expected the size of the matrix, and a matrix of floats");
   }
 };

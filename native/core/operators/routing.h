@@ -36,7 +36,7 @@ struct GatingRule {
     return group_score == GroupScore::max ? 1 : group_score == GroupScore::top2_sum ? 2 : top_k / top_groups;
   }
 
-  // Whether the rule can choose from so many experts, whose numbers are int32.
+  // Whether the rule can choose from this many experts, whose numbers are int32.
   bool fits(int64_t experts) const {
     if (top_k < 1 || top_k > experts || experts >= INT32_MAX || num_groups < 1 || experts % num_groups != 0)
       return false;

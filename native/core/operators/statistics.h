@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/divide.h"
 #include "core/enum.h"
 #include "core/operators/routing.h"
 #include "core/token_mask.h"
@@ -233,7 +234,7 @@ struct RowUnits {
 inline RowUnits row_units(int64_t rows, int64_t sequences) {
   RowUnits result{sequences, sequences > 0 ? rows / sequences : 0, 32, 0};
   while (result.rows_per_unit * result.rows_per_unit < result.rows) result.rows_per_unit *= 2;
-  result.units = (result.rows + result.rows_per_unit - 1) / result.rows_per_unit;
+  result.units = ceil_divide(result.rows, result.rows_per_unit);
   return result;
 }
 

@@ -43,8 +43,8 @@ void run_row(const Kernels& kernels, const RmsNormBackward& p, int64_t row, cons
   kernels.from_f32(p.dx.dtype, dy, hidden, p.dx.at(row));
 }
 
-// Calls use(row, factors, lines) for the rows of x on all threads. Factors are offset + weight, what normalised columns
-// are multiplied by; `lines` has room for so many rows in float32.
+// Calls use(row, factors, memory) for the rows of x on all threads. Normalised columns are multiplied by the factors,
+// offset + weight. `memory` is the thread's own, with room for `lines` rows in float32.
 template <class Operator, class Use>
 Status for_each_row(Context& context, const Operator& p, int64_t lines, Use&& use) {
   const int64_t rows = p.x.shape[0], hidden = p.x.shape[1];

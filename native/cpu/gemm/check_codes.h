@@ -7,8 +7,8 @@
 
 namespace moe::cpu {
 
-// Of a weight in its own format that becomes a matrix with so many columns. Refused are codes and scales that are NaN,
-// a scalar that no float32 scale can take up, and columns that are missing where no code is zero.
+// Checks a weight in its own format that becomes a matrix with `columns` columns. Refuses codes and scales that are
+// NaN, a scalar that no float32 scale can absorb, and missing columns where no code is zero.
 Status check_codes(const Team& team, const WeightView& weight, int64_t columns);
 
 }  // namespace moe::cpu

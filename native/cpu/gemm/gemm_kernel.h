@@ -11,14 +11,19 @@
 
 namespace moe::cpu {
 
-// The most rows of x that one tile of a matrix product covers.
+// The most rows of x that one tile of a matrix product covers, and the most columns of a panel.
 constexpr int kMaxTileRows = 32;
+constexpr int64_t kMostPanelColumns = 32;
 
-// What tokens are rounded to and how they are packed: `bf16_pairs` packs pairs of consecutive k as bfloat16, `i8_quads`
-// four consecutive k as bytes, in the order of panel_codes.h; `i8_digits` likewise the three digits of each number,
-// [k / 4][row][digit][k % 4], and behind the last k the rows' units, see isa/template/digits.h. The others are for tile
-// registers, whose rows have 64 bytes: such bytes, [k / 64][row][k % 64]; or one, two or three parts of bfloat16 whose
-// sum is the number, [k / 32][part][row][k % 32].
+// What tokens are rounded to, and how they are packed.
+//   bf16_pairs   pairs of consecutive k as bfloat16
+//   i8_quads     four consecutive k as bytes, in the order of panel_codes.h
+//   i8_digits    the three digits of each number, [k / 4][row][digit][k % 4], and after the last k the rows' units; see
+//                isa/template/digits.h
+// The others are for tile registers, whose rows have 64 bytes:
+//   i8_tiles     bytes, [k / 64][row][k % 64]
+//   bf16_tiles   bfloat16, [k / 32][part][row][k % 32]; ..._of_two and ..._of_three split a number into parts whose sum
+//                it is
 enum class Arithmetic : uint8_t {
   f32,
   bf16_pairs,
@@ -75,7 +80,7 @@ constexpr int element_bytes(Arithmetic arithmetic) {
   return 4;
 }
 
-// Of the unit by which a row's results are multiplied; see apply_units().
+// Bytes of the unit by which a row's results are multiplied; see apply_units().
 constexpr int unit_bytes(Arithmetic arithmetic) { return arithmetic == Arithmetic::i8_digits ? int{sizeof(float)} : 0; }
 // Whether a row can be packed piece by piece, as soon as some of its elements are known.
 constexpr bool packs_pieces(Arithmetic arithmetic) { return unit_bytes(arithmetic) == 0; }
@@ -93,7 +98,7 @@ struct TileArguments {
 
   int64_t first_k;  // both multiples of the panels' step
   int64_t k;
-  int64_t block_k = int64_t{1} << 40;  // sums of groups end where a multiple of so many k does
+  int64_t block_k = int64_t{1} << 40;  // sums of groups end at its multiples, too
   int rows;                            // of the tile
   const void* x;                       // packed tile (see pack_row), from first_k on
   const char* w;  // packed panel (see panel_format.h), from first_k on; unpacked, if the kernel does that
@@ -115,8 +120,8 @@ struct TileArguments {
   const char* panel;
   // If GemmKernel::sums_x(): what sum_segments() gave, from first_k on.
   const float* x_sums;
-  // If x are codes with scales for groups of so many segments: the scales of the first row, from k = 0 on, and the
-  // distance to those of the next.
+  // If x are codes with a scale for every x_scale_segments segments: the scales of the first row, from k = 0 on, and
+  // the distance to those of the next row.
   const float* x_scales = nullptr;
   int64_t x_scale_stride = 0;
   int64_t x_scale_segments = 0;
@@ -184,8 +189,8 @@ struct GemmKernel {
   WideTiles wide_tile = {};
   SumFunction sum_segments = nullptr;  // for quantised weights
   int row_sums = 1;                    // its sums for each row and segment: one, or one of each digit
-  int in_order_rows = 0;               // tiles of at most so many rows read panels in order, see read_scales()
-  int biased_rows = 0;  // tiles of at most so many rows need the sums of x in any case: their codes have a bias
+  int in_order_rows = 0;               // tiles up to this height read panels in order, see read_scales()
+  int biased_rows = 0;  // tiles up to this height always need the sums of x, because their codes have a bias
   UnpackedTiles unpacked = {};
   // The same for CPUs whose stores are slow, see isa/template/row_parts.h.
   UnpackedTiles in_parts = {};
@@ -198,7 +203,7 @@ struct GemmKernel {
   constexpr bool reads(RowKind rows) const {
     return codes != TokenFormat::none ? codes == rows.codes : (tokens & tokens_of(rows.dtype)) != 0;
   }
-  // Whether tiles of so many rows need the sums of x.
+  // Whether tiles of this height need the sums of x.
   bool sums_x(const PanelScales& scales, int rows) const { return scales.have_offset() || rows <= biased_rows; }
 };
 
@@ -227,7 +232,7 @@ constexpr bool takes_integers(const WeightFormat& format) {
   return (takes_code<CodeType::signed_integer>(format) || takes_code<CodeType::unsigned_integer>(format)) &&
          format.bits == bits;
 }
-// Integers with codes of so many bits and an integer scale for each segment, whose sums fit: see factor_tiles.h.
+// Integer codes of this width with an integer scale for each segment, whose sums fit: see factor_tiles.h.
 template <CodeType code, int bits, ScaleType type>
 constexpr bool takes_factors(const WeightFormat& format) {
   constexpr Offset offset = code == CodeType::unsigned_integer ? Offset::minimum : Offset::none;
@@ -250,7 +255,7 @@ constexpr bool takes_with_powers_of_two(const WeightFormat& format) {
          format.offset == Offset::none;
 }
 
-// What another predicate takes, with at least so many columns in a group.
+// What another predicate takes, with groups of at least `columns` columns.
 template <bool (*takes)(const WeightFormat&), int columns>
 constexpr bool takes_in_groups(const WeightFormat& format) {
   return takes(format) && (format.scales.columns == 0 || format.scales.columns >= columns);

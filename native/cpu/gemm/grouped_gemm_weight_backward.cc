@@ -14,7 +14,7 @@
 namespace moe::cpu {
 namespace {
 
-// Columns of dy that are packed at a time: each column of x is packed once for so many products.
+// Columns of dy that are packed at a time. A packed column of x is used for all of them.
 constexpr int64_t kOutputs = 448;
 // Panels of x that are packed at a time.
 constexpr int64_t kPanels = 4;
@@ -23,7 +23,6 @@ constexpr int64_t kColumnBytes = 1024;
 constexpr int64_t kMostRows = kColumnBytes / 2;
 // Pieces of work for each thread, to even out the end.
 constexpr int64_t kPiecesPerThread = 16;
-constexpr int64_t kMostPanelColumns = 32;
 
 // Copies a run of a few values, for which a call of memcpy would take longer than the copy.
 inline void copy_run(const float* source, int64_t count, float* target) {

@@ -7,6 +7,77 @@
 
 namespace moe::cpu {
 
+namespace {
+
+// Places levels of a panel one after another.
+class LevelPlacer {
+ public:
+  LevelPlacer(int64_t panel_columns, int64_t segments, int segment)
+      : panel_columns_(panel_columns), segments_(segments), segment_(segment) {}
+
+  // With values of `type`, which may differ from the level's own.
+  PanelLevel place(const ScaleLevel& level, ScaleType type) {
+    if (level.absent()) return {};
+    const int64_t of_each = level.columns == 0 ? segments_ : level.columns / segment_;
+    PanelLevel placed{.type = type, .at = bytes_, .groups = ceil_divide(segments_, of_each), .segments = of_each};
+    bytes_ += placed.groups * panel_columns_ * scale_bytes(type);
+    return placed;
+  }
+  PanelLevel place(const ScaleLevel& level) { return place(level, level.type); }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  int64_t panel_columns_, segments_;
+  int segment_;
+  int64_t bytes_ = 0;
+};
+
+PanelLevels place_levels(const WeightFormat& format, LevelPlacer& placer) {
+  PanelLevels levels;
+  levels.super_scales = placer.place(format.super_scales);
+  levels.scales = placer.place(format.scales);
+  switch (format.offset) {
+    case Offset::none: break;
+    // Integers of a byte.
+    case Offset::zero_point: levels.zeros = placer.place(format.scales, ScaleType::u6); break;
+    case Offset::scale_offset: levels.super_zeros = placer.place(format.super_zeros()); break;
+    case Offset::minimum:
+      levels.super_zeros = placer.place(format.super_scales);
+      if (format.scales.type == ScaleType::u4) {
+        levels.zeros = levels.scales;
+        levels.zeros.upper = true;
+      } else {
+        levels.zeros = placer.place(format.scales);
+      }
+  }
+  return levels;
+}
+
+// The levels with `of_each` segments counted as one.
+PanelLevels counted_in(PanelLevels levels, int64_t of_each) {
+  for (PanelLevel* level : {&levels.scales, &levels.super_scales, &levels.zeros, &levels.super_zeros}) {
+    level->segments = ceil_divide(level->segments, of_each);
+  }
+  return levels;
+}
+
+// Whether sums over `of_each` segments stay within groups of every level.
+bool stay_within_groups(const PanelLevels& levels, int64_t of_each) {
+  const std::array all{levels.scales, levels.super_scales, levels.zeros, levels.super_zeros};
+  return std::ranges::all_of(all, [&](const PanelLevel& level) {
+    return level.absent() || level.groups == 1 || level.segments % of_each == 0;
+  });
+}
+
+// The longest sums of floats that the levels and k allow.
+int longest_sum(const PanelLevels& levels, int segment, int64_t padded_k) {
+  int sum = kLongestSum;
+  while (sum > segment && (padded_k % (kSumsAtOnce * sum) != 0 || !stay_within_groups(levels, sum / segment))) sum /= 2;
+  return sum;
+}
+
+}  // namespace
+
 PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k)
     : segment(segment_of(format)),
       zeros_are_codes(format.offset == Offset::zero_point),
@@ -15,54 +86,19 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
   const int unit = std::max(1, table_unit(format));
   // See Vector::load_e4m3.
   code_unit = format.code == CodeType::e4m3 ? 256.0f : 1.0f / static_cast<float>(unit);
-  const int64_t segments = std::max<int64_t>(1, padded_k / segment);
-  const auto place = [&](const ScaleLevel& level, ScaleType type) {
-    if (level.absent()) return PanelLevel{};
-    const int64_t of_each = level.columns == 0 ? segments : level.columns / segment;
-    PanelLevel placed{.type = type, .at = bytes, .groups = ceil_divide(segments, of_each), .segments = of_each};
-    bytes += placed.groups * panel_columns * scale_bytes(type);
-    return placed;
-  };
-  super_scales = place(format.super_scales, format.super_scales.type);
-  scales = place(format.scales, format.scales.type);
-  if (format.offset == Offset::zero_point) {
-    // Integers of a byte.
-    zeros = place(format.scales, ScaleType::u6);
-  } else if (offsets_scales) {
-    super_zeros = place(format.super_zeros(), ScaleType::f32);
-  } else if (format.offset == Offset::minimum) {
-    super_zeros = place(format.super_scales, format.super_scales.type);
-    if (format.scales.type == ScaleType::u4) {
-      zeros = scales;
-      zeros.upper = true;
-    } else {
-      zeros = place(format.scales, format.scales.type);
-    }
-  }
+  LevelPlacer placer(panel_columns, std::max<int64_t>(1, padded_k / segment), segment);
+  static_cast<PanelLevels&>(*this) = place_levels(format, placer);
+  bytes = round_up(placer.bytes(), kLineBytes);
   const bool plain_type = scales.type == ScaleType::f32 || scales.type == ScaleType::f16 ||
                           scales.type == ScaleType::bf16 || scales.type == ScaleType::e8m0;
   one_level = plain_type && super_scales.absent() && !offsets_scales && !have_offset();
-  // The levels, with this many segments as one.
-  const auto counted_in = [&](int64_t of_each) {
-    PanelLevels levels = *this;
-    for (PanelLevel* level : {&levels.scales, &levels.super_scales, &levels.zeros, &levels.super_zeros}) {
-      level->segments = ceil_divide(level->segments, of_each);
-    }
-    return levels;
-  };
-  of_groups = counted_in(scales.segments);
-  // Where a level has one group, any sums are within it.
-  const auto within_groups = [&](int64_t of_each) {
-    return std::ranges::all_of(std::array{scales, super_scales, zeros, super_zeros}, [&](const PanelLevel& level) {
-      return level.absent() || level.groups == 1 || level.segments % of_each == 0;
-    });
-  };
-  sum = kLongestSum;
-  while (sum > segment && (padded_k % (kSumsAtOnce * sum) != 0 || !within_groups(sum / segment))) sum /= 2;
-  of_sums = counted_in(sum / segment);
-  constexpr int64_t kLine = 64;
-  bytes = round_up(bytes, kLine);
-  if (format.bits > 6) return;
+  of_groups = counted_in(*this, scales.segments);
+  sum = longest_sum(*this, segment, padded_k);
+  of_sums = counted_in(*this, sum / segment);
+  if (format.bits <= 6) fill_table(format, unit);
+}
+
+void PanelScales::fill_table(const WeightFormat& format, int unit) {
   const int codes = 1 << format.bits;
   for (int code = 0; code < codes; ++code) {
     table[code] = format.code == CodeType::table ? format.table[code] * static_cast<float>(unit)

@@ -9,9 +9,12 @@
 
 namespace moe::cpu {
 
-// A group is a whole number of segments of k. Integers are summed over groups; floats over segments of a group, but
-// over no more k than this, and so that there are whole numbers of four sums, which few rows have in the making at
-// once.
+// Bytes of a cache line, which one prefetch brings.
+constexpr int64_t kLineBytes = 64;
+
+// A group is a whole number of segments of k. Integers are summed over a whole group. Floats are summed over some of
+// its segments: over no more k than kLongestSum, and so that the sums come in fours, because tiles of few rows work on
+// four at once.
 constexpr int kLongestSum = 128;
 constexpr int kSumsAtOnce = 4;
 constexpr int segment_of(const WeightFormat& format) {
@@ -37,7 +40,7 @@ constexpr int table_unit(const WeightFormat& format) {
   }
   return 0;
 }
-// Whether codes of so many bits stand for integers of a byte, with magnitudes below `limit`.
+// Whether codes of `bits` bits stand for integers of a byte, with magnitudes below `limit`.
 template <int bits, int limit = 129>
 constexpr bool takes_integer_table(const WeightFormat& format) {
   if (format.bits != bits) return false;
@@ -76,7 +79,7 @@ struct PanelLevels {
 
 struct PanelScales : PanelLevels {
   PanelScales() = default;
-  // For panels of a quantised format with so many columns and k.
+  // For panels of a quantised format with this many columns and k.
   PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k);
 
   // The same levels, which count groups of `scales`, or sums of floats, in place of segments.
@@ -93,11 +96,14 @@ struct PanelScales : PanelLevels {
   float table[kTableSize] = {};
   int64_t bytes = 0;  // of all levels, in whole cache lines
 
-  // Segments of so many k, in whole segments.
+  // How many segments there are in k, a multiple of a segment.
   int64_t segments_in(int64_t k) const { return segment == 32 ? k / 32 : k / 16; }
   int64_t sums_in(int64_t k) const { return k >> std::countr_zero(static_cast<unsigned>(sum)); }
   // Whether a sum of codes alone does not give the result.
   bool have_offset() const { return !zeros.absent() || lowered != 0; }
+
+ private:
+  void fill_table(const WeightFormat& format, int unit);
 };
 
 }  // namespace moe::cpu

@@ -21,7 +21,7 @@ inline int64_t packed_row_bytes(const GemmKernel& gemm, int64_t packed_k) {
 inline int64_t packed_row_bytes(const GemmKernel& gemm, const PanelLayout& layout) {
   return packed_row_bytes(gemm, packed_row_k(gemm, layout));
 }
-// Multiplies the results of a tile of rows, whose packed rows have so many k, by the rows' units, if they have some.
+// Multiplies the results of a tile's rows, each packed with `packed_k` k, by the rows' units, if they have any.
 inline void apply_units(const Kernels& kernels, const GemmKernel& gemm, const char* x, int64_t packed_k, int rows,
                         float* c) {
   if (unit_bytes(gemm.arithmetic) == 0) return;
@@ -90,145 +90,213 @@ inline void load_panel_bias(const Product& product, int64_t expert, int64_t pane
 }
 
 // Reads a panel's scales before its codes, so that the panel is a single stream in the order of memory. Hardware
-// foresees that, if it does not come too fast: each read waits for the one before, some ten cycles.
+// prefetches such a stream unless it comes too fast, so each read waits some ten cycles for the one before.
 inline void read_scales(const char* panel, const PanelScales& scales) {
   uint32_t sum = 0;
-  for (const char *line = panel, *end = panel + scales.bytes; line < end; line += 64) {
+  for (const char *line = panel, *end = panel + scales.bytes; line < end; line += kLineBytes) {
     sum = (sum * 3 + *reinterpret_cast<const volatile uint8_t*>(line)) * 5;
   }
   [[maybe_unused]] volatile uint32_t kept = sum;
 }
 
-// One thread's part: works through the items that `queue` hands to this worker. After the last k block of a tile and
-// panel it calls store(tile, panel, c): c has rows of panel_columns, whose first values are the results. Sums
-// of groups end at the same k for every row count, so a row's result does not depend on its tile.
+// The lines of memory that several calls prefetch together: each takes the next of equal shares.
+class PrefetchShares {
+ public:
+  PrefetchShares(const char* first, int64_t lines, int64_t shares) : first_(first), lines_(lines), shares_(shares) {}
+
+  // Sets what the next call prefetches.
+  void take(TileArguments& t) {
+    const int64_t begin = lines_taken_;
+    lines_taken_ = ++shares_taken_ == shares_ ? lines_ : lines_ * shares_taken_ / shares_;
+    t.prefetch = first_ + begin * kLineBytes;
+    t.prefetch_lines = lines_taken_ - begin;
+  }
+
+ private:
+  const char* first_;
+  int64_t lines_, shares_;
+  int64_t shares_taken_ = 0, lines_taken_ = 0;
+};
+
+// One thread's part of a product. After the last block of k of a tile and a panel it calls store(tile, panel, c): c has
+// rows of panel_columns, whose first values are the results. Sums of groups end at the same k whatever the number of
+// rows, so a row's result does not depend on its tile.
 template <class Store>
-void work_through(const Product& product, int worker, ItemQueue& queue, float* scratch, Store&& store) {
-  const PanelLayout& layout = product.layout();
-  const ExpertProduct& expert_weights = product.weights->weights();
-  const TokenScheme& tokens = product.weights->inputs().tokens();
-  const int64_t row_scales = product.weights->inputs().scales_per_row();
-  const bool scales_groups = product.row_scales != nullptr && !tokens.scales_rows();
-  const int64_t x_scale_segments = scales_groups ? layout.scales.segments_in(tokens.columns) : 0;
-  const int64_t x_bytes = element_bytes(product.gemm->arithmetic);
-  const int64_t packed_k = packed_row_k(*product.gemm, layout);
-  const int64_t sums = product.tile_sums(), x_sums_per_row = product.x_sums_per_row();
-  char* unpacked = reinterpret_cast<char*>(scratch);
-  scratch += product.unpacked_floats();
-  alignas(64) float bias[64];
-  for (int64_t index; (index = queue.next(worker)) >= 0;) {
-    const WorkItem& item = product.plan.items[index];
-    const RowTile* tiles = product.tiles->data() + item.first_tile;
-    const char* weights = product.weights->data() + tiles[0].expert * layout.expert_bytes();
-    const Clamp& clamp = expert_weights.clamps.of(tiles[0].expert);
-    // A tile that shares its panels with no other reads them from end to end.
-    const bool shared = item.tiles > 1;
-    const bool in_order = !shared && tiles[0].rows <= product.gemm->in_order_rows;
-    const UnpackedTiles& unpacked_tiles = product.gemm->unpacked;
-    const bool unpacks = unpacked_tiles.unpack != nullptr && item.tiles >= unpacked_tiles.at_least;
-    const WideTile wide = shared ? WideTile{} : product.gemm->wide_tile[tiles[0].rows];
-    const int64_t k_block = shared ? product.plan.k_block : std::max<int64_t>(1, layout.padded_k);
-    for (int64_t k = 0; k < layout.padded_k || k == 0; k += k_block) {
-      const int64_t k_count = std::min(k_block, layout.padded_k - k);
-      const bool last = k + k_count >= layout.padded_k;
-      const auto x_of = [&](const RowTile& tile) {
-        return product.x + tile.first_row * product.x_row_bytes + k * tile.rows * x_bytes;
-      };
-      const auto x_sums_of = [&](const RowTile& tile) -> const float* {
-        if (product.x_sums == nullptr) return nullptr;
-        return product.x_sums + tile.first_row * x_sums_per_row +
-               layout.scales.segments_in(k) * tile.rows * product.gemm->row_sums;
-      };
-      // Where this block is in a panel. The first one begins with the scales.
-      const int64_t first_code = layout.place_of(k), begin = k == 0 ? 0 : first_code;
-      const int64_t end = last ? layout.panel_bytes : layout.place_of(k + k_count);
+class ProductThread {
+ public:
+  // `scratch` has room for product.scratch_size() floats.
+  ProductThread(const Product& product, float* scratch, Store& store)
+      : product_(product),
+        layout_(product.layout()),
+        gemm_(*product.gemm),
+        tokens_(product.weights->inputs().tokens()),
+        row_scales_(product.weights->inputs().scales_per_row()),
+        x_sums_per_row_(product.x_sums_per_row()),
+        scales_groups_(product.row_scales != nullptr && !tokens_.scales_rows()),
+        unpacked_(reinterpret_cast<char*>(scratch)),
+        sums_(scratch + product.unpacked_floats()),
+        store_(store) {}
+
+  void compute(const WorkItem& item) {
+    const Reading reading = reading_of(item);
+    const int64_t k_block = reading.shared ? product_.plan.k_block : std::max<int64_t>(1, layout_.padded_k);
+    // Without any k there is one empty block, whose results are the bias.
+    for (int64_t k = 0; k < layout_.padded_k || k == 0; k += k_block) {
+      const KBlock block = block_of(k, std::min(k_block, layout_.padded_k - k));
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
-        const int64_t panel = item.first_panel + p;
-        panels = p + wide.panels <= item.panels ? wide.panels : 1;
-        const char* base = weights + panel * layout.panel_bytes;
-        // Tiles that share a panel each prefetch a share of the same part of the next panel, and so does unpacking. A
-        // single tile reads its panels from memory: codes prefetch those a little further, and the scales, a second
-        // stream, those of the next panel. Where the two are one stream, prefetches keep just ahead of it, for when the
-        // hardware does not. Plain weights it does foresee: more requests would only get in its way.
-        constexpr int64_t kJustAhead = 1024;
-        const int64_t lines = in_order ? 0 : ((shared ? end : layout.scales.bytes) - begin) / 64;
-        // After the last panel of a block of k, the first one is read again for the next block.
-        const bool restarts = shared && !last && p + 1 == item.panels && item.panels > 1;
-        const char* next_panel = base + layout.panel_bytes;
-        const char* ahead = restarts ? weights + item.first_panel * layout.panel_bytes + end : next_panel + begin;
-        const char* codes = base + first_code;
-        const char* next = shared ? nullptr : in_order ? next_panel : next_panel + first_code;
-        if (in_order) read_scales(base, layout.scales);
-        const int64_t shares = item.tiles + (unpacks ? 1 : 0);
-        int64_t shares_taken = 0, lines_taken = 0;
-        struct Share {
-          const char* first;
-          int64_t lines;
-        };
-        const auto next_share = [&]() -> Share {
-          const int64_t first = lines_taken;
-          lines_taken = ++shares_taken == shares ? lines : lines * shares_taken / shares;
-          return {ahead + first * 64, lines_taken - first};
-        };
-        if (unpacks) {
-          const Share share = next_share();
-          unpacked_tiles.unpack({.first_k = k,
-                                 .k = k_count,
-                                 .rows = 0,
-                                 .x = nullptr,
-                                 .w = codes,
-                                 .c = nullptr,
-                                 .accumulate = false,
-                                 .prefetch = share.first,
-                                 .prefetch_lines = share.lines,
-                                 .next = next,
-                                 .scales = &layout.scales,
-                                 .panel = base,
-                                 .x_sums = nullptr},
-                                unpacked);
-        }
-        for (int64_t t = 0; t < item.tiles; ++t) {
-          const RowTile& tile = tiles[t];
-          float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
-          const Share share = next_share();
-          const auto& functions = unpacks ? unpacked_tiles.tile : product.gemm->tile;
-          const TileFunction multiply = panels > 1 ? wide.function : functions[tile.rows];
-          multiply({.first_k = k,
-                    .k = k_count,
-                    .block_k = product.plan.k_block,
-                    .rows = tile.rows,
-                    .x = x_of(tile),
-                    .w = unpacks ? unpacked : codes,
-                    .c = c,
-                    .accumulate = k > 0,
-                    .panel_bytes = layout.panel_bytes,
-                    .prefetch = share.first,
-                    .prefetch_lines = share.lines,
-                    .next = next,
-                    .distance = in_order ? kJustAhead : TileArguments::kDistance,
-                    .scales = &layout.scales,
-                    .panel = base,
-                    .x_sums = x_sums_of(tile),
-                    .x_scales = scales_groups ? product.row_scales + tile.first_row * row_scales : nullptr,
-                    .x_scale_stride = row_scales,
-                    .x_scale_segments = x_scale_segments});
-          if (!last) continue;
-          for (int64_t i = 0; i < panels; ++i, c += tile.rows * layout.panel_columns) {
-            apply_units(*product.kernels, *product.gemm, product.x + tile.first_row * product.x_row_bytes, packed_k,
-                        tile.rows, c);
-            if (product.row_scales != nullptr && tokens.scales_rows()) {
-              product.kernels->scale_rows(product.row_scales + tile.first_row, tile.rows, c);
-            }
-            if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel + i, bias);
-            product.kernels->activate(expert_weights.activation, expert_weights.part, clamp,
-                                      product.bias == nullptr ? nullptr : bias, c, tile.rows);
-            store(tile, panel + i, c);
-          }
-        }
+        panels = p + reading.wide.panels <= item.panels ? reading.wide.panels : 1;
+        multiply(reading, block, p, panels);
       }
     }
   }
-}
+
+ private:
+  // How an item's panels are read.
+  struct Reading {
+    const WorkItem& item;
+    const RowTile* tiles;
+    const char* weights;  // the expert's first panel
+    bool shared;          // by several tiles; a single tile reads its panels from end to end
+    bool in_order;        // scales before codes, see read_scales()
+    bool unpacks;
+    WideTile wide;
+  };
+
+  struct KBlock {
+    int64_t k, count;
+    bool last;
+    int64_t first_code;  // where its codes begin in a panel
+    int64_t begin, end;  // its part of a panel; that of the first block begins with the scales
+  };
+
+  Reading reading_of(const WorkItem& item) const {
+    const RowTile* tiles = product_.tiles->data() + item.first_tile;
+    const bool shared = item.tiles > 1;
+    return {.item = item,
+            .tiles = tiles,
+            .weights = product_.weights->data() + tiles[0].expert * layout_.expert_bytes(),
+            .shared = shared,
+            .in_order = !shared && tiles[0].rows <= gemm_.in_order_rows,
+            .unpacks = gemm_.unpacked.unpack != nullptr && item.tiles >= gemm_.unpacked.at_least,
+            .wide = shared ? WideTile{} : gemm_.wide_tile[tiles[0].rows]};
+  }
+
+  KBlock block_of(int64_t k, int64_t count) const {
+    const bool last = k + count >= layout_.padded_k;
+    const int64_t first_code = layout_.place_of(k);
+    return {.k = k,
+            .count = count,
+            .last = last,
+            .first_code = first_code,
+            .begin = k == 0 ? 0 : first_code,
+            .end = last ? layout_.panel_bytes : layout_.place_of(k + count)};
+  }
+
+  // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
+  // of the next panel, and so does unpacking. A single tile reads its panels from memory: it prefetches codes a little
+  // ahead itself, so only the next panel's scales, a second stream, are left. Where scales and codes are one stream,
+  // nothing is left.
+  PrefetchShares prefetches(const Reading& reading, const KBlock& block, int64_t p, const char* next_panel) const {
+    const WorkItem& item = reading.item;
+    const int64_t bytes = reading.in_order ? 0 : (reading.shared ? block.end : layout_.scales.bytes) - block.begin;
+    // After the last panel of a block of k, the first one is read again for the next block.
+    const bool restarts = reading.shared && !block.last && p + 1 == item.panels && item.panels > 1;
+    const char* first =
+        restarts ? reading.weights + item.first_panel * layout_.panel_bytes + block.end : next_panel + block.begin;
+    return {first, bytes / kLineBytes, item.tiles + (reading.unpacks ? 1 : 0)};
+  }
+
+  // Multiplies all tiles of an item by its panels p .. p + panels - 1.
+  void multiply(const Reading& reading, const KBlock& block, int64_t p, int64_t panels) {
+    const WorkItem& item = reading.item;
+    const int64_t panel = item.first_panel + p;
+    const char* base = reading.weights + panel * layout_.panel_bytes;
+    const char* next_panel = base + layout_.panel_bytes;
+    PrefetchShares shares = prefetches(reading, block, p, next_panel);
+    if (reading.in_order) read_scales(base, layout_.scales);
+    TileArguments t{.first_k = block.k,
+                    .k = block.count,
+                    .rows = 0,
+                    .x = nullptr,
+                    .w = base + block.first_code,
+                    .c = nullptr,
+                    .accumulate = false,
+                    .prefetch = nullptr,
+                    .prefetch_lines = 0,
+                    .next = next_codes(reading, block, next_panel),
+                    .scales = &layout_.scales,
+                    .panel = base,
+                    .x_sums = nullptr};
+    if (reading.unpacks) {
+      shares.take(t);
+      gemm_.unpacked.unpack(t, unpacked_);
+      t.w = unpacked_;
+    }
+    t.block_k = product_.plan.k_block;
+    t.accumulate = block.k > 0;
+    t.panel_bytes = layout_.panel_bytes;
+    if (reading.in_order) t.distance = kJustAhead;
+    t.x_scale_stride = row_scales_;
+    t.x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0;
+    const TileFunctions& functions = reading.unpacks ? gemm_.unpacked.tile : gemm_.tile;
+    for (int64_t i = 0; i < item.tiles; ++i) {
+      const RowTile& tile = reading.tiles[i];
+      t.rows = tile.rows;
+      t.x = packed(tile) + block.k * tile.rows * element_bytes(gemm_.arithmetic);
+      t.c = product_.one_block() ? sums_ : sums_ + (p * item.tiles + i) * product_.tile_sums();
+      t.x_sums = x_sums_of(tile, block.k);
+      t.x_scales = scales_groups_ ? product_.row_scales + tile.first_row * row_scales_ : nullptr;
+      shares.take(t);
+      const TileFunction function = panels > 1 ? reading.wide.function : functions[tile.rows];
+      function(t);
+      if (!block.last) continue;
+      for (int64_t j = 0; j < panels; ++j) finish(tile, panel + j, t.c + j * tile.rows * layout_.panel_columns);
+    }
+  }
+
+  // Where a single tile reads on after a panel's codes; null if a panel's tiles share prefetches instead.
+  static const char* next_codes(const Reading& reading, const KBlock& block, const char* next_panel) {
+    if (reading.shared) return nullptr;
+    return reading.in_order ? next_panel : next_panel + block.first_code;
+  }
+
+  const char* packed(const RowTile& tile) const { return product_.x + tile.first_row * product_.x_row_bytes; }
+
+  const float* x_sums_of(const RowTile& tile, int64_t k) const {
+    if (product_.x_sums == nullptr) return nullptr;
+    return product_.x_sums + tile.first_row * x_sums_per_row_ +
+           layout_.scales.segments_in(k) * tile.rows * gemm_.row_sums;
+  }
+
+  // Makes results of a tile's sums in one panel, and stores them.
+  void finish(const RowTile& tile, int64_t panel, float* c) {
+    const Kernels& kernels = *product_.kernels;
+    const ExpertProduct& weights = product_.weights->weights();
+    apply_units(kernels, gemm_, packed(tile), packed_row_k(gemm_, layout_), tile.rows, c);
+    if (product_.row_scales != nullptr && tokens_.scales_rows()) {
+      kernels.scale_rows(product_.row_scales + tile.first_row, tile.rows, c);
+    }
+    alignas(64) float bias[kMostPanelColumns];
+    if (product_.bias != nullptr) load_panel_bias(product_, tile.expert, panel, bias);
+    kernels.activate(weights.activation, weights.part, weights.clamps.of(tile.expert),
+                     product_.bias == nullptr ? nullptr : bias, c, tile.rows);
+    store_(tile, panel, c);
+  }
+
+  // A panel that is one stream is prefetched just ahead of where it is read, in case the hardware does not do so. It
+  // does for plain weights, where more requests would only get in its way.
+  static constexpr int64_t kJustAhead = 1024;
+
+  const Product& product_;
+  const PanelLayout& layout_;
+  const GemmKernel& gemm_;
+  const TokenScheme& tokens_;
+  const int64_t row_scales_, x_sums_per_row_;
+  const bool scales_groups_;  // x are codes whose scales are those of groups of k, not of rows
+  char* const unpacked_;
+  float* const sums_;
+  Store& store_;
+};
 
 // Sums x over segments, once for all panels, where weights need it.
 inline Status sum_x(Context& context, Product& product) {
@@ -256,7 +324,8 @@ inline Status sum_x(Context& context, Product& product) {
   return {};
 }
 
-// Whether so many float32 results are written past the caches: no core's would have them still when they are read.
+// Whether this many float32 results are written past the caches, because no core's cache would still hold them when
+// they are read.
 constexpr bool results_are_streamed(int64_t results) { return results * int64_t{sizeof(float)} > int64_t{2} << 20; }
 
 // Plans a product and computes it with as many threads as it is worth.
@@ -278,7 +347,8 @@ Status run_product(Context& context, Product product, Store&& store) {
   const int64_t items = std::ssize(product.plan.items);
   context.queue.reset(items);
   context.team.share(items, product.work(), [&](const Worker& worker) {
-    work_through(product, worker.index, context.queue, sums + worker.index * size, store);
+    ProductThread thread(product, sums + worker.index * size, store);
+    for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) thread.compute(product.plan.items[i]);
     if (product.gemm->release != nullptr) product.gemm->release();
     product.kernels->end_streams();
   });

@@ -71,8 +71,7 @@ struct BytePairs : LookedUpBytes<Code, place_of_pairs> {
   }
 };
 
-// As floats, of which bfloat16 numbers are the upper halves. Halves of lanes have k or k + 1 of four columns of both
-// vectors.
+// As floats, whose upper halves are bfloat16 numbers. Halves of lanes have k or k + 1 of four columns of both vectors.
 constexpr int place_of_floats(int lane, int i) { return i / 8 * kPanelColumns + i % 8 / 4 * kWidth + 4 * lane + i % 4; }
 
 template <class Code>

@@ -70,10 +70,10 @@ struct InstructionSet {
 };
 
 #if defined(MOE_X86)
-// What suits the processor's maker; it does not show in the bits. Intel's multiply float32 numbers faster if x stays in
-// the first-level cache, so k is cut into blocks of which a tile's rows fit in there. AMD's have slow stores, read one
-// panel faster than several at once, and codes that a tile takes faster than memory gives them faster in the order of
-// memory.
+// Adapts the kernels to the processor's maker, without a change of results. Intel's multiply float32 faster while x
+// stays in the first-level cache, so blocks of k are short enough for a tile's rows to fit there. AMD's have slow
+// stores, read one panel faster than several at once, and read codes faster in the order of memory where a tile uses
+// them up faster than memory delivers.
 Kernels fitted(Kernels all) {
   constexpr int64_t kLongestK = 512;
   const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");

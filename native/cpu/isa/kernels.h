@@ -31,8 +31,8 @@ struct SoftmaxRow {
   double entropy;
 };
 
-// Columns of one row of an activation and of its gradient. Kernels work on whole vectors of them, of which only those
-// that are counted have a meaning.
+// Columns of one row of an activation and of its gradient. Kernels compute whole vectors; values after the last column
+// have no meaning.
 struct ActivationColumns {
   static constexpr int64_t kMost = 256;
 

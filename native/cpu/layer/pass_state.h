@@ -20,9 +20,9 @@ struct PassState {
   float* weight_of_row = nullptr;   // [rows], if weights multiply the input
   // Of each group of experts, from gate_up: its rows, as tiles of one expert each.
   std::vector<std::vector<RowTile>> group_tiles;
-  char* inner_tiles = nullptr;    // packed tiles of activations, from gate_up,
-  int64_t inner_row_bytes = 0;    // with so many bytes a row,
-  float* inner_scales = nullptr;  // [rows, scales_per_row()], and the scales of rows of codes
+  char* inner_tiles = nullptr;    // packed tiles of activations, from gate_up
+  int64_t inner_row_bytes = 0;    // of a row in them
+  float* inner_scales = nullptr;  // [rows, scales_per_row()]: their scales, if they are codes
   float* outputs = nullptr;       // [rows, hidden], from down
 };
 

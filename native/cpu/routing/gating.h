@@ -10,7 +10,7 @@ namespace moe::cpu {
 int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const GatingRule& rule, const float* selection_bias,
                   int32_t* ids, float* weights, int64_t first, int64_t end, int32_t* scratch);
 
-// The same weights for ids that are given, of which those out of range are none.
+// The same weights for ids that are given. An id out of range is no choice.
 int64_t weigh_rows(const Kernels& kernels, const TensorView& logits, const GatingRule& rule, const int32_t* ids,
                    float* weights, int64_t first, int64_t end, int32_t* scratch);
 

@@ -39,7 +39,7 @@ class LogitRow {
 };
 
 // Calls use(token, row, gate) for every token, on all threads, with its logits [T, E] and the gate of its choices ids
-// [T, k], of which those out of range are none.
+// [T, k]. An id out of range is no choice.
 template <class Use>
 Status for_each_fixed_gate(Context& context, const TensorView& logits, const TensorView& ids, const GatingRule& rule,
                            Use&& use) {

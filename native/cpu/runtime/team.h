@@ -56,8 +56,8 @@ struct Team {
     });
   }
 
-  // Calls function(thread, item) for items 0 .. count - 1, which read and write so many bytes each, in pieces that are
-  // worth waking a thread for.
+  // Calls function(thread, item) for items 0 .. count - 1, each of which reads and writes `bytes_of_each` bytes, in
+  // pieces that are worth waking a thread for.
   template <class Function>
   void for_items(int64_t count, int64_t bytes_of_each, Function&& function) const {
     constexpr int64_t kBytesAtOnce = int64_t{64} << 10;

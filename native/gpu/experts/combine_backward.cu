@@ -47,7 +47,8 @@ __device__ __forceinline__ void for_each_column(int64_t hidden, Use&& use) {
   for (int64_t column = threadIdx.x % 32 * kColumns; column < hidden; column += 32 * kColumns) use(column);
 }
 
-// One warp per slot, and then per row, of which those without a slot become zeros. A row has one slot, unless ids lie.
+// One warp per slot, then one per row: rows without a slot become zeros. A row has one slot, unless the caller's ids
+// are wrong.
 template <class T>
 MOE_KERNEL(combine_backward_kernel, (gpu::kRowThreads, 8), const Arguments a) {
   for_each_row(a.slots + (a.d_rows == nullptr ? 0 : a.row_count), [&](int64_t item) {

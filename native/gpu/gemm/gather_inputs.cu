@@ -14,7 +14,7 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// Columns that a block gathers of each row, if it does not round them and a grid has room for so many blocks.
+// Columns that a block gathers of each row, if it does not round them and that does not make the grid too large.
 constexpr int64_t kBlockColumns = 256;
 
 struct Arguments {
@@ -82,7 +82,7 @@ template <class To>
 struct CodeElement {
   // Codes that a thread rounds and stores at once. More would spill.
   static constexpr int kRun = 2;
-  // Runs of so many columns, with padding.
+  // How many runs `columns` columns take, with padding.
   __device__ static int runs(int columns) { return (columns + kRun - 1) / kRun; }
   // Column i of a run.
   __device__ static int column(int run, int i) { return run * kRun + i; }
@@ -103,8 +103,8 @@ struct CodeElement<fp8> : RunsOfBytes {
   __device__ static fp8 of(float code) { return {static_cast<uint8_t>(to_e4m3(code))}; }
 };
 
-// Columns begin .. end - 1 of a row as codes with one scale, which is returned: by a warp, or by a block of so many
-// threads. What is behind them in the last run becomes zeros.
+// Makes codes of columns begin .. end - 1 of a row, and returns their common scale. A warp or a block does it, with
+// kThreads threads. The rest of the last run becomes zeros.
 template <int kThreads, class From, class To>
 __device__ __forceinline__ float round_columns(TokenFormat format, const SourceRow<From>& source, int begin, int end,
                                                To* to) {
@@ -188,7 +188,7 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
   const int64_t columns = weight.weights().columns;
   const TokenScheme& tokens = weight.inputs().tokens();
   if (plan.max_row_tiles == 0 || (columns == 0 && !tokens.scales_rows())) return {};
-  const int64_t block_columns = std::max(kBlockColumns, gpu::ceil_div(columns, gpu::kMaxGridY));
+  const int64_t block_columns = std::max(kBlockColumns, ceil_divide(columns, gpu::kMaxGridY));
   const Arguments arguments{.source = gathered.source,
                             .source_pitch = gathered.pitch,
                             .scales = weight.inputs().scales(),
@@ -206,7 +206,7 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
                             .weights = gathered.weights};
   const dim3 block(gpu::kRowThreads);
   const dim3 grid(gpu::capped_grid(plan.max_row_tiles, 16, traits),
-                  static_cast<unsigned>(gpu::ceil_div(columns, block_columns)));
+                  static_cast<unsigned>(ceil_divide(columns, block_columns)));
   const dim3 grid_of_rows(gpu::capped_grid(plan.max_row_tiles * plan.tile.rows, 16, traits));
   return gpu::dispatch_float(gathered.dtype, [&](auto from) {
     using From = typename decltype(from)::type;

@@ -107,7 +107,7 @@ Status launch_weight_gradient(const WeightGradientArguments& arguments, const gp
                                           : launch_tensor_cores<f16>(arguments, plan, stream);
 }
 
-// Whether runs of so many elements are aligned in every row.
+// Whether runs of this many elements are aligned in every row.
 bool runs_aligned(const TensorView& matrix, int64_t pitch, int64_t run) {
   const uint64_t bytes = static_cast<uint64_t>(run) * info(matrix.dtype).bytes;
   return reinterpret_cast<uint64_t>(matrix.data) % bytes == 0 && pitch % run == 0;
@@ -159,7 +159,8 @@ Status run(Context& context, const GroupedGemmWeightBackward& p) {
   MOE_TRY(launch_weight_gradient(arguments, plan, stream));
   if (p.d_bias.absent() || p.d_bias.size() == 0) return {};
   return launch("bias_gradient", bias_gradient_kernel,
-                dim3(gpu::capped_grid(gpu::ceil_div(experts * arguments.outputs, kBiasThreads), 32, traits)),
+                dim3(gpu::capped_grid(ceil_divide(experts * arguments.outputs, kBiasThreads),
+                                      gpu::kBlocksPerMultiprocessor, traits)),
                 dim3(kBiasThreads), 0, stream, arguments);
 }
 

@@ -91,7 +91,7 @@ class MmaTile {
     fresh_ = true;
   }
 
-  // Multiplies in steps of `kColumns` columns, each of which is part of one group.
+  // Multiplies in steps of `kColumns` columns. No step crosses groups.
   template <int kColumns>
   __device__ void multiply_stage(int k, bool last) {
     constexpr int kSteps = gpu::kCodeStage / kColumns;

@@ -57,7 +57,7 @@ struct StageLoad {
   __device__ static bool loads() { return kRows % kRowStep == 0 || row(0) < kRows; }
 };
 
-// Stages of so many bytes of a row of T.
+// How many stages of kRowBytes there are in a row of T.
 template <class T, int kRowBytes = kTileRowBytes>
 __device__ __forceinline__ int stages_of(int columns) {
   return static_cast<int>((static_cast<int64_t>(columns) * static_cast<int64_t>(sizeof(T)) + kRowBytes - 1) /

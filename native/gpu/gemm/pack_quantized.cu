@@ -198,7 +198,7 @@ Status launch_codes(const PackExpert& pack, const NanReport& nan, Runtime& runti
                                 .up = pack.up,
                                 .gated = pack.product.gated(),
                                 .rows = pack.packed.padded_rows,
-                                .stages = gpu::ceil_div(pack.product.columns, kCodeStage),
+                                .stages = ceil_divide(pack.product.columns, kCodeStage),
                                 .zero = static_cast<uint32_t>(zero_code(format)),
                                 .inverted = is_signed ? 1u << (format.bits - 1) : 0u,
                                 .nan = nan,
@@ -227,7 +227,6 @@ Status launch_level(const PackExpert& pack, const LevelPlace& place, const NanRe
             .columns = weight.columns,
             .factor = place.takes_scalar ? weight.scalar : 1.0f};
   };
-  const int64_t columns = pack.product.columns;
   const LevelArguments arguments{.level = place.level,
                                  .bytes = scale_bytes(place.level.type),
                                  .is_scale = place.is_scale,
@@ -235,7 +234,7 @@ Status launch_level(const PackExpert& pack, const LevelPlace& place, const NanRe
                                  .up = source(pack.up),
                                  .gated = pack.product.gated(),
                                  .rows = pack.packed.padded_rows,
-                                 .groups = place.level.columns == 0 ? 1 : gpu::ceil_div(columns, place.level.columns),
+                                 .groups = place.level.column_groups(pack.product.columns),
                                  .nan = nan,
                                  .data = static_cast<char*>(pack.data) + place.first};
   return launch("pack_level", pack_level_kernel,

@@ -36,7 +36,7 @@ inline Level level_of(const ScaleLevel& level, int64_t first, const GemmArgument
                       const gpu::StagedLevel& staged) {
   const int chunks = tile.columns * staged.bytes / gpu::kQuadBytes;
   return {.first = first,
-          .groups = level.columns == 0 ? 1 : (gemm.columns + level.columns - 1) / level.columns,
+          .groups = static_cast<int>(level.column_groups(gemm.columns)),
           .pitch = gemm.packed.padded_rows * staged.bytes,
           .steps = gpu::GroupSteps(level),
           .staged = staged,

@@ -6,8 +6,7 @@ namespace moe::gpu {
 namespace {
 
 int64_t level_bytes(const ScaleLevel& level, int64_t rows, int64_t columns) {
-  const int64_t groups = level.columns == 0 ? 1 : ceil_div(columns, level.columns);
-  return groups * rows * scale_bytes(level.type);
+  return level.column_groups(columns) * rows * scale_bytes(level.type);
 }
 
 PackedMatrix measure(const ExpertProduct& product) {
@@ -15,7 +14,7 @@ PackedMatrix measure(const ExpertProduct& product) {
   PackedMatrix packed{.rows = packed_rows(product)};
   packed.padded_rows = round_up(packed.rows, kRowPadding);
   packed.pitch = packed.padded_rows * stage_bytes(format.bits);
-  packed.bytes = ceil_div(product.columns, kCodeStage) * packed.pitch;
+  packed.bytes = ceil_divide(product.columns, kCodeStage) * packed.pitch;
   const auto take = [&](const ScaleLevel& level) {
     if (level.absent()) return int64_t{0};
     const int64_t first = packed.bytes;

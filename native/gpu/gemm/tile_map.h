@@ -14,8 +14,8 @@ struct alignas(16) RowTile {
   int place;  // the expert's, among those in memory
 };
 
-// In memory: the TileMapHeader; room for max_row_tiles RowTiles, of which the first `count` are valid; and two tables
-// of row_ranges + 1 ints that are used while the map is built, with the first row and the first tile of each range.
+// In memory: the TileMapHeader; room for max_row_tiles RowTiles, the first `count` of them valid; and two tables of
+// row_ranges + 1 ints that are used while the map is built, with the first row and the first tile of each range.
 struct alignas(16) TileMapHeader {
   int count;
 };

@@ -103,7 +103,7 @@ Status launch_codes(const UnpackField& unpack, const TensorView& target, const g
                                 .target = target.as<uint8_t>(),
                                 .rows = product.outputs(),
                                 .columns = product.columns,
-                                .stages = gpu::ceil_div(product.columns, gpu::kCodeStage)};
+                                .stages = ceil_divide(product.columns, gpu::kCodeStage)};
   return launch("unpack_codes", unpack_codes_kernel, dim3(gpu::element_grid(arguments.rows * arguments.stages, traits)),
                 dim3(gpu::kRowThreads), 0, stream, arguments);
 }

@@ -1,7 +1,7 @@
-// The grouped GEMM on Hopper's tensor cores with weights of quantised formats. A product's rows are columns of the
-// weights and its columns rows of x: codes become fragments of A in registers, and wgmma reads x from shared memory. It
-// multiplies a piece of a stage in the background, while the codes of the next piece are converted. A group's products
-// are summed in accumulators of their own, which are scaled and added to the others at the group's end.
+// The grouped GEMM on Hopper's tensor cores with weights of quantised formats. The product is transposed: columns of
+// the weights are rows of wgmma, and rows of x its columns. Codes become fragments of A in registers; x is B, in shared
+// memory. wgmma multiplies one piece of a stage in the background while the codes of the next piece are converted. The
+// products of a group have accumulators of their own, which are scaled and added to the tile's at the group's end.
 #pragma once
 
 #include <iterator>
@@ -49,10 +49,10 @@ class WgmmaTile {
   static constexpr int kGroupColumns = 64;  // of a warpgroup's product
   static constexpr int kBlocks = kTile.columns / (kTile.warps_columns / 4) / kGroupColumns;
   static constexpr int kRowTiles = kTile.rows / 8;
-  // Of which a warp sums so many.
+  // How many of these each warp sums.
   static constexpr int kWarps = kTile.threads() / 32, kSummedTiles = (kRowTiles + kWarps - 1) / kWarps;
   static constexpr int kChunks = Converter::kChunks;
-  // Stages that are on their way, or have arrived behind the one that is multiplied.
+  // Stages in flight, or arrived but not yet multiplied.
   static constexpr int kAhead = kTile.stages - 2;
   static_assert(kAhead >= 2, "the next stage's groups are converted while others are on their way");
 
@@ -63,13 +63,13 @@ class WgmmaTile {
     return (warp / 4 * kBlocks + m) * kGroupColumns + warp % 4 * 16 + half * 8 + thread() % 32 / 4;
   }
 
-  // Whether a piece is half as deep as a product. Its fragments then alternate between both halves, beside zeros.
+  // Whether a piece is half as deep as a product. Its fragments then alternate between the halves; the other is zeros.
   template <int kSteps>
   __device__ static constexpr bool is_half() {
     return kBytes && kSteps == 1;
   }
 
-  // In pieces of kSteps steps of groups, each of which is part of one group.
+  // Multiplies all stages in pieces of kSteps steps. No piece crosses groups.
   template <int kSteps>
   __device__ __forceinline__ void multiply_all() {
     constexpr int kPieces = kStageSteps / kSteps;
@@ -114,7 +114,7 @@ class WgmmaTile {
     __syncthreads();
   }
 
-  // Waits for the products of a piece of stage `k`. `ends`: the group `group` ends with it.
+  // Waits for the products of a piece of stage `k`. If it `ends` group `group`, adds that to the tile.
   __device__ __forceinline__ void finish_piece(bool ends, int k, int group) {
     ptx::wgmma_wait<0>();
 #pragma unroll
@@ -156,7 +156,7 @@ class WgmmaTile {
     constexpr int kRegisters = 2 / kChunks;  // of a step
     const char* x = stages_.x_at(k);
     int lane = thread() % 32, warp = thread() / 32;
-    // Addresses are computed anew for every stage: they would spill.
+    // Keeps the compiler from holding addresses in registers from stage to stage, where they would spill.
     asm volatile("" : "+r"(lane), "+r"(warp));
     uint32_t ones[2 * kRegisters];
 #pragma unroll
@@ -207,7 +207,7 @@ class WgmmaTile {
     }
   }
 
-  // Makes fragments of a piece's codes, which are part of the stage's group `group`. Products may still read those of
+  // Makes fragments of a piece's codes, which lie in the stage's group `group`. Products may still be reading those of
   // the piece before.
   template <int kSteps>
   __device__ __forceinline__ void convert_piece(int k, int piece, int group) {
@@ -237,7 +237,7 @@ class WgmmaTile {
   __device__ __forceinline__ void multiply_piece(int k, int piece) {
     constexpr int kProducts = is_half<kSteps>() ? 1 : kSteps / kChunks;
     const uint64_t x = ptx::wgmma_descriptor<Ring::kXRowBytes>(stages_.x_at(k));
-    // In front of the fence: the conversions, and the sums of a group that ended.
+    // Before the fence: the conversions, and the sums of a group that ended.
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
 #pragma unroll
@@ -332,7 +332,7 @@ class WgmmaTile {
   // in different banks.
   __device__ __forceinline__ void stage_sums(float* staged) const {
     int lane_part = thread() % 4;
-    // Addresses are computed anew for every tile: they would spill.
+    // Keeps the compiler from holding addresses in registers from tile to tile, where they would spill.
     asm volatile("" : "+r"(lane_part));
     const int later = lane_part / 2;
 #pragma unroll
@@ -352,11 +352,10 @@ class WgmmaTile {
 
   const Arguments& a_;
   Ring stages_;
-  // Of the current group: the steps that are left to multiply and to sum, and what is added to codes. Whether the next
-  // piece begins a group, so that the last one has ended one, if there was any.
+  // Steps of the current group that are left to multiply, and to sum.
   int steps_left_, summed_steps_left_;
-  bool starts_group_;
-  uint32_t offsets_[kBlocks][2];
+  bool starts_group_;             // whether the next piece begins a group; then the last piece, if any, ended one
+  uint32_t offsets_[kBlocks][2];  // added to the current group's codes
   CodeWord<kCodes, kBits> words_[kBlocks][2];
   // Of two pieces: one is multiplied, one converted.
   uint32_t fragments_[2][kBlocks][2][4];

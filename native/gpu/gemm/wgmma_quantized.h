@@ -5,9 +5,9 @@
 
 namespace moe::gpu {
 
-// With 16 rows, few blocks may have to keep memory busy, so many stages are on their way.
-// A warpgroup has 64 columns of the product in its registers' rows, or twice as many, and each of its warps converts
-// the codes of 16: so each code of a tile is converted once, and few rows of x are few columns of wgmma.
+// The product is transposed: a warpgroup has 64 or 128 of its columns as rows of wgmma, and each warp converts the
+// codes of 16. So each code of a tile is converted once, and few rows of x are few columns of wgmma. With 16 rows there
+// may be few blocks to keep memory busy, so each has many stages on their way.
 inline constexpr GemmTile kWgmmaQuantizedTiles[] = {
     {.rows = 16, .columns = 128, .warps_rows = 1, .warps_columns = 4, .stages = 8, .blocks = 3},
     {.rows = 64, .columns = 128, .warps_rows = 1, .warps_columns = 4, .stages = 5, .blocks = 2},

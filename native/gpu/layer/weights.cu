@@ -89,27 +89,31 @@ Status LayerWeights::copy(WeightRole role, int64_t expert, const TensorView& tar
   }
 }
 
-Status LayerWeights::copy_expert(WeightRole role, int64_t expert, const TensorView& target) const {
+LayerWeights::Matrix LayerWeights::matrix(WeightRole role, int64_t expert) const {
   const bool gated = is_gated(layer_.activation);
-  for (const Product& product : products_) {
-    if (!product.experts.contains(expert)) continue;
-    const int64_t index = expert - product.experts.first;
-    const auto is = [&](gpu::ProductRole whole, WeightRole matrix, WeightRole bias) {
-      return product.role == whole && (role == matrix || role == bias);
-    };
-    const bool joined = product.role == gpu::ProductRole::gate_up;
-    const bool first = joined && gated && (role == WeightRole::gate || role == WeightRole::gateBias);
-    const bool second = joined && (role == WeightRole::up || role == WeightRole::upBias);
-    if (!(first || second || is(gpu::ProductRole::gate, WeightRole::gate, WeightRole::gateBias) ||
-          is(gpu::ProductRole::up, WeightRole::up, WeightRole::upBias) ||
-          is(gpu::ProductRole::multiplier, WeightRole::multiplier, WeightRole::multiplier) ||
-          is(gpu::ProductRole::down, WeightRole::down, WeightRole::downBias))) {
-      continue;
+  const auto has_matrix = [&](gpu::ProductRole product) {
+    switch (product) {
+      case gpu::ProductRole::multiplier: return role == WeightRole::multiplier;
+      case gpu::ProductRole::gate: return role == WeightRole::gate;
+      case gpu::ProductRole::up: return role == WeightRole::up;
+      case gpu::ProductRole::down: return role == WeightRole::down;
+      case gpu::ProductRole::gate_up: return role == WeightRole::up || (gated && role == WeightRole::gate);
     }
-    if (!is_bias(role)) return product.weight->copy_expert(index, gated && second, target);
-    return product.bias->copy(target, index, gated && second ? layer_.intermediate : 0);
+    return false;
+  };
+  for (const Product& product : products_) {
+    if (!product.experts.contains(expert) || !has_matrix(product.role)) continue;
+    const bool joined = gated && product.role == gpu::ProductRole::gate_up;
+    return {.product = &product, .expert = expert - product.experts.first, .up = joined && role == WeightRole::up};
   }
-  return {Code::invalid_argument, "copyWeight: expected a weight that the layer has"};
+  return {.product = nullptr, .expert = 0, .up = false};
+}
+
+Status LayerWeights::copy_expert(WeightRole role, int64_t expert, const TensorView& target) const {
+  const Matrix of = matrix(matrix_of(role), expert);
+  if (of.product == nullptr) return {Code::invalid_argument, "copyWeight: expected a weight that the layer has"};
+  if (!is_bias(role)) return of.product->weight->copy_expert(of.expert, of.up, target);
+  return of.product->bias->copy(target, of.expert, of.up ? layer_.intermediate : 0);
 }
 
 std::vector<gpu::InputUse> LayerWeights::inputs() const {

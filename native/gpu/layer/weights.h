@@ -32,6 +32,14 @@ class LayerWeights {
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias);
   Status set_expert(int64_t expert, const ExpertViews& weights);
 
+  // An expert's matrix within its product; of a product of gate and up, the gate or, if `up`, the other half.
+  struct Matrix {
+    const Product* product;  // null: the layer has no such matrix
+    int64_t expert;          // counts within the product
+    bool up;
+  };
+  Matrix matrix(WeightRole role, int64_t expert) const;
+
   // See Layer::copy_weight().
   Status copy(WeightRole role, int64_t expert, const TensorView& target) const;
 

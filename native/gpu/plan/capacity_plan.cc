@@ -8,8 +8,6 @@
 namespace moe::gpu {
 namespace {
 
-constexpr int64_t kBlocksPerMultiprocessor = 32;
-
 size_t ints(int64_t count) { return static_cast<size_t>(count) * sizeof(int); }
 size_t numbers(int64_t count) { return static_cast<size_t>(count) * sizeof(uint64_t); }
 
@@ -26,7 +24,7 @@ SortedIdsPlan plan_sorted_ids(int64_t slots, int64_t experts, const DeviceTraits
 }
 
 unsigned thread_grid(int64_t items, const DeviceTraits& traits) {
-  return capped_grid(ceil_div(items, kCapacityThreads), kBlocksPerMultiprocessor, traits);
+  return capped_grid(ceil_divide(items, kCapacityThreads), kBlocksPerMultiprocessor, traits);
 }
 
 // Threads for a block that works through `items`.
@@ -46,7 +44,7 @@ CapacityPlan plan_capacity(const LimitCapacity& problem, const DeviceTraits& tra
   plan.limits = parts.take(numbers(groups));
   plan.token_grid = thread_grid(tokens, traits);
   plan.limit_grid = capped_grid(groups, kBlocksPerMultiprocessor, traits);
-  const int64_t average = ceil_div(slots, std::max(groups, int64_t{1}));
+  const int64_t average = ceil_divide(slots, std::max(groups, int64_t{1}));
   plan.limit_threads = threads_for(average, kLimitThreads, traits);
   plan.workspace_bytes = parts.end();
   return plan;

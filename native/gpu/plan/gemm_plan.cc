@@ -44,7 +44,7 @@ GemmPlan plan_tiles(const GemmKernel& kernel, const GemmProblem& problem, const 
   plan.tile = kernel.tiles[static_cast<size_t>(plan.tile_index)];
   plan.converts_x = kernel.x != problem.x.dtype || !problem.x_aligned;
   plan.x_pitch = plan.converts_x ? whole_vectors(problem.columns, kernel.x) : problem.columns;
-  plan.column_tiles = ceil_div(problem.packed_rows, plan.tile.columns);
+  plan.column_tiles = ceil_divide(problem.packed_rows, plan.tile.columns);
   plan.max_row_tiles = max_row_tiles(problem.rows, problem.experts, plan.tile.rows);
   plan.tile_map_bytes = tile_map_bytes(problem.rows, problem.experts, plan.tile.rows);
   plan.shared_bytes = kernel.shared_bytes(plan.tile, *problem.format);

@@ -38,7 +38,7 @@ struct RouterTile {
   MOE_HOST_DEVICE constexpr int block_tokens() const { return tokens * warps_tokens; }
   MOE_HOST_DEVICE constexpr int block_experts() const { return experts * warps_experts; }
   MOE_HOST_DEVICE constexpr int threads() const { return 32 * warps_tokens * warps_experts; }
-  // With elements of so many bytes.
+  // With elements of x_bytes and weight_bytes bytes.
   MOE_HOST_DEVICE constexpr int shared_bytes(int x_bytes, int weight_bytes) const {
     return stages * kRouterColumns * (block_tokens() * x_bytes + block_experts() * weight_bytes);
   }

@@ -5,15 +5,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/divide.h"
 #include "gpu/runtime/device_traits.h"
 
 namespace moe::gpu {
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
 // The most blocks along a grid's y and z.
 constexpr int64_t kMaxGridY = 65535;
+
+// The most blocks for each multiprocessor in a grid of small blocks: none holds more at a time.
+constexpr int64_t kBlocksPerMultiprocessor = 32;
 
 // At most `per_multiprocessor` blocks on each; the kernels loop over the rest.
 inline unsigned capped_grid(int64_t blocks, int64_t per_multiprocessor, const DeviceTraits& traits) {

@@ -9,10 +9,10 @@ namespace moe::gpu {
 namespace {
 
 // More blocks than a multiprocessor holds, since experts have different numbers of rows.
-constexpr int64_t kBlocksPerMultiprocessor = 16;
+constexpr int64_t kGradientBlocksPerMultiprocessor = 16;
 
 int64_t tiles_of(const WeightGradientSizes& sizes, const GemmTile& tile) {
-  return sizes.experts * ceil_div(sizes.outputs, tile.rows) * ceil_div(sizes.columns, tile.columns);
+  return sizes.experts * ceil_divide(sizes.outputs, tile.rows) * ceil_divide(sizes.columns, tile.columns);
 }
 
 size_t ring_bytes(const GemmTile& tile, int depth, size_t element) {
@@ -43,7 +43,7 @@ WeightGradientPlan plan_weight_gradient(const WeightGradientSizes& sizes, const 
     plan.tile = kWeightGradientFmaTile;
     plan.shared_bytes = ring_bytes(plan.tile, kWeightGradientFmaDepth, sizeof(float));
   }
-  plan.grid = capped_grid(tiles_of(sizes, plan.tile), kBlocksPerMultiprocessor, traits);
+  plan.grid = capped_grid(tiles_of(sizes, plan.tile), kGradientBlocksPerMultiprocessor, traits);
   return plan;
 }
 

@@ -10,8 +10,8 @@
 
 namespace moe::gpu {
 
-// Tiles of outputs (rows of an expert's gradient) by columns; a stage of their rings is so many rows of dy and x.
-// Smaller ones on tensor cores are for gradients that would leave multiprocessors without a block.
+// Tiles of outputs (rows of an expert's gradient) by columns. A stage of a ring is a few rows of dy and x: see the
+// depths below. The smaller tiles on tensor cores are for gradients that would leave multiprocessors without a block.
 inline constexpr GemmTile kWeightGradientMmaTiles[] = {
     {.rows = 64, .columns = 64, .warps_rows = 2, .warps_columns = 2, .stages = 4, .blocks = 4},
     {.rows = 128, .columns = 128, .warps_rows = 2, .warps_columns = 4, .stages = 4, .blocks = 2},

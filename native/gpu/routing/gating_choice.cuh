@@ -46,8 +46,8 @@ struct FirstAfter {
   }
 };
 
-// The values source(0 .. count - 1), of which each lane owns every 32nd. With kPerLane > 0, at most 32 * kPerLane
-// values are kept in registers; with kPerLane 0 any number are computed again each time.
+// The values source(0 .. count - 1). Each lane owns every 32nd. With kPerLane > 0 there are at most 32 * kPerLane, kept
+// in registers; with kPerLane 0 there may be any number, computed again each time.
 template <class Source, int kPerLane>
 class LaneValues {
  public:

@@ -1,4 +1,4 @@
-// A token's logits, of which each lane of a warp owns every 32nd expert, and its gate; see core/gating_gradient.h.
+// A token's logits and its gate; see core/gating_gradient.h. Each lane of a warp owns every 32nd expert.
 #pragma once
 
 #include <cmath>

@@ -49,8 +49,8 @@ __device__ __forceinline__ Statistics statistics_of(const Values& logits, bool w
   return found;
 }
 
-// The share of a logit in SparseMixer's softmax over the experts left(expert, logit), of which `best` is the largest
-// logit: it runs over those logits l for which best - l is at most reach * max(|l|, best).
+// The share of a logit in SparseMixer's softmax over the experts left(expert, logit), whose largest logit is `best`. It
+// runs over those logits l for which best - l is at most reach * max(|l|, best).
 template <class Values, class Left>
 __device__ __forceinline__ float near_share(const Values& logits, float best, float reach, float logit, Left&& left) {
   if (!(best > -INFINITY)) return 0.0f;

@@ -102,7 +102,7 @@ MOE_KERNEL(router_projection_staged_kernel, (gpu::kRouterTiles[kTileIndex].threa
       for (int i = 0; i < kTile.tokens; ++i) StageX::read(stage, Blocks::warp_token() + i, lane, x[i]);
 #pragma unroll
       for (int j = 0; j < kTile.experts; ++j) {
-        // Keeps the compiler from reading so many rows ahead that registers do not suffice.
+        // Keeps the compiler from reading more rows ahead than fit in registers.
         if (j % 4 == 0) __syncwarp(lanes);
         float weight[kRouterRun];
         StageWeight::read(stage + StageX::kBytes, Blocks::warp_expert() + j, lane, weight);

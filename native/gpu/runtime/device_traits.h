@@ -5,11 +5,14 @@
 
 namespace moe::gpu {
 
+// Shared memory that a block gets without asking for more, dynamic and static together.
+constexpr size_t kUnaskedShared = 48 * 1024;
+
 struct DeviceTraits {
   int multiprocessors = 1;
   // Largest dynamic shared memory of a block, and what the blocks of one multiprocessor share.
-  size_t shared_per_block = 48 * 1024;
-  size_t shared_per_multiprocessor = 48 * 1024;
+  size_t shared_per_block = kUnaskedShared;
+  size_t shared_per_multiprocessor = kUnaskedShared;
   // The largest block that kernels may use, in threads.
   int max_threads = 1024;
   // 80 for 8.0. Whose kernels are used: it decides which instructions exist.

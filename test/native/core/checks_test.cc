@@ -3,6 +3,7 @@
 #include "core/formats/find_format.h"
 #include "core/layer/check.h"
 #include "core/operators/check.h"
+#include "core/operators/experts.h"
 #include "core/operators/noise.h"
 #include "core/operators/routing.h"
 
@@ -75,4 +76,17 @@ MOE_TEST(codes_and_scales_of_a_row_lie_side_by_side) {
   WeightView plain = plain_weight(dense_matrix(&none, DType::bf16, 2, 64));
   plain.codes.column_stride = 2;
   MOE_CHECK(fits_weight(plain));
+}
+
+MOE_TEST(a_matrix_whose_number_of_elements_overflows_does_not_fit_a_small_tensor) {
+  static const float value = 0;
+  // 2^64 + 4 elements, which are all the same one.
+  CopyMatrix copy;
+  copy.source = {.data = &value, .rows = 968973220, .columns = 19037413721, .row_stride = 0, .column_stride = 0};
+  copy.target = {.dtype = DType::f32, .rank = 1, .shape = {4}};
+  MOE_CHECK(check_description(copy).code == Code::shape_mismatch);
+  copy.source.rows = copy.source.columns = 2;
+  MOE_CHECK(check_description(copy).ok());
+  copy.target.shape[0] = 5;
+  MOE_CHECK(check_description(copy).code == Code::shape_mismatch);
 }

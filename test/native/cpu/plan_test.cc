@@ -117,3 +117,18 @@ MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
     MOE_CHECK_EQUAL(block(few, 1), block(many, 8));
   }
 }
+
+// One panel's sums alone may be more than the cache has room for.
+MOE_TEST(items_take_a_panel_even_where_its_sums_fill_the_cache) {
+  const std::vector<RowTile> tiles = {{.expert = 0, .rows = 1, .first_row = 0}};
+  const ProductPlan plan = plan_product(tiles, {.padded_k = 1024,
+                                                .step = 1,
+                                                .panels = 64,
+                                                .panels_at_once = 4,
+                                                .x_bytes = 4,
+                                                .tile_bytes = int64_t{2} << 20,
+                                                .longest_k = 512,
+                                                .threads = 1});
+  MOE_CHECK_EQUAL(plan.most_panels, 1);
+  MOE_CHECK_EQUAL(std::ssize(plan.items), 64);
+}

@@ -60,6 +60,19 @@ MOE_TEST(whatever_call_fails_nothing_is_left_and_the_next_use_works) {
   }
 }
 
+MOE_TEST(memory_that_cannot_be_poisoned_is_given_back) {
+  fake::start({{}});
+  {
+    const auto runtime = opened(0, {.poison = true});
+    fake::fail("cudaMemsetAsync", cudaErrorUnknown);
+    void* data = nullptr;
+    MOE_CHECK(runtime->allocate(400, &data).code == Code::cuda_error);
+    MOE_CHECK(data == nullptr);
+    fake::succeed();
+  }
+  check_clean();
+}
+
 MOE_TEST(a_fault_ends_all_calls_and_says_so) {
   fake::start({{}});
   auto runtime = opened();

@@ -62,6 +62,13 @@ MOE_TEST(sorts_take_no_more_shared_memory_than_a_block_gets_unasked) {
   }
 }
 
+MOE_TEST(sorts_without_experts_have_a_plan) {
+  for (const int64_t slots : {0, 100, 1000000}) {
+    const SortPlan plan = plan_sort(slots, 0, {});
+    MOE_CHECK(plan.grid >= 1 && plan.units >= 1 && plan.slots_per_unit * plan.units >= slots);
+  }
+}
+
 MOE_TEST(gating_keeps_logits_in_registers_while_they_fit) {
   MOE_CHECK_EQUAL(plan_gating(1, 8, kH100).per_lane, 2);
   MOE_CHECK_EQUAL(plan_gating(1, 64, kH100).per_lane, 2);

@@ -172,10 +172,10 @@ constexpr int side_by_side(int rows) {
   return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
 }
 
-// What to prefetch while a stream of codes is read: codes a fixed distance further, and behind the last ones those that
-// follow elsewhere.
+// What to prefetch while a stream of codes is read: codes a fixed distance ahead and, near the end, those that are read
+// next, which are elsewhere.
 struct CodeStream {
-  // Of so many bytes. The reader is at places up to `apart` bytes apart, of which the furthest needs its lines first.
+  // Of `bytes` bytes. The reader is at places up to `apart` bytes apart, and the furthest needs its lines first.
   CodeStream(const TileArguments& t, int64_t bytes, int64_t apart = 0)
       : jump(t.next == nullptr ? 0 : t.next - (t.w + bytes)) {
     if (t.next == nullptr) return;
@@ -248,7 +248,7 @@ void coded_tile(const TileArguments& t) {
   }
 }
 
-// The class that reads codes for so many rows: Codes, or what CodesByRows says.
+// The class that reads codes for this many rows: Codes, or what CodesByRows says.
 template <class Codes, int rows>
 struct CodesFor {
   using type = Codes;

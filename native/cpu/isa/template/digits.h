@@ -15,7 +15,7 @@ inline float digit_unit(uint32_t largest) {
   return float_from_bits((exponent <= 7 ? 1u : exponent - 6) << 23);
 }
 
-// The digits of a row, of which `largest` is the largest magnitude_bits(), chunk by chunk.
+// The digits of a row whose largest magnitude_bits() is `largest`, chunk by chunk.
 class RowDigits {
  public:
   // A row with one infinity is that infinity, beside which all numbers vanish; several might cancel, so they are NaN.

@@ -9,6 +9,7 @@ constexpr bool kHasTallTiles = kTileRows > 8;  // as 32 registers allow
 
 #include "cpu/isa/template/codes.h"
 #include "cpu/isa/template/scales.h"
+#include "cpu/isa/template/segment_scales.h"
 
 #include "cpu/isa/template/coded_tiles.h"
 

@@ -190,8 +190,8 @@ struct FactorPart {
     return *arguments;
   }
 
-  // Of one run. A function of its own: with what a whole tile needs, compilers would keep pointers in registers of
-  // vectors, of which none is left.
+  // Of one run. A function of its own: in a whole tile, compilers would keep pointers in vector registers, and none is
+  // free.
   template <int rows, int x_rows>
   [[gnu::noinline]] static void add_run(const TileArguments& t, int first_row, const Factors& factors,
                                         const SegmentRuns& run) {

@@ -125,7 +125,7 @@ constexpr TileFunctions tiles_of(std::integer_sequence<int, row...>) {
   return {nullptr, &tile<Step, row + 1, 1>...};
 }
 
-// Panels that tiles of so many rows take at once: as many as leave most of their sums in registers.
+// Panels that a tile of this height takes at once: as many as leave most of its sums in registers.
 constexpr int panels_at_once(int rows) {
   if ((kWidth < 8 && !kHasTallTiles) || rows < 1 || rows > 3) return 1;
   return rows < 3 || kHasTallTiles ? 4 : 2;

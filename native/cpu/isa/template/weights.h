@@ -82,7 +82,7 @@ inline Vector near_terms(Vector logit, float top, float jitter) {
   return Vector::select_negative(reach - (best - logit), Vector::zero(), Exponential::apply(logit - best));
 }
 
-// The share of a logit in SparseMixer's softmax over those that are left, of which `top` is the largest.
+// The share of a logit in SparseMixer's softmax over those that are left. `top` is the largest of these.
 inline float near_share(const float* left, int32_t experts, float top, float jitter, float logit) {
   if (!(std::fabs(top) < INFINITY)) {
     return top > 0 && logit == top ? 1.0f / static_cast<float>(std::count(left, left + experts, top)) : 0.0f;

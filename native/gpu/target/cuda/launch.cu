@@ -4,11 +4,10 @@
 #include <mutex>
 #include <utility>
 
+#include "gpu/runtime/device_traits.h"
+
 namespace moe::cuda {
 namespace {
-
-// Shared memory that a block gets without asking for more, dynamic and static together.
-constexpr size_t kUnaskedShared = 48 * 1024;
 
 // cudaErrorContained, a failure of hardware that earlier toolkits have no name for.
 constexpr auto kContained = static_cast<cudaError_t>(226);
@@ -20,7 +19,7 @@ struct Prepared {
 };
 
 Status grant(const char* name, const void* kernel, size_t static_bytes, size_t dynamic_bytes) {
-  if (static_bytes + dynamic_bytes > kUnaskedShared) {
+  if (static_bytes + dynamic_bytes > gpu::kUnaskedShared) {
     MOE_TRY(cuda_status(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(dynamic_bytes)),
         name));

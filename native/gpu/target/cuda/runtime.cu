@@ -294,7 +294,10 @@ Status Runtime::allocate(size_t bytes, void** data) {
                                      " are free; dispose of tensors and layers that are no longer needed"};
   }
   MOE_TRY(cuda_status(error, "cudaMallocFromPoolAsync"));
-  return state_->poison ? fill(*data, 0xff, bytes) : Status{};
+  if (!state_->poison) return {};
+  Status poisoned = guarded([&] { return fill(*data, 0xff, bytes); });
+  if (!poisoned.ok()) release(std::exchange(*data, nullptr));
+  return poisoned;
 }
 
 void Runtime::release(void* data) {

@@ -9,6 +9,7 @@
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/host_memory.h"
@@ -109,7 +110,10 @@ Status Runtime::use() { return {}; }
 Status Runtime::allocate(size_t bytes, void** data) {
   MOE_TRY(state_->check_not_recorded("allocate"));
   MOE_TRY(HostMemory::of_process().allocate(bytes, kAlignment, data));
-  return state_->poison ? fill(*data, 0xff, bytes) : Status{};
+  if (!state_->poison) return {};
+  Status poisoned = guarded([&] { return fill(*data, 0xff, bytes); });
+  if (!poisoned.ok()) release(std::exchange(*data, nullptr));
+  return poisoned;
 }
 
 void Runtime::release(void* data) {

@@ -59,7 +59,7 @@ void sum_register_halves(const void* tile, int64_t segments, int segment, int ro
   }
 }
 
-// How pairs of codes of so many bits are read.
+// How pairs of codes of `bits` bits are read.
 template <int bits>
 using PairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedIndices<bits>>, PairsOf<PlacedIntegers<bits>>>;
 template <int bits, class Codes>

@@ -53,8 +53,9 @@ __device__ __forceinline__ void mma_m16n8k16_s8(int32_t (&d)[4], const uint32_t 
                : "r"(a[0]), "r"(a[1]), "r"(b[0]));
 }
 
-// The same with e4m3 elements and float32 sums, of which hardware keeps about 13 bits of mantissa; sm_89 and sm_120 on.
-// Others trap: earlier ones lack it, later ones would convert to f16, and no plan launches a kernel there that has it.
+// The same with e4m3 elements and float32 sums, whose mantissas keep about 13 bits in hardware. sm_89, and sm_120 and
+// later. Others trap: earlier ones lack the instruction, those between would convert to f16, and no plan launches a
+// kernel with it there.
 __device__ __forceinline__ void mma_m16n8k32_e4m3(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200
   asm volatile(
