@@ -1,20 +1,23 @@
+import { memoryLeft } from "../core/allocated.js";
 import { type DType, dtypes } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
 import { shapeSize } from "../core/shape.js";
 import { formatBytes } from "../terminal/format.js";
 import { type CaseOptions, inputCount } from "./bench_case.js";
+import { heldBytes } from "./held_bytes.js";
 import type { OperatorCase } from "./operators/operator_case.js";
 import { sizesOf } from "./operators/sizes.js";
-import { heldBytes } from "./held_bytes.js";
 
 /**
- * Refuses what takes more bytes than the process may still fill, before any of it is made.
+ * Refuses what takes more bytes than the process can fill, before any of it is made.
  *
- * @param option what has the value, for the error. @param given the value. @param purpose for what it takes them.
+ * @param option what has the value, for the error.
+ * @param given the value.
+ * @param purpose what takes the bytes.
  * @throws OUT_OF_MEMORY
  */
 export function checkFits(option: string, given: string, bytes: number, purpose: string, remedy: string): void {
-  const free = process.availableMemory();
+  const free = memoryLeft();
   if (bytes <= free) return;
   const needed = `which takes at least ${formatBytes(bytes)} for ${purpose} where ${formatBytes(free)} are free`;
   throw new MoeError("OUT_OF_MEMORY", `${option}: expected what fits into memory, got ${given}, ${needed}; ${remedy}`);

@@ -53,7 +53,7 @@ export async function withPlaceInMemoryErrors<T>(place: string, bytes: number, w
 }
 
 /** How many bytes the process can fill. Systems other than Linux refuse an allocation that they have no memory for. */
-function memoryLeft(): number {
+export function memoryLeft(): number {
   if (process.platform !== "linux") return Number.POSITIVE_INFINITY;
   // 0 if there is no limit. What the process's control group uses includes cached files, which the kernel takes back.
   const limit = process.constrainedMemory() || Number.POSITIVE_INFINITY;
