@@ -84,7 +84,7 @@ export class ConfigFields {
     name: string,
     fallback: number | undefined,
     layer: number,
-    limits: { minimum?: number; maximum?: number } = {},
+    limits: { minimum?: number | undefined; maximum?: number | undefined } = {},
   ): number {
     const value = this.value(name);
     if (!Array.isArray(value)) return this.integer(name, fallback, limits);

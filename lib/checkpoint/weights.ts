@@ -112,7 +112,9 @@ async function storageOf(
   // Devices hold the router and the shared expert's gate as floats.
   const floats = { router: floatFormat(router), sharedGate: sharedGate && floatFormat(sharedGate) };
   const separateGate = separatesGate(located, ({ changesInputs }) => changesInputs === true);
-  return { ...weightStorage(dtype, { ...given, ...floats }), separateGate };
+  const matrices = [expert, located.shared].flatMap((set) => (set ? [set.gate, set.up, set.multiplier, set.down] : []));
+  const keepsOwn = dtype === undefined && matrices.some((matrix) => matrix?.dequantized);
+  return { ...weightStorage(keepsOwn ? {} : dtype, { ...given, ...floats }), separateGate };
 }
 
 function floatFormat(name: WeightFormatName): FloatDType {

@@ -196,7 +196,7 @@ describe("the layout", () => {
     await expectRejection(
       run(source, out, { existing: "resume", format: "a8_g64_bf16" }),
       "BAD_CHECKPOINT",
-      /it was begun with something else: expected format a8_g64_bf16, got a4_g64_bf16; --overwrite begins again$/,
+      /it was begun with other settings: expected format a8_g64_bf16, got a4_g64_bf16; use --overwrite to begin again$/,
     );
     const resumed = await run(source, out, { existing: "resume" });
     expect(resumed.resumed).toBeGreaterThan(0);
@@ -260,6 +260,6 @@ describe("what is refused", () => {
 
   test("gpt-oss, whose experts have a layout of their own", async () => {
     const config = { ...common, model_type: "gpt_oss", num_local_experts: E };
-    await refused(config, {}, "UNSUPPORTED_DTYPE", /^format: expected mxfp4 for gpt_oss/);
+    await refused(config, {}, "UNSUPPORTED_DTYPE", /^format: expected mxfp4, the only format in which other software reads the experts of gpt_oss,/);
   });
 });

@@ -33,7 +33,11 @@ describe.each(Object.entries(kinds))("%s is refused in place of", (kind, make) =
     const path = join(directory.path, "layer.safetensors");
     make(path);
     using device = openDevice("reference");
-    await expectRejection(MoeLayer.load(path as "x.safetensors", { device }), "BAD_CHECKPOINT", message);
+    const expected =
+      kind === "a directory"
+        ? /layer\.safetensors: expected config\.json in the directory, got an empty folder$/
+        : /: expected a model directory, NAME\.gguf or a layer file NAME\.safetensors, got a device or a pipe$/;
+    await expectRejection(MoeLayer.load(path as "x.safetensors", { device }), "BAD_CHECKPOINT", expected);
   });
 });
 

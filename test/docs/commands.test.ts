@@ -94,9 +94,9 @@ describe("npx moe-kernels", () => {
     [/--shape OLMoE-1B-7B/, "--shape D"],
     [/--model DIR2/, "--model DIR"],
     [/^run /, "run --repeat 1 --threads 2 "],
-    [/^(bench.*?) --shape \S+/, "$1"],
-    [/^(bench.*?) --tokens \S+/, "$1"],
-    [/^(bench.*?) --threads \S+/, "$1"],
+    ...["shape", "tokens", "threads", "time", "rounds", "weights"].map(
+      (name) => [new RegExp(`^(bench.*?) --${name} \\S+`), "$1"] as const,
+    ),
     [
       /^bench(?! compare| --help)/,
       "bench --shape 64,32,8,2 --tokens 2 --threads 1 --time 0.001 --rounds 1 --weights 0",

@@ -63,7 +63,7 @@ const formats: Readonly<Record<string, string>> = {
   hqq_3_bits: "a3_g32_f32",
   hqq_ternary: "a2_g32_f32",
   hqq_1_bit: "a2_g32_f32",
-  hqq_4_bits_outputs: "bf16",
+  hqq_4_bits_outputs: "f32",
   mlx_3_bits: "a3_g32_bf16",
   mlx_3_bits_g128: "a3_g128_f16",
   mlx_5_bits: "a5_g64_bf16",

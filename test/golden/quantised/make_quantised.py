@@ -39,11 +39,6 @@ def f32(values):
     return single, single.astype(np.float64)
 
 
-def nearest_bf16(values):
-    bits = values.view(np.uint32)
-    return bf16((bits + 0x7FFF + ((bits >> 16) & 1)).astype(np.uint32).view(np.float32))[1]
-
-
 def e4m3(codes):
     codes = np.asarray(codes, np.int64)
     exponent, fraction = (codes >> 3) & 15, codes & 7
@@ -373,7 +368,7 @@ def mlx_floats(mode):
 def hqq(bits, group, number=f16, stored=None, axis=1):
     """
     As hqq's HQQLinear writes its state for safetensors. Text and flags that only it needs are there too. With axis 0 the
-    weights are floats, which get the router's dtype.
+    weights are floats.
     """
     per, width = {8: (1, np.uint8), 4: (2, np.uint8), 3: (10, np.int32), 2: (4, np.uint8), 1: (8, np.uint8)}[stored or bits]
 
@@ -384,8 +379,6 @@ def hqq(bits, group, number=f16, stored=None, axis=1):
         (scales, factors), (zeros, offsets) = number(random.uniform(0.5, 1.5, each) / 2**bits), number(random.uniform(0, 2**bits, each))
         groups = codes.reshape((total, group) if axis == 1 else (group, total))
         weights = ((groups - offsets) * factors).reshape(shape)
-        if axis == 0:
-            weights = nearest_bf16(weights.astype(np.float32))
         step = -(-len(groups) // per)
         padded = np.zeros((per * step, groups.shape[1]), np.int64)
         padded[:len(groups)] = groups
