@@ -260,6 +260,11 @@ describe("what is refused", () => {
 
   test("gpt-oss, whose experts have a layout of their own", async () => {
     const config = { ...common, model_type: "gpt_oss", num_local_experts: E };
-    await refused(config, {}, "UNSUPPORTED_DTYPE", /^format: expected mxfp4, the only format in which other software reads the experts of gpt_oss,/);
+    await refused(
+      config,
+      {},
+      "UNSUPPORTED_DTYPE",
+      /^format: expected mxfp4, the only format in which other software reads the experts of gpt_oss,/,
+    );
   });
 });
