@@ -5,6 +5,7 @@
 #include <pthread.h>
 #endif
 #if defined(__linux__)
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,8 +39,10 @@ inline bool set_scheduler_attributes(SchedulerAttributes attributes) {
 
 // Asks for the calling thread's CPU time in short slices (since Linux 6.12; older kernels ignore it). Its share stays
 // the same, but on a busy machine a thread that wakes up for a product of microseconds gets a CPU at once, not when
-// another program's slice of milliseconds ends.
+// another program's slice of milliseconds ends. Not under a filter of system calls (seccomp), which may end the
+// process: that of a systemd service does so for `SystemCallFilter=~@resources`.
 inline void ask_for_short_slices() {
+  if (prctl(PR_GET_SECCOMP) != 0) return;
   constexpr uint32_t kNormal = 0, kBatch = 3;  // policies
   constexpr uint64_t kShortest = 100'000;
   SchedulerAttributes attributes;

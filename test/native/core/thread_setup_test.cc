@@ -3,10 +3,14 @@
 
 #if defined(__linux__)
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <thread>
 
 #include "check.h"
@@ -37,14 +41,33 @@ bool has_custom_slices() {
 
 MOE_TEST(threads_ask_for_short_slices) {
   std::thread([] {
-    if (!has_custom_slices()) {
-      std::puts("skipped: custom slices need Linux 6.12 or later, and a sandbox that allows sched_setattr");
+    if (prctl(PR_GET_SECCOMP) != 0 || !has_custom_slices()) {
+      std::puts("skipped: custom slices need Linux 6.12 or later, and no filter of system calls");
       return;
     }
     moe::set_up_this_thread("moe-test");
     moe::SchedulerAttributes attributes;
     MOE_CHECK(moe::read_scheduler_attributes(&attributes));
     MOE_CHECK(attributes.runtime == 100'000);
+  }).join();
+}
+
+MOE_TEST(threads_start_where_a_filter_ends_processes_that_set_slices) {
+  std::thread([] {
+    sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),  // the number of the system call
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_setattr, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog filter{std::size(rules), rules};
+    // Both are this thread's alone.
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) {
+      std::puts("skipped: this system has no filters of system calls");
+      return;
+    }
+    moe::set_up_this_thread("moe-test");
+    MOE_CHECK(prctl(PR_GET_SECCOMP) == SECCOMP_MODE_FILTER);
   }).join();
 }
 
