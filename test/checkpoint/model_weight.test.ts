@@ -76,7 +76,7 @@ async function layerOfWeights(path: string, roles: readonly StoredRole[], device
     }
   }
   const experts = Object.keys(stacks).length > 0 ? stacks : single;
-  return MoeLayer.create({ ...config, ...options, device, experts } as unknown as MoeLayerOptions);
+  return MoeLayer.create({ ...config, ...options, device, experts, dtype: {} } as unknown as MoeLayerOptions);
 }
 
 describe("weights of a model", () => {
