@@ -85,8 +85,7 @@ async function writeModel(name: string, changes: object = {}): Promise<string> {
 }
 
 const source = await writeModel("source");
-let made = 0;
-const fresh = () => join(directory.path, `made-${made++}`);
+const { fresh } = directory;
 
 function run(from: string, out: string, options: Partial<QuantizeCheckpointOptions> = {}) {
   const defaults = { device, format: "int4_g32", scale: "largest", existing: "refuse", onProgress: () => {} } as const;

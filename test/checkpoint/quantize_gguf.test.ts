@@ -46,8 +46,7 @@ afterAll(() => {
   directory[Symbol.dispose]();
 });
 
-let made = 0;
-const fresh = (name = "") => join(directory.path, `made-${made++}${name}`);
+const { fresh } = directory;
 
 async function write(written: Written, changes: object = {}, more: RandomModel = {}): Promise<string> {
   const path = fresh();

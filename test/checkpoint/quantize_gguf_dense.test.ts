@@ -23,8 +23,7 @@ afterAll(() => {
 });
 
 const golden = (family: string) => join(import.meta.dirname, "..", "golden", "language_models", family);
-let made = 0;
-const fresh = (ending = "") => join(directory.path, `made-${made++}${ending}`);
+const { fresh } = directory;
 
 function write(from: string, out: string) {
   const options = { device, format: "q8_0", scale: "largest", existing: "refuse", onProgress: () => {} } as const;

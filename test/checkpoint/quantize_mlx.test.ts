@@ -25,8 +25,7 @@ afterAll(() => {
   directory[Symbol.dispose]();
 });
 
-let made = 0;
-const fresh = () => join(directory.path, `made-${made++}`);
+const { fresh } = directory;
 
 const common = {
   hidden_size: H,

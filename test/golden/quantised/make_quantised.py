@@ -862,18 +862,21 @@ def write_safetensors(path, tensors, metadata=None):
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
+def write_case(name, files, tensors, x, output, metadata=None):
+    """Writes JSON files by name, the model's tensors, and what its layer makes of x."""
+    assert np.isfinite(output).all() and np.abs(output).max() > 1e-3, name
+    folder = pathlib.Path(name)
+    folder.mkdir(exist_ok=True)
+    for file, content in files.items():
+        (folder / file).write_text(json.dumps(content, indent=2) + "\n")
+    write_safetensors(folder / "model.safetensors", tensors, metadata)
+    write_safetensors(folder / "expected.safetensors", {"x": x, "output": output})
+
+
 def main(names):
     for name in names or cases:
-        random = np.random.default_rng(list(name.encode()))
-        config, tensors, x, output, files = cases[name](random)
-        folder = pathlib.Path(name)
-        folder.mkdir(exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        for file, content in files.items():
-            (folder / file).write_text(json.dumps(content, indent=2) + "\n")
-        write_safetensors(folder / "model.safetensors", tensors)
-        write_safetensors(folder / "expected.safetensors", {"x": x, "output": output})
-        assert np.isfinite(output).all() and np.abs(output).max() > 1e-3, name
+        config, tensors, x, output, files = cases[name](np.random.default_rng(list(name.encode())))
+        write_case(name, {"config.json": config} | files, tensors, x, output)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ Weights are what torchao's own dequantisation gives. Int4Tensor has none without
 definition of int4_row_quantize_zp and pack_int4 in FBGEMM, on which torchao calls.
 """
 
-import json
-import pathlib
 import sys
 
 import numpy as np
@@ -21,7 +19,7 @@ from torchao.quantization import (Float8Tensor, Float8WeightOnlyConfig, Int4Tens
 from torchao.quantization.granularity import PerBlock, PerRow, PerTensor
 from torchao.quantization.quant_primitives import MappingType, dequantize_affine
 
-from make_quantised import E, H, I, draw_router, qwen_layer, write_safetensors
+from make_quantised import E, H, I, draw_router, qwen_layer, write_case
 
 dtypes = {torch.float8_e4m3fn: "F8_E4M3", torch.float8_e8m0fnu: "F8_E8M0", torch.bfloat16: "BF16", torch.float32: "F32",
           torch.float16: "F16", torch.int8: "I8", torch.uint8: "U8"}
@@ -156,14 +154,9 @@ def as_array(tensor):
 
 def main(names):
     for name in names or cases:
-        random = np.random.default_rng(list(name.encode()))
-        config, tensors, metadata, x, output = cases[name](random)
-        folder = pathlib.Path(name)
-        folder.mkdir(exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        write_safetensors(folder / "model.safetensors", {key: as_array(tensor) for key, tensor in tensors.items()}, metadata)
-        write_safetensors(folder / "expected.safetensors", {"x": x, "output": output})
-        assert np.isfinite(output).all() and np.abs(output).max() > 1e-3, name
+        config, tensors, metadata, x, output = cases[name](np.random.default_rng(list(name.encode())))
+        arrays = {key: as_array(tensor) for key, tensor in tensors.items()}
+        write_case(name, {"config.json": config}, arrays, x, output, metadata)
 
 
 if __name__ == "__main__":
