@@ -1,10 +1,10 @@
-import { type FloatDType, fromBF16, fromF16 } from "../core/dtype.js";
+import type { FloatDType } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
 import { type Shape, shapeText } from "../core/shape.js";
 import type { WeightFormat } from "../core/weight_format.js";
 import { isPlain, levelRoles, levelsOf, rowBytes, scaleBytes, weightFormat } from "../core/weight_formats.js";
 import { type LocatedWeight, placeOf, type QuantizedBytes } from "./located_weight.js";
-import { asBytes, elements } from "./schemes/bits.js";
+import { asBytes, floatValues } from "./schemes/bits.js";
 
 type Axis = "rows" | "columns";
 
@@ -101,9 +101,7 @@ async function fieldsOf({ convert }: LocatedWeight, bytes: readonly Uint8Array[]
 async function valuesOf(weight: LocatedWeight, bytes: readonly Uint8Array[]): Promise<Float32Array> {
   if (weight.values !== undefined) return await weight.values(bytes);
   const { codes } = await fieldsOf(weight, bytes);
-  const format = weight.format as FloatDType;
-  if (format === "f32") return new Float32Array(codes.slice().buffer);
-  return Float32Array.from(elements(codes, 2), format === "f16" ? fromF16 : fromBF16);
+  return floatValues(weight.format as FloatDType, codes);
 }
 
 /** The fields of matrices of one format. */

@@ -202,15 +202,11 @@ export async function mapWeights<T>(
   const count = expertsWithWeights(config) - (lastExperts?.count ?? 0);
   while (experts.length < bank.count) {
     const expert = bank.first + experts.length;
-    experts.push(
+    const [weights, place] =
       lastExperts === undefined || expert < count
-        ? await expertOf("experts", tensors.experts, intermediateSize, { expert, index: expert, count })
-        : await expertOf("experts", lastExperts.weights, intermediateSize, {
-            expert,
-            index: expert - count,
-            count: lastExperts.count,
-          }),
-    );
+        ? [tensors.experts, { expert, index: expert, count }]
+        : [lastExperts.weights, { expert, index: expert - count, count: lastExperts.count }];
+    experts.push(await expertOf("experts", weights, intermediateSize, place));
   }
   const extra: Partial<Record<ExtraRole, T>> = {};
   for (const { role, shape, limit } of extraWeights(config)) Object.assign(extra, await optional(role, shape, limit));

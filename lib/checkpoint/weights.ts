@@ -17,7 +17,7 @@ import {
 import { quantizedFormats, withTokenFormat } from "../layer/description/token_format.js";
 import { LayerParts } from "../layer/layer_parts.js";
 import type { OffloadOptions } from "../layer/offload.js";
-import type { ExpertMatrix, ExpertWeights } from "../layer/weights/expert_weights.js";
+import { type ExpertMatrix, type ExpertWeights, matricesOf } from "../layer/weights/expert_weights.js";
 import { type ExtraRole, extraWeights } from "../layer/weights/extra_weights.js";
 import { checkFormats, givenFormats, separatesGate } from "../layer/weights/layer_weights.js";
 import { quantizing } from "../layer/weights/quantizing.js";
@@ -112,8 +112,7 @@ async function storageOf(
   // Devices hold the router and the shared expert's gate as floats.
   const floats = { router: floatFormat(router), sharedGate: sharedGate && floatFormat(sharedGate) };
   const separateGate = separatesGate(located, ({ changesInputs }) => changesInputs === true);
-  const matrices = [expert, located.shared].flatMap((set) => (set ? [set.gate, set.up, set.multiplier, set.down] : []));
-  const keepsOwn = dtype === undefined && matrices.some((matrix) => matrix?.dequantized);
+  const keepsOwn = dtype === undefined && matricesOf(expert, located.shared).some(({ dequantized }) => dequantized);
   return { ...weightStorage(keepsOwn ? {} : dtype, { ...given, ...floats }), separateGate };
 }
 

@@ -1,5 +1,4 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { decodeHalves } from "../../core/half_arrays.js";
 import { type Shape, sameShape, shapeText } from "../../core/shape.js";
 import { weightFormat } from "../../core/weight_formats.js";
 import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
@@ -8,7 +7,7 @@ import { type LayerTensors, type Locator, type NamedWeight, nameOf, sizesIn } fr
 import { locateIntegers } from "../locate_integers.js";
 import type { QuantizedBytes, TensorRange } from "../located_weight.js";
 import { tensorPlace } from "../safetensors/header.js";
-import { asBytes } from "../schemes/bits.js";
+import { asBytes, floatValues } from "../schemes/bits.js";
 import { blockTypes, convertBlocksAside } from "./blocks/convert.js";
 import { blockValues } from "./blocks/values.js";
 import type { GgufFile } from "./file.js";
@@ -139,9 +138,4 @@ function scaleIn(bytes: Uint8Array | undefined, place: string): number {
   const scale = bytes === undefined ? 1 : new DataView(bytes.buffer, bytes.byteOffset).getFloat32(0, true);
   if (Number.isFinite(scale)) return scale;
   throw badCheckpoint(place, `scale: expected a finite number, got ${scale}`);
-}
-
-function floatValues(dtype: FloatDType, bytes: Uint8Array): Float32Array {
-  const { buffer } = new Uint8Array(bytes); // the file's own bytes need not be aligned
-  return dtype === "f16" || dtype === "bf16" ? decodeHalves(new Uint16Array(buffer), dtype) : new Float32Array(buffer);
 }

@@ -1,7 +1,8 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/weight_format.js";
+import { matricesOf } from "../../layer/weights/expert_weights.js";
 import { blockTypeOf } from "../gguf/blocks/convert.js";
-import type { LayerTensors, NamedWeight } from "../locate.js";
+import type { LayerTensors } from "../locate.js";
 import type { Model } from "../model.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { storedDTypes } from "../safetensors/stored_dtypes.js";
@@ -162,12 +163,6 @@ function singleMatrices(model: Model, used: LayerTensors, others: readonly Layer
       `which has no names for single experts in ${JSON.stringify(used.experts.up.name)}; MoeLayer.load can quantise them, with ` +
       "its option dtype",
   );
-}
-
-function matricesOf(...sets: readonly LayerTensors["shared"][]): readonly NamedWeight[] {
-  return sets
-    .flatMap((set) => (set ? [set.gate, set.up, set.multiplier, set.down] : []))
-    .filter((one) => one !== undefined);
 }
 
 /** `weight` of the name becomes `weight_packed` and so on. */

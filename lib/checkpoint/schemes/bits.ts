@@ -1,3 +1,6 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { decodeHalves } from "../../core/half_arrays.js";
+
 // Codes in host memory are rearranged here, a 32-bit word at a time where that is possible.
 
 export type Elements = Uint8Array | Uint16Array | Uint32Array | Float32Array;
@@ -21,6 +24,12 @@ export function elements(bytes: Uint8Array, size: number): Elements {
   return size === 2
     ? new Uint16Array(aligned.buffer, aligned.byteOffset, count)
     : new Uint32Array(aligned.buffer, aligned.byteOffset, count);
+}
+
+/** The values of floats' bytes. */
+export function floatValues(dtype: FloatDType, bytes: Uint8Array): Float32Array {
+  const { buffer } = new Uint8Array(bytes); // the file's own bytes need not be aligned
+  return dtype === "f16" || dtype === "bf16" ? decodeHalves(new Uint16Array(buffer), dtype) : new Float32Array(buffer);
 }
 
 export function asBytes({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {

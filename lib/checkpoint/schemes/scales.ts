@@ -1,9 +1,9 @@
-import { decodeHalves } from "../../core/half_arrays.js";
+import type { FloatDType } from "../../core/dtype.js";
 import type { Shape } from "../../core/shape.js";
 import type { ScaleType } from "../../core/weight_format.js";
 import { firstNaN8, firstNonFinite } from "../non_finite.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
-import { type Elements, elements, zerosLike } from "./bits.js";
+import { type Elements, elements, floatValues, zerosLike } from "./bits.js";
 import { type FoundTensor, floats, greatestCommonDivisor, type StoredMatrix } from "./stored_matrix.js";
 
 const types: Partial<Record<SafetensorsDType, ScaleType>> = {
@@ -149,9 +149,7 @@ export function ofEachRow<T extends Elements>(numbers: T, rows: number): T {
 
 /** Floats as float32 values, such as a scale for every column. */
 export function floatsOf({ info }: FoundTensor, bytes: Uint8Array): Float32Array {
-  const { buffer } = new Uint8Array(bytes); // the file's own bytes need not be aligned
-  if (info.dtype === "F32") return new Float32Array(buffer);
-  return decodeHalves(new Uint16Array(buffer), info.dtype === "F16" ? "f16" : "bf16");
+  return floatValues(info.dtype.toLowerCase() as FloatDType, bytes);
 }
 
 /** Factors, or the reciprocals of divisors, in float32. @throws BAD_CHECKPOINT unless they are finite. */

@@ -51,6 +51,15 @@ export interface ExpertWeights<Matrix = ExpertMatrix, Bias = Weight> {
   downBias?: Bias | undefined;
 }
 
+/** The matrices of experts, as far as they have them. */
+export function matricesOf<Matrix>(
+  ...sets: readonly (Partial<ExpertWeights<Matrix, unknown>> | undefined)[]
+): readonly Matrix[] {
+  return sets
+    .flatMap((set) => [set?.gate, set?.up, set?.multiplier, set?.down])
+    .filter((one): one is Matrix => one !== undefined);
+}
+
 export const matrix: Reader<ExpertMatrix> = (value, name) =>
   isQuantized(value) ? quantizedWeight(value, name) : weight(value, name);
 
