@@ -70,7 +70,7 @@ MOE_TEST(a_gpu_without_room_for_a_process_or_code_for_it_is_unavailable) {
   contains(status.message,
            "cannot be used: cudaSetDevice: cudaErrorMemoryAllocation: what it means: free memory of this");
   fake::succeed();
-  fake::fail("fake_function_attributes", cudaErrorNoKernelImageForDevice);
+  fake::fail("cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice);
   status = open_status(0);
   MOE_CHECK(status.code == Code::device_unavailable);
   contains(status.message, "update the driver, or build for this GPU");

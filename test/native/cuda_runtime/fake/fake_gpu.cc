@@ -1,7 +1,7 @@
 #include "fake_gpu.h"
 
 #include <algorithm>
-#include <cstring>
+#include <iterator>
 
 #include "state.h"
 
@@ -11,7 +11,12 @@ thread_local int current_device = 0;
 thread_local CUstream_st* capturing = nullptr;
 
 State& state() {
-  static State all;
+  // Never destroyed: a stream may launch while the process exits.
+  static State& all = []() -> State& {
+    State& made = *new State;
+    begin(made);
+    return made;
+  }();
   return all;
 }
 
@@ -24,8 +29,11 @@ void start(std::vector<Gpu> gpus, int driver, Timing timing) {
   s.streams_made = 0;
   succeed();
   s.problems.clear();
-  for (const auto& [data, block] : s.blocks) delete[] data;
+  for (const auto& [data, block] : s.blocks) delete_memory(data);
   s.blocks.clear();
+  s.retired.clear();
+  s.retired_bytes = 0;
+  s.fault = cudaSuccess;
   current_device = 0;
   capturing = nullptr;
 }
@@ -51,22 +59,23 @@ void succeed() {
   s.once_at = -1;
 }
 
-void set_static_shared(const void* kernel, size_t bytes) { state().static_shared[kernel] = bytes; }
-
 void use(const void* data, size_t bytes) {
-  State& s = state();
-  const char* begin = static_cast<const char*>(data);
-  for (const auto& [start, block] : s.blocks) {
-    if (begin < start || begin + bytes > start + block.bytes) continue;
-    if (!block.usable) problem("memory of the GPU is used before it is allocated or after it is released");
-    return;
+  const State& s = state();
+  const char* first = static_cast<const char*>(data);
+  const auto after = s.blocks.upper_bound(first);
+  const auto found = after == s.blocks.begin() ? s.blocks.end() : std::prev(after);
+  if (found == s.blocks.end() || first + bytes > found->first + found->second.bytes) {
+    problem("memory is used that the GPU does not have");
+  } else if (!found->second.usable) {
+    problem("memory of the GPU is used before it is allocated or after it is released");
   }
-  problem("memory is used that the GPU does not have");
 }
 
 void problem(const std::string& text) {
   State& s = state();
-  if (std::find(s.problems.begin(), s.problems.end(), text) == s.problems.end()) s.problems.push_back(text);
+  if (std::find(s.problems.begin(), s.problems.end(), text) != s.problems.end()) return;
+  s.problems.push_back(text);
+  report(text);
 }
 
 std::vector<std::string> problems() { return state().problems; }
@@ -97,14 +106,18 @@ const char* cudaGetErrorName(cudaError_t error) {
     FAKE_NAME(cudaErrorInvalidValue)
     FAKE_NAME(cudaErrorMemoryAllocation)
     FAKE_NAME(cudaErrorInitializationError)
+    FAKE_NAME(cudaErrorInvalidConfiguration)
     FAKE_NAME(cudaErrorStubLibrary)
     FAKE_NAME(cudaErrorInsufficientDriver)
     FAKE_NAME(cudaErrorDevicesUnavailable)
+    FAKE_NAME(cudaErrorInvalidDeviceFunction)
     FAKE_NAME(cudaErrorNoDevice)
     FAKE_NAME(cudaErrorNoKernelImageForDevice)
+    FAKE_NAME(cudaErrorInvalidPtx)
     FAKE_NAME(cudaErrorUnsupportedPtxVersion)
     FAKE_NAME(cudaErrorInvalidResourceHandle)
     FAKE_NAME(cudaErrorIllegalAddress)
+    FAKE_NAME(cudaErrorLaunchFailure)
     FAKE_NAME(cudaErrorSystemNotReady)
     FAKE_NAME(cudaErrorStreamCaptureUnsupported)
     FAKE_NAME(cudaErrorStreamCaptureInvalidated)

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
+#include <new>
 
 #include "state.h"
 
@@ -12,11 +14,15 @@ using namespace fake;
 namespace fake {
 namespace {
 
+constexpr std::align_val_t kAlignment{256};
+constexpr size_t kMostRetired = size_t{256} << 20;
+
 // Whether memory belongs to a GPU.
 bool on_gpu(const void* data) {
+  const auto& blocks = state().blocks;
   const char* place = static_cast<const char*>(data);
-  return std::any_of(state().blocks.begin(), state().blocks.end(),
-                     [&](const auto& each) { return place >= each.first && place < each.first + each.second.bytes; });
+  const auto after = blocks.upper_bound(place);
+  return after != blocks.begin() && place < std::prev(after)->first + std::prev(after)->second.bytes;
 }
 
 // At the time when a copy is done.
@@ -29,7 +35,30 @@ void access(const void* data, size_t bytes) {
   if (!pinned) problem("a copy uses memory of the host that is not pinned");
 }
 
+// Released memory stays for a while.
+void retire(const char* data, size_t bytes) {
+  State& s = state();
+  s.retired.push_back(data);
+  s.retired_bytes += bytes;
+  while (s.retired_bytes > kMostRetired) {
+    const auto oldest = s.blocks.find(s.retired.front());
+    s.retired.pop_front();
+    s.retired_bytes -= oldest->second.bytes;
+    delete_memory(oldest->first);
+    s.blocks.erase(oldest);
+  }
+}
+
 }  // namespace
+
+char* make_memory(size_t bytes) {
+  char* data = static_cast<char*>(operator new(bytes, kAlignment));
+  std::memset(data, state().garbage, bytes);
+  return data;
+}
+
+void delete_memory(const char* data) { operator delete(const_cast<char*>(data), kAlignment); }
+
 }  // namespace fake
 
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
@@ -44,7 +73,7 @@ cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
   return fake::destroy(s.pools, pool);
 }
 
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, int, void*) {
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) {
   FAKE_CALL();
   return cudaSuccess;
 }
@@ -67,13 +96,13 @@ cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t poo
   if (bytes == 0) return cudaErrorInvalidValue;
   if (s.used[device] + bytes > s.gpus[device].memory) return cudaErrorMemoryAllocation;
   if (stream->captured) problem("memory is allocated in a capture");
-  char* made = new char[bytes];
+  char* made = make_memory(bytes);
   s.blocks[made] = {.bytes = bytes, .device = pool->device};
   // The stream's next work may use it; that of other streams must wait for this.
   const cudaError_t failed = enqueue(stream, [made] { state().blocks[made].usable = true; });
   if (failed != cudaSuccess) {
     s.blocks.erase(made);
-    delete[] made;
+    delete_memory(made);
     return failed;
   }
   s.used[device] += bytes;
@@ -90,10 +119,13 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
   }
   found->second.released = true;
   return enqueue(stream, [made = static_cast<char*>(data)] {
-    Block& block = state().blocks[made];
-    if (!block.usable) problem("memory of the GPU is released before it is allocated");
-    block.usable = false;
-    std::memset(made, 0xdd, block.bytes);
+    const auto at = state().blocks.find(made);
+    if (at == state().blocks.end() || !at->second.usable) {
+      return problem("memory of the GPU is released before it is allocated");
+    }
+    at->second.usable = false;
+    std::memset(made, 0xdd, at->second.bytes);
+    retire(made, at->second.bytes);
   });
 }
 
@@ -108,7 +140,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
   FAKE_CALL();
   if (breaks_capture()) return cudaErrorStreamCaptureUnsupported;
-  char* made = new char[bytes];
+  char* made = make_memory(bytes);
   s.pinned[made] = bytes;
   *data = made;
   return cudaSuccess;
@@ -118,7 +150,7 @@ cudaError_t cudaFreeHost(void* data) {
   FAKE_CALL();
   char* made = static_cast<char*>(data);
   if (s.pinned.erase(made) == 0) return cudaErrorInvalidValue;
-  delete[] made;
+  delete_memory(made);
   return cudaSuccess;
 }
 

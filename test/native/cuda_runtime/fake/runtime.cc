@@ -1,4 +1,5 @@
 // Devices, kernels, streams, events and graphs.
+#include <climits>
 #include <cstring>
 
 #include "state.h"
@@ -6,6 +7,9 @@
 using namespace fake;
 
 namespace fake {
+
+// What a block gets unasked.
+constexpr size_t kUnaskedShared = size_t{48} * 1024;
 
 cudaError_t enter(const char* name) {
   State& s = state();
@@ -16,6 +20,7 @@ cudaError_t enter(const char* name) {
     s.failed_once = true;
     return s.once;
   }
+  if (s.fault != cudaSuccess) return s.fault;
   const bool fails = s.failure != cudaSuccess && (s.failing.empty() || s.failing == called);
   return fails ? s.failure : cudaSuccess;
 }
@@ -26,7 +31,30 @@ bool breaks_capture() {
   return true;
 }
 
-bool exists(const std::set<const void*>& all, const void* one) { return all.contains(one); }
+// Of compute capability 8.0, 8.6 and 8.9, and 9.0.
+static size_t shared_per_block(const Gpu& gpu) {
+  return size_t{1024} * (gpu.major > 8 ? 227 : gpu.major == 8 && gpu.minor > 0 ? 99 : 163);
+}
+
+// A kernel on the calling thread's device. CUDA loads it on its first use, which must not be in a capture.
+static cudaError_t load_once(const void* kernel, LoadedKernel** loaded) {
+  State& s = state();
+  const auto found = s.loaded.find({current_device, kernel});
+  if (found != s.loaded.end()) {
+    *loaded = &found->second;
+    return cudaSuccess;
+  }
+  if (breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+  if (static_cast<size_t>(current_device) >= s.gpus.size()) return cudaErrorNoDevice;
+  LoadedKernel made;
+  const cudaError_t failure = load(s.gpus[static_cast<size_t>(current_device)], kernel, &made);
+  if (failure != cudaSuccess) return failure;
+  made.dynamic_limit = kUnaskedShared - made.static_shared;
+  *loaded = &s.loaded.emplace(std::pair{current_device, kernel}, made).first->second;
+  return cudaSuccess;
+}
+
+static bool exists(const std::set<const void*>& all, const void* one) { return all.contains(one); }
 
 cudaError_t enqueue(cudaStream_t stream, Work work) {
   if (!exists(state().streams, stream)) {
@@ -61,19 +89,21 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   FAKE_CALL();
   const Gpu& gpu = s.gpus[static_cast<size_t>(device)];
-  *properties = {.name = {},
-                 .major = gpu.major,
-                 .minor = gpu.minor,
-                 .multiProcessorCount = 132,
-                 .totalGlobalMem = gpu.memory,
-                 .sharedMemPerBlockOptin = 227 * 1024,
-                 .sharedMemPerMultiprocessor = 228 * 1024};
+  *properties = {};
+  properties->major = gpu.major;
+  properties->minor = gpu.minor;
+  properties->multiProcessorCount = 132;
+  properties->totalGlobalMem = gpu.memory;
+  properties->sharedMemPerBlockOptin = shared_per_block(gpu);
+  // A block's is followed by 1 KiB of the system's.
+  properties->sharedMemPerMultiprocessor = shared_per_block(gpu) + 1024;
   std::strncpy(properties->name, gpu.name.c_str(), sizeof properties->name - 1);
   return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int device) {
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   FAKE_CALL();
+  if (attribute != cudaDevAttrMemoryPoolsSupported) return cudaErrorInvalidValue;
   *value = s.gpus[static_cast<size_t>(device)].has_pools;
   return cudaSuccess;
 }
@@ -90,28 +120,41 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 
-cudaError_t fake_function_attributes(cudaFuncAttributes* attributes, const void* kernel) {
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
   FAKE_CALL();
-  if (s.loaded.insert({current_device, kernel}).second && breaks_capture()) return cudaErrorStreamCaptureUnsupported;
-  attributes->sharedSizeBytes = s.static_shared[kernel];
+  LoadedKernel* loaded = nullptr;
+  if (const cudaError_t failure = load_once(kernel, &loaded); failure != cudaSuccess) return failure;
+  *attributes = {};
+  attributes->sharedSizeBytes = loaded->static_shared;
+  attributes->maxThreadsPerBlock = static_cast<int>(loaded->most_threads);
+  attributes->maxDynamicSharedSizeBytes = static_cast<int>(loaded->dynamic_limit);
   return cudaSuccess;
 }
 
-cudaError_t fake_set_attribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
   FAKE_CALL();
+  LoadedKernel* loaded = nullptr;
+  if (const cudaError_t failure = load_once(kernel, &loaded); failure != cudaSuccess) return failure;
   if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
-    if (s.static_shared[kernel] + static_cast<size_t>(value) > 227 * 1024) return cudaErrorInvalidValue;
-    s.dynamic_limits[{current_device, kernel}] = static_cast<size_t>(value);
+    const size_t bytes = static_cast<size_t>(value);
+    if (value < 0 || loaded->static_shared + bytes > shared_per_block(s.gpus[static_cast<size_t>(current_device)])) {
+      return cudaErrorInvalidValue;
+    }
+    loaded->dynamic_limit = bytes;
   }
   return cudaSuccess;
 }
 
 cudaError_t fake_launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> run) {
   FAKE_CALL();
-  const size_t fixed = s.static_shared[kernel], most = s.dynamic_limits[{current_device, kernel}];
-  const size_t granted = most > 0 ? most : 48 * 1024 - fixed;
-  if (config.dynamicSmemBytes > granted) return cudaErrorInvalidValue;
-  if (s.loaded.insert({current_device, kernel}).second && breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+  const dim3 grid = config.gridDim, block = config.blockDim;
+  const size_t threads = size_t{block.x} * block.y * block.z;
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || threads == 0) return cudaErrorInvalidConfiguration;
+  if (grid.x > INT_MAX || grid.y > 65535 || grid.z > 65535) return cudaErrorInvalidConfiguration;
+  if (block.x > 1024 || block.y > 1024 || block.z > 64 || threads > 1024) return cudaErrorInvalidConfiguration;
+  LoadedKernel* loaded = nullptr;
+  if (const cudaError_t failure = load_once(kernel, &loaded); failure != cudaSuccess) return failure;
+  if (threads > loaded->most_threads || config.dynamicSmemBytes > loaded->dynamic_limit) return cudaErrorInvalidValue;
   return enqueue(config.stream, std::move(run));
 }
 
@@ -142,7 +185,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (stream->captured) breaks_capture();
   if (stream->captured) return cudaErrorStreamCaptureUnsupported;
   stream->queue->run_to(stream->queue->enqueued);
-  return cudaSuccess;
+  return s.fault;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -183,7 +226,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   FAKE_CALL();
   if (!exists(s.events, event)) return cudaErrorInvalidResourceHandle;
   if (event->queue != nullptr) event->queue->run_to(event->position);
-  return cudaSuccess;
+  return s.fault;
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {

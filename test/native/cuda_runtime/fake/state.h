@@ -1,4 +1,4 @@
-// The state of the fake CUDA runtime.
+// The state of the fake CUDA runtime. The fake is also compiled against CUDA's own headers, for kernels of PTX.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,17 @@
 namespace fake {
 
 using Work = std::function<void()>;
+
+// Memory as aligned as CUDA's.
+char* make_memory(size_t bytes);
+void delete_memory(const char* data);
+
+// A kernel on a device.
+struct LoadedKernel {
+  size_t static_shared = 0;
+  unsigned most_threads = 1024;
+  size_t dynamic_limit = 0;
+};
 
 // An in-order queue of a GPU. Work that waits for an event first does what the event is behind.
 struct Queue {
@@ -59,16 +70,27 @@ struct State {
   int once_at = -1;
   bool failed_once = false;
   std::vector<std::string> problems;
-  std::map<char*, Block> blocks;
+  int garbage = 0xcd;               // every byte of fresh memory
+  cudaError_t fault = cudaSuccess;  // of a kernel: all later calls return it
+  std::map<const char*, Block> blocks;
+  // Of those, the ones that were released last, so that a use of them is told from that of other memory.
+  std::deque<const char*> retired;
+  size_t retired_bytes = 0;
   std::map<const char*, size_t> pinned;
   std::vector<size_t> used;  // of each GPU's memory; pools keep what is released
   std::set<const void*> streams, events, pools, graphs, executables;
-  std::set<std::pair<int, const void*>> loaded;
-  std::map<std::pair<int, const void*>, size_t> dynamic_limits;
-  std::map<const void*, size_t> static_shared;
+  std::map<std::pair<int, const void*>, LoadedKernel> loaded;
 };
 
 State& state();
+
+// What every program with the fake defines. begin() sets up the state of a process, once.
+void begin(State& state);
+// Loads a kernel on a GPU, once: static_shared and most_threads are set.
+cudaError_t load(const Gpu& gpu, const void* kernel, LoadedKernel* loaded);
+// Told of each problem once, when it is found.
+void report(const std::string& problem);
+
 // What a function of this name does first: fails if it is to.
 cudaError_t enter(const char* name);
 // A call that must not be made while its thread captures a stream, which then fails.
@@ -94,6 +116,9 @@ extern thread_local struct ::CUstream_st* capturing;
   fake::State& s = fake::state();      \
   const std::lock_guard lock(s.mutex); \
   if (const cudaError_t failure = fake::enter(__func__); failure != cudaSuccess) return failure
+
+// Enqueues a kernel, or says why CUDA would not.
+cudaError_t fake_launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> run);
 
 struct CUstream_st {
   std::shared_ptr<fake::Queue> queue;

@@ -1,0 +1,17 @@
+// The modules that nvcc's code registers when the program is loaded, and their kernels.
+#pragma once
+
+#include <memory>
+
+#include "machine/machine.h"
+#include "state.h"
+
+namespace ptx_machine {
+
+// The kernel behind a function of the host, as this GPU runs it, read on its first use.
+cudaError_t find_kernel(const fake::Gpu& gpu, const void* function, std::shared_ptr<const Kernel>* kernel);
+
+// Tells of what went wrong on the standard error.
+void say(const std::string& text);
+
+}  // namespace ptx_machine
