@@ -73,9 +73,8 @@ void use(const void* data, size_t bytes) {
 
 void problem(const std::string& text) {
   State& s = state();
-  if (std::find(s.problems.begin(), s.problems.end(), text) != s.problems.end()) return;
-  s.problems.push_back(text);
   report(text);
+  if (std::find(s.problems.begin(), s.problems.end(), text) == s.problems.end()) s.problems.push_back(text);
 }
 
 std::vector<std::string> problems() { return state().problems; }

@@ -15,7 +15,7 @@ namespace fake {
 namespace {
 
 constexpr std::align_val_t kAlignment{256};
-constexpr size_t kMostRetired = size_t{256} << 20;
+constexpr size_t kMostRetired = 1000, kMostRetiredBytes = size_t{256} << 20;
 
 // Whether memory belongs to a GPU.
 bool on_gpu(const void* data) {
@@ -40,7 +40,7 @@ void retire(const char* data, size_t bytes) {
   State& s = state();
   s.retired.push_back(data);
   s.retired_bytes += bytes;
-  while (s.retired_bytes > kMostRetired) {
+  while (s.retired.size() > kMostRetired || s.retired_bytes > kMostRetiredBytes) {
     const auto oldest = s.blocks.find(s.retired.front());
     s.retired.pop_front();
     s.retired_bytes -= oldest->second.bytes;

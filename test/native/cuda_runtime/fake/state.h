@@ -88,7 +88,7 @@ State& state();
 void begin(State& state);
 // Loads a kernel on a GPU, once: static_shared and most_threads are set.
 cudaError_t load(const Gpu& gpu, const void* kernel, LoadedKernel* loaded);
-// Told of each problem once, when it is found.
+// Told of each problem when it is found.
 void report(const std::string& problem);
 
 // What a function of this name does first: fails if it is to.

@@ -1,5 +1,5 @@
-// What the fake needs of a program whose kernels are PTX. The environment says which GPU it has: MOE_PTX_CAPABILITY, such
-// as 90, and MOE_PTX_TIMING, a name of fake::Timing.
+// What the fake needs of a program whose kernels are PTX. The environment says which GPU it has: MOE_PTX_CAPABILITY,
+// such as 90, and MOE_PTX_TIMING, a name of fake::Timing.
 #include <cstdlib>
 
 #include "modules.h"
@@ -35,11 +35,9 @@ void begin(State& state) {
   if (capability != "80" && capability != "86" && capability != "89" && capability != "90") {
     return say("MOE_PTX_CAPABILITY: expected 80, 86, 89 or 90, got " + capability + "; there is no GPU");
   }
-  state.gpus = {{.name = "PTX machine",
-                 .major = capability[0] - '0',
-                 .minor = capability[1] - '0',
-                 .memory = size_t{8} << 30}};
-  state.used = {0};
+  state.gpus = {
+      {.name = "PTX machine", .major = capability[0] - '0', .minor = capability[1] - '0', .memory = size_t{8} << 30}};
+  state.used.assign(state.gpus.size(), 0);
 }
 
 cudaError_t load(const Gpu& gpu, const void* function, LoadedKernel* loaded) {
