@@ -185,6 +185,7 @@ MOE_TEST(kernels_are_prepared_on_each_gpu) {
 }
 
 namespace {
+void idle() {}
 void with_static_shared() {}
 }  // namespace
 
@@ -199,6 +200,28 @@ MOE_TEST(static_shared_memory_counts_against_what_a_launch_gets_unasked) {
     const Status status = launch("fixed", with_static_shared, dim3(1), dim3(1), 227 * 1024, runtime->stream());
     MOE_CHECK_EQUAL(status.message, "fixed: cudaErrorInvalidValue: what it means");
     MOE_CHECK(launch("empty", with_static_shared, dim3(0), dim3(1), 0, runtime->stream()).ok());
+    runtime->settle();
+  }
+  check_clean();
+}
+
+MOE_TEST(launches_that_a_gpu_cannot_do_are_refused) {
+  // Capabilities 8.0, 8.9 and 9.0 differ in the shared memory that a block may have.
+  fake::start({{.major = 8}, {.major = 8, .minor = 9}, {}});
+  for (const auto& [index, kibibytes] : {std::pair{0, size_t{163}}, {1, size_t{99}}, {2, size_t{227}}}) {
+    const auto runtime = opened(index);
+    MOE_CHECK_EQUAL(runtime->traits().shared_per_block, kibibytes * 1024);
+    const auto message = [&](dim3 grid, dim3 block, size_t bytes) {
+      return launch("idle", idle, grid, block, bytes, runtime->stream()).message;
+    };
+    MOE_CHECK_EQUAL(message(dim3(1), dim3(1024), kibibytes * 1024), "");
+    MOE_CHECK_EQUAL(message(dim3(1), dim3(1), kibibytes * 1024 + 1), "idle: cudaErrorInvalidValue: what it means");
+    for (const auto& [grid, block] : {std::pair{dim3(1), dim3(1025)},
+                                      {dim3(1), dim3(1, 1, 65)},
+                                      {dim3(1, 65536), dim3(1)},
+                                      {dim3(0x80000000), dim3(1)}}) {
+      MOE_CHECK_EQUAL(message(grid, block, 0), "idle: cudaErrorInvalidConfiguration: what it means");
+    }
     runtime->settle();
   }
   check_clean();
