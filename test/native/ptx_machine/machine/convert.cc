@@ -1,0 +1,267 @@
+// Conversions between types.
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "floats.h"
+#include "lanes.h"
+
+#include "core/formats/dequantize.h"
+
+namespace ptx_machine {
+namespace {
+
+// How to round: to an integer, or to a float.
+enum class Rounding { none, nearest, zero, down, up, nearest_away };
+
+struct Conversion {
+  Type to, from;
+  Rounding rounding = Rounding::none;
+  bool to_integer = false, flushes = false, saturates = false;
+  unsigned to_bits, from_bits;  // of the registers
+};
+
+bool is_float(Type type) { return type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f64; }
+
+double round_to_integer(double value, Rounding rounding) {
+  switch (rounding) {
+    case Rounding::nearest: return std::nearbyint(value);
+    case Rounding::zero: return std::trunc(value);
+    case Rounding::down: return std::floor(value);
+    case Rounding::up: return std::ceil(value);
+    default: return value;
+  }
+}
+
+uint64_t load(Warp& warp, uint32_t place, unsigned bits, unsigned lane) {
+  switch (bits) {
+    case 16: return warp.at<uint16_t>(place)[lane];
+    case 32: return warp.at<uint32_t>(place)[lane];
+    default: return warp.at<uint64_t>(place)[lane];
+  }
+}
+void store(Warp& warp, uint32_t place, unsigned bits, unsigned lane, uint64_t value) {
+  switch (bits) {
+    case 16: warp.at<uint16_t>(place)[lane] = static_cast<uint16_t>(value); break;
+    case 32: warp.at<uint32_t>(place)[lane] = static_cast<uint32_t>(value); break;
+    default: warp.at<uint64_t>(place)[lane] = value;
+  }
+}
+
+double to_double(uint64_t bits, Type type) {
+  switch (type) {
+    case Type::f16: return static_cast<double>(from_f16(static_cast<uint16_t>(bits)));
+    case Type::bf16: return static_cast<double>(from_bf16(static_cast<uint16_t>(bits)));
+    case Type::f32: return static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(bits)));
+    default: return std::bit_cast<double>(bits);
+  }
+}
+
+uint64_t from_double(double value, Type type) {
+  switch (type) {
+    // Of what a float holds: a double is not converted to fewer bits than that.
+    case Type::f16: return to_f16(static_cast<float>(value));
+    case Type::bf16: return to_bf16(static_cast<float>(value));
+    case Type::f32: return std::bit_cast<uint32_t>(static_cast<float>(value));
+    default: return std::bit_cast<uint64_t>(value);
+  }
+}
+
+// An integer of a type, extended to 64 bits by its sign.
+uint64_t extend(uint64_t value, Type type) {
+  const unsigned shift = 64 - bits_of(type);
+  return is_signed(type) ? static_cast<uint64_t>(static_cast<int64_t>(value << shift) >> shift) : value << shift >> shift;
+}
+
+uint64_t clamp_to_integer(double value, Type type) {
+  if (std::isnan(value)) return 0;
+  const unsigned bits = bits_of(type);
+  if (is_signed(type)) {
+    const double limit = std::ldexp(1.0, static_cast<int>(bits) - 1);
+    const auto most = static_cast<uint64_t>(std::numeric_limits<int64_t>::max() >> (64 - bits));
+    if (value >= limit) return most;
+    if (value < -limit) return ~most;
+    return static_cast<uint64_t>(static_cast<int64_t>(value));
+  }
+  if (value >= std::ldexp(1.0, static_cast<int>(bits))) return ~uint64_t{0} >> (64 - bits);
+  return value <= 0 ? 0 : static_cast<uint64_t>(value);
+}
+
+// Saturation of integers of one type to another's range.
+uint64_t saturate(uint64_t value, Type from, Type to) {
+  const auto wide = is_signed(from) ? static_cast<__int128>(static_cast<int64_t>(value)) : static_cast<__int128>(value);
+  const unsigned bits = bits_of(to);
+  const __int128 most = (static_cast<__int128>(1) << (is_signed(to) ? bits - 1 : bits)) - 1;
+  const __int128 least = is_signed(to) ? -most - 1 : 0;
+  return static_cast<uint64_t>(wide > most ? most : wide < least ? least : wide);
+}
+
+uint64_t convert(uint64_t bits, const Conversion& c) {
+  if (is_float(c.from)) {
+    double value = to_double(bits, c.from);
+    if (c.flushes) value = static_cast<double>(flush(static_cast<float>(value)));
+    if (c.to_integer || !is_float(c.to)) value = round_to_integer(value, c.rounding);
+    if (!is_float(c.to)) return clamp_to_integer(value, c.to);
+    if (c.saturates) value = !(value > 0) ? 0 : value < 1 ? value : 1;
+    return from_double(value, c.to);
+  }
+  const uint64_t value = extend(bits, c.from);
+  if (!is_float(c.to)) return c.saturates ? saturate(value, c.from, c.to) : value;
+  if (c.to == Type::f64) return std::bit_cast<uint64_t>(is_signed(c.from) ? static_cast<double>(static_cast<int64_t>(value)) : static_cast<double>(value));
+  // One rounding, as 64 bits do not fit into a double.
+  const float rounded = is_signed(c.from) ? static_cast<float>(static_cast<int64_t>(value)) : static_cast<float>(value);
+  return from_double(static_cast<double>(rounded), c.to);
+}
+
+void convert_lanes(Warp& warp, const Instruction& in, Mask mask) {
+  const auto& c = *reinterpret_cast<const Conversion*>(in.immediate);
+  for_lanes(mask, [&](unsigned lane) {
+    const uint64_t value = convert(load(warp, in.operands[1], c.from_bits, lane), c);
+    // Wider registers than the type have its sign in the bits above.
+    store(warp, in.operands[0], c.to_bits, lane, is_float(c.to) ? value : extend(value, c.to));
+  });
+}
+
+// The most frequent ones, without finding out.
+template <class To>
+struct Cast {
+  template <class From>
+  To operator()(From a) const {
+    return static_cast<To>(a);
+  }
+};
+struct WidenF16 {
+  float operator()(uint16_t bits) const { return from_f16(bits); }
+};
+struct NarrowF16 {
+  uint16_t operator()(float value) const { return to_f16(value); }
+};
+struct NarrowBf16 {
+  uint16_t operator()(float value) const { return to_bf16(value); }
+};
+
+// To 10 bits behind the leading one, ties away from zero.
+struct RoundTf32 {
+  uint32_t operator()(uint32_t bits) const {
+    if ((bits & 0x7f800000u) == 0x7f800000u) return (bits & 0x7fffffu) != 0 ? 0x7fffffffu : bits;
+    return (bits + 0x1000u) & ~0x1fffu;
+  }
+};
+
+// Two floats to a register's halves, the second to the lower one.
+template <bool kBf16>
+struct NarrowTwo {
+  uint32_t operator()(float high, float low) const {
+    const auto narrow = [](float value) { return static_cast<uint32_t>(kBf16 ? to_bf16(value) : to_f16(value)); };
+    return narrow(high) << 16 | narrow(low);
+  }
+};
+
+// e4m3 has no infinity; what is too large becomes the largest, 448.
+uint16_t to_e4m3(float value) {
+  if (std::isnan(value)) return 0x7f;
+  const uint16_t sign = std::signbit(value) ? 0x80 : 0;
+  const float magnitude = std::fabs(value);
+  if (magnitude >= 448) return sign | 0x7e;
+  int exponent = 0;
+  std::frexp(magnitude, &exponent);
+  // Units of the last of three bits behind the leading one, of at least 2^-9.
+  const int unit = std::max(exponent - 4, -9);
+  const float units = std::nearbyint(std::ldexp(magnitude, -unit));
+  const float rounded = std::ldexp(units, unit);
+  for (uint16_t code = 0; code < 0x7f; ++code) {
+    if (moe::from_e4m3(code) == rounded) return sign | code;
+  }
+  throw std::logic_error("e4m3 has no such value");
+}
+struct NarrowTwoE4M3 {
+  uint16_t operator()(float high, float low) const {
+    return static_cast<uint16_t>(to_e4m3(high) << 8 | to_e4m3(low));
+  }
+};
+struct WidenTwoE4M3 {
+  uint32_t operator()(uint16_t codes) const {
+    const auto half = [](uint32_t code) { return static_cast<uint32_t>(to_f16(moe::from_e4m3(code))); };
+    return half(codes >> 8) << 16 | half(codes & 0xffu);
+  }
+};
+
+// Names that are no types of registers.
+bool build_special(Building& b) {
+  if (b.words.take("tf32")) {
+    b.words.take_one({"rna"});
+    b.words.take("f32");
+    build_lanes<RoundTf32, uint32_t, uint32_t>(b);
+    return true;
+  }
+  for (const bool is_bf16 : {false, true}) {
+    if (!b.words.take(is_bf16 ? "bf16x2" : "f16x2")) continue;
+    b.words.take("rn");
+    if (b.words.take("e4m3x2")) {
+      if (is_bf16) b.words.unknown();
+      build_lanes<WidenTwoE4M3, uint32_t, uint16_t>(b);
+      return true;
+    }
+    if (!b.words.take("f32")) b.words.unknown();
+    is_bf16 ? build_lanes<NarrowTwo<true>, uint32_t, float, float>(b)
+            : build_lanes<NarrowTwo<false>, uint32_t, float, float>(b);
+    return true;
+  }
+  if (b.words.take("e4m3x2")) {
+    b.words.take("rn");
+    if (!b.words.take("satfinite") || !b.words.take("f32")) b.words.unknown();
+    build_lanes<NarrowTwoE4M3, uint16_t, float, float>(b);
+    return true;
+  }
+  return false;
+}
+
+void build_cvt(Building& b) {
+  if (build_special(b)) return;
+  Conversion c{};
+  c.from = b.words.take_type();
+  c.to = b.words.take_type();
+  c.flushes = b.words.take("ftz");
+  c.saturates = b.words.take("sat");
+  for (const auto& [word, rounding, to_integer] :
+       {std::tuple{"rni", Rounding::nearest, true}, {"rzi", Rounding::zero, true}, {"rmi", Rounding::down, true},
+        {"rpi", Rounding::up, true}, {"rn", Rounding::nearest, false}}) {
+    if (!b.words.take(word)) continue;
+    c.rounding = rounding;
+    c.to_integer = to_integer;
+  }
+  if (c.from == Type::f64 && (c.to == Type::f16 || c.to == Type::bf16)) b.words.unknown();
+  const Operand to = b.reg(b.argument(0).parts[0]), from = b.assembler.operand(b.argument(1).parts[0], bits_of(c.from));
+  const auto at_least = [&](const Operand& operand, Type type) {
+    if (operand.bits < bits_of(type)) throw std::runtime_error("a register is too small");
+    return operand.bits;
+  };
+  c.to_bits = at_least(to, c.to);
+  const bool plain = !c.flushes && !c.saturates && c.to_bits == bits_of(c.to);
+  if (from.kind != Operand::Kind::reg && from.kind != Operand::Kind::special) {
+    throw std::runtime_error("a constant is converted");
+  }
+  c.from_bits = at_least(from, c.from);
+  if (plain && c.from_bits == bits_of(c.from)) {
+    const auto is = [&](Type result, Type source) { return c.to == result && c.from == source; };
+    if (is(Type::s64, Type::s32)) return build_lanes<Cast<int64_t>, int64_t, int32_t>(b);
+    if (is(Type::u64, Type::u32)) return build_lanes<Cast<uint64_t>, uint64_t, uint32_t>(b);
+    if (is(Type::u32, Type::u16)) return build_lanes<Cast<uint32_t>, uint32_t, uint16_t>(b);
+    if (is(Type::u32, Type::u64)) return build_lanes<Cast<uint32_t>, uint32_t, uint64_t>(b);
+    if (is(Type::u16, Type::u32)) return build_lanes<Cast<uint16_t>, uint16_t, uint32_t>(b);
+    if (is(Type::f32, Type::f16)) return build_lanes<WidenF16, float, uint16_t>(b);
+    if (is(Type::f16, Type::f32)) return build_lanes<NarrowF16, uint16_t, float>(b);
+    if (is(Type::bf16, Type::f32)) return build_lanes<NarrowBf16, uint16_t, float>(b);
+    if (is(Type::f32, Type::s32)) return build_lanes<Cast<float>, float, int32_t>(b);
+  }
+  b.operands = {to.place, from.place};
+  // Never freed: a few for a process.
+  b.instruction.immediate = reinterpret_cast<int64_t>(new Conversion(c));
+  b.instruction.step = convert_lanes;
+}
+
+}  // namespace
+
+void add_conversions(std::map<std::string, Builder>& builders) { builders["cvt"] = build_cvt; }
+
+}  // namespace ptx_machine
