@@ -214,7 +214,7 @@ class Reader {
   }
 
   void read(const std::string& text) {
-    if (text.empty() || text.starts_with(".pragma") || text.starts_with(".shared") || text.starts_with(".loc")) return;
+    if (text.empty() || text.starts_with(".pragma") || text.starts_with(".shared") || text.starts_with(".loc ")) return;
     if (text.starts_with(".reg")) return declare(text);
     if (text.starts_with(".local")) return add_local(text);
     try {
