@@ -405,13 +405,16 @@ struct Reverse {
     return result;
   }
 };
-// The place of the highest bit, of negative numbers the highest that is no sign.
+// The place of the highest bit, of negative numbers the highest that is no sign; or how far it is from the top.
+template <bool kFromTop>
 struct FindBit {
   template <class T>
   uint32_t operator()(T a) const {
     using U = std::make_unsigned_t<T>;
     const U bits = std::is_signed_v<T> && a < 0 ? static_cast<U>(~a) : static_cast<U>(a);
-    return bits == 0 ? ~0u : static_cast<uint32_t>(8 * sizeof(T) - 1 - static_cast<size_t>(std::countl_zero(bits)));
+    if (bits == 0) return ~0u;
+    const auto above = static_cast<uint32_t>(std::countl_zero(bits));
+    return kFromTop ? above : static_cast<uint32_t>(8 * sizeof(T) - 1) - above;
   }
 };
 
@@ -425,7 +428,9 @@ void build_brev(Building& b) {
   build_lanes<Reverse, uint32_t, uint32_t>(b);
 }
 void build_bfind(Building& b) {
-  with_integer(b, b.words.take_type(), [&]<class T>(T) { build_lanes<FindBit, uint32_t, T>(b); });
+  with_integer(b, b.words.take_type(), [&]<class T>(T) {
+    b.words.take("shiftamt") ? build_lanes<FindBit<true>, uint32_t, T>(b) : build_lanes<FindBit<false>, uint32_t, T>(b);
+  });
 }
 void build_prmt(Building& b) {
   if (b.words.take_type() != Type::b32) b.words.unknown();

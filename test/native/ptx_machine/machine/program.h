@@ -74,6 +74,8 @@ struct Program {
   // Where dynamic shared memory begins.
   uint32_t dynamic_shared = 0;
   std::vector<std::unique_ptr<uint32_t[]>> operands;
+  // Tables of the module in global memory that the kernel reads.
+  std::vector<std::vector<uint64_t>> tables;
 };
 
 // Addresses in shared memory begin here, as the system has the first KiB of every block. Generic addresses of shared

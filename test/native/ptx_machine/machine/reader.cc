@@ -81,7 +81,7 @@ Variable read_variable(const std::string& text) {
       variable.align = std::stoul(words[++i]);
     } else if (words[i][0] != '.') {
       variable.name = words[i];
-    } else if (words[i] != ".param" && words[i] != ".shared" && words[i] != ".local" && words[i] != ".extern" && words[i] != ".visible") {
+    } else if (words[i] != ".param" && words[i] != ".shared" && words[i] != ".local" && words[i] != ".global" && words[i] != ".extern" && words[i] != ".visible") {
       element = bytes_of_type(words[i]);
     }
   }
@@ -154,6 +154,24 @@ class Reader {
       assembler_.add_variable(variable.name, offset);
       kernel_.parameters.push_back({offset, variable.bytes});
       kernel_.parameter_bytes = offset + variable.bytes;
+    }
+  }
+
+  // Tables of bytes in global memory: ".global .align 4 .b8 name[24] = {65, 144, ...}".
+  void place_tables(std::string_view module, std::string_view body) {
+    for (size_t at = module.find("\n.global"); at != std::string_view::npos; at = module.find("\n.global", at + 1)) {
+      const std::string text = trim(module.substr(at, module.find(';', at) - at));
+      const size_t equals = text.find('=');
+      const Variable variable = read_variable(trim(text.substr(0, equals)));
+      if (body.find(variable.name) == std::string_view::npos) continue;
+      if (equals == std::string::npos) throw std::runtime_error("a variable in global memory without values: " + text);
+      const size_t open = text.find('{', equals);
+      const std::vector<std::string> values = split(between(text, open, '{', '}'), ',');
+      if (values.size() != variable.bytes) throw std::runtime_error("a table of other values than bytes: " + text);
+      std::vector<uint64_t>& table = program_->tables.emplace_back((values.size() + 7) / 8);
+      auto* bytes = reinterpret_cast<uint8_t*>(table.data());
+      for (const std::string& value : values) *bytes++ = static_cast<uint8_t>(std::stoul(value));
+      assembler_.add_variable(variable.name, reinterpret_cast<size_t>(table.data()));
     }
   }
 
@@ -317,6 +335,7 @@ Kernel read_kernel(std::string_view text, const std::string& name) {
     kernel.most_threads = threads;
   }
   const std::string_view body = between(module, body_at, '{', '}');
+  reader.place_tables(module, body);
   reader.place_shared(module, body);
   reader.read_body(body);
   reader.finish();

@@ -69,6 +69,10 @@ const std::byte* Warp::parameters() const { return block_.launch.parameters.data
 size_t Warp::parameter_bytes() const { return block_.kernel.parameter_bytes; }
 
 std::byte* Warp::find_global(uint64_t address, size_t bytes) {
+  for (const std::vector<uint64_t>& table : block_.kernel.program->tables) {
+    const auto begin = reinterpret_cast<uint64_t>(table.data());
+    if (address >= begin && address + bytes <= begin + 8 * table.size()) return reinterpret_cast<std::byte*>(address);
+  }
   const std::span<const Range> all = block_.memory;
   const auto after = std::upper_bound(all.begin(), all.end(), address, [](uint64_t place, const Range& range) {
     return place < reinterpret_cast<uint64_t>(range.data);
@@ -87,7 +91,7 @@ std::byte* Warp::find_global(uint64_t address, size_t bytes) {
           " of the nearest memory below, which has " + std::to_string(range.bytes));
   }
   fault("an access of " + std::to_string(bytes) + " bytes at address " + std::to_string(address) +
-        ", where no memory is");
+        ", below all memory");
 }
 
 std::byte* Warp::shared(uint64_t address, size_t bytes) {
