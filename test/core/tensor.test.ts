@@ -255,7 +255,7 @@ describe.each(deviceNames)("tensors on %s", (name) => {
       expectError(() => tensor.rows(0, 1), "DISPOSED", /used after dispose/);
       expectError(() => tensor.reshape([2, 1]), "DISPOSED", /used after dispose/);
       await expectRejection(tensor.data(), "DISPOSED", /used after dispose/);
-      expect(inspect(tensor)).toMatch(/Tensor<f32> \[2\] on \w+ \(disposed\)/);
+      expect(inspect(tensor)).toMatch(/Tensor<f32> \[2\] on [\w:]+ \(disposed\)/);
     });
 
     test("`using` disposes at the end of the block", () => {

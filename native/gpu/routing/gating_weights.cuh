@@ -22,7 +22,8 @@ __device__ __forceinline__ float score_of(Scoring scoring, float logit, float ma
     case Scoring::softmax_selected: return exponential(logit, max);
     case Scoring::sigmoid: return sigmoid_score(logit);
     case Scoring::sqrt_softplus: return sqrt_softplus(finite);
-    default: return finite;
+    // 0 for -0, which counts as equal: gating may know only its place in the order.
+    default: return finite + 0.0f;
   }
 }
 

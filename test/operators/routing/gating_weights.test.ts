@@ -59,6 +59,16 @@ describe.each(kernelPaths)("on $label", (path) => {
     expect(await gatingWeights(logits, { ids }, rule).data()).toEqual(await weights.data());
   });
 
+  test("logits of both zeros have the weights of gating", async () => {
+    const logits = matrix([
+      [-0, -1],
+      [0, -0],
+    ]);
+    const rule = { topK: 2, scoring: "none" } as const;
+    const { ids, weights } = gating(logits, rule);
+    expect(await gatingWeights(logits, { ids }, rule).data()).toEqual(await weights.data());
+  });
+
   test("any choice has the scores of its experts, normalised and scaled", async () => {
     const logits = matrix([
       [0, 1, -1, 2],

@@ -24,6 +24,7 @@ void run_here(const Kernel& kernel, const Launch& launch, int device) {
   fake::State& state = fake::state();
   if (state.fault != cudaSuccess) return;
   try {
+    note_launch(kernel.name);
     run(kernel, launch, memory_of(device));
   } catch (const std::exception& error) {
     say(error.what());

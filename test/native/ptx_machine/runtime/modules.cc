@@ -1,9 +1,11 @@
 #include "modules.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "fat_binary.h"
 
@@ -24,6 +26,7 @@ struct Registry {
   std::mutex mutex;
   std::map<const void*, Function> functions;
   std::map<std::pair<int, const void*>, std::shared_ptr<const Kernel>> kernels;
+  std::set<std::string> launched;
 };
 
 Registry& registry() {
@@ -56,6 +59,24 @@ cudaError_t find_kernel(const fake::Gpu& gpu, const void* function, std::shared_
   }
   *kernel = read;
   return cudaSuccess;
+}
+
+void note_launch(const std::string& kernel) {
+  static const char* const path = std::getenv("MOE_PTX_KERNELS");
+  if (path == nullptr) return;
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  std::string lines;
+  if (all.launched.empty()) {
+    for (const auto& [function, found] : all.functions) lines += std::string("of ") + found.name + "\n";
+  }
+  if (!all.launched.insert(kernel).second) return;
+  lines += kernel + "\n";
+  // In one piece, as other processes write there too.
+  if (std::FILE* file = std::fopen(path, "a"); file != nullptr) {
+    std::fwrite(lines.data(), 1, lines.size(), file);
+    std::fclose(file);
+  }
 }
 
 }  // namespace ptx_machine

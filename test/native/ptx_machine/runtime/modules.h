@@ -11,6 +11,10 @@ namespace ptx_machine {
 // The kernel behind a function of the host, as this GPU runs it, read on its first use.
 cudaError_t find_kernel(const fake::Gpu& gpu, const void* function, std::shared_ptr<const Kernel>* kernel);
 
+// Adds the kernel's name to the file that MOE_PTX_KERNELS names, if this is its first launch in this process. The names
+// of all kernels stand there before, each behind "of ".
+void note_launch(const std::string& kernel);
+
 // Tells of what went wrong on the standard error.
 void say(const std::string& text);
 
