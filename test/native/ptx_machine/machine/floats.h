@@ -1,29 +1,22 @@
-// The 16-bit and 8-bit floats of PTX, and flushing of subnormal numbers.
+// The 16-bit floats of PTX, and flushing of subnormal numbers.
 #pragma once
 
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
+
+#include "core/dtype.h"
 
 namespace ptx_machine {
 
-inline float from_f16(uint16_t bits) { return static_cast<float>(std::bit_cast<_Float16>(bits)); }
-inline float from_bf16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+inline float from_f16(uint16_t bits) { return static_cast<float>(std::bit_cast<moe::f16>(bits)); }
+inline float from_bf16(uint16_t bits) { return static_cast<float>(std::bit_cast<moe::bf16>(bits)); }
 
-// To the nearest, ties to even.
-inline uint16_t to_f16(float value) {
-  if (std::isnan(value)) return 0x7fff;
-  return std::bit_cast<uint16_t>(static_cast<_Float16>(value));
-}
-inline uint16_t to_bf16(float value) {
-  if (std::isnan(value)) return 0x7fff;
-  const auto bits = std::bit_cast<uint32_t>(value);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
+// To the nearest, ties to even. PTX has a single NaN.
+constexpr uint16_t kNan16 = 0x7fff;
+inline uint16_t to_f16(float value) { return std::isnan(value) ? kNan16 : moe::f16(value).bits; }
+inline uint16_t to_bf16(float value) { return std::isnan(value) ? kNan16 : moe::bf16(value).bits; }
 
-inline float flush(float value) {
-  return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value;
-}
+inline float flush(float value) { return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value; }
 
 }  // namespace ptx_machine

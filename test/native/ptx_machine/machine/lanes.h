@@ -1,4 +1,4 @@
-// Steps that do the same for each lane.
+// Steps that do the same in every lane, and steps for builders of several files.
 #pragma once
 
 #include <tuple>
@@ -9,13 +9,20 @@
 
 namespace ptx_machine {
 
-// d = operation(a, b, ...), of the types Result and Sources.
+// Lanes do not depend on each other, even where the result's register is a source too.
+#ifdef __clang__
+#define PTX_MACHINE_VECTORIZE _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define PTX_MACHINE_VECTORIZE _Pragma("GCC ivdep")
+#endif
+
+// d = operation(a, b, ...), where d is a Result and a, b, ... are Sources.
 template <class Operation, class Result, class... Sources, size_t... kIndex>
 void each_lane(Warp& warp, const Instruction& in, Mask mask, std::index_sequence<kIndex...>) {
   Result* result = warp.at<Result>(in.operands[0]);
   const std::tuple<const Sources*...> sources{warp.at<const Sources>(in.operands[1 + kIndex])...};
   if (mask == kAll) {
-#pragma GCC ivdep
+    PTX_MACHINE_VECTORIZE
     for (unsigned lane = 0; lane < kLanes; ++lane) result[lane] = Operation{}(std::get<kIndex>(sources)[lane]...);
     return;
   }
@@ -27,7 +34,7 @@ void each_lane(Warp& warp, const Instruction& in, Mask mask) {
   each_lane<Operation, Result, Sources...>(warp, in, mask, std::index_sequence_for<Sources...>{});
 }
 
-// Adds the result and the sources, and the step.
+// Adds the operands and the step.
 template <class Operation, class Result, class... Sources>
 void build_lanes(Building& b) {
   b.add(0, 8 * sizeof(Result));
@@ -36,7 +43,18 @@ void build_lanes(Building& b) {
   b.instruction.step = each_lane<Operation, Result, Sources...>;
 }
 
-// Calls `body` with a value of the integer type.
+inline void nothing(Warp&, const Instruction&, Mask) {}
+
+// The lanes of `mask` get a result; the others keep what they have.
+inline void set(Warp& warp, uint32_t place, Mask mask, uint32_t value) {
+  for_lanes(mask, [&](unsigned lane) { warp.at<uint32_t>(place)[lane] = value; });
+}
+inline void set_predicate(Warp& warp, uint32_t place, Mask mask, Mask values) {
+  Mask& predicate = warp.predicate(place);
+  predicate = (predicate & ~mask) | (values & mask);
+}
+
+// Calls `body` with a value of the C++ type for a PTX integer type.
 template <class Body>
 void with_integer(Building& b, Type type, Body&& body) {
   switch (type) {

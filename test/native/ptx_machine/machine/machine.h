@@ -1,8 +1,9 @@
-// Runs kernels of PTX on the CPU, thread for thread. machine.cc says how.
+// Runs kernels of PTX on the CPU. machine.cc says how.
 #pragma once
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -12,7 +13,7 @@
 
 namespace ptx_machine {
 
-// What a GPU would stop a kernel for, with the kernel, the thread and the instruction.
+// What a GPU would stop a kernel for. The message names the kernel, the block, the lanes and the instruction.
 struct Fault : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -22,32 +23,40 @@ struct Program;
 // A kernel that is ready to run.
 struct Kernel {
   std::string name;
-  // Of each parameter, and where it begins in the block of parameters.
+  // The parameters' places in the memory that holds them all.
   struct Parameter {
     size_t offset, bytes;
   };
   std::vector<Parameter> parameters;
   size_t parameter_bytes = 0;
   size_t static_shared_bytes = 0;
-  // The most that a block may have (.maxntid); 1024 if the kernel does not say.
+  // The threads that a block may have at most (.maxntid).
   unsigned most_threads = 1024;
   std::shared_ptr<const Program> program;
 };
 
-// The kernel of this name in a module's text. Throws a std::runtime_error that names what is not known or not there.
+// The kernel of this name in a module's text. Throws a std::runtime_error if it is not there, or has a statement that
+// the machine does not know.
 Kernel read_kernel(std::string_view module, const std::string& name);
 
-// Memory that kernels may use.
+// Memory that a kernel may use.
 struct Range {
   const void* data;
   size_t bytes;
 };
 
+// When cp.async copies. A GPU may do it at any time until the kernel waits: `late` finds what is read too early,
+// `early` what is overwritten too early.
+enum class AsyncCopies { late, early };
+
 struct Launch {
   std::array<unsigned, 3> grid, block;
-  size_t dynamic_shared_bytes;
-  // parameter_bytes of the kernel.
+  size_t dynamic_shared_bytes = 0;
+  // As many as the kernel's parameter_bytes.
   std::vector<std::byte> parameters;
+  AsyncCopies async_copies = AsyncCopies::late;
+  // Instructions after which a warp that has not ended is a fault: more than any test needs.
+  uint64_t most_steps = uint64_t{1} << 34;
 };
 
 // Runs all blocks of a launch. `memory` is sorted by address. Throws a Fault.

@@ -1,5 +1,6 @@
 // Products of tensor cores: mma of a warp, and wgmma of four. PTX ISA, "Matrix Fragments for mma" and "Asynchronous
 // warpgroup level matrix instructions".
+#include <cstring>
 #include <stdexcept>
 
 #include "gpu/target/simt/ptx/products.h"
@@ -79,14 +80,11 @@ void mma(Warp& warp, const Instruction& in, Mask) {
 }
 
 void build_mma(Building& b) {
-  for (std::string_view word : {"sync", "aligned", "row", "col"}) {
-    if (!b.words.take(word)) b.words.unknown();
-  }
+  b.words.expect({"sync", "aligned", "row", "col"});
   const std::string shape = b.words.take_one({"m16n8k8", "m16n8k16", "m16n8k32"});
   const std::string element = b.words.take_one({"bf16", "f16", "tf32", "e4m3", "s8"});
-  b.words.take(element);
-  const std::string sum = element == "s8" ? "s32" : "f32";
-  if (!b.words.take(sum) || !b.words.take(sum)) b.words.unknown();
+  const std::string_view sum = element == "s8" ? "s32" : "f32";
+  b.words.expect({element, sum, sum});
   for (size_t i = 0; i < 4; ++i) b.add_parts(i, 32);
   const auto is = [&](std::string_view e, std::string_view s) { return element == e && shape == s; };
   size_t registers = 14;
@@ -106,12 +104,11 @@ void build_mma(Building& b) {
   } else {
     b.words.unknown();
   }
-  if (b.operands.size() != registers) throw std::runtime_error("mma has other numbers of registers");
+  if (b.operands.size() != registers) throw std::runtime_error("mma has a different number of registers");
   b.instruction.flow = Flow::together;
 }
 
-// A matrix in shared memory, by its descriptor. Addresses are those of the first row with the swizzle undone; swizzles
-// are of bits of addresses.
+// A matrix in shared memory, by its descriptor. The swizzle changes bits 4 to 6 of an address.
 class SharedMatrix {
  public:
   SharedMatrix(Warp& warp, uint64_t descriptor, bool transposed) : warp_(warp), transposed_(transposed) {
@@ -120,14 +117,14 @@ class SharedMatrix {
     leading_ = field(16);
     stride_ = field(32);
     const auto swizzle = static_cast<unsigned>(descriptor >> 62);
-    if (swizzle == 0) warp.fault("a matrix without a swizzle is not known here");
-    if ((descriptor >> 49 & 7) != 0) warp.fault("a matrix with a base offset is not known here");
+    if (swizzle == 0) warp.fault("a matrix without a swizzle is not known");
+    if ((descriptor >> 49 & 7) != 0) warp.fault("a matrix with a base offset is not known");
     // 1: rows of 128 bytes, 2: of 64, 3: of 32.
     row_bytes_ = 256u >> swizzle;
-    if (transposed && row_bytes_ != 128) warp.fault("panels of other rows than of 128 bytes are not known here");
+    if (transposed && row_bytes_ != 128) warp.fault("panels of other rows than of 128 bytes are not known");
   }
 
-  // Of two bytes if the matrix is transposed. `outer` is a row of A or a column of B.
+  // `outer` is a row of A or a column of B. Elements of a transposed matrix have two bytes.
   template <class T>
   T read(unsigned outer, unsigned k) const {
     uint32_t address = begin_;
@@ -149,27 +146,23 @@ class SharedMatrix {
   bool transposed_;
 };
 
-struct WgmmaShape {
+struct Wgmma {
   unsigned columns;
   bool a_in_registers, a_transposed, b_transposed;
 };
-int64_t pack(const WgmmaShape& shape) {
-  return shape.columns | shape.a_in_registers << 16 | shape.a_transposed << 17 | shape.b_transposed << 18;
-}
 
-// A warp's 16 rows of the 64: sums, A, B, and whether the old sums count.
+// The 16 of the 64 rows that this warp computes. Sums, A, B, and whether the product is added to the old sums.
 template <class Element>
 void wgmma(Warp& warp, const Instruction& in, Mask) {
   constexpr unsigned kEach = Element::kPerRegister, kDepth = 8 * kEach;
   using Code = std::conditional_t<kEach == 2, uint16_t, uint8_t>;
-  const WgmmaShape shape{static_cast<unsigned>(in.immediate & 0xffff), (in.immediate >> 16 & 1) != 0,
-                         (in.immediate >> 17 & 1) != 0, (in.immediate >> 18 & 1) != 0};
+  const auto& shape = *static_cast<const Wgmma*>(in.details);
   const uint32_t* a_at = in.operands + shape.columns / 2;
   const uint32_t* b_at = a_at + (shape.a_in_registers ? 4 : 1);
   const auto descriptor = [&](uint32_t place) {
     const uint64_t* values = warp.at<uint64_t>(place);
     for (unsigned lane = 1; lane < kLanes; ++lane) {
-      if (values[lane] != values[0]) warp.fault("lanes have other descriptors of a matrix");
+      if (values[lane] != values[0]) warp.fault("lanes have different descriptors of a matrix");
     }
     return values[0];
   };
@@ -186,7 +179,7 @@ void wgmma(Warp& warp, const Instruction& in, Mask) {
   }
   const SharedMatrix matrix(warp, descriptor(*b_at), shape.b_transposed);
   const bool adds = warp.predicate(b_at[1]) == kAll;
-  if (!adds && warp.predicate(b_at[1]) != 0) warp.fault("some lanes add to their sums");
+  if (!adds && warp.predicate(b_at[1]) != 0) warp.fault("only some lanes add to their sums");
   for (unsigned first = 0; first < shape.columns; first += kColumns) {
     typename Element::Row b[kDepth], d[kRows]{};
     for (unsigned k = 0; k < kDepth; ++k) {
@@ -201,48 +194,48 @@ void wgmma(Warp& warp, const Instruction& in, Mask) {
   }
 }
 
-void nothing(Warp&, const Instruction&, Mask) {}
-
 void build_wgmma(Building& b) {
-  b.words.take("sync");
-  b.words.take("aligned");
+  b.words.expect({"sync", "aligned"});
   b.instruction.flow = Flow::together;
   b.instruction.step = nothing;
-  if (b.words.take("fence") || b.words.take("commit_group") || b.words.take("wait_group")) return;
-  if (!b.words.take("mma_async")) b.words.unknown();
+  // Products are complete at once.
+  if (b.words.take("fence") || b.words.take("commit_group")) return;
+  if (b.words.take("wait_group")) return static_cast<void>(b.number(0));
+  b.words.expect({"mma_async"});
   const std::string element = b.words.take_one({"bf16", "f16", "e4m3", "s8"});
-  if (!b.words.take(element) || !b.words.take(element == "s8" ? "s32" : "f32")) b.words.unknown();
-  WgmmaShape shape{};
-  const std::string depth = element == "e4m3" || element == "s8" ? "k32" : "k16";
+  b.words.expect({element, element == "s8" ? "s32" : "f32"});
+  const bool has_bytes = element == "e4m3" || element == "s8";
+  Wgmma shape{};
   for (unsigned columns = 8; columns <= 256; columns += 8) {
-    if (b.words.take("m64n" + std::to_string(columns) + depth)) shape.columns = columns;
+    if (b.words.take("m64n" + std::to_string(columns) + (has_bytes ? "k32" : "k16"))) shape.columns = columns;
   }
   if (shape.columns == 0) b.words.unknown();
   if (b.argument(0).parts.size() != shape.columns / 2) throw std::runtime_error("wgmma has other sums than columns");
   b.add_parts(0, 32);
   shape.a_in_registers = b.argument(1).is_vector;
+  if (shape.a_in_registers && b.argument(1).parts.size() != 4) throw std::runtime_error("A has four registers");
   b.add_parts(1, shape.a_in_registers ? 32 : 64);
   b.add(2, 64);
-  const Operand adds = b.assembler.operand(b.argument(3).parts[0], 1);
-  b.operands.push_back(adds.kind == Operand::Kind::constant ? b.assembler.constant(1, adds.value) : adds.place);
-  const auto flag = [&](size_t index) { return b.assembler.operand(b.argument(index).parts[0], 32).value; };
+  if (b.add_predicate(3)) b.words.unknown();
   size_t next = 4;
   if (element != "s8") {
-    if (flag(4) != 1 || flag(5) != 1) throw std::runtime_error("wgmma negates");
-    next = 6;
+    if (b.number(next) != 1 || b.number(next + 1) != 1) throw std::runtime_error("negated matrices are not known");
+    next += 2;
   }
-  if (depth == "k16") {
-    if (!shape.a_in_registers) shape.a_transposed = flag(next++) != 0;
-    shape.b_transposed = flag(next++) != 0;
+  if (!has_bytes) {
+    if (!shape.a_in_registers) shape.a_transposed = b.number(next++) != 0;
+    shape.b_transposed = b.number(next) != 0;
   }
-  if (next != b.count()) throw std::runtime_error("wgmma has other operands");
-  b.instruction.immediate = pack(shape);
-  b.instruction.step = element == "bf16" ? wgmma<Bf16> : element == "f16" ? wgmma<F16> : element == "e4m3" ? wgmma<E4M3> : wgmma<S8>;
+  b.set_details(shape);
+  b.instruction.step = element == "bf16"   ? wgmma<Bf16>
+                       : element == "f16"  ? wgmma<F16>
+                       : element == "e4m3" ? wgmma<E4M3>
+                                           : wgmma<S8>;
 }
 
 }  // namespace
 
-void add_products(std::map<std::string, Builder>& builders) {
+void add_products(Builders& builders) {
   builders["mma"] = build_mma;
   builders["wgmma"] = build_wgmma;
 }

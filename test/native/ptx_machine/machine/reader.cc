@@ -81,7 +81,8 @@ Variable read_variable(const std::string& text) {
       variable.align = std::stoul(words[++i]);
     } else if (words[i][0] != '.') {
       variable.name = words[i];
-    } else if (words[i] != ".param" && words[i] != ".shared" && words[i] != ".local" && words[i] != ".global" && words[i] != ".extern" && words[i] != ".visible") {
+    } else if (words[i] != ".param" && words[i] != ".shared" && words[i] != ".local" && words[i] != ".global" &&
+               words[i] != ".extern" && words[i] != ".visible") {
       element = bytes_of_type(words[i]);
     }
   }
@@ -116,7 +117,6 @@ Statement::Argument read_argument(const std::string& text) {
 
 Statement read_statement(const std::string& text) {
   Statement statement;
-  statement.text = text;
   const size_t end = std::find_if(text.begin(), text.end(), is_space) - text.begin();
   size_t begin = 0;
   while (begin <= end) {
@@ -142,10 +142,7 @@ std::string_view between(std::string_view text, size_t begin, char open, char cl
 
 class Reader {
  public:
-  explicit Reader(Kernel& kernel) : kernel_(kernel), program_(std::make_shared<Program>()), assembler_(*program_) {
-    // Place 0 means none.
-    program_->register_bytes = 64;
-  }
+  explicit Reader(Kernel& kernel) : kernel_(kernel), program_(std::make_shared<Program>()), assembler_(*program_) {}
 
   void read_parameters(std::string_view text) {
     for (const std::string& each : split(text, ',')) {
@@ -277,6 +274,7 @@ class Reader {
     const Statement statement = read_statement(rest);
     Instruction made;
     if (statement.name[0] == "bra") {
+      if (statement.name.size() > 2 || (statement.name.size() == 2 && statement.name[1] != "uni")) Words::unknown();
       made.flow = Flow::branch;
       jumps_.emplace_back(program_->instructions.size(), statement.arguments.at(0).parts.at(0));
     } else {
@@ -284,11 +282,10 @@ class Reader {
     }
     if (!guard.empty()) {
       const Operand predicate = assembler_.operand(guard, 1);
-      if (predicate.bits != 1) throw std::runtime_error("a guard is no predicate");
+      if (predicate.bits != 1) throw std::runtime_error("the guard is not a predicate");
       made.guard = predicate.place;
       made.guard_negated = predicate.negated;
     }
-    made.line = static_cast<uint32_t>(program_->lines.size());
     program_->lines.push_back(text.substr(0, 200));
     program_->instructions.push_back(made);
   }
@@ -304,8 +301,8 @@ class Reader {
 size_t find_entry(std::string_view module, const std::string& name) {
   for (size_t at = module.find(name); at != std::string_view::npos; at = module.find(name, at + 1)) {
     const std::string before = trim(module.substr(at < 80 ? 0 : at - 80, std::min<size_t>(at, 80)));
-    const char after = module[at + name.size()];
-    if (before.ends_with(".entry") && (after == '(' || is_space(after))) return at;
+    const std::string_view after = module.substr(at + name.size());
+    if (before.ends_with(".entry") && !after.empty() && (after[0] == '(' || is_space(after[0]))) return at;
   }
   throw std::runtime_error("the module has no kernel " + name);
 }

@@ -1,24 +1,21 @@
 #include "warp.h"
 
 #include <algorithm>
+#include <cstdio>
 
 namespace ptx_machine {
 namespace {
 
-// How long a warp runs before others do, in case it waits for them in a loop.
+// The instructions after which other warps have their turn, in case this one waits for them in a loop.
 constexpr uint64_t kTurn = 100'000;
-// More than any kernel of a test needs.
-constexpr uint64_t kMostSteps = uint64_t{1} << 34;
 
 template <class T>
 void fill(T* lanes, T value) {
   std::fill(lanes, lanes + kLanes, value);
 }
 
-unsigned product(const std::array<unsigned, 3>& sizes) { return sizes[0] * sizes[1] * sizes[2]; }
-
 uint32_t special_value(const SpecialRegister& special, const Block& block, unsigned thread) {
-  const auto axis = static_cast<size_t>(special.axis);
+  const size_t axis = special.axis;
   const auto& sizes = block.launch.block;
   switch (special.which) {
     case Special::thread:
@@ -51,7 +48,7 @@ Warp::Warp(Block& block, unsigned index) : block_(block), index_(index) {
 }
 
 void Warp::begin() {
-  const unsigned threads = product(block_.launch.block), first = index_ * kLanes;
+  const unsigned threads = block_.threads, first = index_ * kLanes;
   live_ = threads - first >= kLanes ? kAll : (Mask{1} << (threads - first)) - 1;
   state_ = State::ready;
   groups_ = {{0, live_}};
@@ -65,64 +62,62 @@ void Warp::begin() {
   }
 }
 
-const std::byte* Warp::parameters() const { return block_.launch.parameters.data(); }
-size_t Warp::parameter_bytes() const { return block_.kernel.parameter_bytes; }
-
 std::byte* Warp::find_global(uint64_t address, size_t bytes) {
+  const std::string access = "an access of " + std::to_string(bytes) + " bytes at ";
+  if (address % bytes != 0) fault(access + std::to_string(address % 256) + " modulo 256 is not aligned");
   for (const std::vector<uint64_t>& table : block_.kernel.program->tables) {
     const auto begin = reinterpret_cast<uint64_t>(table.data());
-    if (address >= begin && address + bytes <= begin + 8 * table.size()) return reinterpret_cast<std::byte*>(address);
+    if (is_inside(address, bytes, begin, begin + 8 * table.size())) return reinterpret_cast<std::byte*>(address);
   }
   const std::span<const Range> all = block_.memory;
   const auto after = std::upper_bound(all.begin(), all.end(), address, [](uint64_t place, const Range& range) {
     return place < reinterpret_cast<uint64_t>(range.data);
   });
-  if (after != all.begin()) {
-    const Range& range = *(after - 1);
-    const auto begin = reinterpret_cast<uint64_t>(range.data);
-    if (address + bytes <= begin + range.bytes) {
-      range_begin_ = begin;
-      range_end_ = begin + range.bytes;
-      if (address % bytes == 0) return reinterpret_cast<std::byte*>(address);
-      fault("an access of " + std::to_string(bytes) + " bytes at " + std::to_string(address % 256) +
-            " modulo 256 is not aligned");
-    }
-    fault("an access of " + std::to_string(bytes) + " bytes at " + std::to_string(address - begin) +
-          " of the nearest memory below, which has " + std::to_string(range.bytes));
+  if (after == all.begin()) fault(access + std::to_string(address) + ", below all memory");
+  const Range& range = *(after - 1);
+  const auto begin = reinterpret_cast<uint64_t>(range.data);
+  if (!is_inside(address, bytes, begin, begin + range.bytes)) {
+    fault(access + std::to_string(address - begin) + " of the nearest memory below, which has " +
+          std::to_string(range.bytes));
   }
-  fault("an access of " + std::to_string(bytes) + " bytes at address " + std::to_string(address) +
-        ", below all memory");
+  range_begin_ = begin;
+  range_end_ = begin + range.bytes;
+  return reinterpret_cast<std::byte*>(address);
+}
+
+void Warp::check_access(const char* memory, uint64_t address, size_t bytes, size_t begin, size_t end) const {
+  const bool inside = is_inside(address, bytes, begin, end);
+  if (inside && address % bytes == 0) return;
+  const std::string access = "an access of " + std::to_string(bytes) + " bytes at " +
+                             std::to_string(static_cast<int64_t>(address)) + " of " + memory;
+  if (inside) fault(access + " is not aligned");
+  fault(access + ", which is from " + std::to_string(begin) + " to " + std::to_string(end));
 }
 
 std::byte* Warp::shared(uint64_t address, size_t bytes) {
-  const size_t end = kSharedBegin + block_.shared.size();
-  if (address < kSharedBegin || address + bytes > end) {
-    fault("an access of " + std::to_string(bytes) + " bytes at " + std::to_string(address) +
-          " of shared memory, which is from " + std::to_string(kSharedBegin) + " to " + std::to_string(end));
-  }
-  if (address % bytes != 0) {
-    fault("an access of " + std::to_string(bytes) + " bytes of shared memory at " + std::to_string(address) +
-          " is not aligned");
-  }
+  check_access("shared memory", address, bytes, kSharedBegin, kSharedBegin + block_.shared.size());
   return block_.shared.data() + (address - kSharedBegin);
 }
 
 std::byte* Warp::local(unsigned lane, uint64_t address, size_t bytes) {
   const size_t all = block_.kernel.program->local_bytes;
-  if (address + bytes > all || address % bytes != 0) {
-    fault("an access of " + std::to_string(bytes) + " bytes at " + std::to_string(address) + " of local memory, which has " +
-          std::to_string(all));
-  }
+  check_access("local memory", address, bytes, 0, all);
   return local_.data() + lane * all + address;
 }
 
+const std::byte* Warp::parameter(uint64_t address, size_t bytes) const {
+  check_access("the parameters", address, bytes, 0, block_.kernel.parameter_bytes);
+  return block_.launch.parameters.data() + address;
+}
+
+void Warp::add_copy(const Copy& copy) {
+  if (block_.launch.async_copies == AsyncCopies::early) return copy.run();
+  copies_.back().push_back(copy);
+}
+
 void Warp::wait_for_copies(size_t groups) {
-  // The last one is open: copies that no commit has closed.
   while (copies_.size() > groups + 1) {
-    for (const Copy& copy : copies_.front()) {
-      std::memcpy(copy.to, copy.from, copy.bytes);
-      std::memset(copy.to + copy.bytes, 0, copy.filled);
-    }
+    for (const Copy& copy : copies_.front()) copy.run();
     copies_.erase(copies_.begin());
   }
 }
@@ -134,7 +129,8 @@ void Warp::fault(const std::string& what) const {
   if (current_ != nullptr) {
     char lanes[16];
     std::snprintf(lanes, sizeof lanes, "%08x", current_lanes_);
-    text += ", lanes " + std::string(lanes) + ", at: " + program.lines[current_->line];
+    text += ", lanes " + std::string(lanes) +
+            ", at: " + program.lines[static_cast<size_t>(current_ - program.instructions.data())];
   }
   throw Fault(text + ", of " + block_.kernel.name);
 }
@@ -154,7 +150,7 @@ void Warp::merge() {
   groups_.resize(std::min(groups_.size(), kept + 1));
 }
 
-// The one that is furthest behind: others may be where it will come to.
+// The group that is furthest behind, so that it can reach the others.
 Warp::Group* Warp::next_group() {
   if (groups_.size() > 1) merge();
   for (Group& group : groups_) {
@@ -176,135 +172,79 @@ Warp::State Warp::run() {
     }
   }
   if (groups_.empty()) state_ = State::done;
-  if (steps_ > kMostSteps) fault("the kernel does not end");
+  if (steps_ > block_.launch.most_steps) fault("the kernel does not end");
   return state_;
 }
 
-// False where another group has to be chosen.
 bool Warp::step(Group& group) {
-  const Program& program = *block_.kernel.program;
-  const Instruction& in = program.instructions[group.at];
+  const Instruction& in = block_.kernel.program->instructions[group.at];
   ++steps_;
   Mask lanes = group.lanes;
   if (in.guard != 0) lanes &= in.guard_negated ? ~predicate(in.guard) : predicate(in.guard);
   current_ = &in;
   current_lanes_ = lanes;
+  if (lanes == 0) {
+    ++group.at;
+    return true;
+  }
   switch (in.flow) {
     case Flow::next:
-      if (lanes != 0) in.step(*this, in, lanes);
+      in.step(*this, in, lanes);
       ++group.at;
       return true;
-    case Flow::branch: {
-      const uint32_t from = group.at;
-      if (lanes == group.lanes) {
-        group.at = in.target;
-        // Backwards, others may be ahead of it, and forwards, behind.
-        return groups_.size() == 1;
-      }
-      group.at = from + 1;
-      if (lanes == 0) return true;
-      group.lanes &= ~lanes;
-      groups_.push_back({in.target, lanes});
-      return false;
-    }
-    case Flow::leave:
-      live_ &= ~lanes;
-      group.lanes &= ~lanes;
-      ++group.at;
-      if (live_ == 0) wait_for_copies(0);
-      if (group.lanes == 0) std::erase_if(groups_, [](const Group& each) { return each.lanes == 0; });
-      block_.leave();
-      return false;
+    case Flow::branch: return branch(group, in, lanes);
+    case Flow::leave: return leave(group, lanes);
     case Flow::together:
     case Flow::barrier:
-    case Flow::arrive: {
-      if (lanes == 0) {
-        ++group.at;
-        return true;
-      }
-      const auto first = static_cast<unsigned>(std::countr_zero(lanes));
-      const Mask members = in.members != 0 ? at<uint32_t>(in.members)[first] : live_;
-      if ((members & ~live_) != 0) fault("an instruction for lanes that have left");
-      if ((members & lanes) != members) {
-        group.waits = true;
-        return false;
-      }
-      if (members != lanes) fault("lanes outside the instruction's mask");
-      ++group.at;
-      if (in.flow == Flow::together) {
-        in.step(*this, in, lanes);
-        return true;
-      }
-      const unsigned barrier = at<uint32_t>(in.operands[0])[first];
-      const unsigned threads = in.count > 1 ? at<uint32_t>(in.operands[1])[first] : 0;
-      const bool waits = in.flow == Flow::barrier;
-      if (waits) state_ = State::waits;
-      block_.arrive(*this, barrier, threads, waits);
-      return state_ == State::ready;
-    }
+    case Flow::arrive: return together(group, in, lanes);
   }
   return false;
 }
 
-Block::Block(const Kernel& k, const Launch& l, std::span<const Range> m) : kernel(k), launch(l), memory(m) {
-  const size_t begin = k.program->dynamic_shared - kSharedBegin;
-  shared.resize(std::max(k.static_shared_bytes, begin + l.dynamic_shared_bytes));
-  const unsigned threads = product(l.block);
-  for (unsigned warp = 0; warp * kLanes < threads; ++warp) warps.emplace_back(*this, warp);
-}
-
-void Block::run(std::array<unsigned, 3> which) {
-  index = which;
-  // What a kernel must not read before it has written it: NaN, whatever the type.
-  std::fill(shared.begin(), shared.end(), std::byte{0xff});
-  barriers = {};
-  for (Warp& warp : warps) warp.begin();
-  while (true) {
-    bool runs = false, done = true;
-    for (Warp& warp : warps) {
-      if (warp.state() == Warp::State::ready) {
-        warp.run();
-        runs = true;
-      }
-      done = done && warp.state() == Warp::State::done;
-    }
-    if (done) return;
-    if (!runs) break;
+bool Warp::branch(Group& group, const Instruction& in, Mask lanes) {
+  if (lanes == group.lanes) {
+    group.at = in.target;
+    return groups_.size() == 1;
   }
-  for (Warp& warp : warps) {
-    if (warp.state() == Warp::State::waits) warp.fault("warps wait at a barrier that others do not come to");
+  group.lanes &= ~lanes;
+  ++group.at;
+  groups_.push_back({in.target, lanes});
+  return false;
+}
+
+bool Warp::leave(Group& group, Mask lanes) {
+  live_ &= ~lanes;
+  group.lanes &= ~lanes;
+  ++group.at;
+  if (live_ == 0) wait_for_copies(0);
+  std::erase_if(groups_, [](const Group& each) { return each.lanes == 0; });
+  // Those that waited for these lanes do so no longer.
+  for (Group& each : groups_) each.waits = false;
+  block_.leave();
+  return false;
+}
+
+// What some lanes do together, once all of them are here.
+bool Warp::together(Group& group, const Instruction& in, Mask lanes) {
+  const auto first = static_cast<unsigned>(std::countr_zero(lanes));
+  const Mask members = in.members != 0 ? at<uint32_t>(in.members)[first] : live_;
+  if ((members & ~live_) != 0) fault("an instruction for lanes that have left");
+  if ((members & lanes) != members) {
+    group.waits = true;
+    return false;
   }
-}
-
-unsigned Block::live_threads() const {
-  unsigned threads = 0;
-  for (const Warp& warp : warps) threads += warp.live() != 0 ? kLanes : 0;
-  return threads;
-}
-
-void Block::arrive(Warp& warp, unsigned barrier, unsigned threads, bool waits) {
-  if (barrier >= barriers.size()) warp.fault("there is no barrier " + std::to_string(barrier));
-  if (threads % kLanes != 0) warp.fault("a barrier of " + std::to_string(threads) + " threads is not one of warps");
-  Barrier& at = barriers[barrier];
-  if (at.arrived != 0 && at.expected != threads) warp.fault("warps expect other numbers of threads at a barrier");
-  at.expected = threads;
-  at.arrived += kLanes;
-  if (waits) at.waiting.push_back(&warp);
-  release(at);
-}
-
-// Barriers of the whole block are not for threads that have left.
-void Block::leave() {
-  for (Barrier& barrier : barriers) {
-    if (barrier.arrived != 0 && barrier.expected == 0) release(barrier);
+  if (members != lanes) fault("lanes outside the instruction's mask");
+  ++group.at;
+  if (in.flow == Flow::together) {
+    in.step(*this, in, lanes);
+    return true;
   }
-}
-
-void Block::release(Barrier& barrier) {
-  const unsigned expected = barrier.expected != 0 ? barrier.expected : live_threads();
-  if (barrier.arrived < expected) return;
-  for (Warp* warp : barrier.waiting) warp->pass_barrier();
-  barrier = {};
+  const unsigned barrier = at<uint32_t>(in.operands[0])[first];
+  const unsigned threads = in.count > 1 ? at<uint32_t>(in.operands[1])[first] : 0;
+  const bool waits = in.flow == Flow::barrier;
+  if (waits) state_ = State::waits;
+  block_.arrive(*this, barrier, threads, waits);
+  return state_ == State::ready;
 }
 
 }  // namespace ptx_machine

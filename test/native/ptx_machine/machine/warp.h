@@ -1,4 +1,4 @@
-// The threads of a warp and of a block.
+// The threads of a warp, and the warps of a block.
 #pragma once
 
 #include <bit>
@@ -18,17 +18,27 @@ namespace ptx_machine {
 
 struct Block;
 
-// Copies of cp.async that have not been done yet.
+// A copy of cp.async: some bytes from memory, then some zeros.
 struct Copy {
   std::byte* to;
   const std::byte* from;
-  uint32_t bytes, filled;  // of which the first are copied and the others are zero
+  uint32_t bytes, zeros;
+
+  void run() const {
+    if (bytes != 0) std::memcpy(to, from, bytes);
+    std::memset(to + bytes, 0, zeros);
+  }
 };
+
+// Whether bytes from `address` on are all between the bounds. Addresses may be anything, such as those before null.
+inline bool is_inside(uint64_t address, size_t bytes, uint64_t begin, uint64_t end) {
+  return address >= begin && address <= end && bytes <= end - address;
+}
 
 class Warp {
  public:
   Warp(Block& block, unsigned index);
-  // At the kernel's first instruction, in the block that runs now.
+  // Goes to the kernel's first instruction, in the block that is to run.
   void begin();
 
   // The values of a register.
@@ -38,10 +48,9 @@ class Warp {
   }
   Mask& predicate(uint32_t place) { return *at<Mask>(place); }
 
-  // The host's address of `bytes` in global or shared memory, or in either by a generic address. Aligned, and in memory
-  // that the kernel may use; else a fault.
+  // The host's address of `bytes` in a kind of memory. A fault if it is not aligned or not the kernel's.
   std::byte* global(uint64_t address, size_t bytes) {
-    if (address % bytes == 0 && address >= range_begin_ && address + bytes <= range_end_) {
+    if (address % bytes == 0 && is_inside(address, bytes, range_begin_, range_end_)) {
       return reinterpret_cast<std::byte*>(address);
     }
     return find_global(address, bytes);
@@ -51,15 +60,14 @@ class Warp {
     return address >= kSharedWindow ? shared(address - kSharedWindow, bytes) : global(address, bytes);
   }
   std::byte* local(unsigned lane, uint64_t address, size_t bytes);
-  const std::byte* parameters() const;
-  size_t parameter_bytes() const;
+  const std::byte* parameter(uint64_t address, size_t bytes) const;
 
-  // Copies in the background. Waiting leaves the newest groups undone.
-  void add_copy(const Copy& copy) { copies_.back().push_back(copy); }
+  // Asynchronous copies. The newest groups are not waited for.
+  void add_copy(const Copy& copy);
   void commit_copies() { copies_.emplace_back(); }
   void wait_for_copies(size_t groups);
 
-  // Runs until all threads have left, or wait for other warps, or for a while, so that others can run.
+  // Runs until the warp's threads have left or wait for other warps, or until it is another warp's turn.
   enum class State { ready, waits, done };
   State run();
   void pass_barrier() { state_ = State::ready; }
@@ -77,8 +85,14 @@ class Warp {
   };
 
   std::byte* find_global(uint64_t address, size_t bytes);
+  // A fault unless the access is aligned and between the bounds.
+  void check_access(const char* memory, uint64_t address, size_t bytes, size_t begin, size_t end) const;
   Group* next_group();
+  // False where another group may have to go on.
   bool step(Group& group);
+  bool branch(Group& group, const Instruction& in, Mask lanes);
+  bool leave(Group& group, Mask lanes);
+  bool together(Group& group, const Instruction& in, Mask lanes);
   void merge();
 
   Block& block_;
@@ -91,32 +105,35 @@ class Warp {
   };
   std::unique_ptr<std::byte[], Free> registers_;
   std::vector<std::byte> local_;
+  // Groups of copies that are still to be done. The last one is open: more may join it.
   std::vector<std::vector<Copy>> copies_{1};
+  // The memory that was found last.
   uint64_t range_begin_ = 1, range_end_ = 0;
   uint64_t steps_ = 0;
   const Instruction* current_ = nullptr;
   Mask current_lanes_ = 0;
 };
 
-// Barriers of a block, for all of its threads or as many as they say.
 struct Barrier {
-  unsigned arrived = 0;  // threads
-  unsigned expected = 0;
+  unsigned arrived = 0;   // threads
+  unsigned expected = 0;  // 0: all threads of the block that have not left
   std::vector<Warp*> waiting;
 };
 
-// Runs one block after the other.
+// What the warps of a block share. It runs one block after the other.
 struct Block {
   Block(const Kernel& kernel, const Launch& launch, std::span<const Range> memory);
   void run(std::array<unsigned, 3> index);
 
-  // A warp comes to a barrier.
+  // A warp comes to a barrier, of as many threads as it says; 0: of the whole block.
   void arrive(Warp& warp, unsigned barrier, unsigned threads, bool waits);
+  // Threads have left.
   void leave();
 
   const Kernel& kernel;
   const Launch& launch;
   std::span<const Range> memory;
+  const unsigned threads;
   std::array<unsigned, 3> index{};
   std::vector<std::byte> shared;
   std::vector<Warp> warps;
@@ -127,6 +144,7 @@ struct Block {
   void release(Barrier& barrier);
 };
 
+// Calls `body` with the index of each lane of the mask.
 template <class Body>
 void for_lanes(Mask mask, Body&& body) {
   for (; mask != 0; mask &= mask - 1) body(static_cast<unsigned>(std::countr_zero(mask)));

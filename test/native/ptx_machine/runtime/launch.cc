@@ -62,7 +62,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* fu
   Launch launch{.grid = {grid.x, grid.y, grid.z},
                 .block = {block.x, block.y, block.z},
                 .dynamic_shared_bytes = config->dynamicSmemBytes,
-                .parameters = joined(*kernel, arguments)};
+                .parameters = joined(*kernel, arguments),
+                .async_copies = async_copies};
   return fake_launch(*config, function,
                      [kernel, launch = std::move(launch), device] { run_here(*kernel, launch, device); });
 }

@@ -1,5 +1,5 @@
 // What the fake needs of a program whose kernels are PTX. The environment says which GPU it has: MOE_PTX_CAPABILITY,
-// such as 90, and MOE_PTX_TIMING, a name of fake::Timing.
+// such as 90, and MOE_PTX_TIMING, a name of fake::Timing, and when the GPU does a cp.async: MOE_PTX_ASYNC, late or early.
 #include <cstdlib>
 
 #include "modules.h"
@@ -32,6 +32,11 @@ void begin(State& state) {
     return say("MOE_PTX_TIMING: expected none_early, first_early, second_early or third_early, got " + timing +
                "; there is no GPU");
   }
+  const std::string async = variable("MOE_PTX_ASYNC", "late");
+  if (async != "late" && async != "early") {
+    return say("MOE_PTX_ASYNC: expected late or early, got " + async + "; there is no GPU");
+  }
+  ptx_machine::async_copies = async == "early" ? ptx_machine::AsyncCopies::early : ptx_machine::AsyncCopies::late;
   if (capability != "80" && capability != "86" && capability != "89" && capability != "90") {
     return say("MOE_PTX_CAPABILITY: expected 80, 86, 89 or 90, got " + capability + "; there is no GPU");
   }

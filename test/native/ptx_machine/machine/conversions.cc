@@ -3,21 +3,20 @@
 #include <limits>
 #include <stdexcept>
 
+#include "core/formats/dequantize.h"
 #include "floats.h"
 #include "lanes.h"
-
-#include "core/formats/dequantize.h"
 
 namespace ptx_machine {
 namespace {
 
-// How to round: to an integer, or to a float.
-enum class Rounding { none, nearest, zero, down, up, nearest_away };
+enum class Rounding { none, nearest, zero, down, up };
 
 struct Conversion {
   Type to, from;
   Rounding rounding = Rounding::none;
-  bool to_integer = false, flushes = false, saturates = false;
+  bool to_integer = false;  // even if the result is a float
+  bool flushes = false, saturates = false;
   unsigned to_bits, from_bits;  // of the registers
 };
 
@@ -70,7 +69,8 @@ uint64_t from_double(double value, Type type) {
 // An integer of a type, extended to 64 bits by its sign.
 uint64_t extend(uint64_t value, Type type) {
   const unsigned shift = 64 - bits_of(type);
-  return is_signed(type) ? static_cast<uint64_t>(static_cast<int64_t>(value << shift) >> shift) : value << shift >> shift;
+  return is_signed(type) ? static_cast<uint64_t>(static_cast<int64_t>(value << shift) >> shift)
+                         : value << shift >> shift;
 }
 
 uint64_t clamp_to_integer(double value, Type type) {
@@ -107,14 +107,16 @@ uint64_t convert(uint64_t bits, const Conversion& c) {
   }
   const uint64_t value = extend(bits, c.from);
   if (!is_float(c.to)) return c.saturates ? saturate(value, c.from, c.to) : value;
-  if (c.to == Type::f64) return std::bit_cast<uint64_t>(is_signed(c.from) ? static_cast<double>(static_cast<int64_t>(value)) : static_cast<double>(value));
+  if (c.to == Type::f64)
+    return std::bit_cast<uint64_t>(is_signed(c.from) ? static_cast<double>(static_cast<int64_t>(value))
+                                                     : static_cast<double>(value));
   // One rounding, as 64 bits do not fit into a double.
   const float rounded = is_signed(c.from) ? static_cast<float>(static_cast<int64_t>(value)) : static_cast<float>(value);
   return from_double(static_cast<double>(rounded), c.to);
 }
 
 void convert_lanes(Warp& warp, const Instruction& in, Mask mask) {
-  const auto& c = *reinterpret_cast<const Conversion*>(in.immediate);
+  const auto& c = *static_cast<const Conversion*>(in.details);
   for_lanes(mask, [&](unsigned lane) {
     const uint64_t value = convert(load(warp, in.operands[1], c.from_bits, lane), c);
     // Wider registers than the type have its sign in the bits above.
@@ -122,7 +124,7 @@ void convert_lanes(Warp& warp, const Instruction& in, Mask mask) {
   });
 }
 
-// The most frequent ones, without finding out.
+// Conversions that kernels do often.
 template <class To>
 struct Cast {
   template <class From>
@@ -175,9 +177,7 @@ uint16_t to_e4m3(float value) {
   throw std::logic_error("e4m3 has no such value");
 }
 struct NarrowTwoE4M3 {
-  uint16_t operator()(float high, float low) const {
-    return static_cast<uint16_t>(to_e4m3(high) << 8 | to_e4m3(low));
-  }
+  uint16_t operator()(float high, float low) const { return static_cast<uint16_t>(to_e4m3(high) << 8 | to_e4m3(low)); }
 };
 struct WidenTwoE4M3 {
   uint32_t operator()(uint16_t codes) const {
@@ -186,30 +186,43 @@ struct WidenTwoE4M3 {
   }
 };
 
-// Names that are no types of registers.
+// The step of a plain conversion that kernels do often; null: of another one.
+Step frequent(const Conversion& c) {
+  const auto is = [&](Type to, Type from) { return c.to == to && c.from == from; };
+  if (is(Type::s64, Type::s32)) return each_lane<Cast<int64_t>, int64_t, int32_t>;
+  if (is(Type::u64, Type::u32)) return each_lane<Cast<uint64_t>, uint64_t, uint32_t>;
+  if (is(Type::u32, Type::u16)) return each_lane<Cast<uint32_t>, uint32_t, uint16_t>;
+  if (is(Type::u32, Type::u64)) return each_lane<Cast<uint32_t>, uint32_t, uint64_t>;
+  if (is(Type::u16, Type::u32)) return each_lane<Cast<uint16_t>, uint16_t, uint32_t>;
+  if (is(Type::f32, Type::f16)) return each_lane<WidenF16, float, uint16_t>;
+  if (is(Type::f16, Type::f32)) return each_lane<NarrowF16, uint16_t, float>;
+  if (is(Type::bf16, Type::f32)) return each_lane<NarrowBf16, uint16_t, float>;
+  if (is(Type::f32, Type::s32)) return each_lane<Cast<float>, float, int32_t>;
+  return nullptr;
+}
+
+// Conversions of types that registers do not have: tf32, e4m3 and pairs.
 bool build_special(Building& b) {
   if (b.words.take("tf32")) {
-    b.words.take_one({"rna"});
-    b.words.take("f32");
+    b.words.expect({"rna", "f32"});
     build_lanes<RoundTf32, uint32_t, uint32_t>(b);
     return true;
   }
   for (const bool is_bf16 : {false, true}) {
     if (!b.words.take(is_bf16 ? "bf16x2" : "f16x2")) continue;
-    b.words.take("rn");
+    b.words.expect({"rn"});
     if (b.words.take("e4m3x2")) {
       if (is_bf16) b.words.unknown();
       build_lanes<WidenTwoE4M3, uint32_t, uint16_t>(b);
       return true;
     }
-    if (!b.words.take("f32")) b.words.unknown();
+    b.words.expect({"f32"});
     is_bf16 ? build_lanes<NarrowTwo<true>, uint32_t, float, float>(b)
             : build_lanes<NarrowTwo<false>, uint32_t, float, float>(b);
     return true;
   }
   if (b.words.take("e4m3x2")) {
-    b.words.take("rn");
-    if (!b.words.take("satfinite") || !b.words.take("f32")) b.words.unknown();
+    b.words.expect({"rn", "satfinite", "f32"});
     build_lanes<NarrowTwoE4M3, uint16_t, float, float>(b);
     return true;
   }
@@ -223,45 +236,38 @@ void build_cvt(Building& b) {
   c.to = b.words.take_type();
   c.flushes = b.words.take("ftz");
   c.saturates = b.words.take("sat");
-  for (const auto& [word, rounding, to_integer] :
-       {std::tuple{"rni", Rounding::nearest, true}, {"rzi", Rounding::zero, true}, {"rmi", Rounding::down, true},
-        {"rpi", Rounding::up, true}, {"rn", Rounding::nearest, false}}) {
+  for (const auto& [word, rounding, to_integer] : {std::tuple{"rni", Rounding::nearest, true},
+                                                   {"rzi", Rounding::zero, true},
+                                                   {"rmi", Rounding::down, true},
+                                                   {"rpi", Rounding::up, true},
+                                                   {"rn", Rounding::nearest, false}}) {
     if (!b.words.take(word)) continue;
     c.rounding = rounding;
     c.to_integer = to_integer;
   }
+  // These would be rounded twice.
+  if (c.to == Type::bf16 && !is_float(c.from)) b.words.unknown();
   if (c.from == Type::f64 && (c.to == Type::f16 || c.to == Type::bf16)) b.words.unknown();
-  const Operand to = b.reg(b.argument(0).parts[0]), from = b.assembler.operand(b.argument(1).parts[0], bits_of(c.from));
-  const auto at_least = [&](const Operand& operand, Type type) {
-    if (operand.bits < bits_of(type)) throw std::runtime_error("a register is too small");
-    return operand.bits;
+  if (c.flushes && c.from != Type::f32) b.words.unknown();
+  const auto add = [&](size_t index, Type type) {
+    const Operand given = b.assembler.operand(b.text(index), 0);
+    if (given.bits < bits_of(type))
+      throw std::runtime_error("expected a register of " + std::to_string(bits_of(type)) + " bits or more");
+    b.operands.push_back(b.assembler.place(given, given.bits));
+    return given.bits;
   };
-  c.to_bits = at_least(to, c.to);
-  const bool plain = !c.flushes && !c.saturates && c.to_bits == bits_of(c.to);
-  if (from.kind != Operand::Kind::reg && from.kind != Operand::Kind::special) {
-    throw std::runtime_error("a constant is converted");
+  c.to_bits = add(0, c.to);
+  c.from_bits = add(1, c.from);
+  if (!c.flushes && !c.saturates && c.to_bits == bits_of(c.to) && c.from_bits == bits_of(c.from)) {
+    b.instruction.step = frequent(c);
   }
-  c.from_bits = at_least(from, c.from);
-  if (plain && c.from_bits == bits_of(c.from)) {
-    const auto is = [&](Type result, Type source) { return c.to == result && c.from == source; };
-    if (is(Type::s64, Type::s32)) return build_lanes<Cast<int64_t>, int64_t, int32_t>(b);
-    if (is(Type::u64, Type::u32)) return build_lanes<Cast<uint64_t>, uint64_t, uint32_t>(b);
-    if (is(Type::u32, Type::u16)) return build_lanes<Cast<uint32_t>, uint32_t, uint16_t>(b);
-    if (is(Type::u32, Type::u64)) return build_lanes<Cast<uint32_t>, uint32_t, uint64_t>(b);
-    if (is(Type::u16, Type::u32)) return build_lanes<Cast<uint16_t>, uint16_t, uint32_t>(b);
-    if (is(Type::f32, Type::f16)) return build_lanes<WidenF16, float, uint16_t>(b);
-    if (is(Type::f16, Type::f32)) return build_lanes<NarrowF16, uint16_t, float>(b);
-    if (is(Type::bf16, Type::f32)) return build_lanes<NarrowBf16, uint16_t, float>(b);
-    if (is(Type::f32, Type::s32)) return build_lanes<Cast<float>, float, int32_t>(b);
-  }
-  b.operands = {to.place, from.place};
-  // Never freed: a few for a process.
-  b.instruction.immediate = reinterpret_cast<int64_t>(new Conversion(c));
+  if (b.instruction.step != nullptr) return;
+  b.set_details(c);
   b.instruction.step = convert_lanes;
 }
 
 }  // namespace
 
-void add_conversions(std::map<std::string, Builder>& builders) { builders["cvt"] = build_cvt; }
+void add_conversions(Builders& builders) { builders["cvt"] = build_cvt; }
 
 }  // namespace ptx_machine

@@ -1,0 +1,71 @@
+// Runs the warps of a block, and its barriers.
+#include <algorithm>
+#include <stdexcept>
+
+#include "warp.h"
+
+namespace ptx_machine {
+
+Block::Block(const Kernel& k, const Launch& l, std::span<const Range> m)
+    : kernel(k), launch(l), memory(m), threads(l.block[0] * l.block[1] * l.block[2]) {
+  const size_t begin = k.program->dynamic_shared - kSharedBegin;
+  shared.resize(std::max(k.static_shared_bytes, begin + l.dynamic_shared_bytes));
+  for (unsigned warp = 0; warp * kLanes < threads; ++warp) warps.emplace_back(*this, warp);
+}
+
+void Block::run(std::array<unsigned, 3> which) {
+  index = which;
+  // Not zeros: what a kernel reads before it is written shall show. As floats of any type, these bytes are NaN.
+  std::fill(shared.begin(), shared.end(), std::byte{0xff});
+  barriers = {};
+  for (Warp& warp : warps) warp.begin();
+  while (true) {
+    bool runs = false, done = true;
+    for (Warp& warp : warps) {
+      if (warp.state() == Warp::State::ready) {
+        warp.run();
+        runs = true;
+      }
+      done = done && warp.state() == Warp::State::done;
+    }
+    if (done) return;
+    if (!runs) break;
+  }
+  for (Warp& warp : warps) {
+    if (warp.state() == Warp::State::waits) warp.fault("warps wait at a barrier that others do not come to");
+  }
+}
+
+unsigned Block::live_threads() const {
+  unsigned threads = 0;
+  for (const Warp& warp : warps) threads += warp.live() != 0 ? kLanes : 0;
+  return threads;
+}
+
+void Block::arrive(Warp& warp, unsigned barrier, unsigned threads, bool waits) {
+  if (barrier >= barriers.size()) warp.fault("there is no barrier " + std::to_string(barrier));
+  if (threads % kLanes != 0)
+    warp.fault("a barrier of " + std::to_string(threads) + " threads is not one of whole warps");
+  Barrier& at = barriers[barrier];
+  if (at.arrived != 0 && at.expected != threads) warp.fault("warps expect different numbers of threads at a barrier");
+  at.expected = threads;
+  at.arrived += kLanes;
+  if (waits) at.waiting.push_back(&warp);
+  release(at);
+}
+
+// Barriers of the whole block do not wait for threads that have left.
+void Block::leave() {
+  for (Barrier& barrier : barriers) {
+    if (barrier.arrived != 0 && barrier.expected == 0) release(barrier);
+  }
+}
+
+void Block::release(Barrier& barrier) {
+  const unsigned expected = barrier.expected != 0 ? barrier.expected : live_threads();
+  if (barrier.arrived < expected) return;
+  for (Warp* warp : barrier.waiting) warp->pass_barrier();
+  barrier = {};
+}
+
+}  // namespace ptx_machine
