@@ -91,7 +91,8 @@ std::string store_text(const std::string& name, size_t index) {
          std::to_string(sizeof(T)) + ", %address;\nst.global" + bits_type<T>() + " [%address], " + name + ";\n";
 }
 
-// Results %d of the body for the sources %a, %b, ..., one thread for each of their elements. The last warp is not full.
+// Results %d of the body for the sources %a, %b, %c, %e, ..., one thread for each of their elements. The last warp is
+// not full.
 template <class Result, class... Sources>
 std::vector<Result> results_of(const std::string& body, const std::vector<Sources>&... sources) {
   const size_t count = std::max({sources.size()...});
@@ -103,7 +104,7 @@ std::vector<Result> results_of(const std::string& body, const std::vector<Source
                      "setp.ge.u32 %out, %i, " +
                      std::to_string(count) + ";\n@%out ret;\n";
   size_t index = 0;
-  ((text += load_text<Sources>(std::string("%") + static_cast<char>('a' + index), index), ++index), ...);
+  ((text += load_text<Sources>(std::string("%") + "abcefg"[index], index), ++index), ...);
   text += "{\n" + body + "\n}\n" + store_text<Result>("%d", index);
   const auto blocks = static_cast<unsigned>((count + 31) / 32);
   run_body(text, memory, {.grid = {blocks, 1, 1}, .block = {32, 1, 1}, .parameters = {}});
