@@ -73,7 +73,7 @@ std::byte* Warp::find_global(uint64_t address, size_t bytes) {
   const auto after = std::upper_bound(all.begin(), all.end(), address, [](uint64_t place, const Range& range) {
     return place < reinterpret_cast<uint64_t>(range.data);
   });
-  if (after == all.begin()) fault(access + std::to_string(address) + ", below all memory");
+  if (after == all.begin()) fault(access + "address " + std::to_string(address) + ", below all memory");
   const Range& range = *(after - 1);
   const auto begin = reinterpret_cast<uint64_t>(range.data);
   if (!is_inside(address, bytes, begin, begin + range.bytes)) {

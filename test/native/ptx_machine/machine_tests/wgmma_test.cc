@@ -1,0 +1,199 @@
+// Products of four warps.
+#include "product_types.h"
+
+namespace ptx_machine::test {
+namespace {
+
+// A matrix in shared memory: its bytes, and what a descriptor says of them besides the address.
+struct Panel {
+  std::vector<uint8_t> bytes;
+  unsigned leading = 0, stride = 0, swizzle = 0;
+  unsigned begin = 0;  // of the part that is multiplied
+
+  uint64_t descriptor(uint64_t address) const {
+    return (address + begin) >> 4 | static_cast<uint64_t>(leading >> 4) << 16 |
+           static_cast<uint64_t>(stride >> 4) << 32 | static_cast<uint64_t>(swizzle) << 62;
+  }
+};
+
+void put(Panel& panel, size_t place, const ProductType& type, int value) {
+  const uint32_t code = type.code(value);
+  std::memcpy(panel.bytes.data() + place, &code, type.bits / 8);
+}
+
+// Rows of 128, 64 or 32 bytes along K, of which chunks of 16 bytes change places. The part begins `first` bytes into
+// them.
+template <class At>
+Panel along_k(const ProductType& type, unsigned outer, unsigned row_bytes, unsigned first, At&& at) {
+  const unsigned rows_per_period = 128 / row_bytes, chunks = row_bytes / 16;
+  Panel panel{std::vector<uint8_t>(outer * row_bytes, 0xff), 0, 8 * row_bytes,
+              row_bytes == 128  ? 1u
+              : row_bytes == 64 ? 2u
+                                : 3u,
+              first};
+  for (unsigned row = 0; row < outer; ++row) {
+    for (unsigned k = 0; k < type.depth; ++k) {
+      const unsigned byte = first + k * type.bits / 8, chunk = (byte / 16) ^ (row / rows_per_period % chunks);
+      put(panel, row * row_bytes + chunk * 16 + byte % 16, type, at(row, k));
+    }
+  }
+  return panel;
+}
+
+// Rows of 64 elements along the other axis: 8 rows of K, then the next 8, then the next 64 of the other axis.
+template <class At>
+Panel along_outer(const ProductType& type, unsigned outer, At&& at) {
+  Panel panel{std::vector<uint8_t>((outer + 63) / 64 * type.depth * 128, 0xff), type.depth * 128, 1024, 1, 0};
+  for (unsigned row = 0; row < outer; ++row) {
+    for (unsigned k = 0; k < type.depth; ++k) {
+      const unsigned chunk = (row % 64 / 8) ^ (k % 8);
+      put(panel, row / 64 * type.depth * 128 + k * 128 + chunk * 16 + row % 8 * 2, type, at(row, k));
+    }
+  }
+  return panel;
+}
+
+struct Layout {
+  unsigned columns;
+  unsigned row_bytes = 128;  // of A and B, unless they are transposed
+  unsigned first = 0;
+  bool a_in_registers = false, a_transposed = false, b_transposed = false, adds = true;
+};
+
+std::string list(const std::string& name, unsigned count) {
+  std::string text;
+  for (unsigned i = 0; i < count; ++i) text += (i > 0 ? ", " : "") + name + std::to_string(i);
+  return text;
+}
+
+// d, A, B and the rest of the instruction.
+std::string instruction(const ProductType& type, const Layout& layout) {
+  const bool has_bytes = type.bits == 8;
+  std::string text = "wgmma.mma_async.sync.aligned.m64n" + std::to_string(layout.columns) + "k" +
+                     std::to_string(type.depth) + "." + type.sum + "." + type.name + "." + type.name + " {" +
+                     list("%d", layout.columns / 2) + "}, " + (layout.a_in_registers ? "{%a0, %a1, %a2, %a3}" : "%x") +
+                     ", %y, %adds";
+  if (type.name != "s8") text += ", 1, 1";
+  if (!has_bytes && !layout.a_in_registers) text += layout.a_transposed ? ", 1" : ", 0";
+  if (!has_bytes) text += layout.b_transposed ? ", 1" : ", 0";
+  return text + ";\n";
+}
+
+void check_wgmma(const ProductType& type, const Layout& layout) {
+  const unsigned columns = layout.columns, sums = columns / 2;
+  const Matrix a(64, type.depth, 1), b(type.depth, columns, 2), c(64, columns, 3, 100);
+  const auto at_a = [&](unsigned row, unsigned k) { return a.at(row, k); };
+  const auto at_b = [&](unsigned column, unsigned k) { return b.at(k, column); };
+  const Panel panel_a =
+      layout.a_transposed ? along_outer(type, 64, at_a) : along_k(type, 64, layout.row_bytes, layout.first, at_a);
+  const Panel panel_b = layout.b_transposed ? along_outer(type, columns, at_b)
+                                            : along_k(type, columns, layout.row_bytes, layout.first, at_b);
+  // A, then B at a multiple of 1024 bytes. Dynamic shared memory begins at such an address too.
+  std::vector<uint8_t> shared = panel_a.bytes;
+  shared.resize((shared.size() + 1023) / 1024 * 1024);
+  const uint64_t a_at = 1024, b_at = 1024 + shared.size();
+  shared.insert(shared.end(), panel_b.bytes.begin(), panel_b.bytes.end());
+  // Of each thread: 4 registers of A, then its sums.
+  std::vector<uint32_t> registers(128 * (4 + sums));
+  for (unsigned thread = 0; thread < 128; ++thread) {
+    uint32_t* own = registers.data() + thread * (4 + sums);
+    const std::vector<uint32_t> of_a = a_registers(type, a, thread / 32 * 16, thread % 32);
+    std::copy(of_a.begin(), of_a.end(), own);
+    for (unsigned i = 0; i < sums; ++i) {
+      const auto [row, column] = sum_element(thread % 32, i);
+      own[4 + i] = type.sum_code(c.at(thread / 32 * 16 + row, column));
+    }
+  }
+  std::string body = ".reg .b32 %i, %s, %v, %a<4>, %d<" + std::to_string(sums) +
+                     R"(>; .reg .b64 %p, %q, %x, %y; .reg .pred %z, %adds;
+    ld.param.u64 %p, [p0]; mov.u32 %i, %tid.x; shl.b32 %i, %i, 2;
+    fill: cvt.u64.u32 %q, %i; add.u64 %q, %q, %p; ld.global.u32 %v, [%q]; add.u32 %s, %i, data; st.shared.u32 [%s], %v;
+    add.u32 %i, %i, 512; setp.lt.u32 %z, %i, )" +
+                     std::to_string(shared.size()) + R"(; @%z bra fill; bar.sync 0;
+    mov.u32 %i, %tid.x; ld.param.u64 %p, [p1]; mad.wide.u32 %p, %i, )" +
+                     std::to_string(4 * (4 + sums)) + R"(, %p;
+    ld.global.u32 %a0, [%p]; ld.global.u32 %a1, [%p+4]; ld.global.u32 %a2, [%p+8]; ld.global.u32 %a3, [%p+12];)";
+  for (unsigned i = 0; i < sums; ++i)
+    body += "ld.global.u32 %d" + std::to_string(i) + ", [%p+" + std::to_string(16 + 4 * i) + "];\n";
+  body += "mov.u64 %x, " + std::to_string(panel_a.descriptor(a_at)) + "; mov.u64 %y, " +
+          std::to_string(panel_b.descriptor(b_at)) + "; setp.eq.u32 %adds, " + (layout.adds ? "0" : "1") +
+          ", 0; wgmma.fence.sync.aligned;\n" + instruction(type, layout) +
+          "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;\n";
+  for (unsigned i = 0; i < sums; ++i)
+    body += "st.global.u32 [%p+" + std::to_string(16 + 4 * i) + "], %d" + std::to_string(i) + ";\n";
+  Launch launch = block_of(128);
+  launch.dynamic_shared_bytes = shared.size();
+  run_module(".extern .shared .align 1024 .b8 data[];\n" + module_of(body, 2), {Memory(shared), Memory(registers)},
+             launch);
+  for (unsigned thread = 0; thread < 128; ++thread) {
+    for (unsigned i = 0; i < sums; ++i) {
+      const auto [in_warp, column] = sum_element(thread % 32, i);
+      const unsigned row = thread / 32 * 16 + in_warp;
+      const int right = product_at(a, b, row, column) + (layout.adds ? c.at(row, column) : 0);
+      MOE_CHECK_EQUAL(registers[thread * (4 + sums) + 4 + i], type.sum_code(right));
+    }
+  }
+}
+
+}  // namespace
+
+MOE_TEST(wgmma_of_all_types) {
+  for (const ProductType& type : {kBf16, kF16, kE4M3, kS8}) {
+    for (const unsigned columns : {8u, 24u, 128u, 256u}) check_wgmma(type, {.columns = columns});
+    check_wgmma(type, {.columns = 64, .a_in_registers = true});
+    check_wgmma(type, {.columns = 64, .adds = false});
+    check_wgmma(type, {.columns = 16, .a_in_registers = true, .adds = false});
+  }
+}
+
+MOE_TEST(wgmma_with_all_swizzles_and_parts_of_rows) {
+  for (const ProductType& type : {kBf16, kS8}) {
+    for (const unsigned row_bytes : {128u, 64u, 32u}) {
+      for (unsigned first = 0; first < row_bytes; first += 32) {
+        check_wgmma(type, {.columns = 32, .row_bytes = row_bytes, .first = first});
+      }
+    }
+  }
+}
+
+MOE_TEST(wgmma_of_transposed_matrices) {
+  for (const ProductType& type : {kBf16, kF16}) {
+    check_wgmma(type, {.columns = 64, .a_transposed = true});
+    check_wgmma(type, {.columns = 128, .b_transposed = true});
+    check_wgmma(type, {.columns = 192, .a_transposed = true, .b_transposed = true});
+    check_wgmma(type, {.columns = 64, .a_in_registers = true, .b_transposed = true});
+  }
+}
+
+MOE_TEST(wgmma_that_a_gpu_would_not_do) {
+  const auto problem = [](const std::string& body, const Layout& layout = {.columns = 8}) {
+    return problem_of(
+        ".shared .align 1024 .b8 data[16384]; .reg .b32 %i, %a<4>, %d<4>; .reg .b64 %x, %y, %w; .reg .pred "
+        "%adds, %q; mov.u32 %i, %tid.x; setp.eq.u32 %adds, 0, 0; mov.u64 %x, " +
+            std::to_string(Panel{{}, 0, 1024, 1, 0}.descriptor(1024)) + "; mov.u64 %y, %x;" + body +
+            instruction(kBf16, layout),
+        {}, block_of(128));
+  };
+  MOE_CHECK_EQUAL(problem(""), "");
+  check_contains(problem("cvt.u64.u32 %w, %i; add.u64 %y, %y, %w;"), "lanes have different descriptors of a matrix");
+  check_contains(problem("setp.lt.u32 %adds, %i, 40;"),
+                 "only some lanes add to their sums, in block (0, 0, 0), warp 1");
+  check_contains(problem("and.b64 %y, %y, 0xffffffff;"), "a matrix without a swizzle is not known");
+  check_contains(problem("or.b64 %y, %y, 0x2000000000000;"), "a matrix with a base offset is not known");
+  check_contains(problem("xor.b64 %y, %y, 0xC000000000000000;", {.columns = 8, .b_transposed = true}),
+                 "panels of other rows than of 128 bytes are not known");
+  check_contains(problem("add.u64 %y, %y, 1024;"), "of shared memory, which is from 1024 to 17408");
+  const std::string begin = ".reg .b32 %d; .reg .b64 %x; .reg .pred %p; ", four = " {%d, %d, %d, %d}, %x, %x, ";
+  const std::string name = "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16";
+  check_contains(problem_of(begin + name + four + "%p, -1, 1, 0, 0;"), "negated matrices are not known");
+  check_contains(problem_of(begin + name + four + "%p, 1, 1, 0;"), "an operand is missing");
+  check_contains(problem_of(begin + name + four + "%p, 1, 1, 0, 0, 0;"), "too many operands");
+  check_contains(problem_of(begin + name + four + "!%p, 1, 1, 0, 0;"), "unknown instruction");
+  check_contains(problem_of(begin + name + " {%d, %d}, %x, %x, %p, 1, 1, 0, 0;"), "wgmma has other sums than columns");
+  check_contains(problem_of(begin + name + " {%d, %d, %d, %d}, {%d, %d}, %x, %p, 1, 1, 0;"), "A has four registers");
+  check_contains(problem_of(begin + "wgmma.mma_async.sync.aligned.m64n12k16.f32.bf16.bf16" + four + "%p, 1, 1, 0, 0;"),
+                 "unknown instruction");
+  check_contains(problem_of("wgmma.wait_group.sync.aligned;"), "an operand is missing");
+}
+
+}  // namespace ptx_machine::test
