@@ -9,20 +9,16 @@
 
 namespace ptx_machine {
 
-// Lanes do not depend on each other, even where the result's register is a source too.
-#ifdef __clang__
-#define PTX_MACHINE_VECTORIZE _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define PTX_MACHINE_VECTORIZE _Pragma("GCC ivdep")
-#endif
-
 // d = operation(a, b, ...), where d is a Result and a, b, ... are Sources.
 template <class Operation, class Result, class... Sources, size_t... kIndex>
 void each_lane(Warp& warp, const Instruction& in, Mask mask, std::index_sequence<kIndex...>) {
   Result* result = warp.at<Result>(in.operands[0]);
   const std::tuple<const Sources*...> sources{warp.at<const Sources>(in.operands[1 + kIndex])...};
   if (mask == kAll) {
-    PTX_MACHINE_VECTORIZE
+    // Lanes do not depend on each other, even where the result's register is a source too. Clang finds out by itself.
+#ifndef __clang__
+#pragma GCC ivdep
+#endif
     for (unsigned lane = 0; lane < kLanes; ++lane) result[lane] = Operation{}(std::get<kIndex>(sources)[lane]...);
     return;
   }

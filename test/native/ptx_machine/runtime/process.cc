@@ -1,5 +1,6 @@
 // What the fake needs of a program whose kernels are PTX. The environment says which GPU it has: MOE_PTX_CAPABILITY,
-// such as 90, and MOE_PTX_TIMING, a name of fake::Timing, and when the GPU does a cp.async: MOE_PTX_ASYNC, late or early.
+// such as 90, and MOE_PTX_TIMING, a name of fake::Timing, and when the GPU does a cp.async: MOE_PTX_ASYNC, late or
+// early.
 #include <cstdlib>
 
 #include "modules.h"
