@@ -31,7 +31,7 @@ std::string without_comments(std::string_view text) {
   return plain;
 }
 
-// Splits at a character that is between no brackets.
+// Splits at a character outside brackets. Empty parts are left out.
 std::vector<std::string> split(std::string_view text, char at) {
   std::vector<std::string> parts;
   int depth = 0;
@@ -60,7 +60,7 @@ std::vector<std::string> words_of(std::string_view text) {
   return words;
 }
 
-// A variable: ".align 8 .b8 name[88]", ".u32 name".
+// A parameter or a variable: ".align 8 .b8 name[88]", ".u32 name".
 struct Variable {
   std::string name;
   size_t align = 1, bytes = 0;
@@ -68,7 +68,7 @@ struct Variable {
 
 size_t bytes_of_type(std::string_view type) {
   const size_t digits = type.find_first_of("0123456789");
-  if (digits == std::string_view::npos) throw std::runtime_error("no type: " + std::string(type));
+  if (digits == std::string_view::npos) throw std::runtime_error("expected a type, got " + std::string(type));
   return std::stoul(std::string(type.substr(digits))) / 8;
 }
 
@@ -130,7 +130,7 @@ Statement read_statement(const std::string& text) {
   return statement;
 }
 
-// The text from `begin` to the bracket that closes the one there.
+// The text between the bracket at `begin` and the one that closes it.
 std::string_view between(std::string_view text, size_t begin, char open, char close) {
   int depth = 0;
   for (size_t i = begin; i < text.size(); ++i) {
@@ -154,17 +154,17 @@ class Reader {
     }
   }
 
-  // Tables of bytes in global memory: ".global .align 4 .b8 name[24] = {65, 144, ...}".
+  // The module's tables of bytes in global memory that the body names: ".global .align 4 .b8 name[24] = {65, 144, ...}".
   void place_tables(std::string_view module, std::string_view body) {
     for (size_t at = module.find("\n.global"); at != std::string_view::npos; at = module.find("\n.global", at + 1)) {
       const std::string text = trim(module.substr(at, module.find(';', at) - at));
       const size_t equals = text.find('=');
       const Variable variable = read_variable(trim(text.substr(0, equals)));
       if (body.find(variable.name) == std::string_view::npos) continue;
-      if (equals == std::string::npos) throw std::runtime_error("a variable in global memory without values: " + text);
+      if (equals == std::string::npos) throw std::runtime_error("a variable in global memory has no values: " + text);
       const size_t open = text.find('{', equals);
       const std::vector<std::string> values = split(between(text, open, '{', '}'), ',');
-      if (values.size() != variable.bytes) throw std::runtime_error("a table of other values than bytes: " + text);
+      if (values.size() != variable.bytes) throw std::runtime_error("expected a table of bytes, got " + text);
       std::vector<uint64_t>& table = program_->tables.emplace_back((values.size() + 7) / 8);
       auto* bytes = reinterpret_cast<uint8_t*>(table.data());
       for (const std::string& value : values) *bytes++ = static_cast<uint8_t>(std::stoul(value));
@@ -172,7 +172,7 @@ class Reader {
     }
   }
 
-  // Shared variables of the module that the body names, and of the body.
+  // The variables in shared memory that the body names, its own and the module's. Those without a size are dynamic.
   void place_shared(std::string_view module, std::string_view body) {
     size_t end = kSharedBegin;
     std::vector<Variable> dynamic;

@@ -135,9 +135,9 @@ MOE_TEST(modules_that_are_not_as_expected) {
   MOE_CHECK_EQUAL(problem(".visible .entry k2() { ret; } .visible .entry k() { ret; }"), "");
   MOE_CHECK_EQUAL(problem(".visible .entry k() { ret;"), "a bracket is not closed");
   MOE_CHECK_EQUAL(problem("\n.global .align 4 .u32 x;\n.visible .entry k() { .reg .b64 %p; mov.u64 %p, x; }"),
-                  "a variable in global memory without values: .global .align 4 .u32 x");
+                  "a variable in global memory has no values: .global .align 4 .u32 x");
   MOE_CHECK_EQUAL(problem("\n.global .u32 x[2] = {1, 2};\n.visible .entry k() { .reg .b64 %p; mov.u64 %p, x; }"),
-                  "a table of other values than bytes: .global .u32 x[2] = {1, 2}");
+                  "expected a table of bytes, got .global .u32 x[2] = {1, 2}");
 }
 
 MOE_TEST(names_of_an_inner_scope_hide_those_outside) {
