@@ -154,7 +154,8 @@ class Reader {
     }
   }
 
-  // The module's tables of bytes in global memory that the body names: ".global .align 4 .b8 name[24] = {65, 144, ...}".
+  // The module's tables of bytes in global memory that the body names: ".global .align 4 .b8 name[24] = {65, 144,
+  // ...}".
   void place_tables(std::string_view module, std::string_view body) {
     for (size_t at = module.find("\n.global"); at != std::string_view::npos; at = module.find("\n.global", at + 1)) {
       const std::string text = trim(module.substr(at, module.find(';', at) - at));
@@ -221,7 +222,12 @@ class Reader {
     }
   }
 
-  void finish() { kernel_.program = program_; }
+  // Threads leave at the end, even without a ret there.
+  void finish() {
+    program_->lines.emplace_back("the end");
+    program_->instructions.emplace_back().flow = Flow::leave;
+    kernel_.program = program_;
+  }
 
  private:
   static bool is_label(const std::string& text) {

@@ -63,8 +63,8 @@ void Warp::begin() {
 }
 
 std::byte* Warp::find_global(uint64_t address, size_t bytes) {
-  const std::string access = "an access of " + std::to_string(bytes) + " bytes at ";
-  if (address % bytes != 0) fault(access + std::to_string(address % 256) + " modulo 256 is not aligned");
+  const auto access = [&] { return "an access of " + std::to_string(bytes) + " bytes at "; };
+  if (address % bytes != 0) fault(access() + std::to_string(address % 256) + " modulo 256 is not aligned");
   for (const std::vector<uint64_t>& table : block_.kernel.program->tables) {
     const auto begin = reinterpret_cast<uint64_t>(table.data());
     if (is_inside(address, bytes, begin, begin + 8 * table.size())) return reinterpret_cast<std::byte*>(address);
@@ -73,11 +73,11 @@ std::byte* Warp::find_global(uint64_t address, size_t bytes) {
   const auto after = std::upper_bound(all.begin(), all.end(), address, [](uint64_t place, const Range& range) {
     return place < reinterpret_cast<uint64_t>(range.data);
   });
-  if (after == all.begin()) fault(access + "address " + std::to_string(address) + ", below all memory");
+  if (after == all.begin()) fault(access() + "address " + std::to_string(address) + ", below all memory");
   const Range& range = *(after - 1);
   const auto begin = reinterpret_cast<uint64_t>(range.data);
   if (!is_inside(address, bytes, begin, begin + range.bytes)) {
-    fault(access + std::to_string(address - begin) + " of the nearest memory below, which has " +
+    fault(access() + std::to_string(address - begin) + " of the nearest memory below, which has " +
           std::to_string(range.bytes));
   }
   range_begin_ = begin;

@@ -51,6 +51,7 @@ MOE_TEST(comparisons_of_integers) {
   check_integers<int32_t>();
   check_integers<uint64_t>();
   check_integers<int64_t>();
+  check_setp({kOrdered[0], kOrdered[1]}, ".b32", integer_edges<uint32_t>());
 }
 
 MOE_TEST(comparisons_of_floats_say_what_is_true_of_nan) {

@@ -70,6 +70,14 @@ MOE_TEST(lanes_that_return_early_are_not_waited_for) {
   check_threads("ret;", [](uint32_t) { return 0xdeadu; });
 }
 
+MOE_TEST(kernels_end_without_a_ret) {
+  std::vector<uint32_t> result(1);
+  run_module(R"(.visible .entry k(.param .u64 p0) { .reg .b32 %i; .reg .b64 %p; .reg .pred %q; mov.u32 %i, %tid.x;
+    setp.ne.u32 %q, %i, 3; @%q bra end; ld.param.u64 %p, [p0]; st.global.u32 [%p], %i; end: })",
+             {Memory(result)}, block_of(32));
+  MOE_CHECK_EQUAL(result[0], 3u);
+}
+
 MOE_TEST(lanes_wait_for_others_at_instructions_they_do_together) {
   // The lower half gets there first.
   check_threads(R"(setp.lt.u32 %q, %i, 16; @%q bra vote; mov.u32 %x, 0;

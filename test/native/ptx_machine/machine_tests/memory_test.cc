@@ -116,6 +116,27 @@ MOE_TEST(stores_keep_the_lower_bits) {
   check_store<uint64_t, uint64_t, 2>("b64");
 }
 
+MOE_TEST(words_about_caches_and_order_change_nothing) {
+  for (const std::string word : {"volatile", "relaxed.gpu", "acquire.sys", "weak", "nc", "ca", "cg", "cs", "lu", "cv",
+                                 "L1::no_allocate", "L1::evict_first"}) {
+    std::vector<uint32_t> words{3, 4};
+    run_body(".reg .b64 %p; .reg .b32 %r; ld.param.u64 %p, [p0]; ld." + word +
+                 ".global.u32 %r, [%p]; st.global.u32 [%p+4], %r;",
+             {Memory(words)}, block_of(1));
+    MOE_CHECK_EQUAL(words[1], 3u);
+  }
+  for (const std::string word : {"release.cta", "acq_rel.gpu", "wb", "wt"}) {
+    std::vector<uint32_t> words{3};
+    run_body(
+        ".reg .b64 %p; .shared .align 4 .b8 data[4]; .reg .b32 %r; ld.param.u64 %p, [p0]; st.shared::cta.u32 [data], "
+        "8; "
+        "ld.shared.u32 %r, [data]; st." +
+            word + ".global.u32 [%p], %r;",
+        {Memory(words)}, block_of(1));
+    MOE_CHECK_EQUAL(words[0], 8u);
+  }
+}
+
 MOE_TEST(constants_are_stored_with_the_width_of_the_type) {
   std::vector<uint32_t> to(4, 0xaaaaaaaau);
   run_body(R"(.reg .b64 %p; ld.param.u64 %p, [p0]; st.global.u8 [%p], 255; st.global.u16 [%p+4], 4660;
