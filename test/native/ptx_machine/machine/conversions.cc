@@ -10,12 +10,12 @@
 namespace ptx_machine {
 namespace {
 
+// To an integer, even if the result is a float.
 enum class Rounding { none, nearest, zero, down, up };
 
 struct Conversion {
   Type to, from;
   Rounding rounding = Rounding::none;
-  bool to_integer = false;  // even if the result is a float
   bool flushes = false, saturates = false;
   unsigned to_bits, from_bits;  // of the registers
 };
@@ -28,8 +28,9 @@ double round_to_integer(double value, Rounding rounding) {
     case Rounding::zero: return std::trunc(value);
     case Rounding::down: return std::floor(value);
     case Rounding::up: return std::ceil(value);
-    default: return value;
+    case Rounding::none: break;
   }
+  return value;
 }
 
 uint64_t load(Warp& warp, uint32_t place, unsigned bits, unsigned lane) {
@@ -100,16 +101,17 @@ uint64_t convert(uint64_t bits, const Conversion& c) {
   if (is_float(c.from)) {
     double value = to_double(bits, c.from);
     if (c.flushes) value = static_cast<double>(flush(static_cast<float>(value)));
-    if (c.to_integer || !is_float(c.to)) value = round_to_integer(value, c.rounding);
+    value = round_to_integer(value, c.rounding);
     if (!is_float(c.to)) return clamp_to_integer(value, c.to);
     if (c.saturates) value = !(value > 0) ? 0 : value < 1 ? value : 1;
     return from_double(value, c.to);
   }
   const uint64_t value = extend(bits, c.from);
   if (!is_float(c.to)) return c.saturates ? saturate(value, c.from, c.to) : value;
-  if (c.to == Type::f64)
+  if (c.to == Type::f64) {
     return std::bit_cast<uint64_t>(is_signed(c.from) ? static_cast<double>(static_cast<int64_t>(value))
                                                      : static_cast<double>(value));
+  }
   // One rounding, as 64 bits do not fit into a double.
   const float rounded = is_signed(c.from) ? static_cast<float>(static_cast<int64_t>(value)) : static_cast<float>(value);
   return from_double(static_cast<double>(rounded), c.to);
@@ -236,15 +238,13 @@ void build_cvt(Building& b) {
   c.to = b.words.take_type();
   c.flushes = b.words.take("ftz");
   c.saturates = b.words.take("sat");
-  for (const auto& [word, rounding, to_integer] : {std::tuple{"rni", Rounding::nearest, true},
-                                                   {"rzi", Rounding::zero, true},
-                                                   {"rmi", Rounding::down, true},
-                                                   {"rpi", Rounding::up, true},
-                                                   {"rn", Rounding::nearest, false}}) {
-    if (!b.words.take(word)) continue;
-    c.rounding = rounding;
-    c.to_integer = to_integer;
+  for (const auto& [word, rounding] :
+       {std::pair{"rni", Rounding::nearest}, {"rzi", Rounding::zero}, {"rmi", Rounding::down}, {"rpi", Rounding::up}}) {
+    if (b.words.take(word)) c.rounding = rounding;
   }
+  // Floats are always rounded to the nearest.
+  b.words.take("rn");
+  if (is_float(c.from) && !is_float(c.to) && c.rounding == Rounding::none) b.words.unknown();
   // These would be rounded twice.
   if (c.to == Type::bf16 && !is_float(c.from)) b.words.unknown();
   if (c.from == Type::f64 && (c.to == Type::f16 || c.to == Type::bf16)) b.words.unknown();

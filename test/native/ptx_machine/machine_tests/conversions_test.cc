@@ -282,8 +282,9 @@ MOE_TEST(floats_are_rounded_to_whole_ones_and_saturated) {
 }
 
 MOE_TEST(conversions_that_are_not_done_here_are_unknown) {
-  for (const char* text : {"cvt.rn.f16.f64 %h, %l;", "cvt.rz.f32.f64 %w, %l;", "cvt.rna.tf32.f64 %w, %l;",
-                           "cvt.rn.bf16x2.e4m3x2 %w, %h;", "cvt.rn.e4m3x2.f32 %h, %w, %w;"}) {
+  for (const char* text :
+       {"cvt.rn.f16.f64 %h, %l;", "cvt.s32.f32 %w, %w;", "cvt.rn.s32.f32 %w, %w;", "cvt.rz.f32.f64 %w, %l;",
+        "cvt.rna.tf32.f64 %w, %l;", "cvt.rn.bf16x2.e4m3x2 %w, %h;", "cvt.rn.e4m3x2.f32 %h, %w, %w;"}) {
     check_contains(problem_of(std::string(".reg .b16 %h; .reg .b32 %w; .reg .b64 %l; ") + text), "unknown instruction");
   }
   check_contains(problem_of(".reg .b16 %h; .reg .b32 %w; cvt.u32.u16 %h, %w;"),
