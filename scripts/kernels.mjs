@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { renderTable } from "#lib/terminal/table.js";
 import { root } from "./build_native.mjs";
+import { readableKernels } from "./kernel_names.mjs";
 import { readOptions, wrongOption } from "./options.mjs";
 
 /** Limits of a multiprocessor: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
@@ -91,34 +92,36 @@ function compile(source) {
     /(wgmma\.mma_async instructions are serialized .*?|warpgroup\.(?:arrive|wait) is injected .*?) (?:in|for)(?: the)? function '(.+?)'/,
   );
   if (repair) {
-    fail(`${readable(repair[2])}: expected products of wgmma in the background whose registers the source orders, but
+    fail(`${readableKernels([repair[2]])[0]}: expected products of wgmma in the background whose registers the source orders, but
 ${repair[1]}. See wgmma_keep in native/gpu/target/cuda/ptx/wgmma.cuh.`);
   }
   const ptx = readdirSync(folder)
     .filter((name) => name.endsWith(".ptx"))
     .map((name) => readFileSync(join(folder, name), "utf8"));
-  return [...log.matchAll(/Compiling entry function '(\S+)' for '(\S+)'[\s\S]*?(?=Compiling entry function|$)/g)].map(
-    ([text, symbol, architecture]) => {
-      const number = (pattern) => Number(text.match(pattern)?.[1] ?? 0);
-      const kernel = readable(symbol);
-      const registers = number(/Used (\d+) registers/);
-      const dynamic = kernel.startsWith("gemm_") ? dynamicShared()[tileOf(kernel)] : 0;
-      if (dynamic === undefined) fail(`${kernel} has no tile of the plans' tables`);
-      const shared = number(/(\d+) bytes smem/) + dynamic;
-      const bounds = new RegExp(`\\.entry ${symbol}\\([^{]*?\\.maxntid (\\d+)`);
-      const threads = Number(ptx.map((text) => text.match(bounds)?.[1]).find((found) => found !== undefined));
-      if (!threads) fail(`${kernel} has no __launch_bounds__`);
-      return {
-        kernel,
-        architecture,
-        threads,
-        registers,
-        spills: number(/(\d+) bytes spill stores/) + number(/(\d+) bytes spill loads/),
-        shared,
-        ...occupancy(architectures[architecture], threads, registers, shared),
-      };
-    },
-  );
+  const entries = [
+    ...log.matchAll(/Compiling entry function '(\S+)' for '(\S+)'[\s\S]*?(?=Compiling entry function|$)/g),
+  ];
+  const names = readableKernels(entries.map(([, symbol]) => symbol));
+  return entries.map(([text, symbol, architecture], index) => {
+    const kernel = names[index];
+    const number = (pattern) => Number(text.match(pattern)?.[1] ?? 0);
+    const registers = number(/Used (\d+) registers/);
+    const dynamic = kernel.startsWith("gemm_") ? dynamicShared()[tileOf(kernel)] : 0;
+    if (dynamic === undefined) fail(`${kernel} has no tile of the plans' tables`);
+    const shared = number(/(\d+) bytes smem/) + dynamic;
+    const bounds = new RegExp(`\\.entry ${symbol}\\([^{]*?\\.maxntid (\\d+)`);
+    const threads = Number(ptx.map((text) => text.match(bounds)?.[1]).find((found) => found !== undefined));
+    if (!threads) fail(`${kernel} has no __launch_bounds__`);
+    return {
+      kernel,
+      architecture,
+      threads,
+      registers,
+      spills: number(/(\d+) bytes spill stores/) + number(/(\d+) bytes spill loads/),
+      shared,
+      ...occupancy(architectures[architecture], threads, registers, shared),
+    };
+  });
 }
 
 /** Blocks per multiprocessor, and the share of its warps that they fill. */
@@ -172,17 +175,6 @@ int main() {
   run(process.env.CXX ?? "c++", ["-std=c++20", `-I${native}`, `${program}.cc`, ...plans, "-o", program]);
   const lines = run(program, []).trim().split("\n");
   return Object.fromEntries(lines.map((line) => line.split("\t")).map(([kernel, bytes]) => [kernel, Number(bytes)]));
-}
-
-/** A kernel's name with its template arguments. */
-function readable(symbol) {
-  const full = run("c++filt", [symbol]).trim();
-  return (
-    full
-      .match(/(\w+_kernel(<.*>)?)\(/)?.[1]
-      .replaceAll("signed char", "int8")
-      .replaceAll(/\(int\)|moe::(cuda::|gpu::)?|\(anonymous namespace\)::/g, "") ?? full
-  );
 }
 
 /** Family, codes and tile index of a GEMM kernel, as in readDynamicShared(). */

@@ -2,7 +2,8 @@
 // the CUDA kernels; and checks that the sanitizers stop broken kernels that overrun shared memory.
 import { join } from "node:path";
 import { root } from "./build_native.mjs";
-import { clean, cleanCases, findRuntime, report, runSteps } from "./sanitizer.mjs";
+import { cleanCases, findRuntime, report, runSanitized } from "./sanitizer.mjs";
+import { clean } from "./steps.mjs";
 
 const out = "build-sanitize";
 const tests = join(root, out, "native/simt/test");
@@ -11,7 +12,7 @@ const broken = join(tests, "moe_simt_broken_tests");
 const asan = "detect_stack_use_after_return=0";
 const env = () => ({ ASAN_OPTIONS: asan, UBSAN_OPTIONS: "print_stacktrace=1" });
 
-runSteps({
+await runSanitized({
   usage: `Usage: npm run test:memory -- [--list]
 
 Runs the simt device under AddressSanitizer and UndefinedBehaviorSanitizer. --list only prints the steps.`,

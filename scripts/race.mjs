@@ -3,7 +3,8 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./build_native.mjs";
-import { clean, cleanCases, findRuntime, report, runSteps } from "./sanitizer.mjs";
+import { cleanCases, findRuntime, report, runSanitized } from "./sanitizer.mjs";
+import { clean } from "./steps.mjs";
 
 const out = "build-race";
 const tests = join(root, out, "native/simt/test");
@@ -16,7 +17,7 @@ const racing = [
   "race_between_blocks",
 ];
 
-runSteps({
+await runSanitized({
   usage: `Usage: npm run test:race -- [--list]
 
 Runs the simt device under ThreadSanitizer. --list only prints the steps.`,

@@ -4,7 +4,8 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./build_native.mjs";
-import { addonIn, buildSanitized, findRuntime, parseOptions } from "./sanitizer.mjs";
+import { buildSanitized, config, findRuntime } from "./sanitizer.mjs";
+import { addonIn, parseOptions } from "./steps.mjs";
 
 const out = "build-sanitize";
 const reports = join(root, out, "reports");
@@ -45,7 +46,7 @@ const env = {
   // stack for each CUDA thread of the simt device would cost minutes.
   ASAN_OPTIONS: `${common}:detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0`,
   UBSAN_OPTIONS: common,
-  MOE_KERNELS_BINARY: addonIn(out),
+  MOE_KERNELS_BINARY: addonIn(out, config),
 };
 run("ctest", ["--test-dir", out, "--output-on-failure"], env);
 const preloaded = { ...env, LD_PRELOAD: findRuntime("libasan.so") };

@@ -1,15 +1,10 @@
-// Builds the addon and the native tests with a sanitizer, runs steps under it, and prints and counts their verdicts.
+// Builds the addon and the native tests with a sanitizer, and runs steps under it.
 import { spawnSync } from "node:child_process";
-import { join } from "node:path";
-import { buildNative, root } from "./build_native.mjs";
-import { readOptions } from "./options.mjs";
+import { buildNative } from "./build_native.mjs";
+import { addonIn, listSteps, parseOptions, runSteps, verifySteps } from "./steps.mjs";
 
-const config = "RelWithDebInfo";
-
-/** The path of the addon built in `out`, a folder relative to the package. */
-export function addonIn(out) {
-  return join(root, out, config, "moe_kernels.node");
-}
+/** The build type of sanitized builds. */
+export const config = "RelWithDebInfo";
 
 /** Builds the addon and the native tests in `out`, with sanitizers named as for the compiler ("address,undefined"). */
 export function buildSanitized({ sanitize, out }) {
@@ -31,12 +26,6 @@ export function findRuntime(name) {
   return path;
 }
 
-/** A step that passes if the command succeeds without a report. `env` is a function because it may need a compiler. */
-export function clean(name, command, args = [], env = () => ({})) {
-  const passes = ({ status, output }) => status === 0 && !/(ERROR|WARNING): \w+Sanitizer|runtime error: /.test(output);
-  return { name, command, args, env, passes };
-}
-
 /** A step that passes if the sanitizer stops the broken kernel with a report of this kind that names its source. */
 export function report(command, kernel, kind, env = () => ({})) {
   const passes = ({ status, output }) => status !== 0 && output.includes(kind) && /broken_kernels\.cc:\d+/.test(output);
@@ -45,7 +34,7 @@ export function report(command, kernel, kind, env = () => ({})) {
 
 /** Steps that run the whole case table on the simt device, for every seed; it also draws which asynchronous copies are late. */
 export function cleanCases(out, seeds, env) {
-  const verify = ["verify", "--device", "simt"];
+  const verify = ["--device", "simt"];
   const runs = [
     { args: verify, set: {} },
     // Products that Hopper has kernels of its own for.
@@ -54,47 +43,17 @@ export function cleanCases(out, seeds, env) {
       set: { MOE_GPU_CAPABILITY: "90" },
     })),
   ];
-  return seeds.flatMap((seed) =>
-    runs.map(({ args, set }) => {
-      const settings = Object.entries({ MOE_SIMT_SEED: String(seed), MOE_SIMT_ASYNC: "mixed", ...set });
-      const name = [...settings.map(([key, value]) => `${key}=${value}`), ...args].join(" ");
-      return clean(name, process.execPath, [join(root, "dist/cli/main.js"), ...args], () => ({
-        ...env(),
-        MOE_KERNELS_BINARY: addonIn(out),
-        ...Object.fromEntries(settings),
-      }));
-    }),
-  );
+  const drawn = (seed, { args, set }) => ({
+    args,
+    set: { MOE_SIMT_SEED: String(seed), MOE_SIMT_ASYNC: "mixed", ...set },
+  });
+  const all = seeds.flatMap((seed) => runs.map((run) => drawn(seed, run)));
+  return verifySteps(addonIn(out, config), all, env);
 }
 
-/** Options and positional arguments of a sanitizer script; `--help` or an unknown option ends the process. */
-export function parseOptions(usage, { positionals: allowPositionals = false } = {}) {
-  const { values, positionals } = readOptions(usage, { options: { list: { type: "boolean" } }, allowPositionals });
-  return { list: values.list === true, positionals };
-}
-
-/** Builds, runs all steps and prints a verdict for each; the exit code is 1 if one failed. */
-export function runSteps({ usage, sanitize, out, steps }) {
-  if (parseOptions(usage).list) {
-    for (const { name } of steps) console.log(name);
-    return;
-  }
+/** Builds with a sanitizer and runs all steps under it; `--list` only prints them. */
+export async function runSanitized({ usage, sanitize, out, steps }) {
+  if (parseOptions(usage).list) return listSteps(steps);
   buildSanitized({ sanitize, out });
-  let failed = 0;
-  for (const { name, command, args, env, passes } of steps) {
-    const { status, error, stdout, stderr } = spawnSync(command, args, {
-      encoding: "utf8",
-      maxBuffer: 2 ** 28,
-      env: { ...process.env, ...env() },
-    });
-    if (error) throw error;
-    const output = stdout + stderr;
-    const passed = passes({ status, output });
-    console.log(`${passed ? "pass" : "FAIL"} ${name}`);
-    if (passed) continue;
-    console.log(output);
-    failed += 1;
-  }
-  console.log(`${steps.length - failed} passed, ${failed} failed`);
-  process.exitCode = failed === 0 ? 0 : 1;
+  await runSteps(steps);
 }

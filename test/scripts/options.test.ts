@@ -11,6 +11,7 @@ const scripts = Object.entries({
   setup: "setup",
   "test:faults": "faults",
   "test:memory": "memory",
+  "test:ptx": "ptx",
   "test:race": "race",
   "test:sanitize": "sanitize",
 });

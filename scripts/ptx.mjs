@@ -1,0 +1,118 @@
+// Builds the addon with nvcc's code for the cuda device as PTX and runs it on the CPU: test/native/ptx_machine. Any report
+// of that machine is a failure. At the end it says which kernels no test has launched.
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { buildNative, findTools, root } from "./build_native.mjs";
+import { wrongOption } from "./options.mjs";
+import { findUnlaunched } from "./ptx/launches.mjs";
+import { addonIn, clean, listSteps, parseOptions, runSteps, verifySteps } from "./steps.mjs";
+
+const out = "build-ptx";
+const config = "Release";
+const addon = addonIn(out, config);
+/** Where the machine writes down which kernels there are, and which were launched. */
+const launches = join(root, out, "kernels");
+const capabilities = ["80", "86", "89", "90"];
+
+/** Tests that open every device. */
+const testFiles = [
+  "test/native/gpu",
+  "test/core",
+  "test/operators",
+  "test/layer",
+  "test/optimizers",
+  "test/statistics",
+  "test/testing",
+  "test/golden",
+];
+
+const usage = `Usage: npm run test:ptx -- [--list] [--capability LIST] [FILE...]
+
+Compiles the CUDA kernels with nvcc and runs the PTX on the CPU: verify and the tests that open every device, where this
+GPU is cuda:0; or only the tests whose path contains FILE. --capability LIST: the GPU's compute capability, one or several
+of ${capabilities.join(", ")}; without it verify runs as 80, 89 and 90 and the tests as 90. --list only prints the steps. Needs nvcc.`;
+const { list, positionals, capability } = parseOptions(usage, {
+  positionals: true,
+  options: { capability: { type: "string" } },
+});
+const chosen = capability?.split(",");
+for (const name of chosen ?? []) {
+  if (!capabilities.includes(name)) {
+    wrongOption(usage, `--capability: expected some of ${capabilities.join(", ")}, got ${name}`);
+  }
+}
+const steps = positionals.length > 0 ? tests(positionals) : [...programs(), ...verifications(), ...tests(testFiles)];
+if (list) {
+  listSteps(steps);
+  process.exit();
+}
+build();
+rmSync(launches, { force: true });
+await runSteps(steps);
+if (positionals.length === 0) reportKernels();
+
+function build() {
+  if (findTools().nvcc === undefined) {
+    fail(`expected nvcc on the PATH, in CUDACXX or in the folder CUDA_HOME, and found none: install the CUDA toolkit 12.4 or later
+from https://developer.nvidia.com/cuda-downloads; no GPU or driver is needed`);
+  }
+  if (process.platform !== "linux") fail(`expected Linux, which the simulated GPUs need, got ${process.platform}`);
+  console.log(`ptx: builds into ${out}; where nothing is built yet, nvcc takes about 10 minutes on two cores`);
+  const failure = buildNative({
+    out,
+    config,
+    defines: {
+      MOE_PTX_MACHINE: "ON",
+      MOE_CUDA: "ON",
+      MOE_BUILD_TESTS: "ON",
+      MOE_SIMT: "ON",
+      // The usual build stops at them. Spills are warnings of ptxas, which does not run here.
+      MOE_WARNINGS_ARE_ERRORS: "OFF",
+    },
+  });
+  if (failure) fail(failure);
+}
+
+/** The native tests of the device. */
+function programs() {
+  const program = "test/native/cuda_device/moe_cuda_device_tests";
+  return (chosen ?? ["90"]).map((gpu) =>
+    clean(`MOE_PTX_CAPABILITY=${gpu} ${program}`, join(root, out, program), [], () => variables(gpu)),
+  );
+}
+
+function verifications() {
+  const runs = (chosen ?? ["80", "89", "90"]).map((gpu) => ({
+    args: ["--device", "cuda"],
+    set: { MOE_PTX_CAPABILITY: gpu },
+  }));
+  return verifySteps(addon, runs, () => ({ MOE_PTX_KERNELS: launches }));
+}
+
+function tests(files) {
+  const command = ["node_modules/vitest/vitest.mjs", "run", ...files];
+  return (chosen ?? ["90"]).map((gpu) =>
+    clean(
+      `MOE_PTX_CAPABILITY=${gpu} vitest run ${files.join(" ")}`,
+      process.execPath,
+      command,
+      () => ({ ...variables(gpu), MOE_KERNELS_BINARY: addon }),
+      { live: true },
+    ),
+  );
+}
+
+function variables(gpu) {
+  return { MOE_PTX_CAPABILITY: gpu, MOE_PTX_KERNELS: launches };
+}
+
+function reportKernels() {
+  const { kernels, never } = findUnlaunched(existsSync(launches) ? readFileSync(launches, "utf8") : "");
+  console.log(`${kernels - never.length} of ${kernels} kernels ran${never.length > 0 ? "; these did not:" : ""}`);
+  for (const kernel of never) console.log(`  ${kernel}`);
+}
+
+function fail(reason) {
+  console.error(`ptx: ${reason}`);
+  process.exit(1);
+}
