@@ -26,6 +26,10 @@ const testFiles = [
   "test/golden",
 ];
 
+/** Tests whose work is on several streams, and the streams that may be ahead of the others. */
+const overlapping = ["test/layer/offload"];
+const timings = ["first_early", "second_early", "third_early"].map((timing) => ({ MOE_PTX_TIMING: timing }));
+
 const usage = `Usage: npm run test:ptx -- [--list] [--capability LIST] [FILE...]
 
 Compiles the CUDA kernels with nvcc and runs the PTX on the CPU: verify and the tests that open every device, where this
@@ -41,7 +45,15 @@ for (const name of chosen ?? []) {
     wrongOption(usage, `--capability: expected some of ${capabilities.join(", ")}, got ${name}`);
   }
 }
-const steps = positionals.length > 0 ? tests(positionals) : [...programs(), ...verifications(), ...tests(testFiles)];
+const steps =
+  positionals.length > 0
+    ? tests({ files: positionals })
+    : [
+        ...tests({ program: "test/native/cuda_device/moe_cuda_device_tests" }),
+        ...verifications(),
+        ...tests({ files: testFiles }),
+        ...timings.flatMap((set) => tests({ files: overlapping, set })),
+      ];
 if (list) {
   listSteps(steps);
   process.exit();
@@ -73,39 +85,30 @@ from https://developer.nvidia.com/cuda-downloads; no GPU or driver is needed`);
   if (failure) fail(failure);
 }
 
-/** The native tests of the device. */
-function programs() {
-  const program = "test/native/cuda_device/moe_cuda_device_tests";
-  return (chosen ?? ["90"]).map((gpu) =>
-    clean(`MOE_PTX_CAPABILITY=${gpu} ${program}`, join(root, out, program), [], () => variables(gpu)),
-  );
-}
-
 function verifications() {
-  const runs = (chosen ?? ["80", "89", "90"]).map((gpu) => ({
-    args: ["--device", "cuda"],
-    set: { MOE_PTX_CAPABILITY: gpu },
-  }));
+  const runs = (chosen ?? ["80", "89", "90"]).flatMap((gpu) =>
+    ["late", "early"].map((copies) => ({
+      args: ["--device", "cuda"],
+      set: { MOE_PTX_CAPABILITY: gpu, MOE_PTX_ASYNC: copies },
+    })),
+  );
   return verifySteps(addon, runs, () => ({ MOE_PTX_KERNELS: launches }));
 }
 
-function tests(files) {
-  const command = ["node_modules/vitest/vitest.mjs", "run", ...files];
-  return (chosen ?? ["90"]).map((gpu) =>
-    clean(
-      `MOE_PTX_CAPABILITY=${gpu} vitest run ${files.join(" ")}`,
-      process.execPath,
-      command,
-      () => ({ ...variables(gpu), MOE_KERNELS_BINARY: addon }),
-      { live: true },
-    ),
-  );
+/** Steps that run tests, of Vitest or a program of the build, on each GPU. */
+function tests({ program, files = [], set = {} }) {
+  const [name, command, args] = program
+    ? [program, join(root, out, program), []]
+    : [`vitest run ${files.join(" ")}`, process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...files]];
+  return (chosen ?? ["90"]).map((gpu) => {
+    const variables = { MOE_PTX_CAPABILITY: gpu, ...set };
+    const settings = Object.entries(variables).map(([key, value]) => `${key}=${value}`);
+    const env = () => ({ ...variables, MOE_PTX_KERNELS: launches, MOE_KERNELS_BINARY: addon });
+    return clean([...settings, name].join(" "), command, args, env, { live: true });
+  });
 }
 
-function variables(gpu) {
-  return { MOE_PTX_CAPABILITY: gpu, MOE_PTX_KERNELS: launches };
-}
-
+/** Prints which kernels of the addon no process has launched. */
 function reportKernels() {
   const { kernels, never } = findUnlaunched(existsSync(launches) ? readFileSync(launches, "utf8") : "");
   console.log(`${kernels - never.length} of ${kernels} kernels ran${never.length > 0 ? "; these did not:" : ""}`);

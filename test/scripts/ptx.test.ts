@@ -14,11 +14,13 @@ const stepsOf = (...args: readonly string[]) =>
 test("runs the native tests of the device, verify on three GPUs, and tests that exist", () => {
   const steps = stepsOf();
   expect(steps).toContain("MOE_PTX_CAPABILITY=90 test/native/cuda_device/moe_cuda_device_tests");
-  for (const capability of [80, 89, 90])
-    expect(steps).toContain(`MOE_PTX_CAPABILITY=${capability} verify --device cuda`);
-  const folders = steps.at(-1)?.split(" vitest run ")[1]?.split(" ") ?? [];
-  expect(folders).toContain("test/operators");
-  for (const folder of folders) expect(existsSync(folder)).toBe(true);
+  for (const settings of ["80 MOE_PTX_ASYNC=late", "89 MOE_PTX_ASYNC=late", "90 MOE_PTX_ASYNC=early"]) {
+    expect(steps).toContain(`MOE_PTX_CAPABILITY=${settings} verify --device cuda`);
+  }
+  const files = steps.flatMap((step) => step.split(" vitest run ")[1]?.split(" ") ?? []);
+  expect(files).toContain("test/operators");
+  for (const file of files) expect(existsSync(file) || existsSync(`${file}.test.ts`)).toBe(true);
+  expect(steps).toContain("MOE_PTX_CAPABILITY=90 MOE_PTX_TIMING=second_early vitest run test/layer/offload");
 });
 
 test("runs chosen tests on chosen GPUs", () => {
