@@ -61,7 +61,7 @@ if (list) {
 build();
 rmSync(launches, { force: true });
 await runSteps(steps);
-if (positionals.length === 0) reportKernels();
+reportKernels({ named: positionals.length === 0 });
 
 function build() {
   if (findTools().nvcc === undefined) {
@@ -108,11 +108,12 @@ function tests({ program, files = [], set = {} }) {
   });
 }
 
-/** Prints which kernels of the addon no process has launched. */
-function reportKernels() {
+/** Prints how many kernels ran and, if `named`, which did not. */
+function reportKernels({ named }) {
   const { kernels, never } = findUnlaunched(existsSync(launches) ? readFileSync(launches, "utf8") : "");
-  console.log(`${kernels - never.length} of ${kernels} kernels ran${never.length > 0 ? "; these did not:" : ""}`);
-  for (const kernel of never) console.log(`  ${kernel}`);
+  const list = named && never.length > 0;
+  console.log(`${kernels - never.length} of ${kernels} kernels ran${list ? "; these did not:" : ""}`);
+  if (list) for (const kernel of never) console.log(`  ${kernel}`);
 }
 
 function fail(reason) {
