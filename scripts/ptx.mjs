@@ -24,6 +24,9 @@ const testFiles = [
   "test/statistics",
   "test/testing",
   "test/golden",
+  "test/extension",
+  "test/hostile",
+  "test/process/process",
 ];
 
 /** Tests whose work is on several streams, and the streams that may be ahead of the others. */
