@@ -37,7 +37,8 @@ const usage = `Usage: npm run test:ptx -- [--list] [--capability LIST] [FILE...]
 
 Compiles the CUDA kernels with nvcc and runs the PTX on the CPU: verify and the tests that open every device, where this
 GPU is cuda:0; or only the tests whose path contains FILE. --capability LIST: the GPU's compute capability, one or several
-of ${capabilities.join(", ")}; without it verify runs as 80, 89 and 90 and the tests as 90. --list only prints the steps. Needs nvcc.`;
+of ${capabilities.join(", ")}; without it verify and the tests of the kernels run as 80, 89 and 90, and all others as 90.
+--list only prints the steps. Needs nvcc.`;
 const { list, positionals, capability } = parseOptions(usage, {
   positionals: true,
   options: { capability: { type: "string" } },
@@ -55,6 +56,7 @@ const steps =
         ...tests({ program: "test/native/cuda_device/moe_cuda_device_tests" }),
         ...verifications(),
         ...tests({ files: testFiles }),
+        ...tests({ files: ["test/native/gpu"], gpus: chosen === undefined ? ["80", "89"] : [] }),
         ...timings.flatMap((set) => tests({ files: overlapping, set })),
       ];
 if (list) {
@@ -99,11 +101,11 @@ function verifications() {
 }
 
 /** Steps that run tests, of Vitest or a program of the build, on each GPU. */
-function tests({ program, files = [], set = {} }) {
+function tests({ program, files = [], gpus = chosen ?? ["90"], set = {} }) {
   const [name, command, args] = program
     ? [program, join(root, out, program), []]
     : [`vitest run ${files.join(" ")}`, process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...files]];
-  return (chosen ?? ["90"]).map((gpu) => {
+  return gpus.map((gpu) => {
     const variables = { MOE_PTX_CAPABILITY: gpu, ...set };
     const settings = Object.entries(variables).map(([key, value]) => `${key}=${value}`);
     const env = () => ({ ...variables, MOE_PTX_KERNELS: launches, MOE_KERNELS_BINARY: addon });

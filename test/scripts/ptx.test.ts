@@ -20,6 +20,7 @@ test("runs the native tests of the device, verify on three GPUs, and tests that 
   const files = steps.flatMap((step) => step.split(" vitest run ")[1]?.split(" ") ?? []);
   expect(files).toContain("test/operators");
   for (const file of files) expect(existsSync(file) || existsSync(`${file}.test.ts`)).toBe(true);
+  for (const gpu of [80, 89]) expect(steps).toContain(`MOE_PTX_CAPABILITY=${gpu} vitest run test/native/gpu`);
   expect(steps).toContain("MOE_PTX_CAPABILITY=90 MOE_PTX_TIMING=second_early vitest run test/layer/offload");
 });
 

@@ -1,0 +1,90 @@
+import { describe, expect, test } from "vitest";
+import type { FloatDType } from "../../../lib/core/dtype.js";
+import type { TokenFormat } from "../../../lib/core/token_format.js";
+import type { WeightFormatName } from "../../../lib/core/weight_format.js";
+import { openDevice } from "../../../lib/devices.js";
+import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
+import { groupedGemmWeightBackward } from "../../../lib/operators/experts/grouped_gemm_weight_backward.js";
+import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
+import { routerProjection } from "../../../lib/operators/routing/router_projection.js";
+import { Random } from "../../../lib/testing/random.js";
+import { randomQuantized } from "../../../lib/testing/random_quantized.js";
+import { relativeError } from "../../../lib/testing/run.js";
+import { hopperPath, kernelPaths, openForTests } from "../../support/devices.js";
+
+// Kernels are compiled for every type of element and every tile. Here each of them computes something.
+
+const paths = [...kernelPaths.filter(({ label }) => label === "simt" || label.startsWith("cuda")), hopperPath];
+const dtypes: readonly FloatDType[] = ["f32", "f16", "bf16"];
+const pairs = dtypes.flatMap((x) => dtypes.map((weight) => ({ x, weight })));
+
+/** Formats with codes of every width and kind that tensor cores multiply, with and without minima. */
+const formats: readonly WeightFormatName[] = [
+  ...(["i2_g32_f32", "i3_g32_f32", "i4_g32_bf16", "i5_g32_f16", "i6_b128_bf16", "i8_channel_f32"] as const),
+  ...(["u3_g32_f32", "u6_g32_f32", "u8_channel_f32", "nf4_g64_f32"] as const),
+  ...(["q2_k", "q4_k", "q5_k", "q6_k", "iq3_xxs", "iq2_xxs", "mxfp4", "e4m3_b128_f32"] as const),
+];
+const tokens: readonly { dtype: FloatDType; tokenFormat: TokenFormat }[] = [
+  ...dtypes.map((dtype) => ({ dtype, tokenFormat: "none" as const })),
+  ...dtypes.flatMap((dtype) => (["int8", "fp8"] as const).map((tokenFormat) => ({ dtype, tokenFormat }))),
+];
+
+describe.each(paths)("on $label", (path) => {
+  // Sums of fp8 tensor cores have fewer digits.
+  const device = openForTests(path, { fp8Sums: true });
+
+  describe.each(formats)("%s", (format) => {
+    test.each(tokens)("times $dtype rows with tokens of $tokenFormat, in tiles of every height", (given) => {
+      const [columns, outputs, most] = [320, 24, 130];
+      const { dtype, tokenFormat } = given;
+      using reference = openDevice("reference");
+      const [expected, ...products] = [reference, ...[most, 40, 5].map(() => device())].map((on, index) => {
+        const random = new Random(format);
+        using packed = packExperts(randomQuantized(on, random, format, [outputs, columns], 0.1, [1]), { tokenFormat });
+        using x = on.tensor(random.normals(most * columns), [most, columns], dtype);
+        const rows = [most, most, 40, 5][index] as number;
+        using offsets = on.tensor(Int32Array.of(0, rows));
+        using out = on.empty([rows, outputs], "f32");
+        return Float64Array.from(groupedGemm(x.rows(0, rows), packed, offsets, { out }).dataSync());
+      });
+      const tolerance = tokenFormat === "fp8" && format === "e4m3_b128_f32" ? 1e-3 : 1e-5;
+      expect(relativeError(products[0] as Float64Array, expected as Float64Array)).toBeLessThan(tolerance);
+      for (const product of products) expect(product).toEqual(products[0]?.subarray(0, product.length));
+    });
+  });
+
+  test.each(pairs)("router projection of $x tokens and $weight weights, in tiles of every size", (types) => {
+    using reference = openDevice("reference");
+    for (const [rows, experts] of [
+      [2, 8],
+      [33, 64],
+      [128, 64],
+      [700, 256],
+    ] as const) {
+      const [expected, actual] = [reference, device()].map((on) => {
+        const random = new Random("router");
+        const hidden = 40;
+        using x = on.tensor(random.normals(rows * hidden), [rows, hidden], types.x);
+        using weight = on.tensor(random.normals(experts * hidden), [experts, hidden], types.weight);
+        return Float64Array.from(routerProjection(x, weight).dataSync());
+      });
+      expect(relativeError(actual as Float64Array, expected as Float64Array)).toBeLessThan(1e-6);
+    }
+  });
+
+  test.each(pairs)("gradients of weights from $x rows and $weight gradients, in tiles of every size", (types) => {
+    using reference = openDevice("reference");
+    for (const experts of [1, 140, 600]) {
+      const [expected, actual] = [reference, device()].map((on) => {
+        const random = new Random("gradient");
+        const [columns, outputs, rows] = [24, 20, 2 * experts];
+        using x = on.tensor(random.normals(rows * columns), [rows, columns], types.x);
+        using dy = on.tensor(random.normals(rows * outputs), [rows, outputs], types.weight);
+        using offsets = on.tensor(Int32Array.from({ length: experts + 1 }, (_, expert) => 2 * expert));
+        const { dWeight } = groupedGemmWeightBackward(x, dy, offsets);
+        return Float64Array.from(dWeight.dataSync());
+      });
+      expect(relativeError(actual as Float64Array, expected as Float64Array)).toBeLessThan(1e-5);
+    }
+  });
+});
