@@ -74,9 +74,9 @@ class Layer : public Content {
   virtual Status set_shared_gate(const WeightView& weight, const MatrixView& bias) = 0;
   // Expert `expert` of the bank, 0 .. all_experts - 1. Missing rows and columns become zeros.
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
-  // Writes a weight, expert `expert`'s if experts have it, to a float tensor with as many elements; zeros for a bias
-  // that was never set. check_copied_weight() must have accepted them. UNSUPPORTED_OPERATION for quantised weights and
-  // those of a layer with offload.
+  // Writes a weight, expert `expert`'s if experts have it, to a tensor with as many elements, of the weight's own dtype
+  // or f32; zeros for a bias that was never set. check_copied_weight() must have accepted them. UNSUPPORTED_OPERATION
+  // for a layer with offload.
   virtual Status copy_weight(WeightRole role, int64_t expert, const TensorView& target);
   // Makes an empty state for run() to keep results in. The device must outlive it.
   virtual std::unique_ptr<ForwardState> new_state() = 0;

@@ -173,6 +173,8 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
       "another matrix's zero points": () => copies("down", 0, "zeros", "u8", I, 2),
       "a longer input scale": () => copies("gate", 0, "inputScale", "f32", H + 1),
       "a number for a matrix": () => smallest.copyWeight("up", 0, tensor({ dtype: "f32", shape: [] })),
+      "a quantised matrix as bf16": () => quantized.copyWeight("gate", 0, tensor({ dtype: "bf16", shape: [I, H] })),
+      "a matrix of f32 as f16": () => layer.copyWeight("up", 0, tensor({ dtype: "f16", shape: [I, H] })),
       "an input order of f32": () => copies("gate", 0, "inputOrder", "f32", H),
     };
     expect(taken(calls)).toEqual([]);

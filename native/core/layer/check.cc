@@ -67,9 +67,13 @@ Status check_copied_weight(const LayerDescription& layer, WeightRole role, int64
   const WeightSize size = size_of_weight(layer, role);
   const bool of_expert = role >= WeightRole::gate;
   const int64_t owners = of_expert ? layer.all_experts() : 1;
-  return expect_sizes(expert >= 0 && expert < owners && size.rows > 0 && is_float(target.dtype) && target.rank > 0 &&
-                          target.size() == size.rows * size.columns && target.shape[target.rank - 1] == size.columns,
-                      "copyWeight: expected a weight that the layer has, and a float tensor of its size");
+  MOE_TRY(expect_sizes(expert >= 0 && expert < owners && size.rows > 0 && target.rank > 0 &&
+                           target.size() == size.rows * size.columns && target.shape[target.rank - 1] == size.columns,
+                       "copyWeight: expected a weight that the layer has, and a tensor of its size"));
+  const WeightFormat* format = format_of_weight(layer, role, expert);
+  const bool own = format == nullptr ? is_float(target.dtype) : format->plain() && target.dtype == plain_dtype(*format);
+  return expect_sizes(own || target.dtype == DType::f32,
+                      "copyWeight: expected a tensor of the weight's own dtype, or f32");
 }
 
 Status check_forward(const LayerDescription& layer, Stages stages, const LayerForward& f) {

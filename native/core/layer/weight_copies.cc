@@ -9,22 +9,11 @@ Status check_copied_selection_bias(const LayerDescription& layer, const TensorVi
                       "copySelectionBias: expected a float tensor [E]");
 }
 
-static const WeightFormat* format_of(const ExpertFormats& formats, WeightRole role) {
-  switch (role) {
-    case WeightRole::gate: return formats.gate;
-    case WeightRole::up: return formats.up;
-    case WeightRole::multiplier: return formats.multiplier;
-    case WeightRole::down: return formats.down;
-    default: return nullptr;
-  }
-}
-
 Status check_copied_field(const LayerDescription& layer, WeightRole role, int64_t expert, QuantizedField field,
                           const TensorView& target) {
   FieldSize expected;
-  for (const ExpertGroup& group : layer.groups()) {
-    const WeightFormat* format = format_of(group.formats, role);
-    if (format == nullptr || !group.experts.contains(expert)) continue;
+  const WeightFormat* format = role >= WeightRole::gate ? format_of_weight(layer, role, expert) : nullptr;
+  if (format != nullptr) {
     const WeightSize size = size_of_weight(layer, role);
     expected = size_of_field(*format, field, size.rows, size.columns);
   }

@@ -48,4 +48,21 @@ inline WeightSize size_of_weight(const LayerDescription& layer, WeightRole role)
   return {};
 }
 
+// The format of a matrix, or of the expert's; null for a bias, and if the layer has no such expert.
+inline const WeightFormat* format_of_weight(const LayerDescription& layer, WeightRole role, int64_t expert) {
+  if (role == WeightRole::router) return layer.formats.router;
+  if (role == WeightRole::sharedGate) return layer.formats.shared_gate;
+  for (const ExpertGroup& group : layer.groups()) {
+    if (!group.experts.contains(expert)) continue;
+    switch (role) {
+      case WeightRole::gate: return group.formats.gate;
+      case WeightRole::up: return group.formats.up;
+      case WeightRole::multiplier: return group.formats.multiplier;
+      case WeightRole::down: return group.formats.down;
+      default: break;
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace moe

@@ -212,22 +212,27 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
     using From = typename decltype(from)::type;
     const auto round = [&](auto to) {
       using To = typename decltype(to)::type;
-      // Integers have one scale for a row.
-      if constexpr (!std::is_same_v<To, int8_t>) {
+      // Only kernels of e4m3 take scales of groups.
+      if constexpr (std::is_same_v<To, fp8> || std::is_same_v<To, bf16>) {
         if (!tokens.scales_rows()) {
           return launch("round_groups", round_groups_kernel<From, To>, grid_of_rows, block, 0, stream, arguments);
         }
       }
       return launch("round_rows", round_rows_kernel<From, To>, grid_of_rows, block, 0, stream, arguments);
     };
-    if (plan.x_dtype() == DType::u8) {
+    const auto gather = [&](auto to) {
+      return launch("gather_inputs", gather_inputs_kernel<From, typename decltype(to)::type>, grid, block, 0, stream,
+                    arguments);
+    };
+    const DType dtype = plan.x_dtype();
+    if (dtype == DType::u8) {
       return is_fp8(tokens.format) ? round(std::type_identity<fp8>{}) : round(std::type_identity<int8_t>{});
     }
-    return gpu::dispatch_float(plan.x_dtype(), [&](auto to) {
-      using To = typename decltype(to)::type;
-      if (tokens.coded()) return round(to);
-      return launch("gather_inputs", gather_inputs_kernel<From, To>, grid, block, 0, stream, arguments);
-    });
+    // Kernels of floats take codes as bf16 or f32, and rows without loss: in their own dtype or as f32.
+    if (tokens.coded()) {
+      return dtype == DType::bf16 ? round(std::type_identity<bf16>{}) : round(std::type_identity<float>{});
+    }
+    return dtype == gathered.dtype ? gather(from) : gather(std::type_identity<float>{});
   });
 }
 

@@ -46,11 +46,12 @@ Status launch_unpack_rows(const PackedRows& packed, bool gated, bool up, const T
                             .rows = rows,
                             .columns = columns};
   return gpu::dispatch_float(packed.dtype, [&](auto from_type) {
-    using From = typename decltype(from_type)::type;
-    return gpu::dispatch_float(target.dtype, [&](auto to_type) {
-      return launch("unpack_rows", unpack_rows_kernel<From, typename decltype(to_type)::type>,
+    const auto unpack = [&](auto to_type) {
+      return launch("unpack_rows",
+                    unpack_rows_kernel<typename decltype(from_type)::type, typename decltype(to_type)::type>,
                     dim3(gpu::row_grid(rows, traits)), dim3(gpu::kRowThreads), 0, stream, arguments);
-    });
+    };
+    return target.dtype == packed.dtype ? unpack(from_type) : unpack(std::type_identity<float>{});
   });
 }
 

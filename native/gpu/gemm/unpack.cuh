@@ -5,8 +5,8 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Row r of target [rows, columns] becomes the packed row that holds row r of the weight or, of a gated product, of gate
-// or up.
+// Row r of target [rows, columns], of the packed rows' dtype or f32, becomes the packed row that holds row r of the
+// weight or, of a gated product, of gate or up.
 Status launch_unpack_rows(const PackedRows& packed, bool gated, bool up, const TensorView& target,
                           const gpu::DeviceTraits& traits, Stream stream);
 
@@ -20,7 +20,7 @@ struct UnpackQuantized {
   bool up;  // of a gated product: not the gate
 };
 
-// Target [rows, columns] becomes what products multiply x by: dequantised, with the scales of the inputs, in their
+// Target [rows, columns] f32 becomes what products multiply x by: dequantised, with the scales of the inputs, in their
 // order.
 Status launch_unpack_quantized(const UnpackQuantized& unpack, const TensorView& target, const gpu::DeviceTraits& traits,
                                Stream stream);

@@ -3,7 +3,6 @@
 #include "gpu/gemm/quantized_weights.cuh"
 #include "gpu/gemm/unpack.cuh"
 #include "gpu/plan/plan.h"
-#include "gpu/tile/dispatch.h"
 #include "gpu/tile/interleave.h"
 #include "gpu/tile/loops.cuh"
 
@@ -15,19 +14,19 @@ struct Arguments {
   const float* scales;    // of the inputs, [columns] each; or null
   const int* order;
   bool gated, up;
-  void* target;
+  float* target;
   int64_t rows, columns;
 };
 
 // One warp per row, a run of columns for each lane.
-template <class Weights, class To>
+template <class Weights>
 MOE_KERNEL(unpack_quantized_kernel, (gpu::kRowThreads, 8), const Arguments a) {
   Weights::prepare(a.weights);
   for_each_row(a.rows, [&](int64_t row) {
-    To* target = static_cast<To*>(a.target) + row * a.columns;
+    float* target = a.target + row * a.columns;
     if (a.order != nullptr) {
       // What the order does not name stays zero, and a negative number is none.
-      for (int64_t k = threadIdx.x % 32; k < a.columns; k += 32) target[k] = To{};
+      for (int64_t k = threadIdx.x % 32; k < a.columns; k += 32) target[k] = 0.0f;
       __syncwarp();
     }
     const auto packed = Weights::row(a.weights, 0, gpu::packed_row(row, a.gated, a.up));
@@ -42,7 +41,7 @@ MOE_KERNEL(unpack_quantized_kernel, (gpu::kRowThreads, 8), const Arguments a) {
         if (i >= count) continue;
         const uint64_t column = a.order == nullptr ? k + i : a.order[k + i];
         if (a.scales != nullptr) values[i] *= a.scales[k + i];
-        if (column < static_cast<uint64_t>(a.columns)) target[column] = from_float<To>(values[i]);
+        if (column < static_cast<uint64_t>(a.columns)) target[column] = values[i];
       }
     }
   });
@@ -60,18 +59,15 @@ Status launch_unpack_quantized(const UnpackQuantized& unpack, const TensorView& 
                       .order = unpack.input_order,
                       .gated = product.gated(),
                       .up = unpack.up,
-                      .target = target.data,
+                      .target = target.as<float>(),
                       .rows = rows,
                       .columns = product.columns};
   arguments.weights.weight = unpack.matrix;
   arguments.weights.packed = unpack.packed;
   arguments.weights.format = *product.format;
   return with_quantized_weights(*product.format, [&](auto weights) {
-    using Weights = decltype(weights);
-    return gpu::dispatch_float(target.dtype, [&](auto type) {
-      return launch("unpack_quantized", unpack_quantized_kernel<Weights, typename decltype(type)::type>,
-                    dim3(gpu::row_grid(rows, traits)), dim3(gpu::kRowThreads), 0, stream, arguments);
-    });
+    return launch("unpack_quantized", unpack_quantized_kernel<decltype(weights)>, dim3(gpu::row_grid(rows, traits)),
+                  dim3(gpu::kRowThreads), 0, stream, arguments);
   });
 }
 
