@@ -74,7 +74,7 @@ function build() {
 from https://developer.nvidia.com/cuda-downloads; no GPU or driver is needed`);
   }
   if (process.platform !== "linux") fail(`expected Linux, which the simulated GPUs need, got ${process.platform}`);
-  console.log(`ptx: builds into ${out}; where nothing is built yet, nvcc takes about 10 minutes on two cores`);
+  console.log(`ptx: builds into ${out}; where nothing is built yet, this takes about 20 minutes on two cores`);
   const failure = buildNative({
     out,
     config,
