@@ -6,6 +6,7 @@ import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { groupedGemmWeightBackward } from "../../../lib/operators/experts/grouped_gemm_weight_backward.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
+import { gating } from "../../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../../lib/operators/routing/router_projection.js";
 import { Random } from "../../../lib/testing/random.js";
 import { randomQuantized } from "../../../lib/testing/random_quantized.js";
@@ -69,6 +70,25 @@ describe.each(paths)("on $label", (path) => {
         return Float64Array.from(routerProjection(x, weight).dataSync());
       });
       expect(relativeError(actual as Float64Array, expected as Float64Array)).toBeLessThan(1e-6);
+    }
+  });
+
+  test.each(dtypes)("gating of %s logits among few and many experts, by logits and by other keys", async (dtype) => {
+    using reference = openDevice("reference");
+    for (const experts of [20, 60, 250, 1500]) {
+      for (const biased of [false, true]) {
+        const [expected, actual] = await Promise.all(
+          [reference, device()].map(async (on) => {
+            const random = new Random("gating");
+            using logits = on.tensor(random.normals(9 * experts), [9, experts], dtype);
+            using selectionBias = on.tensor(random.normals(experts, 0.3), [experts]);
+            const { ids, weights } = gating(logits, { topK: 5, ...(biased && { selectionBias }) });
+            return { ids: await ids.data(), weights: Float64Array.from(await weights.data()) };
+          }),
+        );
+        expect(actual?.ids).toEqual(expected?.ids);
+        expect(relativeError(actual?.weights as Float64Array, expected?.weights as Float64Array)).toBeLessThan(1e-6);
+      }
     }
   });
 
