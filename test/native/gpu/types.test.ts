@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { FloatDType } from "../../../lib/core/dtype.js";
+import { scorings } from "../../../lib/core/routing_rule.js";
+import type { Tensor } from "../../../lib/core/tensor.js";
 import type { TokenFormat } from "../../../lib/core/token_format.js";
 import type { WeightFormatName } from "../../../lib/core/weight_format.js";
 import { openDevice } from "../../../lib/devices.js";
@@ -7,6 +9,8 @@ import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { groupedGemmWeightBackward } from "../../../lib/operators/experts/grouped_gemm_weight_backward.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
+import { hierarchicalGating } from "../../../lib/operators/routing/hierarchical_gating.js";
+import { hierarchicalGatingBackward } from "../../../lib/operators/routing/hierarchical_gating_backward.js";
 import { routerProjection } from "../../../lib/operators/routing/router_projection.js";
 import { Random } from "../../../lib/testing/random.js";
 import { randomQuantized } from "../../../lib/testing/random_quantized.js";
@@ -92,12 +96,40 @@ describe.each(paths)("on $label", (path) => {
     }
   });
 
+  test.each(scorings)("gradients of gating in two steps, with groups scored by %s", async (scoring) => {
+    using reference = openDevice("reference");
+    const [tokens, groups, size] = [5, 6, 8];
+    for (const inner of scorings) {
+      const rules = { groups: { topK: 2, scoring }, experts: { topK: 3, scoring: inner } };
+      const [expected, actual] = await Promise.all(
+        [reference, device()].map(async (on) => {
+          const random = new Random("two steps");
+          using groupLogits = on.tensor(random.normals(tokens * groups), [tokens, groups]);
+          using logits = on.tensor(random.normals(tokens * groups * size), [tokens, groups * size]);
+          using dWeights = on.tensor(random.normals(tokens * 6), [tokens, 6]);
+          const { ids } = hierarchicalGating(groupLogits, logits, rules);
+          const gradients = hierarchicalGatingBackward(groupLogits, logits, { ids }, dWeights, rules);
+          const of = async (each: Tensor) => Float64Array.from(await each.data());
+          return { dGroupLogits: await of(gradients.dGroupLogits), dLogits: await of(gradients.dLogits) };
+        }),
+      );
+      for (const name of ["dGroupLogits", "dLogits"] as const) {
+        expect(relativeError(actual?.[name] as Float64Array, expected?.[name] as Float64Array)).toBeLessThan(1e-5);
+      }
+    }
+  });
+
   test.each(pairs)("gradients of weights from $x rows and $weight gradients, in tiles of every size", (types) => {
     using reference = openDevice("reference");
-    for (const experts of [1, 140, 600]) {
+    // Larger tiles are for more of them than the GPU has multiprocessors.
+    for (const [experts, outputs, columns] of [
+      [1, 20, 24],
+      [100, 136, 136],
+      [600, 20, 24],
+    ] as const) {
       const [expected, actual] = [reference, device()].map((on) => {
         const random = new Random("gradient");
-        const [columns, outputs, rows] = [24, 20, 2 * experts];
+        const rows = 2 * experts;
         using x = on.tensor(random.normals(rows * columns), [rows, columns], types.x);
         using dy = on.tensor(random.normals(rows * outputs), [rows, outputs], types.weight);
         using offsets = on.tensor(Int32Array.from({ length: experts + 1 }, (_, expert) => 2 * expert));
