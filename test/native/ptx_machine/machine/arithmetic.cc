@@ -1,6 +1,5 @@
 // Sums, products, quotients, minima and maxima.
 #include <cmath>
-#include <limits>
 #include <type_traits>
 
 #include "rounding.h"
@@ -86,27 +85,17 @@ struct Remainder {
     return static_cast<T>(a % b);
   }
 };
-// Of a number and NaN, the number; -0 is less than +0.
-struct Minimum {
+// The least or the largest. Of a number and NaN, the number; -0 is less than +0.
+template <bool kLargest>
+struct Extreme {
   template <class T>
   T operator()(T a, T b) const {
     if constexpr (std::is_floating_point_v<T>) {
       if (std::isnan(a)) return b;
       if (std::isnan(b)) return a;
-      if (a == b) return std::signbit(a) ? a : b;
+      if (a == b) return std::signbit(a) == kLargest ? b : a;
     }
-    return b < a ? b : a;
-  }
-};
-struct Maximum {
-  template <class T>
-  T operator()(T a, T b) const {
-    if constexpr (std::is_floating_point_v<T>) {
-      if (std::isnan(a)) return b;
-      if (std::isnan(b)) return a;
-      if (a == b) return std::signbit(a) ? b : a;
-    }
-    return a < b ? b : a;
+    return (a < b) == kLargest ? b : a;
   }
 };
 struct Negate {
@@ -216,8 +205,8 @@ void add_arithmetic(Builders& builders) {
   builders["mad"] = build_multiply<true>;
   builders["div"] = build_divide;
   builders["rem"] = build_remainder;
-  builders["min"] = build_number<Minimum, 2>;
-  builders["max"] = build_number<Maximum, 2>;
+  builders["min"] = build_number<Extreme<false>, 2>;
+  builders["max"] = build_number<Extreme<true>, 2>;
   builders["neg"] = build_number<Negate, 1>;
   builders["abs"] = build_number<Absolute, 1>;
   builders["dp4a"] = build_dp4a;

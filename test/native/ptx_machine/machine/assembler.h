@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -79,6 +80,19 @@ class Words {
   void expect(std::initializer_list<std::string_view> words);
   // The one of these that is there.
   std::string take_one(std::initializer_list<std::string_view> words);
+  // What the one of these that is there stands for.
+  template <class Value>
+  std::optional<Value> take_value(std::initializer_list<std::pair<std::string_view, Value>> words) {
+    for (const auto& [word, value] : words) {
+      if (take(word)) return value;
+    }
+    return {};
+  }
+  template <class Value>
+  Value expect_value(std::initializer_list<std::pair<std::string_view, Value>> words) {
+    if (const std::optional<Value> value = take_value(words)) return *value;
+    unknown();
+  }
   // The last word, a type.
   Type take_type();
   // Words about caches and the order of accesses, which are all the same here.

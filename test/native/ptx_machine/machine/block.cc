@@ -1,6 +1,5 @@
 // Runs the warps of a block, and its barriers.
 #include <algorithm>
-#include <stdexcept>
 
 #include "warp.h"
 

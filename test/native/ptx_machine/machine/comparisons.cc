@@ -132,10 +132,9 @@ void build_setp(Building& b) {
                                              "ltu", "leu", "gtu", "geu", "num", "nan"});
   Setp setp;
   setp.has_second = b.argument(0).parts.size() == 2;
-  for (const auto& [word, combine] :
-       {std::pair{"and", Combine::with_and}, {"or", Combine::with_or}, {"xor", Combine::with_xor}}) {
-    if (b.words.take(word)) setp.combine = combine;
-  }
+  const auto combine =
+      b.words.take_value<Combine>({{"and", Combine::with_and}, {"or", Combine::with_or}, {"xor", Combine::with_xor}});
+  setp.combine = combine.value_or(Combine::none);
   b.add_parts(0, 1);
   b.add(1, bits_of(type));
   b.add(2, bits_of(type));

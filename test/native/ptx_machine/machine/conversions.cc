@@ -3,7 +3,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "core/formats/dequantize.h"
+#include "core/formats/small_numbers.h"
 #include "floats.h"
 #include "lanes.h"
 
@@ -161,23 +161,8 @@ struct NarrowTwo {
   }
 };
 
-// e4m3 has no infinity; what is too large becomes the largest, 448.
-uint16_t to_e4m3(float value) {
-  if (std::isnan(value)) return 0x7f;
-  const uint16_t sign = std::signbit(value) ? 0x80 : 0;
-  const float magnitude = std::fabs(value);
-  if (magnitude >= 448) return sign | 0x7e;
-  int exponent = 0;
-  std::frexp(magnitude, &exponent);
-  // Units of the last of three bits behind the leading one, of at least 2^-9.
-  const int unit = std::max(exponent - 4, -9);
-  const float units = std::nearbyint(std::ldexp(magnitude, -unit));
-  const float rounded = std::ldexp(units, unit);
-  for (uint16_t code = 0; code < 0x7f; ++code) {
-    if (moe::from_e4m3(code) == rounded) return sign | code;
-  }
-  throw std::logic_error("e4m3 has no such value");
-}
+// To the nearest, at most 448. PTX has a single NaN.
+uint32_t to_e4m3(float value) { return std::isnan(value) ? 0x7f : moe::to_e4m3(value); }
 struct NarrowTwoE4M3 {
   uint16_t operator()(float high, float low) const { return static_cast<uint16_t>(to_e4m3(high) << 8 | to_e4m3(low)); }
 };
@@ -238,10 +223,9 @@ void build_cvt(Building& b) {
   c.to = b.words.take_type();
   c.flushes = b.words.take("ftz");
   c.saturates = b.words.take("sat");
-  for (const auto& [word, rounding] :
-       {std::pair{"rni", Rounding::nearest}, {"rzi", Rounding::zero}, {"rmi", Rounding::down}, {"rpi", Rounding::up}}) {
-    if (b.words.take(word)) c.rounding = rounding;
-  }
+  const auto rounding = b.words.take_value<Rounding>(
+      {{"rni", Rounding::nearest}, {"rzi", Rounding::zero}, {"rmi", Rounding::down}, {"rpi", Rounding::up}});
+  c.rounding = rounding.value_or(Rounding::none);
   // Floats are always rounded to the nearest.
   b.words.take("rn");
   if (is_float(c.from) && !is_float(c.to) && c.rounding == Rounding::none) b.words.unknown();

@@ -52,9 +52,8 @@ void shuffle(Warp& warp, const Instruction& in, Mask mask) {
 void build_shfl(Building& b) {
   b.words.expect({"sync"});
   if (b.words.take_type() != Type::b32) b.words.unknown();
-  const std::map<std::string, Shuffle> all = {
-      {"bfly", Shuffle::butterfly}, {"down", Shuffle::down}, {"up", Shuffle::up}, {"idx", Shuffle::index}};
-  b.instruction.immediate = static_cast<int64_t>(all.at(b.words.take_one({"bfly", "down", "up", "idx"})));
+  b.instruction.immediate = static_cast<int64_t>(b.words.expect_value<Shuffle>(
+      {{"bfly", Shuffle::butterfly}, {"down", Shuffle::down}, {"up", Shuffle::up}, {"idx", Shuffle::index}}));
   const auto& results = b.argument(0).parts;
   b.operands.push_back(b.assembler.place(results.at(0), 32));
   if (results.size() > 1) b.operands.push_back(b.assembler.place(results[1], 1));
@@ -88,9 +87,8 @@ void vote(Warp& warp, const Instruction& in, Mask mask) {
 void build_vote(Building& b) {
   b.words.expect({"sync"});
   const Type type = b.words.take_type();
-  const std::map<std::string, Vote> all = {
-      {"ballot", Vote::ballot}, {"any", Vote::any}, {"all", Vote::all}, {"uni", Vote::uniform}};
-  const Vote kind = all.at(b.words.take_one({"ballot", "any", "all", "uni"}));
+  const auto kind = b.words.expect_value<Vote>(
+      {{"ballot", Vote::ballot}, {"any", Vote::any}, {"all", Vote::all}, {"uni", Vote::uniform}});
   if (type != (kind == Vote::ballot ? Type::b32 : Type::pred)) b.words.unknown();
   b.add(0, bits_of(type));
   const bool negated = b.add_predicate(1);
@@ -141,12 +139,11 @@ void reduce(Warp& warp, const Instruction& in, Mask mask) {
 void build_redux(Building& b) {
   b.words.expect({"sync"});
   const Type type = b.words.take_type();
-  const std::map<std::string, Reduction> all = {{"add", Reduction::add},
-                                                {"min", Reduction::min},
-                                                {"max", Reduction::max},
-                                                {"and", Reduction::with_and},
-                                                {"or", Reduction::with_or}};
-  b.instruction.immediate = static_cast<int64_t>(all.at(b.words.take_one({"add", "min", "max", "and", "or"})));
+  b.instruction.immediate = static_cast<int64_t>(b.words.expect_value<Reduction>({{"add", Reduction::add},
+                                                                                  {"min", Reduction::min},
+                                                                                  {"max", Reduction::max},
+                                                                                  {"and", Reduction::with_and},
+                                                                                  {"or", Reduction::with_or}}));
   b.add(0, 32);
   b.add(1, 32);
   b.take_members(2);
