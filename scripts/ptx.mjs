@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { buildNative, findTools, root } from "./build_native.mjs";
 import { wrongOption } from "./options.mjs";
 import { findUnlaunched } from "./ptx/launches.mjs";
-import { addonIn, clean, listSteps, parseOptions, runSteps, verifySteps } from "./steps.mjs";
+import { addonIn, cleanWith, listSteps, parseOptions, runSteps, verifySteps } from "./steps.mjs";
 
 const out = "build-ptx";
 const config = "Release";
@@ -105,12 +105,8 @@ function tests({ program, files = [], gpus = chosen ?? ["90"], set = {} }) {
   const [name, command, args] = program
     ? [program, join(root, out, program), []]
     : [`vitest run ${files.join(" ")}`, process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...files]];
-  return gpus.map((gpu) => {
-    const variables = { MOE_PTX_CAPABILITY: gpu, ...set };
-    const settings = Object.entries(variables).map(([key, value]) => `${key}=${value}`);
-    const env = () => ({ ...variables, MOE_PTX_KERNELS: launches, MOE_KERNELS_BINARY: addon });
-    return clean([...settings, name].join(" "), command, args, env, { live: true });
-  });
+  const env = () => ({ MOE_PTX_KERNELS: launches, MOE_KERNELS_BINARY: addon });
+  return gpus.map((gpu) => cleanWith({ MOE_PTX_CAPABILITY: gpu, ...set }, name, command, args, env, { live: true }));
 }
 
 /** Prints how many kernels ran and, if `named`, which did not. */

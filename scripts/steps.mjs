@@ -21,12 +21,21 @@ export function clean(name, command, args = [], env = () => ({}), { live = false
   return { name, command, args, env, live, passes: ({ status, output }) => status === 0 && !reports.test(output) };
 }
 
+/** The same with environment variables set, which its name begins with. */
+export function cleanWith(set, name, command, args, env = () => ({}), options = {}) {
+  const settings = Object.entries(set).map(([key, value]) => `${key}=${value}`);
+  return clean([...settings, name].join(" "), command, args, () => ({ ...env(), ...set }), options);
+}
+
 /** Steps that run the case table with this addon, one for each `{ args, set }`: arguments of verify, and variables. */
 export function verifySteps(addon, runs, env = () => ({})) {
   return runs.map(({ args, set }) => {
-    const name = [...Object.entries(set).map(([key, value]) => `${key}=${value}`), "verify", ...args].join(" ");
-    const program = [join(root, "dist/cli/main.js"), "verify", ...args];
-    return clean(name, process.execPath, program, () => ({ ...env(), MOE_KERNELS_BINARY: addon, ...set }));
+    const command = ["verify", ...args];
+    const program = [join(root, "dist/cli/main.js"), ...command];
+    return cleanWith(set, command.join(" "), process.execPath, program, () => ({
+      ...env(),
+      MOE_KERNELS_BINARY: addon,
+    }));
   });
 }
 
