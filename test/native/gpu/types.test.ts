@@ -1,7 +1,7 @@
-import { describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
+import type { Device } from "../../../lib/core/device.js";
 import type { FloatDType } from "../../../lib/core/dtype.js";
 import { scorings } from "../../../lib/core/routing_rule.js";
-import type { Tensor } from "../../../lib/core/tensor.js";
 import type { TokenFormat } from "../../../lib/core/token_format.js";
 import type { WeightFormatName } from "../../../lib/core/weight_format.js";
 import { openDevice } from "../../../lib/devices.js";
@@ -16,6 +16,7 @@ import { Random } from "../../../lib/testing/random.js";
 import { randomQuantized } from "../../../lib/testing/random_quantized.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { hopperPath, kernelPaths, openForTests } from "../../support/devices.js";
+import { valuesOf } from "../../support/float64.js";
 
 // Kernels are compiled for every type of element and every tile. Here each of them computes something.
 
@@ -34,6 +35,15 @@ const tokens: readonly { dtype: FloatDType; tokenFormat: TokenFormat }[] = [
   ...dtypes.flatMap((dtype) => (["int8", "fp8"] as const).map((tokenFormat) => ({ dtype, tokenFormat }))),
 ];
 
+const reference = openDevice("reference");
+afterAll(() => reference.dispose());
+
+/** What a computation gives on reference and on a device. */
+const both = <T>(device: Device, compute: (on: Device) => T) => ({
+  expected: compute(reference),
+  actual: compute(device),
+});
+
 describe.each(paths)("on $label", (path) => {
   // Sums of fp8 tensor cores have fewer digits.
   const device = openForTests(path, { fp8Sums: true });
@@ -42,101 +52,89 @@ describe.each(paths)("on $label", (path) => {
     test.each(tokens)("times $dtype rows with tokens of $tokenFormat, in tiles of every height", (given) => {
       const [columns, outputs, most] = [320, 24, 130];
       const { dtype, tokenFormat } = given;
-      using reference = openDevice("reference");
-      const [expected, ...products] = [reference, ...[most, 40, 5].map(() => device())].map((on, index) => {
+      const multiply = (on: Device, rows: number) => {
         const random = new Random(format);
         using packed = packExperts(randomQuantized(on, random, format, [outputs, columns], 0.1, [1]), { tokenFormat });
         using x = on.tensor(random.normals(most * columns), [most, columns], dtype);
-        const rows = [most, most, 40, 5][index] as number;
         using offsets = on.tensor(Int32Array.of(0, rows));
         using out = on.empty([rows, outputs], "f32");
-        return Float64Array.from(groupedGemm(x.rows(0, rows), packed, offsets, { out }).dataSync());
-      });
+        return valuesOf(groupedGemm(x.rows(0, rows), packed, offsets, { out }));
+      };
+      const { expected, actual } = both(device(), (on) => multiply(on, most));
       const tolerance = tokenFormat === "fp8" && format === "e4m3_b128_f32" ? 1e-3 : 1e-5;
-      expect(relativeError(products[0] as Float64Array, expected as Float64Array)).toBeLessThan(tolerance);
-      for (const product of products) expect(product).toEqual(products[0]?.subarray(0, product.length));
+      expect(relativeError(actual, expected)).toBeLessThan(tolerance);
+      for (const rows of [40, 5]) expect(multiply(device(), rows)).toEqual(actual.subarray(0, rows * outputs));
     });
   });
 
   test.each(pairs)("router projection of $x tokens and $weight weights, in tiles of every size", (types) => {
-    using reference = openDevice("reference");
     for (const [rows, experts] of [
       [2, 8],
       [33, 64],
       [128, 64],
       [700, 256],
     ] as const) {
-      const [expected, actual] = [reference, device()].map((on) => {
+      const { expected, actual } = both(device(), (on) => {
         const random = new Random("router");
         const hidden = 40;
         using x = on.tensor(random.normals(rows * hidden), [rows, hidden], types.x);
         using weight = on.tensor(random.normals(experts * hidden), [experts, hidden], types.weight);
-        return Float64Array.from(routerProjection(x, weight).dataSync());
+        return valuesOf(routerProjection(x, weight));
       });
-      expect(relativeError(actual as Float64Array, expected as Float64Array)).toBeLessThan(1e-6);
+      expect(relativeError(actual, expected)).toBeLessThan(1e-6);
     }
   });
 
-  test.each(dtypes)("gating of %s logits among few and many experts, by logits and by other keys", async (dtype) => {
-    using reference = openDevice("reference");
+  test.each(dtypes)("gating of %s logits among few and many experts, by logits and by other keys", (dtype) => {
     for (const experts of [20, 60, 250, 1500]) {
       for (const biased of [false, true]) {
-        const [expected, actual] = await Promise.all(
-          [reference, device()].map(async (on) => {
-            const random = new Random("gating");
-            using logits = on.tensor(random.normals(9 * experts), [9, experts], dtype);
-            using selectionBias = on.tensor(random.normals(experts, 0.3), [experts]);
-            const { ids, weights } = gating(logits, { topK: 5, ...(biased && { selectionBias }) });
-            return { ids: await ids.data(), weights: Float64Array.from(await weights.data()) };
-          }),
-        );
-        expect(actual?.ids).toEqual(expected?.ids);
-        expect(relativeError(actual?.weights as Float64Array, expected?.weights as Float64Array)).toBeLessThan(1e-6);
+        const { expected, actual } = both(device(), (on) => {
+          const random = new Random("gating");
+          using logits = on.tensor(random.normals(9 * experts), [9, experts], dtype);
+          using selectionBias = on.tensor(random.normals(experts, 0.3), [experts]);
+          const { ids, weights } = gating(logits, { topK: 5, ...(biased && { selectionBias }) });
+          return { ids: ids.dataSync(), weights: valuesOf(weights) };
+        });
+        expect(actual.ids).toEqual(expected.ids);
+        expect(relativeError(actual.weights, expected.weights)).toBeLessThan(1e-6);
       }
     }
   });
 
-  test.each(scorings)("gradients of gating in two steps, with groups scored by %s", async (scoring) => {
-    using reference = openDevice("reference");
+  test.each(scorings)("gradients of gating in two steps, with groups scored by %s", (scoring) => {
     const [tokens, groups, size] = [5, 6, 8];
     for (const inner of scorings) {
       const rules = { groups: { topK: 2, scoring }, experts: { topK: 3, scoring: inner } };
-      const [expected, actual] = await Promise.all(
-        [reference, device()].map(async (on) => {
-          const random = new Random("two steps");
-          using groupLogits = on.tensor(random.normals(tokens * groups), [tokens, groups]);
-          using logits = on.tensor(random.normals(tokens * groups * size), [tokens, groups * size]);
-          using dWeights = on.tensor(random.normals(tokens * 6), [tokens, 6]);
-          const { ids } = hierarchicalGating(groupLogits, logits, rules);
-          const gradients = hierarchicalGatingBackward(groupLogits, logits, { ids }, dWeights, rules);
-          const of = async (each: Tensor) => Float64Array.from(await each.data());
-          return { dGroupLogits: await of(gradients.dGroupLogits), dLogits: await of(gradients.dLogits) };
-        }),
-      );
-      for (const name of ["dGroupLogits", "dLogits"] as const) {
-        expect(relativeError(actual?.[name] as Float64Array, expected?.[name] as Float64Array)).toBeLessThan(1e-5);
-      }
+      const { expected, actual } = both(device(), (on) => {
+        const random = new Random("two steps");
+        using groupLogits = on.tensor(random.normals(tokens * groups), [tokens, groups]);
+        using logits = on.tensor(random.normals(tokens * groups * size), [tokens, groups * size]);
+        using dWeights = on.tensor(random.normals(tokens * 6), [tokens, 6]);
+        const { ids } = hierarchicalGating(groupLogits, logits, rules);
+        const gradients = hierarchicalGatingBackward(groupLogits, logits, { ids }, dWeights, rules);
+        return { dGroupLogits: valuesOf(gradients.dGroupLogits), dLogits: valuesOf(gradients.dLogits) };
+      });
+      expect(relativeError(actual.dGroupLogits, expected.dGroupLogits)).toBeLessThan(1e-5);
+      expect(relativeError(actual.dLogits, expected.dLogits)).toBeLessThan(1e-5);
     }
   });
 
   test.each(pairs)("gradients of weights from $x rows and $weight gradients, in tiles of every size", (types) => {
-    using reference = openDevice("reference");
     // Larger tiles are for more of them than the GPU has multiprocessors.
     for (const [experts, outputs, columns] of [
       [1, 20, 24],
       [100, 136, 136],
       [600, 20, 24],
     ] as const) {
-      const [expected, actual] = [reference, device()].map((on) => {
+      const { expected, actual } = both(device(), (on) => {
         const random = new Random("gradient");
         const rows = 2 * experts;
         using x = on.tensor(random.normals(rows * columns), [rows, columns], types.x);
         using dy = on.tensor(random.normals(rows * outputs), [rows, outputs], types.weight);
         using offsets = on.tensor(Int32Array.from({ length: experts + 1 }, (_, expert) => 2 * expert));
-        const { dWeight } = groupedGemmWeightBackward(x, dy, offsets);
-        return Float64Array.from(dWeight.dataSync());
+        return valuesOf(groupedGemmWeightBackward(x, dy, offsets).dWeight);
       });
-      expect(relativeError(actual as Float64Array, expected as Float64Array)).toBeLessThan(1e-5);
+      expect(relativeError(actual, expected)).toBeLessThan(1e-5);
     }
   });
 });
