@@ -12,12 +12,12 @@ namespace moe::cpu {
 namespace {
 
 constexpr int kRepeats = 5;
-// Four times what the threads' caches hold, also where the system does not tell, and where parts of the processor have
-// a last-level cache each.
+// Eight times what the threads' caches hold, also where the system does not tell, and where parts of the processor have
+// a last-level cache each. Zen 4 keeps enough of four times its cache to seem to read memory a sixth faster.
 int64_t read_bytes_per_thread(int threads) {
   constexpr int64_t kUnknown = int64_t{128} << 20, kLeast = int64_t{64} << 20, kPage = 4096;
   const int64_t cache = last_level_cache_bytes();
-  return std::max(kLeast, 4 * (cache > 0 ? cache : kUnknown) / threads) / kPage * kPage;
+  return std::max(kLeast, 8 * (cache > 0 ? cache : kUnknown) / threads) / kPage * kPage;
 }
 
 // body(index) on each of `threads` threads at once, which the pool's, taken for work as they come, need not be.
