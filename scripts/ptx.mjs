@@ -92,9 +92,9 @@ from https://developer.nvidia.com/cuda-downloads; no GPU or driver is needed`);
 
 function verifications() {
   const runs = (chosen ?? ["80", "89", "90"]).flatMap((gpu) =>
-    ["late", "early"].map((copies) => ({
+    ["late", "early"].map((background, index) => ({
       args: ["--device", "cuda"],
-      set: { MOE_PTX_CAPABILITY: gpu, MOE_PTX_ASYNC: copies },
+      set: { MOE_PTX_CAPABILITY: gpu, MOE_PTX_ASYNC: background, MOE_PTX_TURNS: String(index + 1) },
     })),
   );
   return verifySteps(addon, runs, () => ({ MOE_PTX_KERNELS: launches }));

@@ -14,7 +14,7 @@ const stepsOf = (...args: readonly string[]) =>
 test("runs the native tests of the device, verify on three GPUs, and tests that exist", () => {
   const steps = stepsOf();
   expect(steps).toContain("MOE_PTX_CAPABILITY=90 test/native/cuda_device/moe_cuda_device_tests");
-  for (const settings of ["80 MOE_PTX_ASYNC=late", "89 MOE_PTX_ASYNC=late", "90 MOE_PTX_ASYNC=early"]) {
+  for (const settings of ["80 MOE_PTX_ASYNC=late MOE_PTX_TURNS=1", "90 MOE_PTX_ASYNC=early MOE_PTX_TURNS=2"]) {
     expect(steps).toContain(`MOE_PTX_CAPABILITY=${settings} verify --device cuda`);
   }
   const files = steps.flatMap((step) => step.split(" vitest run ")[1]?.split(" ") ?? []);

@@ -48,8 +48,9 @@ uint64_t read_number(const std::string& text, unsigned bits) {
 
 Builders all_builders() {
   Builders builders;
-  for (const auto add : {add_arithmetic, add_atomics, add_bits, add_comparisons, add_conversions, add_copies,
-                         add_exchanges, add_functions, add_loads, add_matrices, add_moves, add_products, add_waits}) {
+  for (const auto add :
+       {add_arithmetic, add_atomics, add_bits, add_comparisons, add_conversions, add_copies, add_exchanges,
+        add_functions, add_loads, add_matrices, add_moves, add_products, add_waits, add_warpgroup_products}) {
     add(builders);
   }
   return builders;

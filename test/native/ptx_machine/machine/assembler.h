@@ -157,5 +157,6 @@ void add_matrices(Builders& builders);
 void add_moves(Builders& builders);
 void add_products(Builders& builders);
 void add_waits(Builders& builders);
+void add_warpgroup_products(Builders& builders);
 
 }  // namespace ptx_machine

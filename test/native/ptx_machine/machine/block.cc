@@ -1,9 +1,36 @@
 // Runs the warps of a block, and its barriers.
 #include <algorithm>
+#include <numeric>
+#include <random>
 
 #include "warp.h"
 
 namespace ptx_machine {
+namespace {
+
+// The order in which warps run, and for how many instructions. By chance, a warp that reads what another writes, with
+// no barrier between, comes too early now and then.
+class Turns {
+ public:
+  Turns(uint32_t seed, const std::array<unsigned, 3>& block, size_t warps)
+      : by_chance_(seed != 0), chance_(seed + block[0] + 31 * block[1] + 997 * block[2]), order_(warps) {
+    std::iota(order_.begin(), order_.end(), size_t{0});
+  }
+
+  const std::vector<size_t>& next_order() {
+    if (by_chance_) std::shuffle(order_.begin(), order_.end(), chance_);
+    return order_;
+  }
+  // Other warps have their turn at some time, in case this one waits for them in a loop.
+  uint64_t instructions() { return by_chance_ ? 1 + chance_() % (1u << chance_() % 12) : 100'000; }
+
+ private:
+  bool by_chance_;
+  std::minstd_rand chance_;
+  std::vector<size_t> order_;
+};
+
+}  // namespace
 
 Block::Block(const Kernel& k, const Launch& l, std::span<const Range> m)
     : kernel(k), launch(l), memory(m), threads(l.block[0] * l.block[1] * l.block[2]) {
@@ -18,11 +45,13 @@ void Block::run(std::array<unsigned, 3> which) {
   std::fill(shared.begin(), shared.end(), std::byte{0xff});
   barriers = {};
   for (Warp& warp : warps) warp.begin();
+  Turns turns(launch.turns, which, warps.size());
   while (true) {
     bool runs = false, done = true;
-    for (Warp& warp : warps) {
+    for (const size_t i : turns.next_order()) {
+      Warp& warp = warps[i];
       if (warp.state() == Warp::State::ready) {
-        warp.run();
+        warp.run(turns.instructions());
         runs = true;
       }
       done = done && warp.state() == Warp::State::done;

@@ -1,6 +1,6 @@
 // A warp carries out an instruction for all its lanes at once. Where lanes have taken different branches, those that
 // are furthest behind go first, so that they meet the others again as early as they can. The warps of a block take
-// turns: each runs until it waits at a barrier. Blocks run one after the other, on as many threads as the host has.
+// turns. Blocks run one after the other, on as many threads as the host has.
 #include "machine.h"
 
 #include <algorithm>

@@ -45,16 +45,19 @@ struct Range {
   size_t bytes;
 };
 
-// When cp.async copies. A GPU may do it at any time until the kernel waits: `late` finds what is read too early,
-// `early` what is overwritten too early.
-enum class AsyncCopies { late, early };
+// When copies of cp.async and products of wgmma are done. A GPU may do them at any time until the kernel waits: `late`
+// finds what is used too early, and what a product reads that changes too early; `early` finds what a copy overwrites
+// too early.
+enum class Background { late, early };
 
 struct Launch {
   std::array<unsigned, 3> grid, block;
   size_t dynamic_shared_bytes = 0;
   // As many as the kernel's parameter_bytes.
   std::vector<std::byte> parameters;
-  AsyncCopies async_copies = AsyncCopies::late;
+  Background background = Background::late;
+  // Of chance, by which the warps of a block change places. 0: each warp in turn runs until it waits.
+  uint32_t turns = 0;
   // Instructions after which a warp that has not ended is a fault: more than any test needs.
   uint64_t most_steps = uint64_t{1} << 34;
 };

@@ -6,9 +6,6 @@
 namespace ptx_machine {
 namespace {
 
-// The instructions after which other warps have their turn, in case this one waits for them in a loop.
-constexpr uint64_t kTurn = 100'000;
-
 template <class T>
 void fill(T* lanes, T value) {
   std::fill(lanes, lanes + kLanes, value);
@@ -53,7 +50,8 @@ void Warp::begin() {
   state_ = State::ready;
   groups_ = {{0, live_}};
   local_.assign(block_.kernel.program->local_bytes * kLanes, std::byte{0xff});
-  copies_.assign(1, {});
+  copies_ = {};
+  products_ = {};
   steps_ = 0;
   for (const SpecialRegister& special : block_.kernel.program->specials) {
     for (unsigned lane = 0; lane < kLanes; ++lane) {
@@ -111,15 +109,19 @@ const std::byte* Warp::parameter(uint64_t address, size_t bytes) const {
 }
 
 void Warp::add_copy(const Copy& copy) {
-  if (block_.launch.async_copies == AsyncCopies::early) return copy.run();
-  copies_.back().push_back(copy);
+  if (block_.launch.background == Background::early) return copy.run();
+  copies_.add(copy);
 }
 
-void Warp::wait_for_copies(size_t groups) {
-  while (copies_.size() > groups + 1) {
-    for (const Copy& copy : copies_.front()) copy.run();
-    copies_.erase(copies_.begin());
-  }
+void Warp::wait_for_copies(size_t newest) {
+  copies_.wait(newest, [](const Copy& copy) { copy.run(); });
+}
+
+void Warp::begin_product(Product product) {
+  products_.begin(*this, product);
+  if (block_.launch.background == Background::late) return;
+  products_.commit();
+  products_.wait(*this, 0);
 }
 
 void Warp::fault(const std::string& what) const {
@@ -159,8 +161,8 @@ Warp::Group* Warp::next_group() {
   return nullptr;
 }
 
-Warp::State Warp::run() {
-  const uint64_t until = steps_ + kTurn;
+Warp::State Warp::run(uint64_t instructions) {
+  const uint64_t until = steps_ + instructions;
   while (state_ == State::ready && steps_ < until) {
     if (groups_.empty()) return state_ = State::done;
     Group* group = next_group();
@@ -217,6 +219,7 @@ bool Warp::leave(Group& group, Mask lanes) {
   group.lanes &= ~lanes;
   ++group.at;
   if (live_ == 0) wait_for_copies(0);
+  if (!products_.none()) fault("threads leave while a product is running");
   std::erase_if(groups_, [](const Group& each) { return each.lanes == 0; });
   // Those that waited for these lanes do so no longer.
   for (Group& each : groups_) each.waits = false;

@@ -11,24 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "background.h"
 #include "machine.h"
 #include "program.h"
 
 namespace ptx_machine {
 
 struct Block;
-
-// A copy of cp.async: some bytes from memory, then some zeros.
-struct Copy {
-  std::byte* to;
-  const std::byte* from;
-  uint32_t bytes, zeros;
-
-  void run() const {
-    if (bytes != 0) std::memcpy(to, from, bytes);
-    std::memset(to + bytes, 0, zeros);
-  }
-};
 
 // Whether bytes from `address` on are all between the bounds. Addresses may be anything, such as those before null.
 inline bool is_inside(uint64_t address, size_t bytes, uint64_t begin, uint64_t end) {
@@ -62,14 +51,17 @@ class Warp {
   std::byte* local(unsigned lane, uint64_t address, size_t bytes);
   const std::byte* parameter(uint64_t address, size_t bytes) const;
 
-  // Asynchronous copies. The newest groups are not waited for.
+  // Work in the background. The newest groups are not waited for.
   void add_copy(const Copy& copy);
-  void commit_copies() { copies_.emplace_back(); }
-  void wait_for_copies(size_t groups);
+  void commit_copies() { copies_.commit(); }
+  void wait_for_copies(size_t newest);
+  void begin_product(Product product);
+  void commit_products() { products_.commit(); }
+  void wait_for_products(size_t newest) { products_.wait(*this, newest); }
 
-  // Runs until the warp's threads have left or wait for other warps, or until it is another warp's turn.
+  // Runs until the warp's threads have left or wait for other warps, or for so many instructions.
   enum class State { ready, waits, done };
-  State run();
+  State run(uint64_t instructions);
   void pass_barrier() { state_ = State::ready; }
   State state() const { return state_; }
   Mask live() const { return live_; }
@@ -105,8 +97,8 @@ class Warp {
   };
   std::unique_ptr<std::byte[], Free> registers_;
   std::vector<std::byte> local_;
-  // Groups of copies that are still to be done. The last one is open: more may join it.
-  std::vector<std::vector<Copy>> copies_{1};
+  Groups<Copy> copies_;
+  RunningProducts products_;
   // The memory that was found last.
   uint64_t range_begin_ = 1, range_end_ = 0;
   uint64_t steps_ = 0;

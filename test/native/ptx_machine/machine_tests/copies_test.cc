@@ -18,10 +18,10 @@ std::vector<uint32_t> sources() {
   return values;
 }
 
-std::vector<uint32_t> copied(const std::string& body, AsyncCopies when = AsyncCopies::late) {
+std::vector<uint32_t> copied(const std::string& body, Background when = Background::late) {
   std::vector<uint32_t> from = sources(), to(128);
   Launch launch = block_of(32);
-  launch.async_copies = when;
+  launch.background = when;
   run_body(kBegin + body + kEnd, {Memory(from), Memory(to)}, launch);
   return to;
 }
@@ -50,9 +50,9 @@ MOE_TEST(copies_come_with_the_wait) {
 
 MOE_TEST(early_copies_come_at_once) {
   const std::string copy = "cp.async.ca.shared.global [%s], [%p], 16; ";
-  MOE_CHECK(copied(copy, AsyncCopies::early) == sources());
+  MOE_CHECK(copied(copy, Background::early) == sources());
   const std::string overwrite = "st.global.v4.u32 [%p], {7, 7, 7, 7}; ";
-  MOE_CHECK(copied(copy + overwrite + "cp.async.commit_group; cp.async.wait_group 0; ", AsyncCopies::early) ==
+  MOE_CHECK(copied(copy + overwrite + "cp.async.commit_group; cp.async.wait_group 0; ", Background::early) ==
             sources());
 }
 

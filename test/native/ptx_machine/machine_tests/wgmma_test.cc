@@ -135,6 +135,44 @@ void check_wgmma(const ProductType& type, const Layout& layout) {
   }
 }
 
+// Sums of products of ones, which begin at zero, of the 128 threads: 16 for each product. %e is a second set of sums, or
+// room for values.
+std::string of_ones(const std::string& body) {
+  std::string text = ".shared .align 1024 .b8 data[8192]; .reg .b32 %i, %s, %a<4>, %d<4>, %e<4>; .reg .b64 %x, %y, %p; "
+                     ".reg .pred %adds; ld.param.u64 %p, [p0]; mov.u32 %i, %tid.x; mad.wide.u32 %p, %i, 16, %p; "
+                     "shl.b32 %s, %i, 6; add.u32 %s, %s, data; setp.eq.u32 %adds, 0, 0; mov.u64 %x, " +
+                     std::to_string(Panel{{}, 0, 1024, 1, 0}.descriptor(1024)) + "; mov.u64 %y, %x;";
+  const auto fill = [&](const std::string& value) {
+    for (unsigned at = 0; at < 64; at += 4) text += "st.shared.u32 [%s+" + std::to_string(at) + "], " + value + ";";
+    text += "bar.sync 0;";
+  };
+  fill("0x3f803f80");
+  for (unsigned i = 0; i < 4; ++i) {
+    const std::string n = std::to_string(i);
+    text += "mov.b32 %a" + n + ", 0x3f803f80; mov.b32 %d" + n + ", 0; mov.b32 %e" + n + ", 0;";
+  }
+  return text + "wgmma.fence.sync.aligned;" + body + "st.global.v4.u32 [%p], {%d0, %d1, %d2, %d3};";
+}
+
+const std::string kProduct = instruction(kBf16, {.columns = 8}), kCommit = "wgmma.commit_group.sync.aligned; ",
+                  kWait = "wgmma.wait_group.sync.aligned 0; ", kWaitButOne = "wgmma.wait_group.sync.aligned 1; ",
+                  kToOther = "mov.b32 %e0, %d0; ", kFromOther = "mov.b32 %d0, %e0; ";
+
+// The first of a thread's sums, which is the same in all threads.
+float sum_of_ones(const std::string& body, Background when = Background::late) {
+  std::vector<float> sums(512);
+  Launch launch = block_of(128);
+  launch.background = when;
+  run_body(of_ones(body), {Memory(sums)}, launch);
+  for (size_t i = 0; i < 512; i += 4) MOE_CHECK(same(sums[i], sums[0]));
+  return sums[0];
+}
+
+std::string problem_of_ones(const std::string& body) {
+  std::vector<float> sums(512);
+  return problem_of(of_ones(body), {Memory(sums)}, block_of(128));
+}
+
 }  // namespace
 
 MOE_TEST(wgmma_of_all_types) {
@@ -165,13 +203,56 @@ MOE_TEST(wgmma_of_transposed_matrices) {
   }
 }
 
+MOE_TEST(products_are_complete_after_the_wait) {
+  for (const Background when : {Background::late, Background::early}) {
+    MOE_CHECK_EQUAL(sum_of_ones(kProduct + kCommit + kWait, when), 16.0f);
+    MOE_CHECK_EQUAL(sum_of_ones(kProduct + kProduct + kCommit + kProduct + kCommit + kWait, when), 48.0f);
+  }
+  // Not before, nor if others are added to the same sums.
+  const std::string early = kProduct + kCommit + kToOther + kWait + kFromOther;
+  MOE_CHECK(std::isnan(sum_of_ones(early)));
+  MOE_CHECK_EQUAL(sum_of_ones(early, Background::early), 16.0f);
+  MOE_CHECK(std::isnan(
+      sum_of_ones(kProduct + kCommit + kProduct + kCommit + kWaitButOne + kToOther + kWait + kFromOther)));
+  // Other sums of an older group are.
+  std::string other = kProduct;
+  for (size_t at; (at = other.find("%d")) != std::string::npos;) other[at + 1] = 'e';
+  MOE_CHECK_EQUAL(sum_of_ones(kProduct + kCommit + other + kCommit + kWaitButOne + "mov.b32 %i, %d0; " + kWait +
+                              "mov.b32 %d0, %i;"),
+                  16.0f);
+}
+
+MOE_TEST(late_products_read_shared_memory_when_they_are_waited_for) {
+  std::string twos;
+  for (unsigned at = 0; at < 64; at += 4) twos += "st.shared.u32 [%s+" + std::to_string(at) + "], 0x40004000;";
+  const std::string body = kProduct + kCommit + "bar.sync 0;" + twos + "bar.sync 0;" + kWait;
+  MOE_CHECK_EQUAL(sum_of_ones(body), 64.0f);
+  MOE_CHECK_EQUAL(sum_of_ones(body, Background::early), 16.0f);
+}
+
+MOE_TEST(registers_of_running_products) {
+  MOE_CHECK_EQUAL(problem_of_ones(kProduct + kCommit + kWait), "");
+  check_contains(problem_of_ones(kProduct + kCommit), "threads leave while a product is running");
+  check_contains(problem_of_ones(kProduct + kWait), "threads leave while a product is running");
+  check_contains(problem_of_ones(kProduct + kCommit + "mov.b32 %d2, 0;" + kWait),
+                 "sums have changed while a product was running");
+  const std::string from_registers = instruction(kBf16, {.columns = 8, .a_in_registers = true});
+  MOE_CHECK_EQUAL(sum_of_ones(from_registers + kCommit + kWait), 16.0f);
+  check_contains(problem_of_ones(from_registers + kCommit + "mov.b32 %a3, 0;" + kWait),
+                 "A has changed while a product was running");
+  std::string overlapping = kProduct;
+  overlapping[overlapping.find("%d3") + 1] = 'e';
+  check_contains(problem_of_ones(kProduct + overlapping + kCommit + kWait),
+                 "products that run have some of these registers of sums, but not all");
+}
+
 MOE_TEST(wgmma_that_a_gpu_would_not_do) {
   const auto problem = [](const std::string& body, const Layout& layout = {.columns = 8}) {
     return problem_of(
         ".shared .align 1024 .b8 data[16384]; .reg .b32 %i, %a<4>, %d<4>; .reg .b64 %x, %y, %w; .reg .pred "
         "%adds, %q; mov.u32 %i, %tid.x; setp.eq.u32 %adds, 0, 0; mov.u64 %x, " +
             std::to_string(Panel{{}, 0, 1024, 1, 0}.descriptor(1024)) + "; mov.u64 %y, %x;" + body +
-            instruction(kBf16, layout),
+            instruction(kBf16, layout) + kCommit + kWait,
         {}, block_of(128));
   };
   MOE_CHECK_EQUAL(problem(""), "");

@@ -63,7 +63,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* fu
                 .block = {block.x, block.y, block.z},
                 .dynamic_shared_bytes = config->dynamicSmemBytes,
                 .parameters = joined(*kernel, arguments),
-                .async_copies = async_copies};
+                .background = background,
+                .turns = turns};
   return fake_launch(*config, function,
                      [kernel, launch = std::move(launch), device] { run_here(*kernel, launch, device); });
 }

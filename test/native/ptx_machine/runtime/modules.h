@@ -15,8 +15,9 @@ cudaError_t find_kernel(const fake::Gpu& gpu, const void* function, std::shared_
 // of all kernels stand there before, each behind "of ".
 void note_launch(const std::string& kernel);
 
-// When cp.async copies, as MOE_PTX_ASYNC says.
-inline AsyncCopies async_copies = AsyncCopies::late;
+// How kernels run, as the environment says.
+inline Background background = Background::late;  // MOE_PTX_ASYNC
+inline uint32_t turns = 0;                        // MOE_PTX_TURNS
 
 // Tells of what went wrong on the standard error.
 void say(const std::string& text);

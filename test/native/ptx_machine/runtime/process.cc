@@ -1,6 +1,7 @@
 // What the fake needs of a program whose kernels are PTX. The environment says which GPU it has: MOE_PTX_CAPABILITY,
-// such as 90, and MOE_PTX_TIMING, a name of fake::Timing, and when the GPU does a cp.async: MOE_PTX_ASYNC, late or
-// early.
+// such as 90, MOE_PTX_TIMING, a name of fake::Timing, MOE_PTX_ASYNC, late or early, for Launch::background, and
+// MOE_PTX_TURNS, a number for Launch::turns.
+#include <charconv>
 #include <cstdlib>
 
 #include "modules.h"
@@ -37,7 +38,13 @@ void begin(State& state) {
   if (async != "late" && async != "early") {
     return say("MOE_PTX_ASYNC: expected late or early, got " + async + "; there is no GPU");
   }
-  ptx_machine::async_copies = async == "early" ? ptx_machine::AsyncCopies::early : ptx_machine::AsyncCopies::late;
+  ptx_machine::background = async == "early" ? ptx_machine::Background::early : ptx_machine::Background::late;
+  const std::string turns = variable("MOE_PTX_TURNS", "0");
+  const char* end = turns.data() + turns.size();
+  if (const auto read = std::from_chars(turns.data(), end, ptx_machine::turns);
+      read.ec != std::errc() || read.ptr != end) {
+    return say("MOE_PTX_TURNS: expected a whole number below 2^32, got " + turns + "; there is no GPU");
+  }
   if (capability != "80" && capability != "86" && capability != "89" && capability != "90") {
     return say("MOE_PTX_CAPABILITY: expected 80, 86, 89 or 90, got " + capability + "; there is no GPU");
   }
