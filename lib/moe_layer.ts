@@ -296,8 +296,9 @@ export class MoeLayer extends ThreadBound implements Disposable {
 
   /**
    * Microseconds of each stage of the last forward (replays do not count), once it is done. Marks between stages cost a
-   * GPU time, so `cuda` and `simt` time the forwards after the first call, which returns NaN. What a layer composes of
-   * operators is not a stage, such as the projections of `latent` and the router beside them.
+   * GPU time, so `cuda` and `simt` time the forwards after the first call, which returns NaN. There, with up to 16 tokens,
+   * one kernel does `gating` and `sort`, and the time is that of `sort`. What a layer composes of operators is not a
+   * stage, such as the projections of `latent` and the router beside them.
    * @throws DISPOSED; rejects with the first error of the enqueued work since the last wait.
    */
   async stageTimes(): Promise<StageTimes> {

@@ -5,7 +5,7 @@ vi.mock("../../lib/testing/run.js", async () => {
   const { MoeError } = await import("../../lib/core/errors.js");
   return {
     runCase: async ({ name, operator }: { name: string; operator: string }) => {
-      if (operator === "sort") throw new MoeError("CUDA_ERROR", "sort_block: cudaErrorIllegalAddress");
+      if (operator === "sort") throw new MoeError("CUDA_ERROR", "route_block: cudaErrorIllegalAddress");
       return {
         name,
         operator,
@@ -36,5 +36,5 @@ test("an error that is not a JSON number is a string", async () => {
 test("an error of the device names the case", async () => {
   const { exitCode, stderr } = await runCli(["verify", "--device", "reference", "--filter", "sort"]);
   expect(exitCode).toBe(1);
-  expect(stderr).toMatch(/^moe-kernels: CUDA_ERROR: sort T.*: sort_block: cudaErrorIllegalAddress$/m);
+  expect(stderr).toMatch(/^moe-kernels: CUDA_ERROR: sort T.*: route_block: cudaErrorIllegalAddress$/m);
 });

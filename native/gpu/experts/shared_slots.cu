@@ -10,38 +10,8 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-struct Arguments {
-  const int* ids;
-  const float* weights;
-  const float* gate;
-  int* slot_ids;
-  float* slot_weights;
-  IdError* error;
-  int64_t slots;
-  int top_k;
-  int slots_per_token;
-  int gate_outputs;
-  int experts;
-  int bank_first, bank_count;
-};
-
 // One thread per slot.
-MOE_KERNEL(shared_slots_kernel, (gpu::kRowThreads), const Arguments a) {
-  for_each_item(a.slots, [&](int64_t slot) {
-    const int64_t token = slot / a.slots_per_token;
-    const int j = static_cast<int>(slot % a.slots_per_token);
-    const SharedShares shares = shared_shares(a.gate + token * a.gate_outputs, a.gate_outputs);
-    if (j >= a.top_k) {
-      a.slot_ids[slot] = a.bank_count + j - a.top_k;
-      a.slot_weights[slot] = shares.shared;
-    } else {
-      const int64_t chosen = token * a.top_k + j;
-      const int expert = checked_id(a.ids[chosen], a.experts, chosen, a.error);
-      a.slot_ids[slot] = place_in_bank(expert, a.bank_first, a.bank_count);
-      a.slot_weights[slot] = shares.routed * a.weights[chosen];
-    }
-  });
-}
+MOE_KERNEL(shared_slots_kernel, (gpu::kRowThreads), const SharedSlotsArguments a) { fill_shared_slots(a); }
 
 struct GradientArguments {
   const float* weights;
@@ -70,20 +40,23 @@ MOE_KERNEL(shared_slots_backward_kernel, (gpu::kRowThreads), const GradientArgum
 
 }  // namespace
 
-Status launch_shared_slots(const SharedSlots& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream) {
-  const Arguments arguments{.ids = p.ids.as<int>(),
-                            .weights = p.weights.as<float>(),
-                            .gate = p.gate.as<float>(),
-                            .slot_ids = p.slot_ids.as<int>(),
-                            .slot_weights = p.slot_weights.as<float>(),
-                            .error = error,
-                            .slots = p.slot_ids.size(),
-                            .top_k = static_cast<int>(p.ids.shape[1]),
-                            .slots_per_token = static_cast<int>(p.slot_ids.shape[1]),
-                            .gate_outputs = static_cast<int>(gate_outputs(p.gate)),
-                            .experts = static_cast<int>(p.experts),
-                            .bank_first = static_cast<int>(p.bank_first),
-                            .bank_count = static_cast<int>(p.bank_count)};
+SharedSlotsArguments shared_slots_arguments(const SharedSlots& p, gpu::IdError* error) {
+  return {.ids = p.ids.as<int>(),
+          .weights = p.weights.as<float>(),
+          .gate = p.gate.as<float>(),
+          .slot_ids = p.slot_ids.as<int>(),
+          .slot_weights = p.slot_weights.as<float>(),
+          .error = error,
+          .slots = p.slot_ids.size(),
+          .top_k = static_cast<int>(p.ids.shape[1]),
+          .slots_per_token = static_cast<int>(p.slot_ids.shape[1]),
+          .gate_outputs = static_cast<int>(gate_outputs(p.gate)),
+          .experts = static_cast<int>(p.experts),
+          .bank_first = static_cast<int>(p.bank_first),
+          .bank_count = static_cast<int>(p.bank_count)};
+}
+
+Status launch_shared_slots(const SharedSlotsArguments& arguments, const gpu::DeviceTraits& traits, Stream stream) {
   return launch("shared_slots", shared_slots_kernel, dim3(gpu::element_grid(arguments.slots, traits)),
                 dim3(gpu::kRowThreads), 0, stream, arguments);
 }
@@ -91,7 +64,7 @@ Status launch_shared_slots(const SharedSlots& p, gpu::IdError* error, const gpu:
 Status run(Context& context, const SharedSlots& p) {
   gpu::IdError* error = context.errors.next(
       {.parameter = "sharedSlots: ids", .what = "an expert", .limit = p.experts, .columns = p.ids.shape[1]});
-  return launch_shared_slots(p, error, context.traits(), context.stream());
+  return launch_shared_slots(shared_slots_arguments(p, error), context.traits(), context.stream());
 }
 
 Status run(Context& context, const SharedSlotsBackward& p) {

@@ -68,8 +68,9 @@ Status run(Context& context, const GroupedGemm& p) {
 
   gpu::IdError* error =
       context.errors.next({.parameter = "groupedGemm: offsets", .what = nullptr, .limit = rows, .columns = 0});
-  MOE_TRY(launch_tile_map({p.offsets.as<int>(), product.experts, rows}, {.group = {0, product.experts}}, plan.tile.rows,
-                          map.at(0), error, traits.max_threads, stream));
+  MOE_TRY(launch_tile_map(tile_map_arguments({p.offsets.as<int>(), product.experts, rows},
+                                             {.group = {0, product.experts}}, plan.tile.rows, map.at(0), error),
+                          traits.max_threads, stream));
   GemmInput input{.x = p.x.data, .rows = p.x.shape[0], .token_of_row = p.token_of_row.as<int>()};
   if (plan.converts_x) {
     input.x = converted.at(0);

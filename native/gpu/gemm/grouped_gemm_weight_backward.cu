@@ -125,8 +125,9 @@ Status run(Context& context, const GroupedGemmWeightBackward& p) {
   MOE_TRY(map.reserve(gpu::tile_map_bytes(rows, experts, kWholeExperts)));
   gpu::IdError* error = context.errors.next(
       {.parameter = "groupedGemmWeightBackward: offsets", .what = nullptr, .limit = rows, .columns = 0});
-  MOE_TRY(launch_tile_map({p.offsets.as<int>(), experts, rows}, {.group = {0, experts}}, kWholeExperts, map.at(0),
-                          error, traits.max_threads, stream));
+  MOE_TRY(launch_tile_map(tile_map_arguments({p.offsets.as<int>(), experts, rows}, {.group = {0, experts}},
+                                             kWholeExperts, map.at(0), error),
+                          traits.max_threads, stream));
   const gpu::WeightGradientPlan plan = gpu::plan_weight_gradient({.experts = experts,
                                                                   .outputs = p.dy.shape[1],
                                                                   .columns = p.x.shape[1],

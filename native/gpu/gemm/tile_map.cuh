@@ -34,9 +34,30 @@ struct MappedExperts {
   bool others = true;
 };
 
-// Enqueues the building of a tile map, into memory of gpu::tile_map_bytes, with tiles of `tile_rows`.
-Status launch_tile_map(const DividedRows& divided, const MappedExperts& mapped, int tile_rows, void* map,
-                       gpu::IdError* error, int max_threads, Stream stream);
+// Range 0 holds the rows before the first expert's, range e + 1 those of expert e, and the last range the rows after
+// the last expert's.
+struct TileMapArguments {
+  const int* offsets;
+  const int* places;  // see MappedExperts
+  int first_place;
+  TileMapHeader* map;
+  int* first_rows;   // [ranges + 1]
+  int* first_tiles;  // [ranges + 1]
+  gpu::IdError* error;
+  int experts;
+  int rows;
+  int tile_rows;
+  int first_expert;            // of the group
+  int first_range, end_range;  // its own
+  bool others;                 // see MappedExperts
+};
+
+// Of a tile map with tiles of `tile_rows`, in memory of gpu::tile_map_bytes.
+TileMapArguments tile_map_arguments(const DividedRows& divided, const MappedExperts& mapped, int tile_rows, void* map,
+                                    gpu::IdError* error);
+
+// Enqueues the building of the map.
+Status launch_tile_map(const TileMapArguments& arguments, int max_threads, Stream stream);
 
 __device__ __forceinline__ const RowTile* row_tiles(const TileMapHeader* map) {
   return reinterpret_cast<const RowTile*>(map + 1);

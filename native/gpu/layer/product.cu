@@ -6,12 +6,11 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-Status map_tiles(const Pass& pass, size_t index, const MappedExperts& mapped) {
+TileMapArguments map_of(const Pass& pass, size_t index, const MappedExperts& mapped) {
   gpu::IdError* error =
       pass.errors.next({.parameter = "forward: offsets", .what = nullptr, .limit = pass.plan.row_count, .columns = 0});
-  return launch_tile_map({pass.state.offsets.as<int>(), pass.layer.all_experts(), pass.plan.row_count}, mapped,
-                         pass.plan.maps[index].tile_rows, pass.state.tile_maps[index], error, pass.traits.max_threads,
-                         pass.stream);
+  return tile_map_arguments({pass.state.offsets.as<int>(), pass.layer.all_experts(), pass.plan.row_count}, mapped,
+                            pass.plan.maps[index].tile_rows, pass.state.tile_maps[index], error);
 }
 
 Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
@@ -53,7 +52,7 @@ Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
   OffloadedPass* offload = pass.offload_of(plan.group);
   if (offload == nullptr) return launch();
   return offload->run_rounds([&](const MappedExperts& round) -> Status {
-    MOE_TRY(map_tiles(pass, plan.map, round));
+    MOE_TRY(launch_tile_map(map_of(pass, plan.map, round), pass.traits.max_threads, pass.stream));
     return launch();
   });
 }

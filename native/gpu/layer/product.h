@@ -14,8 +14,8 @@ struct ProductRows {
   bool multiplies_y = false;
 };
 
-// Builds tile map `index` of the plan from what sort left.
-Status map_tiles(const Pass& pass, size_t index, const MappedExperts& mapped);
+// Tile map `index` of the plan, of what sort leaves.
+TileMapArguments map_of(const Pass& pass, size_t index, const MappedExperts& mapped);
 
 // Computes product `index` of layer_products().
 Status multiply(const Pass& pass, size_t index, const ProductRows& rows);

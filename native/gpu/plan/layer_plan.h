@@ -64,6 +64,7 @@ struct ConvertedPlan {
 // the workspace is for their own use. Parts of stages that do not run, and parts that the caller gives, take no memory.
 struct LayerPlan {
   SortPlan sort;
+  bool gates_in_sort;                 // the launch of the stage `sort` does the gating too
   std::vector<ProductPlan> products;  // in the order of layer_products()
   std::vector<GroupPlan> groups;      // LayerDescription::groups()
   std::vector<TileMapPlan> maps;
@@ -89,6 +90,7 @@ struct LayerProblem {
   // Of layer_products(); empty: as they are.
   std::vector<InputUse> inputs = {};
   Stages stages = kForwardStages;
+  DType logits = DType::f32;  // dtype
   bool logits_given = false;
   bool ids_given = false;
 };

@@ -111,6 +111,21 @@ SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits) {
   return plan;
 }
 
+bool gates_in_block(int64_t tokens, const SortPlan& sort, const DeviceTraits& traits) {
+  const int warps = std::min(kRouteThreads, traits.max_threads) / kWarp;
+  return sort.single_block && tokens <= 2 * warps && sort.units <= warps;
+}
+
+int route_threads(const SortPlan& sort, int64_t ranges, const DeviceTraits& traits) {
+  const int most = std::min(kSortThreads, traits.max_threads);
+  return static_cast<int>(std::min<int64_t>(std::max<int64_t>(sort.threads, round_up(ranges, kWarp)), most));
+}
+
+int route_threads_with_gating(const SortPlan& sort, int64_t ranges, int64_t tokens, const DeviceTraits& traits) {
+  const int64_t useful = std::max<int64_t>(route_threads(sort, ranges, traits), tokens * kWarp);
+  return static_cast<int>(std::min<int64_t>(useful, kRouteThreads));
+}
+
 ColumnPlan plan_columns(int64_t rows, int64_t columns, int columns_per_thread, const DeviceTraits& traits) {
   const int64_t vectors = ceil_divide(columns, columns_per_thread);
   const int64_t threads = std::clamp(round_up(vectors, kWarp), kWarp, int64_t{kRowThreads});

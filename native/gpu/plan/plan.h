@@ -104,6 +104,16 @@ struct SortPlan {
 };
 SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits);
 
+// The block that sorts may also do the gating before and the tile maps after it, see routing/route_block.cuh. With
+// gating, its threads need many registers.
+constexpr int kRouteThreads = 256;
+// Whether it does the gating too: up to two rounds of its warps take less time than a launch. More tokens are better
+// spread over the GPU.
+bool gates_in_block(int64_t tokens, const SortPlan& sort, const DeviceTraits& traits);
+// Its threads. `ranges`: of rows of the tile maps.
+int route_threads(const SortPlan& sort, int64_t ranges, const DeviceTraits& traits);
+int route_threads_with_gating(const SortPlan& sort, int64_t ranges, int64_t tokens, const DeviceTraits& traits);
+
 // Columns per thread of the combine kernel.
 constexpr int kCombineColumns = 8;
 // A thread for a few columns of a row. Both sides of the grid are limited; kernels loop over the rest.

@@ -118,18 +118,19 @@ MOE_KERNEL(expert_slots_kernel, (gpu::kCapacityThreads), const SortedIds sorted,
 }
 
 Status sort_ids(const TensorView& ids, int64_t experts, const gpu::SortedIdsPlan& plan, char* workspace,
-                gpu::IdError* error, Stream stream, SortedIds* sorted) {
+                gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream, SortedIds* sorted) {
   const auto ints = [&](size_t offset, int64_t size) { return gpu::vector_view(workspace + offset, DType::i32, size); };
   const TensorView offsets = ints(plan.offsets, experts + 1);
   const TensorView token_of_row = ints(plan.token_of_row, ids.size());
   const TensorView row_of_slot = ints(plan.row_of_slot, ids.size());
   *sorted = {ids.as<int>(), offsets.as<int>(), token_of_row.as<int>(), row_of_slot.as<int>()};
-  return launch_sort({.ids = ids,
-                      .offsets = offsets,
-                      .tokens_per_expert = ints(plan.tokens_per_expert, experts),
-                      .token_of_row = token_of_row,
-                      .row_of_slot = row_of_slot},
-                     {.limit = experts}, {}, plan.sort, workspace + plan.counts, error, stream);
+  const Sort sort{.ids = ids,
+                  .offsets = offsets,
+                  .tokens_per_expert = ints(plan.tokens_per_expert, experts),
+                  .token_of_row = token_of_row,
+                  .row_of_slot = row_of_slot};
+  return launch_sort(sort_arguments(sort, {.limit = experts}, {}, plan.sort, workspace + plan.counts, error), plan.sort,
+                     traits, stream);
 }
 
 }  // namespace
@@ -157,7 +158,7 @@ Status run(Context& context, const LimitCapacity& p) {
       .divisor = p.divisor,
       .scale = p.scale,
   };
-  MOE_TRY(sort_ids(p.ids, p.experts, plan.sorted, scratch.at(0), error, stream, &arguments.sorted));
+  MOE_TRY(sort_ids(p.ids, p.experts, plan.sorted, scratch.at(0), error, context.traits(), stream, &arguments.sorted));
   const dim3 token_grid(plan.token_grid);
   const dim3 token_block(gpu::kCapacityThreads);
   MOE_TRY(launch("capacity_number", number_kernel, token_grid, token_block, 0, stream, arguments));
@@ -176,7 +177,7 @@ Status run(Context& context, const ExpertSlots& p) {
       {.parameter = "expertSlots: ids", .what = "an expert", .limit = experts, .columns = p.ids.shape[1]});
   if (p.slots.bytes() > 0) MOE_TRY(context.runtime->fill(p.slots.data, 0xff, static_cast<size_t>(p.slots.bytes())));
   SortedIds sorted;
-  MOE_TRY(sort_ids(p.ids, p.slots.shape[0], plan.sorted, scratch.at(0), error, stream, &sorted));
+  MOE_TRY(sort_ids(p.ids, p.slots.shape[0], plan.sorted, scratch.at(0), error, context.traits(), stream, &sorted));
   return launch("expert_slots", expert_slots_kernel, dim3(plan.grid), dim3(gpu::kCapacityThreads), 0, stream, sorted,
                 p.ids.size(), p.slots.shape[1], p.slots.as<int>());
 }

@@ -1,184 +1,50 @@
 #include "gpu/routing/gating.cuh"
 
-#include <cmath>
-
 #include <ptx/launch.cuh>
 
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
-#include "gpu/routing/gating_choice.cuh"
-#include "gpu/routing/gating_weights.cuh"
+#include "gpu/routing/gating_tokens.cuh"
 #include "gpu/tile/dispatch.h"
-#include "gpu/tile/loops.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-struct Arguments {
-  const void* logits;
-  const void* bias;
-  DType bias_dtype;
-  int* ids;
-  float* weights;
-  unsigned long long* non_finite_rows;
-  int64_t tokens;
-  int experts;
-  int group_terms;
-  GatingRule rule;
-};
-
-template <class T>
-struct Logits {
-  const T* row;
-  __device__ float operator()(int expert) const { return to_float(row[expert]); }
-};
-
-// The keys that experts are chosen by when the logits alone are not enough.
-template <class T>
-struct SelectionKeys {
-  Logits<T> logits;
-  const void* bias;
-  DType bias_dtype;
-  Scoring scoring;  // none: by logit
-  float max, sum;   // for a softmax; otherwise sum is 1
-
-  __device__ float operator()(int expert) const {
-    const float logit = logits(expert);
-    const float key = score_of(scoring, logit, max) / sum;
-    if (std::isnan(logit)) return NAN;
-    return bias == nullptr ? key : key + load_as_float(bias, bias_dtype, expert);
-  }
-};
-
-// One warp handles one token. choose(last) finds the next expert after `last`; all lanes call logit_of(expert) for it.
-template <class Choose, class LogitOf>
-__device__ __forceinline__ void choose_and_weigh(const Arguments& a, int64_t token, const Statistics& row,
-                                                 Choose&& choose, LogitOf&& logit_of) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  int* ids = a.ids + token * a.rule.top_k;
-  float* weights = a.weights + token * a.rule.top_k;
-  if (!row.finite && lane == 0) atomicAdd(a.non_finite_rows, 1ull);
-  float chosen_max = -INFINITY;
-  Ranked last;
-  for (int slot = 0; slot < a.rule.top_k; ++slot) {
-    last = choose(last);
-    const float logit = logit_of(last);
-    chosen_max = fmaxf(chosen_max, logit);
-    if (lane != slot % 32) continue;
-    ids[slot] = last.index;
-    weights[slot] = logit;
-  }
-  weigh(a.rule, row, chosen_max, weights);
-}
-
-// Without bias and groups, experts are chosen by the logits themselves.
-template <class T, int kPerLane>
-__device__ __forceinline__ void gate_by_logit(const Arguments& a, int64_t token, const Logits<T>& source) {
-  const LaneValues<Logits<T>, kPerLane> logits(source, a.experts);
-  const bool sparse = a.rule.scoring == Scoring::sparsemixer;
-  choose_and_weigh(
-      a, token, statistics_of(logits, sums_all(a.rule)),
-      [&](Ranked last) {
-        FirstAfter next(last);
-        logits.for_each([&](int expert, float logit) { next.show(rank_of(logit), expert); });
-        return next.of_warp();
-      },
-      [&](Ranked chosen) {
-        const float logit = value_of(chosen.rank);
-        if (!sparse) return logit;
-        return near_share(logits, logit, 2.0f * a.rule.jitter, logit, [&](int expert, float value) {
-          return expert == chosen.index || chosen.before(rank_of(value), expert);
-        });
-      });
-}
-
-template <class T, int kPerLane>
-__device__ __forceinline__ void gate_by_key(const Arguments& a, int64_t token, const Logits<T>& source) {
-  const GatingRule& rule = a.rule;
-  const Scoring keys_of = rule.selection_key == SelectionKey::logit ? Scoring::none : rule.scoring;
-  const bool softmax = keys_of == Scoring::softmax;
-  const Statistics row = statistics_of(LaneValues<Logits<T>, 0>(source, a.experts), softmax || sums_all(rule));
-  using Keys = LaneValues<SelectionKeys<T>, kPerLane>;
-  const SelectionKeys<T> key_of{.logits = source,
-                                .bias = a.bias,
-                                .bias_dtype = a.bias_dtype,
-                                .scoring = keys_of,
-                                .max = row.max,
-                                .sum = softmax ? fmaxf(row.sum, 1.0f) : 1.0f};
-  Keys keys(key_of, a.experts);
-  const BestGroups<Keys> groups(keys, rule.num_groups, rule.top_groups, a.group_terms);
-  if constexpr (Keys::kKept) {
-    for (int group = 0; group < groups.count() && groups.count() > 1; ++group) {
-      if (!groups.contains(group)) keys.exclude(group * groups.size(), (group + 1) * groups.size());
-    }
-  }
-  choose_and_weigh(
-      a, token, row,
-      [&](Ranked last) {
-        FirstAfter next(last);
-        const auto show = [&](int expert, float key) { next.show(rank_of(key), expert); };
-        if (Keys::kKept || groups.count() == 1) {
-          keys.for_each(show);
-        } else {
-          for (int group = 0; group < groups.count(); ++group) {
-            if (groups.contains(group)) keys.for_each(group * groups.size(), (group + 1) * groups.size(), show);
-          }
-        }
-        return next.of_warp();
-      },
-      [&](Ranked chosen) { return source(chosen.index); });
-}
-
-// One warp per token. Only one block per multiprocessor has to fit: room for a second would make the kernel spill.
+// Only one block per multiprocessor has to fit: room for a second would make the kernel spill.
 template <class T, int kPerLane, bool kByLogit>
-MOE_KERNEL(gating_kernel, (gpu::kGatingThreads, 1), const Arguments a) {
-  for_each_row(a.tokens, [&](int64_t token) {
-    const Logits<T> row{static_cast<const T*>(a.logits) + token * a.experts};
-    if constexpr (kByLogit) {
-      gate_by_logit<T, kPerLane>(a, token, row);
-    } else {
-      gate_by_key<T, kPerLane>(a, token, row);
-    }
-  });
-}
-
-template <class T, int kPerLane>
-Status launch_for(const Arguments& a, unsigned grid, Stream stream) {
-  const bool by_logit = a.bias == nullptr && a.rule.num_groups == 1;
-  const auto kernel = by_logit ? gating_kernel<T, kPerLane, true> : gating_kernel<T, kPerLane, false>;
-  return launch("gating", kernel, dim3(grid), dim3(gpu::kGatingThreads), 0, stream, a);
+MOE_KERNEL(gating_kernel, (gpu::kGatingThreads, 1), const GatingArguments a) {
+  gate_tokens<T, kPerLane, kByLogit>(a);
 }
 
 }  // namespace
 
-Status launch_gating(const Gating& p, unsigned long long* non_finite_rows, const gpu::DeviceTraits& traits,
-                     Stream stream) {
-  const Arguments arguments{
-      .logits = p.logits.data,
-      .bias = p.selection_bias.data,
-      .bias_dtype = p.selection_bias.dtype,
-      .ids = p.ids.as<int>(),
-      .weights = p.weights.as<float>(),
-      .non_finite_rows = non_finite_rows,
-      .tokens = p.logits.shape[0],
-      .experts = static_cast<int>(p.logits.shape[1]),
-      .group_terms = p.rule.group_terms(),
-      .rule = p.rule,
-  };
+GatingArguments gating_arguments(const Gating& p, unsigned long long* non_finite_rows) {
+  return {.logits = p.logits.data,
+          .logits_dtype = p.logits.dtype,
+          .bias = p.selection_bias.data,
+          .bias_dtype = p.selection_bias.dtype,
+          .ids = p.ids.as<int>(),
+          .weights = p.weights.as<float>(),
+          .non_finite_rows = non_finite_rows,
+          .tokens = p.logits.shape[0],
+          .experts = static_cast<int>(p.logits.shape[1]),
+          .group_terms = p.rule.group_terms(),
+          .rule = p.rule};
+}
+
+Status launch_gating(const GatingArguments& arguments, const gpu::DeviceTraits& traits, Stream stream) {
   const gpu::GatingPlan plan = gpu::plan_gating(arguments.tokens, arguments.experts, traits);
-  return gpu::dispatch_float(p.logits.dtype, [&](auto type) {
+  return gpu::dispatch_float(arguments.logits_dtype, [&](auto type) {
     using T = typename decltype(type)::type;
-    switch (plan.per_lane) {
-      case 2: return launch_for<T, 2>(arguments, plan.grid, stream);
-      case 8: return launch_for<T, 8>(arguments, plan.grid, stream);
-      case 32: return launch_for<T, 32>(arguments, plan.grid, stream);
-      default: return launch_for<T, 0>(arguments, plan.grid, stream);
-    }
+    return dispatch_gating(arguments, plan.per_lane, [&]<int kPerLane, bool kByLogit>() {
+      return launch("gating", gating_kernel<T, kPerLane, kByLogit>, dim3(plan.grid), dim3(gpu::kGatingThreads), 0,
+                    stream, arguments);
+    });
   });
 }
 
 Status run(Context& context, const Gating& p) {
-  return launch_gating(p, context.errors.non_finite_rows(), context.traits(), context.stream());
+  return launch_gating(gating_arguments(p, context.errors.non_finite_rows()), context.traits(), context.stream());
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

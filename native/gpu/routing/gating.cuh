@@ -8,8 +8,23 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Adds the number of rows without a finite logit to `non_finite_rows`, a counter in device memory.
-Status launch_gating(const Gating& p, unsigned long long* non_finite_rows, const gpu::DeviceTraits& traits,
-                     Stream stream);
+struct GatingArguments {
+  const void* logits;
+  DType logits_dtype;
+  const void* bias;
+  DType bias_dtype;
+  int* ids;
+  float* weights;
+  unsigned long long* non_finite_rows;
+  int64_t tokens;
+  int experts;
+  int group_terms;
+  GatingRule rule;
+};
+
+// The number of rows without a finite logit is added to `non_finite_rows`, a counter in device memory.
+GatingArguments gating_arguments(const Gating& p, unsigned long long* non_finite_rows);
+
+Status launch_gating(const GatingArguments& arguments, const gpu::DeviceTraits& traits, Stream stream);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -61,8 +61,10 @@ Status run(Context& context, const HierarchicalGating& p) {
   MOE_TRY(scratch.reserve(at.bytes));
   const TensorView groups = gpu::matrix_view(scratch.at(at.groups), DType::i32, tokens, p.groups.top_k);
   const TensorView group_weights = gpu::matrix_view(scratch.at(at.group_weights), DType::f32, tokens, p.groups.top_k);
-  MOE_TRY(launch_gating({p.group_logits, {}, groups, group_weights, p.groups}, context.errors.non_finite_rows(), traits,
-                        stream));
+  const auto gate = [&](const Gating& gating) {
+    return launch_gating(gating_arguments(gating, context.errors.non_finite_rows()), traits, stream);
+  };
+  MOE_TRY(gate({p.group_logits, {}, groups, group_weights, p.groups}));
 
   const dim3 block(gpu::kRowThreads);
   const TensorView logits = gpu::matrix_view(scratch.at(at.logits), p.logits.dtype, slots, size);
@@ -75,7 +77,7 @@ Status run(Context& context, const HierarchicalGating& p) {
 
   const TensorView ids = gpu::matrix_view(p.ids.data, DType::i32, slots, p.experts.top_k);
   const TensorView weights = gpu::matrix_view(p.weights.data, DType::f32, slots, p.experts.top_k);
-  MOE_TRY(launch_gating({logits, {}, ids, weights, p.experts}, context.errors.non_finite_rows(), traits, stream));
+  MOE_TRY(gate({logits, {}, ids, weights, p.experts}));
   return launch("join_groups", join_groups_kernel, dim3(gpu::element_grid(ids.size(), traits)), block, 0, stream,
                 groups.as<const int>(), group_weights.as<const float>(), ids.as<int>(), weights.as<float>(), ids.size(),
                 p.experts.top_k, static_cast<int>(size));

@@ -22,8 +22,30 @@ struct SortRange {
   int64_t first = 0;
 };
 
+struct SortArguments {
+  const int* ids;
+  int id_limit, first_id;
+  int* offsets;
+  int* tokens_per_expert;
+  int* token_of_row;
+  int* row_of_slot;
+  SortedWeights weights;
+  int* unit_counts;  // [units, experts]: counts, then where the unit begins among the expert's rows
+  gpu::IdError* error;
+  int64_t slots;
+  int64_t slots_per_unit;
+  int top_k;
+  int experts;
+  int units;
+  // Whether the warps of the count and place kernels keep their counts in shared memory.
+  bool shared_counts;
+};
+
 // `workspace` has plan.workspace_bytes.
-Status launch_sort(const Sort& p, const SortRange& range, const SortedWeights& weights, const gpu::SortPlan& plan,
-                   void* workspace, gpu::IdError* error, Stream stream);
+SortArguments sort_arguments(const Sort& p, const SortRange& range, const SortedWeights& weights,
+                             const gpu::SortPlan& plan, void* workspace, gpu::IdError* error);
+
+Status launch_sort(const SortArguments& arguments, const gpu::SortPlan& plan, const gpu::DeviceTraits& traits,
+                   Stream stream);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

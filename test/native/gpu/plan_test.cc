@@ -69,6 +69,34 @@ MOE_TEST(sorts_without_experts_have_a_plan) {
   }
 }
 
+MOE_TEST(few_tokens_are_gated_by_the_block_that_sorts) {
+  const auto gates = [](int64_t tokens, int64_t k, int64_t experts, const DeviceTraits& traits = kH100) {
+    return gates_in_block(tokens, plan_sort(tokens * k, experts, traits), traits);
+  };
+  MOE_CHECK(gates(0, 8, 128));
+  MOE_CHECK(gates(16, 8, 128));
+  MOE_CHECK(gates(16, 8, 5000));
+  MOE_CHECK(!gates(17, 8, 128));
+  // A block of fewer warps than units.
+  MOE_CHECK(gates(16, 16, 128));
+  MOE_CHECK(!gates(16, 17, 128));
+  DeviceTraits small = kH100;
+  small.max_threads = 128;
+  MOE_CHECK(gates(8, 8, 128, small));
+  MOE_CHECK(!gates(9, 8, 128, small));
+}
+
+MOE_TEST(blocks_that_route_have_a_thread_for_every_range_of_rows) {
+  const SortPlan sort = plan_sort(8, 128, kH100);
+  MOE_CHECK_EQUAL(route_threads(sort, 0, kH100), 128);
+  MOE_CHECK_EQUAL(route_threads(sort, 130, kH100), 160);
+  MOE_CHECK_EQUAL(route_threads(plan_sort(8, 5000, kH100), 5002, kH100), 1024);
+  MOE_CHECK_EQUAL(route_threads_with_gating(sort, 130, 1, kH100), 160);
+  MOE_CHECK_EQUAL(route_threads_with_gating(sort, 130, 7, kH100), 224);
+  MOE_CHECK_EQUAL(route_threads_with_gating(sort, 130, 16, kH100), 256);
+  MOE_CHECK_EQUAL(route_threads_with_gating(plan_sort(0, 5000, kH100), 5002, 0, kH100), 256);
+}
+
 MOE_TEST(gating_keeps_logits_in_registers_while_they_fit) {
   MOE_CHECK_EQUAL(plan_gating(1, 8, kH100).per_lane, 2);
   MOE_CHECK_EQUAL(plan_gating(1, 64, kH100).per_lane, 2);
