@@ -3,6 +3,7 @@ import type { Activation } from "../../../lib/core/activation.js";
 import type { Device } from "../../../lib/core/device.js";
 import type { FloatDType } from "../../../lib/core/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
+import { MoeLayer } from "../../../lib/moe_layer.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
@@ -140,6 +141,43 @@ describe.each(gpuNames)("the kernels' paths on %s", (name) => {
     expect(actual?.ids).toEqual(expected?.ids);
     expect(distance(actual?.weights ?? [], expected?.weights ?? [])).toBeLessThan(3e-6);
   });
+
+  // A forward of so few tokens gates and sorts in one launch. Where the routing is given, only the sort is left.
+  test.each(
+    [40, 200, 900, 1100].flatMap((experts) => [
+      { experts, tokens: 5, biased: false },
+      { experts, tokens: 16, biased: true },
+    ]),
+  )(
+    "forward: $tokens tokens, $experts experts, biased: $biased, gates as route() does",
+    ({ experts, tokens, biased }) => {
+      const random = new Random("forward");
+      const [hiddenSize, intermediateSize] = [24, 8];
+      const weights = (...shape: readonly number[]) =>
+        device().tensor(random.normals(shape.reduce((a, b) => a * b)), shape);
+      using layer = MoeLayer.create({
+        device: device(),
+        hiddenSize,
+        intermediateSize,
+        numExperts: experts,
+        topK: 4,
+        scoring: biased ? "sigmoid" : "softmax",
+        normalize: true,
+        router: weights(experts, hiddenSize),
+        ...(biased ? { selectionBias: weights(experts) } : {}),
+        experts: {
+          gate: weights(experts, intermediateSize, hiddenSize),
+          up: weights(experts, intermediateSize, hiddenSize),
+          down: weights(experts, hiddenSize, intermediateSize),
+        },
+      });
+      using x = weights(tokens, hiddenSize);
+      using y = layer.forward(x);
+      const routing = layer.route(x);
+      using expected = layer.forward(x, { routing });
+      expect(y.dataSync()).toEqual(expected.dataSync());
+    },
+  );
 
   test("more launches than the table of errors can hold, and the first of two errors", () => {
     using fine = device().tensor(Int32Array.of(0, 1));
