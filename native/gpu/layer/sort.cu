@@ -62,14 +62,15 @@ Status run_sort(const Pass& pass) {
   const SharedSlotsArguments slots = fills_slots ? slots_of(pass) : SharedSlotsArguments{};
   const SortArguments sort = sort_of(pass);
   const std::vector<TileMapArguments> maps = maps_of(pass);
+  const bool gates = pass.plan.gates_in_sort;
+  const bool fills_in_block = fills_slots && (gates || gpu::fills_in_block(slots.slots, pass.plan.sort));
+  if (fills_slots && !fills_in_block) MOE_TRY(launch_shared_slots(slots, pass.traits, pass.stream));
   if (pass.plan.sort.single_block) {
-    const bool gates = pass.plan.gates_in_sort;
     const GatingArguments gating = gates ? gating_of(pass) : GatingArguments{};
     MOE_TRY(launch_route_block(
-        {.gating = gates ? &gating : nullptr, .slots = fills_slots ? &slots : nullptr, .sort = sort, .maps = maps},
+        {.gating = gates ? &gating : nullptr, .slots = fills_in_block ? &slots : nullptr, .sort = sort, .maps = maps},
         pass.plan.sort, pass.traits, pass.stream));
   } else {
-    if (fills_slots) MOE_TRY(launch_shared_slots(slots, pass.traits, pass.stream));
     MOE_TRY(launch_sort(sort, pass.plan.sort, pass.traits, pass.stream));
     for (const TileMapArguments& map : maps) {
       MOE_TRY(launch_tile_map(map, pass.traits.max_threads, pass.stream));

@@ -116,6 +116,8 @@ bool gates_in_block(int64_t tokens, const SortPlan& sort, const DeviceTraits& tr
   return sort.single_block && tokens <= 2 * warps && sort.units <= warps;
 }
 
+bool fills_in_block(int64_t slots, const SortPlan& sort) { return sort.single_block && slots <= 2 * sort.threads; }
+
 int route_threads(const SortPlan& sort, int64_t ranges, const DeviceTraits& traits) {
   const int most = std::min(kSortThreads, traits.max_threads);
   return static_cast<int>(std::min<int64_t>(std::max<int64_t>(sort.threads, round_up(ranges, kWarp)), most));

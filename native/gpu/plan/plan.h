@@ -110,6 +110,8 @@ constexpr int kRouteThreads = 256;
 // Whether it does the gating too: up to two rounds of its warps take less time than a launch. More tokens are better
 // spread over the GPU.
 bool gates_in_block(int64_t tokens, const SortPlan& sort, const DeviceTraits& traits);
+// Whether it fills the slots of layers with shared experts, up to two for each of its threads for the same reason.
+bool fills_in_block(int64_t slots, const SortPlan& sort);
 // Its threads. `ranges`: of rows of the tile maps.
 int route_threads(const SortPlan& sort, int64_t ranges, const DeviceTraits& traits);
 int route_threads_with_gating(const SortPlan& sort, int64_t ranges, int64_t tokens, const DeviceTraits& traits);

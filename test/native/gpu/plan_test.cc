@@ -86,6 +86,16 @@ MOE_TEST(few_tokens_are_gated_by_the_block_that_sorts) {
   MOE_CHECK(!gates(9, 8, 128, small));
 }
 
+MOE_TEST(few_slots_are_filled_by_the_block_that_sorts) {
+  const auto fills = [](int64_t slots, int64_t experts) {
+    return fills_in_block(slots, plan_sort(slots, experts, kH100));
+  };
+  MOE_CHECK(fills(9, 128));
+  MOE_CHECK(fills(2048, 128));
+  MOE_CHECK(!fills(2080, 128));
+  MOE_CHECK(!fills(9000, 128));
+}
+
 MOE_TEST(blocks_that_route_have_a_thread_for_every_range_of_rows) {
   const SortPlan sort = plan_sort(8, 128, kH100);
   MOE_CHECK_EQUAL(route_threads(sort, 0, kH100), 128);
