@@ -37,7 +37,7 @@ import {
 } from "./layer/forward_options.js";
 import { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
-import { checkExpertIds, checkTakesExpertIds } from "./layer/router/given_routing.js";
+import { checkExpertIds, checkLogits, checkTakesExpertIds, checkTakesLogits } from "./layer/router/given_routing.js";
 import { type TokenIds, tokenIdsOnDevice, tokenIdsOption } from "./layer/router/token_ids.js";
 import { checkGoesWithWeights, checkTokens, withMatrix } from "./layer/router/tokens.js";
 import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
@@ -46,7 +46,12 @@ import { resultDType } from "./operators/check.js";
 import type { Routing } from "./operators/routing/gating.js";
 
 const routeOptions = object(
-  { tokenIds: optional(tokenIdsOption), expertIds: optional(tensor<"i32">()), training: optional(trainingOption) },
+  {
+    tokenIds: optional(tokenIdsOption),
+    expertIds: optional(tensor<"i32">()),
+    logits: optional(tensor<"f32">()),
+    training: optional(trainingOption),
+  },
   "{ training: { seed: 1 } }",
 );
 const captureOptions = object(
@@ -55,6 +60,7 @@ const captureOptions = object(
     norm: optional(normOption),
     residual: optional(boolean, false),
     expertIds: optional(boolean, false),
+    logits: optional(boolean, false),
   } satisfies Fields<CaptureOptions>,
   "{ dtype }",
 );
@@ -153,7 +159,8 @@ export class MoeLayer extends ThreadBound implements Disposable {
   /**
    * The layer's output for tokens x [T, H], or for B sequences [B, S, H], with x's shape and dtype. Sequences only
    * matter for a capacity per sequence. A layer with `separateRouterInput` needs the option `routerInput` too, and one with
-   * `hashRouting` needs `tokenIds`. With `expertIds` the experts are given, and the router gives their weights. With
+   * `hashRouting` needs `tokenIds`. With `expertIds` the experts are given, and the router gives their weights; with `logits`
+   * the layer's rule makes the routing of these. With
    * `{ norm: { weight }, residual: true }` the output is that of a model's block: y = x + layer(RMSNorm(x)), whose sum is
    * rounded once.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
@@ -217,6 +224,7 @@ export class MoeLayer extends ThreadBound implements Disposable {
    * the functions below.
    * @param options.tokenIds as in {@link forward}.
    * @param options.expertIds as in {@link forward}.
+   * @param options.logits as in {@link forward}.
    * @param options.training as in {@link forward}.
    * @throws the errors of {@link forward}.
    */
@@ -225,16 +233,18 @@ export class MoeLayer extends ThreadBound implements Disposable {
     options: {
       tokenIds?: TokenIds | undefined;
       expertIds?: Tensor<"i32"> | undefined;
+      logits?: Tensor<"f32"> | undefined;
       training?: Training | undefined;
     } = {},
   ): Routing {
     const { onDevice, router } = this.#parts;
     const tokens = checkTokens(onDevice, x);
-    const { tokenIds, expertIds, training } = routeOptions(options, "options");
+    const { tokenIds, expertIds, logits, training } = routeOptions(options, "options");
     if (training !== undefined) checkTraining(onDevice, training, tokens);
     if (expertIds !== undefined) checkExpertIds(onDevice, expertIds, tokens.count);
+    if (logits !== undefined) checkLogits(onDevice, logits, tokens.count, x.dtype, { training });
     using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, expertIds && "expertIds");
-    return withMatrix(x, (input) => router.route(input, { ...tokens, ids, expertIds }, training));
+    return withMatrix(x, (input) => router.route(input, { ...tokens, ids, expertIds, logits }, training));
   }
 
   /**
@@ -289,6 +299,7 @@ export class MoeLayer extends ThreadBound implements Disposable {
     const given = captureOptions(options, "options");
     const { weightDType } = this.#parts.description;
     if (given.expertIds) checkTakesExpertIds(this.#parts.description);
+    if (given.logits) checkTakesLogits(this.#parts.description);
     const dtype = (given.dtype ?? weightDType) as D;
     checkGoesWithWeights("dtype", dtype, weightDType);
     return new CapturedForward(this.#parts, { ...given, tokens, dtype });

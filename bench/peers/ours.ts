@@ -1,17 +1,9 @@
-import { gatingRuleOf } from "#lib/bench/bench_case.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import { packageVersion } from "#lib/core/version.js";
 import type { MoeLayer } from "#lib/moe_layer.js";
-import { gating, type Routing } from "#lib/operators/routing/gating.js";
 import { type Contender, concatenate, repeatFor } from "./contender.js";
 import type { PeerDType } from "./formats.js";
 import type { Input, Problem } from "./problem.js";
-
-/** Memory of our own for one input. */
-interface Memory {
-  readonly routing: Routing;
-  readonly out: Tensor<PeerDType>;
-}
 
 /** A call that can be timed. */
 interface Call extends Disposable {
@@ -26,16 +18,11 @@ interface Call extends Disposable {
  * as engines decode. Timed from the call in JavaScript until the result is ready.
  */
 export function ours(problem: Problem): readonly [Contender, ...Contender[]] {
-  const rule = gatingRuleOf(problem.config);
   return [
-    contender("moe-kernels", problem, (layer, { x, logits }, { routing, out }) => {
-      const enqueue = () => {
-        gating(logits, { ...rule, out: routing });
-        layer.forward(x, { routing, out });
-      };
-      return { enqueue, y: out, [Symbol.dispose]() {} };
+    contender("moe-kernels", problem, (layer, { x, logits }, out) => {
+      return { enqueue: () => void layer.forward(x, { logits, out }), y: out, [Symbol.dispose]() {} };
     }),
-    contender("moe-kernels with router", problem, (layer, { x }, { out }) => {
+    contender("moe-kernels with router", problem, (layer, { x }, out) => {
       return { enqueue: () => void layer.forward(x, { out }), y: out, [Symbol.dispose]() {} };
     }),
     contender("moe-kernels captured, with router", problem, (layer, { x }) => {
@@ -49,7 +36,7 @@ export function ours(problem: Problem): readonly [Contender, ...Contender[]] {
 function contender(
   name: string,
   { layers, inputs }: Problem,
-  prepare: (layer: MoeLayer, input: Input, memory: Memory) => Call,
+  prepare: (layer: MoeLayer, input: Input, out: Tensor<PeerDType>) => Call,
 ): Contender {
   const { device, description } = layers[0];
 
@@ -62,14 +49,11 @@ function contender(
     done: number,
     use: (y: Tensor<PeerDType>, seconds: number) => void | Promise<void>,
   ): Promise<void> {
-    const { hiddenSize, topK } = description;
     const ofCount = inputs.get(tokens) as readonly [Input, ...Input[]];
-    using ids = device.empty([tokens, topK], "i32");
-    using weights = device.empty([tokens, topK], "f32");
-    using out = device.empty([tokens, hiddenSize], ofCount[0].x.dtype);
+    using out = device.empty([tokens, description.hiddenSize], ofCount[0].x.dtype);
     for (const [index, input] of ofCount.entries()) {
       const layer = layers[(done + index) % layers.length] as MoeLayer;
-      using call = prepare(layer, input, { routing: { ids, weights }, out });
+      using call = prepare(layer, input, out);
       const start = performance.now();
       call.enqueue();
       await device.synchronize();

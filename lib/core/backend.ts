@@ -238,7 +238,8 @@ export interface LayerHandle {
    * @param maxChoices upper bound on the choices that fall on experts of the bank; -1 if unknown.
    * @param stages the stages to run, by default all that are needed. If `gating` is one of them, `ids` and `weights`
    * are outputs.
-   * @param logits where to write the router's logits [T, E] f32, if `router` is one of the stages.
+   * @param logits where to write the router's logits [T, E] f32, if `router` is one of the stages; otherwise those that
+   * `gating` is to read.
    * @param residual [T, H], added to y in the stage `combine`.
    */
   forward(

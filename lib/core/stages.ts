@@ -14,8 +14,12 @@ export type StageList = readonly (StageName | (string & {}))[];
 export const logitsStages: StageList = ["router"];
 /** The layer's own routing. */
 export const routeStages: StageList = ["router", "gating"];
+/** A routing whose logits are given. */
+export const gatingStages: StageList = ["gating"];
 /** A whole forward. */
 export const forwardStages: StageList = stageNames;
+/** A forward whose logits are given. */
+export const scoredStages: StageList = stageNames.filter((name) => name !== "router");
 /** A forward whose routing is given. */
 export const routedStages: StageList = stageNames.filter((name) => name !== "router" && name !== "gating");
 

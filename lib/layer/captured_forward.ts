@@ -25,6 +25,8 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
    * Whether the experts are given, as in MoeLayer.forward: the capture then has `expertIds`, to be written as x. Default false.
    */
   expertIds?: boolean | undefined;
+  /** Whether the router's logits are given, as in MoeLayer.forward: the capture then has `logits`, to be written as x. Default false. */
+  logits?: boolean | undefined;
 }
 
 /**
@@ -44,6 +46,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
   readonly #routerInput: Tensor<D> | undefined;
   readonly #tokenIds: Tensor<"i32"> | undefined;
   readonly #expertIds: Tensor<"i32"> | undefined;
+  readonly #logits: Tensor<"f32"> | undefined;
   readonly #router: CapturedRouter | undefined;
   readonly #identity: CapturedIdentity | undefined;
   readonly #norm: { readonly norm: Norm; readonly out: Tensor<D> } | undefined;
@@ -51,10 +54,10 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
   /** @internal Use MoeLayer.capture. */
   constructor(
     { device, onDevice, router, bank }: LayerParts,
-    { tokens: count, dtype, norm, residual, expertIds }: CaptureGiven<D>,
+    { tokens: count, dtype, norm, residual, expertIds, logits }: CaptureGiven<D>,
   ) {
     super();
-    const { hiddenSize, topK, separateRouterInput, hashRouting } = onDevice.description;
+    const { hiddenSize, numExperts, topK, separateRouterInput, hashRouting } = onDevice.description;
     const empty = () => device.empty([count, hiddenSize], dtype);
     const x = empty();
     this.#x = x;
@@ -66,11 +69,13 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
         this.#norm = { norm: { ...norm, weight }, out: empty() };
       }
       const input = this.#norm?.out ?? x;
-      if (separateRouterInput) this.#routerInput = empty();
+      if (logits) this.#logits = device.zeros([count, numExperts], checkTokens(onDevice, x).dtype);
+      else if (separateRouterInput) this.#routerInput = empty();
       if (expertIds) this.#expertIds = device.tensor(new Int32Array(count * topK).fill(-1), [count, topK]);
       else if (hashRouting) this.#tokenIds = device.zeros([count], "i32");
       const read = this.#routerInput ?? input;
-      const tokens = { ...checkTokens(onDevice, read), ids: this.#tokenIds, expertIds: this.#expertIds };
+      const given = { ids: this.#tokenIds, expertIds: this.#expertIds, logits: this.#logits };
+      const tokens = { ...checkTokens(onDevice, read), ...given };
       if (expertIds || !router.fused) this.#router = new CapturedRouter(router, read, tokens);
       const { routing, maxChoices = -1 } = this.#router ?? {};
       if (bank.identity && routing) this.#identity = new CapturedIdentity(bank.identity, input, routing, residual && x);
@@ -87,7 +92,10 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
     return this.#x;
   }
 
-  /** What the router reads [T, H], of x's dtype and filled as x; undefined for a layer without `separateRouterInput`. */
+  /**
+   * What the router reads [T, H], of x's dtype and filled as x; undefined for a layer without `separateRouterInput` and if the
+   * logits are given.
+   */
   get routerInput(): Tensor<D> | undefined {
     return this.#routerInput;
   }
@@ -103,6 +111,11 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
   /** The experts of the tokens [T, topK] i32, -1 until it is filled as x; undefined if they are not given. */
   get expertIds(): Tensor<"i32"> | undefined {
     return this.#expertIds;
+  }
+
+  /** The router's logits [T, E] f32, zeros until they are filled as x; undefined if they are not given. */
+  get logits(): Tensor<"f32"> | undefined {
+    return this.#logits;
   }
 
   /** The outputs [T, H] of the last replay; the next one overwrites them. */
@@ -124,8 +137,8 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
   }
 
   /**
-   * Frees `x`, `y`, `routerInput`, `tokenIds`, `expertIds` and the recording, once enqueued work no longer needs them.
-   * Idempotent.
+   * Frees `x`, `y`, `routerInput`, `tokenIds`, `expertIds`, `logits` and the recording, once enqueued work no longer needs
+   * them. Idempotent.
    */
   dispose(): void {
     this.#handle?.free();
@@ -137,6 +150,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
     this.#routerInput?.dispose();
     this.#tokenIds?.dispose();
     this.#expertIds?.dispose();
+    this.#logits?.dispose();
     this.#x.dispose();
     // Undefined if the constructor failed before it.
     this.#y?.dispose();
@@ -165,6 +179,8 @@ interface CaptureGiven<D extends FloatDType> {
   readonly residual: boolean;
   /** Whether the experts are given. */
   readonly expertIds: boolean;
+  /** Whether the logits are given. */
+  readonly logits: boolean;
 }
 
 /** Enqueues the routing of fixed memory into fixed memory. */

@@ -1,7 +1,7 @@
 import type { LayerHandle, OffloadRule, WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import { MoeError } from "../core/errors.js";
-import { forwardStages } from "../core/stages.js";
+import { forwardStages, scoredStages } from "../core/stages.js";
 import type { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
@@ -62,20 +62,21 @@ export class DeviceLayer {
     return (bank.count > 0 && record.hasBias("experts", role)) || (sharedExperts > 0 && record.hasBias("shared", role));
   }
 
-  /** Enqueues y = layer(x) + residual, with the device's own routing. */
-  forward(x: TensorHandle, y: TensorHandle, residual?: TensorHandle): void {
-    this.handle.forward(x, y, null, null, -1, undefined, undefined, residual);
-  }
-
-  /** The same, and writes the routing and, if given, the router's logits. */
-  forwardWith(
+  /**
+   * Enqueues y = layer(x) + residual, with the device's own routing.
+   * @param routing where to write it; default nowhere.
+   * @param logits the router's logits: `given`, or where to write them; default nowhere.
+   */
+  forward(
     x: TensorHandle,
     y: TensorHandle,
-    { ids, weights }: Routing,
-    logits: Tensor | undefined,
-    residual?: TensorHandle,
+    residual: TensorHandle | undefined,
+    routing?: Routing | undefined,
+    logits?: { readonly tensor: Tensor; readonly given: boolean } | undefined,
   ): void {
-    this.handle.forward(x, y, ids.handle, weights.handle, -1, forwardStages, logits?.handle, residual);
+    const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
+    const stages = logits?.given ? scoredStages : routing && forwardStages;
+    this.handle.forward(x, y, ids, weights, -1, stages, logits?.tensor.handle, residual);
   }
 
   free(): void {

@@ -1,5 +1,6 @@
 import type { CapturedHandle, ExpertMatrices } from "../core/backend.js";
 import { invalidArgument, requires } from "../core/errors.js";
+import { scoredStages } from "../core/stages.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import { inputFields, isPlain, weightFormat } from "../core/weight_formats.js";
 import type { Routing } from "../operators/routing/gating.js";
@@ -131,7 +132,10 @@ export class ExpertBank {
     routed.handle.forward(x, y, ids.handle, weights.handle, maxChoices, undefined, undefined, added);
   }
 
-  /** A forward over fixed tensors; without a routing, by the device's own. With `latent`, nothing of it is recorded. */
+  /**
+   * A forward over fixed tensors; without a routing, by the device's own, of the tokens' logits if these are given. With
+   * `latent`, nothing of it is recorded.
+   */
   capture(
     x: TensorHandle,
     y: TensorHandle,
@@ -142,7 +146,9 @@ export class ExpertBank {
   ): CapturedHandle {
     if (this.#projections === undefined) {
       const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
-      return this.#layer.handle.capture(x, y, ids, weights, maxChoices, undefined, undefined, residual);
+      const logits = routing === undefined ? tokens.logits : undefined;
+      const stages = logits && scoredStages;
+      return this.#layer.handle.capture(x, y, ids, weights, maxChoices, stages, logits?.handle, residual);
     }
     return { replay: () => this.forward(x, y, tokens, routing as Routing, maxChoices, residual), free: () => {} };
   }

@@ -10,7 +10,7 @@ import { checkNorm, normalised, residualOf } from "./block.js";
 import type { DeviceLayer } from "./device_layer.js";
 import { type ForwardResult, type forwardOptions, forwardResult } from "./forward_options.js";
 import type { LayerParts } from "./layer_parts.js";
-import { checkExpertIds, checkRouting } from "./router/given_routing.js";
+import { checkExpertIds, checkLogits, checkRouting } from "./router/given_routing.js";
 import { routingViews } from "./router/routing_views.js";
 import { tokenIdsOnDevice } from "./router/token_ids.js";
 import { checkRouterInput, readFrom, type Tokens, withMatrix } from "./router/tokens.js";
@@ -26,15 +26,16 @@ export function layerForward<D extends FloatDType>(
   options: Options,
 ): Tensor<D> | ForwardResult<D> {
   const { device, onDevice, router } = parts;
-  const { routing, expertIds, training, routerInput, save, norm, want } = options;
+  const { routing, expertIds, logits: givenLogits, training, routerInput, save, norm, want } = options;
   const wantsRouting = want?.includes("routing") ?? false;
   const wantsLogits = want?.includes("logits") ?? false;
   checkOptions(onDevice, x, checked, options, wantsLogits);
   const residual = residualOf(options.residual, x);
   using ids = tokenIdsOnDevice(onDevice, options.tokenIds, x.shape, routing ? "routing" : expertIds && "expertIds");
-  const tokens = ids || expertIds ? { ...checked, ids, expertIds } : checked;
+  const tokens = ids || expertIds || givenLogits ? { ...checked, ids, expertIds, logits: givenLogits } : checked;
   const noise = [training?.noise, training?.groupNoise];
-  const inputs = [x, routerInput, ids, expertIds, norm?.weight, residual, routing?.ids, routing?.weights, ...noise];
+  const given = [routerInput, ids, expertIds, givenLogits, routing?.ids, routing?.weights];
+  const inputs = [x, norm?.weight, residual, ...given, ...noise];
   const y = output("out", options.out, device, x.shape, x.dtype, inputs);
   using normed = norm && normalised(x, norm);
   const source = normed ?? x;
@@ -42,7 +43,9 @@ export function layerForward<D extends FloatDType>(
   const ownRouting = routing === undefined && expertIds === undefined && training === undefined;
   const fused = !save && ownRouting && router.fused;
   let logits: Tensor<"f32"> | undefined;
-  if (wantsLogits) {
+  if (wantsLogits && givenLogits !== undefined) {
+    logits = givenLogits.reshape(givenLogits.shape);
+  } else if (wantsLogits) {
     logits = fused
       ? router.emptyLogits(tokens)
       : withMatrix(read, (input) => router.logits(input, readFrom(tokens, read), "experts"));
@@ -71,16 +74,19 @@ function checkOptions(
   given: Options,
   logits: boolean,
 ): void {
-  const { routing, expertIds, training, routerInput, save, recompute, offload, norm } = given;
+  const { routing, expertIds, logits: givenLogits, training, routerInput, save, recompute, offload, norm } = given;
   if (recompute && !save) throw requires("recompute", "save");
   if (offload && !save) throw requires("offload", "save");
   if (routing !== undefined) checkRouting(layer, routing, tokens.count, x.dtype);
   if (expertIds !== undefined) checkExpertIds(layer, expertIds, tokens.count, routing);
+  if (givenLogits !== undefined) {
+    checkLogits(layer, givenLogits, tokens.count, x.dtype, { routing, routerInput, training, save });
+  }
   if (training !== undefined) {
     checkTraining(layer, training, tokens);
     if (routing !== undefined) throw cannotCombine("training", "routing");
   }
-  checkRouterInput(layer, routerInput, x, routing === undefined || logits);
+  checkRouterInput(layer, routerInput, x, givenLogits ? "logits" : routing && !logits ? "routing" : undefined);
   if (norm !== undefined) checkNorm(norm, x);
 }
 
@@ -99,15 +105,10 @@ function fusedForward(
   { x, y, residual, tokens, wantsRouting }: Pass,
   logits: Tensor<"f32"> | undefined,
 ): Routing | undefined {
-  if (!wantsRouting && logits === undefined) {
-    onDevice.forward(x, y, residual);
-    return undefined;
-  }
-  const routing = router.emptyRouting(tokens);
-  onDevice.forwardWith(x, y, routing, logits, residual);
-  if (wantsRouting) return routing;
-  disposeRouting(routing);
-  return undefined;
+  const routing = wantsRouting ? router.emptyRouting(tokens) : undefined;
+  const scores = tokens.logits ?? logits;
+  onDevice.forward(x, y, residual, routing, scores && { tensor: scores, given: tokens.logits !== undefined });
+  return routing;
 }
 
 /** A routing, given or by the router from what it reads, and then the experts. Returns the routing if it is wanted. */

@@ -30,6 +30,12 @@ export interface ForwardOptions<D extends FloatDType = FloatDType> {
    * Not for a layer with `hierarchy` or `expertChoice`, nor with `routing` or `tokenIds`, whose place it takes.
    */
   expertIds?: Tensor<"i32"> | undefined;
+  /**
+   * The router's logits [T or B * S, E] f32, computed elsewhere, to use instead of those of the layer's router, which then reads
+   * nothing; the layer's rule makes the routing of them. -Infinity for an expert that is not to be chosen. Not for a layer
+   * with `hierarchy`, nor with `routing`, `routerInput`, `training` or `save`.
+   */
+  logits?: Tensor<"f32"> | undefined;
   /** Ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing. */
   routing?: Routing | undefined;
   /**
@@ -103,6 +109,7 @@ export const forwardOptions = object(
     routerInput: optional(tensor<FloatDType>()),
     tokenIds: optional(tokenIdsOption),
     expertIds: optional(tensor<"i32">()),
+    logits: optional(tensor<"f32">()),
     routing: optional(routingRecord),
     training: optional(trainingOption),
     save: optional(boolean, false),

@@ -156,13 +156,14 @@ void LayerObject::route(const Napi::CallbackInfo& info) {
 static LayerForward layer_forward(const Napi::CallbackInfo& info, Stages stages, Uses& uses) {
   const Napi::Env env = info.Env();
   const Access routing = contains(stages, Stage::gating) ? Access::writes : Access::reads;
+  const Access logits = contains(stages, Stage::router) ? Access::writes : Access::reads;
   LayerForward problem;
   problem.x = tensor(env, info[0], uses);
   problem.y = optional_tensor(env, info[1], uses, Access::writes);
   problem.ids = optional_tensor(env, info[2], uses, routing);
   problem.weights = optional_tensor(env, info[3], uses, routing);
   problem.max_choices = integer(env, info[4], "maxChoices");
-  problem.logits = optional_tensor(env, info[6], uses, Access::writes);
+  problem.logits = optional_tensor(env, info[6], uses, logits);
   problem.residual = optional_tensor(env, info[7], uses);
   return problem;
 }

@@ -1,15 +1,17 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type FloatDType, MoeLayer, type MoeLayerOptions, openDevice, type Tensor } from "../../lib/index.js";
+import { type FloatDType, type MoeLayer, type MoeLayerOptions, openDevice, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
+import { drawnLayer, drawnSizes, drawnTensor } from "../support/drawn_layer.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { anyLayer, RandomLayer } from "../support/random_layer.js";
 
 // Layers whose experts are given with the tokens, and whose router weighs them.
 
-const [tokens, hidden, inner, experts, topK] = [6, 33, 17, 6, 3];
+const tokens = 6;
+const { hidden, inner, experts, topK } = drawnSizes;
 type Config = Partial<MoeLayerOptions>;
 
 /** Choices that no router would make: experts that are missing, there twice, and in any order. */
@@ -72,50 +74,13 @@ const takesBias = ({ scoring, noisy, hashRouting }: Config) => scoring !== "spar
 describe.each(deviceNames)("on %s", (name) => {
   const device = openForTests(name);
 
-  const drawn = <D extends FloatDType = "f32">(seed: string, shape: number[], dtype = "f32" as D, scale = 1) => {
-    const size = shape.reduce((product, length) => product * length, 1);
-    return device().tensor(new Random(seed).normals(size, scale), shape, dtype);
-  };
+  const drawn = <D extends FloatDType = "f32">(seed: string, shape: number[], dtype = "f32" as D) =>
+    drawnTensor(device(), seed, shape, dtype);
   const idsOf = (rows: readonly (readonly number[])[]) =>
     device().tensor(Int32Array.from(rows.flat()), [rows.length, rows[0]?.length ?? topK]);
 
-  function layerOf(config: Config = {}, dtype: FloatDType = "f32"): MoeLayer {
-    const { latent, perExpertScale, routerNorm, noisy, sharedExpert, hierarchy, identityExperts = 0 } = config;
-    const { hashRouting, topK: k = topK, bank = { first: 0, count: experts - identityExperts } } = config;
-    const width = latent?.size ?? hidden;
-    const stacked = (seed: string, ...shape: number[]) => {
-      const all = drawn(seed, [experts, ...shape], dtype, 0.3);
-      return all.rows(bank.first, bank.first + bank.count);
-    };
-    return MoeLayer.create({
-      ...{ device: device(), hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK: k },
-      router: drawn("router", [experts, hidden], dtype, 0.3),
-      routerBias: drawn("router bias", [experts], dtype, 0.3),
-      experts: {
-        gate: stacked("gate", inner, width),
-        up: stacked("up", inner, width),
-        down: stacked("down", width, inner),
-      },
-      ...(latent && {
-        latentDown: drawn("latent down", [width, hidden], dtype, 0.3),
-        latentUp: drawn("latent up", [hidden, width], dtype, 0.3),
-      }),
-      ...(sharedExpert && {
-        shared: {
-          gate: drawn("shared gate", [20, hidden], dtype, 0.3),
-          up: drawn("shared up", [20, hidden], dtype, 0.3),
-          down: drawn("shared down", [hidden, 20], dtype, 0.3),
-        },
-        sharedGate: drawn("gate of shared", [1, hidden], dtype, 0.3),
-      }),
-      ...(perExpertScale && { expertScale: drawn("scale", [experts], dtype) }),
-      ...(routerNorm && { routerNormWeight: drawn("norm", [hidden], dtype) }),
-      ...(noisy && { noiseRouter: drawn("noise", [experts, hidden], dtype, 0.3) }),
-      ...(hierarchy && { groupRouter: drawn("groups", [hierarchy.numGroups, hidden], dtype, 0.3) }),
-      ...(hashRouting && { expertTable: idsOf(anyIds) }),
-      ...config,
-    });
-  }
+  const layerOf = (config: Config = {}, dtype: FloatDType = "f32") =>
+    drawnLayer(device(), config.hashRouting ? { ...config, expertTable: idsOf(anyIds) } : config, dtype);
 
   test.each(rules)("any experts get the weights of their scores by $config", async ({ config, weigh }) => {
     using layer = layerOf({ ...config, selectionBias: drawn("bias", [experts]) });

@@ -6,7 +6,7 @@ import type { Routing } from "../../operators/routing/gating.js";
 import type { MoeLayerDescription } from "../description/config.js";
 import type { DeviceLayer } from "../device_layer.js";
 
-// What a caller may give of a routing: all of it, or the experts, which the layer's router then weighs.
+// What a caller may give of a routing: all of it, the experts, which the layer's router then weighs, or the logits.
 
 /** Checks a routing that is given for `count` tokens of `dtype`. */
 export function checkRouting(
@@ -33,6 +33,29 @@ export function checkExpertIds(
   checkTakesExpertIds(description);
   if (routing !== undefined) throw cannotCombine("expertIds", "routing");
   checkTensor("expertIds", expertIds, ["i32"], [count, description.topK], device);
+}
+
+/**
+ * Checks the logits [T, E] that are given for `count` tokens of `dtype`.
+ * @param others what may not be given too, by name.
+ */
+export function checkLogits(
+  { description, device }: DeviceLayer,
+  logits: Tensor<"f32">,
+  count: number,
+  dtype: FloatDType,
+  others: Readonly<Record<string, unknown>> = {},
+): void {
+  checkTakesLogits(description);
+  for (const [name, other] of Object.entries(others)) {
+    if (other !== undefined && other !== false) throw cannotCombine("logits", name);
+  }
+  checkTensor("logits", logits, dtype === "f64" ? ["f32", "f64"] : ["f32"], [count, description.numExperts], device);
+}
+
+/** Refuses a layer with more logits than those of its experts. */
+export function checkTakesLogits({ hierarchy }: MoeLayerDescription): void {
+  if (hierarchy !== undefined) throw requires("logits", "a layer without hierarchy");
 }
 
 /** Refuses a layer whose rule gives no weights to experts that it did not choose. */

@@ -1,6 +1,7 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { cannotCombine } from "../../core/errors.js";
 import type { Shape } from "../../core/shape.js";
+import { gatingStages } from "../../core/stages.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
@@ -118,9 +119,10 @@ export class RouterWeights {
     return y;
   }
 
-  /** A gate's logits for x: [T, E], or [T, G] for the groups. */
-  logits(x: TensorHandle, { count, dtype }: Tokens, gate: GateName): Tensor<"f32"> {
+  /** A gate's logits for x: [T, E], or [T, G] for the groups. A view of those that are given. */
+  logits(x: TensorHandle, { count, dtype, logits: given }: Tokens, gate: GateName): Tensor<"f32"> {
     const { device, description, handle } = this.#layer;
+    if (gate === "experts" && given !== undefined) return given.reshape(given.shape);
     const outputs = gate === "experts" ? description.numExperts : description.hierarchy?.numGroups;
     const logits = device.empty([count, outputs as number], dtype);
     if (gate === "experts") handle.logits(x, logits.handle);
@@ -140,9 +142,11 @@ export class RouterWeights {
     return this.#extra[role] as RouterTensor<Role> | undefined;
   }
 
-  /** Enqueues the device's own router and gating for x. */
-  choose(x: TensorHandle, ids: Tensor, weights: Tensor): void {
-    this.#layer.handle.route(x, ids.handle, weights.handle);
+  /** Enqueues the device's own router, unless the logits are given, and gating for x. */
+  choose(x: TensorHandle, { logits }: Tokens, ids: Tensor, weights: Tensor): void {
+    const { handle } = this.#layer;
+    if (logits === undefined) handle.route(x, ids.handle, weights.handle);
+    else handle.forward(x, null, ids.handle, weights.handle, -1, gatingStages, logits.handle);
   }
 
   free(): void {

@@ -69,8 +69,9 @@ export function routingStages(
   return [...stages, perExpertScale ? scaled(last) : last];
 }
 
-/** Replaces x by x after the router's norm. */
+/** Replaces x by x after the router's norm, which has no part in logits that are given. */
 const normaliseInput: RoutingStage = (state, router) => {
+  if (state.tokens.logits !== undefined) return;
   const normalised = state.keep(router.normalised(state.x, state.tokens) as Tensor<"f32">);
   state.x = normalised.handle;
   state.tokens = readFrom(state.tokens, normalised);
@@ -142,7 +143,7 @@ export function gateNoise(
 
 const chooseOnDevice: RoutingStage = (state, router, out) => {
   state.routing = out ?? emptyRouting(router, state.tokens);
-  router.choose(state.x, state.routing.ids, state.routing.weights);
+  router.choose(state.x, state.tokens, state.routing.ids, state.routing.weights);
 };
 
 const chooseByLogits: RoutingStage = (state, router, out) => {

@@ -20,6 +20,8 @@ export interface Tokens {
   readonly ids?: Tensor<"i32"> | undefined;
   /** [T, k], their experts, where these are given and the router only weighs them. */
   readonly expertIds?: Tensor<"i32"> | undefined;
+  /** [T, E], where these are given instead of the router's. */
+  readonly logits?: Tensor<"f32"> | undefined;
 }
 
 /** Checks that x is [T, H] or [B, S, H], with a dtype that the layer's weights can be multiplied with. */
@@ -41,20 +43,20 @@ export function readFrom(tokens: Tokens, { dtype }: Tensor<FloatDType>): Tokens 
 
 /**
  * Checks the tokens of a router that reads others than the experts, for those x of the experts.
- * @param read whether the router is to read them.
+ * @param instead the name of what is given, so that the router does not read them; undefined if it does.
  */
 export function checkRouterInput(
   { description, device }: DeviceLayer,
   routerInput: Tensor<FloatDType> | undefined,
   x: Tensor<FloatDType>,
-  read: boolean,
+  instead: string | undefined,
 ): void {
   if (routerInput === undefined) {
-    if (!description.separateRouterInput || !read) return;
+    if (!description.separateRouterInput || instead !== undefined) return;
     throw invalidArgument("routerInput", "the tokens that this layer's router reads, shaped like x", routerInput);
   }
   if (!description.separateRouterInput) throw requires("routerInput", "a layer with separateRouterInput");
-  if (!read) throw cannotCombine("routerInput", "routing");
+  if (instead !== undefined) throw cannotCombine("routerInput", instead);
   checkTensor("routerInput", routerInput, "float", x.shape, device);
   checkGoesWithWeights("routerInput", routerInput.dtype, description.weightDType);
 }

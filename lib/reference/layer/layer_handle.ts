@@ -115,10 +115,12 @@ export class ReferenceLayer implements LayerHandle {
   ): void {
     const routes = list.includes("gating");
     const chosen = !routes && ids && weights && this.#given(ids, weights);
-    const state = new ForwardState({ x: x.matrix(), ...(chosen && { chosen }) });
+    const scores = list.includes("router");
+    const given = scores ? undefined : logits?.matrix();
+    const state = new ForwardState({ x: x.matrix(), ...(given && { logits: given }), ...(chosen && { chosen }) });
     this.#times = this.run(list, state);
     if (routes && ids && weights) this.#store(state.get("chosen"), ids, weights);
-    if (logits !== undefined) logits.store(state.get("logits").values);
+    if (scores && logits !== undefined) logits.store(state.get("logits").values);
     if (y !== null) y.store(withResidual(state.get("y"), residual).values);
   }
 

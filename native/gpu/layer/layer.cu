@@ -62,7 +62,6 @@ Status GpuLayer::plan(Stages stages, const LayerForward& f, gpu::LayerPlan* plan
                                   .allowed = context_.allowed,
                                   .inputs = weights_->inputs(),
                                   .stages = stages,
-                                  .logits = f.logits.absent() ? DType::f32 : f.logits.dtype,
                                   .logits_given = !f.logits.absent(),
                                   .ids_given = !f.ids.absent()};
   return gpu::plan_layer(d, problem, runtime().traits(), plan);

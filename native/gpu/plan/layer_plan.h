@@ -90,7 +90,6 @@ struct LayerProblem {
   // Of layer_products(); empty: as they are.
   std::vector<InputUse> inputs = {};
   Stages stages = kForwardStages;
-  DType logits = DType::f32;  // dtype
   bool logits_given = false;
   bool ids_given = false;
 };

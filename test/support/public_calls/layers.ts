@@ -103,7 +103,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
           { want: ["routing", "logits"] },
           { norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true },
           { residual: floats(T, H), signal: transfer.signal },
-          { expertIds: integers(T, 2) },
+          { expertIds: integers(T, 2), logits: floats(T, E) },
         ],
       },
       {
@@ -145,7 +145,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
         name: "MoeLayer.route",
         args: [floats(T, H)],
         call: noisy.route.bind(noisy),
-        valid: [{ training: { noise: floats(T, E) } }, { expertIds: integers(T, 2) }],
+        valid: [{ training: { noise: floats(T, E) } }, { expertIds: integers(T, 2), logits: floats(T, E) }],
       },
       {
         name: "MoeLayer.route with token ids",
@@ -167,7 +167,13 @@ export function layerCalls(device: api.Device, directory: string): Part {
         args: [T],
         call: noisy.capture.bind(noisy),
         valid: [
-          { dtype: "f16", norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true, expertIds: true },
+          {
+            dtype: "f16",
+            norm: { weight: floats(H), epsilon: 1e-5, offset: 1 },
+            residual: true,
+            expertIds: true,
+            logits: true,
+          },
         ],
       },
       {

@@ -1,0 +1,57 @@
+import { type Device, type FloatDType, MoeLayer, type MoeLayerOptions, type Tensor } from "../../lib/index.js";
+import { Random } from "../../lib/testing/random.js";
+
+/** Sizes that no vector divides. */
+export const drawnSizes = { hidden: 33, inner: 17, experts: 6, topK: 3 } as const;
+const { hidden, inner, experts, topK } = drawnSizes;
+
+/** A tensor of normal numbers. */
+export function drawnTensor<D extends FloatDType = "f32">(
+  device: Device,
+  seed: string,
+  shape: number[],
+  dtype = "f32" as D,
+  scale = 1,
+): Tensor<D> {
+  const size = shape.reduce((product, length) => product * length, 1);
+  return device.tensor(new Random(seed).normals(size, scale), shape, dtype);
+}
+
+/** A layer of these sizes with random weights, whose seeds are their names, and all else as `config` says. */
+export function drawnLayer(device: Device, config: Partial<MoeLayerOptions> = {}, dtype: FloatDType = "f32"): MoeLayer {
+  const drawn = (seed: string, shape: number[], scale = 0.3) => drawnTensor(device, seed, shape, dtype, scale);
+  const { latent, perExpertScale, routerNorm, noisy, sharedExpert, hierarchy, identityExperts = 0 } = config;
+  const { topK: k = topK, bank = { first: 0, count: experts - identityExperts } } = config;
+  const width = latent?.size ?? hidden;
+  const stacked = (seed: string, ...shape: number[]) => {
+    const all = drawn(seed, [experts, ...shape]);
+    return all.rows(bank.first, bank.first + bank.count);
+  };
+  return MoeLayer.create({
+    ...{ device, hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK: k },
+    router: drawn("router", [experts, hidden]),
+    routerBias: drawn("router bias", [experts]),
+    experts: {
+      gate: stacked("gate", inner, width),
+      up: stacked("up", inner, width),
+      down: stacked("down", width, inner),
+    },
+    ...(latent && {
+      latentDown: drawn("latent down", [width, hidden]),
+      latentUp: drawn("latent up", [hidden, width]),
+    }),
+    ...(sharedExpert && {
+      shared: {
+        gate: drawn("shared gate", [20, hidden]),
+        up: drawn("shared up", [20, hidden]),
+        down: drawn("shared down", [hidden, 20]),
+      },
+      sharedGate: drawn("gate of shared", [1, hidden]),
+    }),
+    ...(perExpertScale && { expertScale: drawn("scale", [experts], 1) }),
+    ...(routerNorm && { routerNormWeight: drawn("norm", [hidden], 1) }),
+    ...(noisy && { noiseRouter: drawn("noise", [experts, hidden]) }),
+    ...(hierarchy && { groupRouter: drawn("groups", [hierarchy.numGroups, hidden]) }),
+    ...config,
+  });
+}
