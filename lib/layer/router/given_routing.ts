@@ -44,7 +44,7 @@ export function checkLogits(
   logits: Tensor<"f32">,
   count: number,
   dtype: FloatDType,
-  others: Readonly<Record<string, unknown>> = {},
+  others: Readonly<Record<string, unknown>>,
 ): void {
   checkTakesLogits(description);
   for (const [name, other] of Object.entries(others)) {
