@@ -140,8 +140,8 @@ Status plan_experts(const LayerDescription& layer, const LayerProblem& problem, 
   const int64_t slots = problem.tokens * layer.slots(problem.choices);
   plan->row_count = std::min(problem.max_choices, chosen) + (slots - chosen);
   plan->sort = plan_sort(slots, experts, traits);
-  plan->gates_in_sort = parts.runs(Stage::gating) && parts.runs(Stage::sort) &&
-                        gates_in_block(problem.tokens, plan->sort, traits);
+  plan->gates_in_sort =
+      parts.runs(Stage::gating) && parts.runs(Stage::sort) && gates_in_block(problem.tokens, plan->sort, traits);
   MOE_TRY(plan_products(layer, problem, traits, plan));
 
   const int64_t own_slots = layer.has_own_slots() ? slots : 0;

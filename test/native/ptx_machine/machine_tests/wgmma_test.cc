@@ -135,13 +135,14 @@ void check_wgmma(const ProductType& type, const Layout& layout) {
   }
 }
 
-// Sums of products of ones, which begin at zero, of the 128 threads: 16 for each product. %e is a second set of sums, or
-// room for values.
+// Sums of products of ones, which begin at zero, of the 128 threads: 16 for each product. %e is a second set of sums,
+// or room for values.
 std::string of_ones(const std::string& body) {
-  std::string text = ".shared .align 1024 .b8 data[8192]; .reg .b32 %i, %s, %a<4>, %d<4>, %e<4>; .reg .b64 %x, %y, %p; "
-                     ".reg .pred %adds; ld.param.u64 %p, [p0]; mov.u32 %i, %tid.x; mad.wide.u32 %p, %i, 16, %p; "
-                     "shl.b32 %s, %i, 6; add.u32 %s, %s, data; setp.eq.u32 %adds, 0, 0; mov.u64 %x, " +
-                     std::to_string(Panel{{}, 0, 1024, 1, 0}.descriptor(1024)) + "; mov.u64 %y, %x;";
+  std::string text =
+      ".shared .align 1024 .b8 data[8192]; .reg .b32 %i, %s, %a<4>, %d<4>, %e<4>; .reg .b64 %x, %y, %p; "
+      ".reg .pred %adds; ld.param.u64 %p, [p0]; mov.u32 %i, %tid.x; mad.wide.u32 %p, %i, 16, %p; "
+      "shl.b32 %s, %i, 6; add.u32 %s, %s, data; setp.eq.u32 %adds, 0, 0; mov.u64 %x, " +
+      std::to_string(Panel{{}, 0, 1024, 1, 0}.descriptor(1024)) + "; mov.u64 %y, %x;";
   const auto fill = [&](const std::string& value) {
     for (unsigned at = 0; at < 64; at += 4) text += "st.shared.u32 [%s+" + std::to_string(at) + "], " + value + ";";
     text += "bar.sync 0;";
@@ -212,8 +213,8 @@ MOE_TEST(products_are_complete_after_the_wait) {
   const std::string early = kProduct + kCommit + kToOther + kWait + kFromOther;
   MOE_CHECK(std::isnan(sum_of_ones(early)));
   MOE_CHECK_EQUAL(sum_of_ones(early, Background::early), 16.0f);
-  MOE_CHECK(std::isnan(
-      sum_of_ones(kProduct + kCommit + kProduct + kCommit + kWaitButOne + kToOther + kWait + kFromOther)));
+  MOE_CHECK(
+      std::isnan(sum_of_ones(kProduct + kCommit + kProduct + kCommit + kWaitButOne + kToOther + kWait + kFromOther)));
   // Other sums of an older group are.
   std::string other = kProduct;
   for (size_t at; (at = other.find("%d")) != std::string::npos;) other[at + 1] = 'e';
