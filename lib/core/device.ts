@@ -260,5 +260,5 @@ export class Device extends ThreadBound implements Disposable, AsyncDisposable {
 
 export const openedDevice: Reader<Device> = (value, name) => {
   if (value instanceof Device) return value;
-  throw invalidArgument(name, "a Device", value);
+  throw invalidArgument(name, "a Device, as openDevice(name) makes", value);
 };

@@ -105,6 +105,7 @@ function short(text: unknown): string {
 
 /** An INVALID_ARGUMENT error that names the parameter, what was expected and what was given. */
 export function invalidArgument(parameter: string, expected: string, actual: unknown): MoeError {
+  if (types.isPromise(actual)) return unexpected(parameter, expected, "a promise; await it first");
   const given = describe(actual);
   const sameName = typeof actual === "object" && actual !== null && /^an? ([A-Z]\w*)/.exec(expected)?.[1] === given;
   const other = `an object of another class ${given}, as a second copy of its package has, or a proxy`;

@@ -45,14 +45,19 @@ function isSize(value: unknown): value is number {
  * Throws SHAPE_MISMATCH unless `actual` fits `pattern`, whose entries are sizes, or names that stand for any size:
  * `checkSizes("x", x.shape, ["T", 64])` reports "x: expected shape [T, 64], got [3, 65]".
  */
-export function checkSizes(parameter: string, actual: Shape, pattern: readonly (number | string)[]): void {
+export function checkSizes(
+  parameter: string,
+  actual: Shape,
+  pattern: readonly (number | string)[],
+  remedy: (actual: Shape) => string = () => "",
+): void {
   const fits =
     actual.length === pattern.length &&
     pattern.every((size, index) => typeof size === "string" || size === actual[index]);
   if (!fits) {
     throw new MoeError(
       "SHAPE_MISMATCH",
-      `${parameter}: expected shape [${pattern.join(", ")}], got ${shapeText(actual)}`,
+      `${parameter}: expected shape [${pattern.join(", ")}], got ${shapeText(actual)}${remedy(actual)}`,
     );
   }
 }

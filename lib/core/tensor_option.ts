@@ -1,5 +1,6 @@
 import type { DType } from "./dtype.js";
-import { invalidArgument } from "./errors.js";
+import { invalidArgument, type MoeError } from "./errors.js";
+import { isArray } from "./foreign.js";
 import type { Reader } from "./options.js";
 import { Tensor } from "./tensor.js";
 
@@ -7,6 +8,12 @@ import { Tensor } from "./tensor.js";
 export function tensor<D extends DType>(): Reader<Tensor<D>> {
   return (value, name) => {
     if (value instanceof Tensor) return value as Tensor<D>;
-    throw invalidArgument(name, "a Tensor", value);
+    throw notTensor(name, value);
   };
+}
+
+/** The error of a value that should be a tensor; of an array it says how to make one. */
+export function notTensor(parameter: string, value: unknown): MoeError {
+  const holdsValues = isArray(value) || ArrayBuffer.isView(value);
+  return invalidArgument(parameter, holdsValues ? "a Tensor, as device.tensor(values, shape) makes" : "a Tensor", value);
 }

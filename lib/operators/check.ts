@@ -5,7 +5,7 @@ import { integer, optional } from "../core/options.js";
 import { checkSizes, type Shape } from "../core/shape.js";
 import { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
-import { tensor } from "../core/tensor_option.js";
+import { notTensor, tensor } from "../core/tensor_option.js";
 import { markWritten } from "../core/unwritten.js";
 
 /** Option of operators that sum over tokens. */
@@ -37,6 +37,7 @@ const namedDTypes: Readonly<Record<"float" | "float32", { expected: string; list
 /**
  * Checks that `value` is a live tensor of an allowed dtype, that its shape fits `pattern` (see checkSizes) and that it
  * is on `device`, if given. Returns the tensor.
+ * @param remedy what to add to the error of another shape.
  */
 export function checkTensor(
   parameter: string,
@@ -44,8 +45,9 @@ export function checkTensor(
   allowed: Allowed,
   pattern: readonly (number | string)[],
   device?: Device,
+  remedy?: (shape: Shape) => string,
 ): Tensor {
-  if (!(value instanceof Tensor)) throw invalidArgument(parameter, "a Tensor", value);
+  if (!(value instanceof Tensor)) throw notTensor(parameter, value);
   void value.handle;
   const named = typeof allowed === "string" ? namedDTypes[allowed] : undefined;
   const list = named?.list ?? (allowed as readonly DType[]);
@@ -53,7 +55,7 @@ export function checkTensor(
     const expected = named?.expected ?? list.join(" or ");
     throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected dtype ${expected}, got ${value.dtype}`);
   }
-  checkSizes(parameter, value.shape, pattern);
+  checkSizes(parameter, value.shape, pattern, remedy);
   if (device !== undefined && value.device !== device) {
     throw new MoeError(
       "DEVICE_MISMATCH",

@@ -40,7 +40,7 @@ export class AdamW extends Optimizer {
     super(
       parameters,
       others,
-      { names: ["mean", "square"], counted: true },
+      { kind: "AdamW", names: ["mean", "square"], counted: true },
       ({ backend }, { kept, ...handles }, step) => {
         const { mean, square } = kept as Record<"mean" | "square", TensorHandle>;
         backend.adamW({ ...handles, mean, square, beta1, beta2, epsilon, step });

@@ -1,5 +1,6 @@
+import { inspect } from "node:util";
 import type { Device } from "../core/device.js";
-import { invalidArgument, MoeError, unexpected } from "../core/errors.js";
+import { describe, invalidArgument, MoeError, unexpected } from "../core/errors.js";
 import { attempt, typedArray } from "../core/foreign.js";
 import { type Fields, finite, integer, nonNegative, number, object, optional, unchecked } from "../core/options.js";
 import { shapeSize, shapeText } from "../core/shape.js";
@@ -52,8 +53,10 @@ export interface OptimizerState {
   readonly tensors: Readonly<Record<string, Tensor<"f32">>>;
 }
 
-/** What a kind of optimiser keeps for each parameter. */
+/** A kind of optimiser, and what it keeps for each parameter. */
 export interface Kept {
+  /** The name of its class. */
+  readonly kind: string;
   /** Tensors of the parameter's shape, which begin as zeros. */
   readonly names: readonly string[];
   /** Whether its steps depend on how many the parameter has had. */
@@ -99,8 +102,8 @@ export class Optimizer extends ThreadBound implements Disposable {
     this.#parameters = listed<Parameter>("parameters", parameters).map((source, index) => {
       const place = `parameters[${index}]`;
       const { name, value, copy, changed } = readParameter(source, place);
-      if (typeof name !== "string" || names.has(name))
-        throw invalidArgument(`${place}.name`, "a name that no other parameter has", name);
+      if (typeof name !== "string") throw invalidArgument(`${place}.name`, "a string", name);
+      if (names.has(name)) throw unexpected(`${place}.name`, "a name that no other parameter has", renamed(name));
       names.add(name);
       checkTensor(`${place}.value`, value, "float32", value instanceof Tensor ? value.shape : []);
       if (copy !== undefined) checkTensor(`${place}.copy`, copy, "float", value.shape, value.device);
@@ -222,6 +225,13 @@ export class Optimizer extends ThreadBound implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    const state = this.#device.disposed || [...this.#kept.values()].some(({ disposed }) => disposed) ? " (disposed)" : "";
+    const counts = `parameters: ${this.#parameters.length}, steps: ${this.#steps}`;
+    return `${this.#keeps.kind} with ${counts}, learning rate: ${describe(this.learningRate)}, on ${this.#device.name}${state}`;
+  }
 }
 
 const readState = object(
@@ -248,6 +258,11 @@ function stateValues(tensors: unknown, name: string, { dtype, shape }: Pick<Tens
     "SHAPE_MISMATCH",
     `${place}: expected ${size} elements, as in ${shapeText(shape)}, got ${array.length}`,
   );
+}
+
+/** A name that is there twice, and what to do about it. */
+function renamed(name: string): string {
+  return `${describe(name)} twice; give those of several layers other names, as in { ...parameter, name: \`1.\${parameter.name}\` }`;
 }
 
 /** A number of steps, as a state has it. */

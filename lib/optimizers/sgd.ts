@@ -31,7 +31,7 @@ export class SGD extends Optimizer {
     checkOwnClass(new.target, SGD);
     const { momentum, nesterov, ...others } = sgdOptions(options, "options");
     if (nesterov && momentum === 0) throw requires("nesterov", "momentum");
-    const keeps = { names: momentum === 0 ? [] : ["velocity"], counted: false };
+    const keeps = { kind: "SGD", names: momentum === 0 ? [] : ["velocity"], counted: false };
     super(parameters, others, keeps, ({ backend }, { kept, ...handles }) => {
       const velocity = kept.velocity ?? handles.parameter.view([0], 0);
       backend.sgd({ ...handles, velocity, momentum, nesterov });

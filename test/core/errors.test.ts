@@ -53,6 +53,8 @@ test("an object whose class only has the expected name is told apart", () => {
     );
   }
   expect(invalidArgument("x", "a Tensor", new Map()).message).toBe("x: expected a Tensor, got Map");
+  const promise = Promise.resolve(1);
+  expect(invalidArgument("x", "a Tensor", promise).message).toBe("x: expected a Tensor, got a promise; await it first");
 });
 
 group("checks", () => {

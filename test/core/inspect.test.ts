@@ -5,6 +5,8 @@ import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { packExperts } from "../../lib/operators/experts/packed_experts.js";
 import { permute } from "../../lib/operators/experts/permute.js";
+import { AdamW } from "../../lib/optimizers/adamw.js";
+import { SGD } from "../../lib/optimizers/sgd.js";
 import { RouterStats } from "../../lib/statistics/router_stats.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
@@ -77,6 +79,20 @@ describe.each(deviceNames)("util.inspect on %s", (name) => {
     expect(inspect({ stats })).toBe(`{ stats: ${text} }`);
     stats.dispose();
     expect(inspect(stats)).toBe(`${text} (disposed)`);
+  });
+
+  test("of optimisers is one line", () => {
+    const parameters = [{ name: "a", value: floats(2), gradient: floats(2) }];
+    for (const [kind, optimizer] of [
+      ["AdamW", new AdamW(parameters, { learningRate: 0.5 })],
+      ["SGD", new SGD(parameters, { learningRate: 0.5, momentum: 0.9 })],
+    ] as const) {
+      optimizer.step();
+      const text = `${kind} with parameters: 1, steps: 1, learning rate: 0.5, on ${device().name}`;
+      expect(inspect(optimizer)).toBe(text);
+      optimizer.dispose();
+      expect(inspect(optimizer)).toBe(`${text} (disposed)`);
+    }
   });
 
   test("read-only fields cannot be assigned", () => {

@@ -181,6 +181,29 @@ describe("bad storages", () => {
     expectError(() => MoeLayer.create(bad()), "INVALID_ARGUMENT", message);
   });
 
+  test("a tensor of another layout than it is passed with: the error says how to pass it", () => {
+    const router = (...shape: number[]) => MoeLayer.create(options(zeros(...shape)));
+    const up = (stored: unknown) => MoeLayer.create(options(undefined, stored));
+    const inputsFirst = /^router: expected shape \[2, 5\], got \[5, 2\]; if its inputs come first, pass { tensor, orient: "in_out" }$/;
+    expectError(() => router(5, 2), "SHAPE_MISMATCH", inputsFirst);
+    expectError(
+      () => up({ tensor: zeros(3, 5), orient: "in_out" }),
+      "SHAPE_MISMATCH",
+      /got \[3, 5\]; if its outputs come first, pass { tensor, orient: "out_in" }$/,
+    );
+    expectError(
+      () => up(zeros(6, 5)),
+      "SHAPE_MISMATCH",
+      /got \[6, 5\]; if it holds this matrix and another, pass { tensor, part: "first_half" }, or with another part$/,
+    );
+    expectError(
+      () => up(zeros(5, 6)),
+      "SHAPE_MISMATCH",
+      /; if its inputs come first and it holds this matrix and another, pass { tensor, orient: "in_out", part: "first_half" }, or/,
+    );
+    expectError(() => router(2, 6), "SHAPE_MISMATCH", /^router: expected shape \[2, 5\], got \[2, 6\]$/);
+  });
+
   test("shapes of the storage", () => {
     const half = () => MoeLayer.create(options(undefined, { tensor: zeros(5, 3), orient: "in_out", part: "odd" }));
     expectError(half, "SHAPE_MISMATCH", /^experts\[0\]\.up\.tensor: expected shape \[5, 6\], got \[5, 3\]$/);

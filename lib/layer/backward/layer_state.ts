@@ -170,7 +170,7 @@ export class LayerState extends ThreadBound implements Disposable {
   #check(layer: DeviceLayer): KeptPass {
     const pass = this.#pass;
     if (pass === undefined) {
-      const cause = this.#used ? "a second backward" : "dispose()";
+      const cause = this.#used ? "backward()" : "dispose()";
       throw new MoeError("DISPOSED", `state: used after ${cause}; each forward with save gives one for one backward`);
     }
     const expected = "state: expected one that a forward of this layer has saved";

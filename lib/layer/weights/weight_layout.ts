@@ -2,7 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
 import { isArray } from "../../core/foreign.js";
 import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/options.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
+import { type Shape, sameShape, shapeSize } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
@@ -132,10 +132,32 @@ export function checkWeight(parameter: string, weight: Weight, shape: Shape, dev
   if (stacked !== undefined && count === undefined) {
     throw cannotCombine(`${parameter}.stacked`, "a tensor that holds a single matrix");
   }
-  const one = storedShape(shape, part === undefined ? { orient } : { orient, part });
-  const expected = count === undefined ? one : stackedShape(one, stacked ?? "dim0", count);
+  const shapeIn = (layout: WeightLayout) => {
+    const one = storedShape(shape, layout);
+    return count === undefined ? one : stackedShape(one, stacked ?? "dim0", count);
+  };
+  const given = { orient, part };
   const name = weight instanceof Tensor ? parameter : `${parameter}.tensor`;
-  checkTensor(name, tensor, "float", expected, device);
+  checkTensor(name, tensor, "float", shapeIn(given), device, (actual) => {
+    const other = layouts.find((layout) => sameShape(actual, shapeIn({ ...given, ...layout })));
+    return other === undefined ? "" : `; ${remedy(other)}`;
+  });
+}
+
+/** Layouts that a tensor may have without being described so. */
+const layouts: readonly WeightLayout[] = [
+  { orient: "in_out" },
+  { orient: "out_in" },
+  { part: "first_half" },
+  { orient: "in_out", part: "first_half" },
+];
+
+/** How to pass a tensor that has a layout. */
+function remedy({ orient, part }: WeightLayout): string {
+  const order = orient && `its ${orient === "in_out" ? "inputs" : "outputs"} come first`;
+  const conditions = [order, part && "it holds this matrix and another"].filter(Boolean).join(" and ");
+  const fields = [orient && `orient: "${orient}"`, part && `part: "${part}"`].filter(Boolean).join(", ");
+  return `if ${conditions}, pass { tensor, ${fields} }${part ? ", or with another part" : ""}`;
 }
 
 /** The weight of `shape` of one stacked expert. Its tensor is a view; dispose of it after use. */
