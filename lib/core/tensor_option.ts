@@ -15,5 +15,9 @@ export function tensor<D extends DType>(): Reader<Tensor<D>> {
 /** The error of a value that should be a tensor; of an array it says how to make one. */
 export function notTensor(parameter: string, value: unknown): MoeError {
   const holdsValues = isArray(value) || ArrayBuffer.isView(value);
-  return invalidArgument(parameter, holdsValues ? "a Tensor, as device.tensor(values, shape) makes" : "a Tensor", value);
+  return invalidArgument(
+    parameter,
+    holdsValues ? "a Tensor, as device.tensor(values, shape) makes" : "a Tensor",
+    value,
+  );
 }

@@ -228,7 +228,8 @@ export class Optimizer extends ThreadBound implements Disposable {
 
   /** What `console.log` shows. */
   [inspect.custom](): string {
-    const state = this.#device.disposed || [...this.#kept.values()].some(({ disposed }) => disposed) ? " (disposed)" : "";
+    const state =
+      this.#device.disposed || [...this.#kept.values()].some(({ disposed }) => disposed) ? " (disposed)" : "";
     const counts = `parameters: ${this.#parameters.length}, steps: ${this.#steps}`;
     return `${this.#keeps.kind} with ${counts}, learning rate: ${describe(this.learningRate)}, on ${this.#device.name}${state}`;
   }

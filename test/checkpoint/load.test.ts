@@ -324,7 +324,9 @@ describe("what is missing or wrong is named", () => {
 
   test("not a device", async () => {
     const error = await failureOf(() => {}, { device: "cpu" as never });
-    expect(error).toEqual(failure("INVALID_ARGUMENT", /^device: expected a Device, as openDevice\(name\) makes, got "cpu"$/));
+    expect(error).toEqual(
+      failure("INVALID_ARGUMENT", /^device: expected a Device, as openDevice\(name\) makes, got "cpu"$/),
+    );
   });
 
   test("a dtype that weights cannot have", async () => {

@@ -194,7 +194,9 @@ describe("the writer", () => {
   test("says how to make the bits of f16 and bf16", async () => {
     const b = { dtype: "BF16", shape: [1], data: Float32Array.of(2) } as const;
     const message = 'tensors["b"].data: expected Uint16Array of the bits, as encodeHalves(values, "bf16") makes, or';
-    await expect(writeSafetensors("b.safetensors", { b } as never)).rejects.toEqual(failure("INVALID_ARGUMENT", message));
+    await expect(writeSafetensors("b.safetensors", { b } as never)).rejects.toEqual(
+      failure("INVALID_ARGUMENT", message),
+    );
   });
 
   describe("refuses a buffer that is transferred before it is written:", () => {

@@ -184,7 +184,8 @@ describe("bad storages", () => {
   test("a tensor of another layout than it is passed with: the error says how to pass it", () => {
     const router = (...shape: number[]) => MoeLayer.create(options(zeros(...shape)));
     const up = (stored: unknown) => MoeLayer.create(options(undefined, stored));
-    const inputsFirst = /^router: expected shape \[2, 5\], got \[5, 2\]; if its inputs come first, pass { tensor, orient: "in_out" }$/;
+    const inputsFirst =
+      /^router: expected shape \[2, 5\], got \[5, 2\]; if its inputs come first, pass { tensor, orient: "in_out" }$/;
     expectError(() => router(5, 2), "SHAPE_MISMATCH", inputsFirst);
     expectError(
       () => up({ tensor: zeros(3, 5), orient: "in_out" }),

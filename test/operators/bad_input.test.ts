@@ -184,7 +184,8 @@ describe.each(deviceNames)("bad arguments on %s", (name) => {
 
   test("not a tensor", () => {
     for (const value of [undefined, null, 3, [[1]], new Float32Array(4)] as Anything[]) {
-      const expected = typeof value === "object" && value ? /: expected a Tensor, as .* makes, got/ : /: expected a Tensor, got/;
+      const expected =
+        typeof value === "object" && value ? /: expected a Tensor, as .* makes, got/ : /: expected a Tensor, got/;
       expectError(() => gating(value, { topK: 1 }), "INVALID_ARGUMENT", new RegExp(`^logits${expected.source}`));
       expectError(() => permute(floats(2, 2), value), "INVALID_ARGUMENT", new RegExp(`^tokenOfRow${expected.source}`));
     }

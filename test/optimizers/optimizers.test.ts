@@ -197,7 +197,11 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
       /^parameters\[1\]\.name: expected a name that no other parameter has, got "p" twice; .* { \.\.\.parameter, name: /,
     );
     const unnamed = { value: parameter.value, gradient: undefined } as never;
-    expectError(() => new AdamW([unnamed], { learningRate }), "INVALID_ARGUMENT", /\[0\]\.name: expected a string, got und/);
+    expectError(
+      () => new AdamW([unnamed], { learningRate }),
+      "INVALID_ARGUMENT",
+      /\[0\]\.name: expected a string, got und/,
+    );
     expectError(() => new AdamW([parameter], { learningRate: -1 }), "INVALID_ARGUMENT", /learningRate/);
     expectError(
       () => new AdamW([parameter], { learningRate, beta1: 1 }),

@@ -154,7 +154,8 @@ export function checkData(name: string, { dtype, shape }: Pick<Input, "dtype" | 
   const place = placeOf(name);
   const byteLength = safetensorsByteLength(dtype, shape) as number;
   const kind = safetensorsDTypes[dtype].array.name as ArrayKind;
-  const halves = dtype === "F16" || dtype === "BF16" ? ` of the bits, as encodeHalves(values, "${dtype.toLowerCase()}") makes` : "";
+  const halves =
+    dtype === "F16" || dtype === "BF16" ? ` of the bits, as encodeHalves(values, "${dtype.toLowerCase()}") makes` : "";
   const expected = `${kind}${halves}, or the bytes as Uint8Array`;
   const array = typedArray(`${place}.data`, data, [kind, "Uint8Array"], expected);
   if (array.byteLength !== byteLength) {

@@ -360,7 +360,11 @@ describe.each(deviceNames)("backward on %s", (name) => {
     const saved = () => layer.forward(x, { save: true }).state;
     const used = saved();
     const { gradients } = layer.backward(used, dy);
-    expectError(() => layer.backward(used, dy), "DISPOSED", /^state: used after backward\(\); each forward with save gives one for one backward$/);
+    expectError(
+      () => layer.backward(used, dy),
+      "DISPOSED",
+      /^state: used after backward\(\); each forward with save gives one for one backward$/,
+    );
     const disposed = saved();
     disposed.dispose();
     expectError(() => layer.backward(disposed, dy), "DISPOSED", /state: used after dispose\(\)/);
