@@ -32,8 +32,9 @@ export interface ForwardOptions<D extends FloatDType = FloatDType> {
   expertIds?: Tensor<"i32"> | undefined;
   /**
    * The router's logits [T or B * S, E] f32, computed elsewhere, to use instead of those of the layer's router, which then reads
-   * nothing; the layer's rule makes the routing of them. -Infinity for an expert that is not to be chosen. Not for a layer
-   * with `hierarchy`, nor with `routing`, `routerInput`, `training` or `save`.
+   * nothing; the layer's rule makes the routing of them. NaN for an expert that is not to be chosen: -Infinity is a score of 0,
+   * to which a selection bias is added. Not for a layer with `hierarchy`, nor with `routing`, `routerInput`, `training` or
+   * `save`.
    */
   logits?: Tensor<"f32"> | undefined;
   /** Ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing. */

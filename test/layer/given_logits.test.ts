@@ -92,6 +92,23 @@ describe.each(deviceNames)("on %s", (name) => {
     expectSame(await layer.forward(x, { routing }).data(), await y.data());
   });
 
+  test.each(["sigmoid", "softmax"] as const)(
+    "by %s, NaN excludes an expert whatever its bias; -Infinity is a score of 0",
+    async (scoring) => {
+      const bias = Float32Array.from({ length: experts }, (_, expert) => (expert < 3 ? 2 : 0));
+      using layer = layerOf({ scoring, normalize: true, selectionBias: device().tensor(bias) });
+      const x = drawn("x", [tokens, hidden]);
+      const all = await layer.routerLogits(x).data();
+      const chosen = async (value: number) => {
+        const given = all.map((logit, index) => (index % experts < 3 ? value : logit));
+        const { ids } = layer.route(x, { logits: device().tensor(given, [tokens, experts]) });
+        return ((await ids.toArray()) as number[][]).map((row) => row.toSorted());
+      };
+      for (const ids of await chosen(Number.NaN)) expect(ids).toEqual([3, 4, 5]);
+      for (const ids of await chosen(-Infinity)) expect(ids).toEqual([0, 1, 2]);
+    },
+  );
+
   test("what the router would read is not needed", async () => {
     using layer = layerOf({
       separateRouterInput: true,
