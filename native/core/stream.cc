@@ -1,6 +1,9 @@
 #include "core/stream.h"
 
+#include <unistd.h>
+
 #include <chrono>
+#include <map>
 #include <utility>
 
 #include "core/spin.h"
@@ -31,7 +34,39 @@ class Signal {
   bool sent_ = false;
 };
 
+// The streams that there are, each with the process that made it: a child process has no threads of its parent's.
+struct Streams {
+  std::mutex mutex;
+  std::map<Stream*, pid_t> made_by;
+
+  static Streams& of_process() {
+    // Never destroyed: they are halted while the process exits.
+    static Streams& all = *new Streams;
+    return all;
+  }
+};
+
 }  // namespace
+
+Stream::Registration::Registration(Stream& stream) : stream_(stream) {
+  Streams& all = Streams::of_process();
+  const std::lock_guard lock(all.mutex);
+  all.made_by.emplace(&stream, getpid());
+}
+
+Stream::Registration::~Registration() {
+  Streams& all = Streams::of_process();
+  const std::lock_guard lock(all.mutex);
+  all.made_by.erase(&stream_);
+}
+
+void Stream::halt_all() noexcept {
+  Streams& all = Streams::of_process();
+  const std::lock_guard lock(all.mutex);
+  for (const auto& [stream, process] : all.made_by) {
+    if (process == getpid()) stream->halt();
+  }
+}
 
 uint64_t current_call() { return running_call; }
 
@@ -105,6 +140,14 @@ void Stream::cancel(const Status& reason) noexcept {
   }
 }
 
+void Stream::halt() noexcept {
+  // Work that ends the process would wait for itself.
+  if (thread_.get_id() == std::this_thread::get_id()) return;
+  std::unique_lock lock(mutex_);
+  halted_ = true;
+  between_.wait(lock, [this] { return !running_; });
+}
+
 void Stream::run_items() noexcept {
   set_up_this_thread("moe-stream");
   for (;;) {
@@ -112,8 +155,11 @@ void Stream::run_items() noexcept {
     std::list<Item> next;
     {
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, [this] { return ending_ || !queue_.empty(); });
-      if (queue_.empty()) return;
+      running_ = false;
+      if (halted_) between_.notify_all();
+      wake_.wait(lock, [this] { return ending_ || (!halted_ && !queue_.empty()); });
+      if (halted_ || queue_.empty()) return;
+      running_ = true;
       next.splice(next.end(), queue_, queue_.begin());
       has_work_.store(ending_ || !queue_.empty(), std::memory_order_release);
     }

@@ -52,8 +52,23 @@ class Stream {
   void end(std::function<Status()> work, Done done);
   // Drops work that has not begun, and tells whoever waits for it `reason`. The thread releases what it kept alive.
   void cancel(const Status& reason) noexcept;
+  // As the process ends, before what work uses is gone: returns when the threads of all streams are between two pieces
+  // of work. They begin no other.
+  static void halt_all() noexcept;
 
  private:
+  // Of the streams that there are.
+  class Registration {
+   public:
+    explicit Registration(Stream& stream);
+    ~Registration();
+    Registration(const Registration&) = delete;
+    Registration& operator=(const Registration&) = delete;
+
+   private:
+    Stream& stream_;
+  };
+
   struct Item {
     std::function<Status()> work;
     Uses uses;
@@ -65,6 +80,7 @@ class Stream {
   };
 
   uint64_t push(Item item);
+  void halt() noexcept;
   void run_items() noexcept;
   void run_item(Item& item) noexcept;
   // Keeps a failure for the next wait, and returns what the wait for this work is told, if there is one.
@@ -77,12 +93,16 @@ class Stream {
   // Whether run_items() has work. Written under the lock, but read without it while spinning.
   std::atomic<bool> has_work_{false};
   bool ending_ = false;
+  // See halt_all(). `running_`: from taking a piece of work until looking for the next.
+  bool halted_ = false, running_ = false;
+  std::condition_variable between_;
   // Work enqueued or running.
   std::atomic<int64_t> unfinished_{0};
   // Written by the stream thread only.
   std::atomic<int64_t> busy_nanoseconds_{0};
   uint64_t calls_ = 0;  // enqueued so far; the caller's thread only
   Status failure_;      // stream thread only
+  Registration registration_{*this};
   std::thread thread_;
 };
 

@@ -204,3 +204,30 @@ MOE_TEST(the_end_of_a_stream_is_not_dropped) {
   ended.wait(false);
   MOE_CHECK(ended.load());
 }
+
+MOE_TEST(streams_that_are_halted_end_the_work_that_they_do_and_begin_no_other) {
+  std::atomic<bool> begun = false, halting = false, ended = false, began_another = false;
+  auto stream = std::make_unique<Stream>();
+  stream->enqueue([&] {
+    begun = true;
+    while (!halting) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ended = true;
+    return Status();
+  });
+  stream->enqueue([&] {
+    began_another = true;
+    return Status();
+  });
+  // Without work.
+  const Stream idle;
+  while (!begun) std::this_thread::yield();
+  halting = true;
+  Stream::halt_all();
+  MOE_CHECK(ended);
+  // Its end does not wait for what it no longer does.
+  stream.reset();
+  MOE_CHECK(!began_another);
+  Stream later;
+  MOE_CHECK(wait(later).ok());
+}

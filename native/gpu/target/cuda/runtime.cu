@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <utility>
@@ -14,6 +15,7 @@
 
 #include <ptx/launch.cuh>
 
+#include "core/stream.h"
 #include "gpu/target/cuda/discovery.h"
 #include "gpu/target/cuda/messages.h"
 
@@ -155,6 +157,12 @@ Status begin_use(int index, const Gpu& gpu) {
                                         cuda_status(error, what).message + remedy(cudaGetErrorName(error))};
 }
 
+// CUDA may not be used once it has ended with the process, which Node begins without a word on process.exit(). What is
+// to be done then is done in reverse order, so this comes after begin_use(), which has loaded the driver.
+void halt_before_cuda_ends() {
+  [[maybe_unused]] static const int registered = std::atexit([] { moe::Stream::halt_all(); });
+}
+
 // Whether work on a stream is recorded by somebody, who may not wait for it.
 bool is_captured(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -226,6 +234,7 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
   Gpu gpu;
   MOE_TRY(find_gpu(index, options.variables, &gpu));
   MOE_TRY(begin_use(index, gpu));
+  halt_before_cuda_ends();
   auto state = std::make_unique<State>();
   state->device = index;
   state->poison = options.poison;

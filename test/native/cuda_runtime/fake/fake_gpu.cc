@@ -1,6 +1,7 @@
 #include "fake_gpu.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <iterator>
 
 #include "state.h"
@@ -15,6 +16,10 @@ State& state() {
   static State& all = []() -> State& {
     State& made = *new State;
     begin(made);
+    std::atexit([] {
+      const std::lock_guard lock(state().mutex);
+      state().ended = true;
+    });
     return made;
   }();
   return all;
@@ -105,6 +110,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     FAKE_NAME(cudaErrorInvalidValue)
     FAKE_NAME(cudaErrorMemoryAllocation)
     FAKE_NAME(cudaErrorInitializationError)
+    FAKE_NAME(cudaErrorCudartUnloading)
     FAKE_NAME(cudaErrorInvalidConfiguration)
     FAKE_NAME(cudaErrorStubLibrary)
     FAKE_NAME(cudaErrorInsufficientDriver)

@@ -13,6 +13,10 @@ constexpr size_t kUnaskedShared = size_t{48} * 1024;
 
 cudaError_t enter(const char* name) {
   State& s = state();
+  if (s.ended) {
+    problem("CUDA is used after it has ended with the process");
+    return cudaErrorCudartUnloading;
+  }
   const std::string called = name;
   const bool gives_back = called.ends_with("Destroy") || called.starts_with("cudaFree") ||
                           called == "cudaHostUnregister" || called == "cudaStreamSynchronize";

@@ -72,6 +72,7 @@ struct State {
   std::vector<std::string> problems;
   int garbage = 0xcd;               // every byte of fresh memory
   cudaError_t fault = cudaSuccess;  // of a kernel: all later calls return it
+  bool ended = false;               // with the process
   std::map<const char*, Block> blocks;
   // Of those, the ones that were released last, so that a use of them is told from that of other memory.
   std::deque<const char*> retired;
