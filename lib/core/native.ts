@@ -33,7 +33,7 @@ export interface DeviceOptions {
    * On `cuda`: the CUDA stream to work on, a cudaStream_t as a bigint, for an engine that has one; default one of the device's
    * own. It must be one of this GPU, the same on every thread (not cudaStreamPerThread), and outlive the device: destroy it
    * after `await device.close()`. Tensors that are collected later do not need it. Work is put on it in the order of the
-   * calls, by a thread of the device: see {@link Device.submitted}.
+   * calls, by a thread of the device: see {@link Device.submitted}. While it is captured, work is refused.
    */
   readonly stream?: bigint | undefined;
   /**

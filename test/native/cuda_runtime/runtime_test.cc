@@ -74,20 +74,22 @@ MOE_TEST(memory_that_the_pool_keeps_is_given_back_before_there_is_none) {
 }
 
 MOE_TEST(memory_that_another_device_on_the_gpu_keeps_is_given_back_too) {
-  fake::start({{.memory = size_t{64} << 20}, {.memory = size_t{64} << 20}});
-  {
-    const auto first = opened(), second = opened();
-    const auto other = opened(1);
-    void *data = nullptr, *used = nullptr;
-    MOE_CHECK(first->allocate(size_t{8} << 20, &used).ok());
-    MOE_CHECK(first->allocate(size_t{40} << 20, &data).ok());
-    first->release(data);
-    first->settle();
-    MOE_CHECK_EQUAL(second->allocate(size_t{50} << 20, &data).message, "");
-    second->release(data);
-    first->release(used);
-  }
-  check_clean();
+  at_any_time([](fake::Timing timing) {
+    fake::start({{.memory = size_t{64} << 20}, {.memory = size_t{64} << 20}}, 13000, timing);
+    {
+      const auto first = opened(), second = opened();
+      const auto other = opened(1);
+      void *data = nullptr, *used = nullptr;
+      MOE_CHECK(first->allocate(size_t{8} << 20, &used).ok());
+      MOE_CHECK(first->allocate(size_t{40} << 20, &data).ok());
+      // Nobody has waited for it yet.
+      first->release(data);
+      MOE_CHECK_EQUAL(second->allocate(size_t{50} << 20, &data).message, "");
+      second->release(data);
+      first->release(used);
+    }
+    check_clean();
+  });
 }
 
 namespace {
@@ -254,6 +256,44 @@ MOE_TEST(a_stream_of_the_callers_is_not_used_once_it_is_released) {
     }
     check_clean();
   });
+}
+
+MOE_TEST(a_stream_of_the_callers_is_not_used_while_it_is_captured) {
+  fake::start({{}});
+  {
+    cudaStream_t given = nullptr;
+    MOE_CHECK_EQUAL(cudaStreamCreateWithFlags(&given, cudaStreamNonBlocking), cudaSuccess);
+    auto runtime = opened(0, {.stream = given});
+    void *data = nullptr, *other = nullptr, *none = nullptr;
+    MOE_CHECK(write_numbers(*runtime, {1, 2}, &data).ok());
+    MOE_CHECK(write_numbers(*runtime, {3}, &other).ok());
+
+    MOE_CHECK_EQUAL(cudaStreamBeginCapture(given, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    int numbers[2] = {};
+    std::unique_ptr<Runtime> second;
+    for (const Status& status :
+         {runtime->use(), runtime->allocate(4, &none), runtime->fill(data, 0, 4), runtime->write(data, numbers, 4),
+          runtime->read(numbers, data, 4), Runtime::open(0, {.stream = given}, &second)}) {
+      MOE_CHECK(status.code == Code::unsupported_operation);
+      MOE_CHECK_EQUAL(status.message.find("stream: expected one that nobody captures"), 0u);
+    }
+    // As the collector may at any time.
+    runtime->release(other);
+    cudaGraph_t graph = nullptr;
+    MOE_CHECK_EQUAL(cudaStreamEndCapture(given, &graph), cudaSuccess);
+    MOE_CHECK_EQUAL(cudaGraphDestroy(graph), cudaSuccess);
+
+    MOE_CHECK(runtime->read(numbers, data, 8).ok());
+    MOE_CHECK(numbers[0] == 1 && numbers[1] == 2);
+    MOE_CHECK(runtime->allocate(4, &none).ok());
+    // Those of `data` and `none`.
+    MOE_CHECK(fake::left().ends_with(" 2 blocks"));
+    runtime->release(none);
+    runtime->release(data);
+    runtime.reset();
+    MOE_CHECK_EQUAL(cudaStreamDestroy(given), cudaSuccess);
+  }
+  check_clean();
 }
 
 MOE_TEST(places_for_errors_are_read_behind_the_launches_that_write_them) {

@@ -110,6 +110,12 @@ class Staging {
   size_t next_ = 0;
 };
 
+// Whether work on a stream is recorded by somebody, who may not wait for it.
+bool is_captured(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusNone;
+}
+
 // The pools of all devices that are open in this process. What one keeps is not there for another on the same GPU.
 class Pools {
  public:
@@ -118,27 +124,44 @@ class Pools {
     static Pools& all = *new Pools;
     return all;
   }
-  void add(int device, cudaMemPool_t pool) {
+  // Memory of the pool is released on this stream.
+  void add(int device, cudaMemPool_t pool, cudaStream_t stream) {
     const std::lock_guard lock(mutex_);
-    pools_.emplace_back(device, pool);
+    pools_.push_back({device, pool, stream});
+  }
+  // From here on on this one. Nobody waits for the one before any more.
+  void move(cudaMemPool_t pool, cudaStream_t stream) noexcept {
+    const std::lock_guard lock(mutex_);
+    for (Pool& each : pools_) {
+      if (each.pool == pool) each.stream = stream;
+    }
   }
   void remove(cudaMemPool_t pool) noexcept {
     const std::lock_guard lock(mutex_);
-    std::erase_if(pools_, [pool](const auto& each) { return each.second == pool; });
+    std::erase_if(pools_, [pool](const Pool& each) { return each.pool == pool; });
   }
-  // Gives back to a GPU what its pools keep. False if it cannot.
+  // Gives back to a GPU what its pools keep. CUDA counts what is released as used until somebody has waited for that.
+  // False if it cannot.
   bool trim(int device) {
     const std::lock_guard lock(mutex_);
     bool trimmed = true;
-    for (const auto& [owner, pool] : pools_) {
-      if (owner == device) trimmed = cudaMemPoolTrimTo(pool, 0) == cudaSuccess && trimmed;
+    for (const Pool& each : pools_) {
+      if (each.device != device) continue;
+      if (!is_captured(each.stream)) trimmed = cudaStreamSynchronize(each.stream) == cudaSuccess && trimmed;
+      trimmed = cudaMemPoolTrimTo(each.pool, 0) == cudaSuccess && trimmed;
     }
     return trimmed;
   }
 
  private:
+  struct Pool {
+    int device;
+    cudaMemPool_t pool;
+    cudaStream_t stream;
+  };
+
   std::mutex mutex_;
-  std::vector<std::pair<int, cudaMemPool_t>> pools_;
+  std::vector<Pool> pools_;
 };
 
 MOE_KERNEL(first_kernel, (32), int*) {}
@@ -163,10 +186,10 @@ void halt_before_cuda_ends() {
   [[maybe_unused]] static const int registered = std::atexit([] { moe::Stream::halt_all(); });
 }
 
-// Whether work on a stream is recorded by somebody, who may not wait for it.
-bool is_captured(cudaStream_t stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  return cudaStreamIsCapturing(stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusNone;
+// In a graph, memory would be the graph's, and copies would read what the host has when it is launched.
+Status captured_stream() {
+  return {Code::unsupported_operation,
+          "stream: expected one that nobody captures: use the device before or after the capture, or layer.capture()"};
 }
 
 // Of a stream of the caller's: work is put on it by several threads, and its events are this GPU's.
@@ -174,6 +197,10 @@ Status check_stream(cudaStream_t stream, int index) {
   const std::string expected = "stream: expected a CUDA stream of cuda:" + std::to_string(index) + ", got ";
   if (stream == cudaStreamPerThread) {
     return {Code::invalid_argument, expected + "cudaStreamPerThread, which is another one on each thread"};
+  }
+  if (cudaStreamCaptureStatus status;
+      cudaStreamIsCapturing(stream, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone) {
+    return captured_stream();
   }
   cudaEvent_t event = nullptr;
   MOE_TRY(cuda_status(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate"));
@@ -208,22 +235,46 @@ struct Runtime::State {
   Staging uploads{8};
   Staging downloads{2};
 
+  // Memory that was released while the caller captured its stream, where CUDA takes a release for the graph's.
+  std::mutex kept_mutex;
+  std::vector<void*> kept;
+
   ~State() {
     cudaSetDevice(device);
+    if (pool != nullptr) Pools::of_process().remove(pool);
     const cudaStream_t last = stream;
+    if (last != nullptr) release_kept();
     if (last != nullptr) cudaStreamSynchronize(last);
     if (last != nullptr && last != given && last != recording) cudaStreamDestroy(last);
     if (recording != nullptr) cudaStreamDestroy(recording);
-    if (pool == nullptr) return;
-    Pools::of_process().remove(pool);
-    cudaMemPoolDestroy(pool);
+    if (pool != nullptr) cudaMemPoolDestroy(pool);
   }
 
   // Waits for the enqueued work, and gives what pools keep back to the GPU. False if it cannot.
   bool trim() {
+    if (is_captured(stream) || is_captured(recording)) return false;
+    release_kept();
+    return Pools::of_process().trim(device);
+  }
+
+  // Whether the stream is the caller's, and recorded by it.
+  bool caller_captures() const {
     const cudaStream_t current = stream;
-    if (is_captured(current) || is_captured(recording)) return false;
-    return cudaStreamSynchronize(current) == cudaSuccess && Pools::of_process().trim(device);
+    return current != nullptr && current == given && is_captured(current);
+  }
+
+  void release(void* data) noexcept {
+    const std::lock_guard lock(kept_mutex);
+    // Without memory for its address, it stays until the pool goes.
+    if (caller_captures()) return (void)guarded([&] { return kept.push_back(data), Status(); });
+    cudaFreeAsync(data, stream);
+  }
+
+  void release_kept() noexcept {
+    const std::lock_guard lock(kept_mutex);
+    if (kept.empty() || caller_captures()) return;
+    for (void* data : kept) cudaFreeAsync(data, stream);
+    kept.clear();
   }
 };
 
@@ -258,7 +309,7 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
   uint64_t threshold = UINT64_MAX;
   MOE_TRY(cuda_status(cudaMemPoolSetAttribute(state->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
                       "cudaMemPoolSetAttribute"));
-  Pools::of_process().add(index, state->pool);
+  Pools::of_process().add(index, state->pool, stream);
   runtime->reset(new Runtime(std::move(state)));
   return {};
 }
@@ -281,13 +332,19 @@ void Runtime::release_stream() noexcept {
     if (!waits) cudaStreamSynchronize(given);
   }
   if (worked != nullptr) cudaEventDestroy(worked);
+  Pools::of_process().move(state_->pool, state_->recording);
   state_->stream = state_->recording;
+  state_->release_kept();
 }
 
-Status Runtime::use() { return cuda_status(cudaSetDevice(state_->device), "cudaSetDevice"); }
+Status Runtime::use() {
+  MOE_TRY(cuda_status(cudaSetDevice(state_->device), "cudaSetDevice"));
+  return state_->caller_captures() ? captured_stream() : Status();
+}
 
 Status Runtime::allocate(size_t bytes, void** data) {
   MOE_TRY(use());
+  state_->release_kept();
   const auto allocate = [&] {
     // Even empty memory needs an address.
     return cudaMallocFromPoolAsync(data, std::max<size_t>(bytes, 1), state_->pool, state_->stream);
@@ -311,7 +368,7 @@ Status Runtime::allocate(size_t bytes, void** data) {
 
 void Runtime::release(void* data) {
   cudaSetDevice(state_->device);
-  cudaFreeAsync(data, state_->stream);
+  state_->release(data);
 }
 
 Status Runtime::fill(void* data, int value, size_t bytes) {

@@ -126,6 +126,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     FAKE_NAME(cudaErrorSystemNotReady)
     FAKE_NAME(cudaErrorStreamCaptureUnsupported)
     FAKE_NAME(cudaErrorStreamCaptureInvalidated)
+    FAKE_NAME(cudaErrorCapturedEvent)
     FAKE_NAME(cudaErrorUnknown)
 #undef FAKE_NAME
     default: return "cudaError";

@@ -85,7 +85,7 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t) {
   size_t& used = s.used[static_cast<size_t>(pool->device)];
   used = 0;
   for (const auto& [data, block] : s.blocks) {
-    if (block.device == pool->device && (!block.released || block.usable)) used += block.bytes;
+    if (block.device == pool->device && block.outstanding()) used += block.bytes;
   }
   return cudaSuccess;
 }
@@ -117,7 +117,14 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
     problem("memory of the GPU is released that it does not have");
     return cudaErrorInvalidValue;
   }
+  if (stream->captured) {
+    stream->invalidated = true;
+    problem("memory that is not a graph's is released in a capture");
+    return cudaErrorInvalidValue;
+  }
   found->second.released = true;
+  found->second.queue = stream->queue;
+  found->second.position = stream->queue->enqueued + 1;
   return enqueue(stream, [made = static_cast<char*>(data)] {
     const auto at = state().blocks.find(made);
     if (at == state().blocks.end() || !at->second.usable) {

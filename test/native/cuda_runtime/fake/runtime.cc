@@ -1,4 +1,5 @@
 // Devices, kernels, streams, events and graphs.
+#include <algorithm>
 #include <climits>
 #include <cstring>
 
@@ -189,6 +190,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (stream->captured) breaks_capture();
   if (stream->captured) return cudaErrorStreamCaptureUnsupported;
   stream->queue->run_to(stream->queue->enqueued);
+  stream->queue->observed = stream->queue->enqueued;
   return s.fault;
 }
 
@@ -223,13 +225,17 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (event->device != stream->queue->device) return cudaErrorInvalidResourceHandle;
   event->queue = stream->queue;
   event->position = stream->queue->enqueued;
+  event->captured = stream->captured;
   return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   FAKE_CALL();
   if (!exists(s.events, event)) return cudaErrorInvalidResourceHandle;
-  if (event->queue != nullptr) event->queue->run_to(event->position);
+  if (event->captured) return cudaErrorCapturedEvent;
+  if (event->queue == nullptr) return s.fault;
+  event->queue->run_to(event->position);
+  event->queue->observed = std::max(event->queue->observed, event->position);
   return s.fault;
 }
 

@@ -35,6 +35,7 @@ struct Queue {
   bool early = false;
   std::deque<Work> work;
   uint64_t enqueued = 0, done = 0;
+  uint64_t observed = 0;  // of what is done, what somebody has waited for
 
   void push(Work next) {
     work.push_back(std::move(next));
@@ -55,7 +56,12 @@ struct Block {
   size_t bytes;
   int device;
   bool usable = false;    // its allocation has been done, and its release has not
-  bool released = false;  // cudaFreeAsync was called
+  bool released = false;  // cudaFreeAsync was called: the last of this work of a queue
+  std::shared_ptr<Queue> queue = {};
+  uint64_t position = 0;
+
+  // Whether its pool must keep it, as far as is known.
+  bool outstanding() const { return !released || usable || position > queue->observed; }
 };
 
 struct State {
@@ -133,6 +139,7 @@ struct CUevent_st {
   bool timed;
   std::shared_ptr<fake::Queue> queue;  // null: not recorded
   uint64_t position = 0;
+  bool captured = false;
 };
 
 struct CUmemPoolHandle_st {
