@@ -1,10 +1,12 @@
 import { describe, expect, test } from "vitest";
 import type { ClampedActivation, ClampOptions } from "../../lib/core/activation.js";
+import type { Device } from "../../lib/core/device.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/random.js";
+import { randomQuantized } from "../../lib/testing/random_quantized.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { deviceNames, kernelPaths, openForTests } from "../support/devices.js";
 
 // A layer of one expert that every token chooses with weight 1 and of a shared expert, computed here by loops.
 
@@ -97,4 +99,46 @@ describe.each(deviceNames)("limits of experts on %s", (name) => {
     expect(loaded.description).toEqual(layer.description);
     isRight(loaded.forward(input).dataSync());
   });
+});
+
+describe.each(kernelPaths)("a gate and an up of different formats on $label", (path) => {
+  const device = openForTests(path);
+  const reference = openForTests("reference");
+  const [width, columns] = [40, 20];
+
+  const output = (on: Device, activation: ClampedActivation) => {
+    const random = new Random(activation);
+    const matrix = (format: string, rows: number, columns: number) => ({
+      ...randomQuantized(on, random, format, [rows, columns]),
+      columns,
+    });
+    using layer = MoeLayer.create({
+      device: on,
+      hiddenSize: width,
+      intermediateSize: columns,
+      numExperts: 1,
+      topK: 1,
+      activation,
+      clamp: { offset: 1 },
+      router: on.zeros([1, width], "f32"),
+      experts: [
+        {
+          gate: matrix("i4_g32_bf16", columns, width),
+          up: matrix("i8_channel_f32", columns, width),
+          down: matrix("u4_g32_f16", width, columns),
+        },
+      ],
+    });
+    using input = on.tensor(new Random("tokens").normals(tokens * width), [tokens, width]);
+    return layer.forward(input).dataSync();
+  };
+
+  // Kernels compute whole groups of columns. Behind the last one an activated up is 1, and codes of 0 may mean any number.
+  test.each(Object.keys(formulas) as ClampedActivation[])(
+    "%s: nothing is added by columns behind the last",
+    (activation) => {
+      const expected = output(reference(), activation);
+      expect(relativeError(output(device(), activation), expected)).toBeLessThan(2e-6);
+    },
+  );
 });

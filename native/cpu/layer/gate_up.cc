@@ -144,6 +144,13 @@ void multiply_values(const float* by, int64_t intermediate, const RowTile& tile,
   }
 }
 
+// Makes columns begin .. end - 1 zeros. Those after the last output hold activated zeros, some of which are not zeros,
+// or NaN where x is not finite; and the codes that the down product multiplies them by need not mean zero.
+void clear_columns(const RowTile& tile, int64_t begin, int64_t end, int64_t columns, float* c) {
+  if (begin == end) return;
+  for (int32_t r = 0; r < tile.rows; ++r) std::fill_n(c + r * columns + begin, end - begin, 0.0f);
+}
+
 Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& tiles) {
   pass.scratch.rows.gemm = nullptr;
   const bool has_gate = group.gate != nullptr, has_multiplier = group.multiplier != nullptr;
@@ -167,6 +174,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
       float* target = rows + tile.first_row * intermediate + first;
       return pass.kernels.store_rows(c, tile.rows, count, target, intermediate, streams);
     }
+    clear_columns(tile, count, layout.outputs_per_panel, layout.panel_columns, c);
     char* inner = pass.state.inner_tiles + tile.first_row * pass.state.inner_row_bytes;
     pass.kernels.pack_columns(down.gemm.arithmetic, c, first, std::min(layout.outputs_per_panel, inner_k - first),
                               inner, tile.rows);
