@@ -20,6 +20,7 @@ const problems = [
   { tokens: "bf16", format: "bf16", tokenFormat: "none" },
   { tokens: "f16", format: "bf16", tokenFormat: "none" },
   { tokens: "f32", format: "bf16", tokenFormat: "none" },
+  { tokens: "bf16", format: "e2m1_g16_e8m0", tokenFormat: "none" },
   { tokens: "bf16", format: "i4_g32_bf16", tokenFormat: "int8" },
   { tokens: "f32", format: "i8_channel_f32", tokenFormat: "int8" },
   { tokens: "f32", format: "q4_k", tokenFormat: "int8" },

@@ -20,6 +20,8 @@ import { anyProduct, roundedProduct } from "../../support/rounded_products.js";
 const rounded = ["int8", "fp8", "fp8_ue8m0"] as const;
 const formats = [
   ...(["i8_channel_f32", "i4_g32_bf16", "u3_g16_f32", "mxfp4", "e4m3_g128_f32", "e4m3_channel_f32"] as const),
+  // Scales of e8m0, which only change exponents: of columns for which tokens have scales too, and of few.
+  ...(["e4m3_g128_e8m0", "e2m1_g16_e8m0"] as const),
   // Integer scales below a scale of their own: with minima and without, of segments of 16 and of 32.
   ...(["q2_k", "q4_k", "q6_k", "iq4_xs", "iq3_xxs", "iq2_xxs", "iq1_m"] as const),
 ];
@@ -280,7 +282,7 @@ describe.each(kernelPaths)("on $label", (path) => {
     const random = new Random("batch");
     using offsets = device().tensor(Int32Array.of(0, count));
     for (const tokenFormat of rounded) {
-      for (const format of ["i8_channel_f32", "i4_g32_bf16", "e4m3_g128_f32", "q4_k", "q6_k"]) {
+      for (const format of ["i8_channel_f32", "i4_g32_bf16", "e4m3_g128_f32", "e4m3_g128_e8m0", "q4_k", "q6_k"]) {
         using packed = packExperts(
           {
             ...randomQuantized(device(), random, format, [outputs, columns], 0.1, [1]),

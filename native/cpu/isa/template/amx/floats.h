@@ -26,7 +26,8 @@ template <class Tiles, int parts, bool two, bool shared>
 inline void multiply_all_parts(const TileArguments& t) {
   const char* x = static_cast<const char*>(t.x);
   const char* w = t.w;
-  const int64_t steps = t.k / kTileK, part_bytes = t.rows * kRowPartBytes;
+  // Unpacked codes may end within a step: zeros follow them.
+  const int64_t steps = (t.k + kTileK - 1) / kTileK, part_bytes = t.rows * kRowPartBytes;
   PacedPrefetches prefetches(t, steps);
   for (int64_t step = 0; step < steps; ++step) {
     prefetches.round();
