@@ -2,8 +2,10 @@
 
 // The smallest x for which exp(x) is a normal number.
 constexpr float kLeastExponent = -87.3f;
+// The largest for which times_exp2() does not overflow.
+constexpr float kLargestExponent = 88.3f;
 
-// e^x for x in kLeastExponent .. 88.3, within 2 units in the last place; Cephes' polynomial.
+// e^x for x in kLeastExponent .. kLargestExponent, within 2 units in the last place; Cephes' polynomial.
 inline Vector exp_in_range(Vector x) {
   const Vector n = (x * Vector::broadcast(1.44269504088896341f)).round();
   Vector r = Vector::fma(n, Vector::broadcast(-0.693359375f), x);
@@ -18,9 +20,17 @@ inline Vector exp_in_range(Vector x) {
   return p.times_exp2(n);
 }
 
-// e^x, at least e^kLeastExponent. NaN stays NaN.
+// e^x, from e^kLeastExponent to e^kLargestExponent. NaN stays NaN.
 inline Vector exp(Vector x) {
-  return exp_in_range(Vector::max(Vector::broadcast(kLeastExponent), Vector::min(Vector::broadcast(88.3f), x)));
+  return exp_in_range(
+      Vector::max(Vector::broadcast(kLeastExponent), Vector::min(Vector::broadcast(kLargestExponent), x)));
+}
+
+// 1 + e^x as a divisor: infinity beyond kLargestExponent, where exp() would leave a part of a large dividend. NaN stays
+// NaN.
+inline Vector one_plus_exp(Vector x) {
+  const Vector left = Vector::broadcast(kLargestExponent) - x;
+  return Vector::select_negative(left, Vector::broadcast(INFINITY), Vector::broadcast(1.0f) + exp(x));
 }
 
 // tanh(x), by Cephes' polynomial where 1 - 2 / (e^2x + 1) would lose digits.
@@ -51,7 +61,7 @@ struct Relu2 {
 
 // x / divisor(x); the share of x that it is, is 1 / divisor(x).
 struct Silu {
-  static Vector divisor(Vector x) { return Vector::broadcast(1.0f) + exp(Vector::zero() - x); }
+  static Vector divisor(Vector x) { return one_plus_exp(Vector::zero() - x); }
   static Vector apply(Vector x) { return x / divisor(x); }
 };
 
@@ -59,7 +69,7 @@ struct Silu {
 struct GeluTanh {
   static Vector divisor(Vector x) {
     const Vector u = Vector::fma(x * x * x, Vector::broadcast(0.044715f), x);
-    return Vector::broadcast(1.0f) + exp(u * Vector::broadcast(-1.5957691216057308f));
+    return one_plus_exp(u * Vector::broadcast(-1.5957691216057308f));
   }
   static Vector apply(Vector x) { return x / divisor(x); }
 };
@@ -114,7 +124,7 @@ struct Product {
 struct ClampedSilu {
   static Vector limited(Vector gate, const Clamp& clamp) { return Vector::min(Vector::broadcast(clamp.limit), gate); }
   static Vector divisor(Vector limited, const Clamp& clamp) {
-    return Vector::broadcast(1.0f) + exp(limited * Vector::broadcast(-clamp.alpha));
+    return one_plus_exp(limited * Vector::broadcast(-clamp.alpha));
   }
 };
 inline Vector clamped_silu(Vector gate, const Clamp& clamp) {
