@@ -248,8 +248,8 @@ constexpr bool takes_float_factors(const WeightFormat& format) {
          format.scales.columns == segment_of(format) && !format.super_scales.absent() &&
          format.super_scales.type == ScaleType::f32 && format.super_scales.columns == 0;
 }
-// What another predicate takes, with scales that are powers of two and nothing else: none of groups of columns for which
-// tokens may have scales too, as sums over all columns cannot be scaled by those.
+// What another predicate takes, with scales that are powers of two and nothing else: none of groups of columns for
+// which tokens may have scales too, as sums over all columns cannot be scaled by those.
 template <bool (*takes)(const WeightFormat&)>
 constexpr bool takes_with_powers_of_two(const WeightFormat& format) {
   return takes(format) && format.scales.type == ScaleType::e8m0 && format.super_scales.absent() &&
