@@ -8,6 +8,7 @@ import { dequantize } from "../reference/formats/dequantize.js";
 import type { Case } from "./case.js";
 import type { Inputs } from "./inputs.js";
 import { type InputChange, inputChanges, randomExperts } from "./random_quantized.js";
+import { randomRouting } from "./random_routing.js";
 import { unitRoundoff } from "./rounding.js";
 
 /** Random quantised matrices [E, N, K]; in the run that computes the expected results, their values. */
@@ -67,37 +68,56 @@ function gemmCase({ format, change, x = "f32", activation = "none", gathered = f
   };
 }
 
-interface LayerProblem {
-  format: WeightFormatName;
+/** A layer's matrices in one format, or in one for each. */
+type MatrixFormats = WeightFormatName | Readonly<Record<"gate" | "up" | "down", WeightFormatName>>;
+
+export interface QuantizedLayerProblem {
+  format: MatrixFormats;
   change: InputChange;
   x?: FloatDType;
   /** The format of the shared expert's matrices, and what they do to their inputs; default: there is none. */
   shared?: readonly [WeightFormatName, InputChange];
   weightOn?: "input";
+  /** Default: SwiGLU. */
+  activation?: Activation;
+  sizes?: Readonly<Record<keyof typeof usualSizes, number>>;
 }
 
-const sizes = { hiddenSize: 68, intermediateSize: 48, numExperts: 5, topK: 2, tokens: 11 } as const;
+const usualSizes = { hiddenSize: 68, intermediateSize: 48, numExperts: 5, topK: 2, tokens: 11 } as const;
 
-function layerCase({ format, change, x = "f32", shared, weightOn }: LayerProblem): Case {
-  const extras = [shared && `shared expert in ${shared[0]}, inputs: ${shared[1]}`, weightOn && "weight on input"];
+export function quantizedLayerCase(problem: QuantizedLayerProblem): Case {
+  const { format, change, x = "f32", shared, weightOn, activation = "swiglu", sizes = usualSizes } = problem;
+  const names = typeof format === "string" ? format : Object.values(format).join(", ");
+  const extras = [
+    shared && `shared expert in ${shared[0]}, inputs: ${shared[1]}`,
+    weightOn && "weight on input",
+    activation !== "swiglu" && activation,
+    sizes !== usualSizes && Object.entries(sizes).join(" "),
+  ];
   return {
-    name: [`${x} x ${format}, inputs: ${change}`, ...extras.filter(Boolean)].join(", "),
+    name: [`${x} x ${names}, inputs: ${change}`, ...extras.filter(Boolean)].join(", "),
     operator: "layer",
     tolerances: { y: { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 }[x] },
     run(inputs) {
       const { random } = inputs;
       const { hiddenSize, intermediateSize, numExperts, topK, tokens } = sizes;
-      const expert = (name: WeightFormatName, change: InputChange, count: number) => ({
-        gate: quantized(inputs, name, [count, intermediateSize, hiddenSize], change),
-        up: quantized(inputs, name, [count, intermediateSize, hiddenSize], change),
-        down: quantized(inputs, name, [count, hiddenSize, intermediateSize], change),
-      });
-      const ids = Int32Array.from({ length: tokens * topK }, (_, slot) => random.integer(0, 1) + 2 * (slot % topK));
+      const expert = (formats: MatrixFormats, change: InputChange, count: number) => {
+        const of = typeof formats === "string" ? { gate: formats, up: formats, down: formats } : formats;
+        return {
+          ...(isGated(activation) && {
+            gate: quantized(inputs, of.gate, [count, intermediateSize, hiddenSize], change),
+          }),
+          up: quantized(inputs, of.up, [count, intermediateSize, hiddenSize], change),
+          down: quantized(inputs, of.down, [count, hiddenSize, intermediateSize], change),
+        };
+      };
+      const { ids } = randomRouting(random, tokens, topK, numExperts, "uneven");
       const layer = inputs.layer({
         hiddenSize,
         intermediateSize,
         numExperts,
         topK,
+        activation,
         ...(weightOn && { weightOn }),
         router: inputs.normals([numExperts, hiddenSize], "f32"),
         experts: expert(format, change, numExperts),
@@ -118,14 +138,14 @@ function layerCase({ format, change, x = "f32", shared, weightOn }: LayerProblem
 /** The only one of stacked experts. */
 function alone<Matrix extends Tensor<FloatDType> | QuantizedWeight>(
   inputs: Inputs,
-  expert: Readonly<Record<"gate" | "up" | "down", Matrix>>,
+  expert: { readonly gate?: Matrix; readonly up: Matrix; readonly down: Matrix },
 ) {
   const first = (matrix: Matrix) => {
     if (!("codes" in matrix)) return inputs.keep(matrix.reshape(matrix.shape.slice(1)));
     const { columns: _, ...one } = inputs.keepTensors(stackedQuantized(matrix, 0));
     return one;
   };
-  return { gate: first(expert.gate), up: first(expert.up), down: first(expert.down) };
+  return { ...(expert.gate && { gate: first(expert.gate) }), up: first(expert.up), down: first(expert.down) };
 }
 
 const formats = [
@@ -153,13 +173,23 @@ export const quantizedGemmCases: readonly Case[] = [
 ];
 
 export const quantizedLayerCases: readonly Case[] = [
-  ...formats.flatMap((format) => changes.map((change) => layerCase({ format, change }))),
+  ...formats.flatMap((format) => changes.map((change) => quantizedLayerCase({ format, change }))),
   ...(["f16", "bf16"] as const).flatMap((x) =>
-    inputChanges.map((change) => layerCase({ format: "i4_g32_bf16", change, x })),
+    inputChanges.map((change) => quantizedLayerCase({ format: "i4_g32_bf16", change, x })),
   ),
-  layerCase({ format: "u4_g32_f16", change: "both", weightOn: "input" }),
-  layerCase({ format: "i4_g32_bf16", change: "none", shared: ["i8_channel_f32", "none"] }),
-  layerCase({ format: "nf4_g64_f32", change: "none", shared: ["i4_g32_bf16", "none"], x: "bf16" }),
-  layerCase({ format: "mxfp4", change: "none", shared: ["q4_k", "scale"], x: "f16" }),
-  layerCase({ format: "u4_g32_f16", change: "order", shared: ["u4_g32_f16", "both"] }),
+  quantizedLayerCase({ format: "u4_g32_f16", change: "both", weightOn: "input" }),
+  // Formats whose gate and up are separate products, and a down whose codes of padding do not mean zero.
+  ...(["swiglu_clamped", "situ"] as const).map((activation) =>
+    quantizedLayerCase({
+      format: { gate: "i4_g32_bf16", up: "q4_k", down: "iq2_xs" },
+      change: "none",
+      x: "bf16",
+      activation,
+      sizes: { ...usualSizes, intermediateSize: 70 },
+    }),
+  ),
+  quantizedLayerCase({ format: "i4_g32_bf16", change: "none", shared: ["i8_channel_f32", "none"] }),
+  quantizedLayerCase({ format: "nf4_g64_f32", change: "none", shared: ["i4_g32_bf16", "none"], x: "bf16" }),
+  quantizedLayerCase({ format: "mxfp4", change: "none", shared: ["q4_k", "scale"], x: "f16" }),
+  quantizedLayerCase({ format: "u4_g32_f16", change: "order", shared: ["u4_g32_f16", "both"] }),
 ];

@@ -44,6 +44,8 @@ import {
 } from "../../lib/testing/noise_cases.js";
 import { type NormProblem, rmsNormBackwardCase, rmsNormCase } from "../../lib/testing/norm_cases.js";
 import { adamWCase, type OptimizerProblem, sgdCase, squaresCase } from "../../lib/testing/optimizer_cases.js";
+import { type QuantizedLayerProblem, quantizedLayerCase } from "../../lib/testing/quantized_cases.js";
+import { inputChanges } from "../../lib/testing/random_quantized.js";
 import type { Spread } from "../../lib/testing/random_routing.js";
 import { routerProjectionBackwardCase } from "../../lib/testing/router_projection_backward_cases.js";
 import { routerProjectionCase } from "../../lib/testing/router_projection_cases.js";
@@ -442,6 +444,7 @@ export const problems: Readonly<Record<string, Problem>> = {
   layer: problem(layerCase)((draw) => [
     { ...layerProblem(draw, activations), ...draw.some({ residual: draw.pick(dtypes) }) },
   ]),
+  quantizedLayer: problem(quantizedLayerCase)((draw) => [quantizedLayer(draw)]),
   layerBackward: problem(layerBackwardCase)((draw) => {
     const { dtypes: [x, weights] = ["f32", "f32"], ...rest } = layerProblem(draw, smoothActivations);
     const { hiddenSize, intermediateSize, tokens, topK } = rest;
@@ -452,7 +455,7 @@ export const problems: Readonly<Record<string, Problem>> = {
     const cancels = topK === 1 && { normalize: false };
     return [{ ...rest, ...cancels, dtypes, ...draw.some({ recompute: true, offload: true }) }];
   }),
-} satisfies Record<Fuzzed, Problem>;
+} satisfies Record<Fuzzed | "quantizedLayer", Problem>;
 
 function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
   const experts = draw.integer(1, 12);
@@ -487,6 +490,29 @@ function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
     biases: draw.chance(0.3),
     sequences: divisor(draw, Math.max(tokens, 1)),
     ...(given && { [given]: draw.pick(spreads) }),
+  };
+}
+
+/** Experts in one format or in one for each matrix, and perhaps a shared expert in another. */
+function quantizedLayer(draw: Draw): QuantizedLayerProblem {
+  const format = () => draw.pick(dequantizableFormats);
+  const change = () => draw.pick(inputChanges);
+  const numExperts = draw.integer(1, 8);
+  const shared = draw.chance(0.3) && { shared: [format(), change()] as const };
+  return {
+    format: draw.chance(0.5) ? format() : { gate: format(), up: format(), down: format() },
+    change: change(),
+    x: draw.pick(dtypes),
+    ...shared,
+    ...(!shared && draw.some({ weightOn: "input" as const })),
+    activation: draw.pick(activations),
+    sizes: {
+      hiddenSize: draw.integer(16, 300),
+      intermediateSize: draw.integer(16, 200),
+      numExperts,
+      topK: draw.integer(1, numExperts),
+      tokens: draw.size(60),
+    },
   };
 }
 
