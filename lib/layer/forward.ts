@@ -43,12 +43,11 @@ export function layerForward<D extends FloatDType>(
   const ownRouting = routing === undefined && expertIds === undefined && training === undefined;
   const fused = !save && ownRouting && router.fused;
   let logits: Tensor<"f32"> | undefined;
-  if (wantsLogits && givenLogits !== undefined) {
-    logits = givenLogits.reshape(givenLogits.shape);
-  } else if (wantsLogits) {
-    logits = fused
-      ? router.emptyLogits(tokens)
-      : withMatrix(read, (input) => router.logits(input, readFrom(tokens, read), "experts"));
+  if (wantsLogits) {
+    logits =
+      fused && givenLogits === undefined
+        ? router.emptyLogits(tokens)
+        : withMatrix(read, (input) => router.logits(input, readFrom(tokens, read), "experts"));
   }
   if (save) {
     const kept = { recompute: options.recompute, offload: options.offload };

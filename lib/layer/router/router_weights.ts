@@ -109,10 +109,13 @@ export class RouterWeights {
     record.version++;
   }
 
-  /** What the gates read of x [T, H]: normalised, in float32; undefined for a layer without a norm for it. */
-  normalised(x: TensorHandle, { count, dtype }: Tokens): Tensor<"f32"> | undefined {
+  /**
+   * What the gates read of x [T, H]: normalised, in float32; undefined for a layer without a norm for it, and if the logits
+   * are given, so that no gate reads anything.
+   */
+  normalised(x: TensorHandle, { count, dtype, logits }: Tokens): Tensor<"f32"> | undefined {
     const { device, description } = this.#layer;
-    if (this.normFactors === undefined) return undefined;
+    if (this.normFactors === undefined || logits !== undefined) return undefined;
     const y = device.empty([count, description.hiddenSize], dtype);
     const epsilon = description.routerNorm?.epsilon as number;
     device.backend.rmsNorm({ x, weight: this.normFactors.handle, y: y.handle, epsilon, offset: 0 });

@@ -69,11 +69,11 @@ export function routingStages(
   return [...stages, perExpertScale ? scaled(last) : last];
 }
 
-/** Replaces x by x after the router's norm, which has no part in logits that are given. */
+/** Replaces x by x after the router's norm. */
 const normaliseInput: RoutingStage = (state, router) => {
-  if (state.tokens.logits !== undefined) return;
-  const normalised = state.keep(router.normalised(state.x, state.tokens) as Tensor<"f32">);
-  state.x = normalised.handle;
+  const normalised = router.normalised(state.x, state.tokens);
+  if (normalised === undefined) return;
+  state.x = state.keep(normalised).handle;
   state.tokens = readFrom(state.tokens, normalised);
 };
 
