@@ -4,7 +4,7 @@ import { type FloatDType, type MoeLayer, type MoeLayerOptions, openDevice, type 
 import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
-import { drawnLayer, drawnSizes, drawnTensor } from "../support/drawn_layer.js";
+import { drawnLayer, drawnSizes, drawnTensor, expectSameRouted } from "../support/drawn_layer.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { anyLayer, RandomLayer } from "../support/random_layer.js";
 
@@ -129,12 +129,6 @@ describe.each(deviceNames)("on %s", (name) => {
     });
   }
 
-  /** The same bits. On reference a forward keeps its logits in float64, and the router's operators round them. */
-  function expectReplayed(got: readonly number[], expected: readonly number[]): void {
-    if (name === "reference") expect(relativeError(got, expected)).toBeLessThanOrEqual(5e-6);
-    else expect(got).toEqual(expected);
-  }
-
   const replayed: readonly Config[] = [
     ...rules.map(({ config }) => config),
     { scoring: "sparsemixer", topK: 2, jitter: 1 },
@@ -173,7 +167,7 @@ describe.each(deviceNames)("on %s", (name) => {
     expect(await again.ids.toArray()).toEqual(await own.ids.toArray());
     expect(again.values.length).toBe(own.values.length);
     own.values.forEach((values, index) => {
-      expectReplayed(again.values[index] as number[], values);
+      expectSameRouted(name, again.values[index] as number[], values);
       expect(values.some((value) => value !== 0)).toBe(true);
     });
   });
@@ -207,7 +201,7 @@ describe.each(deviceNames)("on %s", (name) => {
       const own = await run({});
       const again = await run({ expertIds: own.ids });
       own.values.forEach((values, index) => {
-        expectReplayed([...(again.values[index] as Float32Array)], [...values]);
+        expectSameRouted(name, [...(again.values[index] as Float32Array)], [...values]);
       });
       const quiet = await layer.forward(x, { expertIds: own.ids }).data();
       expect(relativeError(quiet, own.values[0] as Float32Array)).toBeGreaterThan(1e-3);

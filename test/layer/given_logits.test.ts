@@ -9,7 +9,7 @@ import {
 } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
-import { drawnLayer, drawnSizes, drawnTensor } from "../support/drawn_layer.js";
+import { drawnLayer, drawnSizes, drawnTensor, expectSameRouted } from "../support/drawn_layer.js";
 import { expectError } from "../support/errors.js";
 import { anyLayer, RandomLayer } from "../support/random_layer.js";
 
@@ -30,12 +30,6 @@ describe.each(deviceNames)("on %s", (name) => {
       [tokens, topK],
     );
 
-  /** The same bits. On reference a forward keeps its logits in float64, and the router's operators round them. */
-  function expectSame(got: ArrayLike<number>, expected: ArrayLike<number>, tolerance = 5e-6): void {
-    if (name === "reference") expect(relativeError(got, expected)).toBeLessThanOrEqual(tolerance);
-    else expect(got).toEqual(expected);
-  }
-
   test.each<Config>([
     {},
     { scoring: "sigmoid", normalize: true, groups: { count: 3, top: 2 } },
@@ -54,13 +48,13 @@ describe.each(deviceNames)("on %s", (name) => {
     const logits = layer.routerLogits(x);
     const own = layer.forward(x, { want: ["routing"], residual: true });
     const given = layer.forward(x, { logits, want: ["routing", "logits"], residual: true });
-    expectSame(await given.y.data(), await own.y.data());
+    expectSameRouted(name, await given.y.data(), await own.y.data());
     expect(await given.routing.ids.data()).toEqual(await own.routing.ids.data());
-    expectSame(await given.routing.weights.data(), await own.routing.weights.data());
+    expectSameRouted(name, await given.routing.weights.data(), await own.routing.weights.data());
     expect(await given.logits.data()).toEqual(await logits.data());
     const routing = layer.route(x, { logits });
     expect(await routing.ids.data()).toEqual(await own.routing.ids.data());
-    expectSame(await routing.weights.data(), await own.routing.weights.data());
+    expectSameRouted(name, await routing.weights.data(), await own.routing.weights.data());
     expect(await layer.forward(x, { logits, residual: true }).data()).toEqual(await given.y.data());
   });
 
@@ -89,7 +83,7 @@ describe.each(deviceNames)("on %s", (name) => {
     for (const weights of (await routing.weights.toArray()) as number[][]) {
       expect(weights.reduce((a, b) => a + b)).toBeCloseTo(1, 5);
     }
-    expectSame(await layer.forward(x, { routing }).data(), await y.data());
+    expectSameRouted(name, await layer.forward(x, { routing }).data(), await y.data());
   });
 
   test.each(["sigmoid", "softmax"] as const)(
@@ -118,7 +112,7 @@ describe.each(deviceNames)("on %s", (name) => {
     });
     const [x, routerInput] = [drawn("x", [tokens, hidden]), drawn("read", [tokens, hidden])];
     const logits = layer.routerLogits(routerInput);
-    expectSame(await layer.forward(x, { logits }).data(), await layer.forward(x, { routerInput }).data());
+    expectSameRouted(name, await layer.forward(x, { logits }).data(), await layer.forward(x, { routerInput }).data());
     using captured = layer.capture(tokens, { logits: true });
     expect(captured.routerInput).toBeUndefined();
   });
@@ -168,7 +162,7 @@ describe.each(deviceNames)("on %s", (name) => {
       const x = drawnTensor(device(), "x", [count, hidden], dtype);
       const logits = drawnTensor(device(), "logits", [count, experts], ofLogits) as Tensor<"f32">;
       const { y, routing } = layer.forward(x, { logits, want: ["routing"] });
-      expectSame(await layer.forward(x, { routing }).data(), await y.data(), 1e-2);
+      expectSameRouted(name, await layer.forward(x, { routing }).data(), await y.data(), 1e-2);
     }
   });
 

@@ -1,5 +1,21 @@
+import { expect } from "vitest";
 import { type Device, type FloatDType, MoeLayer, type MoeLayerOptions, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
+
+/**
+ * Expects the same numbers from two ways through a layer. On `reference` a forward keeps its logits in float64, and the
+ * router's operators round them, so there they may differ by `tolerance`; on other devices they have the same bits.
+ */
+export function expectSameRouted(
+  device: string,
+  got: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance = 5e-6,
+): void {
+  if (device === "reference") expect(relativeError(got, expected)).toBeLessThanOrEqual(tolerance);
+  else expect(got).toEqual(expected);
+}
 
 /** Sizes that no vector divides. */
 export const drawnSizes = { hidden: 33, inner: 17, experts: 6, topK: 3 } as const;

@@ -4,9 +4,18 @@
 #include <bit>
 #include <type_traits>
 
+#include "gpu/target/simt/ptx/products.h"
 #include "warp.h"
 
 namespace ptx_machine {
+
+// Elements and sums are those of `simt`.
+using moe::simt::machine::Bf16;
+using moe::simt::machine::E4M3;
+using moe::simt::machine::F16;
+using moe::simt::machine::multiply_add;
+using moe::simt::machine::S8;
+using moe::simt::machine::Tf32;
 
 constexpr unsigned kRows = 16, kColumns = 8;
 

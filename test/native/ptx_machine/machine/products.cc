@@ -2,18 +2,10 @@
 #include <stdexcept>
 
 #include "fragments.h"
-#include "gpu/target/simt/ptx/products.h"
 #include "lanes.h"
 
 namespace ptx_machine {
 namespace {
-
-using moe::simt::machine::Bf16;
-using moe::simt::machine::E4M3;
-using moe::simt::machine::F16;
-using moe::simt::machine::multiply_add;
-using moe::simt::machine::S8;
-using moe::simt::machine::Tf32;
 
 template <class Element, unsigned kDepth>
 void mma(Warp& warp, const Instruction& in, Mask) {

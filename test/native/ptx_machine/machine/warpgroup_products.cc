@@ -4,17 +4,10 @@
 #include <stdexcept>
 
 #include "fragments.h"
-#include "gpu/target/simt/ptx/products.h"
 #include "lanes.h"
 
 namespace ptx_machine {
 namespace {
-
-using moe::simt::machine::Bf16;
-using moe::simt::machine::E4M3;
-using moe::simt::machine::F16;
-using moe::simt::machine::multiply_add;
-using moe::simt::machine::S8;
 
 // A matrix in shared memory, by its descriptor. The swizzle changes bits 4 to 6 of an address.
 class SharedMatrix {
