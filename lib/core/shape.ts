@@ -8,7 +8,9 @@ export type Shape = readonly number[];
 export const maximumRank = 4;
 
 export function shapeSize(shape: Shape): number {
-  return shape.reduce((size, dimension) => size * dimension, 1);
+  let size = 1;
+  for (const dimension of shape) size *= dimension;
+  return size;
 }
 
 export function shapeText(shape: Shape): string {
@@ -51,13 +53,17 @@ export function checkSizes(
   pattern: readonly (number | string)[],
   remedy: (actual: Shape) => string = () => "",
 ): void {
-  const fits =
-    actual.length === pattern.length &&
-    pattern.every((size, index) => typeof size === "string" || size === actual[index]);
-  if (!fits) {
-    throw new MoeError(
-      "SHAPE_MISMATCH",
-      `${parameter}: expected shape [${pattern.join(", ")}], got ${shapeText(actual)}${remedy(actual)}`,
-    );
+  if (fitsPattern(actual, pattern)) return;
+  throw new MoeError(
+    "SHAPE_MISMATCH",
+    `${parameter}: expected shape [${pattern.join(", ")}], got ${shapeText(actual)}${remedy(actual)}`,
+  );
+}
+
+function fitsPattern(actual: Shape, pattern: readonly (number | string)[]): boolean {
+  if (actual.length !== pattern.length) return false;
+  for (let index = 0; index < pattern.length; index++) {
+    if (typeof pattern[index] === "number" && pattern[index] !== actual[index]) return false;
   }
+  return true;
 }

@@ -13,7 +13,7 @@ import type { LayerParts } from "./layer_parts.js";
 import { checkExpertIds, checkLogits, checkRouting } from "./router/given_routing.js";
 import { routingViews } from "./router/routing_views.js";
 import { tokenIdsOnDevice } from "./router/token_ids.js";
-import { checkRouterInput, readFrom, type Tokens, withMatrix } from "./router/tokens.js";
+import { checkRouterInput, readFrom, type Tokens, withGiven, withMatrix } from "./router/tokens.js";
 import { checkTraining } from "./router/training.js";
 
 type Options = Read<typeof forwardOptions>;
@@ -32,7 +32,7 @@ export function layerForward<D extends FloatDType>(
   checkOptions(onDevice, x, checked, options, wantsLogits);
   const residual = residualOf(options.residual, x);
   using ids = tokenIdsOnDevice(onDevice, options.tokenIds, x.shape, routing ? "routing" : expertIds && "expertIds");
-  const tokens = ids || expertIds || givenLogits ? { ...checked, ids, expertIds, logits: givenLogits } : checked;
+  const tokens = withGiven(checked, { ids, expertIds, logits: givenLogits });
   const noise = [training?.noise, training?.groupNoise];
   const given = [routerInput, ids, expertIds, givenLogits, routing?.ids, routing?.weights];
   const inputs = [x, norm?.weight, residual, ...given, ...noise];

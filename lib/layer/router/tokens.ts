@@ -36,6 +36,14 @@ export function checkTokens({ description, device }: DeviceLayer, x: Tensor<Floa
   return { count, sequenceLength: sequences ? second : first, inputDType: x.dtype, dtype };
 }
 
+/** The same tokens, with what the caller gives for them. Spread syntax would take longer than all other checks of a call. */
+export function withGiven(
+  { count, sequenceLength, inputDType, dtype }: Tokens,
+  { ids, expertIds, logits }: Pick<Tokens, "ids" | "expertIds" | "logits">,
+): Tokens {
+  return { count, sequenceLength, inputDType, dtype, ids, expertIds, logits };
+}
+
 /** The same tokens, as a router reads them in a tensor of its own. */
 export function readFrom(tokens: Tokens, { dtype }: Tensor<FloatDType>): Tokens {
   return { ...tokens, inputDType: dtype };
