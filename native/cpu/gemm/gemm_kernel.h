@@ -115,6 +115,8 @@ struct TileArguments {
   // memory to answer, near enough to stay in the second-level cache. Null: all prefetches are listed above.
   const char* next = nullptr;
   int64_t distance = kDistance;
+  // How far ahead plain weights that are read only once are asked for past the caches. 0: hardware does that.
+  int64_t past_caches = 0;
   // If the panel keeps its scales apart: how, and where it begins.
   const PanelScales* scales;
   const char* panel;
@@ -195,6 +197,7 @@ struct GemmKernel {
   // The same for CPUs whose stores are slow, see isa/template/row_parts.h.
   UnpackedTiles in_parts = {};
   TileFunctions tile_in_parts = {};
+  int64_t past_caches = 0;      // TileArguments::past_caches, for tiles of one panel that is not shared
   int64_t longest_k = 4096;     // that a tile is multiplied by at once, see plan_product()
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 

@@ -236,6 +236,7 @@ class ProductThread {
     t.accumulate = block.k > 0;
     t.panel_bytes = layout_.panel_bytes;
     if (reading.in_order) t.distance = kJustAhead;
+    if (!reading.shared) t.past_caches = gemm_.past_caches;
     t.x_scale_stride = row_scales_;
     t.x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0;
     const TileFunctions& functions = reading.unpacks ? gemm_.unpacked.tile : gemm_.tile;

@@ -122,7 +122,8 @@ struct Kernels {
   PeakLoop bf16_peak;  // run is null if the CPU cannot multiply bfloat16
   PeakLoop int8_peak;  // of the fastest products of bytes
   // Reads memory once, as fast as one thread can.
-  void (*read_streams)(const char* bytes, int64_t count);
+  using ReadLoop = void (*)(const char* bytes, int64_t count);
+  std::array<ReadLoop, 2> read_streams;  // which is faster depends on the processor
 };
 
 // A key's bits above its inverted index.

@@ -60,6 +60,6 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .f32_peak = peak_loop<PlainWeight<float>>(),
       .bf16_peak = {},
       .int8_peak = int8_peak,
-      .read_streams = read_streams,
+      .read_streams = {read_streams<false>, read_streams<true>},
   };
 }

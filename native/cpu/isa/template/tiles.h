@@ -96,6 +96,10 @@ void tile(const TileArguments& t) {
     }
   }
   const auto multiply = [&] {
+    if (panels == 1 && t.past_caches > 0) {
+#pragma GCC unroll 4
+      for (int byte = 0; byte < Step::bytes; byte += 64) __builtin_prefetch(weight + t.past_caches + byte, 0, 0);
+    }
 #pragma GCC unroll 4
     for (int p = 0; p < panels; ++p) Step::template multiply<rows>(value, weight + p * t.panel_bytes, sums[p]);
     value += Step::step * rows;
