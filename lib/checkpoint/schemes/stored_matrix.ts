@@ -3,10 +3,12 @@ import { sameShape, shapeText } from "../../core/shape.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import { stackedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
+import { ConfigFields } from "../config_fields.js";
 import type { LocatedWeight, TensorFile, TensorRange } from "../located_weight.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import type { SafetensorsInfo } from "../safetensors/header.js";
 import { tensorPlace } from "../safetensors/header.js";
+import { parseJsonObject } from "../safetensors/strict_json.js";
 import { asBytes, elements, transpose } from "./bits.js";
 import type { Quantization } from "./quantization.js";
 
@@ -141,6 +143,7 @@ export class StoredMatrix {
   readonly #source: MatrixSource;
   /** Whether the files have each expert's matrix, and what belongs to it, with inputs first: [K, N]. */
   readonly #turned: boolean;
+  #description: ConfigFields | undefined;
 
   /** Whether the tensors have the names of torchao's {@link partNames}. */
   readonly isInParts: boolean;
@@ -154,11 +157,21 @@ export class StoredMatrix {
     this.isInParts = [...source.tensors].some(([suffix, { name }]) => name === partOf(source.name, suffix));
   }
 
-  /** The file of the codes, and what its metadata say of the weight. */
-  get description(): { readonly path: string; readonly name: string; readonly text: string | undefined } {
+  /** What the metadata of the file of a matrix in parts say of it. @throws BAD_CHECKPOINT if they do not, or not in JSON. */
+  get description(): ConfigFields {
+    this.#description ??= this.#parseDescription();
+    return this.#description;
+  }
+
+  #parseDescription(): ConfigFields {
     const { name, tensors, origin, description } = this.#source;
+    const key = JSON.stringify(name);
+    if (description === undefined) {
+      throw this.error(`expected torchao's metadata ${key} in the file, which tell its layout, got none`);
+    }
     const [first] = tensors.values();
-    return { path: first?.file.path ?? origin, name, text: description };
+    const place = `${first?.file.path ?? origin}: metadata ${key}`;
+    return new ConfigFields(place, parseJsonObject(place, new TextEncoder().encode(description)));
   }
 
   /** Whether groups of `rows` rows would be in two of the parts that the tensors hold, or of the layer's pieces. */

@@ -1,7 +1,5 @@
 import { describe } from "../../core/errors.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { ConfigFields } from "../config_fields.js";
-import { parseJsonObject } from "../safetensors/strict_json.js";
 import { asBytes, flipHighestBits, packRows, transpose } from "./bits.js";
 import { checkScales, floatsOf, groupCount, groupsOf, placeIn, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
@@ -41,7 +39,7 @@ const suffixOfPart: ReadonlyMap<unknown, Suffix> = new Map(
  */
 export function checkParts(matrix: StoredMatrix): void {
   if (!matrix.isInParts) return;
-  const fields = metadataOf(matrix);
+  const fields = matrix.description;
   const name = fields.value("_type");
   if (!(readClasses as readonly unknown[]).includes(name)) {
     const reason = kernelClasses.get(name);
@@ -123,27 +121,14 @@ export const byteIntegers: Scheme = {
 };
 
 function isOfClass(matrix: StoredMatrix, name: (typeof readClasses)[number]): boolean {
-  return matrix.isInParts && metadataOf(matrix).value("_type") === name;
+  return matrix.isInParts && matrix.description.value("_type") === name;
 }
 
 /** The bits of `target_dtype`. */
 function bitsOf(matrix: StoredMatrix): number {
-  const dtype = metadataOf(matrix).section("_data")?.section("target_dtype");
+  const { path } = matrix.description;
+  const dtype = matrix.description.section("_data")?.section("target_dtype");
   const names = Array.from({ length: 8 }, (_, index) => [`int${index + 1}`, index + 1] as const);
   if (dtype !== undefined) return dtype.choice("_data", undefined, new Map(names));
-  throw badCheckpoint(
-    metadataOf(matrix).path,
-    "_data: target_dtype: expected the dtype of the codes, got no such field",
-  );
-}
-
-function metadataOf(matrix: StoredMatrix): ConfigFields {
-  const { path, name, text } = matrix.description;
-  if (text === undefined) {
-    throw matrix.error(
-      `expected torchao's metadata ${JSON.stringify(name)} in the file, which tell its layout, got none`,
-    );
-  }
-  const place = `${path}: metadata ${JSON.stringify(name)}`;
-  return new ConfigFields(place, parseJsonObject(place, new TextEncoder().encode(text)));
+  throw badCheckpoint(path, "_data: target_dtype: expected the dtype of the codes, got no such field");
 }
