@@ -4,6 +4,7 @@ import { homedir } from "node:os";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { isMoeError, type MoeError } from "../core/errors.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
+import { RegularFile } from "./safetensors/regular_file.js";
 
 // What people try first with the path of a model, and what to do instead. Readers of files know nothing of this: their
 // errors are explained afterwards, by looking at what is at the path.
@@ -88,6 +89,18 @@ async function statsIn(path: string): Promise<Stats | undefined> {
   }
 }
 
+/** How a file begins; empty if it cannot be read. */
+async function firstBytes(path: string, count: number): Promise<string> {
+  try {
+    await using file = await RegularFile.open(path);
+    const bytes = Buffer.alloc(count);
+    await file.read(bytes, 0);
+    return bytes.toString("latin1");
+  } catch {
+    return "";
+  }
+}
+
 async function namesIn(directory: string): Promise<readonly string[]> {
   return (await readableNames(directory)) ?? [];
 }
@@ -140,6 +153,9 @@ async function newestSnapshot(repository: string): Promise<string | undefined> {
 async function otherFile(path: string): Promise<string | undefined> {
   const name = basename(path);
   const directory = dirname(path);
+  if (!name.endsWith(".gguf") && (await firstBytes(path, 4)) === "GGUF") {
+    return `expected NAME.gguf, got ${otherBeginnings.GGUF}`;
+  }
   if (isPickled(name)) return `expected a model directory, got a file of PyTorch; ${convert}`;
   const siblings = await namesIn(directory);
   const isPart = name.endsWith(".safetensors") ? partOfModel.test(name) : !name.endsWith(".gguf");

@@ -88,6 +88,16 @@ const attempts: Readonly<Record<string, Attempt>> = {
     path: "",
     message: /model\.safetensors: expected a safetensors file, got a GGUF file; give it a name that ends in \.gguf$/,
   },
+  "a GGUF file with the name of a PyTorch file": {
+    files: { "config.json": config, "model.bin": "GGUF\x03\0\0\0" },
+    path: "model.bin",
+    message: /model\.bin: expected NAME\.gguf, got a GGUF file; give it a name that ends in \.gguf$/,
+  },
+  "a GGUF file whose name has no ending": {
+    files: { "sha256-0123": "GGUF\x03\0\0\0" },
+    path: "sha256-0123",
+    message: /sha256-0123: expected NAME\.gguf, got a GGUF file; give it a name that ends in \.gguf$/,
+  },
   "a PyTorch file in place of the weights": {
     files: { "config.json": config, "model.safetensors": "PK\x03\x04\0\0\x08\x08" },
     path: "",
@@ -101,7 +111,8 @@ const attempts: Readonly<Record<string, Attempt>> = {
   "an unknown family": {
     files: { "config.json": '{"model_type":"gpt9"}' },
     path: "",
-    message: /got "gpt9"; for another family, .*\{ config, tensors \}\) or registerFamily\(family\)$/,
+    message:
+      /got "gpt9"; say what .*\{ config, tensors \}\) or registerFamily\(family\)\. `moe-kernels info --families`/,
   },
 };
 
