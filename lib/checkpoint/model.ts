@@ -13,7 +13,7 @@ import { explainPath } from "./remedies.js";
 import type { JsonObject } from "./safetensors/strict_json.js";
 import { Quantization } from "./schemes/quantization.js";
 import { hasMatrix } from "./schemes/stored_matrix.js";
-import { otherNames } from "./unknown_name.js";
+import { unknownFamily } from "./unknown_family.js";
 
 /** What a model directory's config.json says: `model_type` names the family, which knows what the fields mean. */
 export class Model {
@@ -167,26 +167,22 @@ function findFamily(fields: ConfigFields): Family {
   const recognized = [...families.values()].find((family) => family.recognizes?.(fields));
   if (recognized !== undefined && !fields.has("model_type")) return recognized;
   const flat = fields.languageModels.length === 0 ? familyOfType(textType(fields)) : undefined;
-  return familyOfClass(fields) ?? familyOfType(fields.value("model_type")) ?? flat ?? unknownFamily(fields);
+  const found = familyOfClass(fields) ?? familyOfType(fields.value("model_type")) ?? flat;
+  if (found === undefined) throw noFamily(fields);
+  return found;
 }
 
-function unknownFamily(fields: ConfigFields): never {
+/** The error for a family that is not known, or known and not supported. */
+function noFamily(fields: ConfigFields): Error {
   for (const section of [...fields.languageModels, fields]) {
     const modelType = section.value("model_type");
     const reason = unsupported.get(modelType);
     if (reason === undefined) continue;
-    throw badCheckpoint(section.path, `model_type: ${describe(modelType)} is not supported, as ${reason}`);
+    return badCheckpoint(section.path, `model_type: ${describe(modelType)} is not supported, as ${reason}`);
   }
-  const given = fields.value("model_type");
+  const ways = ["MoeLayer.load(path, { config, tensors })", "registerFamily(family)"];
   const known = [...families.keys()];
-  const remedy =
-    "another family, say what a layer computes and how its tensors are named: MoeLayer.load(path, { config, tensors }) or " +
-    "registerFamily(family)";
-  throw badCheckpoint(
-    fields.path,
-    `model_type: expected one of ${known.map((name) => JSON.stringify(name)).join(", ")}, got ${describe(given)}` +
-      otherNames(given, known, remedy),
-  );
+  return badCheckpoint(fields.path, unknownFamily("model_type", fields.value("model_type"), known, ways));
 }
 
 /** How checkpoints of bare base models and of multimodal models change the prefix of a layer's names. */

@@ -249,16 +249,20 @@ describe("what is missing or wrong is named", () => {
     };
 
   test.each<[string, (model: Model) => void, RegExp]>([
-    ["no model_type", set({ model_type: undefined }), /config\.json: model_type: expected one of .*, got undefined/],
+    [
+      "no model_type",
+      set({ model_type: undefined }),
+      /config\.json: model_type: expected a known model family, got none; say what/,
+    ],
     [
       "an unknown model_type",
       set({ model_type: "llama" }),
-      /config\.json: model_type: expected one of "mixtral", .*, got "llama"; for another family, say/,
+      /config\.json: model_type: expected a known model family, got "llama"; say what .*`moe-kernels info --families` lists/,
     ],
     [
       "a misspelt model_type",
       set({ model_type: "Qwen3-Moe_" }),
-      /got "Qwen3-Moe_"; did you mean "qwen3_moe"\? For another family, say what a layer computes/,
+      /got "Qwen3-Moe_"; did you mean "qwen3_moe"\? If not, say what a layer computes/,
     ],
     [
       "an unknown activation",

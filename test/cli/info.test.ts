@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
+import { families } from "../../lib/checkpoint/families/registry.js";
 import { loadNative } from "../../lib/core/native.js";
 import { packageRoot } from "../../lib/core/package_root.js";
 import { platformName } from "../../lib/core/platforms.js";
@@ -101,6 +102,19 @@ test("info --kernels lists the kernel tables and marks what this machine uses", 
     expect(line?.includes("✔")).toBe(chosen !== "");
   }
   expect(JSON.parse((await runCli(["info", "--kernels", "--json"])).stdout)).toEqual(kernels);
+});
+
+test("info --families lists the names that model files may have", async () => {
+  const { exitCode, stdout } = await runCli(["info", "--families"]);
+  expect(exitCode).toBe(0);
+  expect(stdout).toMatch(/^model_type in config\.json\n( {2}\S+\n)* {2}qwen3_moe\n/);
+  expect(stdout).toMatch(/^general\.architecture in GGUF files\n( {2}\S+\n)* {2}qwen3moe\n/m);
+  const { modelTypes, architectures } = JSON.parse((await runCli(["info", "--families", "--json"])).stdout);
+  expect(modelTypes).toEqual([...families.keys()].toSorted());
+  expect(architectures).toContain("llama");
+  const { exitCode: refused, stderr } = await runCli(["info", "--families", "--kernels"]);
+  expect(refused).toBe(2);
+  expect(stderr).toContain("--kernels cannot be combined with --families");
 });
 
 test.each([

@@ -25,7 +25,7 @@ import { phimoe } from "../families/phimoe.js";
 import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "../families/qwen2_moe.js";
 import { qwen3Moe } from "../families/qwen3_moe.js";
 import { smallThinker } from "../families/smallthinker.js";
-import { otherNames } from "../unknown_name.js";
+import { unknownFamily } from "../unknown_family.js";
 import {
   type Architecture,
   checkFormula,
@@ -361,7 +361,10 @@ const unsupportedArchitectures: ReadonlyMap<unknown, string> = new Map([
   ["graniteswitch", "its tokens choose adapters of the matrices"],
 ]);
 
-/** Finds an architecture. @throws BAD_CHECKPOINT naming those that are known. */
+/** The names of those that are known. */
+export const architectureNames: readonly string[] = [...architectures.keys()];
+
+/** Finds an architecture. @throws BAD_CHECKPOINT if it is not known, or known and not supported. */
 export function architectureOf(path: string, name: unknown): Architecture {
   const found = typeof name === "string" ? architectures.get(name) : undefined;
   if (found !== undefined) return found;
@@ -369,12 +372,6 @@ export function architectureOf(path: string, name: unknown): Architecture {
   if (reason !== undefined) {
     throw badCheckpoint(path, `general.architecture: ${describe(name)} is not supported, as ${reason}`);
   }
-  const known = [...architectures.keys()];
-  const got = typeof name === "string" ? JSON.stringify(name) : "none";
-  const remedy =
-    "another one, say what a layer computes and how its tensors are named: MoeLayer.load(path, { config, tensors })";
-  throw badCheckpoint(
-    path,
-    `general.architecture: expected one of ${known.join(", ")}, got ${got}${otherNames(name, known, remedy)}`,
-  );
+  const ways = ["MoeLayer.load(path, { config, tensors })"];
+  throw badCheckpoint(path, unknownFamily("general.architecture", name, architectureNames, ways));
 }

@@ -8,6 +8,7 @@ import { runtimeName } from "../../core/runtime.js";
 import { packageVersion } from "../../core/version.js";
 import { listDevices } from "../../devices.js";
 import { formatBytes } from "../../terminal/format.js";
+import { UsageError } from "../../terminal/option_values.js";
 import { passMark } from "../../terminal/pass_mark.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
@@ -31,26 +32,44 @@ interface MachineInfo {
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
-/** `info`: what this machine and installation can do. */
+/** `info`: what this machine and installation can do, and which models the package knows. */
 export const info = defineCommand({
-  synopsis: "[--kernels] [--json]",
+  synopsis: "[--kernels | --families] [--json]",
   options: {
+    families: { type: "boolean", help: "list the families of models that can be loaded" },
     kernels: { type: "boolean", help: "list the kernels of this build and which of them this machine uses" },
     json: { type: "boolean", help: "print JSON" },
   },
-  async run(values, io) {
-    if (values.kernels) {
-      const kernels = loadNative().kernels();
-      if (values.json) writeJson(io.stdout, kernels);
-      else printKernels(kernels, io);
-      return 0;
-    }
-    const machine = inspectMachine();
-    if (values.json) writeJson(io.stdout, machine);
-    else print(machine, io);
+  async run({ kernels, families, json }, io) {
+    if (kernels && families) throw new UsageError("--kernels cannot be combined with --families");
+    const show = <T>(found: T, print: (found: T, io: Io) => void) =>
+      json ? writeJson(io.stdout, found) : print(found, io);
+    if (kernels) show(loadNative().kernels(), printKernels);
+    else if (families) show(await listFamilies(), printFamilies);
+    else show(inspectMachine(), printMachine);
     return 0;
   },
 });
+
+/** The names of the families that can be loaded, as config.json and GGUF files have them. */
+interface Families {
+  readonly modelTypes: readonly string[];
+  readonly architectures: readonly string[];
+}
+
+async function listFamilies(): Promise<Families> {
+  const { families } = await import("../../checkpoint/families/registry.js");
+  const { architectureNames } = await import("../../checkpoint/gguf/architectures.js");
+  return { modelTypes: [...families.keys()].toSorted(), architectures: architectureNames.toSorted() };
+}
+
+function printFamilies({ modelTypes, architectures }: Families, { stdout }: Io): void {
+  const list = (heading: string, names: readonly string[]): void => {
+    stdout.write(`${styleText("bold", heading, { stream: stdout })}\n${names.map((name) => `  ${name}\n`).join("")}`);
+  };
+  list("model_type in config.json", modelTypes);
+  list("general.architecture in GGUF files", architectures);
+}
 
 function inspectMachine(): MachineInfo {
   const variables = Object.entries(process.env).filter(([name, value]) => name.startsWith("MOE_") && value);
@@ -76,7 +95,7 @@ function inspectAddon(): Pick<MachineInfo, "cpu" | "build" | "problem"> {
   }
 }
 
-function print(machine: MachineInfo, io: Io): void {
+function printMachine(machine: MachineInfo, io: Io): void {
   const { version, runtime, platform, memoryBytes, devices, cpu, build, problem, environment } = machine;
   const line = (name: string, text: string): void => {
     io.stdout.write(`${styleText("bold", name.padEnd(12), { stream: io.stdout })}${printable(text)}\n`);
