@@ -17,11 +17,11 @@ import { checkDifferentOutputs, outputOption } from "../../terminal/output_file.
 import { type Progress, startProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
-import { checkDevices } from "../devices.js";
-import { formatOption } from "../format_option.js";
 import type { Io } from "../io.js";
-import { loadSubjects } from "../load_subject.js";
-import { threadCount } from "../threads_option.js";
+import { checkDevices } from "../options/devices.js";
+import { formatOption } from "../options/format.js";
+import { threadCount } from "../options/threads.js";
+import { loadSubjects } from "../subjects/load_subject.js";
 
 const mebibyte = 2 ** 20;
 const mostMebibytes = 2 ** 32;

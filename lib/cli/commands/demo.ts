@@ -3,7 +3,7 @@ import { shapeOption } from "../../bench/shape_option.js";
 import { packageRoot } from "../../core/package_root.js";
 import { type DeviceName, listDevices } from "../../devices.js";
 import { defineCommand } from "../command.js";
-import { allPassed, runOnDevices } from "../run_on_devices.js";
+import { allPassed, runOnDevices } from "../layer_runs/run_on_devices.js";
 import { layerFile } from "../workloads/layer_file.js";
 import { namedShape } from "../workloads/named_shape.js";
 import { seededTokens } from "../workloads/tokens.js";

@@ -9,10 +9,10 @@ import { choiceOption, integerListOption, UsageError } from "../../terminal/opti
 import { startProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
-import { checkDevices } from "../devices.js";
-import { formatOption } from "../format_option.js";
 import { type Io, writeJson } from "../io.js";
-import { givenThreads, threadsOption } from "../threads_option.js";
+import { checkDevices } from "../options/devices.js";
+import { formatOption } from "../options/format.js";
+import { givenThreads, threadsOption } from "../options/threads.js";
 
 /** `quantize`: writes a model directory with quantised experts. */
 export const quantizeModel = defineCommand({

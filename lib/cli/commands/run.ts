@@ -5,14 +5,14 @@ import { checkRouterReport, reportExtensions } from "../../statistics/router_rep
 import { choiceOption, integerOption, listOption } from "../../terminal/option_values.js";
 import { outputOption } from "../../terminal/output_file.js";
 import { defineCommand } from "../command.js";
-import { checkDevices } from "../devices.js";
-import { formatOption } from "../format_option.js";
 import { writeJson } from "../io.js";
+import { allPassed } from "../layer_runs/run_on_devices.js";
+import { recordedRuns, writeRunReport } from "../layer_runs/run_report.js";
+import { runWorkloads } from "../layer_runs/run_workloads.js";
 import { printRefused } from "../model_report.js";
-import { allPassed } from "../run_on_devices.js";
-import { recordedRuns, writeRunReport } from "../run_report.js";
-import { runWorkloads } from "../run_workloads.js";
-import { givenThreads, threadsOption } from "../threads_option.js";
+import { checkDevices } from "../options/devices.js";
+import { formatOption } from "../options/format.js";
+import { givenThreads, threadsOption } from "../options/threads.js";
 import { checkWorkloadOptions, openWorkloads } from "../workloads/open_workloads.js";
 
 /** `run`: layers on some tokens, with the time of every stage. */

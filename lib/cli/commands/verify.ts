@@ -13,10 +13,10 @@ import { worstErrors } from "../../testing/reports/worst_errors.js";
 import { type CaseResult, runCase } from "../../testing/run.js";
 import { cases } from "../../testing/table.js";
 import { defineCommand } from "../command.js";
-import { checkDevices } from "../devices.js";
 import { type Io, writeJson } from "../io.js";
-import { givenThreads, threadsOption } from "../threads_option.js";
-import { verifySubject } from "../verify_subject.js";
+import { checkDevices } from "../options/devices.js";
+import { givenThreads, threadsOption } from "../options/threads.js";
+import { verifySubject } from "../subjects/verify_subject.js";
 
 /** The results of one device. */
 interface Verification {

@@ -1,8 +1,8 @@
-import { isMoeError } from "../core/errors.js";
-import type { Reader } from "../core/options.js";
-import type { WeightFormatName } from "../core/weight_format.js";
-import { storageFormat } from "../layer/description/storage.js";
-import { UsageError } from "../terminal/option_values.js";
+import { isMoeError } from "../../core/errors.js";
+import type { Reader } from "../../core/options.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
+import { storageFormat } from "../../layer/description/storage.js";
+import { UsageError } from "../../terminal/option_values.js";
 
 /**
  * A dtype or a weight format, ignoring case.

@@ -1,4 +1,4 @@
-import { integerOption } from "../terminal/option_values.js";
+import { integerOption } from "../../terminal/option_values.js";
 
 /** `--threads` of the commands that open a device. */
 export const threadsOption = { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" } as const;

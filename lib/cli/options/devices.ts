@@ -1,5 +1,5 @@
-import { type DeviceName, openDevice } from "../devices.js";
-import { aboutOptions } from "./about_options.js";
+import { type DeviceName, openDevice } from "../../devices.js";
+import { aboutOptions } from "../about_options.js";
 
 /**
  * Opens and closes the named devices, so that a missing one is an error before any work on the others.

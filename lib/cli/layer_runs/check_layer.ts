@@ -1,11 +1,11 @@
-import type { FloatDType } from "../core/dtype.js";
-import type { Tensor } from "../core/tensor.js";
-import type { MoeLayer } from "../moe_layer.js";
-import { resultDType } from "../operators/check.js";
-import type { Routing } from "../operators/routing/gating.js";
-import { type Check, relativeError } from "../testing/run.js";
+import type { FloatDType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { MoeLayer } from "../../moe_layer.js";
+import { resultDType } from "../../operators/check.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import { type Check, relativeError } from "../../testing/run.js";
+import type { Expectation } from "../workloads/workload.js";
 import type { RunTokens } from "./run_tokens.js";
-import type { Expectation } from "./workloads/workload.js";
 
 /**
  * Largest accepted error of a layer's output, relative to the largest expected entry. With 16-bit storage, rounding the

@@ -1,6 +1,6 @@
-import type { MoeLayer } from "../moe_layer.js";
-import type { RouterHistory } from "../statistics/router_history.js";
-import { RouterStats } from "../statistics/router_stats.js";
+import type { MoeLayer } from "../../moe_layer.js";
+import type { RouterHistory } from "../../statistics/router_history.js";
+import { RouterStats } from "../../statistics/router_stats.js";
 import type { RunTokens } from "./run_tokens.js";
 
 const maximumSlices = 64;

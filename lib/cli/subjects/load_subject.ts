@@ -1,12 +1,12 @@
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { isMoeError, MoeError, messageOf, unexpected } from "../core/errors.js";
-import { UsageError } from "../terminal/option_values.js";
-import { closeSubjects } from "../testing/subject/close.js";
-import { checkSubject } from "../testing/subject/run_cases.js";
-import { settled } from "../testing/subject/settled.js";
-import type { Subject } from "../testing/subject/subject.js";
+import { isMoeError, MoeError, messageOf, unexpected } from "../../core/errors.js";
+import { UsageError } from "../../terminal/option_values.js";
+import { closeSubjects } from "../../testing/subject/close.js";
+import { checkSubject } from "../../testing/subject/run_cases.js";
+import { settled } from "../../testing/subject/settled.js";
+import type { Subject } from "../../testing/subject/subject.js";
 
 /**
  * The subject that a module exports, named by an option.

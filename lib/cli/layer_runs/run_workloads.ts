@@ -1,9 +1,9 @@
-import { groupRefused, type RefusedLayers } from "../checkpoint/read_layers.js";
-import { isMoeError, type MoeError } from "../core/errors.js";
-import type { Io } from "./io.js";
+import { groupRefused, type RefusedLayers } from "../../checkpoint/read_layers.js";
+import { isMoeError, type MoeError } from "../../core/errors.js";
+import type { Io } from "../io.js";
+import type { Workloads } from "../workloads/workload.js";
 import type { LayerRun } from "./layer_run.js";
 import { type RunOnDevicesOptions, runOnDevices } from "./run_on_devices.js";
-import type { Workloads } from "./workloads/workload.js";
 
 /** What came of workloads. */
 interface WorkloadRuns {

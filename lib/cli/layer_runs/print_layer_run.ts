@@ -1,18 +1,18 @@
 import { styleText } from "node:util";
-import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
-import { printable } from "../core/printable.js";
-import type { StageTimes } from "../core/stages.js";
-import type { Work } from "../layer/work.js";
-import { heatMap } from "../statistics/heat_map.js";
-import type { RouterHistory } from "../statistics/router_history.js";
-import { barChart, largestOf } from "../terminal/bar_chart.js";
-import { formatBytes, formatError, formatMicroseconds, plural, significant } from "../terminal/format.js";
-import { columnsOf, type Output, usesColor } from "../terminal/output.js";
-import { passMark } from "../terminal/pass_mark.js";
-import { renderTable } from "../terminal/table.js";
-import type { Check } from "../testing/run.js";
-import type { Io } from "./io.js";
-import { storageInWords } from "./layer_in_words.js";
+import type { CacheStatus } from "../../checkpoint/cache/weight_cache.js";
+import { printable } from "../../core/printable.js";
+import type { StageTimes } from "../../core/stages.js";
+import type { Work } from "../../layer/work.js";
+import { heatMap } from "../../statistics/heat_map.js";
+import type { RouterHistory } from "../../statistics/router_history.js";
+import { barChart, largestOf } from "../../terminal/bar_chart.js";
+import { formatBytes, formatError, formatMicroseconds, plural, significant } from "../../terminal/format.js";
+import { columnsOf, type Output, usesColor } from "../../terminal/output.js";
+import { passMark } from "../../terminal/pass_mark.js";
+import { renderTable } from "../../terminal/table.js";
+import type { Check } from "../../testing/run.js";
+import type { Io } from "../io.js";
+import { storageInWords } from "../layer_in_words.js";
 import type { LayerRun } from "./layer_run.js";
 
 const stageNames: Readonly<Record<keyof StageTimes, string>> = {

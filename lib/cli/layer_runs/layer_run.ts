@@ -1,23 +1,23 @@
-import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
-import type { LoadedTokenFormat } from "../checkpoint/schemes/checkpoint_tokens.js";
-import type { FloatDType } from "../core/dtype.js";
-import type { DeviceOptions } from "../core/native.js";
-import { shapeSize } from "../core/shape.js";
-import type { StageTimes } from "../core/stages.js";
-import type { WeightFormatName } from "../core/weight_format.js";
-import { type DeviceName, openDevice } from "../devices.js";
-import type { MoeLayerDescription } from "../layer/description/config.js";
-import { expertsWithWeights } from "../layer/description/identity_experts.js";
-import { isUniform } from "../layer/description/storage.js";
-import { countedRows, type LayerWork, layerWork } from "../layer/work.js";
-import type { MoeLayer } from "../moe_layer.js";
-import type { RouterHistory } from "../statistics/router_history.js";
-import type { Check } from "../testing/run.js";
-import { tokensPerExpert } from "../testing/tokens_per_expert.js";
-import { checkLayer } from "./layer_check.js";
+import type { CacheStatus } from "../../checkpoint/cache/weight_cache.js";
+import type { LoadedTokenFormat } from "../../checkpoint/schemes/checkpoint_tokens.js";
+import type { FloatDType } from "../../core/dtype.js";
+import type { DeviceOptions } from "../../core/native.js";
+import { shapeSize } from "../../core/shape.js";
+import type { StageTimes } from "../../core/stages.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
+import { type DeviceName, openDevice } from "../../devices.js";
+import type { MoeLayerDescription } from "../../layer/description/config.js";
+import { expertsWithWeights } from "../../layer/description/identity_experts.js";
+import { isUniform } from "../../layer/description/storage.js";
+import { countedRows, type LayerWork, layerWork } from "../../layer/work.js";
+import type { MoeLayer } from "../../moe_layer.js";
+import type { RouterHistory } from "../../statistics/router_history.js";
+import type { Check } from "../../testing/run.js";
+import { tokensPerExpert } from "../../testing/tokens_per_expert.js";
+import type { Workload } from "../workloads/workload.js";
+import { checkLayer } from "./check_layer.js";
 import { recordRouting } from "./record_routing.js";
 import { type RunTokens, uploadTokens } from "./run_tokens.js";
-import type { Workload } from "./workloads/workload.js";
 
 /** The results of running a layer on one device. */
 export interface LayerRun {
@@ -84,7 +84,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
   const tokenDType = description.weightDType as FloatDType;
   const count = shapeSize(tokens.shape.slice(0, -1));
   using uploaded = uploadTokens(layer, tokens);
-  const fastest = await timeForward(layer, uploaded, options.repeat);
+  const fastest = await timeForward(layer, uploaded, repeat);
   const counts = await tokensPerExpert(layer, uploaded.read, uploaded.routeOptions);
   return {
     layer: workload.layer,
@@ -98,7 +98,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     ...fastest,
     tokensPerExpert: counts,
     work: layerWork(description, countedRows(count, counts.slice(0, expertsWithWeights(description))), tokenDType),
-    history: options.history ? await recordRouting(layer, uploaded) : null,
+    history: history ? await recordRouting(layer, uploaded) : null,
     checks: workload.expectation && !quantizes ? await checkLayer(layer, uploaded, workload.expectation) : [],
     quantization: quantizes || workload.original ? await quantizationEffect(workload, layer, uploaded) : null,
   };

@@ -1,8 +1,8 @@
-import type { RouterHistory } from "../statistics/router_history.js";
-import { routerReport } from "../statistics/router_report.js";
-import { plural } from "../terminal/format.js";
-import type { OutputFile } from "../terminal/output_file.js";
-import { storageInWords } from "./layer_in_words.js";
+import type { RouterHistory } from "../../statistics/router_history.js";
+import { routerReport } from "../../statistics/router_report.js";
+import { plural } from "../../terminal/format.js";
+import type { OutputFile } from "../../terminal/output_file.js";
+import { storageInWords } from "../layer_in_words.js";
 import type { LayerRun } from "./layer_run.js";
 
 /** A run that recorded what its router did. */

@@ -1,8 +1,8 @@
-import type { FloatDType } from "../core/dtype.js";
-import { MoeError } from "../core/errors.js";
-import type { Tensor } from "../core/tensor.js";
-import type { MoeLayer } from "../moe_layer.js";
-import type { Tokens } from "./workloads/workload.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { MoeLayer } from "../../moe_layer.js";
+import type { Tokens } from "../workloads/workload.js";
 
 /** Tokens on a layer's device. */
 export interface RunTokens extends Disposable {

@@ -1,11 +1,11 @@
-import { printable } from "../core/printable.js";
-import type { DeviceName } from "../devices.js";
-import { startProgress } from "../terminal/progress.js";
-import type { Io } from "./io.js";
-import { layerInWords } from "./layer_in_words.js";
-import { printHeatMap, printLayerRun, printTokensPerExpert } from "./layer_report.js";
+import { printable } from "../../core/printable.js";
+import type { DeviceName } from "../../devices.js";
+import { startProgress } from "../../terminal/progress.js";
+import type { Io } from "../io.js";
+import { layerInWords } from "../layer_in_words.js";
+import type { Workload } from "../workloads/workload.js";
 import { type LayerRun, type LayerRunOptions, runWorkload } from "./layer_run.js";
-import type { Workload } from "./workloads/workload.js";
+import { printHeatMap, printLayerRun, printTokensPerExpert } from "./print_layer_run.js";
 
 export interface RunOnDevicesOptions extends Omit<LayerRunOptions, "device" | "onLoad"> {
   readonly devices: readonly DeviceName[];

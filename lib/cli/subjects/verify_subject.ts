@@ -1,12 +1,12 @@
-import { printable } from "../core/printable.js";
-import { integerOption, listOption, UsageError } from "../terminal/option_values.js";
-import { outputListOption } from "../terminal/output_file.js";
-import { startProgress } from "../terminal/progress.js";
-import { caseContains } from "../testing/case_filter.js";
-import { formatReport, type ReportFormat } from "../testing/reports/report.js";
-import { runCases } from "../testing/subject/run_cases.js";
-import { testCases } from "../testing/subject/test_cases.js";
-import type { Io } from "./io.js";
+import { printable } from "../../core/printable.js";
+import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { outputListOption } from "../../terminal/output_file.js";
+import { startProgress } from "../../terminal/progress.js";
+import { caseContains } from "../../testing/case_filter.js";
+import { formatReport, type ReportFormat } from "../../testing/reports/report.js";
+import { runCases } from "../../testing/subject/run_cases.js";
+import { testCases } from "../../testing/subject/test_cases.js";
+import type { Io } from "../io.js";
 import { loadSubject } from "./load_subject.js";
 
 interface Values {
