@@ -15,18 +15,17 @@ export type {
   ModelInspection,
   ParameterCounts,
   WeightMemory,
-} from "./checkpoint/inspect_model.js";
-export type { LayerMemory } from "./checkpoint/layer_memory.js";
-export type { LoadFileOptions, LoadGivenOptions, LoadOptions } from "./checkpoint/load.js";
-export type { ModelProgress } from "./checkpoint/load_all.js";
-export type { NamedWeight } from "./checkpoint/locate.js";
-export type { Progress } from "./checkpoint/matrix_reader.js";
-export type { ModelWeightOptions } from "./checkpoint/model_weight.js";
-export type { LayerDetails, RefusedLayers } from "./checkpoint/read_layers.js";
-export type { SaveOptions, SaveProgress } from "./checkpoint/save.js";
-export type { StoredRole } from "./checkpoint/storage.js";
+} from "./checkpoint/inspect/inspect_model.js";
+export type { StoredRole } from "./checkpoint/inspect/inspect_storage.js";
+export type { LayerMemory } from "./checkpoint/inspect/layer_memory.js";
+export type { LayerDetails, RefusedLayers } from "./checkpoint/inspect/read_layers.js";
+export type { SaveOptions, SaveProgress } from "./checkpoint/layer_file/save_layer.js";
+export type { LoadFileOptions, LoadGivenOptions, LoadOptions, WeightOptions } from "./checkpoint/load/load_layer.js";
+export type { ModelProgress } from "./checkpoint/load/load_layers.js";
+export type { Progress } from "./checkpoint/load/matrix_reader.js";
+export type { ModelWeightOptions } from "./checkpoint/load/model_weight.js";
+export type { NamedWeight } from "./checkpoint/locate/locate_layer.js";
 export type { LayerTensorNames, TensorName } from "./checkpoint/tensor_names.js";
-export type { WeightOptions } from "./checkpoint/weights.js";
 export type { Activation, Clamp, ClampOptions } from "./core/activation.js";
 export type {
   DeviceKind,

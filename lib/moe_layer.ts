@@ -1,7 +1,12 @@
 import { inspect } from "node:util";
 import type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
-import { type LoadFileOptions, type LoadGivenOptions, type LoadOptions, loadLayer } from "./checkpoint/load.js";
-import { type SaveOptions, saveLayer } from "./checkpoint/save.js";
+import { type SaveOptions, saveLayer } from "./checkpoint/layer_file/save_layer.js";
+import {
+  type LoadFileOptions,
+  type LoadGivenOptions,
+  type LoadOptions,
+  loadLayer,
+} from "./checkpoint/load/load_layer.js";
 import { withSignal } from "./core/cancellation.js";
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";

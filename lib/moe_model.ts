@@ -5,16 +5,16 @@ import {
   inspectModel,
   type ModelInspection,
   type ParameterCounts,
-} from "./checkpoint/inspect_model.js";
-import { bytesInFiles, type LayerMemory, layerMemory } from "./checkpoint/layer_memory.js";
+} from "./checkpoint/inspect/inspect_model.js";
+import { bytesInFiles, type LayerMemory, layerMemory } from "./checkpoint/inspect/layer_memory.js";
 import { checkLayers } from "./checkpoint/layers_with_experts.js";
-import { type LoadOptions, layerSource, loadFromOpened, openedFields } from "./checkpoint/load.js";
-import { loadLayers, type ModelProgress } from "./checkpoint/load_all.js";
-import { loadModelWeight, type ModelWeightOptions, modelWeightOptions } from "./checkpoint/model_weight.js";
+import { describeSource } from "./checkpoint/load/describe_source.js";
+import { type LoadOptions, layerSource, loadFromOpened, openedFields } from "./checkpoint/load/load_layer.js";
+import { loadLayers, type ModelProgress } from "./checkpoint/load/load_layers.js";
+import { loadModelWeight, type ModelWeightOptions, modelWeightOptions } from "./checkpoint/load/model_weight.js";
 import type { OpenedModel } from "./checkpoint/opened/model_files.js";
 import { openModelFiles } from "./checkpoint/opened/open_model_files.js";
 import { hasMatrix } from "./checkpoint/schemes/stored_matrix.js";
-import { describeSource } from "./checkpoint/weights.js";
 import { abortSignal } from "./core/cancellation.js";
 import type { FloatDType } from "./core/dtype.js";
 import { MoeError, unexpected } from "./core/errors.js";

@@ -87,7 +87,7 @@ describe("lib", () => {
     const imports = [...graph.values()].reduce((total, used) => total + used.length, 0);
     expect(graph.size).toBeGreaterThan(150);
     expect(imports).toBeGreaterThan(600);
-    expect(graph.get("lib/moe_layer.ts")).toContain("lib/checkpoint/load.ts");
+    expect(graph.get("lib/moe_layer.ts")).toContain("lib/checkpoint/load/load_layer.ts");
   });
 
   test("rooms see only what is below them", () => {

@@ -1,5 +1,5 @@
 import { type ExpertWeights, expertRoles } from "../layer/weights/expert_weights.js";
-import type { LayerTensors, NamedWeight } from "./locate.js";
+import type { LayerTensors, NamedWeight } from "./locate/locate_layer.js";
 
 type Experts = ExpertWeights<NamedWeight, NamedWeight>;
 

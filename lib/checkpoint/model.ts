@@ -7,7 +7,7 @@ import { refuseUnreadLimits } from "./families/limits.js";
 import { families } from "./families/registry.js";
 import { unsupported } from "./families/unsupported.js";
 import { checkLayer, layersWithExperts } from "./layers_with_experts.js";
-import { type LayerTensors, type NamedWeight, nameOf } from "./locate.js";
+import { type LayerTensors, type NamedWeight, nameOf } from "./locate/locate_layer.js";
 import { mlxNames } from "./mlx_names.js";
 import { explainPath } from "./remedies.js";
 import type { JsonObject } from "./safetensors/strict_json.js";

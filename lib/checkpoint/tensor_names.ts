@@ -8,7 +8,7 @@ import { checkExtraWeights } from "../layer/weights/extra_weights.js";
 import type { LayerWeights } from "../layer/weights/layer_weights.js";
 import { orients, stackings } from "../layer/weights/weight_layout.js";
 import { parts } from "../operators/experts/quantized_weight.js";
-import { isNumbered, type LayerTensors, type NamedWeight } from "./locate.js";
+import { isNumbered, type LayerTensors, type NamedWeight } from "./locate/locate_layer.js";
 
 /** A tensor's name, or its name and how it holds the weight. */
 export type TensorName = string | NamedWeight;

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { LayerDetails } from "../checkpoint/read_layers.js";
+import type { LayerDetails } from "../checkpoint/inspect/read_layers.js";
 import { type Clamp, isClamped } from "../core/activation.js";
 import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";

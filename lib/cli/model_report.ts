@@ -1,8 +1,8 @@
 import { styleText } from "node:util";
-import type { GroupStorage, LayerGroup, ModelInspection, WeightMemory } from "../checkpoint/inspect_model.js";
-import { isNumbered } from "../checkpoint/locate.js";
-import type { RefusedLayers } from "../checkpoint/read_layers.js";
-import type { StoredRole } from "../checkpoint/storage.js";
+import type { GroupStorage, LayerGroup, ModelInspection, WeightMemory } from "../checkpoint/inspect/inspect_model.js";
+import type { StoredRole } from "../checkpoint/inspect/inspect_storage.js";
+import type { RefusedLayers } from "../checkpoint/inspect/read_layers.js";
+import { isNumbered } from "../checkpoint/locate/locate_layer.js";
 import { printable } from "../core/printable.js";
 import { shapeText } from "../core/shape.js";
 import { bitsPerWeight, findFormat } from "../core/weight_formats.js";

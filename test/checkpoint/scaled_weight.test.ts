@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { scaledWeight } from "../../lib/checkpoint/locate/scaled_weight.js";
 import { writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
-import { scaledWeight } from "../../lib/checkpoint/scaled_weight.js";
 import { dequantize, MoeLayer, openDevice, quantize, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
 import { expectError, expectRejection } from "../support/errors.js";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { TensorFile } from "../../lib/checkpoint/located_weight.js";
+import type { TensorFile } from "../../lib/checkpoint/locate/located_weight.js";
 import { schemes } from "../../lib/checkpoint/schemes/list.js";
 import { Quantization } from "../../lib/checkpoint/schemes/quantization.js";
 import { type FoundTensor, StoredMatrix } from "../../lib/checkpoint/schemes/stored_matrix.js";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { LocatedWeight } from "../../lib/checkpoint/located_weight.js";
-import { weightStack } from "../../lib/checkpoint/weight_stack.js";
+import type { LocatedWeight } from "../../lib/checkpoint/locate/located_weight.js";
+import { weightStack } from "../../lib/checkpoint/locate/weight_stack.js";
 
 /** Matrices [1, 4] of codes of 8 bits, with scales of two tensors: one for each matrix, and one that all have. */
 function matrices(orders: readonly (Int32Array | undefined)[]): LocatedWeight[] {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { LayerDetails } from "../../lib/checkpoint/read_layers.js";
+import type { LayerDetails } from "../../lib/checkpoint/inspect/read_layers.js";
 import { layerInWords, routingInWords } from "../../lib/cli/layer_in_words.js";
 import { describeLayer, type MoeLayerConfig } from "../../lib/layer/description/config.js";
 

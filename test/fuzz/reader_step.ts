@@ -4,8 +4,8 @@ import { parseHeader } from "../../lib/checkpoint/gguf/header.js";
 import { SplitGguf } from "../../lib/checkpoint/gguf/index.js";
 import { ggufLocator } from "../../lib/checkpoint/gguf/locate.js";
 import { GgufModel } from "../../lib/checkpoint/gguf/model.js";
-import { locateLayer } from "../../lib/checkpoint/locate.js";
-import type { LocatedWeight } from "../../lib/checkpoint/located_weight.js";
+import { locateLayer } from "../../lib/checkpoint/locate/locate_layer.js";
+import type { LocatedWeight } from "../../lib/checkpoint/locate/located_weight.js";
 import {
   parseSafetensors,
   SafetensorsFile,

@@ -17,7 +17,7 @@ import type { QuantizeOptions } from "../../operators/formats/quantize.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { difference } from "../difference.js";
 import { callFileSystem } from "../file_system_error.js";
-import type { LayerSource } from "../locate.js";
+import type { LayerSource } from "../locate/locate_layer.js";
 import { writeAtomically } from "../safetensors/atomic_file.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { layOut, type SafetensorsInput } from "../safetensors/writer.js";

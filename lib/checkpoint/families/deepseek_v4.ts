@@ -1,6 +1,6 @@
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ConfigFields } from "../config_fields.js";
-import type { LayerTensors } from "../locate.js";
+import type { LayerTensors } from "../locate/locate_layer.js";
 import { sharedCount } from "./deepseek_v2.js";
 import { type Family, gatedExpert, layerCount, sharedExpert, stackedOrSingle } from "./family.js";
 import { limitedInputs } from "./limits.js";

@@ -3,7 +3,7 @@ import type { MoeLayerConfig, SharedExpertConfig } from "../../layer/description
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import type { Orient } from "../../layer/weights/weight_layout.js";
 import type { ConfigFields } from "../config_fields.js";
-import type { LayerTensors, NamedWeight } from "../locate.js";
+import type { LayerTensors, NamedWeight } from "../locate/locate_layer.js";
 import type { LayerTensorNames } from "../tensor_names.js";
 
 /** How one family of Hugging Face checkpoints describes its layers and names their tensors; see {@link registerFamily}. */

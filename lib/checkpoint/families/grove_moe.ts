@@ -1,6 +1,6 @@
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ConfigFields } from "../config_fields.js";
-import type { LayerTensors, SharedMatrix } from "../locate.js";
+import type { LayerTensors, SharedMatrix } from "../locate/locate_layer.js";
 import { type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 import { isSparseQwenLayer } from "./qwen2_moe.js";
 

@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import type { LayerTensors, NamedWeight } from "../locate.js";
+import type { LayerTensors, NamedWeight } from "../locate/locate_layer.js";
 import { type Family, gatedActivation, isListedSparse, layerCount, stackedExperts } from "./family.js";
 
 /**

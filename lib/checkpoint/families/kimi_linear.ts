@@ -1,7 +1,7 @@
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { Groups } from "../../operators/routing/gating_options.js";
 import type { ConfigFields } from "../config_fields.js";
-import type { LayerTensors } from "../locate.js";
+import type { LayerTensors } from "../locate/locate_layer.js";
 import { isSparseDeepseekLayer } from "./deepseek_v2.js";
 import {
   blockTensors,

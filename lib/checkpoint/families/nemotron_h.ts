@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import type { LayerTensors } from "../locate.js";
+import type { LayerTensors } from "../locate/locate_layer.js";
 import { readGroups } from "./deepseek_v2.js";
 import { type Family, latentTokens, layerCount, maximumLayers, plainActivation } from "./family.js";
 

@@ -2,7 +2,7 @@ import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
-import type { NamedWeight } from "../locate.js";
+import type { NamedWeight } from "../locate/locate_layer.js";
 import { type Family, layerCount } from "./family.js";
 
 /** An expert's matrices: gate (second half of `wi_gate`), multiplier (first half) and up, or up alone. */

@@ -7,7 +7,7 @@ import { maximumLayers } from "../families/family.js";
 import { withAdjugates } from "../families/grove_moe.js";
 import { inklingVectors } from "../families/inkling.js";
 import { checkLayer, layersWithExperts } from "../layers_with_experts.js";
-import { type LayerTensors, type NamedWeight, nameOf } from "../locate.js";
+import { type LayerTensors, type NamedWeight, nameOf } from "../locate/locate_layer.js";
 import type { Architecture, FamilyFields } from "./architecture.js";
 import { architectureOf } from "./architectures.js";
 import { GgufFields } from "./fields.js";

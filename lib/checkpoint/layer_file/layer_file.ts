@@ -1,7 +1,7 @@
 import { type Shape, sameShape, shapeSize, shapeText } from "../../core/shape.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import type { LayerTensors } from "../locate.js";
+import type { LayerTensors } from "../locate/locate_layer.js";
 import type { SafetensorsArrayOf, SafetensorsDType } from "../safetensors/dtype.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";

@@ -4,7 +4,7 @@ import type { ExpertRole, ExpertWeights } from "../../layer/weights/expert_weigh
 import { type Stacking, stackings, type WeightLayout } from "../../layer/weights/weight_layout.js";
 import type { Part } from "../../operators/experts/quantized_weight.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import type { LayerTensors, NamedWeight } from "../locate.js";
+import type { LayerTensors, NamedWeight } from "../locate/locate_layer.js";
 import { isRecord, type JsonObject } from "../safetensors/strict_json.js";
 import { unsupported } from "./layer_file_formula.js";
 

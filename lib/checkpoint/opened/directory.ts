@@ -1,13 +1,13 @@
 import { join } from "node:path";
 import { cachedDirectory } from "../cache/cached_model.js";
 import { ConfigFields } from "../config_fields.js";
-import { type LayerTensors, sizesIn } from "../locate.js";
+import { type LayerTensors, sizesIn } from "../locate/locate_layer.js";
 import { Model } from "../model.js";
 import { configName, missingWeights } from "../remedies.js";
 import { exists } from "../safetensors/regular_file.js";
 import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 import { Quantization } from "../schemes/quantization.js";
-import { type LayerFiles, shardedFiles } from "../storage.js";
+import { type LayerFiles, shardedFiles } from "./layer_files.js";
 import { type ModelFiles, type ModelFormula, once } from "./model_files.js";
 
 export interface DirectoryFiles extends ModelFiles {

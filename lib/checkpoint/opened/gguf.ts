@@ -2,7 +2,7 @@ import { cachedGguf } from "../cache/cached_model.js";
 import { ggufLocator } from "../gguf/locate.js";
 import { GgufModel } from "../gguf/model.js";
 import { SplitGguf } from "../gguf/split.js";
-import { sizesIn } from "../locate.js";
+import { sizesIn } from "../locate/locate_layer.js";
 import { Quantization } from "../schemes/quantization.js";
 import { type ModelFiles, type ModelFormula, once } from "./model_files.js";
 

@@ -2,7 +2,7 @@ import { checkInteger, requires } from "../../core/errors.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { maximumLayers } from "../families/family.js";
-import type { LayerTensors, NamedWeight } from "../locate.js";
+import type { LayerTensors, NamedWeight } from "../locate/locate_layer.js";
 import { checkTensorNames } from "../tensor_names.js";
 import type { ModelFormula } from "./model_files.js";
 

@@ -3,9 +3,9 @@ import type { WeightDTypes } from "../../layer/description/storage.js";
 import type { CachedModel } from "../cache/cached_model.js";
 import type { SavedStorage } from "../layer_file/saved_layer.js";
 import type { CheckLayer } from "../layers_with_experts.js";
-import type { LayerTensors, Locator } from "../locate.js";
+import type { LayerTensors, Locator } from "../locate/locate_layer.js";
 import type { Quantization } from "../schemes/quantization.js";
-import type { LayerFiles } from "../storage.js";
+import type { LayerFiles } from "./layer_files.js";
 
 /** A model's open files: where weights are looked up, whatever they mean. */
 export interface ModelFiles extends AsyncDisposable {

@@ -2,7 +2,7 @@ import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/weight_format.js";
 import { matricesOf } from "../../layer/weights/expert_weights.js";
 import { blockTypeOf } from "../gguf/blocks/convert.js";
-import type { LayerTensors } from "../locate.js";
+import type { LayerTensors } from "../locate/locate_layer.js";
 import type { Model } from "../model.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { storedDTypes } from "../safetensors/stored_dtypes.js";

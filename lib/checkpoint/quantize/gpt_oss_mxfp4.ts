@@ -1,6 +1,6 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/weight_format.js";
-import type { LayerTensors } from "../locate.js";
+import type { LayerTensors } from "../locate/locate_layer.js";
 import type { Model } from "../model.js";
 import { asBytes } from "../schemes/bits.js";
 import type { PackedLayout } from "./packed_layout.js";

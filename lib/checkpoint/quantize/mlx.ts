@@ -1,7 +1,7 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/weight_format.js";
 import { blockTypeOf } from "../gguf/blocks/convert.js";
-import type { LayerTensors } from "../locate.js";
+import type { LayerTensors } from "../locate/locate_layer.js";
 import type { Model } from "../model.js";
 import { storedDTypes } from "../safetensors/stored_dtypes.js";
 import { asBytes, elements } from "../schemes/bits.js";

@@ -1,8 +1,8 @@
 import { newBytes } from "../../core/allocated.js";
 import { matrixPlace, stackedShape } from "../../layer/weights/weight_layout.js";
 import type { Part } from "../../operators/experts/quantized_weight.js";
-import type { LayerTensors } from "../locate.js";
-import type { QuantizedBytes } from "../located_weight.js";
+import type { LayerTensors } from "../locate/locate_layer.js";
+import type { QuantizedBytes } from "../locate/located_weight.js";
 import type { Model } from "../model.js";
 import type { SafetensorsInput } from "../safetensors/writer.js";
 import { asBytes } from "../schemes/bits.js";

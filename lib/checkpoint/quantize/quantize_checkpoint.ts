@@ -6,7 +6,7 @@ import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js
 import { quantizableFormat, type ScaleChoice } from "../../operators/formats/quantize.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { checkLayers } from "../layers_with_experts.js";
-import { placeOf } from "../located_weight.js";
+import { placeOf } from "../locate/located_weight.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.js";

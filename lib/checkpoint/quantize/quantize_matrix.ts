@@ -6,7 +6,7 @@ import { quantizationError } from "../../operators/formats/dequantize.js";
 import { denseMatrix } from "../../operators/formats/matrices.js";
 import { quantize, type ScaleChoice } from "../../operators/formats/quantize.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import type { QuantizedBytes } from "../located_weight.js";
+import type { QuantizedBytes } from "../locate/located_weight.js";
 
 /** The relative error of one matrix; see {@link quantizationError}. */
 export interface MatrixError {

@@ -3,7 +3,7 @@ import { dtypes, type FloatDType } from "../../core/dtype.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import { wholeMatrix } from "../../layer/weights/weight_layout.js";
-import { type LocatedWeight, memoryFor, type TensorRange } from "../located_weight.js";
+import { type LocatedWeight, memoryFor, type TensorRange } from "../locate/located_weight.js";
 
 /** Reads matrices [N, K] and vectors [N] of floats from tensors of any layout. What two of them share is read once, if one follows the other. */
 export class StoredMatrices implements Disposable {

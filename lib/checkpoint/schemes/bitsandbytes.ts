@@ -2,7 +2,7 @@ import { describe } from "../../core/errors.js";
 import { sameShape, shapeText } from "../../core/shape.js";
 import { weightFormat } from "../../core/weight_formats.js";
 import { ConfigFields } from "../config_fields.js";
-import type { TensorRange } from "../located_weight.js";
+import type { TensorRange } from "../locate/located_weight.js";
 import { parseJsonObject } from "../safetensors/strict_json.js";
 import { swapNibbles } from "./bits.js";
 import { NestedScales } from "./nested_scales.js";

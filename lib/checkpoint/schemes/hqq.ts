@@ -1,4 +1,4 @@
-import type { LocatedWeight } from "../located_weight.js";
+import type { LocatedWeight } from "../locate/located_weight.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { asBytes, packRows, words } from "./bits.js";
 import { checkScales, floatsOf, groupsOf, placeIn } from "./scales.js";

@@ -1,4 +1,4 @@
-import type { LocatedWeight, QuantizedBytes } from "../located_weight.js";
+import type { LocatedWeight, QuantizedBytes } from "../locate/located_weight.js";
 import { checkScales, floatsOf } from "./scales.js";
 import { floats, type StoredMatrix } from "./stored_matrix.js";
 

@@ -1,6 +1,6 @@
 import type { ScaleLevel } from "../../core/weight_format.js";
 import { weightFormat } from "../../core/weight_formats.js";
-import type { LocatedWeight } from "../located_weight.js";
+import type { LocatedWeight } from "../locate/located_weight.js";
 import type { Elements } from "./bits.js";
 import { checkE4M3, checkScales, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";

@@ -1,4 +1,4 @@
-import type { LocatedWeight } from "../located_weight.js";
+import type { LocatedWeight } from "../locate/located_weight.js";
 import type { StoredMatrix } from "./stored_matrix.js";
 
 /** A way in which files store quantised matrices. */

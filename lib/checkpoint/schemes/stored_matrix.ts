@@ -4,7 +4,7 @@ import type { WeightFormatName } from "../../core/weight_format.js";
 import { stackedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { ConfigFields } from "../config_fields.js";
-import type { LocatedWeight, TensorFile, TensorRange } from "../located_weight.js";
+import type { LocatedWeight, TensorFile, TensorRange } from "../locate/located_weight.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import type { SafetensorsInfo } from "../safetensors/header.js";
 import { tensorPlace } from "../safetensors/header.js";

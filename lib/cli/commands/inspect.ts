@@ -1,4 +1,4 @@
-import { defaultTokens } from "../../checkpoint/inspect_model.js";
+import { defaultTokens } from "../../checkpoint/inspect/inspect_model.js";
 import { openModel } from "../../moe_model.js";
 import { integerOption, listOption } from "../../terminal/option_values.js";
 import { defineCommand } from "../command.js";

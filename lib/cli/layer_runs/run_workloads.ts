@@ -1,4 +1,4 @@
-import { groupRefused, type RefusedLayers } from "../../checkpoint/read_layers.js";
+import { groupRefused, type RefusedLayers } from "../../checkpoint/inspect/read_layers.js";
 import { isMoeError, type MoeError } from "../../core/errors.js";
 import type { Io } from "../io.js";
 import type { Workloads } from "../workloads/workload.js";

@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import { openLayerFile } from "../../checkpoint/layer_file/layer_file.js";
-import type { Progress } from "../../checkpoint/matrix_reader.js";
+import type { Progress } from "../../checkpoint/load/matrix_reader.js";
 import { MoeLayer } from "../../moe_layer.js";
 import type { Workload } from "./workload.js";
 

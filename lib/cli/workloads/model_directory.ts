@@ -1,9 +1,9 @@
 import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
+import { type ReadLayer, type RefusedLayer, readLayers } from "../../checkpoint/inspect/read_layers.js";
 import { checkLayers } from "../../checkpoint/layers_with_experts.js";
-import type { LoadOptions } from "../../checkpoint/load.js";
+import type { LoadOptions } from "../../checkpoint/load/load_layer.js";
 import type { OpenedModel } from "../../checkpoint/opened/model_files.js";
 import { openModelFiles } from "../../checkpoint/opened/open_model_files.js";
-import { type ReadLayer, type RefusedLayer, readLayers } from "../../checkpoint/read_layers.js";
 import { messageOf } from "../../core/errors.js";
 import { MoeModel } from "../../moe_model.js";
 import { UsageError } from "../../terminal/option_values.js";

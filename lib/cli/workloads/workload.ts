@@ -1,4 +1,4 @@
-import type { LayerDetails, RefusedLayer } from "../../checkpoint/read_layers.js";
+import type { LayerDetails, RefusedLayer } from "../../checkpoint/inspect/read_layers.js";
 import type { LoadedTokenFormat } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import type { Device } from "../../core/device.js";
 import type { Shape } from "../../core/shape.js";

@@ -1,5 +1,5 @@
-import type { LayerTensors, NamedWeight } from "../../../lib/checkpoint/locate.js";
-import { mapWeights, nameOf, piecesOf } from "../../../lib/checkpoint/locate.js";
+import type { LayerTensors, NamedWeight } from "../../../lib/checkpoint/locate/locate_layer.js";
+import { mapWeights, nameOf, piecesOf } from "../../../lib/checkpoint/locate/locate_layer.js";
 import { Model } from "../../../lib/checkpoint/model.js";
 import { ShardedCheckpoint } from "../../../lib/checkpoint/safetensors/index.js";
 import { fromBF16, fromF16 } from "../../../lib/core/dtype.js";

@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { mapWeights, nameOf } from "../../../lib/checkpoint/locate.js";
+import { mapWeights, nameOf } from "../../../lib/checkpoint/locate/locate_layer.js";
 import { Model } from "../../../lib/checkpoint/model.js";
 import { type SafetensorsInput, writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
 import { encodeHalves } from "../../../lib/core/half_arrays.js";

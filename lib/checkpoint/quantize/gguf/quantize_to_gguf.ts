@@ -11,7 +11,7 @@ import { type BlockWeight, toBlocks } from "../../gguf/blocks/convert.js";
 import { hasSixBitScales, withSixBitScales } from "../../gguf/blocks/six_bit_scales.js";
 import { layOutGguf } from "../../gguf/write/header.js";
 import { checkLayers } from "../../layers_with_experts.js";
-import { memoryFor, namingWeight, placeOf } from "../../located_weight.js";
+import { memoryFor, namingWeight, placeOf } from "../../locate/located_weight.js";
 import type { SafetensorsTensor } from "../../safetensors/file.js";
 import { tensorPlace } from "../../safetensors/header.js";
 import { chunkBytes } from "../../safetensors/regular_file.js";

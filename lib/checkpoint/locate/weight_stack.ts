@@ -1,6 +1,6 @@
-import { newBytes } from "../core/allocated.js";
+import { newBytes } from "../../core/allocated.js";
+import { asBytes } from "../schemes/bits.js";
 import type { LocatedWeight, QuantizedBytes, TensorRange } from "./located_weight.js";
-import { asBytes } from "./schemes/bits.js";
 
 /**
  * The matrices [N, K] of a tensor of stacked ones as one weight [E, N, K]. Each tensor is read once, and its matrices are

@@ -1,18 +1,18 @@
-import { withPlaceInMemoryErrors } from "../core/allocated.js";
-import { abortSignal } from "../core/cancellation.js";
-import { dtypes } from "../core/dtype.js";
-import { invalidArgument, MoeError } from "../core/errors.js";
-import { type FilePath, filePath } from "../core/file_path.js";
-import { boolean, callback, type Fields, object, optional } from "../core/options.js";
-import { shapeSize } from "../core/shape.js";
-import type { LayerParts } from "../layer/layer_parts.js";
-import { type HeldTensor, heldTensors } from "../layer/weights/held_tensors.js";
-import { savedMetadata } from "./layer_file/saved_layer.js";
-import { type PartBytes, writeAtomically } from "./safetensors/atomic_file.js";
-import { defaultAlignment } from "./safetensors/header.js";
-import { exists } from "./safetensors/regular_file.js";
-import { storedDTypes } from "./safetensors/stored_dtypes.js";
-import { type CheckedInput, checkData, checkSize, fileOf } from "./safetensors/writer.js";
+import { withPlaceInMemoryErrors } from "../../core/allocated.js";
+import { abortSignal } from "../../core/cancellation.js";
+import { dtypes } from "../../core/dtype.js";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import { type FilePath, filePath } from "../../core/file_path.js";
+import { boolean, callback, type Fields, object, optional } from "../../core/options.js";
+import { shapeSize } from "../../core/shape.js";
+import type { LayerParts } from "../../layer/layer_parts.js";
+import { type HeldTensor, heldTensors } from "../../layer/weights/held_tensors.js";
+import { type PartBytes, writeAtomically } from "../safetensors/atomic_file.js";
+import { defaultAlignment } from "../safetensors/header.js";
+import { exists } from "../safetensors/regular_file.js";
+import { storedDTypes } from "../safetensors/stored_dtypes.js";
+import { type CheckedInput, checkData, checkSize, fileOf } from "../safetensors/writer.js";
+import { savedMetadata } from "./saved_layer.js";
 
 /** Progress of writing a layer's file. */
 export interface SaveProgress {

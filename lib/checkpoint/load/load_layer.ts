@@ -1,25 +1,73 @@
-import { abortSignal } from "../core/cancellation.js";
-import { type Device, openedDevice } from "../core/device.js";
-import { cannotCombine, MoeError, requires, unexpected } from "../core/errors.js";
-import { bankOption, type ExpertRange } from "../core/expert_range.js";
-import { type FilePath, filePath } from "../core/file_path.js";
-import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
-import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
-import { checkedBank } from "../layer/description/identity_experts.js";
-import { checkNormalisedBank } from "../layer/description/latent.js";
-import { weightDTypes } from "../layer/description/storage.js";
-import type { LayerParts } from "../layer/layer_parts.js";
-import { offloadOption, offloadRule } from "../layer/offload.js";
-import { quantizeOptions } from "../operators/formats/quantize.js";
-import { type CacheChoice, type CacheOptions, cacheOption } from "./cache/cache_option.js";
-import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
-import type { LayerSource, LayerTensors } from "./locate.js";
-import type { GivenLayer } from "./opened/given_layer.js";
-import type { ModelFiles, OpenedModel } from "./opened/model_files.js";
-import { openModelFiles } from "./opened/open_model_files.js";
-import { loadedTokenFormats } from "./schemes/checkpoint_tokens.js";
-import { type LayerTensorNames, layerTensorNames } from "./tensor_names.js";
-import { describeSource, loadUncached, loadWeights, type WeightOptions } from "./weights.js";
+import { abortSignal } from "../../core/cancellation.js";
+import { type Device, openedDevice } from "../../core/device.js";
+import { cannotCombine, MoeError, requires, unexpected } from "../../core/errors.js";
+import { bankOption, type ExpertRange } from "../../core/expert_range.js";
+import { type FilePath, filePath } from "../../core/file_path.js";
+import {
+  callback,
+  choice,
+  type Fields,
+  object,
+  optional,
+  type Read,
+  type Reader,
+  unchecked,
+} from "../../core/options.js";
+import type { TokenFormat } from "../../core/token_format.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
+import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../../layer/description/config.js";
+import { checkedBank } from "../../layer/description/identity_experts.js";
+import { checkNormalisedBank } from "../../layer/description/latent.js";
+import { type WeightDTypes, weightDTypes } from "../../layer/description/storage.js";
+import type { LayerParts } from "../../layer/layer_parts.js";
+import { type OffloadOptions, offloadOption, offloadRule } from "../../layer/offload.js";
+import { type QuantizeOptions, quantizeOptions } from "../../operators/formats/quantize.js";
+import { type CacheChoice, type CacheOptions, cacheOption } from "../cache/cache_option.js";
+import { type CacheStatus, openWeightCache } from "../cache/weight_cache.js";
+import type { LayerSource, LayerTensors } from "../locate/locate_layer.js";
+import type { GivenLayer } from "../opened/given_layer.js";
+import type { ModelFiles, OpenedModel } from "../opened/model_files.js";
+import { openModelFiles } from "../opened/open_model_files.js";
+import { loadedTokenFormats } from "../schemes/checkpoint_tokens.js";
+import { type LayerTensorNames, layerTensorNames } from "../tensor_names.js";
+import { describeSource } from "./describe_source.js";
+import { loadUncached, loadWeights } from "./load_weights.js";
+import type { Progress } from "./matrix_reader.js";
+
+/** How weights are stored on the device when they are loaded, and which. */
+export interface WeightOptions {
+  /**
+   * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
+   * {@link WeightFormatName}), or one for each role. Default: the dtype of the router's weight in the checkpoint; but if
+   * an expert's matrix is quantised, or is to be, every role keeps its own. `{}` keeps every role as it is in the
+   * checkpoint; so does the default for a layer that MoeLayer.save wrote.
+   */
+  dtype?: WeightFormatName | WeightDTypes | undefined;
+  /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */
+  quantize?: QuantizeOptions | undefined;
+  /**
+   * Hold only these experts, and read only their bytes. `forward` then returns their share of the output, weighted by
+   * the whole layer's routing, so the outputs of a layer's banks add up to the layer's output. The shared expert
+   * belongs to the bank with `first: 0`, and so do `identityExperts`. Default: all experts.
+   */
+  bank?: ExpertRange | undefined;
+  /**
+   * Round tokens to 8 bits where they are multiplied by quantised weights; see {@link TokenFormat}. `checkpoint` does what
+   * the checkpoint's configuration says: `input_activations` of compressed-tensors, `activation_scheme` of fp8,
+   * `quant_algo` of ModelOpt, `input_tensors` of Quark, `act_bits` of AutoRound; none if it says nothing. Default none; of
+   * a layer that MoeLayer.save wrote, what it did.
+   */
+  tokenFormat?: TokenFormat | "checkpoint" | undefined;
+  /**
+   * Keep only some of the experts in the device's memory. On `cpu` the others are in the mapped cache file, so `cache` is
+   * needed. Default: all are there.
+   */
+  offload?: OffloadOptions | undefined;
+  /** Called while weights are read. */
+  onProgress?: ((progress: Progress) => void) | undefined;
+  /** Stops reading; the promise rejects with the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
 
 /** Options of {@link MoeLayer.load} for a layer of a model. */
 export interface LoadOptions extends WeightOptions {

@@ -1,13 +1,13 @@
-import type { ExpertRange } from "../core/expert_range.js";
-import type { Shape } from "../core/shape.js";
-import type { MoeLayerConfig } from "../layer/description/config.js";
-import { checkedBank, expertsWithWeights } from "../layer/description/identity_experts.js";
-import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
-import { type ExtraRole, extraWeights } from "../layer/weights/extra_weights.js";
-import type { LayerWeights } from "../layer/weights/layer_weights.js";
-import type { WeightLayout } from "../layer/weights/weight_layout.js";
+import type { ExpertRange } from "../../core/expert_range.js";
+import type { Shape } from "../../core/shape.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import { checkedBank, expertsWithWeights } from "../../layer/description/identity_experts.js";
+import { type ExpertWeights, expertRoles, expertShapes } from "../../layer/weights/expert_weights.js";
+import { type ExtraRole, extraWeights } from "../../layer/weights/extra_weights.js";
+import type { LayerWeights } from "../../layer/weights/layer_weights.js";
+import type { WeightLayout } from "../../layer/weights/weight_layout.js";
+import type { SavedStorage } from "../layer_file/saved_layer.js";
 import { extendedVector, joinedWeight } from "./joined_weight.js";
-import type { SavedStorage } from "./layer_file/saved_layer.js";
 import type { LocatedWeight } from "./located_weight.js";
 import { scaledWeight } from "./scaled_weight.js";
 

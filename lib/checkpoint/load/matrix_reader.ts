@@ -1,17 +1,17 @@
-import type { Device } from "../core/device.js";
-import { type DType, dtypes, type FloatDType } from "../core/dtype.js";
-import type { Shape } from "../core/shape.js";
-import type { Tensor } from "../core/tensor.js";
-import { type InputField, isPlain, weightFormat } from "../core/weight_formats.js";
-import type { StoredWeight } from "../layer/weights/weight_layout.js";
-import { type QuantizedWeight, quantizedTensors } from "../operators/experts/quantized_weight.js";
+import type { Device } from "../../core/device.js";
+import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
+import type { Shape } from "../../core/shape.js";
+import type { Tensor } from "../../core/tensor.js";
+import { type InputField, isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { StoredWeight } from "../../layer/weights/weight_layout.js";
+import { type QuantizedWeight, quantizedTensors } from "../../operators/experts/quantized_weight.js";
 import {
   type LocatedWeight,
   memoryFor,
   namingWeight,
   type QuantizedBytes,
   type TensorRange,
-} from "./located_weight.js";
+} from "../locate/located_weight.js";
 
 /** Progress of reading a layer's weights. */
 export interface Progress {

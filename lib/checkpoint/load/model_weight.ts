@@ -1,17 +1,17 @@
-import { abortSignal } from "../core/cancellation.js";
-import { type Device, openedDevice } from "../core/device.js";
-import type { FloatDType } from "../core/dtype.js";
-import { invalidArgument, unexpected } from "../core/errors.js";
-import { callback, type Fields, integer, list, object, optional, type Read } from "../core/options.js";
-import { type Shape, sameShape, shapeText } from "../core/shape.js";
-import type { Tensor } from "../core/tensor.js";
-import { isQuantized, ownedQuantized, type QuantizedWeight } from "../operators/experts/quantized_weight.js";
-import { badCheckpoint } from "./bad_checkpoint.js";
-import { isNumbered, type NamedWeight } from "./locate.js";
-import { bytesOf, type LocatedWeight, placeOf } from "./located_weight.js";
+import { abortSignal } from "../../core/cancellation.js";
+import { type Device, openedDevice } from "../../core/device.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { invalidArgument, unexpected } from "../../core/errors.js";
+import { callback, type Fields, integer, list, object, optional, type Read } from "../../core/options.js";
+import { type Shape, sameShape, shapeText } from "../../core/shape.js";
+import type { Tensor } from "../../core/tensor.js";
+import { isQuantized, ownedQuantized, type QuantizedWeight } from "../../operators/experts/quantized_weight.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import { isNumbered, type NamedWeight } from "../locate/locate_layer.js";
+import { bytesOf, type LocatedWeight, placeOf } from "../locate/located_weight.js";
+import { weightStack } from "../locate/weight_stack.js";
+import type { ModelFiles } from "../opened/model_files.js";
 import { MatrixReader, type Progress } from "./matrix_reader.js";
-import type { ModelFiles } from "./opened/model_files.js";
-import { weightStack } from "./weight_stack.js";
 
 /** Options of {@link MoeModel.weight}. */
 export interface ModelWeightOptions {

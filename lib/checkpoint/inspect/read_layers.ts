@@ -1,9 +1,9 @@
-import { isMoeError, type MoeError } from "../core/errors.js";
-import { groupBy } from "../core/group_by.js";
-import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
-import { checkedAt } from "./bad_checkpoint.js";
-import type { LayerTensors } from "./locate.js";
-import type { ModelFormula } from "./opened/model_files.js";
+import { isMoeError, type MoeError } from "../../core/errors.js";
+import { groupBy } from "../../core/group_by.js";
+import { describeLayer, type MoeLayerConfig } from "../../layer/description/config.js";
+import { checkedAt } from "../bad_checkpoint.js";
+import type { LayerTensors } from "../locate/locate_layer.js";
+import type { ModelFormula } from "../opened/model_files.js";
 
 /** What a model's files say of one of its layers. */
 export interface ReadLayer {

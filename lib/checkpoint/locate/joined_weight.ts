@@ -1,10 +1,10 @@
-import type { FloatDType } from "../core/dtype.js";
-import { MoeError } from "../core/errors.js";
-import { type Shape, shapeText } from "../core/shape.js";
-import type { WeightFormat } from "../core/weight_format.js";
-import { isPlain, levelRoles, levelsOf, rowBytes, scaleBytes, weightFormat } from "../core/weight_formats.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import { type Shape, shapeText } from "../../core/shape.js";
+import type { WeightFormat } from "../../core/weight_format.js";
+import { isPlain, levelRoles, levelsOf, rowBytes, scaleBytes, weightFormat } from "../../core/weight_formats.js";
+import { asBytes, floatValues } from "../schemes/bits.js";
 import { type LocatedWeight, placeOf, type QuantizedBytes } from "./located_weight.js";
-import { asBytes, floatValues } from "./schemes/bits.js";
 
 type Axis = "rows" | "columns";
 

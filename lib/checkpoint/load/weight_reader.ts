@@ -1,6 +1,6 @@
-import type { LayerParts } from "../layer/layer_parts.js";
-import { disposeExpertMatrix, type ExpertMatrix } from "../layer/weights/expert_weights.js";
-import { bytesOf, type LocatedWeight } from "./located_weight.js";
+import type { LayerParts } from "../../layer/layer_parts.js";
+import { disposeExpertMatrix, type ExpertMatrix } from "../../layer/weights/expert_weights.js";
+import { bytesOf, type LocatedWeight } from "../locate/located_weight.js";
 import { MatrixReader, type ReadWeightOptions } from "./matrix_reader.js";
 
 /** Weights that are on the device at the same time. */

@@ -1,11 +1,9 @@
-import { isMoeError } from "../core/errors.js";
-import { type Shape, shapeSize } from "../core/shape.js";
-import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
-import { type LayerSource, mapWeights, nameOf, piecesOf, type WantedWeight } from "./locate.js";
-import { type TensorSource, tensorLocator } from "./locate_tensors.js";
-import { bytesOf, type LocatedWeight, RangeCount } from "./located_weight.js";
-import type { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
-import { hasMatrix } from "./schemes/stored_matrix.js";
+import { isMoeError } from "../../core/errors.js";
+import { type Shape, shapeSize } from "../../core/shape.js";
+import { stackedShape, storedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
+import { type LayerSource, mapWeights, nameOf, piecesOf, type WantedWeight } from "../locate/locate_layer.js";
+import { bytesOf, type LocatedWeight, RangeCount } from "../locate/located_weight.js";
+import type { LayerFiles } from "../opened/layer_files.js";
 
 /** How a checkpoint stores one role of a layer's weights. */
 export interface StoredRole {
@@ -36,25 +34,6 @@ export interface LayerStorage {
   readonly missing: readonly string[];
   /** Why tensors that were found cannot be loaded, one message per role. */
   readonly problems: readonly string[];
-}
-
-/** What files have of a layer. */
-export interface LayerFiles extends Pick<LayerSource, "locate"> {
-  /** Whether they have the weight, whatever it is stored as. */
-  has(name: string): boolean;
-  /** The dtype and the bytes of the tensor of this name, if there is one. */
-  find(name: string): Promise<{ readonly dtype: string; readonly byteLength: number } | undefined>;
-}
-
-/** The weights of a model directory. */
-export function shardedFiles(checkpoint: ShardedCheckpoint, layer: Omit<TensorSource, "has" | "fileOf">): LayerFiles {
-  const has = (name: string) => checkpoint.has(name);
-  const fileOf = (name: string) => checkpoint.fileOf(name);
-  return {
-    locate: tensorLocator({ ...layer, has, fileOf }),
-    has: (name) => hasMatrix(has, name),
-    find: async (name) => (has(name) ? (await fileOf(name)).info(name) : undefined),
-  };
 }
 
 /**

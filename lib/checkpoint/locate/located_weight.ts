@@ -1,9 +1,9 @@
-import { allocated, noMemory, withPlaceInMemoryErrors } from "../core/allocated.js";
-import type { Shape } from "../core/shape.js";
-import type { WeightFormatName } from "../core/weight_format.js";
-import type { WeightLayout } from "../layer/weights/weight_layout.js";
-import { tensorPlace } from "./safetensors/header.js";
-import type { TransferOptions } from "./safetensors/regular_file.js";
+import { allocated, noMemory, withPlaceInMemoryErrors } from "../../core/allocated.js";
+import type { Shape } from "../../core/shape.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
+import type { WeightLayout } from "../../layer/weights/weight_layout.js";
+import { tensorPlace } from "../safetensors/header.js";
+import type { TransferOptions } from "../safetensors/regular_file.js";
 
 /** A file whose tensors are read by name. */
 export interface TensorFile {

@@ -1,10 +1,10 @@
-import { shapeSize } from "../core/shape.js";
-import type { WeightFormatName } from "../core/weight_format.js";
-import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
-import type { MoeLayerDescription } from "../layer/description/config.js";
-import { formatsOf, matrixRoles } from "../layer/description/storage.js";
-import { type LayerSource, mapWeights, piecesOf } from "./locate.js";
-import { RangeCount } from "./located_weight.js";
+import { shapeSize } from "../../core/shape.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
+import { bitsPerWeight, weightFormat } from "../../core/weight_formats.js";
+import type { MoeLayerDescription } from "../../layer/description/config.js";
+import { formatsOf, matrixRoles } from "../../layer/description/storage.js";
+import { type LayerSource, mapWeights, piecesOf } from "../locate/locate_layer.js";
+import { RangeCount } from "../locate/located_weight.js";
 
 /** What a layer takes once it is loaded, and to load it; in bytes. */
 export interface LayerMemory {

@@ -1,17 +1,14 @@
-import type { FloatDType } from "../core/dtype.js";
-import { type Shape, sameShape, shapeText } from "../core/shape.js";
-import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
-import { badCheckpoint } from "./bad_checkpoint.js";
-import { type LayerTensors, type Locator, type NamedWeight, nameOf, type WantedWeight } from "./locate.js";
-import { locateIntegers } from "./locate_integers.js";
-import type { LocatedWeight } from "./located_weight.js";
-import type { SafetensorsDType } from "./safetensors/dtype.js";
-import type { SafetensorsFile } from "./safetensors/file.js";
-import { tensorPlace } from "./safetensors/header.js";
-import { storedDTypes } from "./safetensors/stored_dtypes.js";
-import { withInputScale } from "./schemes/input_scale.js";
-import { schemes } from "./schemes/list.js";
-import type { Quantization } from "./schemes/quantization.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { type Shape, sameShape, shapeText } from "../../core/shape.js";
+import { stackedShape, storedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { SafetensorsDType } from "../safetensors/dtype.js";
+import type { SafetensorsFile } from "../safetensors/file.js";
+import { tensorPlace } from "../safetensors/header.js";
+import { storedDTypes } from "../safetensors/stored_dtypes.js";
+import { withInputScale } from "../schemes/input_scale.js";
+import { schemes } from "../schemes/list.js";
+import type { Quantization } from "../schemes/quantization.js";
 import {
   type FoundTensor,
   type MatrixSource,
@@ -19,9 +16,12 @@ import {
   StoredMatrix,
   type Suffix,
   suffixes,
-} from "./schemes/stored_matrix.js";
-import { checkParts } from "./schemes/torchao.js";
-import { refuseTransforms } from "./schemes/transforms.js";
+} from "../schemes/stored_matrix.js";
+import { checkParts } from "../schemes/torchao.js";
+import { refuseTransforms } from "../schemes/transforms.js";
+import { locateIntegers } from "./locate_integers.js";
+import { type LayerTensors, type Locator, type NamedWeight, nameOf, type WantedWeight } from "./locate_layer.js";
+import type { LocatedWeight } from "./located_weight.js";
 
 /** Safetensors files in which a layer's weights are looked up. */
 export interface TensorSource {

@@ -1,7 +1,7 @@
-import { type Shape, sameShape, shapeText } from "../core/shape.js";
-import { badCheckpoint } from "./bad_checkpoint.js";
+import { type Shape, sameShape, shapeText } from "../../core/shape.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import { tensorPlace } from "../safetensors/header.js";
 import type { LocatedWeight, TensorRange } from "./located_weight.js";
-import { tensorPlace } from "./safetensors/header.js";
 
 /** A tensor of integers in a file. */
 export interface IntegerTensor extends Pick<TensorRange, "file" | "name" | "byteLength"> {

@@ -1,13 +1,16 @@
-import { dtypes, type FloatDType } from "../core/dtype.js";
-import { isMoeError } from "../core/errors.js";
-import { groupBy } from "../core/group_by.js";
-import { findFormat } from "../core/weight_formats.js";
-import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
-import { expertsWithWeights } from "../layer/description/identity_experts.js";
-import { countWeights, type ExpectedWork, expectedWork, expertSize, totalWeights } from "../layer/work.js";
-import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
-import { layerSource } from "./load.js";
-import type { OpenedModel } from "./opened/model_files.js";
+import { dtypes, type FloatDType } from "../../core/dtype.js";
+import { isMoeError } from "../../core/errors.js";
+import { groupBy } from "../../core/group_by.js";
+import { findFormat } from "../../core/weight_formats.js";
+import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../../layer/description/config.js";
+import { expertsWithWeights } from "../../layer/description/identity_experts.js";
+import { countWeights, type ExpectedWork, expectedWork, expertSize, totalWeights } from "../../layer/work.js";
+import { badCheckpoint, checkedAt } from "../bad_checkpoint.js";
+import { describeSource } from "../load/describe_source.js";
+import { layerSource } from "../load/load_layer.js";
+import type { OpenedModel } from "../opened/model_files.js";
+import { columnsInWords, declaredTokens } from "../schemes/checkpoint_tokens.js";
+import { inspectStorage, type LayerStorage, type StoredRole } from "./inspect_storage.js";
 import {
   groupRefused,
   type LayerDetails,
@@ -16,9 +19,6 @@ import {
   type RefusedLayers,
   readLayers,
 } from "./read_layers.js";
-import { columnsInWords, declaredTokens } from "./schemes/checkpoint_tokens.js";
-import { inspectStorage, type LayerStorage, type StoredRole } from "./storage.js";
-import { describeSource } from "./weights.js";
 
 /** A model and its MoE layers: what `moe-kernels inspect` shows. */
 export interface ModelInspection {
