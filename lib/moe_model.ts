@@ -14,7 +14,6 @@ import { loadLayers, type ModelProgress } from "./checkpoint/load/load_layers.js
 import { loadModelWeight, type ModelWeightOptions, modelWeightOptions } from "./checkpoint/load/model_weight.js";
 import type { OpenedModel } from "./checkpoint/opened/model_files.js";
 import { openModelFiles } from "./checkpoint/opened/open_model_files.js";
-import { hasMatrix } from "./checkpoint/schemes/stored_matrix.js";
 import { abortSignal } from "./core/cancellation.js";
 import type { FloatDType } from "./core/dtype.js";
 import { MoeError, unexpected } from "./core/errors.js";
@@ -226,8 +225,7 @@ export class MoeModel extends ThreadBound implements AsyncDisposable {
    * @throws INVALID_ARGUMENT, DISPOSED.
    */
   hasWeight(name: string): boolean {
-    const { has } = this.#open.files;
-    return hasMatrix(has, text(name, "name"));
+    return this.#open.files.hasWeight(text(name, "name"));
   }
 
   /** Closes the files; loads in progress reject. Layers stay. Idempotent. */

@@ -192,6 +192,16 @@ test("a weight of a GGUF file may have any name", async () => {
   expect(weight).toMatchObject({ format: "q4_k", columns: 256 });
 });
 
+test("a GGUF file has the weights that can be read from it by their whole names", async () => {
+  using directory = temporaryDirectory();
+  await using model = await openModel(writeOne(directory.path, randomLayer(new Random("names"), {}).file));
+  await using device = openDevice("cpu");
+  const names = ["blk.0.ffn_up_exps.weight", "blk.0.ffn_up_exps"];
+  expect(names.map((name) => model.hasWeight(name))).toEqual([true, false]);
+  const reading = model.weight("blk.0.ffn_up_exps", { device, shape: [3, 256, 256] });
+  await expectRejection(reading, "BAD_CHECKPOINT", /expected a tensor "blk\.0\.ffn_up_exps", got none of that name/);
+});
+
 describe("a weight that cannot be read", () => {
   const device = openForTests("cpu");
   const path = "test/golden/language_models/qwen3_moe";

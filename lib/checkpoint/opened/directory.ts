@@ -7,12 +7,15 @@ import { configName, missingWeights } from "../remedies.js";
 import { exists } from "../safetensors/regular_file.js";
 import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 import { Quantization } from "../schemes/quantization.js";
+import { hasMatrix } from "../schemes/stored_matrix.js";
 import { type LayerFiles, shardedFiles } from "./layer_files.js";
 import { type ModelFiles, type ModelFormula, once } from "./model_files.js";
 
 export interface DirectoryFiles extends ModelFiles {
   /** config.json; undefined if there is none. */
   readonly fields: ConfigFields | undefined;
+  /** Whether there is a tensor of this name. */
+  has(name: string): boolean;
 }
 
 /** Opens the weights of a Hugging Face model directory, if there are any. @throws BAD_CHECKPOINT */
@@ -29,13 +32,15 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
     };
     return { locate, has: () => false, find: async () => undefined };
   };
+  const has = (name: string) => checkpoint?.has(name) ?? false;
   return {
     path: directory,
     fields,
     whyNoWeights: missing?.message ?? "",
     quantization,
     storage: undefined,
-    has: (name) => checkpoint?.has(name) ?? false,
+    has,
+    hasWeight: (name) => hasMatrix(has, name),
     layer: (tensors) => filesOf(sizesIn(join(directory, configName)), tensors),
     locate: (origin) => filesOf(origin).locate,
     cached: once(() => cachedDirectory(directory)),

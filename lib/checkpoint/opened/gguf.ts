@@ -20,7 +20,7 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Gguf
     quantization: new Quantization(),
     // Routers are float32 there whatever the experts are, so every role keeps its own format.
     storage: {},
-    has: (name) => files.has(name),
+    hasWeight: (name) => files.has(name),
     layer: (tensors) => ({
       locate: ggufLocator({ files, origin: sizesIn(path), tensors }),
       has: (name) => files.has(name),

@@ -17,7 +17,8 @@ export interface ModelFiles extends AsyncDisposable {
   readonly quantization: Quantization;
   /** How weights are stored if no dtype is asked for; undefined for what {@link WeightDTypes} says. */
   readonly storage: WeightDTypes | undefined;
-  has(name: string): boolean;
+  /** Whether `locate` finds a weight of this name, whatever it is stored as. */
+  hasWeight(name: string): boolean;
   /** What the files have of a layer. Without weights, its `locate` throws BAD_CHECKPOINT. */
   layer(tensors: LayerTensors): LayerFiles;
   /**

@@ -40,7 +40,7 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
     whyNoWeights: "",
     quantization,
     storage: undefined,
-    has,
+    hasWeight: (name) => hasMatrix(has, name),
     layer: (tensors) => ({
       locate: saved === undefined ? locator(sizesIn(path), tensors) : savedLocator(file, saved),
       has: (name) => hasMatrix(has, name) || has(`${name}.codes`),
