@@ -10,7 +10,7 @@ import { MoeLayer } from "#lib/moe_layer.js";
 import { formatBytes, formatMicroseconds, significant } from "#lib/terminal/format.js";
 import { integerOption, listOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
-import { randomTokens } from "#lib/testing/random_layer.js";
+import { randomTokens } from "#lib/testing/inputs/random_layer.js";
 import { writeMixtral } from "./mixtral.js";
 import { runProgram, threadsOption } from "./program.js";
 import { TemporaryFolder } from "./temporary_folder.js";

@@ -12,7 +12,7 @@ import { MoeLayer } from "#lib/moe_layer.js";
 import { integerOption } from "#lib/terminal/option_values.js";
 import { outputOption } from "#lib/terminal/output_file.js";
 import { renderTable } from "#lib/terminal/table.js";
-import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
+import { randomLayer, randomTokens } from "#lib/testing/inputs/random_layer.js";
 import { writeMixtral } from "./mixtral.js";
 import { runProgram, threadsOption } from "./program.js";
 import { TemporaryFolder } from "./temporary_folder.js";

@@ -11,7 +11,7 @@ import { AdamW } from "#lib/optimizers/adamw.js";
 import { formatBytes, significant } from "#lib/terminal/format.js";
 import { choiceOption, integerOption, listOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
-import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
+import { randomLayer, randomTokens } from "#lib/testing/inputs/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
 import { runProgram, threadsOption } from "./program.js";
 

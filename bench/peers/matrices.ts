@@ -10,7 +10,7 @@ import type { ScaleLevel } from "#lib/core/weight_format.js";
 import { levelRoles, weightFormat } from "#lib/core/weight_formats.js";
 import { disposeQuantized, type QuantizedWeight } from "#lib/operators/experts/quantized_weight.js";
 import { quantize } from "#lib/operators/formats/quantize.js";
-import type { RandomWeights } from "#lib/testing/random_layer.js";
+import type { RandomWeights } from "#lib/testing/inputs/random_layer.js";
 import { PeerError } from "./contender.js";
 import type { PeerDType, PeerWeights } from "./formats.js";
 

@@ -7,7 +7,7 @@ import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { countedRows, layerWork, type Work } from "#lib/layer/work.js";
 import { MoeLayer } from "#lib/moe_layer.js";
 import { routerProjection } from "#lib/operators/routing/router_projection.js";
-import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
+import { RandomWeights, randomTokens } from "#lib/testing/inputs/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
 import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
 import {

@@ -1,7 +1,7 @@
 import type { Device } from "../core/device.js";
 import { countedRows, layerWork } from "../layer/work.js";
 import type { MoeLayer } from "../moe_layer.js";
-import { randomLayer, randomTokens } from "../testing/random_layer.js";
+import { randomLayer, randomTokens } from "../testing/inputs/random_layer.js";
 import type { SubjectInputs } from "../testing/subject/subject.js";
 import { tokensPerExpert } from "../testing/tokens_per_expert.js";
 import { type BenchCase, type CaseOptions, inputCount, mean, rotation, whyIncomparable } from "./bench_case.js";

@@ -5,8 +5,8 @@ import { type Shape, sameShape, shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { openDevice } from "../devices.js";
 import type { Case } from "./case.js";
-import { drawsOf } from "./draws.js";
-import { Inputs } from "./inputs.js";
+import { drawsOf } from "./inputs/draws.js";
+import { Inputs } from "./inputs/inputs.js";
 
 /** One output of a case, compared with the expected one. */
 export interface Check {

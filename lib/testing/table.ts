@@ -1,36 +1,42 @@
-import { activationCases } from "./activation_cases.js";
-import { expertSlotsCases, limitCapacityCases } from "./capacity_cases.js";
 import type { Case } from "./case.js";
-import { copyMatrixCases } from "./copy_matrix_cases.js";
-import { expertChoiceCases } from "./expert_choice_cases.js";
-import { dequantizeCases, quantizationErrorCases, quantizeCases } from "./formats_cases.js";
-import { gatingBackwardCases } from "./gating_backward_cases.js";
-import { gatingCases } from "./gating_cases.js";
-import { gatingWeightsCases } from "./gating_weights_cases.js";
-import { groupedGemmBackwardCases } from "./grouped_gemm_backward_cases.js";
-import { groupedGemmCases } from "./grouped_gemm_cases.js";
-import { hierarchicalGatingBackwardCases } from "./hierarchical_gating_backward_cases.js";
-import { hierarchicalGatingCases } from "./hierarchical_gating_cases.js";
-import { layerBackwardCases } from "./layer_backward_cases.js";
-import { layerCases } from "./layer_cases.js";
-import { layerLatentCases } from "./layer_latent_cases.js";
-import { layerRoutingCases } from "./layer_routing_cases.js";
-import { limitCapacityBackwardCases } from "./limit_capacity_backward_cases.js";
-import { lookUpExpertsCases } from "./look_up_experts_cases.js";
-import { noiseBackwardCases } from "./noise_backward_cases.js";
-import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
-import { normCases } from "./norm_cases.js";
-import { optimizerCases } from "./optimizer_cases.js";
-import { optimizerStepCases } from "./optimizer_step_cases.js";
-import { quantizedGemmCases, quantizedLayerCases } from "./quantized_cases.js";
-import { routerProjectionBackwardCases } from "./router_projection_backward_cases.js";
-import { routerProjectionCases } from "./router_projection_cases.js";
-import { combineBackwardCases, combineCases, permuteBackwardCases, permuteCases, unpermuteCases } from "./row_cases.js";
-import { sharedSlotsCases } from "./shared_slots_cases.js";
-import { sortCases } from "./sort_cases.js";
-import { statisticsBackwardCases } from "./statistics_backward_cases.js";
-import { statisticsCases } from "./statistics_cases.js";
-import { tokenGemmCases, tokenLayerCases } from "./token_cases.js";
+import { activationCases } from "./cases/activation.js";
+import { expertSlotsCases, limitCapacityCases } from "./cases/capacity.js";
+import { copyMatrixCases } from "./cases/copy_matrix.js";
+import { expertChoiceCases } from "./cases/expert_choice.js";
+import { dequantizeCases, quantizationErrorCases, quantizeCases } from "./cases/formats.js";
+import { gatingCases } from "./cases/gating.js";
+import { gatingBackwardCases } from "./cases/gating_backward.js";
+import { gatingWeightsCases } from "./cases/gating_weights.js";
+import { groupedGemmCases } from "./cases/grouped_gemm.js";
+import { groupedGemmBackwardCases } from "./cases/grouped_gemm_backward.js";
+import { hierarchicalGatingCases } from "./cases/hierarchical_gating.js";
+import { hierarchicalGatingBackwardCases } from "./cases/hierarchical_gating_backward.js";
+import { layerCases } from "./cases/layer.js";
+import { layerBackwardCases } from "./cases/layer_backward.js";
+import { layerLatentCases } from "./cases/layer_latent.js";
+import { layerRoutingCases } from "./cases/layer_routing.js";
+import { limitCapacityBackwardCases } from "./cases/limit_capacity_backward.js";
+import { lookUpExpertsCases } from "./cases/look_up_experts.js";
+import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./cases/noise.js";
+import { noiseBackwardCases } from "./cases/noise_backward.js";
+import { normCases } from "./cases/norm.js";
+import { optimizerStepCases } from "./cases/optimizer_steps.js";
+import { optimizerCases } from "./cases/optimizers.js";
+import { quantizedGemmCases, quantizedLayerCases } from "./cases/quantized_weights.js";
+import { routerProjectionCases } from "./cases/router_projection.js";
+import { routerProjectionBackwardCases } from "./cases/router_projection_backward.js";
+import {
+  combineBackwardCases,
+  combineCases,
+  permuteBackwardCases,
+  permuteCases,
+  unpermuteCases,
+} from "./cases/rows.js";
+import { sharedSlotsCases } from "./cases/shared_slots.js";
+import { sortCases } from "./cases/sort.js";
+import { statisticsCases } from "./cases/statistics.js";
+import { statisticsBackwardCases } from "./cases/statistics_backward.js";
+import { tokenGemmCases, tokenLayerCases } from "./cases/token_formats.js";
 
 /** The one table of cases that every device must pass. */
 export const cases: readonly Case[] = [

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
 import type { Device } from "../../lib/core/device.js";
 import { type LoadOptions, MoeLayer } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { type RandomLayer, randomLayer, writeOne, writeSplit } from "./support/gguf_layer.js";

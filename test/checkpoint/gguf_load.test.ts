@@ -3,7 +3,7 @@ import { blockTypes } from "../../lib/checkpoint/gguf/blocks/convert.js";
 import type { Device } from "../../lib/core/device.js";
 import { bitsPerWeight, weightFormat } from "../../lib/core/weight_formats.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { type LayerTensorNames, type ModelFamily, MoeLayer, openModel, registerFamily } from "../../lib/index.js";
 import { layerConfig, type MoeLayerConfig } from "../../lib/layer/description/config.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";

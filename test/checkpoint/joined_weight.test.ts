@@ -3,7 +3,7 @@ import { extendedVector, joinedWeight } from "../../lib/checkpoint/locate/joined
 import type { LocatedWeight, QuantizedBytes } from "../../lib/checkpoint/locate/located_weight.js";
 import { isPlain, weightFormat } from "../../lib/core/weight_formats.js";
 import { dequantize, openDevice, quantize, type Tensor } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { expectError } from "../support/errors.js";
 
 const device = openDevice("reference");

@@ -3,7 +3,7 @@ import type { SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js
 import type { Device } from "../../lib/core/device.js";
 import { fromBF16, fromE4M3, fromE8M0, fromF16, toBF16, toF16 } from "../../lib/core/dtype.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";

@@ -2,7 +2,7 @@ import { chmodSync, readFileSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { type Device, MoeLayer, type OffloadOptions, type OffloadStats, openDevice } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { modelDirectory, run } from "./support/cached_model.js";

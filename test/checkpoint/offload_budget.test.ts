@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
 import { offloadPolicies } from "../../lib/core/backend.js";
 import { type Device, MoeLayer, OffloadBudget, type OffloadOptions } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { modelDirectory } from "./support/cached_model.js";

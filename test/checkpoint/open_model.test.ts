@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import { isMoeError, type ModelProgress, MoeLayer, openModel } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { goldenFile } from "../support/golden.js";

@@ -15,7 +15,7 @@ import { weightFormat } from "../../lib/core/weight_formats.js";
 import { openDevice } from "../../lib/devices.js";
 import { quantizationError, quantize, type Tensor } from "../../lib/index.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { withIsa } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { type DecodedType, decodeBlocks } from "../support/gguf_blocks.js";

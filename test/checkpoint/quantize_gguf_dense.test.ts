@@ -7,7 +7,7 @@ import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/saf
 import { fromBF16 } from "../../lib/core/dtype.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { deepseekGguf } from "../examples/deepseek_gguf.js";
 import { glmGguf } from "../examples/glm_gguf.js";
 import { withIsa } from "../support/devices.js";

@@ -10,7 +10,7 @@ import { fromBF16 } from "../../lib/core/dtype.js";
 import type { MoeErrorCode } from "../../lib/core/errors.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { expectRejection } from "../support/errors.js";
 import { writeRandomModel } from "./support/random_model.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";

@@ -5,7 +5,7 @@ import { quantizeCheckpoint } from "../../lib/checkpoint/quantize/quantize_check
 import { SafetensorsFile, ShardedCheckpoint } from "../../lib/checkpoint/safetensors/index.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { expectRejection } from "../support/errors.js";
 import { writeRandomModel } from "./support/random_model.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";

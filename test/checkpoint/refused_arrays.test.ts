@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { quantizeToGguf } from "../../lib/checkpoint/quantize/gguf/quantize_to_gguf.js";
 import { quantizeCheckpoint } from "../../lib/checkpoint/quantize/quantize_checkpoint.js";
 import { openModel } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { openForTests } from "../support/devices.js";
 import { refuseArrays } from "../support/refused_arrays.js";
 import { randomLayer, writeOne } from "./support/gguf_layer.js";

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { scaledWeight } from "../../lib/checkpoint/locate/scaled_weight.js";
 import { writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { dequantize, MoeLayer, openDevice, quantize, type Tensor } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 

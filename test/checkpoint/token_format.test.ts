@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
 import type { LoadOptions } from "../../lib/index.js";
 import { MoeLayer } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { writeModel } from "./support/model_directory.js";

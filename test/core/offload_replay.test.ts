@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type OffloadRule, offloadPolicies } from "../../lib/core/backend.js";
 import { loadNative } from "../../lib/core/native.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { expectError } from "../support/errors.js";
 import { LruSlots } from "../support/lru_slots.js";
 

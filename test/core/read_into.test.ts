@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { decodeHalves, encodeHalves, openDevice, type Tensor } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 

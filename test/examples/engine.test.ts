@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vite
 import { Engine, QueueFullError } from "../../build/examples/language_model/generation/engine.js";
 import { LanguageModel } from "../../build/examples/language_model/model/language_model.js";
 import { Sequence } from "../../build/examples/language_model/model/sequence.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { expected, families, golden } from "./golden_model.js";
 
 const bitsOf = (logits: Float32Array | undefined) => new Uint32Array(Float32Array.from(logits ?? []).buffer).join();

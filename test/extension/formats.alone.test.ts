@@ -4,7 +4,7 @@ import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { freeWeight } from "../../lib/core/weight_format.js";
 import { openDevice } from "../../lib/devices.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { randomU4G16, testU4G16 } from "./formats.js";

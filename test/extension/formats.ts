@@ -1,7 +1,7 @@
 import type { Device } from "../../lib/core/device.js";
 import type { WeightFormat, WeightMatrix } from "../../lib/core/weight_format.js";
 import { namedFormats } from "../../lib/core/weight_formats.js";
-import type { Random } from "../../lib/testing/random.js";
+import type { Random } from "../../lib/testing/inputs/random.js";
 
 // Weight formats of the tests, added from outside to those of lib/core/weight_formats.ts. Their kernels are in
 // test/native/extension.

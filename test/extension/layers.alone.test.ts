@@ -6,7 +6,7 @@ import { freeWeight, plainWeight, type WeightMatrix } from "../../lib/core/weigh
 import { describeLayer } from "../../lib/layer/description/config.js";
 import { LayerParts } from "../../lib/layer/layer_parts.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";

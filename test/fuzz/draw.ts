@@ -1,4 +1,4 @@
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 
 /** Random choices, the same for the same seed. */
 export class Draw {

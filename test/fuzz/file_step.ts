@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { parseSafetensors, SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { type Device, MoeLayer, openDevice } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { Draw } from "./draw.js";
 import { damaged, damagedHeader, damagedJson } from "./mutations.js";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { parseHeader } from "../../lib/checkpoint/gguf/header.js";
 import { SplitGguf } from "../../lib/checkpoint/gguf/index.js";
 import { type Device, MoeLayer } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { type LayerType, randomLayer } from "../checkpoint/support/gguf_layer.js";
 import { rawGguf } from "../support/gguf.js";
 import { mutated } from "../support/mutations.js";

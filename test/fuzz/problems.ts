@@ -5,67 +5,57 @@ import { distributions } from "../../lib/core/operators/noise.js";
 import { drops, expertScorings, groupScores } from "../../lib/core/routing_rule.js";
 import { scaleChoices } from "../../lib/operators/formats/quantize.js";
 import type { GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
-import { activateCase, activationBackwardCase } from "../../lib/testing/activation_cases.js";
-import { expertSlotsCase, limitCapacityCase } from "../../lib/testing/capacity_cases.js";
 import type { Case, CaseOperator } from "../../lib/testing/case.js";
-import { copyMatrixCase } from "../../lib/testing/copy_matrix_cases.js";
-import { expertChoiceCase } from "../../lib/testing/expert_choice_cases.js";
+import { activateCase, activationBackwardCase } from "../../lib/testing/cases/activation.js";
+import { expertSlotsCase, limitCapacityCase } from "../../lib/testing/cases/capacity.js";
+import { copyMatrixCase } from "../../lib/testing/cases/copy_matrix.js";
+import { expertChoiceCase } from "../../lib/testing/cases/expert_choice.js";
 import {
   dequantizableFormats,
   dequantizeCase,
   quantizableFormats,
   quantizationErrorCase,
   quantizeCase,
-} from "../../lib/testing/formats_cases.js";
-import { gatingBackwardCase } from "../../lib/testing/gating_backward_cases.js";
-import { gatingCase } from "../../lib/testing/gating_cases.js";
-import { gatingWeightsCase } from "../../lib/testing/gating_weights_cases.js";
+} from "../../lib/testing/cases/formats.js";
+import { gatingCase } from "../../lib/testing/cases/gating.js";
+import { gatingBackwardCase } from "../../lib/testing/cases/gating_backward.js";
+import { gatingWeightsCase } from "../../lib/testing/cases/gating_weights.js";
+import { groupedGemmCase } from "../../lib/testing/cases/grouped_gemm.js";
 import {
   groupedGemmBackwardCase,
   groupedGemmWeightBackwardCase,
-} from "../../lib/testing/grouped_gemm_backward_cases.js";
-import { groupedGemmCase } from "../../lib/testing/grouped_gemm_cases.js";
-import { hierarchicalGatingBackwardCase } from "../../lib/testing/hierarchical_gating_backward_cases.js";
-import { hierarchicalGatingCase } from "../../lib/testing/hierarchical_gating_cases.js";
-import { layerBackwardCase } from "../../lib/testing/layer_backward_cases.js";
-import { type LayerProblem, layerCase } from "../../lib/testing/layer_case.js";
+} from "../../lib/testing/cases/grouped_gemm_backward.js";
+import { hierarchicalGatingCase } from "../../lib/testing/cases/hierarchical_gating.js";
+import { hierarchicalGatingBackwardCase } from "../../lib/testing/cases/hierarchical_gating_backward.js";
+import { layerBackwardCase } from "../../lib/testing/cases/layer_backward.js";
+import { type LayerProblem, layerCase } from "../../lib/testing/cases/layer_case.js";
 import {
   expertChoiceBackwardCase,
   limitCapacityBackwardCase,
-} from "../../lib/testing/limit_capacity_backward_cases.js";
-import { lookUpExpertsCase } from "../../lib/testing/look_up_experts_cases.js";
-import { expertLoadBackwardCase, noisyLogitsBackwardCase } from "../../lib/testing/noise_backward_cases.js";
+} from "../../lib/testing/cases/limit_capacity_backward.js";
+import { lookUpExpertsCase } from "../../lib/testing/cases/look_up_experts.js";
 import {
   expertLoadCase,
   jitterCase,
   type LoadProblem,
   noisyLogitsCase,
   randomCase,
-} from "../../lib/testing/noise_cases.js";
-import { type NormProblem, rmsNormBackwardCase, rmsNormCase } from "../../lib/testing/norm_cases.js";
-import { adamWCase, type OptimizerProblem, sgdCase, squaresCase } from "../../lib/testing/optimizer_cases.js";
-import { type QuantizedLayerProblem, quantizedLayerCase } from "../../lib/testing/quantized_cases.js";
-import { inputChanges } from "../../lib/testing/random_quantized.js";
-import type { Spread } from "../../lib/testing/random_routing.js";
-import { routerProjectionBackwardCase } from "../../lib/testing/router_projection_backward_cases.js";
-import { routerProjectionCase } from "../../lib/testing/router_projection_cases.js";
+} from "../../lib/testing/cases/noise.js";
+import { expertLoadBackwardCase, noisyLogitsBackwardCase } from "../../lib/testing/cases/noise_backward.js";
+import { type NormProblem, rmsNormBackwardCase, rmsNormCase } from "../../lib/testing/cases/norm.js";
+import { adamWCase, type OptimizerProblem, sgdCase, squaresCase } from "../../lib/testing/cases/optimizers.js";
+import { type QuantizedLayerProblem, quantizedLayerCase } from "../../lib/testing/cases/quantized_weights.js";
+import { routerProjectionCase } from "../../lib/testing/cases/router_projection.js";
+import { routerProjectionBackwardCase } from "../../lib/testing/cases/router_projection_backward.js";
 import {
   combineBackwardCase,
   combineCase,
   permuteBackwardCase,
   permuteCase,
   unpermuteCase,
-} from "../../lib/testing/row_cases.js";
-import { sharedSlotsBackwardCase, sharedSlotsCase } from "../../lib/testing/shared_slots_cases.js";
-import { sortCase } from "../../lib/testing/sort_cases.js";
-import {
-  cvBackwardCase,
-  lossBackwardCase,
-  meansBackwardCase,
-  scoresBackwardCase,
-  totalsBackwardCase,
-  zLossBackwardCase,
-} from "../../lib/testing/statistics_backward_cases.js";
+} from "../../lib/testing/cases/rows.js";
+import { sharedSlotsBackwardCase, sharedSlotsCase } from "../../lib/testing/cases/shared_slots.js";
+import { sortCase } from "../../lib/testing/cases/sort.js";
 import {
   accumulateCase,
   biasCase,
@@ -75,7 +65,17 @@ import {
   scoresCase,
   totalsCase,
   zLossCase,
-} from "../../lib/testing/statistics_cases.js";
+} from "../../lib/testing/cases/statistics.js";
+import {
+  cvBackwardCase,
+  lossBackwardCase,
+  meansBackwardCase,
+  scoresBackwardCase,
+  totalsBackwardCase,
+  zLossBackwardCase,
+} from "../../lib/testing/cases/statistics_backward.js";
+import { inputChanges } from "../../lib/testing/inputs/random_quantized.js";
+import type { Spread } from "../../lib/testing/inputs/random_routing.js";
 import type { Draw } from "./draw.js";
 
 // Random problems for the cases of lib/testing: calls that are accepted, whose results are compared with those of `reference`.

@@ -13,7 +13,7 @@ import {
   ShardedCheckpoint,
   serializeSafetensors,
 } from "../../lib/checkpoint/safetensors/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { type LayerType, randomLayer } from "../checkpoint/support/gguf_layer.js";
 import { rawGguf } from "../support/gguf.js";
 import { mutated } from "../support/mutations.js";

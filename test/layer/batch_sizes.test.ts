@@ -3,8 +3,8 @@ import type { Device } from "../../lib/core/device.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomQuantized } from "../../lib/testing/random_quantized.js";
+import { Random } from "../../lib/testing/inputs/random.js";
+import { randomQuantized } from "../../lib/testing/inputs/random_quantized.js";
 import { isas, withIsa } from "../support/devices.js";
 
 // From one token to thousands: tiles of one row and of all, panels that are read once and that are kept, results within

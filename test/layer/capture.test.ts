@@ -7,7 +7,7 @@ import type { CapturedForward } from "../../lib/layer/captured_forward.js";
 import type { MoeLayer } from "../../lib/moe_layer.js";
 import { unpermute } from "../../lib/operators/experts/permute.js";
 import { sort } from "../../lib/operators/routing/sort.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { anyLayer, exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";

@@ -6,14 +6,14 @@ import type { FloatDType } from "../../lib/core/dtype.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../lib/operators/experts/packed_experts.js";
-import { Random } from "../../lib/testing/random.js";
-import { type InputChange, randomInputs, randomQuantized } from "../../lib/testing/random_quantized.js";
+import { Random } from "../../lib/testing/inputs/random.js";
+import { type InputChange, randomInputs, randomQuantized } from "../../lib/testing/inputs/random_quantized.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames, kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 
 // Quantised weights with an input scale or an input order. That their products are right is among the cases of
-// lib/testing/quantized_cases.ts and the checkpoints of test/golden/quantised.
+// lib/testing/cases/quantized_weights.ts and the checkpoints of test/golden/quantised.
 
 const [hidden, inner, experts] = [72, 64, 3];
 const format = "i4_g32_bf16";

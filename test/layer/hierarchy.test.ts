@@ -15,7 +15,7 @@ import type { Routing } from "../../lib/operators/routing/gating.js";
 import { type HierarchicalGatingOptions, hierarchicalGating } from "../../lib/operators/routing/hierarchical_gating.js";
 import { limitCapacity } from "../../lib/operators/routing/limit_capacity.js";
 import { routerProjection } from "../../lib/operators/routing/router_projection.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { ExpertRange } from "../../lib/core/expert_range.js";
 import { type FloatDType, MoeLayer, type MoeLayerOptions, type Routing, type Tensor } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { expertsOfBank, sumOfBanks } from "../support/banks.js";

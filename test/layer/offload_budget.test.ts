@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { offloadPolicies } from "../../lib/core/backend.js";
 import { MoeLayer, OffloadBudget, type OffloadBudgetOptions, openDevice, sort } from "../../lib/index.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { BudgetLayers } from "../support/budget_layers.js";
 import { deviceNames, openForTests } from "../support/devices.js";

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type FloatDType, MoeLayer, type Routing, type Tensor } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomInputs, randomQuantized } from "../../lib/testing/random_quantized.js";
+import { Random } from "../../lib/testing/inputs/random.js";
+import { randomInputs, randomQuantized } from "../../lib/testing/inputs/random_quantized.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";

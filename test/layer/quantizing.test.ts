@@ -5,8 +5,8 @@ import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { quantize } from "../../lib/operators/formats/quantize.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomQuantized } from "../../lib/testing/random_quantized.js";
+import { Random } from "../../lib/testing/inputs/random.js";
+import { randomQuantized } from "../../lib/testing/inputs/random_quantized.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -6,7 +6,7 @@ import { openDevice } from "../../lib/devices.js";
 import { describeLayer, type MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { configOf } from "../../lib/layer/description/config_of.js";
 import { AdamW } from "../../lib/optimizers/adamw.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { anyLayer, exampleConfig, RandomLayer } from "../support/random_layer.js";

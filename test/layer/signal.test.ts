@@ -8,7 +8,7 @@ import {
   routerProjection,
   type Tensor,
 } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { exampleConfig, RandomLayer } from "../support/random_layer.js";

@@ -7,7 +7,7 @@ import { type ExpertRole, expertRoles, expertShapes } from "../../lib/layer/weig
 import type { Orient, Stacking, StoredWeight, Weight } from "../../lib/layer/weights/weight_layout.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import type { Part } from "../../lib/operators/experts/quantized_weight.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

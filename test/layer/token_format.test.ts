@@ -4,12 +4,12 @@ import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import type { TokenFormat } from "../../lib/core/token_format.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomInputs, randomQuantized } from "../../lib/testing/random_quantized.js";
+import { Random } from "../../lib/testing/inputs/random.js";
+import { randomInputs, randomQuantized } from "../../lib/testing/inputs/random_quantized.js";
 import { deviceNames, kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 
-// Layers with rounded tokens are among the cases of lib/testing/token_cases.ts.
+// Layers with rounded tokens are among the cases of lib/testing/cases/token_formats.ts.
 
 const [hidden, inner, experts] = [160, 96, 3];
 

@@ -10,7 +10,7 @@ import { noisyLogits } from "../../lib/operators/noise/noisy_logits.js";
 import { random } from "../../lib/operators/noise/random.js";
 import { gating } from "../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../lib/operators/routing/router_projection.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

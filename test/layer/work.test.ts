@@ -8,7 +8,7 @@ import {
   layerWork,
   totalWeights,
 } from "../../lib/layer/work.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 
 const [H, I, E, k, T] = [64, 32, 16, 4, 10];
 const config: MoeLayerConfig = { hiddenSize: H, intermediateSize: I, numExperts: E, topK: k };

@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { gating } from "../../lib/operators/routing/gating.js";
 import { routerStatistics } from "../../lib/operators/statistics/router_statistics.js";
 import { RouterStats } from "../../lib/statistics/router_stats.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomRouting } from "../../lib/testing/random_routing.js";
+import { Random } from "../../lib/testing/inputs/random.js";
+import { randomRouting } from "../../lib/testing/inputs/random_routing.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 

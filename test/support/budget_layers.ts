@@ -3,7 +3,7 @@ import type { Device } from "../../lib/core/device.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
 import { OffloadBudget, type OffloadBudgetOptions } from "../../lib/layer/offload_budget.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import type { Random } from "../../lib/testing/random.js";
+import type { Random } from "../../lib/testing/inputs/random.js";
 import { type LayerProblem, RandomLayer } from "./random_layer.js";
 
 /** Layers of one problem, each with weights of its own, that share a budget, beside layers whose experts are all resident. */

@@ -1,7 +1,7 @@
 import type { Device } from "../../lib/core/device.js";
 import type { Shape } from "../../lib/core/shape.js";
 import type { Tensor } from "../../lib/core/tensor.js";
-import type { Random } from "../../lib/testing/random.js";
+import type { Random } from "../../lib/testing/inputs/random.js";
 
 /** A float64 tensor on `reference`, typed as operators take and return float32. */
 export function float64(device: Device, values: ArrayLike<number>, shape: Shape): Tensor<"f32"> {

@@ -3,7 +3,7 @@ import { offloadPolicies } from "../../lib/core/backend.js";
 import type { Device } from "../../lib/core/device.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import type { Random } from "../../lib/testing/random.js";
+import type { Random } from "../../lib/testing/inputs/random.js";
 import { type LayerProblem, RandomLayer } from "./random_layer.js";
 
 /** Any option for a layer of this many experts. */

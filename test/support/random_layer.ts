@@ -12,8 +12,8 @@ import type { LayerParts } from "../../lib/layer/layer_parts.js";
 import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import type { GatingRuleOptions, Normalize } from "../../lib/operators/routing/gating_options.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomRouted, randomShared } from "../../lib/testing/random_expert.js";
+import { Random } from "../../lib/testing/inputs/random.js";
+import { randomRouted, randomShared } from "../../lib/testing/inputs/random_expert.js";
 
 /** The sizes and formula of a layer, and the seed of its weights and tokens. */
 export interface LayerProblem {

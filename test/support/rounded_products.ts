@@ -4,8 +4,8 @@ import type { TokenFormat } from "../../lib/core/token_format.js";
 import type { WeightFormatName } from "../../lib/core/weight_format.js";
 import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../lib/operators/experts/packed_experts.js";
-import { Random } from "../../lib/testing/random.js";
-import { inputChanges, randomExperts } from "../../lib/testing/random_quantized.js";
+import { Random } from "../../lib/testing/inputs/random.js";
+import { inputChanges, randomExperts } from "../../lib/testing/inputs/random_quantized.js";
 
 type RoundedTokens = Exclude<TokenFormat, "none">;
 

@@ -8,8 +8,8 @@ import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { extraWeights } from "../../lib/layer/weights/extra_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomExpert, randomShared } from "../../lib/testing/random_expert.js";
+import { Random } from "../../lib/testing/inputs/random.js";
+import { randomExpert, randomShared } from "../../lib/testing/inputs/random_expert.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 
 /** A layer's configuration, and options that are not random. */

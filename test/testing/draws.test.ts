@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { Draws, drawsOf } from "../../lib/testing/draws.js";
-import { Random } from "../../lib/testing/random.js";
+import { Draws, drawsOf } from "../../lib/testing/inputs/draws.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 
 const draw = (random: Random) => random.normals(3);
 

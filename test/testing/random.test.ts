@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 
 test("the same seed gives the same numbers, another seed different ones", () => {
   const draw = (seed: number | string) => Array.from(new Random(seed).normals(5));

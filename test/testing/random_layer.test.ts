@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { type DeviceName, openDevice } from "../../lib/devices.js";
-import { RandomWeights, randomLayer, randomTokens } from "../../lib/testing/random_layer.js";
+import { RandomWeights, randomLayer, randomTokens } from "../../lib/testing/inputs/random_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 

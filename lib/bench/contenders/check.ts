@@ -1,6 +1,6 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { messageOf } from "../../core/errors.js";
-import { outputTolerance } from "../../testing/layer_case.js";
+import { outputTolerance } from "../../testing/cases/layer_case.js";
 import { unitRoundoff } from "../../testing/rounding.js";
 import { relativeError } from "../../testing/run.js";
 import { operatorOf } from "../../testing/subject/operator_of.js";

@@ -1,7 +1,7 @@
 import type { WeightFormatName } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
-import { randomTokens } from "../../testing/random_layer.js";
+import { randomTokens } from "../../testing/inputs/random_layer.js";
 import type { SubjectInputs } from "../../testing/subject/subject.js";
 import { type CaseOptions, inputCount } from "../bench_case.js";
 import { floats } from "../operators/draw.js";

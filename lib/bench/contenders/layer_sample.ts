@@ -1,5 +1,5 @@
 import type { MoeLayerConfig } from "../../layer/description/config.js";
-import { isSteadyWeight } from "../../testing/steady_tokens.js";
+import { isSteadyWeight } from "../../testing/inputs/steady_tokens.js";
 import type { SubjectInputs } from "../../testing/subject/subject.js";
 import { ExactLayer, type Routings, someTokens } from "./exact_layer.js";
 import { pickRows, rowsOf, type Sample, spread } from "./rows.js";

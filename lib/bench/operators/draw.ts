@@ -1,8 +1,8 @@
 import { type FloatDType, toBF16, toF16 } from "../../core/dtype.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
-import { Random } from "../../testing/random.js";
-import { RandomWeights } from "../../testing/random_layer.js";
-import { randomRouting } from "../../testing/random_routing.js";
+import { Random } from "../../testing/inputs/random.js";
+import { RandomWeights } from "../../testing/inputs/random_layer.js";
+import { randomRouting } from "../../testing/inputs/random_routing.js";
 import type { TestArray } from "../../testing/subject/subject.js";
 
 /** Dtypes of tokens and weights. */

@@ -3,7 +3,7 @@ import type { WeightFormatName } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { quantize } from "../../operators/formats/quantize.js";
-import { drawnDeviation, drawnDType, drawnMatrices, RandomWeights } from "../../testing/random_layer.js";
+import { drawnDeviation, drawnDType, drawnMatrices, RandomWeights } from "../../testing/inputs/random_layer.js";
 import { withArrays } from "../../testing/subject/arrays.js";
 import type { SubjectInputs, TestArray } from "../../testing/subject/subject.js";
 import { emptyStack, place } from "./stacked.js";

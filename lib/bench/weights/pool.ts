@@ -4,7 +4,7 @@ import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { describeLayer } from "../../layer/description/config.js";
 import { activationOf } from "../../operators/experts/activation_options.js";
 import { type PackedExperts, packExperts } from "../../operators/experts/packed_experts.js";
-import { RandomWeights } from "../../testing/random_layer.js";
+import { RandomWeights } from "../../testing/inputs/random_layer.js";
 import { uploadQuantized } from "../../testing/subject/arrays.js";
 import type { TestArray } from "../../testing/subject/subject.js";
 import type { CaseOptions } from "../bench_case.js";

@@ -1,6 +1,6 @@
 import { checkShapeFits } from "../../bench/check_memory.js";
 import type { NamedShape } from "../../bench/shape_option.js";
-import { randomLayer } from "../../testing/random_layer.js";
+import { randomLayer } from "../../testing/inputs/random_layer.js";
 import type { TokenSource } from "./tokens.js";
 import type { Workload } from "./workload.js";
 

@@ -3,8 +3,8 @@ import { SafetensorsFile } from "../../checkpoint/safetensors/file.js";
 import { MoeError } from "../../core/errors.js";
 import { decodeHalves } from "../../core/half_arrays.js";
 import { type Shape, sameShape, shapeText } from "../../core/shape.js";
-import { Random } from "../../testing/random.js";
-import { randomTokens } from "../../testing/random_layer.js";
+import { Random } from "../../testing/inputs/random.js";
+import { randomTokens } from "../../testing/inputs/random_layer.js";
 import type { Workload } from "./workload.js";
 
 /** A workload's tokens, and the expected results if known. */

@@ -8,9 +8,9 @@ import type { MoeLayerOptions } from "../../layer/create.js";
 import { MoeLayer } from "../../moe_layer.js";
 import type { ReferenceTensor } from "../../reference/core/tensor.js";
 import type { Case } from "../case.js";
-import { drawsOf } from "../draws.js";
-import { type GivenForward, type GivenLayer, Inputs, type LayerCall } from "../inputs.js";
-import { projectionNames } from "../layer_case.js";
+import { projectionNames } from "../cases/layer_case.js";
+import { drawsOf } from "../inputs/draws.js";
+import { type GivenForward, type GivenLayer, Inputs, type LayerCall } from "../inputs/inputs.js";
 import { withArrays, withTensors } from "./arrays.js";
 import type { Problem, SubjectInputs } from "./subject.js";
 

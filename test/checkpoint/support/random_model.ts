@@ -6,7 +6,7 @@ import { type SafetensorsInput, writeSafetensors } from "../../../lib/checkpoint
 import { encodeHalves } from "../../../lib/core/half_arrays.js";
 import { shapeSize } from "../../../lib/core/shape.js";
 import { stackedShape, storedShape } from "../../../lib/layer/weights/weight_layout.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { memoized } from "../../support/memoized.js";
 
 /** Shapes of tensors by name. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { MoeLayer, openDevice, SGD, type Tensor } from "../../../lib/index.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { float64, normals, valuesOf } from "../../support/float64.js";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { type FloatDType, type GradLosses, openDevice, type Tensor } from "../../../lib/index.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { valuesOf } from "../../support/float64.js";

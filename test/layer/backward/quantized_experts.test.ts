@@ -9,8 +9,8 @@ import {
   type Tensor,
   type WeightFormatName,
 } from "../../../lib/index.js";
-import { Random } from "../../../lib/testing/random.js";
-import { type InputChange, randomInputs, randomQuantized } from "../../../lib/testing/random_quantized.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
+import { type InputChange, randomInputs, randomQuantized } from "../../../lib/testing/inputs/random_quantized.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { openDevice } from "../../../lib/devices.js";
 import { rmsNorm } from "../../../lib/operators/experts/rms_norm.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { runCase } from "../../../lib/testing/run.js";
 import { cases } from "../../../lib/testing/table.js";
 import { openForTests, withVariable } from "../../support/devices.js";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { DeviceOptions } from "../../../lib/core/native.js";
 import { openDevice } from "../../../lib/devices.js";
-import { groupedGemmBackwardCases } from "../../../lib/testing/grouped_gemm_backward_cases.js";
-import { groupedGemmCase } from "../../../lib/testing/grouped_gemm_cases.js";
+import { groupedGemmCase } from "../../../lib/testing/cases/grouped_gemm.js";
+import { groupedGemmBackwardCases } from "../../../lib/testing/cases/grouped_gemm_backward.js";
 import { runCase } from "../../../lib/testing/run.js";
 import { hopperPath, openForTests, withVariable } from "../../support/devices.js";
 

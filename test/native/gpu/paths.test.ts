@@ -9,7 +9,7 @@ import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../../lib/operators/routing/router_projection.js";
 import { sort } from "../../../lib/operators/routing/sort.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 
 // Every way to launch the GPU kernels, with sizes that the case table does not reach.

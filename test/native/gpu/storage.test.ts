@@ -4,8 +4,8 @@ import type { FloatDType } from "../../../lib/core/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
 import type { WeightDTypes } from "../../../lib/layer/description/storage.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
-import { Random } from "../../../lib/testing/random.js";
-import { randomExpert } from "../../../lib/testing/random_expert.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
+import { randomExpert } from "../../../lib/testing/inputs/random_expert.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 
 // Layers with a storage format per role, and banks, on GPU devices.

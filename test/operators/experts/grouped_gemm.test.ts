@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 
 describe.each(kernelPaths)("grouped GEMM on $label", (path) => {

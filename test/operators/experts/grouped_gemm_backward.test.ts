@@ -8,7 +8,7 @@ import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { groupedGemmBackward } from "../../../lib/operators/experts/grouped_gemm_backward.js";
 import { groupedGemmWeightBackward } from "../../../lib/operators/experts/grouped_gemm_weight_backward.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { centralDifferences, dot, gradientError } from "../../support/central_differences.js";
 import { deviceNames, kernelPaths, openForTests } from "../../support/devices.js";

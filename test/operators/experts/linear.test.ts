@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { linear, linearBackward, openDevice, packExperts, type Tensor } from "../../../lib/index.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { dot, gradientError } from "../../support/central_differences.js";
 import { deviceNames, openForTests } from "../../support/devices.js";

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Device } from "../../../lib/core/device.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 
 // Scales that are powers of two may be added to the exponents of codes, as long as these have room.

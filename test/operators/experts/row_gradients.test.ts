@@ -6,9 +6,9 @@ import { combineBackward } from "../../../lib/operators/experts/combine_backward
 import { permute } from "../../../lib/operators/experts/permute.js";
 import { permuteBackward } from "../../../lib/operators/experts/permute_backward.js";
 import { sort } from "../../../lib/operators/routing/sort.js";
-import { Random } from "../../../lib/testing/random.js";
-import { randomRouting } from "../../../lib/testing/random_routing.js";
-import { combineBackwardCase } from "../../../lib/testing/row_cases.js";
+import { combineBackwardCase } from "../../../lib/testing/cases/rows.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
+import { randomRouting } from "../../../lib/testing/inputs/random_routing.js";
 import { relativeError, runCase } from "../../../lib/testing/run.js";
 import { centralDifferences, dot, gradientError } from "../../support/central_differences.js";
 import { deviceNames, kernelPaths, openForTests } from "../../support/devices.js";

@@ -3,8 +3,8 @@ import { describe, expect, test } from "vitest";
 import { combine } from "../../../lib/operators/experts/combine.js";
 import { permute, unpermute } from "../../../lib/operators/experts/permute.js";
 import { sort } from "../../../lib/operators/routing/sort.js";
-import { Random } from "../../../lib/testing/random.js";
-import { randomRouting } from "../../../lib/testing/random_routing.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
+import { randomRouting } from "../../../lib/testing/inputs/random_routing.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 

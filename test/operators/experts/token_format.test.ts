@@ -7,14 +7,14 @@ import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { roundTokens } from "../../../lib/reference/formats/token_codes.js";
-import { Random } from "../../../lib/testing/random.js";
-import { randomInputs, randomQuantized } from "../../../lib/testing/random_quantized.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
+import { randomInputs, randomQuantized } from "../../../lib/testing/inputs/random_quantized.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { isas, kernelPaths, openForTests, withIsa } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 import { anyProduct, roundedProduct } from "../../support/rounded_products.js";
 
-// Products with rounded tokens are among the cases of lib/testing/token_cases.ts. Here: what rounding means, and that it
+// Products with rounded tokens are among the cases of lib/testing/cases/token_formats.ts. Here: what rounding means, and that it
 // is the same to the bit everywhere.
 
 const rounded = ["int8", "fp8", "fp8_ue8m0"] as const;

@@ -9,9 +9,9 @@ import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { type QuantizedWeight, tensorsOf } from "../../../lib/operators/experts/quantized_weight.js";
 import { dequantize, quantizationError } from "../../../lib/operators/formats/dequantize.js";
 import { quantize, scaleChoices } from "../../../lib/operators/formats/quantize.js";
-import { quantizableFormats } from "../../../lib/testing/formats_cases.js";
-import { Random } from "../../../lib/testing/random.js";
-import { randomQuantized } from "../../../lib/testing/random_quantized.js";
+import { quantizableFormats } from "../../../lib/testing/cases/formats.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
+import { randomQuantized } from "../../../lib/testing/inputs/random_quantized.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 

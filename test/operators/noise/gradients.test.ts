@@ -11,7 +11,7 @@ import { noisyLogits } from "../../../lib/operators/noise/noisy_logits.js";
 import { noisyLogitsBackward } from "../../../lib/operators/noise/noisy_logits_backward.js";
 import { cvSquaredBackward } from "../../../lib/operators/statistics/cv_squared_backward.js";
 import { cvSquared } from "../../../lib/operators/statistics/imbalance.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { dot, gradientError } from "../../support/central_differences.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";

@@ -5,7 +5,7 @@ import { openDevice } from "../../../lib/devices.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import { gatingBackward } from "../../../lib/operators/routing/gating_backward.js";
 import type { GatingRuleOptions } from "../../../lib/operators/routing/gating_options.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { centralDifferences, dot, gradientError } from "../../support/central_differences.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { routerProjection } from "../../../lib/operators/routing/router_projection.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 
 describe.each(kernelPaths)("routerProjection on $label", (path) => {

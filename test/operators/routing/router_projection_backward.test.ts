@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { openDevice } from "../../../lib/devices.js";
 import { routerProjection } from "../../../lib/operators/routing/router_projection.js";
 import { routerProjectionBackward } from "../../../lib/operators/routing/router_projection_backward.js";
-import { Random } from "../../../lib/testing/random.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
 import { dot, gradientError } from "../../support/central_differences.js";
 import { deviceNames, kernelPaths, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";

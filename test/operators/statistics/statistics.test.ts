@@ -10,8 +10,8 @@ import { loadBalancingLoss } from "../../../lib/operators/statistics/load_balanc
 import { routerScores } from "../../../lib/operators/statistics/router_scores.js";
 import { updateSelectionBias } from "../../../lib/operators/statistics/update_selection_bias.js";
 import { zLoss } from "../../../lib/operators/statistics/z_loss.js";
-import { Random } from "../../../lib/testing/random.js";
-import { randomRouting } from "../../../lib/testing/random_routing.js";
+import { Random } from "../../../lib/testing/inputs/random.js";
+import { randomRouting } from "../../../lib/testing/inputs/random_routing.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 
 describe.each(deviceNames)("the router's statistics on %s", (name) => {
