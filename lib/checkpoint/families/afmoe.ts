@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import { readGroups } from "./deepseek_v2.js";
+import { bestGroups } from "./deepseek_v2.js";
 import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 
 /**
@@ -12,7 +12,6 @@ export const afmoe: Family = {
   hasExperts: (fields, layer) => layer >= fields.integer("num_dense_layers", 1, { minimum: 0 }),
   config: (fields) => {
     fields.require("score_func", "sigmoid");
-    const groups = readGroups(fields, "top2_sum", 1, 1);
     const intermediateSize = fields.integer("moe_intermediate_size", 1408);
     return {
       hiddenSize: fields.integer("hidden_size", 2048),
@@ -20,7 +19,7 @@ export const afmoe: Family = {
       numExperts: fields.integer("num_experts", 64, { alias: "num_local_experts" }),
       topK: fields.integer("num_experts_per_tok", 6),
       scoring: "sigmoid",
-      ...(groups.count > 1 && { groups }),
+      ...bestGroups(fields),
       normalize: fields.boolean("route_norm", true),
       scale: fields.number("route_scale", 1),
       activation: gatedActivation(fields),

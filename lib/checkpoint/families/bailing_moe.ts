@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import { readGroups } from "./deepseek_v2.js";
+import { bestGroups } from "./deepseek_v2.js";
 import { blockTensors, type Family, layerCount, sharedExpert, sharedTensors } from "./family.js";
 import { limitedOutputs } from "./limits.js";
 
@@ -30,7 +30,6 @@ function bailingFamily(
         fields.require("routed_scaling_factor", 1);
         fields.require("n_group", 1);
       }
-      const groups = readGroups(fields, "top2_sum", ...unsaid.groups);
       const limits = ["expert_swiglu_limit_list", "share_expert_swiglu_limit_list"] as const;
       const { experts, shared } = limitedOutputs(fields, layer, ...limits);
       return {
@@ -39,7 +38,7 @@ function bailingFamily(
         numExperts: fields.integer("num_experts", undefined),
         topK: fields.integer("num_experts_per_tok", undefined),
         scoring: isSigmoid(fields) ? "sigmoid" : "softmax",
-        ...(groups.count > 1 && { groups }),
+        ...bestGroups(fields, ...unsaid.groups),
         normalize: fields.boolean("norm_topk_prob", true),
         scale: fields.number("routed_scaling_factor", unsaid.scale),
         ...experts,

@@ -1,3 +1,4 @@
+import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { Groups } from "../../operators/routing/gating_options.js";
 import type { ConfigFields } from "../config_fields.js";
 import {
@@ -67,7 +68,16 @@ export function isSparseDeepseekLayer(fields: ConfigFields, layer: number, first
   return layer >= first && layer % fields.integer("moe_layer_freq", 1) === 0;
 }
 
-export function readGroups(fields: ConfigFields, score: "max" | "top2_sum", count?: number, top?: number): Groups {
+/**
+ * The choice limited to the groups whose two best have the largest sum, as in DeepSeek-V3's formula; among all experts if these
+ * are one group.
+ */
+export function bestGroups(fields: ConfigFields, count = 1, top = 1): Pick<MoeLayerConfig, "groups"> {
+  const groups = readGroups(fields, "top2_sum", count, top);
+  return groups.count > 1 ? { groups } : {};
+}
+
+function readGroups(fields: ConfigFields, score: "max" | "top2_sum", count?: number, top?: number): Groups {
   return { count: fields.integer("n_group", count), top: fields.integer("topk_group", top), score };
 }
 

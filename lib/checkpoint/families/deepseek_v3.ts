@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import { isSparseDeepseekLayer, readGroups, sharedCount } from "./deepseek_v2.js";
+import { bestGroups, isSparseDeepseekLayer, sharedCount } from "./deepseek_v2.js";
 import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 import { type ExpertActivations, limitedInputs } from "./limits.js";
 
@@ -44,7 +44,6 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
       fields.require("use_dynamic_rsf", false); // a factor for each token, in dots3-note
       const intermediateSize = fields.integer("moe_intermediate_size", defaults.intermediateSize);
       const width = sharedWidth(fields, defaults.sharedWidth) ?? intermediateSize;
-      const groups = readGroups(fields, "top2_sum", defaults.numGroups, defaults.topGroups);
       const activations: ExpertActivations =
         defaults.limit === undefined
           ? { experts: { activation: gatedActivation(fields) }, shared: {} }
@@ -55,7 +54,7 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
         numExperts: fields.integer("n_routed_experts", defaults.numExperts, { alias: "num_local_experts" }),
         topK: fields.integer("num_experts_per_tok", defaults.topK ?? 8),
         scoring: "sigmoid",
-        ...(groups.count > 1 && { groups }),
+        ...bestGroups(fields, defaults.numGroups, defaults.topGroups),
         normalize: fields.boolean("norm_topk_prob", defaults.normalize ?? true),
         scale: fields.number("routed_scaling_factor", defaults.scale),
         ...activations.experts,

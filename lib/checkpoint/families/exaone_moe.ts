@@ -1,5 +1,5 @@
 import type { ConfigFields } from "../config_fields.js";
-import { isSparseDeepseekLayer, readGroups } from "./deepseek_v2.js";
+import { bestGroups, isSparseDeepseekLayer } from "./deepseek_v2.js";
 import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 
 /** K-EXAONE: ExaoneMoeConfig and ExaoneMoeSparseMoEBlock of Transformers. DeepSeek-V3's formula under other names. */
@@ -13,7 +13,6 @@ export const exaoneMoe: Family = {
   config: (fields) => {
     fields.require("scoring_func", "sigmoid");
     fields.require("topk_method", "noaux_tc");
-    const groups = readGroups(fields, "top2_sum", 1, 1);
     const intermediateSize = fields.integer("moe_intermediate_size", 1024);
     return {
       hiddenSize: fields.integer("hidden_size", 4096),
@@ -21,7 +20,7 @@ export const exaoneMoe: Family = {
       numExperts: fields.integer("num_experts", 64, { alias: "num_local_experts" }),
       topK: fields.integer("num_experts_per_tok", 8),
       scoring: "sigmoid",
-      ...(groups.count > 1 && { groups }),
+      ...bestGroups(fields),
       normalize: fields.boolean("norm_topk_prob", true),
       scale: fields.number("routed_scaling_factor", 2.5),
       activation: gatedActivation(fields),

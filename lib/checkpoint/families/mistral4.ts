@@ -1,4 +1,4 @@
-import { isSparseDeepseekLayer, readGroups, sharedCount } from "./deepseek_v2.js";
+import { bestGroups, isSparseDeepseekLayer, sharedCount } from "./deepseek_v2.js";
 import { blockTensors, type Family, gatedActivation, layerCount, sharedExpert, sharedTensors } from "./family.js";
 
 /**
@@ -10,14 +10,13 @@ export const mistral4: Family = {
   layerCount: layerCount(36),
   hasExperts: (fields, layer) => isSparseDeepseekLayer(fields, layer, 0),
   config: (fields) => {
-    const groups = readGroups(fields, "top2_sum", 1, 1);
     const intermediateSize = fields.integer("moe_intermediate_size", 2048);
     return {
       hiddenSize: fields.integer("hidden_size", 4096),
       intermediateSize,
       numExperts: fields.integer("n_routed_experts", 128, { alias: "num_local_experts" }),
       topK: fields.integer("num_experts_per_tok", 4),
-      ...(groups.count > 1 && { groups }),
+      ...bestGroups(fields),
       normalize: fields.boolean("norm_topk_prob", true),
       scale: fields.number("routed_scaling_factor", 1),
       activation: gatedActivation(fields),

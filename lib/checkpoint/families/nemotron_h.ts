@@ -1,6 +1,6 @@
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors } from "../locate/locate_layer.js";
-import { readGroups } from "./deepseek_v2.js";
+import { bestGroups } from "./deepseek_v2.js";
 import { type Family, latentTokens, layerCount, maximumLayers, plainActivation } from "./family.js";
 
 /**
@@ -14,14 +14,13 @@ export const nemotronH: Family = {
   hasExperts: (fields, layer) => ["E", "moe"].includes(blocks(fields)?.[layer] as string),
   config: (fields) => {
     fields.require("mlp_bias", false);
-    const groups = readGroups(fields, "top2_sum", 1, 1);
     return {
       hiddenSize: fields.integer("hidden_size", 4096),
       intermediateSize: fields.integer("moe_intermediate_size", 7688),
       numExperts: fields.integer("n_routed_experts", 8, { alias: "num_local_experts" }),
       topK: fields.integer("num_experts_per_tok", 2),
       scoring: "sigmoid",
-      ...(groups.count > 1 && { groups }),
+      ...bestGroups(fields),
       normalize: fields.boolean("norm_topk_prob", true),
       scale: fields.number("routed_scaling_factor", 1),
       activation: plainActivation(fields, "mlp_hidden_act", "relu2"),
