@@ -158,7 +158,7 @@ struct Parameter {
   alignas(16) int numbers[4];
 };
 __global__ void load_of_a_parameter(const Parameter parameter, int* out) {
-  out[threadIdx.x] = static_cast<int>(ptx::ld_global_nc_32(parameter.numbers));
+  out[threadIdx.x] = static_cast<int>(ptx::ld_global_32(parameter.numbers));
 }
 
 __global__ void atomic_on_a_variable(int* out) {

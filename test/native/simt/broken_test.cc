@@ -114,7 +114,7 @@ MOE_TEST(shared_load_of_global_is_reported) {
 #if !defined(MOE_SIMT_ASAN)
 MOE_TEST(access_to_a_variable_as_to_global_memory_is_reported) {
   check_reported("copy_of_a_variable", {"cp_async_16", "a variable or of a kernel's parameter"});
-  check_reported("load_of_a_parameter", {"ld_global_nc_32", "a variable or of a kernel's parameter"});
+  check_reported("load_of_a_parameter", {"ld_global_32", "a variable or of a kernel's parameter"});
   check_reported("atomic_on_a_variable", {"atomicAdd", "a variable or of a kernel's parameter"});
 }
 #endif

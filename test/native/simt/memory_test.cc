@@ -60,7 +60,7 @@ __global__ void copy_kernel(const unsigned* in, unsigned* out) {
   unsigned* shared = ptx::dynamic_shared<unsigned>();
   const unsigned i = threadIdx.x;
   ptx::st_shared_128(shared + 16 * i, ptx::ld_global_128(in + 16 * i));
-  ptx::st_shared_128(shared + 16 * i + 4, ptx::ld_global_nc_128(in + 16 * i + 4));
+  ptx::st_shared_128(shared + 16 * i + 4, ptx::ld_global_128(in + 16 * i + 4));
   ptx::st_shared_64(shared + 16 * i + 8, ptx::ld_global_64(in + 16 * i + 8));
   ptx::st_shared_64(shared + 16 * i + 10, ptx::ld_global_64(in + 16 * i + 10));
   for (unsigned j = 12; j < 16; ++j) ptx::st_shared_32(shared + 16 * i + j, ptx::ld_global_32(in + 16 * i + j));

@@ -11,26 +11,6 @@ __device__ __forceinline__ uint4 ld_global_128(const void* address) { return *st
 __device__ __forceinline__ uint2 ld_global_64(const void* address) { return *static_cast<const uint2*>(address); }
 __device__ __forceinline__ uint32_t ld_global_32(const void* address) { return *static_cast<const uint32_t*>(address); }
 
-// For memory that is not written while the kernel runs; does not allocate in L1.
-__device__ __forceinline__ uint4 ld_global_nc_128(const void* address) {
-  uint4 v;
-  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-      : "l"(address));
-  return v;
-}
-
-__device__ __forceinline__ uint2 ld_global_nc_64(const void* address) {
-  uint2 v;
-  asm("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(address));
-  return v;
-}
-__device__ __forceinline__ uint32_t ld_global_nc_32(const void* address) {
-  uint32_t v;
-  asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(address));
-  return v;
-}
-
 __device__ __forceinline__ void st_global_128(void* address, uint4 value) { *static_cast<uint4*>(address) = value; }
 __device__ __forceinline__ void st_global_64(void* address, uint2 value) { *static_cast<uint2*>(address) = value; }
 __device__ __forceinline__ void st_global_32(void* address, uint32_t value) {

@@ -34,20 +34,6 @@ inline uint32_t ld_global_32(const void* address, std::source_location where = s
   return machine::load<uint32_t>(address);
 }
 
-// Through the read-only path, without allocating in L1: for memory that is not written while the kernel runs.
-inline uint4 ld_global_nc_128(const void* address, std::source_location where = std::source_location::current()) {
-  machine::check_global({"ld_global_nc_128", where}, address, 16);
-  return machine::load<uint4>(address);
-}
-inline uint2 ld_global_nc_64(const void* address, std::source_location where = std::source_location::current()) {
-  machine::check_global({"ld_global_nc_64", where}, address, 8);
-  return machine::load<uint2>(address);
-}
-inline uint32_t ld_global_nc_32(const void* address, std::source_location where = std::source_location::current()) {
-  machine::check_global({"ld_global_nc_32", where}, address, 4);
-  return machine::load<uint32_t>(address);
-}
-
 inline uint4 ld_shared_128(const void* address, std::source_location where = std::source_location::current()) {
   machine::check_shared({"ld_shared_128", where}, address, 16);
   return machine::load<uint4>(address);
