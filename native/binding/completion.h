@@ -24,10 +24,10 @@ struct DeviceObject::Completion {
   // What is to be given back, if a tensor over its memory could be made.
   std::unique_ptr<Napi::ObjectReference> owner = {};
   bool has_tensor = false;
+  std::shared_ptr<Returns> returns = {};
   // Of a device that was collected while it worked.
   std::unique_ptr<Stream> left = {};
   Completions completions = {};
-  std::shared_ptr<Returns> returns = {};
 
   void end_left();
 };

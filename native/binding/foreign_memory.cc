@@ -19,16 +19,20 @@ Napi::Value DeviceObject::tensor_over(const Napi::CallbackInfo& info, void* data
   if (!owner.IsObject()) return tensor_of({data, [](void*) {}});
   auto made = std::make_unique<Completion>();
   made->owner = std::make_unique<Napi::ObjectReference>(Napi::Persistent(owner.As<Napi::Object>()));
+  made->returns = returns_;
   Completion* const completion = made.release();
-  const auto let_go = [backend = backend_, returns = returns_, completion](void*) {
+  const auto let_go = [backend = backend_, completion](void*) {
     if (!completion->has_tensor) {
       // There was no memory for the tensor: the caller is told that, and still has what is wrapped.
       delete completion;
       return;
     }
-    // Work that is enqueued has let go of the memory already, but a GPU may still read and write it.
-    backend->settle();
-    returns->give(completion);
+    // Work that is enqueued has let go of the memory already, but a GPU may still read and write it. This function does
+    // not allocate, and the completion may be gone as soon as it is given.
+    (void)backend->settle([completion] {
+      const std::shared_ptr<Returns> returns = completion->returns;
+      returns->give(completion);
+    });
   };
   // If there is no memory for the pointer, it calls let_go() too.
   const Napi::Value tensor = tensor_of({data, let_go});

@@ -136,10 +136,7 @@ Napi::Value LayerObject::weights_set(const Napi::CallbackInfo& info) {
   Uses uses;
   uses.reads(layer(env), kWhole);
   // Unlike synchronize(), this leaves what other work found in its data to the next wait.
-  const auto work = [backend = device().backend(env)] {
-    backend->settle();
-    return Status();
-  };
+  const auto work = [backend = device().backend(env)] { return backend->settle({}); };
   return device().promise(
       env, work, std::move(uses), [](Napi::Env e) { return e.Undefined(); }, Told::own);
 }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -151,8 +152,13 @@ class Backend {
   // Device to host, complete on return.
   virtual Status read(void* host, const void* device, size_t bytes) = 0;
   virtual Status synchronize() = 0;
-  // Any thread: waits until the device no longer uses memory that enqueued work used, before its owner is told.
-  virtual void settle() noexcept {}
+  // Any thread: waits until the device no longer uses memory that enqueued work used, and calls `then`, which may tell
+  // its owner and must not throw. UNSUPPORTED_OPERATION while the caller captures its stream, which allows no wait:
+  // `then` is called after a later one.
+  virtual Status settle(std::function<void()> then) noexcept {
+    if (then) then();
+    return {};
+  }
   // After the last work: the device does not use a stream of the caller's any more, though memory is still released.
   virtual void release_stream() noexcept {}
 

@@ -22,7 +22,7 @@ class GpuBackend : public Backend {
   // May also return the failures that synchronize() would report, because a read waits.
   Status read(void* host, const void* device, size_t bytes) override;
   Status synchronize() override;
-  void settle() noexcept override { runtime().settle(); }
+  Status settle(std::function<void()> then) noexcept override { return runtime().settle(std::move(then)); }
   void release_stream() noexcept override { runtime().release_stream(); }
 
 #define MOE_OPERATOR(Operator)                  \

@@ -57,9 +57,8 @@ class Runtime {
   // Pins whole pages of the host's memory, so that Uploads can read them. Takes time.
   Status pin(void* data, size_t bytes);
   void unpin(void* data);
-  // Waits for all work enqueued so far, on any thread, for memory that the work must have left. An error is that of the
-  // next wait.
-  void settle() noexcept;
+  // See Backend::settle(). An error of the work is that of the next wait.
+  Status settle(std::function<void()> then = {}) noexcept;
 
   // Records what `work` launches on the given stream instead of running it. `work` must neither allocate nor wait, and
   // what its launches point to must outlive the graph. It is called twice: the first call only prepares its kernels,

@@ -1,47 +1,9 @@
 // What is left, and said, when calls of CUDA's runtime fail.
-#include "gpu/runtime/data_errors.h"
 #include "support.h"
 
 namespace moe::cuda {
 
 using namespace test;
-
-namespace {
-
-// Everything once. Stops at the first failure.
-Status use_all(int index) {
-  std::unique_ptr<Runtime> runtime;
-  MOE_TRY(Runtime::open(index, {}, &runtime));
-  Scratch data(*runtime), big(*runtime);
-  const std::vector<int> numbers = counting(100);
-  MOE_TRY(data.reserve(400));
-  MOE_TRY(runtime->write(data.at(0), numbers.data(), 400));
-  PinnedMemory host(*runtime);
-  MOE_TRY(host.reserve(400));
-  MOE_TRY(host.pin());
-  std::unique_ptr<Uploads> uploads;
-  MOE_TRY(Uploads::create(*runtime, &uploads));
-  MOE_TRY(uploads->after_work());
-  MOE_TRY(uploads->copy(data.at(0), host.at(0), 400));
-  MOE_TRY(uploads->mark(0));
-  MOE_TRY(uploads->before_work(0));
-  std::unique_ptr<StageClock> clock;
-  MOE_TRY(StageClock::create(*runtime, &clock));
-  MOE_TRY(clock->mark(0));
-  std::shared_ptr<const Graph> graph;
-  MOE_TRY(runtime->record([&](Stream stream) { return launch_add(data.at(0), 100, 1, stream); }, &graph));
-  MOE_TRY(runtime->launch(*graph));
-  MOE_TRY(
-      launch("add", add, dim3(1), dim3(32), 60 * 1024, runtime->stream(), reinterpret_cast<int*>(data.at(0)), 1, 1));
-  DataErrors errors(*runtime);
-  MOE_TRY(errors.open());
-  Warnings warnings;
-  MOE_TRY(errors.collect(warnings));
-  std::vector<int> results(100);
-  return runtime->read(results.data(), data.at(0), 400);
-}
-
-}  // namespace
 
 MOE_TEST(whatever_call_fails_nothing_is_left_and_the_next_use_works) {
   fake::start({{}});
@@ -92,7 +54,7 @@ MOE_TEST(a_fault_ends_all_calls_and_says_so) {
   }
   std::unique_ptr<Runtime> again;
   MOE_CHECK(Runtime::open(0, {}, &again).code == Code::device_unavailable);
-  runtime->settle();
+  MOE_CHECK(runtime->settle().ok());
   runtime->release_stream();
   // What CUDA does not take back any more is of no use to anybody.
   fake::succeed();

@@ -202,7 +202,7 @@ MOE_TEST(static_shared_memory_counts_against_what_a_launch_gets_unasked) {
     const Status status = launch("fixed", with_static_shared, dim3(1), dim3(1), 227 * 1024, runtime->stream());
     MOE_CHECK_EQUAL(status.message, "fixed: cudaErrorInvalidValue: what it means");
     MOE_CHECK(launch("empty", with_static_shared, dim3(0), dim3(1), 0, runtime->stream()).ok());
-    runtime->settle();
+    MOE_CHECK(runtime->settle().ok());
   }
   check_clean();
 }
@@ -224,7 +224,7 @@ MOE_TEST(launches_that_a_gpu_cannot_do_are_refused) {
                                       {dim3(0x80000000), dim3(1)}}) {
       MOE_CHECK_EQUAL(message(grid, block, 0), "idle: cudaErrorInvalidConfiguration: what it means");
     }
-    runtime->settle();
+    MOE_CHECK(runtime->settle().ok());
   }
   check_clean();
 }
@@ -252,7 +252,7 @@ MOE_TEST(a_stream_of_the_callers_is_not_used_once_it_is_released) {
       runtime->release(data);
       MOE_CHECK_EQUAL(cudaSetDevice(1), cudaSuccess);
       MOE_CHECK_EQUAL(cudaStreamDestroy(given), cudaSuccess);
-      runtime->settle();
+      MOE_CHECK(runtime->settle().ok());
     }
     check_clean();
   });

@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "fake_gpu.h"
+#include "gpu/runtime/data_errors.h"
 #include "gpu/runtime/runtime.h"
 
 namespace moe::cuda::test {
@@ -46,6 +47,10 @@ void at_any_time(Test&& test) {
 inline void check_clean() {
   MOE_CHECK_EQUAL(text(fake::problems()), "");
   MOE_CHECK_EQUAL(fake::left(), "");
+  // The thread's own, which is the caller's.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  MOE_CHECK_EQUAL(cudaThreadExchangeStreamCaptureMode(&mode), cudaSuccess);
+  MOE_CHECK_EQUAL(mode, cudaStreamCaptureModeGlobal);
 }
 
 inline std::unique_ptr<Runtime> opened(int index = 0, const DeviceOptions& options = {}) {
@@ -59,6 +64,39 @@ inline Status write_numbers(Runtime& runtime, const std::vector<int>& numbers, v
   const size_t bytes = numbers.size() * sizeof(int);
   MOE_TRY(runtime.allocate(bytes, data));
   return runtime.write(*data, numbers.data(), bytes);
+}
+
+// Everything once. Stops at the first failure.
+inline Status use_all(int index) {
+  std::unique_ptr<Runtime> runtime;
+  MOE_TRY(Runtime::open(index, {}, &runtime));
+  Scratch data(*runtime), big(*runtime);
+  const std::vector<int> numbers = counting(100);
+  MOE_TRY(data.reserve(400));
+  MOE_TRY(runtime->write(data.at(0), numbers.data(), 400));
+  PinnedMemory host(*runtime);
+  MOE_TRY(host.reserve(400));
+  MOE_TRY(host.pin());
+  std::unique_ptr<Uploads> uploads;
+  MOE_TRY(Uploads::create(*runtime, &uploads));
+  MOE_TRY(uploads->after_work());
+  MOE_TRY(uploads->copy(data.at(0), host.at(0), 400));
+  MOE_TRY(uploads->mark(0));
+  MOE_TRY(uploads->before_work(0));
+  std::unique_ptr<StageClock> clock;
+  MOE_TRY(StageClock::create(*runtime, &clock));
+  MOE_TRY(clock->mark(0));
+  std::shared_ptr<const Graph> graph;
+  MOE_TRY(runtime->record([&](Stream stream) { return launch_add(data.at(0), 100, 1, stream); }, &graph));
+  MOE_TRY(runtime->launch(*graph));
+  MOE_TRY(
+      launch("add", add, dim3(1), dim3(32), 60 * 1024, runtime->stream(), reinterpret_cast<int*>(data.at(0)), 1, 1));
+  DataErrors errors(*runtime);
+  MOE_TRY(errors.open());
+  Warnings warnings;
+  MOE_TRY(errors.collect(warnings));
+  std::vector<int> results(100);
+  return runtime->read(results.data(), data.at(0), 400);
 }
 
 }  // namespace moe::cuda::test

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "gpu/runtime/device_traits.h"
+#include "gpu/target/cuda/on_gpu.h"
 
 namespace moe::cuda {
 namespace {
@@ -65,6 +66,8 @@ Status prepare(const char* name, const void* kernel, size_t dynamic_shared_bytes
   MOE_TRY(cuda_status(cudaGetDevice(&device), name));
   const std::lock_guard lock(mutex);
   auto found = prepared.find({device, kernel});
+  if (found != prepared.end() && dynamic_shared_bytes <= found->second.dynamic_shared_bytes) return {};
+  const OnGpu here(device);
   if (found == prepared.end()) {
     // Loads the kernel if CUDA has put that off.
     cudaFuncAttributes attributes{};

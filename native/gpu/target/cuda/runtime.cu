@@ -2,13 +2,11 @@
 // contains this also loads on machines without NVIDIA software.
 #include "gpu/runtime/runtime.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
+#include <functional>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -18,102 +16,18 @@
 #include "core/stream.h"
 #include "gpu/target/cuda/discovery.h"
 #include "gpu/target/cuda/messages.h"
+#include "gpu/target/cuda/on_gpu.h"
+#include "gpu/target/cuda/staging.h"
 
 namespace moe::cuda {
 namespace {
 
-// Of a call that pins memory of the host: where that runs out, the GPU's need not.
-Status pin_status(cudaError_t error, const char* what, size_t bytes) {
-  const Status status = cuda_status(error, what);
-  if (status.ok()) return status;
-  rlimit limit{RLIM_INFINITY, RLIM_INFINITY};
-  getrlimit(RLIMIT_MEMLOCK, &limit);
-  const uint64_t most = limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
-  return {status.code, pin_problem(bytes, most, status.message)};
-}
-
-// Pinned host memory that copies pass through in pieces, so that the host's own memory need not be pinned and can be
-// reused immediately.
-class Staging {
- public:
-  explicit Staging(size_t buffers) : buffers_(buffers) {}
-  ~Staging() {
-    for (const Buffer& buffer : buffers_) {
-      if (buffer.copied != nullptr) cudaEventDestroy(buffer.copied);
-      if (buffer.data != nullptr) cudaFreeHost(buffer.data);
-    }
-  }
-
-  // Returns once `host` has been read; the copies continue in the background.
-  Status upload(void* device, const void* host, size_t bytes, cudaStream_t stream) {
-    const std::lock_guard lock(mutex_);
-    for (size_t offset = 0; offset < bytes; offset += kPiece) {
-      const size_t piece = bytes - offset < kPiece ? bytes - offset : kPiece;
-      Buffer& buffer = buffers_[next_++ % buffers_.size()];
-      MOE_TRY(prepare(buffer));
-      MOE_TRY(cuda_status(cudaEventSynchronize(buffer.copied), "upload"));
-      std::memcpy(buffer.data, static_cast<const char*>(host) + offset, piece);
-      MOE_TRY(enqueue(buffer, static_cast<char*>(device) + offset, buffer.data, piece, stream));
-    }
-    return {};
-  }
-
-  // Returns once all has been written. One piece is copied out while the next is in transit.
-  Status download(std::span<const Download> downloads, cudaStream_t stream) {
-    const std::lock_guard lock(mutex_);
-    std::vector<Download> pieces;
-    for (const Download& each : downloads) {
-      for (size_t offset = 0; offset < each.bytes; offset += kPiece) {
-        pieces.push_back({static_cast<char*>(each.host) + offset, static_cast<const char*>(each.device) + offset,
-                          std::min(each.bytes - offset, kPiece)});
-      }
-    }
-    const auto begin = [&](size_t index) -> Status {
-      if (index >= pieces.size()) return {};
-      Buffer& buffer = buffers_[index % buffers_.size()];
-      MOE_TRY(prepare(buffer));
-      return enqueue(buffer, buffer.data, pieces[index].device, pieces[index].bytes, stream);
-    };
-    MOE_TRY(begin(0));
-    for (size_t index = 0; index < pieces.size(); ++index) {
-      MOE_TRY(begin(index + 1));
-      const Buffer& buffer = buffers_[index % buffers_.size()];
-      MOE_TRY(cuda_status(cudaEventSynchronize(buffer.copied), "work enqueued earlier"));
-      std::memcpy(pieces[index].host, buffer.data, pieces[index].bytes);
-    }
-    return {};
-  }
-
- private:
-  static constexpr size_t kPiece = size_t{4} << 20;
-
-  struct Buffer {
-    void* data = nullptr;
-    cudaEvent_t copied = nullptr;
-  };
-
-  static Status prepare(Buffer& buffer) {
-    if (buffer.copied == nullptr) {
-      MOE_TRY(cuda_status(cudaEventCreateWithFlags(&buffer.copied, cudaEventDisableTiming), "cudaEventCreate"));
-    }
-    if (buffer.data != nullptr) return {};
-    return pin_status(cudaMallocHost(&buffer.data, kPiece), "cudaMallocHost", kPiece);
-  }
-
-  static Status enqueue(const Buffer& buffer, void* to, const void* from, size_t bytes, cudaStream_t stream) {
-    MOE_TRY(cuda_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "cudaMemcpyAsync"));
-    return cuda_status(cudaEventRecord(buffer.copied, stream), "cudaEventRecord");
-  }
-
-  std::mutex mutex_;
-  std::vector<Buffer> buffers_;
-  size_t next_ = 0;
-};
-
-// Whether work on a stream is recorded by somebody, who may not wait for it.
+// Whether somebody records work on a stream, which may not be waited for then. Also of the legacy stream, which may not
+// be used at all while a stream is recorded that it would wait for.
 bool is_captured(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  return cudaStreamIsCapturing(stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusNone;
+  const cudaError_t error = cudaStreamIsCapturing(stream, &status);
+  return error == cudaErrorStreamCaptureImplicit || (error == cudaSuccess && status != cudaStreamCaptureStatusNone);
 }
 
 // The pools of all devices that are open in this process. What one keeps is not there for another on the same GPU.
@@ -166,10 +80,10 @@ class Pools {
 
 MOE_KERNEL(first_kernel, (32), int*) {}
 
-// Makes a GPU the calling thread's and loads a kernel. What other processes or the build prevent shows here.
-Status begin_use(int index, const Gpu& gpu) {
+// Loads a kernel. What other processes or the build prevent shows here.
+Status begin_use(int index, const Gpu& gpu, const OnGpu& here) {
   const char* what = "cudaSetDevice";
-  cudaError_t error = cudaSetDevice(index);
+  cudaError_t error = here.error();
   if (error == cudaSuccess) {
     what = "loading a kernel";
     cudaFuncAttributes attributes{};
@@ -198,10 +112,7 @@ Status check_stream(cudaStream_t stream, int index) {
   if (stream == cudaStreamPerThread) {
     return {Code::invalid_argument, expected + "cudaStreamPerThread, which is another one on each thread"};
   }
-  if (cudaStreamCaptureStatus status;
-      cudaStreamIsCapturing(stream, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone) {
-    return captured_stream();
-  }
+  if (is_captured(stream)) return captured_stream();
   cudaEvent_t event = nullptr;
   MOE_TRY(cuda_status(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate"));
   const Status recorded = cuda_status(cudaEventRecord(event, stream), "cudaEventRecord");
@@ -212,11 +123,14 @@ Status check_stream(cudaStream_t stream, int index) {
 }  // namespace
 
 struct Graph {
+  explicit Graph(int on) : device(on) {}
   // CUDA frees it only after the launches in flight are done.
   ~Graph() {
+    const OnGpu here(device);
     if (executable != nullptr) cudaGraphExecDestroy(executable);
   }
 
+  const int device;
   cudaGraphExec_t executable = nullptr;
 };
 
@@ -235,24 +149,31 @@ struct Runtime::State {
   Staging uploads{8};
   Staging downloads{2};
 
-  // Memory that was released while the caller captured its stream, where CUDA takes a release for the graph's.
+  // What is put off while the caller captures its stream: CUDA takes a release for the graph's then, and allows no wait.
   std::mutex kept_mutex;
-  std::vector<void*> kept;
+  std::vector<void*> kept;                    // memory to release
+  std::vector<std::function<void()>> untold;  // to call after a wait
 
+  // On the GPU.
   ~State() {
-    cudaSetDevice(device);
     if (pool != nullptr) Pools::of_process().remove(pool);
     const cudaStream_t last = stream;
     if (last != nullptr) release_kept();
-    if (last != nullptr) cudaStreamSynchronize(last);
+    if (last != nullptr) wait();
     if (last != nullptr && last != given && last != recording) cudaStreamDestroy(last);
     if (recording != nullptr) cudaStreamDestroy(recording);
     if (pool != nullptr) cudaMemPoolDestroy(pool);
+    for (const std::function<void()>& each : untold) each();
+  }
+
+  // What work is enqueued behind: the GPU is the thread's, and the stream nobody's recording.
+  Status check(const OnGpu& here) const {
+    MOE_TRY(here.status());
+    return caller_captures() ? captured_stream() : Status();
   }
 
   // Waits for the enqueued work, and gives what pools keep back to the GPU. False if it cannot.
   bool trim() {
-    if (is_captured(stream) || is_captured(recording)) return false;
     release_kept();
     return Pools::of_process().trim(device);
   }
@@ -276,15 +197,42 @@ struct Runtime::State {
     for (void* data : kept) cudaFreeAsync(data, stream);
     kept.clear();
   }
+
+  // Waits for the work enqueued so far, and calls what is put off until then. False if the caller captures the stream.
+  bool wait() noexcept {
+    if (caller_captures()) return false;
+    std::vector<std::function<void()>> told;
+    {
+      const std::lock_guard lock(kept_mutex);
+      told.swap(untold);
+    }
+    cudaStreamSynchronize(stream);
+    for (const std::function<void()>& each : told) each();
+    return true;
+  }
+
+  void put_off(std::function<void()> then) {
+    const std::lock_guard lock(kept_mutex);
+    untold.push_back(std::move(then));
+  }
+
+  bool has_put_off() {
+    const std::lock_guard lock(kept_mutex);
+    return !untold.empty();
+  }
 };
 
 Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Runtime::~Runtime() = default;
+Runtime::~Runtime() {
+  const OnGpu here(state_->device);
+  state_.reset();
+}
 
 Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Runtime>* runtime) {
   Gpu gpu;
   MOE_TRY(find_gpu(index, options.variables, &gpu));
-  MOE_TRY(begin_use(index, gpu));
+  const OnGpu here(index);
+  MOE_TRY(begin_use(index, gpu, here));
   halt_before_cuda_ends();
   auto state = std::make_unique<State>();
   state->device = index;
@@ -322,7 +270,7 @@ Stream Runtime::stream() const { return state_->stream.load(); }
 void Runtime::release_stream() noexcept {
   const cudaStream_t given = state_->given;
   if (given == nullptr || state_->stream != given) return;
-  cudaSetDevice(state_->device);
+  const OnGpu here(state_->device);
   // Nothing is recorded any more, so that stream is free. What comes there waits for the work on the caller's.
   cudaEvent_t worked = nullptr;
   if (!is_captured(given)) {
@@ -335,15 +283,14 @@ void Runtime::release_stream() noexcept {
   Pools::of_process().move(state_->pool, state_->recording);
   state_->stream = state_->recording;
   state_->release_kept();
+  if (state_->has_put_off()) state_->wait();
 }
 
-Status Runtime::use() {
-  MOE_TRY(cuda_status(cudaSetDevice(state_->device), "cudaSetDevice"));
-  return state_->caller_captures() ? captured_stream() : Status();
-}
+Status Runtime::use() { return state_->check(OnGpu(state_->device)); }
 
 Status Runtime::allocate(size_t bytes, void** data) {
-  MOE_TRY(use());
+  const OnGpu here(state_->device);
+  MOE_TRY(state_->check(here));
   state_->release_kept();
   const auto allocate = [&] {
     // Even empty memory needs an address.
@@ -367,43 +314,56 @@ Status Runtime::allocate(size_t bytes, void** data) {
 }
 
 void Runtime::release(void* data) {
-  cudaSetDevice(state_->device);
+  const OnGpu here(state_->device);
   state_->release(data);
 }
 
 Status Runtime::fill(void* data, int value, size_t bytes) {
   if (bytes == 0) return {};
-  MOE_TRY(use());
+  const OnGpu here(state_->device);
+  MOE_TRY(state_->check(here));
   return cuda_status(cudaMemsetAsync(data, value, bytes, state_->stream), "cudaMemsetAsync");
 }
 
 Status Runtime::write(void* device, const void* host, size_t bytes) {
-  MOE_TRY(use());
+  const OnGpu here(state_->device);
+  MOE_TRY(state_->check(here));
   return state_->uploads.upload(device, host, bytes, state_->stream);
 }
 
 Status Runtime::read(std::span<const Download> downloads) {
-  MOE_TRY(use());
-  return state_->downloads.download(downloads, state_->stream);
+  const OnGpu here(state_->device);
+  MOE_TRY(state_->check(here));
+  MOE_TRY(state_->downloads.download(downloads, state_->stream));
+  if (state_->has_put_off()) state_->wait();
+  return {};
 }
 
 Status Runtime::pin(void* data, size_t bytes) {
-  MOE_TRY(use());
+  const OnGpu here(state_->device);
+  MOE_TRY(state_->check(here));
   return pin_status(cudaHostRegister(data, bytes, cudaHostRegisterDefault), "cudaHostRegister", bytes);
 }
 
 void Runtime::unpin(void* data) {
-  cudaSetDevice(state_->device);
+  const OnGpu here(state_->device);
   cudaHostUnregister(data);
 }
 
-void Runtime::settle() noexcept {
-  cudaSetDevice(state_->device);
-  cudaStreamSynchronize(state_->stream);
+Status Runtime::settle(std::function<void()> then) noexcept {
+  return guarded([&]() -> Status {
+    const OnGpu here(state_->device);
+    if (!state_->wait()) {
+      if (then) state_->put_off(std::move(then));
+      return captured_stream();
+    }
+    if (then) then();
+    return {};
+  });
 }
 
-static Status instantiate(cudaGraph_t recorded, cudaStream_t stream, std::shared_ptr<const Graph>* graph) {
-  const auto made = std::make_shared<Graph>();
+static Status instantiate(cudaGraph_t recorded, int device, cudaStream_t stream, std::shared_ptr<const Graph>* graph) {
+  const auto made = std::make_shared<Graph>(device);
   MOE_TRY(cuda_status(cudaGraphInstantiateWithFlags(&made->executable, recorded, 0), "cudaGraphInstantiate"));
   // Upload now, so that the first launch is as fast as later ones.
   MOE_TRY(cuda_status(cudaGraphUpload(made->executable, stream), "cudaGraphUpload"));
@@ -412,22 +372,28 @@ static Status instantiate(cudaGraph_t recorded, cudaStream_t stream, std::shared
 }
 
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
-  MOE_TRY(use());
+  const OnGpu here(state_->device);
+  MOE_TRY(state_->check(here));
   const cudaStream_t recording = state_->recording;
   // Prepare the kernels first: loading one waits for the device, which a capture does not allow.
   MOE_TRY(work({recording, true}));
   MOE_TRY(cuda_status(cudaStreamBeginCapture(recording, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"));
-  const Status worked = guarded([&] { return work(recording); });
+  const Status worked = guarded([&] {
+    // So that what its replay would lack is an error.
+    const CaptureMode strict(cudaStreamCaptureModeThreadLocal);
+    return work(recording);
+  });
   // Also after a failure; otherwise the stream would keep recording.
   cudaGraph_t recorded = nullptr;
   const Status ended = cuda_status(cudaStreamEndCapture(recording, &recorded), "cudaStreamEndCapture");
-  const Status status = !worked.ok() ? worked : !ended.ok() ? ended : instantiate(recorded, state_->stream, graph);
+  const Status status = !worked.ok() ? worked : !ended.ok() ? ended : instantiate(recorded, state_->device, state_->stream, graph);
   if (recorded != nullptr) cudaGraphDestroy(recorded);
   return status;
 }
 
 Status Runtime::launch(const Graph& graph) {
-  MOE_TRY(use());
+  const OnGpu here(state_->device);
+  MOE_TRY(state_->check(here));
   return cuda_status(cudaGraphLaunch(graph.executable, state_->stream), "cudaGraphLaunch");
 }
 

@@ -5,6 +5,7 @@
 #include <ptx/launch.cuh>
 
 #include "gpu/runtime/runtime.h"
+#include "gpu/target/cuda/on_gpu.h"
 
 namespace moe::cuda {
 
@@ -15,8 +16,8 @@ struct Uploads::State {
   cudaEvent_t worked = nullptr;
   std::vector<cudaEvent_t> marks;
 
+  // On the GPU.
   ~State() {
-    cudaSetDevice(device);
     if (copies != nullptr) {
       cudaStreamSynchronize(copies);
       cudaStreamDestroy(copies);
@@ -27,12 +28,18 @@ struct Uploads::State {
 };
 
 Uploads::Uploads(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Uploads::~Uploads() = default;
+Uploads::~Uploads() {
+  const OnGpu here(state_->device);
+  state_.reset();
+}
 
 Status Uploads::create(Runtime& runtime, std::unique_ptr<Uploads>* uploads) {
   MOE_TRY(runtime.use());
+  int device = 0;
+  MOE_TRY(cuda_status(cudaGetDevice(&device), "cudaGetDevice"));
+  const OnGpu here(device);
   auto state = std::make_unique<State>();
-  MOE_TRY(cuda_status(cudaGetDevice(&state->device), "cudaGetDevice"));
+  state->device = device;
   state->work = runtime.stream().handle;
   MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->copies, cudaStreamNonBlocking), "cudaStreamCreate"));
   MOE_TRY(cuda_status(cudaEventCreateWithFlags(&state->worked, cudaEventDisableTiming), "cudaEventCreate"));
@@ -52,6 +59,7 @@ Status Uploads::after_work() {
 // An event that is recorded again does not change what waits for it already.
 Status Uploads::mark(size_t index) {
   while (state_->marks.size() <= index) {
+    const OnGpu here(state_->device);
     state_->marks.reserve(state_->marks.size() + 1);
     cudaEvent_t made = nullptr;
     MOE_TRY(cuda_status(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "cudaEventCreate"));
@@ -66,14 +74,16 @@ Status Uploads::before_work(size_t index) {
 
 // An error of the copies is that of the work that waits for them too.
 void Uploads::wait() noexcept {
-  cudaSetDevice(state_->device);
+  const OnGpu here(state_->device);
   cudaStreamSynchronize(state_->copies);
 }
 
 struct StageClock::State {
+  int device = 0;
   cudaStream_t stream = nullptr;
   std::array<cudaEvent_t, kMarks> marks{};
 
+  // On the GPU.
   ~State() {
     for (const cudaEvent_t mark : marks) {
       if (mark != nullptr) cudaEventDestroy(mark);
@@ -82,11 +92,18 @@ struct StageClock::State {
 };
 
 StageClock::StageClock(std::unique_ptr<State> state) : state_(std::move(state)) {}
-StageClock::~StageClock() = default;
+StageClock::~StageClock() {
+  const OnGpu here(state_->device);
+  state_.reset();
+}
 
 Status StageClock::create(Runtime& runtime, std::unique_ptr<StageClock>* clock) {
   MOE_TRY(runtime.use());
+  int device = 0;
+  MOE_TRY(cuda_status(cudaGetDevice(&device), "cudaGetDevice"));
+  const OnGpu here(device);
   auto state = std::make_unique<State>();
+  state->device = device;
   state->stream = runtime.stream().handle;
   for (cudaEvent_t& mark : state->marks) MOE_TRY(cuda_status(cudaEventCreate(&mark), "cudaEventCreate"));
   clock->reset(new StageClock(std::move(state)));
@@ -98,6 +115,7 @@ Status StageClock::mark(int index) {
 }
 
 double StageClock::seconds(int from, int to) const {
+  const OnGpu here(state_->device);
   float milliseconds = 0.0f;
   cudaError_t error = cudaEventSynchronize(state_->marks[to]);
   if (error == cudaSuccess) error = cudaEventElapsedTime(&milliseconds, state_->marks[from], state_->marks[to]);

@@ -159,7 +159,11 @@ Status Runtime::pin(void*, size_t) { return {}; }
 
 void Runtime::unpin(void*) {}
 
-void Runtime::settle() noexcept { state_->gpu.queue().run(); }
+Status Runtime::settle(std::function<void()> then) noexcept {
+  state_->gpu.queue().run();
+  if (then) then();
+  return {};
+}
 
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
   const auto made = std::make_shared<Graph>();

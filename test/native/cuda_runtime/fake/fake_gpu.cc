@@ -9,7 +9,7 @@
 namespace fake {
 
 thread_local int current_device = 0;
-thread_local CUstream_st* capturing = nullptr;
+thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
 State& state() {
   // Never destroyed: a stream may launch while the process exits.
@@ -40,7 +40,8 @@ void start(std::vector<Gpu> gpus, int driver, Timing timing) {
   s.retired_bytes = 0;
   s.fault = cudaSuccess;
   current_device = 0;
-  capturing = nullptr;
+  capture_mode = cudaStreamCaptureModeGlobal;
+  s.opened.clear();
 }
 
 void fail(const std::string& call, cudaError_t error) {
@@ -80,6 +81,12 @@ void problem(const std::string& text) {
   State& s = state();
   report(text);
   if (std::find(s.problems.begin(), s.problems.end(), text) == s.problems.end()) s.problems.push_back(text);
+}
+
+std::string opened_gpus() {
+  std::string text;
+  for (const int device : state().opened) text += (text.empty() ? "" : ", ") + std::to_string(device);
+  return text;
 }
 
 std::vector<std::string> problems() { return state().problems; }

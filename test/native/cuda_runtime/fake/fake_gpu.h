@@ -38,6 +38,8 @@ void set_static_shared(const void* kernel, size_t bytes);
 // Reported by kernels of tests: these bytes of the GPU's memory are used.
 void use(const void* data, size_t bytes);
 
+// The GPUs that the process has opened, which takes memory of theirs: "0, 1".
+std::string opened_gpus();
 // What went wrong without an error.
 std::vector<std::string> problems();
 // What was made and not given back: "2 streams, 1 events"; empty if nothing.

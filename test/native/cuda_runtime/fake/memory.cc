@@ -62,26 +62,25 @@ void delete_memory(const char* data) { operator delete(const_cast<char*>(data), 
 }  // namespace fake
 
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   *pool = new CUmemPoolHandle_st{properties->location.id};
   s.pools.insert(*pool);
   return cudaSuccess;
 }
 
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   return fake::destroy(s.pools, pool);
 }
 
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   return cudaSuccess;
 }
 
 // Gives back what is released.
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t) {
-  FAKE_CALL();
-  if (breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+  FAKE_CALL_OFF_STREAMS();
   size_t& used = s.used[static_cast<size_t>(pool->device)];
   used = 0;
   for (const auto& [data, block] : s.blocks) {
@@ -91,7 +90,7 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t) {
 }
 
 cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   const auto device = static_cast<size_t>(pool->device);
   if (bytes == 0) return cudaErrorInvalidValue;
   if (s.used[device] + bytes > s.gpus[device].memory) return cudaErrorMemoryAllocation;
@@ -137,7 +136,7 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
 }
 
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   const auto device = static_cast<size_t>(current_device);
   *total = s.gpus[device].memory;
   *free = *total - s.used[device];
@@ -145,8 +144,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
-  FAKE_CALL();
-  if (breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+  FAKE_CALL_OFF_STREAMS();
   char* made = make_memory(bytes);
   s.pinned[made] = bytes;
   *data = made;
@@ -154,7 +152,7 @@ cudaError_t cudaMallocHost(void** data, size_t bytes) {
 }
 
 cudaError_t cudaFreeHost(void* data) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   char* made = static_cast<char*>(data);
   if (s.pinned.erase(made) == 0) return cudaErrorInvalidValue;
   delete_memory(made);
@@ -162,8 +160,7 @@ cudaError_t cudaFreeHost(void* data) {
 }
 
 cudaError_t cudaHostRegister(void* data, size_t bytes, unsigned) {
-  FAKE_CALL();
-  if (breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+  FAKE_CALL_OFF_STREAMS();
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   if (reinterpret_cast<uintptr_t>(data) % page != 0 || bytes % page != 0) problem("a part of a page is pinned");
   if (!s.pinned.emplace(static_cast<char*>(data), bytes).second) return cudaErrorHostMemoryAlreadyRegistered;
@@ -171,7 +168,7 @@ cudaError_t cudaHostRegister(void* data, size_t bytes, unsigned) {
 }
 
 cudaError_t cudaHostUnregister(void* data) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   return s.pinned.erase(static_cast<char*>(data)) == 0 ? cudaErrorHostMemoryNotRegistered : cudaSuccess;
 }
 

@@ -20,7 +20,8 @@ cudaError_t enter(const char* name) {
   }
   const std::string called = name;
   const bool gives_back = called.ends_with("Destroy") || called.starts_with("cudaFree") ||
-                          called == "cudaHostUnregister" || called == "cudaStreamSynchronize";
+                          called == "cudaHostUnregister" || called == "cudaStreamSynchronize" ||
+                          called == "cudaThreadExchangeStreamCaptureMode";
   if (!gives_back && s.once != cudaSuccess && s.once_at-- == 0) {
     s.failed_once = true;
     return s.once;
@@ -30,10 +31,28 @@ cudaError_t enter(const char* name) {
   return fails ? s.failure : cudaSuccess;
 }
 
-bool breaks_capture() {
-  if (capturing == nullptr) return false;
-  capturing->invalidated = true;
-  return true;
+bool breaks_captures() {
+  bool any = false;
+  for (const void* each : state().streams) {
+    CUstream_st& stream = *static_cast<CUstream_st*>(const_cast<void*>(each));
+    if (!stream.captured || capture_mode == cudaStreamCaptureModeRelaxed) continue;
+    const bool own = stream.thread == std::this_thread::get_id();
+    const bool forbids = own ? stream.mode != cudaStreamCaptureModeRelaxed
+                             : stream.mode == cudaStreamCaptureModeGlobal && capture_mode == stream.mode;
+    if (!forbids) continue;
+    stream.invalidated = any = true;
+  }
+  return any;
+}
+
+// Captures of streams that the legacy stream would have to wait for.
+static std::vector<CUstream_st*> captures_beside_legacy() {
+  std::vector<CUstream_st*> found;
+  for (const void* each : state().streams) {
+    CUstream_st* stream = static_cast<CUstream_st*>(const_cast<void*>(each));
+    if (stream->captured && stream->blocking) found.push_back(stream);
+  }
+  return found;
 }
 
 // Of compute capability 8.0, 8.6 and 8.9, and 9.0.
@@ -49,7 +68,7 @@ static cudaError_t load_once(const void* kernel, LoadedKernel** loaded) {
     *loaded = &found->second;
     return cudaSuccess;
   }
-  if (breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+  if (breaks_captures()) return cudaErrorStreamCaptureUnsupported;
   if (static_cast<size_t>(current_device) >= s.gpus.size()) return cudaErrorNoDevice;
   LoadedKernel made;
   const cudaError_t failure = load(s.gpus[static_cast<size_t>(current_device)], kernel, &made);
@@ -116,6 +135,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 cudaError_t cudaSetDevice(int device) {
   FAKE_CALL();
   current_device = device;
+  s.opened.insert(device);
   return cudaSuccess;
 }
 
@@ -163,10 +183,11 @@ cudaError_t fake_launch(const cudaLaunchConfig_t& config, const void* kernel, st
   return enqueue(config.stream, std::move(run));
 }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  FAKE_CALL();
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  FAKE_CALL_OFF_STREAMS();
   *stream = new CUstream_st{.queue = std::make_shared<Queue>()};
   (*stream)->queue->device = current_device;
+  (*stream)->blocking = (flags & cudaStreamNonBlocking) == 0;
   (*stream)->queue->early = static_cast<int>(s.timing) == 1 + s.streams_made++ % 3;
   s.streams.insert(*stream);
   return cudaSuccess;
@@ -174,7 +195,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 // Its work is done all the same.
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   if (s.streams.erase(stream) == 0) return cudaErrorInvalidResourceHandle;
   stream->queue->run_to(stream->queue->enqueued);
   delete stream;
@@ -187,8 +208,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     problem("a stream is used that was destroyed");
     return cudaErrorInvalidResourceHandle;
   }
-  if (stream->captured) breaks_capture();
-  if (stream->captured) return cudaErrorStreamCaptureUnsupported;
+  // Whatever the mode.
+  if (stream->captured) stream->invalidated = true;
+  if (breaks_captures() || stream->captured) return cudaErrorStreamCaptureUnsupported;
   stream->queue->run_to(stream->queue->enqueued);
   stream->queue->observed = stream->queue->enqueued;
   return s.fault;
@@ -202,7 +224,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   *event = new CUevent_st{.device = current_device, .timed = (flags & cudaEventDisableTiming) == 0, .queue = nullptr};
   s.events.insert(*event);
   return cudaSuccess;
@@ -211,13 +233,17 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   return fake::destroy(s.events, event, cudaErrorInvalidResourceHandle);
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   FAKE_CALL();
   if (!exists(s.events, event)) return cudaErrorInvalidResourceHandle;
+  if (stream == cudaStreamLegacy) {
+    for (CUstream_st* captured : captures_beside_legacy()) captured->invalidated = true;
+    return captures_beside_legacy().empty() ? cudaSuccess : cudaErrorStreamCaptureImplicit;
+  }
   if (!exists(s.streams, stream)) {
     problem("a stream is used that was destroyed");
     return cudaErrorInvalidResourceHandle;
@@ -230,7 +256,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   if (!exists(s.events, event)) return cudaErrorInvalidResourceHandle;
   if (event->captured) return cudaErrorCapturedEvent;
   if (event->queue == nullptr) return s.fault;
@@ -248,22 +274,35 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEven
   return cudaSuccess;
 }
 
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  FAKE_CALL();
+  s.opened.insert(current_device);
+  std::swap(*mode, capture_mode);
+  return cudaSuccess;
+}
+
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   FAKE_CALL();
+  if (stream == cudaStreamLegacy) {
+    *status = cudaStreamCaptureStatusNone;
+    return captures_beside_legacy().empty() ? cudaSuccess : cudaErrorStreamCaptureImplicit;
+  }
   if (!exists(s.streams, stream)) {
     problem("a stream is used that was destroyed");
     return cudaErrorInvalidResourceHandle;
   }
-  *status = stream->captured ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  *status = !stream->captured     ? cudaStreamCaptureStatusNone
+            : stream->invalidated ? cudaStreamCaptureStatusInvalidated
+                                  : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   FAKE_CALL();
   stream->captured = true;
   stream->invalidated = false;
+  stream->mode = mode;
   stream->thread = std::this_thread::get_id();
-  capturing = stream;
   return cudaSuccess;
 }
 
@@ -272,9 +311,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   State& s = state();
   const std::lock_guard lock(s.mutex);
   if (!stream->captured) return cudaErrorStreamCaptureUnmatched;
-  if (stream->thread != std::this_thread::get_id()) return cudaErrorStreamCaptureWrongThread;
+  if (stream->mode != cudaStreamCaptureModeRelaxed && stream->thread != std::this_thread::get_id())
+    return cudaErrorStreamCaptureWrongThread;
   stream->captured = false;
-  capturing = nullptr;
   std::vector<Work> work = std::move(stream->recorded);
   stream->recorded.clear();
   if (stream->invalidated) return cudaErrorStreamCaptureInvalidated;
@@ -290,19 +329,19 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   *executable = new CUgraphExec_st{graph->work};
   s.executables.insert(*executable);
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   return fake::destroy(s.executables, executable);
 }
 
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t stream) {
-  FAKE_CALL();
+  FAKE_CALL_OFF_STREAMS();
   return enqueue(stream, [] {});
 }
 

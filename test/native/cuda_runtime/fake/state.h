@@ -85,6 +85,7 @@ struct State {
   size_t retired_bytes = 0;
   std::map<const char*, size_t> pinned;
   std::vector<size_t> used;  // of each GPU's memory; pools keep what is released
+  std::set<int> opened;  // GPUs that the process has opened
   std::set<const void*> streams, events, pools, graphs, executables;
   std::map<std::pair<int, const void*>, LoadedKernel> loaded;
 };
@@ -100,8 +101,9 @@ void report(const std::string& problem);
 
 // What a function of this name does first: fails if it is to.
 cudaError_t enter(const char* name);
-// A call that must not be made while its thread captures a stream, which then fails.
-bool breaks_capture();
+// Of a call that is not put on a stream, which captures of streams may forbid: whether any does. Those that do have
+// failed then. CUDA has no list of such calls; here they are all that make, destroy, wait for or load something.
+bool breaks_captures();
 // Work of the calling thread's device, or of a graph while the stream is captured.
 cudaError_t enqueue(cudaStream_t stream, Work work);
 void problem(const std::string& text);
@@ -114,8 +116,8 @@ cudaError_t destroy(std::set<const void*>& objects, Object* object, cudaError_t 
 }
 // Where the calling thread is.
 extern thread_local int current_device;
-// The stream that it captures.
-extern thread_local struct ::CUstream_st* capturing;
+// How it gets along with captures.
+extern thread_local cudaStreamCaptureMode capture_mode;
 
 }  // namespace fake
 
@@ -124,12 +126,18 @@ extern thread_local struct ::CUstream_st* capturing;
   const std::lock_guard lock(s.mutex); \
   if (const cudaError_t failure = fake::enter(__func__); failure != cudaSuccess) return failure
 
+#define FAKE_CALL_OFF_STREAMS() \
+  FAKE_CALL();                  \
+  if (fake::breaks_captures()) return cudaErrorStreamCaptureUnsupported
+
 // Enqueues a kernel, or says why CUDA would not.
 cudaError_t fake_launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> run);
 
 struct CUstream_st {
   std::shared_ptr<fake::Queue> queue;
+  bool blocking = false;  // work of the legacy stream waits for it, and it for that
   bool captured = false, invalidated = false;
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
   std::thread::id thread = {};
   std::vector<fake::Work> recorded = {};
 };
