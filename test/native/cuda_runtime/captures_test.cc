@@ -212,8 +212,7 @@ struct Captured {
 MOE_TEST(owners_of_memory_are_told_at_the_first_wait_after_a_capture) {
   fake::start({{}});
   using Wait = void (*)(Captured&);
-  for (const Wait wait : {Wait([](Captured& c) { MOE_CHECK(c.runtime->settle().ok()); }),
-                          Wait([](Captured& c) {
+  for (const Wait wait : {Wait([](Captured& c) { MOE_CHECK(c.runtime->settle().ok()); }), Wait([](Captured& c) {
                             int number = 0;
                             MOE_CHECK(c.runtime->read(&number, c.data, sizeof number).ok());
                             MOE_CHECK_EQUAL(number, 1);

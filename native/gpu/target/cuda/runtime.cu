@@ -149,7 +149,8 @@ struct Runtime::State {
   Staging uploads{8};
   Staging downloads{2};
 
-  // What is put off while the caller captures its stream: CUDA takes a release for the graph's then, and allows no wait.
+  // What is put off while the caller captures its stream: CUDA takes a release for the graph's then, and allows no
+  // wait.
   std::mutex kept_mutex;
   std::vector<void*> kept;                    // memory to release
   std::vector<std::function<void()>> untold;  // to call after a wait
@@ -158,8 +159,10 @@ struct Runtime::State {
   ~State() {
     if (pool != nullptr) Pools::of_process().remove(pool);
     const cudaStream_t last = stream;
-    if (last != nullptr) release_kept();
-    if (last != nullptr) wait();
+    if (last != nullptr) {
+      release_kept();
+      wait();
+    }
     if (last != nullptr && last != given && last != recording) cudaStreamDestroy(last);
     if (recording != nullptr) cudaStreamDestroy(recording);
     if (pool != nullptr) cudaMemPoolDestroy(pool);
@@ -354,6 +357,7 @@ Status Runtime::settle(std::function<void()> then) noexcept {
   return guarded([&]() -> Status {
     const OnGpu here(state_->device);
     if (!state_->wait()) {
+      // Without memory to keep it, it is not called.
       if (then) state_->put_off(std::move(then));
       return captured_stream();
     }
@@ -386,7 +390,9 @@ Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_pt
   // Also after a failure; otherwise the stream would keep recording.
   cudaGraph_t recorded = nullptr;
   const Status ended = cuda_status(cudaStreamEndCapture(recording, &recorded), "cudaStreamEndCapture");
-  const Status status = !worked.ok() ? worked : !ended.ok() ? ended : instantiate(recorded, state_->device, state_->stream, graph);
+  const Status status = !worked.ok()  ? worked
+                        : !ended.ok() ? ended
+                                      : instantiate(recorded, state_->device, state_->stream, graph);
   if (recorded != nullptr) cudaGraphDestroy(recorded);
   return status;
 }

@@ -85,7 +85,7 @@ struct State {
   size_t retired_bytes = 0;
   std::map<const char*, size_t> pinned;
   std::vector<size_t> used;  // of each GPU's memory; pools keep what is released
-  std::set<int> opened;  // GPUs that the process has opened
+  std::set<int> opened;      // GPUs that the process has opened
   std::set<const void*> streams, events, pools, graphs, executables;
   std::map<std::pair<int, const void*>, LoadedKernel> loaded;
 };
