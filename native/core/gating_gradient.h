@@ -43,14 +43,13 @@ class FixedGate {
     for_each_choice([&](int slot, int, float score) { moment += weight_of(score) * gradient_of(slot); });
     // What the divisor's change takes from the gradient of a score's logarithm, and the whole of that gradient. The
     // moment of infinite logits may be infinite where no divisor depends on them.
-    const auto taken = [&](float score) {
-      const float share = divisor_share(score);
-      return share == 0.0f ? 0.0f : moment * share;
-    };
+    const auto taken = [&](float score) { return divides(score) ? moment * divisor_share(score) : 0.0f; };
     const auto relative = [&](int slot, float score) { return weight_of(score) * gradient_of(slot) - taken(score); };
 
-    float total = 0.0f;
+    // 0, or NaN if a gradient is not finite.
+    float total = moment - moment;
     if (!scale_free()) {
+      total = 0.0f;
       for_each_choice([&](int slot, int, float score) { total += relative(slot, score); });
     }
     if (kScoring == Scoring::softmax && total != 0.0f) {
@@ -120,15 +119,20 @@ class FixedGate {
     return rule_.normalization == Normalization::sum || rule_.normalization == Normalization::lp;
   }
 
-  // The divisor's relative change by a relative change of one score.
-  MOE_HOST_DEVICE float divisor_share(float score) const {
+  // Whether the divisor depends on a score.
+  MOE_HOST_DEVICE bool divides(float score) const {
     switch (rule_.normalization) {
       case Normalization::sum:
-      case Normalization::sum_plus_epsilon: return score / divisor_;
-      case Normalization::clamped_sum: return divisor_ > rule_.epsilon ? score / divisor_ : 0.0f;
-      case Normalization::lp: return score == 0.0f ? 0.0f : powf(fabsf(score) / unit_ / divisor_, rule_.power);
-      default: return 0.0f;
+      case Normalization::sum_plus_epsilon: return true;
+      case Normalization::clamped_sum: return divisor_ > rule_.epsilon;
+      case Normalization::lp: return score != 0.0f;
+      default: return false;
     }
+  }
+  // Its relative change by a relative change of such a score.
+  MOE_HOST_DEVICE float divisor_share(float score) const {
+    if (rule_.normalization == Normalization::lp) return powf(fabsf(score) / unit_ / divisor_, rule_.power);
+    return score / divisor_;
   }
 
   MOE_HOST_DEVICE void find_selected() {

@@ -52,11 +52,14 @@ function chosenScores(logits: Float64Array, experts: readonly number[], rule: Ga
   return Float64Array.from(experts, (e) => all[e] as number);
 }
 
-/** From weightᵢ = scale * scoreᵢ / divisor(scores). */
+/** From weightᵢ = scale * scoreᵢ / divisor(scores). A constant divisor passes nothing on, not even NaN. */
 function scoreGradients(chosen: Float64Array, dWeights: Float64Array, divisor: number, rule: Gating): Float64Array {
   const dDivisor = -chosen.reduce((sum, score, i) => sum + score * (dWeights[i] as number), 0) / divisor;
   const slopes = divisorSlopes(chosen, rule);
-  return dWeights.map((dWeight, i) => (rule.scale / divisor) * (dWeight + dDivisor * (slopes[i] as number)));
+  return dWeights.map((dWeight, i) => {
+    const slope = slopes[i] as number;
+    return (rule.scale / divisor) * (slope === 0 ? dWeight : dWeight + dDivisor * slope);
+  });
 }
 
 /** The derivatives of the divisor by the scores. */

@@ -56,7 +56,7 @@ function throughScores(
   const mean = own.reduce((total, score, e) => total + score * (dScores[e] as number), 0) / sum;
   return own.map((score, e) => {
     const dScore = normalize ? ((dScores[e] as number) - mean) / sum : (dScores[e] as number);
-    return score === 0 ? 0 : (score * dScore) / (1 + Math.exp(row[e] as number));
+    return (score * dScore) / (1 + Math.exp(row[e] as number));
   });
 }
 

@@ -77,7 +77,7 @@ MOE_HOST_DEVICE inline LoadSlope load_slope(float clean, float threshold, float 
   const float z = (clean - threshold) / deviation;
   if (!(fabsf(z) < INFINITY)) return {0.0f, 0.0f};
   const float density = 0.39894228040143268f * expf(-0.5f * z * z);
-  const float by_clean = density == 0.0f ? 0.0f : gradient * density / deviation;
+  const float by_clean = gradient * density / deviation;
   return {by_clean, -by_clean * z};
 }
 

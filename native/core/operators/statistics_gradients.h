@@ -152,11 +152,11 @@ struct ScoreSlope {
   bool normalized;  // scores are divided by their sum
   float sum;        // of the scores
 
-  // `other` is 1 - score for a sigmoid.
+  // `other` is 1 - score for a sigmoid. A score of 0 does not hide a gradient that is not finite.
   MOE_HOST_DEVICE float operator()(float score, float other, float gradient, float total) const {
-    if (score == 0.0f) return 0.0f;
     if (!sigmoid) return score * (gradient - total);
-    return normalized ? score / sum * other * (gradient - total / sum) : score * other * gradient;
+    if (!normalized) return score * other * gradient;
+    return sum == 0.0f ? 0.0f : score / sum * other * (gradient - total / sum);
   }
 };
 

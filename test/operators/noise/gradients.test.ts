@@ -138,6 +138,17 @@ describe.each(kernelPaths)("gradients of noise on $label", (path) => {
     expect(relativeError(dx, expected)).toBeLessThanOrEqual(2e-7);
   });
 
+  test("a probability of 0 or 1 does not hide NaN", () => {
+    const logits = device().tensor([[50, 0, 1]]);
+    const deviation = device().tensor([[1, 1, 1]]);
+    const dLoad = device().tensor([Number.NaN, 1, 1]);
+    const { dClean, dNoisy, dDeviation } = expertLoadBackward(logits, logits, deviation, dLoad, { topK: 1 });
+    const hasNaN = (rows: unknown) => (rows as number[][])[0]?.map(Number.isNaN);
+    expect(hasNaN(dClean.toArraySync())).toEqual([true, false, false]);
+    expect(hasNaN(dNoisy.toArraySync())).toEqual([false, false, true]);
+    expect(hasNaN(dDeviation.toArraySync())).toEqual([true, false, false]);
+  });
+
   test("bad arguments", () => {
     const both = { seed: 1, noise: floats(2, 3) };
     const call = (options: object) => () => noisyLogitsBackward(floats(2, 3), floats(2, 3), options);

@@ -273,6 +273,16 @@ describe.each(kernelPaths)("gatingBackward on $label", (path) => {
     expect(rows[2]).toEqual([0, 0, 0]);
   });
 
+  test("what is not finite goes as far as the divisor and the softmax reach", () => {
+    const through = (options: Omit<GatingRuleOptions, "topK">) =>
+      gradient([[0.5, 1, 2]], [[2, 1]], [[nan, 1]], { topK: 2, ...options })[0]?.map(Number.isNaN);
+    expect(through({ scoring: "sigmoid" })).toEqual([false, false, true]);
+    expect(through({ scoring: "sigmoid", normalize: true })).toEqual([false, true, true]);
+    expect(through({ scoring: "softmax" })).toEqual([true, true, true]);
+    expect(through({ scoring: "softmax", normalize: true })).toEqual([true, true, true]);
+    expect(through({ scoring: "softmax_selected" })).toEqual([false, true, true]);
+  });
+
   test("a choice that is made twice counts twice", () => {
     const rows = gradient([[0, 0, 0]], [[1, 1]], [[1, 2]], { topK: 2 });
     expect(rows[0]?.[1]).toBeCloseTo((3 * (1 - 1 / 3)) / 3, 6);

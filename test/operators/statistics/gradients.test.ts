@@ -224,6 +224,20 @@ describe.each(kernelPaths)("gradients of losses on $label", (path) => {
     expect(rows[1]?.every(Number.isNaN)).toBe(true);
   });
 
+  test.each(["softmax", "sigmoid"] as const)("a %s score of 0 does not hide NaN", (scoring) => {
+    const logits = device().tensor([[-200, 1, 0]]);
+    const dScores = device().tensor([[nan, 1, 2]]);
+    const rows = routerScoresBackward(logits, { dScores }, { scoring, normalize: true }).toArraySync();
+    expect(rows).toEqual([[nan, nan, nan]]);
+  });
+
+  test("scores that are all 0 have no gradient", () => {
+    const logits = device().tensor([[-1000, -2000]]);
+    const dScores = device().tensor([[1, 2]]);
+    const rows = routerScoresBackward(logits, { dScores }, { scoring: "sigmoid", normalize: true }).toArraySync();
+    expect(rows).toEqual([[0, 0]]);
+  });
+
   test("bad arguments", () => {
     const floats = (...shape: number[]) => device().zeros(shape, "f32");
     const ids = device().zeros([4, 2], "i32");
