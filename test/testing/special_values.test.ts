@@ -13,7 +13,13 @@ const casesOf = (operator: CaseOperator): number => ({ layer: 2, layerBackward: 
 /** Larger cases would only take longer. */
 const mostNumbers = 3000;
 /** Operators whose inputs are integers, codes or nothing. */
-const withoutFloats: ReadonlySet<CaseOperator> = new Set(["lookUpExperts", "sort", "expertSlots", "dequantize", "random"]);
+const withoutFloats: ReadonlySet<CaseOperator> = new Set([
+  "lookUpExperts",
+  "sort",
+  "expertSlots",
+  "dequantize",
+  "random",
+]);
 
 type Outputs = Readonly<Record<string, ArrayLike<number>>>;
 
