@@ -46,10 +46,10 @@ class FixedGate {
     const auto taken = [&](float score) { return divides(score) ? moment * divisor_share(score) : 0.0f; };
     const auto relative = [&](int slot, float score) { return weight_of(score) * gradient_of(slot) - taken(score); };
 
-    // 0, or NaN if a gradient is not finite.
-    float total = moment - moment;
-    if (!scale_free()) {
-      total = 0.0f;
+    float total = 0.0f;
+    if (scale_free()) {
+      total = moment - moment;  // 0, or NaN if a gradient is not finite
+    } else {
       for_each_choice([&](int slot, int, float score) { total += relative(slot, score); });
     }
     if (kScoring == Scoring::softmax && total != 0.0f) {
