@@ -22,8 +22,8 @@ export const lfm2Moe: Family = {
     const block = `${prefix}.feed_forward`;
     const biased = fields.boolean("use_expert_bias", true);
     const more = biased ? { selectionBias: { name: `${block}.expert_bias` } } : {};
-    const [single, stacked] = blockTensors(block, more);
-    const own = { ...single, experts: gatedExpert(`${block}.experts.{e}`, ["w1", "w3", "w2"]) };
-    return [own, ...(stacked ? [stacked] : [])];
+    const transformers = blockTensors(block, more);
+    const own = { ...transformers[0], experts: gatedExpert(`${block}.experts.{e}`, ["w1", "w3", "w2"]) };
+    return [own, ...transformers];
   },
 };

@@ -22,6 +22,7 @@ import { refuseTransforms } from "../schemes/transforms.js";
 import { locateIntegers } from "./locate_integers.js";
 import { type LayerTensors, type Locator, type NamedWeight, nameOf, type WantedWeight } from "./locate_layer.js";
 import type { LocatedWeight } from "./located_weight.js";
+import { refuseUnknownWeights } from "./unknown_weights.js";
 
 /** Safetensors files in which a layer's weights are looked up. */
 export interface TensorSource {
@@ -29,7 +30,7 @@ export interface TensorSource {
   readonly origin: string;
   readonly quantization: Quantization;
   /** The names of the layer's tensors; none for weights outside of layers. */
-  readonly tensors?: Pick<LayerTensors, "expertScale"> | undefined;
+  readonly tensors?: LayerTensors | undefined;
   has(name: string): boolean;
   /** The opened file that holds the tensor; BAD_CHECKPOINT if there is none. */
   fileOf(name: string): Promise<SafetensorsFile>;
@@ -39,6 +40,9 @@ const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map(
   (["f32", "f16", "bf16"] as const).map((dtype) => [storedDTypes[dtype], dtype]),
 );
 
+/** What scales are called, by themselves or those of codes in groups. */
+const scaleNames: readonly Suffix[] = ["weight_scale", "weight_scale_inv", "scale", "scales", "weight.absmax"];
+
 /**
  * Looks weights up in safetensors files. Which scheme stores a matrix follows from the tensors that are there: a
  * configuration says neither that a router is quantised nor that some experts are not.
@@ -46,6 +50,7 @@ const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map(
 export function tensorLocator(source: TensorSource): Locator {
   return async (wanted) => {
     const { shape, index, limit } = wanted;
+    await refuseUnknownWeights(source, wanted);
     const weight = { ...wanted.weight, name: nameOf(wanted.weight, index) };
     if (limit !== undefined) {
       const { file, name, info } = await findTensor(source, weight.name);
@@ -146,8 +151,11 @@ async function locateQuantized(
     const others = [...tensors.values()].filter((tensor) => tensor !== codes);
     const listed = others.map(({ name, info }) => `${JSON.stringify(name)} (${info.dtype})`).join(", ");
     const beside = others.length === 0 ? "" : ` beside ${listed}`;
+    const [usual] = namesOf(name, "weight_scale");
+    const hasScales = scaleNames.some((suffix) => matrix.has(suffix));
+    const missing = hasScales ? "" : ` and no scales, such as ${JSON.stringify(usual)}`;
     throw matrix.error(
-      `expected dtype F32, F16 or BF16, or codes with scales, got ${codes?.info.dtype ?? "none of these"}${beside}`,
+      `expected dtype F32, F16 or BF16, or codes with scales, got ${codes?.info.dtype ?? "none of these"}${beside}${missing}`,
     );
   }
   matrix.refuseOthers(codes.info.dtype, [codes], []);

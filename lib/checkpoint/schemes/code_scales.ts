@@ -26,17 +26,16 @@ export interface CodeScales {
 export function codeScales(matrix: StoredMatrix, scales: FoundTensor, hasZeros = false): CodeScales {
   const { rows } = matrix;
   const has = (...shape: readonly number[]) => matrix.hasShape(scales, shape);
-  if (hasDeclaredBlocks(matrix, scales)) return blockScales(matrix);
+  if (hasDeclaredBlocks(matrix, scales)) return blockScales(matrix, scales);
   if (has(rows) || has(rows, 1)) return rowScales(matrix, scales, 1, hasZeros);
   if (isNumber(matrix, scales)) {
     const { spread, ...ofRows } = rowScales(matrix, scales, 1, hasZeros);
     return { ...ofRows, spread: (values) => spread(ofEachRow(values, rows)) };
   }
-  if (hasBlocks(matrix, scales)) return blockScales(matrix);
-  const inBlocks = blocksOf(matrix);
+  if (hasBlocks(matrix, scales)) return blockScales(matrix, scales);
   const shape = matrix.shapeOf(scales);
   if (shape.length !== 2 || shape[0] !== rows) {
-    matrix.check(scales, [scales.info.dtype], inBlocks, [rows], [rows, 1], [1]);
+    matrix.check(scales, [scales.info.dtype], ...blocksOf(matrix), [rows], [rows, 1], [1]);
   }
   const count = groupCount(matrix, scales);
   matrix.check(scales, [scales.info.dtype], [rows, count]);
@@ -49,13 +48,24 @@ function rowScales(matrix: StoredMatrix, scales: FoundTensor, count: number, has
   return { name, width: count, columns: size, spread };
 }
 
-function blocksOf({ rows, columns }: StoredMatrix): readonly [number, number] {
-  return [Math.ceil(rows / block), Math.ceil(columns / block)];
+/** How many blocks there are. A pair of matrices may have been quantised one by one, so that no block has rows of both. */
+function blocksOf({ rows, columns, isPair }: StoredMatrix): readonly (readonly [number, number])[] {
+  const across = Math.ceil(columns / block);
+  const [whole, halves] = [Math.ceil(rows / block), 2 * Math.ceil(rows / 2 / block)];
+  return isPair && halves !== whole
+    ? [
+        [whole, across],
+        [halves, across],
+      ]
+    : [[whole, across]];
 }
 
 /** Whether there is a scale for each block; ModelOpt's have sizes of 1 between. */
 function hasBlocks(matrix: StoredMatrix, scales: FoundTensor): boolean {
-  const [down, across] = blocksOf(matrix);
+  return blocksOf(matrix).some((blocks) => hasBlockShape(matrix, scales, blocks));
+}
+
+function hasBlockShape(matrix: StoredMatrix, scales: FoundTensor, [down, across]: readonly [number, number]): boolean {
   return matrix.hasShape(scales, [down, across]) || matrix.hasShape(scales, [down, 1, across, 1]);
 }
 
@@ -70,13 +80,15 @@ function hasDeclaredBlocks(matrix: StoredMatrix, scales: FoundTensor): boolean {
     );
   }
   if (hasBlocks(matrix, scales)) return true;
-  if (!quantization.hasOtherScales) matrix.check(scales, [scales.info.dtype], blocksOf(matrix));
+  if (!quantization.hasOtherScales) matrix.check(scales, [scales.info.dtype], ...blocksOf(matrix));
   return false;
 }
 
 /** Blocks, or where they would be in two matrices or in two of the pieces in which the layer stores one, rows' groups. */
-function blockScales(matrix: StoredMatrix): CodeScales {
+function blockScales(matrix: StoredMatrix, scales: FoundTensor): CodeScales {
   const { rows, columns } = matrix;
+  const [whole] = blocksOf(matrix) as [readonly [number, number]];
+  const part = hasBlockShape(matrix, scales, whole) ? rows : rows / 2;
   const width = Math.ceil(columns / block);
   const group = matrix.uncutGroup(block);
   if (!matrix.cutsRows(block) && group === block) return { name: "b128", width, spread: (values) => values };
@@ -87,7 +99,8 @@ function blockScales(matrix: StoredMatrix): CodeScales {
     spread: <T extends Elements>(values: T) => {
       const ofRows = zerosLike(values, rows * width);
       for (let row = 0; row < rows; row++) {
-        const start = Math.floor(row / block) * width;
+        const before = Math.floor(row / part) * Math.ceil(part / block);
+        const start = (before + Math.floor((row % part) / block)) * width;
         ofRows.set(values.subarray(start, start + width), row * width);
       }
       return spreadGroups(ofRows, width, columns, block, group);

@@ -15,7 +15,7 @@ export const fp8: Scheme = {
     const codes = matrix.need("weight", ["F8_E4M3"], [rows, columns]);
     const divides = matrix.quantization.dividesByScales;
     const scales = scalesOf(matrix, divides);
-    const { name, width, spread } = scales.info.dtype === "U8" ? mxfp8(matrix, scales) : codeScales(matrix, scales);
+    const { name, width, spread } = isMxfp8(matrix, scales) ? mxfp8(matrix, scales) : codeScales(matrix, scales);
     return matrix.located(`e4m3_${name}_${divides ? "f32" : scaleType(scales)}`, [codes, scales], (bytes) => {
       const [codeBytes, scaleBytes] = bytes as [Uint8Array, Uint8Array];
       return {
@@ -30,7 +30,14 @@ export const fp8: Scheme = {
 
 function scalesOf(matrix: StoredMatrix, areFloats: boolean): FoundTensor {
   const name = (["weight_scale_inv", "weight_scale", "scale"] as const).find((suffix) => matrix.has(suffix));
-  return matrix.need(name ?? "weight_scale", areFloats ? floats : [...floats, "F8_E8M0", "U8"]);
+  const usual = matrix.quantization.fields?.has("weight_block_size") ? "weight_scale_inv" : "weight_scale";
+  return matrix.need(name ?? usual, areFloats ? floats : [...floats, "F8_E8M0", "U8"]);
+}
+
+/** Scales in U8 are those of mxfp8, unless they have another shape and the configuration names larger blocks. */
+function isMxfp8(matrix: StoredMatrix, scales: FoundTensor): boolean {
+  if (scales.info.dtype !== "U8") return false;
+  return matrix.quantization.blockSize === undefined || matrix.hasShape(scales, [matrix.rows, matrix.columns / 32]);
 }
 
 function mxfp8(matrix: StoredMatrix, scales: FoundTensor): CodeScales {

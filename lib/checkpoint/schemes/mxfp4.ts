@@ -8,11 +8,14 @@ import type { Suffix } from "./stored_matrix.js";
 
 const group = 32;
 
-/** Two E2M1 codes a byte, the lower column in the low half, and an e8m0 scale for every 32 columns. */
+/**
+ * Two E2M1 codes a byte, the lower column in the low half, and an e8m0 scale for every 32 columns.
+ * @param dtypes those that the codes may have.
+ */
 function mxfp4Scheme(
   takes: Scheme["takes"],
   names: readonly [codes: Suffix, scales: Suffix],
-  dtypes: readonly [codes: SafetensorsDType, scales: SafetensorsDType],
+  dtypes: readonly SafetensorsDType[],
   blocked: boolean,
 ): Scheme {
   return {
@@ -23,8 +26,8 @@ function mxfp4Scheme(
       checkDataType(quantization);
       if (!Number.isInteger(groups)) throw matrix.error(`expected columns in groups of ${group}, got ${columns}`);
       const shape = blocked ? [rows, groups, group / 2] : [rows, columns / 2];
-      const codes = matrix.need(names[0], [dtypes[0]], shape);
-      const scales = matrix.need(names[1], [dtypes[1], "F8_E8M0"], [rows, groups]);
+      const codes = matrix.need(names[0], dtypes, shape);
+      const scales = matrix.need(names[1], ["U8", "F8_E8M0"], [rows, groups]);
       return matrix.located(
         "mxfp4",
         [codes, scales],
@@ -49,13 +52,13 @@ function checkDataType(quantization: Quantization): void {
 }
 
 /** gpt-oss: `_blocks` [E, N, K / 32, 16] and `_scales`; `.blocks` and `.scales` in OpenAI's own files. */
-export const gptOssMxfp4 = mxfp4Scheme((matrix) => matrix.has("blocks"), ["blocks", "scales"], ["U8", "U8"], true);
+export const gptOssMxfp4 = mxfp4Scheme((matrix) => matrix.has("blocks"), ["blocks", "scales"], ["U8"], true);
 
-/** DeepSeek-V4: `weight` as I8 [N, K / 2] and `scale` in F8_E8M0. */
+/** DeepSeek-V4: `weight` as I8 [N, K / 2] and `scale` in F8_E8M0; either may be viewed as U8. */
 export const deepseekMxfp4 = mxfp4Scheme(
-  (matrix) => matrix.has("weight", "I8") && matrix.has("scale"),
+  (matrix) => matrix.has("weight", "I8", "U8") && matrix.has("scale", "F8_E8M0", "U8"),
   ["weight", "scale"],
-  ["I8", "F8_E8M0"],
+  ["I8", "U8"],
   false,
 );
 
@@ -63,7 +66,7 @@ export const deepseekMxfp4 = mxfp4Scheme(
 export const plainMxfp4 = mxfp4Scheme(
   (matrix) => matrix.has("weight", "U8") && matrix.has("weight_scale", "U8", "F8_E8M0"),
   ["weight", "weight_scale"],
-  ["U8", "U8"],
+  ["U8"],
   false,
 );
 
@@ -71,6 +74,6 @@ export const plainMxfp4 = mxfp4Scheme(
 export const packedMxfp4 = mxfp4Scheme(
   (matrix) => matrix.has("weight_packed", "U8") && matrix.has("weight_scale", "U8", "F8_E8M0"),
   ["weight_packed", "weight_scale"],
-  ["U8", "U8"],
+  ["U8"],
   false,
 );

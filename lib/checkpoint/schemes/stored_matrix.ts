@@ -105,7 +105,12 @@ export function greatestCommonDivisor(a: number, b: number): number {
 
 /** Whether files that have certain tensors store the weight `name`, as floats or quantised. */
 export function hasMatrix(has: (name: string) => boolean, name: string): boolean {
-  return codeSuffixes.some((suffix) => namesOf(name, suffix).some(has));
+  return storedNames(name).some(has);
+}
+
+/** The names that the values or codes of the weight `name` may have in files. */
+export function storedNames(name: string): readonly string[] {
+  return codeSuffixes.flatMap((suffix) => namesOf(name, suffix));
 }
 
 /** A tensor of a matrix; of stacked ones, the tensor of all experts. */

@@ -1,0 +1,86 @@
+import { badCheckpoint } from "../bad_checkpoint.js";
+import { type LayerTensors, nameOf, type WantedWeight } from "./locate_layer.js";
+import type { TensorSource } from "./locate_tensors.js";
+import { tensorPlace } from "../safetensors/header.js";
+import { storedNames } from "../schemes/stored_matrix.js";
+
+/** What families call the up projection of a shared expert, and its gate, in the module of the routed ones. */
+const sharedNames = ["shared_expert", "shared_experts", "shared_mlp"].flatMap((module) =>
+  ["up_proj", "w3"].map((up) => `${module}.${up}.weight`),
+);
+const sharedGateName = "shared_expert_gate.weight";
+
+/** What they call the bias for the choice of experts, in that module or the router's. */
+const selectionBiases = [
+  "e_score_correction_bias",
+  "expert_bias",
+  "gate.e_score_correction_bias",
+  "gate.expert_bias",
+  "moe_statics.e_score_correction_bias",
+];
+
+/**
+ * Refuses tensors beside a weight that the layer's formula does not have, although they would change the results: a bias, and
+ * beside the router a shared expert and a bias for the choice of experts. Biases of zeros, which GPTQ's tools write, do not.
+ * @throws BAD_CHECKPOINT
+ */
+export async function refuseUnknownWeights(source: TensorSource, wanted: WantedWeight): Promise<void> {
+  const { tensors } = source;
+  if (tensors === undefined || wanted.shape.length < 2) return;
+  const known = new Set(namesIn(tensors));
+  for (const template of biasesOf(wanted.weight.name)) {
+    const name = nameOf({ name: template }, wanted.index);
+    if (!known.has(template) && source.has(name)) await refuseBias(source, name);
+  }
+  const block = wanted.role === "router" ? blockOf(tensors) : undefined;
+  if (block === undefined) return;
+  if (tensors.selectionBias === undefined) {
+    for (const name of selectionBiases) {
+      if (source.has(`${block}.${name}`)) await refuseBias(source, `${block}.${name}`);
+    }
+  }
+  const others = [
+    ...(tensors.shared === undefined ? sharedNames : []),
+    ...(tensors.sharedGate === undefined ? [sharedGateName] : []),
+  ];
+  for (const other of others) {
+    const name = storedNames(`${block}.${other}`).find((one) => source.has(one));
+    if (name !== undefined) throw await unknown(source, name, "expected no such tensor");
+  }
+}
+
+/** @throws BAD_CHECKPOINT unless its values are all 0. */
+async function refuseBias(source: TensorSource, name: string): Promise<void> {
+  const { dtype, data } = await (await source.fileOf(name)).read(name);
+  // Halves are read as bits, of which the highest is the sign.
+  const bits = dtype === "F16" || dtype === "BF16" ? 0x7fff : undefined;
+  for (const value of data as Iterable<number | bigint>) {
+    if ((bits === undefined ? Number(value) : Number(value) & bits) === 0) continue;
+    throw await unknown(source, name, "expected no such tensor, or zeros");
+  }
+}
+
+async function unknown(source: TensorSource, name: string, expected: string): Promise<Error> {
+  const remedy = "for another formula, say what the layer computes: MoeLayer.load(path, { config, tensors })";
+  const { path } = await source.fileOf(name);
+  return badCheckpoint(tensorPlace(path, name), `${expected}, because the layer's formula has none; ${remedy}`);
+}
+
+/** What the bias of a matrix may be called; of a stack, which has no `.weight`, too. */
+function biasesOf(name: string): readonly string[] {
+  return name.endsWith(".weight") ? [`${name.slice(0, -".weight".length)}.bias`] : [`${name}.bias`, `${name}_bias`];
+}
+
+/** The names of all weights of a layer, in which `{e}` stands for an expert's number. */
+function* namesIn(value: object): Generator<string> {
+  for (const [key, inner] of Object.entries(value)) {
+    if (key === "name") yield inner as string;
+    else if (typeof inner === "object" && inner !== null) yield* namesIn(inner);
+  }
+}
+
+/** The module that has the router and the routed experts, if there is one that has little else. */
+function blockOf({ router, experts }: LayerTensors): string | undefined {
+  const [own] = /^.*(?=\.experts\.)/.exec(experts.up.name) ?? [];
+  return own !== undefined && router.name.startsWith(`${own}.`) ? own : undefined;
+}
