@@ -73,9 +73,14 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
 
   describe("missing tensors", () => {
     test.each([
-      ["fp8_blocks", "weight_scale_inv", /up_proj\.weight": expected a tensor ".*up_proj\.weight_scale" beside it/],
+      ["fp8_blocks", "weight_scale_inv", /up_proj\.weight": expected a tensor ".*up_proj\.weight_scale_inv" beside it/],
+      ["fp8_channel", "weight_scale", /up_proj\.weight": expected a tensor ".*up_proj\.weight_scale" beside it/],
       ["deepseek_mxfp4", "scale", /expected dtype F32, F16 or BF16, or codes with scales, got I8/],
-      ["mxfp4_packed", "weight_scale", /weight_packed": expected dtype .*, got none of these beside ".*weight_packed"/],
+      [
+        "mxfp4_packed",
+        "weight_scale",
+        /weight_packed": expected dtype .*, got none of these beside ".*weight_packed" .* and no scales, such as ".*weight_scale"/,
+      ],
       ["nvfp4_packed", "weight_global_scale", /expected a tensor ".*up_proj\.weight_global_scale" beside it/],
       ["nvfp4_modelopt", "weight_scale_2", /expected a tensor ".*up_proj\.weight_scale_2" beside it/],
       ["int4_packed", "weight_scale", /expected a tensor ".*up_proj\.weight_scale" beside it/],
