@@ -72,17 +72,17 @@ describe("tensors that a layer's formula does not have", () => {
     await expect(loadWith("experts.3.up_proj.input_scale", ones())).resolves.toBeUndefined();
   });
 
-  test("names that a caller gives are known", async () => {
+  test("a caller who says what the layer computes may leave them out", async () => {
     const matrix = (name: string) => `model.layers.{layer}.mlp.experts.{e}.${name}_proj`;
     const { hidden_size: hiddenSize, moe_intermediate_size: intermediateSize, num_experts: numExperts } = config;
     const given = {
       config: { hiddenSize, intermediateSize, numExperts, topK: 2 },
       tensors: {
         router: "model.layers.{layer}.mlp.gate.weight",
-        routerBias: "model.layers.{layer}.mlp.gate.bias",
         experts: { gate: `${matrix("gate")}.weight`, up: `${matrix("up")}.weight`, down: `${matrix("down")}.weight` },
       },
     };
     await expect(loadWith("gate.bias", ones(4), given)).resolves.toBeUndefined();
+    await expect(loadWith("shared_expert.up_proj.weight", ones(16, 32), given)).resolves.toBeUndefined();
   });
 });

@@ -264,7 +264,9 @@ async function inspectStorages(
   if (files.whyNoWeights !== "") return storages;
   for (const member of members) {
     const { config, tensors } = member;
-    storages.push(await inspectStorage(files.layer(tensors), { config, tensors, bank: formula.saved?.bank }));
+    storages.push(
+      await inspectStorage(files.layer(tensors, formula.isGiven), { config, tensors, bank: formula.saved?.bank }),
+    );
   }
   return storages;
 }

@@ -187,7 +187,14 @@ export function layerSource(
   if (saved) checkHeld(bank, saved.bank);
   checkNormalisedBank(config.latent, config.numExperts, bank);
   const tensors = formula.tensors(layer);
-  return { configPath: formula.path, config, bank, tensors, locate: files.layer(tensors).locate, saved };
+  return {
+    configPath: formula.path,
+    config,
+    bank,
+    tensors,
+    locate: files.layer(tensors, formula.isGiven).locate,
+    saved,
+  };
 }
 
 function checkHeld(bank: ExpertRange, { first, count }: ExpertRange): void {

@@ -31,6 +31,8 @@ export interface TensorSource {
   readonly quantization: Quantization;
   /** The names of the layer's tensors; none for weights outside of layers. */
   readonly tensors?: LayerTensors | undefined;
+  /** Whether a caller gave them, who may leave out parts of the layer. */
+  readonly isGiven?: boolean | undefined;
   has(name: string): boolean;
   /** The opened file that holds the tensor; BAD_CHECKPOINT if there is none. */
   fileOf(name: string): Promise<SafetensorsFile>;

@@ -25,8 +25,8 @@ const selectionBiases = [
  * @throws BAD_CHECKPOINT
  */
 export async function refuseUnknownWeights(source: TensorSource, wanted: WantedWeight): Promise<void> {
-  const { tensors } = source;
-  if (tensors === undefined || wanted.shape.length < 2) return;
+  const { tensors, isGiven } = source;
+  if (tensors === undefined || isGiven || wanted.shape.length < 2) return;
   const known = new Set(namesIn(tensors));
   for (const template of biasesOf(wanted.weight.name)) {
     const name = nameOf({ name: template }, wanted.index);

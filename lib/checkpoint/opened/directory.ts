@@ -25,8 +25,8 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
   const quantization = await Quantization.read(directory, fields, signal);
   const checkpoint = await ShardedCheckpoint.find(directory, { signal });
   const missing = checkpoint === undefined ? await missingWeights(directory) : undefined;
-  const filesOf = (origin: string, tensors?: LayerTensors): LayerFiles => {
-    if (checkpoint !== undefined) return shardedFiles(checkpoint, { origin, quantization, tensors });
+  const filesOf = (origin: string, tensors?: LayerTensors, isGiven?: boolean): LayerFiles => {
+    if (checkpoint !== undefined) return shardedFiles(checkpoint, { origin, quantization, tensors, isGiven });
     const locate = async () => {
       throw missing;
     };
@@ -41,7 +41,7 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
     storage: undefined,
     has,
     hasWeight: (name) => hasMatrix(has, name),
-    layer: (tensors) => filesOf(sizesIn(join(directory, configName)), tensors),
+    layer: (tensors, isGiven) => filesOf(sizesIn(join(directory, configName)), tensors, isGiven),
     locate: (origin) => filesOf(origin).locate,
     cached: once(() => cachedDirectory(directory)),
     [Symbol.asyncDispose]: async () => await checkpoint?.close(),

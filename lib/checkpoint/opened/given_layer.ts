@@ -23,6 +23,7 @@ export function givenFormula(path: string, { config, tensors }: GivenLayer): Mod
   const numbered = JSON.stringify(tensors).includes("{layer}");
   return {
     path,
+    isGiven: true,
     layerCount: maximumLayers,
     method: undefined,
     dtype: undefined,

@@ -19,8 +19,11 @@ export interface ModelFiles extends AsyncDisposable {
   readonly storage: WeightDTypes | undefined;
   /** Whether `locate` finds a weight of this name, whatever it is stored as. */
   hasWeight(name: string): boolean;
-  /** What the files have of a layer. Without weights, its `locate` throws BAD_CHECKPOINT. */
-  layer(tensors: LayerTensors): LayerFiles;
+  /**
+   * What the files have of a layer. Without weights, its `locate` throws BAD_CHECKPOINT.
+   * @param isGiven {@link ModelFormula.isGiven}.
+   */
+  layer(tensors: LayerTensors, isGiven?: boolean): LayerFiles;
   /**
    * How weights are looked up that are not a layer's. Without weights, it throws BAD_CHECKPOINT.
    * @param origin what their shapes are from, for errors.
@@ -50,6 +53,8 @@ export interface ModelFormula {
   tensors(layer: number): LayerTensors;
   /** How a layer was stored that MoeLayer.save wrote. */
   readonly saved?: SavedStorage;
+  /** Whether a caller says what layers compute, who may leave out parts of them. */
+  readonly isGiven?: boolean;
   /** The error to throw if a layer's weights were not found or make no sense. */
   explain(error: unknown): unknown;
 }

@@ -31,8 +31,8 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
   const quantization = new Quantization();
   const has = (name: string) => file.tensors.has(name);
   const fileOf = async () => file;
-  const locator = (origin: string, tensors?: LayerTensors) =>
-    tensorLocator({ origin, quantization, tensors, has, fileOf });
+  const locator = (origin: string, tensors?: LayerTensors, isGiven?: boolean) =>
+    tensorLocator({ origin, quantization, tensors, isGiven, has, fileOf });
   return {
     path,
     file,
@@ -41,8 +41,8 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
     quantization,
     storage: undefined,
     hasWeight: (name) => hasMatrix(has, name),
-    layer: (tensors) => ({
-      locate: saved === undefined ? locator(sizesIn(path), tensors) : savedLocator(file, saved),
+    layer: (tensors, isGiven) => ({
+      locate: saved === undefined ? locator(sizesIn(path), tensors, isGiven) : savedLocator(file, saved),
       has: (name) => hasMatrix(has, name) || has(`${name}.codes`),
       find: async (name) => file.tensors.get(name),
     }),
