@@ -6,7 +6,7 @@ import { Model } from "../../lib/checkpoint/model.js";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
 import { Quantization } from "../../lib/checkpoint/schemes/quantization.js";
 import { MoeLayer } from "../../lib/index.js";
-import { Random } from "../../lib/testing/random.js";
+import { Random } from "../../lib/testing/inputs/random.js";
 import { openForTests } from "../support/devices.js";
 import { type ModelFiles, writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";

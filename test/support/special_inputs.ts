@@ -3,8 +3,8 @@ import type { FloatDType } from "../../lib/core/dtype.js";
 import type { Shape } from "../../lib/core/shape.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import type { Case } from "../../lib/testing/case.js";
-import { drawsOf } from "../../lib/testing/draws.js";
-import { Inputs } from "../../lib/testing/inputs.js";
+import { drawsOf } from "../../lib/testing/inputs/draws.js";
+import { Inputs } from "../../lib/testing/inputs/inputs.js";
 
 /** A value, and the number of the float tensor that holds it in one place, in the order in which a case draws them. */
 export interface Special {
