@@ -302,7 +302,8 @@ describe("weights", () => {
     weights.set(second as string, { dtype: "F32", shape: [2, 3], data: new Float32Array(6) });
     const { exitCode, stdout } = await inspect({ ...model, weights });
     expect(exitCode).toBe(1);
-    expect(stdout).toMatch(/✘ cannot be loaded:\n.*expected dtype F32, F16 or BF16, or codes with scales, got I8\n/);
+    const expected = "expected dtype F32, F16 or BF16, or codes with scales, got I8 and no scales, such as ";
+    expect(stdout).toMatch(new RegExp(`✘ cannot be loaded:\\n.*${expected}"[^"]*\\.w1\\.weight_scale"\\n`));
     weights.delete(first as string);
     expect((await inspect({ ...model, weights })).stdout).toMatch(/✘ cannot be loaded:\n.*got \[2, 3\]\n/);
   });

@@ -3,12 +3,10 @@ import { type Shape, sameShape, shapeText } from "../../core/shape.js";
 import { stackedShape, storedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
-import type { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { storedDTypes } from "../safetensors/stored_dtypes.js";
 import { withInputScale } from "../schemes/input_scale.js";
 import { schemes } from "../schemes/list.js";
-import type { Quantization } from "../schemes/quantization.js";
 import {
   type FoundTensor,
   type MatrixSource,
@@ -20,23 +18,10 @@ import {
 import { checkParts } from "../schemes/torchao.js";
 import { refuseTransforms } from "../schemes/transforms.js";
 import { locateIntegers } from "./locate_integers.js";
-import { type LayerTensors, type Locator, type NamedWeight, nameOf, type WantedWeight } from "./locate_layer.js";
+import { type Locator, type NamedWeight, nameOf, type WantedWeight } from "./locate_layer.js";
 import type { LocatedWeight } from "./located_weight.js";
+import type { TensorSource } from "./tensor_source.js";
 import { refuseUnknownWeights } from "./unknown_weights.js";
-
-/** Safetensors files in which a layer's weights are looked up. */
-export interface TensorSource {
-  /** What the expected shapes are from, for errors. */
-  readonly origin: string;
-  readonly quantization: Quantization;
-  /** The names of the layer's tensors; none for weights outside of layers. */
-  readonly tensors?: LayerTensors | undefined;
-  /** Whether a caller gave them, who may leave out parts of the layer. */
-  readonly isGiven?: boolean | undefined;
-  has(name: string): boolean;
-  /** The opened file that holds the tensor; BAD_CHECKPOINT if there is none. */
-  fileOf(name: string): Promise<SafetensorsFile>;
-}
 
 const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map(
   (["f32", "f16", "bf16"] as const).map((dtype) => [storedDTypes[dtype], dtype]),

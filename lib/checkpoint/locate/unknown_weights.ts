@@ -2,7 +2,7 @@ import { badCheckpoint } from "../bad_checkpoint.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { storedNames } from "../schemes/stored_matrix.js";
 import { type LayerTensors, nameOf, type WantedWeight } from "./locate_layer.js";
-import type { TensorSource } from "./locate_tensors.js";
+import type { TensorSource } from "./tensor_source.js";
 
 /** What families call the up projection of a shared expert, and its gate, in the module of the routed ones. */
 const sharedNames = ["shared_expert", "shared_experts", "shared_mlp"].flatMap((module) =>

@@ -1,5 +1,6 @@
 import type { LayerSource } from "../locate/locate_layer.js";
-import { type TensorSource, tensorLocator } from "../locate/locate_tensors.js";
+import { tensorLocator } from "../locate/locate_tensors.js";
+import type { TensorSource } from "../locate/tensor_source.js";
 import type { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 import { hasMatrix } from "../schemes/stored_matrix.js";
 

@@ -74,7 +74,7 @@ struct InstructionSet {
 // stays in the first-level cache, so blocks of k are short enough for a tile's rows to fit there. AMD's have slow
 // stores, read one panel faster than several at once, and read codes faster in the order of memory where a tile uses
 // them up faster than memory delivers. Past the caches they read plain weights up to a tenth faster, and the last-level
-// cache keeps what the rest of the program needs between two layers; but not pairs of bfloat16.
+// cache keeps what the rest of the program needs between two layers.
 Kernels fitted(Kernels all) {
   constexpr int64_t kLongestK = 512, kPastCaches = 4096;
   const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
@@ -86,7 +86,7 @@ Kernels fitted(Kernels all) {
     if (row.tile_in_parts[1] != nullptr) row.tile = row.tile_in_parts;
     row.wide_tile = {};
     if (row.arithmetic == Arithmetic::i8_quads) row.in_order_rows = 1;
-    if (row.arithmetic == Arithmetic::f32 && row.sum_segments == nullptr) row.past_caches = kPastCaches;
+    if (row.sum_segments == nullptr) row.past_caches = kPastCaches;
   }
   all.gemm = kept(std::move(rows));
   return all;
