@@ -62,6 +62,8 @@ class CpuPackedExperts final : public PackedExperts {
   const PanelLayout& layout() const { return layout_; }
   char* data() const { return buffer_.data(); }
   size_t panel_bytes() const { return buffer_.bytes(); }
+  // Context::bytes_read when a product last began to read each expert; for the thread that runs products.
+  std::vector<int64_t>& last_read() const { return last_read_; }
   ExpertInputs& inputs() { return inputs_; }
   const ExpertInputs& inputs() const { return inputs_; }
 
@@ -72,7 +74,8 @@ class CpuPackedExperts final : public PackedExperts {
         kernels_(kernels),
         team_(team),
         layout_(weights, format, kernels.panel_columns),
-        inputs_(weights) {}
+        inputs_(weights),
+        last_read_(static_cast<size_t>(weights.experts)) {}
   static Status make(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
   int64_t packed_bytes() const { return weights().experts * layout_.expert_bytes(); }
@@ -88,6 +91,7 @@ class CpuPackedExperts final : public PackedExperts {
   PanelLayout layout_;
   Buffer buffer_;
   ExpertInputs inputs_;
+  mutable std::vector<int64_t> last_read_;
   CheckedPart* checked_ = nullptr;
 };
 

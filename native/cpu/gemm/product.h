@@ -8,6 +8,7 @@
 #include "cpu/gemm/panels.h"
 #include "cpu/gemm/plan.h"
 #include "cpu/runtime/context.h"
+#include "cpu/runtime/topology.h"
 
 namespace moe::cpu {
 
@@ -41,6 +42,7 @@ struct Product {
   int64_t bias_stride = 0;            // to the next expert's
   const std::vector<RowTile>* tiles = nullptr;
   ProductPlan plan;
+  bool cached = false;  // the last-level cache may have some of the weights that it reads
 
   const PanelLayout& layout() const { return weights->layout(); }
   // Weight bytes, counted once for each item that reads them, and multiply-adds.
@@ -236,7 +238,7 @@ class ProductThread {
     t.accumulate = block.k > 0;
     t.panel_bytes = layout_.panel_bytes;
     if (reading.in_order) t.distance = kJustAhead;
-    if (!reading.shared) t.past_caches = gemm_.past_caches;
+    if (!reading.shared && !product_.cached) t.past_caches = gemm_.past_caches;
     t.x_scale_stride = row_scales_;
     t.x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0;
     const TileFunctions& functions = reading.unpacks ? gemm_.unpacked.tile : gemm_.tile;
@@ -329,6 +331,25 @@ inline Status sum_x(Context& context, Product& product) {
 // they are read.
 constexpr bool results_are_streamed(int64_t results) { return results * int64_t{sizeof(float)} > int64_t{2} << 20; }
 
+// Whether a last-level cache may have some of the weights of a product, which is about to read them: since they were
+// last read, products have read less than twice what it holds.
+inline bool may_be_cached(Context& context, const Product& product) {
+  static const int64_t kept = 2 * std::max(last_level_cache_bytes(), int64_t{32} << 20);
+  std::vector<int64_t>& last_read = product.weights->last_read();
+  const int64_t before = context.bytes_read;
+  bool cached = false;
+  int32_t previous = -1;
+  for (const RowTile& tile : *product.tiles) {
+    if (tile.expert == previous) continue;
+    previous = tile.expert;
+    int64_t& last = last_read[static_cast<size_t>(tile.expert)];
+    cached = cached || before - last < kept;
+    last = before;
+    context.bytes_read += product.layout().expert_bytes();
+  }
+  return cached;
+}
+
 // Plans a product and computes it with as many threads as it is worth.
 template <class Store>
 Status run_product(Context& context, Product product, Store&& store) {
@@ -341,6 +362,7 @@ Status run_product(Context& context, Product product, Store&& store) {
                                                .tile_bytes = product.tile_sums() * int64_t{sizeof(float)},
                                                .longest_k = product.gemm->longest_k,
                                                .threads = context.team.threads});
+  product.cached = may_be_cached(context, product);
   MOE_TRY(sum_x(context, product));
   const int64_t size = product.scratch_size();
   MOE_TRY(context.sums.reserve(static_cast<size_t>(context.team.threads * size) * sizeof(float), context.poison));

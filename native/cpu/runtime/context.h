@@ -22,6 +22,8 @@ struct Context {
   Buffer workspace;
   // For the matrix product that is running: of its threads' results, and of x.
   Buffer sums, x_sums;
+  // Bytes of weights that products have read so far.
+  int64_t bytes_read = 0;
 };
 
 // Cuts a workspace into arrays: take() them all once to learn the size, reserve it, then take() them again to get
