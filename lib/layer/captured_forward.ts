@@ -11,7 +11,7 @@ import { checkNorm, type Norm, type NormOption, normalised } from "./block.js";
 import type { IdentityExperts } from "./identity_experts.js";
 import type { LayerParts } from "./layer_parts.js";
 import type { Router } from "./router/router.js";
-import { checkTokens, type Tokens } from "./router/tokens.js";
+import { checkTokens, type Tokens, withGiven } from "./router/tokens.js";
 
 /** Options of {@link MoeLayer.capture}. */
 export interface CaptureOptions<D extends FloatDType = FloatDType> {
@@ -75,7 +75,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
       else if (hashRouting) this.#tokenIds = device.zeros([count], "i32");
       const read = this.#routerInput ?? input;
       const given = { ids: this.#tokenIds, expertIds: this.#expertIds, logits: this.#logits };
-      const tokens = { ...checkTokens(onDevice, read), ...given };
+      const tokens = withGiven(checkTokens(onDevice, read), given);
       if (expertIds || !router.fused) this.#router = new CapturedRouter(router, read, tokens);
       const { routing, maxChoices = -1 } = this.#router ?? {};
       if (bank.identity && routing) this.#identity = new CapturedIdentity(bank.identity, input, routing, residual && x);

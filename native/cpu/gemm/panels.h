@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "core/backend.h"
 #include "core/divide.h"
@@ -62,8 +64,11 @@ class CpuPackedExperts final : public PackedExperts {
   const PanelLayout& layout() const { return layout_; }
   char* data() const { return buffer_.data(); }
   size_t panel_bytes() const { return buffer_.bytes(); }
-  // Context::bytes_read when a product last began to read each expert; for the thread that runs products.
-  std::vector<int64_t>& last_read() const { return last_read_; }
+  // Notes that a product begins to read an expert when products have read `bytes` in all, and returns what that was the
+  // last time. For the thread that runs products.
+  int64_t note_read(int64_t expert, int64_t bytes) const {
+    return std::exchange(last_read_[static_cast<size_t>(expert)], bytes);
+  }
   ExpertInputs& inputs() { return inputs_; }
   const ExpertInputs& inputs() const { return inputs_; }
 

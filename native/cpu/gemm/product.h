@@ -331,20 +331,17 @@ inline Status sum_x(Context& context, Product& product) {
 // they are read.
 constexpr bool results_are_streamed(int64_t results) { return results * int64_t{sizeof(float)} > int64_t{2} << 20; }
 
-// Whether a last-level cache may have some of the weights of a product, which is about to read them: since they were
-// last read, products have read less than twice what it holds.
-inline bool may_be_cached(Context& context, const Product& product) {
+// Notes that a product begins to read its weights. Returns whether a last-level cache may have some of them: since they
+// were last read, products have read less than twice what it holds.
+inline bool note_reads(Context& context, const Product& product) {
   static const int64_t kept = 2 * std::max(last_level_cache_bytes(), int64_t{32} << 20);
-  std::vector<int64_t>& last_read = product.weights->last_read();
   const int64_t before = context.bytes_read;
   bool cached = false;
   int32_t previous = -1;
   for (const RowTile& tile : *product.tiles) {
     if (tile.expert == previous) continue;
     previous = tile.expert;
-    int64_t& last = last_read[static_cast<size_t>(tile.expert)];
-    cached = cached || before - last < kept;
-    last = before;
+    if (before - product.weights->note_read(tile.expert, before) < kept) cached = true;
     context.bytes_read += product.layout().expert_bytes();
   }
   return cached;
@@ -362,7 +359,7 @@ Status run_product(Context& context, Product product, Store&& store) {
                                                .tile_bytes = product.tile_sums() * int64_t{sizeof(float)},
                                                .longest_k = product.gemm->longest_k,
                                                .threads = context.team.threads});
-  product.cached = may_be_cached(context, product);
+  product.cached = note_reads(context, product);
   MOE_TRY(sum_x(context, product));
   const int64_t size = product.scratch_size();
   MOE_TRY(context.sums.reserve(static_cast<size_t>(context.team.threads * size) * sizeof(float), context.poison));
