@@ -4,7 +4,7 @@ import { describeMachine } from "#lib/bench/machine.js";
 import { summarize } from "#lib/bench/measure.js";
 import { type NamedShape, shapeNames, shapeOptions } from "#lib/bench/shape_option.js";
 import type { CacheOptions } from "#lib/checkpoint/cache/cache_option.js";
-import type { Device } from "#lib/core/device.js";
+import type { Device } from "#lib/core/device/device.js";
 import { openDevice } from "#lib/devices.js";
 import { MoeLayer } from "#lib/moe_layer.js";
 import { formatBytes, formatMicroseconds, significant } from "#lib/terminal/format.js";

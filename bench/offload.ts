@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { describeMachine } from "#lib/bench/machine.js";
 import { summarize } from "#lib/bench/measure.js";
 import { type NamedShape, shapeNames, shapeOption } from "#lib/bench/shape_option.js";
-import type { Device } from "#lib/core/device.js";
+import type { Device } from "#lib/core/device/device.js";
 import { openDevice } from "#lib/devices.js";
 import type { OffloadOptions } from "#lib/layer/offload.js";
 import { OffloadBudget } from "#lib/layer/offload_budget.js";

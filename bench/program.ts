@@ -1,6 +1,6 @@
 import { constants } from "node:os";
+import { loadNative } from "#lib/core/addon/native.js";
 import { isMoeError } from "#lib/core/errors.js";
-import { loadNative } from "#lib/core/native.js";
 import { integerOption, UsageError } from "#lib/terminal/option_values.js";
 
 /** A benchmark program. */

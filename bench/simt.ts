@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "#lib/core/package_root.js";
+import { packageRoot } from "#lib/core/addon/package_root.js";
 
 // npm run bench:simt: the speed of the simt runtime on one CPU core.
 

@@ -1,7 +1,7 @@
-import { Device } from "./core/device.js";
+import { type DeviceInfo, type DeviceOptions, loadNative } from "./core/addon/native.js";
+import { Device } from "./core/device/device.js";
 import { invalidArgument, isMoeError, MoeError, messageOf } from "./core/errors.js";
-import { type DeviceInfo, type DeviceOptions, loadNative } from "./core/native.js";
-import { boolean, type Fields, integer, object, optional, type Read, unsigned64 } from "./core/options.js";
+import { boolean, type Fields, integer, object, optional, type Read, unsigned64 } from "./core/input/options.js";
 import { openReference } from "./reference/backend.js";
 
 /** A device's name. `auto` opens the first CUDA GPU that can be used, else the CPU. */

@@ -26,7 +26,7 @@ export type { Progress } from "./checkpoint/load/matrix_reader.js";
 export type { ModelWeightOptions } from "./checkpoint/load/model_weight.js";
 export type { NamedWeight } from "./checkpoint/locate/locate_layer.js";
 export type { LayerTensorNames, TensorName } from "./checkpoint/tensor_names.js";
-export type { Activation, Clamp, ClampOptions } from "./core/activation.js";
+export type { DeviceInfo, DeviceOptions } from "./core/addon/native.js";
 export type {
   DeviceKind,
   ExpertFormats,
@@ -40,17 +40,14 @@ export type {
   SharedGate,
   Warnings,
   WeightPlace,
-} from "./core/backend.js";
-export { Device, type WrapPointerOptions } from "./core/device.js";
-export type { DLDataType, DLDevice, DLTensor } from "./core/dlpack.js";
-export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
+} from "./core/device/backend.js";
+export { Device, type WrapPointerOptions } from "./core/device/device.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
-export type { ExpertRange } from "./core/expert_range.js";
-export type { FilePath } from "./core/file_path.js";
-export { decodeHalves, encodeHalves, type HalfDType } from "./core/half_arrays.js";
-export type { DeviceInfo, DeviceOptions } from "./core/native.js";
-export type { NestedArray, NestedSource } from "./core/nested.js";
-export type { Distribution } from "./core/operators/noise.js";
+export type { FilePath } from "./core/files/file_path.js";
+export type { TokenFormat } from "./core/formats/token_format.js";
+export type { CommonFormat, WeightFormatName } from "./core/formats/weight_format.js";
+export type { Activation, Clamp, ClampOptions } from "./core/layer/activation.js";
+export type { ExpertRange } from "./core/layer/expert_range.js";
 export type {
   Drop,
   ExpertScoring,
@@ -60,13 +57,16 @@ export type {
   Normalization,
   Scoring,
   SelectionKey,
-} from "./core/routing_rule.js";
-export type { Shape } from "./core/shape.js";
-export type { StageName, StageTimes } from "./core/stages.js";
-export { Tensor } from "./core/tensor.js";
-export type { TensorSource } from "./core/tensor_source.js";
-export type { TokenFormat } from "./core/token_format.js";
-export type { CommonFormat, WeightFormatName } from "./core/weight_format.js";
+} from "./core/layer/routing_rule.js";
+export type { StageName, StageTimes } from "./core/layer/stages.js";
+export type { Distribution } from "./core/operators/noise.js";
+export type { DLDataType, DLDevice, DLTensor } from "./core/tensors/dlpack.js";
+export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/tensors/dtype.js";
+export { decodeHalves, encodeHalves, type HalfDType } from "./core/tensors/half_arrays.js";
+export type { NestedArray, NestedSource } from "./core/tensors/nested.js";
+export type { Shape } from "./core/tensors/shape.js";
+export { Tensor } from "./core/tensors/tensor.js";
+export type { TensorSource } from "./core/tensors/tensor_source.js";
 export { type DeviceName, listDevices, openDevice } from "./devices.js";
 export type { ExpertTensors } from "./layer/backward/expert_memory.js";
 export type { BackwardOptions, LayerBackward } from "./layer/backward/layer_backward.js";

@@ -7,17 +7,17 @@ import {
   type LoadOptions,
   loadLayer,
 } from "./checkpoint/load/load_layer.js";
-import { withSignal } from "./core/cancellation.js";
-import type { Device } from "./core/device.js";
-import type { FloatDType } from "./core/dtype.js";
+import { withSignal } from "./core/device/cancellation.js";
+import type { Device } from "./core/device/device.js";
+import { checkMadeBy } from "./core/device/own_class.js";
+import { ThreadBound } from "./core/device/thread_bound.js";
 import { checkInteger, requires } from "./core/errors.js";
-import type { FilePath } from "./core/file_path.js";
-import { boolean, type Fields, floatDType, object, optional } from "./core/options.js";
-import { checkMadeBy } from "./core/own_class.js";
-import type { StageTimes } from "./core/stages.js";
-import type { Tensor } from "./core/tensor.js";
-import { tensor } from "./core/tensor_option.js";
-import { ThreadBound } from "./core/thread_bound.js";
+import type { FilePath } from "./core/files/file_path.js";
+import { boolean, type Fields, floatDType, object, optional } from "./core/input/options.js";
+import type { StageTimes } from "./core/layer/stages.js";
+import type { FloatDType } from "./core/tensors/dtype.js";
+import type { Tensor } from "./core/tensors/tensor.js";
+import { tensor } from "./core/tensors/tensor_option.js";
 import {
   type BackwardOptions,
   backwardOptions,

@@ -19,9 +19,9 @@ const { values } = parseArgs({ options: { source: { type: "boolean", default: fa
 if (values.source || !existsSync(join(root, "scripts", "setup.mjs"))) await install();
 
 async function install() {
-  const { buildFolder, platformAddon } = await import("../dist/core/addon_files.js");
-  const { installLog } = await import("../dist/core/not_built.js");
-  const { addonFile } = await import("../dist/core/platforms.js");
+  const { buildFolder, platformAddon } = await import("../dist/core/addon/addon_files.js");
+  const { installLog } = await import("../dist/core/addon/not_built.js");
+  const { addonFile } = await import("../dist/core/addon/platforms.js");
   const found = platformAddon();
   const problem = values.source ? "a build from source was asked for" : (found.missing ?? problemOf(found.file));
   if (problem === undefined) return;

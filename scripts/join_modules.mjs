@@ -7,7 +7,7 @@ import { listFiles } from "./files.mjs";
 
 const { exports, bin } = JSON.parse(readFileSync("package.json", "utf8"));
 const named = Object.values(exports).flatMap((target) => target.default ?? []);
-const ofInstall = ["addon_files", "not_built", "platforms"].map((name) => `dist/core/${name}.js`); // scripts/install.mjs
+const ofInstall = ["addon_files", "not_built", "platforms"].map((name) => `dist/core/addon/${name}.js`); // scripts/install.mjs
 for (const path of listFiles("dist")) if (/\.js(\.map)?$/.test(path)) rmSync(path);
 buildSync({
   entryPoints: [...named, ...Object.values(bin), ...ofInstall].map((path) =>

@@ -15,7 +15,7 @@ import {
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
-import { addonFile, platformName, platformPackage, platforms } from "../dist/core/platforms.js";
+import { addonFile, platformName, platformPackage, platforms } from "../dist/core/addon/platforms.js";
 import { buildNative, root, strip } from "./build_native.mjs";
 import { readOptions, wrongOption } from "./options.mjs";
 import { newerThan, symbolVersions } from "./symbol_versions.mjs";
@@ -35,7 +35,7 @@ const { values } = readOptions(usage, {
 const platform = platformName();
 if (!Object.hasOwn(platforms, platform)) {
   fail(
-    `${platform} is not published: expected ${Object.keys(platforms).join(", ")}; add a line to lib/core/platforms.ts`,
+    `${platform} is not published: expected ${Object.keys(platforms).join(", ")}; add a line to lib/core/addon/platforms.ts`,
   );
 }
 const addon = values.addon === undefined ? build() : resolve(values.addon);

@@ -101,7 +101,7 @@ function dependenciesMatchLockFile(folder) {
 function isForThisMachine({ os, cpu, libc }) {
   if (!os?.includes(process.platform) || !cpu?.includes(process.arch)) return false;
   if (libc === undefined) return true;
-  // As in lib/core/platforms.ts, which may not be compiled yet.
+  // As in lib/core/addon/platforms.ts, which may not be compiled yet.
   process.report.excludeNetwork = true;
   return libc.includes(process.report.getReport().header.glibcVersionRuntime ? "glibc" : "musl");
 }

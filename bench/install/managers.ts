@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { packageRoot } from "#lib/core/package_root.js";
+import { packageRoot } from "#lib/core/addon/package_root.js";
 
 /** A program that installs packages. */
 export interface Manager {

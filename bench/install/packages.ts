@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "#lib/core/package_root.js";
+import { packageRoot } from "#lib/core/addon/package_root.js";
 
 /**
  * Packs this package, the platform's and all packages that they need into `folder`, without a network: the needed ones from

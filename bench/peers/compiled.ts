@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { packageRoot } from "#lib/core/package_root.js";
+import { packageRoot } from "#lib/core/addon/package_root.js";
 import type { Command } from "./peers.js";
 
 /** A peer's program in C++. */

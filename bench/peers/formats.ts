@@ -1,4 +1,4 @@
-import type { TokenFormat } from "#lib/core/token_format.js";
+import type { TokenFormat } from "#lib/core/formats/token_format.js";
 
 /** Those of GGUF's blocks, which llama.cpp multiplies by rows of 8 bits. */
 export const ggufFormats = [

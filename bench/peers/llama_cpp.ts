@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "#lib/core/package_root.js";
+import { packageRoot } from "#lib/core/addon/package_root.js";
 import { type CompiledProgram, compiledCommand, compiledProgram } from "./compiled.js";
 import type { Command } from "./peers.js";
 

@@ -2,12 +2,12 @@ import { type BlockWeight, blockTypeOf, convertBlocks, toBlocks } from "#lib/che
 import { type GgufType, ggufTypes } from "#lib/checkpoint/gguf/types.js";
 import type { SafetensorsInput } from "#lib/checkpoint/safetensors/index.js";
 import { storedDTypes } from "#lib/checkpoint/safetensors/stored_dtypes.js";
-import type { Device } from "#lib/core/device.js";
-import { toF16 } from "#lib/core/dtype.js";
-import type { Shape } from "#lib/core/shape.js";
-import { Tensor } from "#lib/core/tensor.js";
-import type { ScaleLevel } from "#lib/core/weight_format.js";
-import { levelRoles, weightFormat } from "#lib/core/weight_formats.js";
+import type { Device } from "#lib/core/device/device.js";
+import type { ScaleLevel } from "#lib/core/formats/weight_format.js";
+import { levelRoles, weightFormat } from "#lib/core/formats/weight_formats.js";
+import { toF16 } from "#lib/core/tensors/dtype.js";
+import type { Shape } from "#lib/core/tensors/shape.js";
+import { Tensor } from "#lib/core/tensors/tensor.js";
 import { disposeQuantized, type QuantizedWeight } from "#lib/operators/experts/quantized_weight.js";
 import { quantize } from "#lib/operators/formats/quantize.js";
 import type { RandomWeights } from "#lib/testing/inputs/random_layer.js";

@@ -1,5 +1,5 @@
-import type { Tensor } from "#lib/core/tensor.js";
-import { packageVersion } from "#lib/core/version.js";
+import { packageVersion } from "#lib/core/addon/version.js";
+import type { Tensor } from "#lib/core/tensors/tensor.js";
 import type { MoeLayer } from "#lib/moe_layer.js";
 import { type Contender, concatenate, repeatFor } from "./contender.js";
 import type { PeerDType } from "./formats.js";

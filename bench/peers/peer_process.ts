@@ -3,7 +3,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { printable } from "#lib/core/printable.js";
+import { printable } from "#lib/core/text/printable.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { type Contender, PeerError } from "./contender.js";
 import type { Command } from "./peers.js";

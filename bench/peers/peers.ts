@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "#lib/core/package_root.js";
+import { packageRoot } from "#lib/core/addon/package_root.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { missingFlags } from "./cpu_flags.js";
 import { ggufFormats, type PeerFormat } from "./formats.js";

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { inputCount } from "#lib/bench/bench_case.js";
 import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
-import type { Device } from "#lib/core/device.js";
-import type { Tensor } from "#lib/core/tensor.js";
+import type { Device } from "#lib/core/device/device.js";
+import type { Tensor } from "#lib/core/tensors/tensor.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { countedRows, layerWork, type Work } from "#lib/layer/work.js";
 import { MoeLayer } from "#lib/moe_layer.js";

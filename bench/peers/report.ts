@@ -1,7 +1,7 @@
 import { mean } from "#lib/bench/bench_case.js";
 import { boundOf } from "#lib/bench/ceilings.js";
 import { type Measurement, ratios, summarize } from "#lib/bench/measure.js";
-import type { Ceilings, ProductKernel } from "#lib/core/native.js";
+import type { Ceilings, ProductKernel } from "#lib/core/addon/native.js";
 import { formatBytes, formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
 import { renderTable } from "#lib/terminal/table.js";
 import type { PeerFormat } from "./formats.js";

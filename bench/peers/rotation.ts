@@ -1,7 +1,7 @@
 import { lastLevelCacheBytes, leastBeyondCaches } from "#lib/bench/machine.js";
 import { memoryShare } from "#lib/bench/options.js";
 import { ggufTypes } from "#lib/checkpoint/gguf/types.js";
-import { bitsPerWeight, weightFormat } from "#lib/core/weight_formats.js";
+import { bitsPerWeight, weightFormat } from "#lib/core/formats/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { formatBytes } from "#lib/terminal/format.js";
 import { type PeerFormat, partsOf } from "./formats.js";

@@ -1,9 +1,9 @@
 import { betterOf, ceilingsBeside, ceilingsText, kernelText, measureReadRate } from "#lib/bench/ceilings.js";
 import { describeMachine } from "#lib/bench/machine.js";
 import type { NamedShape } from "#lib/bench/shape_option.js";
-import type { Device } from "#lib/core/device.js";
-import { loadNative, type ProductKernel } from "#lib/core/native.js";
-import { weightFormat } from "#lib/core/weight_formats.js";
+import { loadNative, type ProductKernel } from "#lib/core/addon/native.js";
+import type { Device } from "#lib/core/device/device.js";
+import { weightFormat } from "#lib/core/formats/weight_formats.js";
 import { openDevice } from "#lib/devices.js";
 import { drawChart, loadVega } from "#lib/statistics/draw_chart.js";
 import { formatBytes, plural } from "#lib/terminal/format.js";

@@ -1,6 +1,6 @@
-import type { FloatDType } from "#lib/core/dtype.js";
-import type { Tensor } from "#lib/core/tensor.js";
-import { packageVersion } from "#lib/core/version.js";
+import { packageVersion } from "#lib/core/addon/version.js";
+import type { FloatDType } from "#lib/core/tensors/dtype.js";
+import type { Tensor } from "#lib/core/tensors/tensor.js";
 import type { LayerTensors } from "#lib/layer/backward/layer_tensors.js";
 import { type Contender, concatenate, repeatFor } from "./contender.js";
 import type { PeerDType } from "./formats.js";

@@ -1,6 +1,6 @@
+import type { TokenFormat } from "../core/formats/token_format.js";
+import type { WeightFormatName } from "../core/formats/weight_format.js";
 import type { OperatorName } from "../core/operators/table.js";
-import type { TokenFormat } from "../core/token_format.js";
-import type { WeightFormatName } from "../core/weight_format.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { type GatingRuleOptions, gatingFields } from "../operators/routing/gating_options.js";
 import type { SubjectInputs } from "../testing/subject/subject.js";

@@ -1,5 +1,5 @@
-import { type Ceilings, loadNative, type ProductKernel } from "../core/native.js";
-import { type Fields, integer, object, optional, positive } from "../core/options.js";
+import { type Ceilings, loadNative, type ProductKernel } from "../core/addon/native.js";
+import { type Fields, integer, object, optional, positive } from "../core/input/options.js";
 import { significant } from "../terminal/format.js";
 import type { BenchCase } from "./bench_case.js";
 import { ratios, summarize } from "./measure.js";

@@ -1,7 +1,7 @@
-import { memoryLeft } from "../core/allocated.js";
-import { type DType, dtypes } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
-import { shapeSize } from "../core/shape.js";
+import { memoryLeft } from "../core/tensors/allocated.js";
+import { type DType, dtypes } from "../core/tensors/dtype.js";
+import { shapeSize } from "../core/tensors/shape.js";
 import { formatBytes } from "../terminal/format.js";
 import { type CaseOptions, inputCount } from "./bench_case.js";
 import { heldBytes } from "./held_bytes.js";

@@ -1,4 +1,4 @@
-import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
+import { bitsPerWeight, weightFormat } from "../core/formats/weight_formats.js";
 import { describeLayer } from "../layer/description/config.js";
 import { countWeights, totalWeights } from "../layer/work.js";
 import type { CaseOptions } from "./bench_case.js";

@@ -4,7 +4,7 @@
  * @module moe-kernels/bench
  */
 
-export type { BuildInfo, Ceilings, CpuInfo, MissingIsa, ProductKernel } from "../core/native.js";
+export type { BuildInfo, Ceilings, CpuInfo, MissingIsa, ProductKernel } from "../core/addon/native.js";
 export type {
   OperatorName,
   OperatorTable,

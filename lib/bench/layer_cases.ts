@@ -1,4 +1,4 @@
-import type { Device } from "../core/device.js";
+import type { Device } from "../core/device/device.js";
 import { countedRows, layerWork } from "../layer/work.js";
 import type { MoeLayer } from "../moe_layer.js";
 import { randomLayer, randomTokens } from "../testing/inputs/random_layer.js";

@@ -1,10 +1,10 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import os from "node:os";
 import { join } from "node:path";
-import { type BuildInfo, type CpuInfo, loadNative } from "../core/native.js";
-import { platformName } from "../core/platforms.js";
-import { runtimeName } from "../core/runtime.js";
-import { packageVersion } from "../core/version.js";
+import { type BuildInfo, type CpuInfo, loadNative } from "../core/addon/native.js";
+import { platformName } from "../core/addon/platforms.js";
+import { runtimeName } from "../core/addon/runtime.js";
+import { packageVersion } from "../core/addon/version.js";
 
 /** The machine and build that numbers were measured with. */
 export interface Machine {

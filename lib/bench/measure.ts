@@ -1,5 +1,5 @@
 import { setTimeout } from "node:timers/promises";
-import type { Device } from "../core/device.js";
+import type { Device } from "../core/device/device.js";
 import type { BenchCase } from "./bench_case.js";
 
 /** Quartiles of measured values, in seconds or of ratios. */

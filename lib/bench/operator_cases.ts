@@ -1,6 +1,6 @@
-import type { Device } from "../core/device.js";
-import type { DType } from "../core/dtype.js";
-import { Tensor } from "../core/tensor.js";
+import type { Device } from "../core/device/device.js";
+import type { DType } from "../core/tensors/dtype.js";
+import { Tensor } from "../core/tensors/tensor.js";
 import { PackedExperts } from "../operators/experts/packed_experts.js";
 import { type QuantizedWeight, tensorsOf } from "../operators/experts/quantized_weight.js";
 import { Random } from "../testing/inputs/random.js";

@@ -1,3 +1,5 @@
+import { type TokenFormat, tokenFormats } from "../core/formats/token_format.js";
+import type { WeightFormatName } from "../core/formats/weight_format.js";
 import {
   callback,
   choice,
@@ -10,9 +12,7 @@ import {
   record,
   text,
   unchecked,
-} from "../core/options.js";
-import { type TokenFormat, tokenFormats } from "../core/token_format.js";
-import type { WeightFormatName } from "../core/weight_format.js";
+} from "../core/input/options.js";
 import type { DeviceName } from "../devices.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import type { Subject } from "../testing/subject/subject.js";

@@ -1,4 +1,4 @@
-import type { Device } from "../core/device.js";
+import type { Device } from "../core/device/device.js";
 import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase } from "./bench_case.js";
 import type { Bound } from "./ceilings.js";

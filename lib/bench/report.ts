@@ -1,6 +1,6 @@
-import type { Ceilings, ProductKernel } from "../core/native.js";
-import type { TokenFormat } from "../core/token_format.js";
-import type { WeightFormatName } from "../core/weight_format.js";
+import type { Ceilings, ProductKernel } from "../core/addon/native.js";
+import type { TokenFormat } from "../core/formats/token_format.js";
+import type { WeightFormatName } from "../core/formats/weight_format.js";
 import { plural } from "../terminal/format.js";
 import type { OutputError } from "./contenders/check.js";
 import type { Machine } from "./machine.js";

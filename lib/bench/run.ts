@@ -1,8 +1,8 @@
-import type { Device } from "../core/device.js";
+import { type Ceilings, loadNative } from "../core/addon/native.js";
+import type { Device } from "../core/device/device.js";
 import { cannotCombine, invalidArgument, unexpected } from "../core/errors.js";
-import { type Ceilings, loadNative } from "../core/native.js";
-import { nothingRounds } from "../core/token_format.js";
-import { isPlain, weightFormat } from "../core/weight_formats.js";
+import { nothingRounds } from "../core/formats/token_format.js";
+import { isPlain, weightFormat } from "../core/formats/weight_formats.js";
 import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { formatBytes } from "../terminal/format.js";

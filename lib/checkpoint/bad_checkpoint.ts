@@ -1,5 +1,5 @@
 import { isMoeError, MoeError } from "../core/errors.js";
-import { printable } from "../core/printable.js";
+import { printable } from "../core/text/printable.js";
 
 /** A BAD_CHECKPOINT error about `place`: a file, or a tensor or field of one. Both may quote text from files. */
 export function badCheckpoint(place: string, problem: string, cause?: unknown): MoeError {

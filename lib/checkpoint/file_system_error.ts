@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { isMoeError, MoeError, messageOf } from "../core/errors.js";
-import { printable } from "../core/printable.js";
+import { printable } from "../core/text/printable.js";
 
 /** Returns what a call of the file system does. Its error becomes a {@link fileSystemError} about `path`; a MoeError stays. */
 export async function callFileSystem<T>(path: string, action: "read" | "written", call: () => Promise<T>): Promise<T> {

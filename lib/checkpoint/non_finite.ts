@@ -1,4 +1,4 @@
-import type { ScaleType } from "../core/weight_format.js";
+import type { ScaleType } from "../core/formats/weight_format.js";
 import { elements } from "./schemes/bits.js";
 
 /** The bits of an exponent that has no finite value. */

@@ -1,7 +1,7 @@
-import { isGated } from "../core/activation.js";
 import { cannotCombine, invalidArgument } from "../core/errors.js";
-import { choice, type Fields, object, optional, type Reader, text } from "../core/options.js";
-import { withoutUndefined } from "../core/without_undefined.js";
+import { choice, type Fields, object, optional, type Reader, text } from "../core/input/options.js";
+import { withoutUndefined } from "../core/input/without_undefined.js";
+import { isGated } from "../core/layer/activation.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { type ExpertWeights, mapExpert } from "../layer/weights/expert_weights.js";
 import { checkExtraWeights } from "../layer/weights/extra_weights.js";

@@ -1,5 +1,5 @@
 import { describe } from "../core/errors.js";
-import { nearestHint } from "../core/nearest_name.js";
+import { nearestHint } from "../core/input/nearest_name.js";
 
 /**
  * What an error says of a model whose family is not known: the name that the file may misspell, what to do about others, and

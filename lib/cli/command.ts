@@ -1,5 +1,5 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
-import { nearestHint } from "../core/nearest_name.js";
+import { nearestHint } from "../core/input/nearest_name.js";
 import { UsageError } from "../terminal/option_values.js";
 import { aboutOptions, typedNames } from "./about_options.js";
 import type { Io } from "./io.js";

@@ -1,5 +1,5 @@
-import { finiteOrText } from "../core/finite_json.js";
-import { printable } from "../core/printable.js";
+import { finiteOrText } from "../core/text/finite_json.js";
+import { printable } from "../core/text/printable.js";
 import type { Output } from "../terminal/output.js";
 
 /** Where a command writes: results to `stdout`, progress and errors to `stderr`. */

@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { LayerDetails } from "../checkpoint/inspect/read_layers.js";
-import { type Clamp, isClamped } from "../core/activation.js";
-import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
-import { isPlain, weightFormat } from "../core/weight_formats.js";
+import { isPlain, weightFormat } from "../core/formats/weight_formats.js";
+import { type Clamp, isClamped } from "../core/layer/activation.js";
+import type { Gating, Normalization, Scoring } from "../core/layer/routing_rule.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { HashRouting } from "../layer/description/hash_routing.js";
 import type { Hierarchy } from "../layer/description/hierarchy.js";

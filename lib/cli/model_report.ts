@@ -3,9 +3,9 @@ import type { GroupStorage, LayerGroup, ModelInspection, WeightMemory } from "..
 import type { StoredRole } from "../checkpoint/inspect/inspect_storage.js";
 import type { RefusedLayers } from "../checkpoint/inspect/read_layers.js";
 import { isNumbered } from "../checkpoint/locate/locate_layer.js";
-import { printable } from "../core/printable.js";
-import { shapeText } from "../core/shape.js";
-import { bitsPerWeight, findFormat } from "../core/weight_formats.js";
+import { bitsPerWeight, findFormat } from "../core/formats/weight_formats.js";
+import { shapeText } from "../core/tensors/shape.js";
+import { printable } from "../core/text/printable.js";
 import { expertsWithWeights } from "../layer/description/identity_experts.js";
 import { formatBytes, formatCount, plural, significant } from "../terminal/format.js";
 import type { Output } from "../terminal/output.js";

@@ -1,9 +1,9 @@
 import { styleText } from "node:util";
-import { isMemoryRefusal } from "../core/allocated.js";
+import { packageVersion } from "../core/addon/version.js";
 import { MoeError } from "../core/errors.js";
-import { nearestHint } from "../core/nearest_name.js";
-import { printable } from "../core/printable.js";
-import { packageVersion } from "../core/version.js";
+import { nearestHint } from "../core/input/nearest_name.js";
+import { isMemoryRefusal } from "../core/tensors/allocated.js";
+import { printable } from "../core/text/printable.js";
 import { UsageError } from "../terminal/option_values.js";
 import type { ListedCommand } from "./command.js";
 import { commandList } from "./command_list.js";

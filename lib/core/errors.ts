@@ -1,5 +1,5 @@
 import { types } from "node:util";
-import { printable } from "./printable.js";
+import { printable } from "./text/printable.js";
 
 /** What went wrong, for programs. Every error of this package carries one of these. */
 export type MoeErrorCode =

@@ -1,7 +1,7 @@
-import type { FloatDType } from "../core/dtype.js";
-import { boolean, type Fields, object, type Read, type Reader } from "../core/options.js";
-import { Tensor } from "../core/tensor.js";
-import { tensor } from "../core/tensor_option.js";
+import { boolean, type Fields, object, type Read, type Reader } from "../core/input/options.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import { Tensor } from "../core/tensors/tensor.js";
+import { tensor } from "../core/tensors/tensor_option.js";
 import { checkPair, checkTensor } from "../operators/check.js";
 import { type RmsNormNumbers, rmsNorm, rmsNormFields } from "../operators/experts/rms_norm.js";
 

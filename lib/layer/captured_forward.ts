@@ -1,11 +1,11 @@
 import { inspect } from "node:util";
-import type { CapturedHandle } from "../core/backend.js";
-import type { FloatDType } from "../core/dtype.js";
+import type { CapturedHandle } from "../core/device/backend.js";
+import { ThreadBound } from "../core/device/thread_bound.js";
 import { MoeError } from "../core/errors.js";
-import { shapeText } from "../core/shape.js";
-import type { Tensor } from "../core/tensor.js";
-import type { TensorHandle } from "../core/tensor_handle.js";
-import { ThreadBound } from "../core/thread_bound.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import { shapeText } from "../core/tensors/shape.js";
+import type { Tensor } from "../core/tensors/tensor.js";
+import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { checkNorm, type Norm, type NormOption, normalised } from "./block.js";
 import type { IdentityExperts } from "./identity_experts.js";

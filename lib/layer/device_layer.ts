@@ -1,9 +1,9 @@
-import type { LayerHandle, OffloadRule, WeightParts } from "../core/backend.js";
-import type { Device } from "../core/device.js";
+import type { LayerHandle, OffloadRule, WeightParts } from "../core/device/backend.js";
+import type { Device } from "../core/device/device.js";
 import { MoeError } from "../core/errors.js";
-import { forwardStages, scoredStages } from "../core/stages.js";
-import type { Tensor } from "../core/tensor.js";
-import type { TensorHandle } from "../core/tensor_handle.js";
+import { forwardStages, scoredStages } from "../core/layer/stages.js";
+import type { Tensor } from "../core/tensors/tensor.js";
+import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { WeightRecord } from "./weights/weight_record.js";

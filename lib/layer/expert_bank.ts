@@ -1,8 +1,8 @@
-import type { CapturedHandle, ExpertMatrices } from "../core/backend.js";
+import type { CapturedHandle, ExpertMatrices } from "../core/device/backend.js";
 import { invalidArgument, requires } from "../core/errors.js";
-import { scoredStages } from "../core/stages.js";
-import type { TensorHandle } from "../core/tensor_handle.js";
-import { inputFields, isPlain, weightFormat } from "../core/weight_formats.js";
+import { inputFields, isPlain, weightFormat } from "../core/formats/weight_formats.js";
+import { scoredStages } from "../core/layer/stages.js";
+import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { addsIdentity } from "./description/identity_experts.js";

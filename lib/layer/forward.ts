@@ -1,8 +1,8 @@
-import type { FloatDType } from "../core/dtype.js";
 import { cannotCombine, requires } from "../core/errors.js";
-import type { Read } from "../core/options.js";
-import type { Tensor } from "../core/tensor.js";
-import type { TensorHandle } from "../core/tensor_handle.js";
+import type { Read } from "../core/input/options.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import type { Tensor } from "../core/tensors/tensor.js";
+import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import { output } from "../operators/check.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { savedForward } from "./backward/saved_forward.js";

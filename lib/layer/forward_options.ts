@@ -1,8 +1,8 @@
-import { abortSignal } from "../core/cancellation.js";
-import type { FloatDType } from "../core/dtype.js";
-import { boolean, choice, type Fields, list, object, optional } from "../core/options.js";
-import type { Tensor } from "../core/tensor.js";
-import { tensor } from "../core/tensor_option.js";
+import { abortSignal } from "../core/device/cancellation.js";
+import { boolean, choice, type Fields, list, object, optional } from "../core/input/options.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import type { Tensor } from "../core/tensors/tensor.js";
+import { tensor } from "../core/tensors/tensor_option.js";
 import { type Routing, routingRecord } from "../operators/routing/gating.js";
 import type { LayerState } from "./backward/layer_state.js";
 import { type NormOption, normOption, residualOption } from "./block.js";

@@ -1,6 +1,6 @@
-import { withoutSignal } from "../core/cancellation.js";
-import type { Tensor } from "../core/tensor.js";
-import type { TensorHandle } from "../core/tensor_handle.js";
+import { withoutSignal } from "../core/device/cancellation.js";
+import type { Tensor } from "../core/tensors/tensor.js";
+import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import { resultDType } from "../operators/check.js";
 import { combine } from "../operators/experts/combine.js";
 import type { Routing } from "../operators/routing/gating.js";

@@ -1,10 +1,10 @@
-import type { OffloadRule, WeightParts } from "../core/backend.js";
-import { withoutSignal } from "../core/cancellation.js";
-import type { Device } from "../core/device.js";
-import type { FloatDType } from "../core/dtype.js";
-import { deepFreeze } from "../core/freeze.js";
-import type { StageTimes } from "../core/stages.js";
-import { plainWeight } from "../core/weight_format.js";
+import type { OffloadRule, WeightParts } from "../core/device/backend.js";
+import { withoutSignal } from "../core/device/cancellation.js";
+import type { Device } from "../core/device/device.js";
+import { plainWeight } from "../core/formats/weight_format.js";
+import { deepFreeze } from "../core/input/freeze.js";
+import type { StageTimes } from "../core/layer/stages.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
 import { BackwardMatrices } from "./backward/matrices.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { layerOfTokens, routedLayer } from "./description/latent_layers.js";

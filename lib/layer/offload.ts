@@ -1,11 +1,11 @@
 import { inspect } from "node:util";
-import type { OffloadPolicy, OffloadRule, OffloadStats } from "../core/backend.js";
-import type { Device } from "../core/device.js";
+import type { OffloadPolicy, OffloadRule, OffloadStats } from "../core/device/backend.js";
+import type { Device } from "../core/device/device.js";
+import { ThreadBound } from "../core/device/thread_bound.js";
 import { cannotCombine, invalidArgument, MoeError } from "../core/errors.js";
-import type { ExpertRange } from "../core/expert_range.js";
-import { typedArray } from "../core/foreign.js";
-import { choice, type Fields, integer, list, object, optional, type Read } from "../core/options.js";
-import { ThreadBound } from "../core/thread_bound.js";
+import { typedArray } from "../core/input/foreign.js";
+import { choice, type Fields, integer, list, object, optional, type Read } from "../core/input/options.js";
+import type { ExpertRange } from "../core/layer/expert_range.js";
 import type { DeviceLayer } from "./device_layer.js";
 import { budgetFields, budgetRule, givenBudget, type OffloadBudget } from "./offload_budget.js";
 

@@ -4,12 +4,12 @@ import {
   type OffloadBudgetStats,
   type OffloadPolicy,
   offloadPolicies,
-} from "../core/backend.js";
-import { type Device, openedDevice } from "../core/device.js";
+} from "../core/device/backend.js";
+import { type Device, openedDevice } from "../core/device/device.js";
+import { checkOwnClass } from "../core/device/own_class.js";
+import { ThreadBound } from "../core/device/thread_bound.js";
 import { invalidArgument, MoeError, unexpected } from "../core/errors.js";
-import { choice, type Fields, integer, object, optional, type Read, type Reader } from "../core/options.js";
-import { checkOwnClass } from "../core/own_class.js";
-import { ThreadBound } from "../core/thread_bound.js";
+import { choice, type Fields, integer, object, optional, type Read, type Reader } from "../core/input/options.js";
 
 /** How much room layers share. */
 export interface OffloadBudgetOptions {

@@ -1,8 +1,8 @@
-import type { ExpertFormats, LayerDescription } from "../core/backend.js";
-import { type DType, dtypes } from "../core/dtype.js";
-import type { StageTimes } from "../core/stages.js";
-import type { WeightFormatName } from "../core/weight_format.js";
-import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
+import type { ExpertFormats, LayerDescription } from "../core/device/backend.js";
+import type { WeightFormatName } from "../core/formats/weight_format.js";
+import { bitsPerWeight, weightFormat } from "../core/formats/weight_formats.js";
+import type { StageTimes } from "../core/layer/stages.js";
+import { type DType, dtypes } from "../core/tensors/dtype.js";
 import { expertsWithWeights } from "./description/identity_experts.js";
 import { presentRoles } from "./description/storage.js";
 

@@ -1,12 +1,12 @@
-import type { Device } from "../core/device.js";
-import type { DType } from "../core/dtype.js";
+import type { Device } from "../core/device/device.js";
 import { checkInteger, invalidArgument, MoeError, requires } from "../core/errors.js";
-import { integer, optional } from "../core/options.js";
-import { checkSizes, type Shape } from "../core/shape.js";
-import { Tensor } from "../core/tensor.js";
-import type { TensorHandle } from "../core/tensor_handle.js";
-import { notTensor, tensor } from "../core/tensor_option.js";
-import { markWritten } from "../core/unwritten.js";
+import { integer, optional } from "../core/input/options.js";
+import type { DType } from "../core/tensors/dtype.js";
+import { checkSizes, type Shape } from "../core/tensors/shape.js";
+import { Tensor } from "../core/tensors/tensor.js";
+import type { TensorHandle } from "../core/tensors/tensor_handle.js";
+import { notTensor, tensor } from "../core/tensors/tensor_option.js";
+import { markWritten } from "../core/tensors/unwritten.js";
 
 /** Option of operators that sum over tokens. */
 export interface TokenMaskOption {

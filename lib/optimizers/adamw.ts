@@ -1,6 +1,6 @@
-import { type Fields, nonNegative, object, optional, positive } from "../core/options.js";
-import { checkOwnClass } from "../core/own_class.js";
-import type { TensorHandle } from "../core/tensor_handle.js";
+import { checkOwnClass } from "../core/device/own_class.js";
+import { type Fields, nonNegative, object, optional, positive } from "../core/input/options.js";
+import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import { fraction, Optimizer, type OptimizerOptions, optimizerFields } from "./optimizer.js";
 import type { Parameter } from "./parameter.js";
 

@@ -1,5 +1,5 @@
 import { unexpected } from "../core/errors.js";
-import { Tensor } from "../core/tensor.js";
+import { Tensor } from "../core/tensors/tensor.js";
 import { checkTensor, resultDType } from "../operators/check.js";
 import { listed } from "./listed.js";
 

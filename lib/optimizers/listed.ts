@@ -1,5 +1,5 @@
 import { invalidArgument, unexpected } from "../core/errors.js";
-import { attempt, longestList } from "../core/foreign.js";
+import { attempt, longestList } from "../core/input/foreign.js";
 
 /** What an iterable gives, read once; at most `longestList` values. */
 export function listed<T>(parameter: string, values: unknown): T[] {

@@ -1,13 +1,22 @@
 import { inspect } from "node:util";
-import type { Device } from "../core/device.js";
+import type { Device } from "../core/device/device.js";
+import { ThreadBound } from "../core/device/thread_bound.js";
 import { describe, invalidArgument, MoeError, unexpected } from "../core/errors.js";
-import { attempt, typedArray } from "../core/foreign.js";
-import { type Fields, finite, integer, nonNegative, number, object, optional, unchecked } from "../core/options.js";
-import { shapeSize, shapeText } from "../core/shape.js";
-import { Tensor } from "../core/tensor.js";
-import type { TensorHandle } from "../core/tensor_handle.js";
-import { ThreadBound } from "../core/thread_bound.js";
-import { isUnwritten } from "../core/unwritten.js";
+import { attempt, typedArray } from "../core/input/foreign.js";
+import {
+  type Fields,
+  finite,
+  integer,
+  nonNegative,
+  number,
+  object,
+  optional,
+  unchecked,
+} from "../core/input/options.js";
+import { shapeSize, shapeText } from "../core/tensors/shape.js";
+import { Tensor } from "../core/tensors/tensor.js";
+import type { TensorHandle } from "../core/tensors/tensor_handle.js";
+import { isUnwritten } from "../core/tensors/unwritten.js";
 import { checkTensor } from "../operators/check.js";
 import { squaredNorm } from "./gradient_norm.js";
 import { listed } from "./listed.js";

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../core/dtype.js";
-import type { Tensor } from "../core/tensor.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import type { Tensor } from "../core/tensors/tensor.js";
 
 /** A tensor that an optimiser changes. Layers give theirs with {@link MoeLayer.parameters}; any other object will do. */
 export interface Parameter {

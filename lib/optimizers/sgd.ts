@@ -1,6 +1,6 @@
+import { checkOwnClass } from "../core/device/own_class.js";
 import { requires } from "../core/errors.js";
-import { boolean, type Fields, object, optional } from "../core/options.js";
-import { checkOwnClass } from "../core/own_class.js";
+import { boolean, type Fields, object, optional } from "../core/input/options.js";
 import { fraction, Optimizer, type OptimizerOptions, optimizerFields } from "./optimizer.js";
 import type { Parameter } from "./parameter.js";
 

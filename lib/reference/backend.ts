@@ -1,4 +1,3 @@
-import type { Activation, Clamp } from "../core/activation.js";
 import type {
   Backend,
   CancellationHandle,
@@ -7,14 +6,15 @@ import type {
   OffloadRule,
   Warnings,
   WeightParts,
-} from "../core/backend.js";
-import type { DType } from "../core/dtype.js";
+} from "../core/device/backend.js";
 import { MoeError } from "../core/errors.js";
+import type { TokenFormat } from "../core/formats/token_format.js";
+import type { WeightFormatName } from "../core/formats/weight_format.js";
+import type { Activation, Clamp } from "../core/layer/activation.js";
 import type { Field, Fields } from "../core/operators/field.js";
 import { type OperatorName, type Operators, type OperatorTable, operators } from "../core/operators/table.js";
-import type { Shape } from "../core/shape.js";
-import type { TokenFormat } from "../core/token_format.js";
-import type { WeightFormatName } from "../core/weight_format.js";
+import type { DType } from "../core/tensors/dtype.js";
+import type { Shape } from "../core/tensors/shape.js";
 import { Stream } from "./core/stream.js";
 import { ReferenceTensor } from "./core/tensor.js";
 import { ReferencePackedExperts } from "./experts/packed_experts.js";

@@ -1,4 +1,4 @@
-import { boolean, type Fields, integer, object, optional } from "../core/options.js";
+import { boolean, type Fields, integer, object, optional } from "../core/input/options.js";
 import { historyArgument, joinWindows, type RouterHistory, relativeLoad } from "./router_history.js";
 
 /** Options of {@link heatMap}. */

@@ -1,5 +1,5 @@
 import { invalidArgument, unexpected } from "../core/errors.js";
-import { type Fields, integer, list, number, type Reader, results } from "../core/options.js";
+import { type Fields, integer, list, number, type Reader, results } from "../core/input/options.js";
 
 /** What a router did over some calls. */
 export interface RouterSummary {

@@ -1,9 +1,9 @@
 import { extname } from "node:path";
 import { invalidArgument } from "../core/errors.js";
-import { type FilePath, filePath } from "../core/file_path.js";
-import { isArray } from "../core/foreign.js";
-import { type Fields, list, object, optional, type Reader, text } from "../core/options.js";
-import { writeOutput } from "../core/output_file.js";
+import { type FilePath, filePath } from "../core/files/file_path.js";
+import { writeOutput } from "../core/files/output_file.js";
+import { isArray } from "../core/input/foreign.js";
+import { type Fields, list, object, optional, type Reader, text } from "../core/input/options.js";
 import { drawChart, loadVega } from "./draw_chart.js";
 import { type PageHead, routerPage } from "./report_page/page.js";
 import type { ReportedRouter } from "./report_page/summaries.js";

@@ -1,11 +1,11 @@
 import { inspect } from "node:util";
-import { type Device, openedDevice } from "../core/device.js";
-import type { FloatDType } from "../core/dtype.js";
+import { type Device, openedDevice } from "../core/device/device.js";
+import { ThreadBound } from "../core/device/thread_bound.js";
 import { invalidArgument, isMoeError, MoeError } from "../core/errors.js";
-import { type Fields, integer, object, optional, results } from "../core/options.js";
-import type { Tensor } from "../core/tensor.js";
-import { tensor } from "../core/tensor_option.js";
-import { ThreadBound } from "../core/thread_bound.js";
+import { type Fields, integer, object, optional, results } from "../core/input/options.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import type { Tensor } from "../core/tensors/tensor.js";
+import { tensor } from "../core/tensors/tensor_option.js";
 import {
   checkIds,
   checkOptional,

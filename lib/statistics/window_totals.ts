@@ -1,7 +1,7 @@
-import type { Device } from "../core/device.js";
-import type { FloatDType } from "../core/dtype.js";
-import type { Tensor } from "../core/tensor.js";
-import type { TensorHandle } from "../core/tensor_handle.js";
+import type { Device } from "../core/device/device.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import type { Tensor } from "../core/tensors/tensor.js";
+import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import { readTotals } from "../operators/statistics/accumulate.js";
 import type { RouterTotals } from "./router_history.js";
 

@@ -1,4 +1,4 @@
-import { nearestHint } from "../core/nearest_name.js";
+import { nearestHint } from "../core/input/nearest_name.js";
 
 // Parses the values of command-line options.
 

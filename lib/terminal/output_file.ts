@@ -1,6 +1,6 @@
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
-import { checkOutput, writeOutput } from "../core/output_file.js";
+import { checkOutput, writeOutput } from "../core/files/output_file.js";
 import { UsageError } from "./option_values.js";
 
 /** A file that an option names for results, which are written when all work is done. */

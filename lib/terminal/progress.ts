@@ -1,5 +1,5 @@
 import { SingleBar } from "cli-progress";
-import { printable } from "../core/printable.js";
+import { printable } from "../core/text/printable.js";
 import type { Output } from "./output.js";
 
 /** A progress display for one piece of work. */

@@ -1,5 +1,5 @@
 import CliTable from "cli-table3";
-import { printable } from "../core/printable.js";
+import { printable } from "../core/text/printable.js";
 
 /** A column: its heading and the alignment of its cells. */
 export interface Column {

@@ -1,5 +1,5 @@
 import type { OperatorName } from "../core/operators/table.js";
-import type { Tensor } from "../core/tensor.js";
+import type { Tensor } from "../core/tensors/tensor.js";
 import type { Inputs } from "./inputs/inputs.js";
 
 /** What has cases of its own beside the operators of the table, and the operators that it calls. */

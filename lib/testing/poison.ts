@@ -1,4 +1,4 @@
-import { checkDType, type DType, dtypes, type RawArrayOf } from "../core/dtype.js";
+import { checkDType, type DType, dtypes, type RawArrayOf } from "../core/tensors/dtype.js";
 
 /**
  * An array whose bytes are all 255: NaN in every float dtype, -1 in i32. What a kernel reads before it was written, or leaves

@@ -1,5 +1,5 @@
-import { convertInto } from "../core/convert.js";
-import { type FloatDType, fromBF16, fromF16, toBF16, toF16 } from "../core/dtype.js";
+import { convertInto } from "../core/tensors/convert.js";
+import { type FloatDType, fromBF16, fromF16, toBF16, toF16 } from "../core/tensors/dtype.js";
 
 /** Largest relative error of rounding to a dtype: half the distance from 1 to the next value. */
 export const unitRoundoff: Readonly<Record<FloatDType, number>> = {

@@ -1,8 +1,8 @@
-import type { Device } from "../core/device.js";
-import type { DType } from "../core/dtype.js";
+import type { Device } from "../core/device/device.js";
 import { MoeError } from "../core/errors.js";
-import { type Shape, sameShape, shapeText } from "../core/shape.js";
-import type { Tensor } from "../core/tensor.js";
+import type { DType } from "../core/tensors/dtype.js";
+import { type Shape, sameShape, shapeText } from "../core/tensors/shape.js";
+import type { Tensor } from "../core/tensors/tensor.js";
 import { openDevice } from "../devices.js";
 import type { Case } from "./case.js";
 import { drawsOf } from "./inputs/draws.js";

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../core/dtype.js";
-import type { Tensor } from "../core/tensor.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import type { Tensor } from "../core/tensors/tensor.js";
 import type { MoeLayer } from "../moe_layer.js";
 import { sort } from "../operators/routing/sort.js";
 

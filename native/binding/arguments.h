@@ -27,11 +27,11 @@ TensorView tensor(Napi::Env env, Napi::Value value, Uses& uses, Access access = 
 // Like tensor(), but null and undefined give an absent view.
 TensorView optional_tensor(Napi::Env env, Napi::Value value, Uses& uses, Access access = Access::reads);
 
-// A StridedMatrix of lib/core/tensor_handle.ts, checked to lie within its tensor.
+// A StridedMatrix of lib/core/tensors/tensor_handle.ts, checked to lie within its tensor.
 MatrixView matrix(Napi::Env env, Napi::Value value, Uses& uses);
 MatrixView optional_matrix(Napi::Env env, Napi::Value value, Uses& uses);
 
-// A weight of lib/core/backend.ts.
+// A weight of lib/core/device/backend.ts.
 WeightView weight(Napi::Env env, Napi::Value value, Uses& uses);
 WeightView optional_weight(Napi::Env env, Napi::Value value, Uses& uses);
 const WeightFormat* weight_format(Napi::Env env, Napi::Value value);

@@ -9,7 +9,7 @@ import {
   measureReadRate,
   peakGflops,
 } from "../../lib/bench/ceilings.js";
-import type { ProductKernel } from "../../lib/core/native.js";
+import type { ProductKernel } from "../../lib/core/addon/native.js";
 
 const ceilings = { fmaGflops: 200, bf16Gflops: 1800, int8Gops: 4000, readGBs: 50 };
 const kernel = (peak: ProductKernel["peak"], products = 1): ProductKernel => ({ name: "amx row", peak, products });

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { packageRoot } from "../../lib/core/package_root.js";
+import { packageRoot } from "../../lib/core/addon/package_root.js";
 import { runScript } from "../support/run_script.js";
 
 test("npm run bench:install times an installation and a first program", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { weightFormat } from "#lib/core/weight_formats.js";
+import { weightFormat } from "#lib/core/formats/weight_formats.js";
 import { openDevice } from "#lib/devices.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { type PeerFormat, partsOf } from "../../bench/peers/formats.js";

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
+import type { Device } from "../../lib/core/device/device.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { sumOf } from "../support/banks.js";

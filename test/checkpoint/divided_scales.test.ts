@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
-import { decodeHalves } from "../../lib/core/half_arrays.js";
+import { decodeHalves } from "../../lib/core/tensors/half_arrays.js";
 import { MoeLayer } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";

@@ -9,10 +9,10 @@ import {
 } from "../../lib/checkpoint/gguf/blocks/convert.js";
 import { ggufTypes } from "../../lib/checkpoint/gguf/types.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import { loadNative } from "../../lib/core/native.js";
-import type { Tensor } from "../../lib/core/tensor.js";
-import { freeWeight, type WeightFormatName } from "../../lib/core/weight_format.js";
-import { weightFormat } from "../../lib/core/weight_formats.js";
+import { loadNative } from "../../lib/core/addon/native.js";
+import { freeWeight, type WeightFormatName } from "../../lib/core/formats/weight_format.js";
+import { weightFormat } from "../../lib/core/formats/weight_formats.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { type QuantizedWeight, quantizedMatrix } from "../../lib/operators/experts/quantized_weight.js";
 import { dequantize } from "../../lib/reference/formats/dequantize.js";

@@ -2,7 +2,7 @@ import { chmodSync, existsSync, readdirSync, readFileSync, truncateSync, utimesS
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import type { Device } from "../../lib/core/device.js";
+import type { Device } from "../../lib/core/device/device.js";
 import { type LoadOptions, MoeLayer } from "../../lib/index.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";

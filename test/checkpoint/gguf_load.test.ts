@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { blockTypes } from "../../lib/checkpoint/gguf/blocks/convert.js";
-import type { Device } from "../../lib/core/device.js";
-import { bitsPerWeight, weightFormat } from "../../lib/core/weight_formats.js";
+import type { Device } from "../../lib/core/device/device.js";
+import { bitsPerWeight, weightFormat } from "../../lib/core/formats/weight_formats.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { extendedVector, joinedWeight } from "../../lib/checkpoint/locate/joined_weight.js";
 import type { LocatedWeight, QuantizedBytes } from "../../lib/checkpoint/locate/located_weight.js";
-import { isPlain, weightFormat } from "../../lib/core/weight_formats.js";
+import { isPlain, weightFormat } from "../../lib/core/formats/weight_formats.js";
 import { dequantize, openDevice, quantize, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { expectError } from "../support/errors.js";

@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
-import { toBF16 } from "../../lib/core/dtype.js";
+import { toBF16 } from "../../lib/core/tensors/dtype.js";
 import { combine, type Device, type LoadOptions, MoeLayer, openDevice, type Tensor } from "../../lib/index.js";
 import { describeLayer } from "../../lib/layer/description/config.js";
 import { LayerParts } from "../../lib/layer/layer_parts.js";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
-import type { Device } from "../../lib/core/device.js";
-import { fromBF16, fromE4M3, fromE8M0, fromF16, toBF16, toF16 } from "../../lib/core/dtype.js";
+import type { Device } from "../../lib/core/device/device.js";
+import { fromBF16, fromE4M3, fromE8M0, fromF16, toBF16, toF16 } from "../../lib/core/tensors/dtype.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";

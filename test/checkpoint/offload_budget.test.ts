@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
-import { offloadPolicies } from "../../lib/core/backend.js";
+import { offloadPolicies } from "../../lib/core/device/backend.js";
 import { type Device, MoeLayer, OffloadBudget, type OffloadOptions } from "../../lib/index.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { openForTests } from "../support/devices.js";

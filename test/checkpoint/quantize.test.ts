@@ -14,7 +14,7 @@ import {
   writeSafetensors,
 } from "../../lib/checkpoint/safetensors/index.js";
 import { declaredTokens } from "../../lib/checkpoint/schemes/checkpoint_tokens.js";
-import { toBF16 } from "../../lib/core/dtype.js";
+import { toBF16 } from "../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../lib/devices.js";
 import { quantizationError, quantize } from "../../lib/index.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

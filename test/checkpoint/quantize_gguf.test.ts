@@ -10,8 +10,8 @@ import { PartialFile } from "../../lib/checkpoint/quantize/gguf/partial_file.js"
 import { quantizeToGguf } from "../../lib/checkpoint/quantize/gguf/quantize_to_gguf.js";
 import type { QuantizeCheckpointOptions } from "../../lib/checkpoint/quantize/quantize_checkpoint.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import { fromBF16, fromF16 } from "../../lib/core/dtype.js";
-import { weightFormat } from "../../lib/core/weight_formats.js";
+import { weightFormat } from "../../lib/core/formats/weight_formats.js";
+import { fromBF16, fromF16 } from "../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../lib/devices.js";
 import { quantizationError, quantize, type Tensor } from "../../lib/index.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

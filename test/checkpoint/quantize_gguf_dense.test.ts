@@ -4,7 +4,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { GgufFile } from "../../lib/checkpoint/gguf/index.js";
 import { quantizeToGguf } from "../../lib/checkpoint/quantize/gguf/quantize_to_gguf.js";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
-import { fromBF16 } from "../../lib/core/dtype.js";
+import { fromBF16 } from "../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/inputs/random.js";

@@ -6,8 +6,8 @@ import {
   quantizeCheckpoint,
 } from "../../lib/checkpoint/quantize/quantize_checkpoint.js";
 import { SafetensorsFile, ShardedCheckpoint } from "../../lib/checkpoint/safetensors/index.js";
-import { fromBF16 } from "../../lib/core/dtype.js";
 import type { MoeErrorCode } from "../../lib/core/errors.js";
+import { fromBF16 } from "../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/inputs/random.js";

@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
 
-vi.mock("../../lib/core/native.js", () => {
+vi.mock("../../lib/core/addon/native.js", () => {
   throw new Error("the native loader was imported");
 });
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { caseNames } from "../../lib/bench/operators/table.js";
 import type { BenchReport } from "../../lib/bench/report.js";
-import { loadNative } from "../../lib/core/native.js";
+import { loadNative } from "../../lib/core/addon/native.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 import { runCli } from "./support/run_cli.js";

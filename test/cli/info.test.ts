@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { families } from "../../lib/checkpoint/families/registry.js";
-import { loadNative } from "../../lib/core/native.js";
-import { packageRoot } from "../../lib/core/package_root.js";
-import { platformName } from "../../lib/core/platforms.js";
+import { loadNative } from "../../lib/core/addon/native.js";
+import { packageRoot } from "../../lib/core/addon/package_root.js";
+import { platformName } from "../../lib/core/addon/platforms.js";
 import { listDevices } from "../../lib/devices.js";
 import { runScript } from "../support/run_script.js";
 import { runCli } from "./support/run_cli.js";

@@ -1,6 +1,6 @@
 import { freemem } from "node:os";
 import { expect, test } from "vitest";
-import { allocated, isMemoryRefusal } from "../../lib/core/allocated.js";
+import { allocated, isMemoryRefusal } from "../../lib/core/tensors/allocated.js";
 import { expectError } from "../support/errors.js";
 
 test("memory that JavaScript does not get is an error", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
-import type { Device } from "../../lib/core/device.js";
+import type { Device } from "../../lib/core/device/device.js";
 import type { MoeError } from "../../lib/core/errors.js";
 import { openDevice } from "../../lib/devices.js";
 import { sort } from "../../lib/operators/routing/sort.js";

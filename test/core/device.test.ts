@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { deviceKinds } from "../../lib/core/backend.js";
+import { type DeviceInfo, loadNative } from "../../lib/core/addon/native.js";
+import { deviceKinds } from "../../lib/core/device/backend.js";
 import { MoeError } from "../../lib/core/errors.js";
-import { type DeviceInfo, loadNative } from "../../lib/core/native.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import { type DeviceName, listDevices, openDevice } from "../../lib/devices.js";
 import { gating } from "../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../lib/operators/routing/router_projection.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { checkDType, fromBF16, fromF16, toBF16, toF16 } from "../../lib/core/dtype.js";
+import { checkDType, fromBF16, fromF16, toBF16, toF16 } from "../../lib/core/tensors/dtype.js";
 
 describe.each([
   { name: "f16", to: toF16, from: fromF16, infinity: 0x7c00 },

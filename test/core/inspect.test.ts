@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
-import { Tensor } from "../../lib/core/tensor.js";
+import { Tensor } from "../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { packExperts } from "../../lib/operators/experts/packed_experts.js";

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { makeFolder } from "../../lib/core/make_folder.js";
+import { makeFolder } from "../../lib/core/files/make_folder.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 
 test("makes a folder and those that it is in, also if some are there", async () => {

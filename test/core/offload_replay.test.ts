@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type OffloadRule, offloadPolicies } from "../../lib/core/backend.js";
-import { loadNative } from "../../lib/core/native.js";
+import { loadNative } from "../../lib/core/addon/native.js";
+import { type OffloadRule, offloadPolicies } from "../../lib/core/device/backend.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { expectError } from "../support/errors.js";
 import { LruSlots } from "../support/lru_slots.js";

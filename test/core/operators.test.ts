@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { loadNative } from "../../lib/core/addon/native.js";
 import { isMoeError } from "../../lib/core/errors.js";
-import { loadNative } from "../../lib/core/native.js";
 import { operators } from "../../lib/core/operators/table.js";
 import { implementations } from "../../lib/reference/operators.js";
 import { composedOperators } from "../../lib/testing/case.js";

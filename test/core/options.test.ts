@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { boolean, booleanOr, choice, integer, object, optional, results, text } from "../../lib/core/options.js";
-import { tensor } from "../../lib/core/tensor_option.js";
+import { boolean, booleanOr, choice, integer, object, optional, results, text } from "../../lib/core/input/options.js";
+import { tensor } from "../../lib/core/tensors/tensor_option.js";
 import { openDevice } from "../../lib/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
-import { writeOutput } from "../../lib/core/output_file.js";
+import { writeOutput } from "../../lib/core/files/output_file.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { expectRejection } from "../support/errors.js";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { platformName } from "../../lib/core/platforms.js";
+import { platformName } from "../../lib/core/addon/platforms.js";
 
 test("the platform's name leaves the setting of the process's reports as it is", () => {
   const { report } = process;

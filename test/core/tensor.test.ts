@@ -1,8 +1,8 @@
 import { inspect } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type DType, dtypes, fromBF16, fromF16 } from "../../lib/core/dtype.js";
-import type { TensorSource } from "../../lib/core/tensor_source.js";
+import { type DType, dtypes, fromBF16, fromF16 } from "../../lib/core/tensors/dtype.js";
+import type { TensorSource } from "../../lib/core/tensors/tensor_source.js";
 import { round } from "../../lib/testing/rounding.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";

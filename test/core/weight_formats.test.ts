@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { loadNative } from "../../lib/core/native.js";
-import { commonFormats } from "../../lib/core/weight_format.js";
-import { bitsPerWeight, findFormat, namedFormats, weightFormat } from "../../lib/core/weight_formats.js";
+import { loadNative } from "../../lib/core/addon/native.js";
+import { commonFormats } from "../../lib/core/formats/weight_format.js";
+import { bitsPerWeight, findFormat, namedFormats, weightFormat } from "../../lib/core/formats/weight_formats.js";
 import { storageFormat } from "../../lib/layer/description/storage.js";
 import { quantizableFormat } from "../../lib/operators/formats/quantize.js";
 import { expectError } from "../support/errors.js";

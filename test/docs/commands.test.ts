@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { basename, extname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { packageRoot } from "../../lib/core/package_root.js";
+import { packageRoot } from "../../lib/core/addon/package_root.js";
 import { cases } from "../../lib/testing/table.js";
 import { run } from "../package/project.js";
 import { runScript } from "../support/run_script.js";

@@ -9,7 +9,7 @@ import { Engine } from "../../build/examples/language_model/generation/engine.js
 import { LanguageModel } from "../../build/examples/language_model/model/language_model.js";
 import { ModelServer } from "../../build/examples/language_model/serving/server.js";
 import { readTokenizerFiles, TextTokenizer } from "../../build/examples/language_model/text/tokenizer.js";
-import { packageRoot } from "../../lib/core/package_root.js";
+import { packageRoot } from "../../lib/core/addon/package_root.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 import { golden, words } from "./golden_model.js";

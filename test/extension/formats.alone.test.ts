@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { type Activation, defaultClamp, isGated } from "../../lib/core/activation.js";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import { freeWeight } from "../../lib/core/weight_format.js";
+import type { Device } from "../../lib/core/device/device.js";
+import { freeWeight } from "../../lib/core/formats/weight_format.js";
+import { type Activation, defaultClamp, isGated } from "../../lib/core/layer/activation.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../lib/devices.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { kernelPaths, openForTests } from "../support/devices.js";

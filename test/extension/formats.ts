@@ -1,9 +1,9 @@
-import type { Device } from "../../lib/core/device.js";
-import type { WeightFormat, WeightMatrix } from "../../lib/core/weight_format.js";
-import { namedFormats } from "../../lib/core/weight_formats.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { WeightFormat, WeightMatrix } from "../../lib/core/formats/weight_format.js";
+import { namedFormats } from "../../lib/core/formats/weight_formats.js";
 import type { Random } from "../../lib/testing/inputs/random.js";
 
-// Weight formats of the tests, added from outside to those of lib/core/weight_formats.ts. Their kernels are in
+// Weight formats of the tests, added from outside to those of lib/core/formats/weight_formats.ts. Their kernels are in
 // test/native/extension.
 
 /** Unsigned codes of 4 bits in groups of 16 columns, each with a float32 scale and a zero point. */

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import type { ExpertMatrices, LayerFormats } from "../../lib/core/backend.js";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import { freeWeight, plainWeight, type WeightMatrix } from "../../lib/core/weight_format.js";
+import type { ExpertMatrices, LayerFormats } from "../../lib/core/device/backend.js";
+import type { Device } from "../../lib/core/device/device.js";
+import { freeWeight, plainWeight, type WeightMatrix } from "../../lib/core/formats/weight_format.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { describeLayer } from "../../lib/layer/description/config.js";
 import { LayerParts } from "../../lib/layer/layer_parts.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

@@ -1,9 +1,9 @@
-import type { DeviceHandles } from "../../lib/core/backend.js";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
+import type { DeviceHandles } from "../../lib/core/device/backend.js";
+import type { Device } from "../../lib/core/device/device.js";
 import { input, number, operator, output } from "../../lib/core/operators/field.js";
 import type { Operators } from "../../lib/core/operators/table.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import type { ImplementationOf } from "../../lib/reference/core/implementation.js";
 import { implementations } from "../../lib/reference/operators.js";
 import type { Case } from "../../lib/testing/case.js";

@@ -1,4 +1,4 @@
-import { forwardStages, type StageList } from "../../lib/core/stages.js";
+import { forwardStages, type StageList } from "../../lib/core/layer/stages.js";
 import { stages } from "../../lib/reference/layer/stages/list.js";
 
 // Stages of the tests, added to lib/reference/layer/stages from outside.

@@ -1,7 +1,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseSafetensors, SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { type Device, MoeLayer, openDevice } from "../../lib/index.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { relativeError } from "../../lib/testing/run.js";

@@ -1,8 +1,8 @@
-import { type Activation, activations, isClamped } from "../../lib/core/activation.js";
-import { outputActivations, sharedGates, weightPlaces } from "../../lib/core/backend.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
+import { outputActivations, sharedGates, weightPlaces } from "../../lib/core/device/backend.js";
+import { type Activation, activations, isClamped } from "../../lib/core/layer/activation.js";
+import { drops, expertScorings, groupScores } from "../../lib/core/layer/routing_rule.js";
 import { distributions } from "../../lib/core/operators/noise.js";
-import { drops, expertScorings, groupScores } from "../../lib/core/routing_rule.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { scaleChoices } from "../../lib/operators/formats/quantize.js";
 import type { GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
 import type { Case, CaseOperator } from "../../lib/testing/case.js";

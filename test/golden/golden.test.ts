@@ -8,8 +8,8 @@ import {
   openLayerFile,
 } from "../../lib/checkpoint/layer_file/layer_file.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import type { Training } from "../../lib/layer/router/training.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

@@ -2,7 +2,7 @@ import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
-import { dynamic8, weightFormat } from "../../lib/core/weight_formats.js";
+import { dynamic8, weightFormat } from "../../lib/core/formats/weight_formats.js";
 import { MoeLayer, openDevice } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { writeModel } from "../checkpoint/support/model_directory.js";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/inputs/random.js";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
-import { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
+import { Device } from "../../lib/core/device/device.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../lib/devices.js";
 import type { CapturedForward } from "../../lib/layer/captured_forward.js";
 import type { MoeLayer } from "../../lib/moe_layer.js";

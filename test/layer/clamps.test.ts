@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { ClampedActivation, ClampOptions } from "../../lib/core/activation.js";
-import type { Device } from "../../lib/core/device.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { ClampedActivation, ClampOptions } from "../../lib/core/layer/activation.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { randomQuantized } from "../../lib/testing/inputs/random_quantized.js";

@@ -1,8 +1,8 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../lib/operators/experts/packed_experts.js";

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import type { Gating } from "../../lib/core/routing_rule.js";
-import { type Shape, shapeSize } from "../../lib/core/shape.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { Gating } from "../../lib/core/layer/routing_rule.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../lib/core/tensors/shape.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { expertLoad } from "../../lib/operators/noise/expert_load.js";

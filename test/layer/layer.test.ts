@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import { decodeHalves, encodeHalves } from "../../lib/core/half_arrays.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
+import { decodeHalves, encodeHalves } from "../../lib/core/tensors/half_arrays.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { expertShapes } from "../../lib/layer/weights/expert_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

@@ -1,8 +1,8 @@
 import { inspect } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { TokenFormat } from "../../lib/core/token_format.js";
-import type { WeightFormatName } from "../../lib/core/weight_format.js";
+import type { TokenFormat } from "../../lib/core/formats/token_format.js";
+import type { WeightFormatName } from "../../lib/core/formats/weight_format.js";
 import { openDevice } from "../../lib/devices.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

@@ -1,7 +1,7 @@
 import { inspect } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { offloadPolicies } from "../../lib/core/backend.js";
+import { offloadPolicies } from "../../lib/core/device/backend.js";
 import { MoeLayer, OffloadBudget, type OffloadBudgetOptions, openDevice, sort } from "../../lib/index.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
 import { Random } from "../../lib/testing/inputs/random.js";

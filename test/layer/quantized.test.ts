@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { Tensor } from "../../lib/core/tensor.js";
-import { freeWeight } from "../../lib/core/weight_format.js";
+import type { Device } from "../../lib/core/device/device.js";
+import { freeWeight } from "../../lib/core/formats/weight_format.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

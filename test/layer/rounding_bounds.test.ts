@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { FloatDType } from "../../lib/core/dtype.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { openForTests } from "../support/devices.js";
 import { exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 import { errorWithin, roundingBounds } from "../support/rounding_bounds.js";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { drops } from "../../lib/core/routing_rule.js";
+import { drops } from "../../lib/core/layer/routing_rule.js";
 import type { Capacity } from "../../lib/operators/routing/capacity.js";
 import { expertChoice } from "../../lib/operators/routing/expert_choice.js";
 import { limitCapacity } from "../../lib/operators/routing/limit_capacity.js";

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
-import type { Device } from "../../lib/core/device.js";
-import type { Tensor } from "../../lib/core/tensor.js";
-import type { WeightFormatName } from "../../lib/core/weight_format.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { WeightFormatName } from "../../lib/core/formats/weight_format.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { type QuantizedWeight, tensorsOf } from "../../lib/operators/experts/quantized_weight.js";

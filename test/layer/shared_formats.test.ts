@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import type { Tensor } from "../../lib/core/tensor.js";
-import { freeWeight } from "../../lib/core/weight_format.js";
+import type { Device } from "../../lib/core/device/device.js";
+import { freeWeight } from "../../lib/core/formats/weight_format.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { type QuantizedWeight, quantizedMatrix } from "../../lib/operators/experts/quantized_weight.js";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { WeightFormatName } from "../../lib/core/weight_format.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { WeightFormatName } from "../../lib/core/formats/weight_format.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import type { QuantizedWeight } from "../../lib/operators/experts/quantized_weight.js";

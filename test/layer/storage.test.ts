@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import { type Shape, shapeSize } from "../../lib/core/shape.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../lib/core/tensors/shape.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import type { WeightDTypes } from "../../lib/layer/description/storage.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import { type Shape, shapeSize } from "../../lib/core/shape.js";
+import type { Device } from "../../lib/core/device/device.js";
+import { type Shape, shapeSize } from "../../lib/core/tensors/shape.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { type ExpertRole, expertRoles, expertShapes } from "../../lib/layer/weights/expert_weights.js";
 import type { Orient, Stacking, StoredWeight, Weight } from "../../lib/layer/weights/weight_layout.js";

@@ -1,8 +1,8 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import type { TokenFormat } from "../../lib/core/token_format.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { TokenFormat } from "../../lib/core/formats/token_format.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { randomInputs, randomQuantized } from "../../lib/testing/inputs/random_quantized.js";

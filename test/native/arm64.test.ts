@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, test } from "vitest";
-import { packageRoot } from "../../lib/core/package_root.js";
+import { packageRoot } from "../../lib/core/addon/package_root.js";
 import { runScript } from "../support/run_script.js";
 
 const script = "scripts/arm64.mjs";

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { loadNative, type NativeBinding } from "../../lib/core/native.js";
+import { loadNative, type NativeBinding } from "../../lib/core/addon/native.js";
 import { listDevices, openDevice } from "../../lib/devices.js";
 import { isas, withIsa } from "../support/devices.js";
 import { expectError } from "../support/errors.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { activate } from "../../lib/operators/experts/activate.js";

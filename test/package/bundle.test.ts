@@ -2,8 +2,8 @@ import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { buildSync } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { addonFile, platformName, platformPackage } from "../../lib/core/platforms.js";
-import { packageVersion } from "../../lib/core/version.js";
+import { addonFile, platformName, platformPackage } from "../../lib/core/addon/platforms.js";
+import { packageVersion } from "../../lib/core/addon/version.js";
 import { repository, run, Workspace } from "./project.js";
 
 const binary = process.env.MOE_KERNELS_BINARY || join(repository, "build", "Release", addonFile);

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import webpack from "webpack";
 import { forwardOutput, forwardProgram, managers } from "../../bench/install/managers.js";
 import { packAll } from "../../bench/install/packages.js";
-import { addonFile, platformName, platformPackage, platforms } from "../../lib/core/platforms.js";
+import { addonFile, platformName, platformPackage, platforms } from "../../lib/core/addon/platforms.js";
 import { Registry, repository, run, succeed, Workspace, withoutBuildTools } from "./project.js";
 
 const workspace = new Workspace();

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { loadNative } from "../../lib/core/native.js";
-import { packageRoot } from "../../lib/core/package_root.js";
+import { loadNative } from "../../lib/core/addon/native.js";
+import { packageRoot } from "../../lib/core/addon/package_root.js";
 import { runScript } from "../support/run_script.js";
 import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
 

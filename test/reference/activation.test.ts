@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { type Activation, defaultClamp } from "../../lib/core/activation.js";
+import { type Activation, defaultClamp } from "../../lib/core/layer/activation.js";
 import { activate } from "../../lib/reference/experts/activation.js";
 
 const { POSITIVE_INFINITY: infinity } = Number;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { activations, completeClamp, isGated } from "../../lib/core/activation.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import { activations, completeClamp, isGated } from "../../lib/core/layer/activation.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { combine } from "../../lib/operators/experts/combine.js";
 import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";

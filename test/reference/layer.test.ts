@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { forwardStages } from "../../lib/core/stages.js";
+import { forwardStages } from "../../lib/core/layer/stages.js";
 import { ForwardState } from "../../lib/reference/layer/forward_state.js";
 import type { ReferenceLayer } from "../../lib/reference/layer/layer_handle.js";
 import { openForTests } from "../support/devices.js";

@@ -1,8 +1,8 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { packageRoot } from "../../lib/core/package_root.js";
-import { platformName, platforms } from "../../lib/core/platforms.js";
+import { packageRoot } from "../../lib/core/addon/package_root.js";
+import { platformName, platforms } from "../../lib/core/addon/platforms.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { expect, test } from "vitest";
-import { packageRoot } from "../../lib/core/package_root.js";
+import { packageRoot } from "../../lib/core/addon/package_root.js";
 import { runScript } from "../support/run_script.js";
 
 const script = "scripts/ptx.mjs";

@@ -1,5 +1,5 @@
-import type { ExpertRange } from "../../lib/core/expert_range.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { ExpertRange } from "../../lib/core/layer/expert_range.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import { type ExpertWeights, mapExpert } from "../../lib/layer/weights/expert_weights.js";
 
 /** The weights of a bank's experts, of those of all experts. */

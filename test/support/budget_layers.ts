@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import type { Device } from "../../lib/core/device.js";
+import type { Device } from "../../lib/core/device/device.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
 import { OffloadBudget, type OffloadBudgetOptions } from "../../lib/layer/offload_budget.js";
 import { MoeLayer } from "../../lib/moe_layer.js";

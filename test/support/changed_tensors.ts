@@ -1,5 +1,5 @@
-import { type DType, dtypes } from "../../lib/core/dtype.js";
-import type { Shape } from "../../lib/core/shape.js";
+import { type DType, dtypes } from "../../lib/core/tensors/dtype.js";
+import type { Shape } from "../../lib/core/tensors/shape.js";
 
 /** What a tensor's handle stands for. */
 export interface Known {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import { type DeviceOptions, loadNative } from "../../lib/core/native.js";
+import { type DeviceOptions, loadNative } from "../../lib/core/addon/native.js";
+import type { Device } from "../../lib/core/device/device.js";
 import { type DeviceName, listDevices, openDevice } from "../../lib/devices.js";
 
 /** `reference`, `cpu` and `simt` always, so that tests fail if they are missing; GPUs if this machine has them. */

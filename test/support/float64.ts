@@ -1,6 +1,6 @@
-import type { Device } from "../../lib/core/device.js";
-import type { Shape } from "../../lib/core/shape.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { Shape } from "../../lib/core/tensors/shape.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import type { Random } from "../../lib/testing/inputs/random.js";
 
 /** A float64 tensor on `reference`, typed as operators take and return float32. */

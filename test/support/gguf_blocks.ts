@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseSafetensors, type SafetensorsTensor } from "../../lib/checkpoint/safetensors/index.js";
-import { fromF16 } from "../../lib/core/dtype.js";
+import { fromF16 } from "../../lib/core/tensors/dtype.js";
 import { memoized } from "./memoized.js";
 
 // The values of GGUF's blocks, element by element and as slow as the tables of ggml-common.h read: the conversion of

@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { packageRoot } from "../../lib/core/package_root.js";
+import { packageRoot } from "../../lib/core/addon/package_root.js";
 
 /** Defines one test for every test of the native test program at `path` in the build folder. */
 export function nativeTests(path: string): void {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import { offloadPolicies } from "../../lib/core/backend.js";
-import type { Device } from "../../lib/core/device.js";
+import { offloadPolicies } from "../../lib/core/device/backend.js";
+import type { Device } from "../../lib/core/device/device.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import type { Random } from "../../lib/testing/inputs/random.js";

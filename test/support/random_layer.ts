@@ -1,11 +1,11 @@
 import fc from "fast-check";
-import { type Activation, activations, isClamped } from "../../lib/core/activation.js";
-import { sharedGates } from "../../lib/core/backend.js";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import { groupScores, type Scoring, scorings } from "../../lib/core/routing_rule.js";
-import { type Shape, shapeSize } from "../../lib/core/shape.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import { sharedGates } from "../../lib/core/device/backend.js";
+import type { Device } from "../../lib/core/device/device.js";
+import { type Activation, activations, isClamped } from "../../lib/core/layer/activation.js";
+import { groupScores, type Scoring, scorings } from "../../lib/core/layer/routing_rule.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../lib/core/tensors/shape.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import { createLayer, type MoeLayerOptions } from "../../lib/layer/create.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import type { LayerParts } from "../../lib/layer/layer_parts.js";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
-import type { Device } from "../../lib/core/device.js";
-import type { TokenFormat } from "../../lib/core/token_format.js";
-import type { WeightFormatName } from "../../lib/core/weight_format.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { TokenFormat } from "../../lib/core/formats/token_format.js";
+import type { WeightFormatName } from "../../lib/core/formats/weight_format.js";
 import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../lib/operators/experts/packed_experts.js";
 import { Random } from "../../lib/testing/inputs/random.js";

@@ -1,6 +1,6 @@
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import type { StageList } from "../../lib/core/stages.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { StageList } from "../../lib/core/layer/stages.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { type Matrix, rowOf } from "../../lib/reference/core/matrix.js";
 import { ForwardState } from "../../lib/reference/layer/forward_state.js";
 import type { ReferenceLayer } from "../../lib/reference/layer/layer_handle.js";

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { expect } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import { type Shape, shapeSize } from "../../lib/core/shape.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../lib/core/tensors/shape.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { extraWeights } from "../../lib/layer/weights/extra_weights.js";

@@ -1,7 +1,7 @@
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import type { Shape } from "../../lib/core/shape.js";
-import type { Tensor } from "../../lib/core/tensor.js";
+import type { Device } from "../../lib/core/device/device.js";
+import type { FloatDType } from "../../lib/core/tensors/dtype.js";
+import type { Shape } from "../../lib/core/tensors/shape.js";
+import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import type { Case } from "../../lib/testing/case.js";
 import { drawsOf } from "../../lib/testing/inputs/draws.js";
 import { Inputs } from "../../lib/testing/inputs/inputs.js";

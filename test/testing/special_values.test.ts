@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
+import type { Device } from "../../lib/core/device/device.js";
 import type { Case, CaseOperator } from "../../lib/testing/case.js";
 import { cases } from "../../lib/testing/table.js";
 import { kernelPaths, openForTests } from "../support/devices.js";

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { messageOf } from "../../core/errors.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { outputTolerance } from "../../testing/cases/layer_case.js";
 import { unitRoundoff } from "../../testing/rounding.js";
 import { relativeError } from "../../testing/run.js";

@@ -1,5 +1,5 @@
-import type { Device } from "../../core/device.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { Device } from "../../core/device/device.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { openDevice } from "../../devices.js";
 import type { MoeLayerOptions } from "../../layer/create.js";
 import { MoeLayer } from "../../moe_layer.js";

@@ -1,5 +1,5 @@
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
 import { randomTokens } from "../../testing/inputs/random_layer.js";
 import type { SubjectInputs } from "../../testing/subject/subject.js";

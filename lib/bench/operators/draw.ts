@@ -1,5 +1,5 @@
-import { type FloatDType, toBF16, toF16 } from "../../core/dtype.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
+import { type FloatDType, toBF16, toF16 } from "../../core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../core/tensors/shape.js";
 import { Random } from "../../testing/inputs/random.js";
 import { RandomWeights } from "../../testing/inputs/random_layer.js";
 import { randomRouting } from "../../testing/inputs/random_routing.js";

@@ -1,4 +1,4 @@
-import { isGated } from "../../core/activation.js";
+import { isGated } from "../../core/layer/activation.js";
 import { activate } from "../../operators/experts/activate.js";
 import { activationBackward } from "../../operators/experts/activation_backward.js";
 import { activationOf } from "../../operators/experts/activation_options.js";

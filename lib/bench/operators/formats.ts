@@ -1,4 +1,4 @@
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import { type QuantizedWeight, quantizedTensors } from "../../operators/experts/quantized_weight.js";
 import { dequantize, quantizationError } from "../../operators/formats/dequantize.js";
 import { quantizeInto } from "../../operators/formats/quantize.js";

@@ -1,8 +1,8 @@
-import type { LayerDescription } from "../../core/backend.js";
-import type { Device } from "../../core/device.js";
+import type { LayerDescription } from "../../core/device/backend.js";
+import type { Device } from "../../core/device/device.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import type { Gating } from "../../core/layer/routing_rule.js";
 import type { OperatorName } from "../../core/operators/table.js";
-import type { Gating } from "../../core/routing_rule.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
 import type { GatingRuleOptions } from "../../operators/routing/gating_options.js";
 import type { OutputArray, TestArray } from "../../testing/subject/subject.js";
 import type { BenchDType, Draw } from "./draw.js";

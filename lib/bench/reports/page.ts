@@ -1,4 +1,4 @@
-import { escaped, htmlFacts, htmlPage } from "../../core/markup.js";
+import { escaped, htmlFacts, htmlPage } from "../../core/text/markup.js";
 import { plural } from "../../terminal/format.js";
 import { ceilingsText, kernelText } from "../ceilings.js";
 import type { Comparison } from "../compare.js";

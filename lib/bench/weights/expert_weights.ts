@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Shape } from "../../core/shape.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Shape } from "../../core/tensors/shape.js";
 import { openDevice } from "../../devices.js";
 import { Random } from "../../testing/inputs/random.js";
 import { RandomWeights } from "../../testing/inputs/random_layer.js";

@@ -1,6 +1,6 @@
-import type { Device } from "../../core/device.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { Device } from "../../core/device/device.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { quantize } from "../../operators/formats/quantize.js";
 import { drawnDeviation, drawnDType, drawnMatrices, RandomWeights } from "../../testing/inputs/random_layer.js";

@@ -1,6 +1,6 @@
-import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { Device } from "../../core/device/device.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { describeLayer } from "../../layer/description/config.js";
 import { activationOf } from "../../operators/experts/activation_options.js";
 import { type PackedExperts, packExperts } from "../../operators/experts/packed_experts.js";

@@ -1,6 +1,6 @@
 import { invalidArgument } from "../../core/errors.js";
-import { type FilePath, filePath, isUrl } from "../../core/file_path.js";
-import { boolean, type Fields, object, optional, type Reader } from "../../core/options.js";
+import { type FilePath, filePath, isUrl } from "../../core/files/file_path.js";
+import { boolean, type Fields, object, optional, type Reader } from "../../core/input/options.js";
 
 /** How packed weights are kept in a file. */
 export interface CacheOptions {

@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
-import type { OffloadRule, WeightParts } from "../../core/backend.js";
-import type { Device } from "../../core/device.js";
+import { packageVersion } from "../../core/addon/version.js";
+import type { OffloadRule, WeightParts } from "../../core/device/backend.js";
+import type { Device } from "../../core/device/device.js";
 import { isMoeError } from "../../core/errors.js";
-import { makeFolder } from "../../core/make_folder.js";
-import type { TensorHandle } from "../../core/tensor_handle.js";
-import { packageVersion } from "../../core/version.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
+import { makeFolder } from "../../core/files/make_folder.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { cachedLayer } from "../../layer/description/latent_layers.js";

@@ -1,4 +1,4 @@
-import type { Scoring } from "../../core/routing_rule.js";
+import type { Scoring } from "../../core/layer/routing_rule.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ConfigFields } from "../config_fields.js";
 import {

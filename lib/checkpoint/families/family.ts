@@ -1,4 +1,4 @@
-import type { Activation } from "../../core/activation.js";
+import type { Activation } from "../../core/layer/activation.js";
 import type { MoeLayerConfig, SharedExpertConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import type { Orient } from "../../layer/weights/weight_layout.js";

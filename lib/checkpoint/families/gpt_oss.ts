@@ -1,4 +1,4 @@
-import { defaultClamp } from "../../core/activation.js";
+import { defaultClamp } from "../../core/layer/activation.js";
 import type { Part } from "../../operators/experts/quantized_weight.js";
 import type { LayerTensors, NamedWeight } from "../locate/locate_layer.js";
 import { type Family, gatedExpert, layerCount } from "./family.js";

@@ -1,5 +1,5 @@
-import type { ClampedActivation } from "../../core/activation.js";
 import { describe } from "../../core/errors.js";
+import type { ClampedActivation } from "../../core/layer/activation.js";
 import type { MoeLayerConfig, SharedExpertConfig } from "../../layer/description/config.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";

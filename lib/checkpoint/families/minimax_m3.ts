@@ -1,4 +1,4 @@
-import { defaultClamp } from "../../core/activation.js";
+import { defaultClamp } from "../../core/layer/activation.js";
 import { isSparseDeepseekLayer } from "./deepseek_v2.js";
 import { blockTensors, type Family, fusedExpert, gatedExpert, layerCount } from "./family.js";
 import { mixtralTensors } from "./mixtral.js";

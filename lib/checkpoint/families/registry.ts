@@ -1,6 +1,6 @@
 import { invalidArgument, unexpected } from "../../core/errors.js";
-import { boolean, callback, type Fields, integer, list, object, optional, text } from "../../core/options.js";
-import { withoutUndefined } from "../../core/without_undefined.js";
+import { boolean, callback, type Fields, integer, list, object, optional, text } from "../../core/input/options.js";
+import { withoutUndefined } from "../../core/input/without_undefined.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
 import { afmoe } from "./afmoe.js";

@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
-import { type FilePath, filePath } from "../../core/file_path.js";
-import { ThreadBound } from "../../core/thread_bound.js";
+import { ThreadBound } from "../../core/device/thread_bound.js";
+import { type FilePath, filePath } from "../../core/files/file_path.js";
 import { type OpenOptions, openOptions, transferOptions } from "../safetensors/file_options.js";
 import { RegularFile, type TransferOptions } from "../safetensors/regular_file.js";
 import { entryOf, inOneLine, readTensorRange, tensorBytes } from "../safetensors/tensor_range.js";

@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { type Shape, sameShape, shapeText } from "../../core/shape.js";
-import { weightFormat } from "../../core/weight_formats.js";
+import { weightFormat } from "../../core/formats/weight_formats.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, sameShape, shapeText } from "../../core/tensors/shape.js";
 import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { locateIntegers } from "../locate/locate_integers.js";

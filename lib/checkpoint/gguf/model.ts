@@ -1,4 +1,4 @@
-import { isGated } from "../../core/activation.js";
+import { isGated } from "../../core/layer/activation.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { badCheckpoint } from "../bad_checkpoint.js";

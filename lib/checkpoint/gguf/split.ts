@@ -1,8 +1,8 @@
 import { basename, dirname, join } from "node:path";
 import { inspect } from "node:util";
+import { ThreadBound } from "../../core/device/thread_bound.js";
 import { describe } from "../../core/errors.js";
-import { type FilePath, filePath } from "../../core/file_path.js";
-import { ThreadBound } from "../../core/thread_bound.js";
+import { type FilePath, filePath } from "../../core/files/file_path.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type OpenOptions, openOptions } from "../safetensors/file_options.js";
 import { entryOf, inOneLine } from "../safetensors/tensor_range.js";

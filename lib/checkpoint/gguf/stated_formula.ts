@@ -1,4 +1,4 @@
-import type { Activation, ClampedActivation } from "../../core/activation.js";
+import type { Activation, ClampedActivation } from "../../core/layer/activation.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { type ExpertActivations, limitedSwiglu } from "../families/limits.js";
 import {

@@ -1,7 +1,7 @@
-import { dtypes, type FloatDType } from "../../core/dtype.js";
 import { isMoeError } from "../../core/errors.js";
+import { findFormat } from "../../core/formats/weight_formats.js";
 import { groupBy } from "../../core/group_by.js";
-import { findFormat } from "../../core/weight_formats.js";
+import { dtypes, type FloatDType } from "../../core/tensors/dtype.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../../layer/description/config.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { countWeights, type ExpectedWork, expectedWork, expertSize, totalWeights } from "../../layer/work.js";

@@ -1,5 +1,5 @@
 import { isMoeError } from "../../core/errors.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
+import { type Shape, shapeSize } from "../../core/tensors/shape.js";
 import { stackedShape, storedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
 import { type LayerSource, mapWeights, nameOf, piecesOf, type WantedWeight } from "../locate/locate_layer.js";
 import { bytesOf, type LocatedWeight, RangeCount } from "../locate/located_weight.js";

@@ -1,6 +1,6 @@
-import { shapeSize } from "../../core/shape.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { bitsPerWeight, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { bitsPerWeight, weightFormat } from "../../core/formats/weight_formats.js";
+import { shapeSize } from "../../core/tensors/shape.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
 import { formatsOf, matrixRoles } from "../../layer/description/storage.js";
 import { type LayerSource, mapWeights, piecesOf } from "../locate/locate_layer.js";

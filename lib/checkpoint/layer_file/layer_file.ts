@@ -1,4 +1,4 @@
-import { type Shape, sameShape, shapeSize, shapeText } from "../../core/shape.js";
+import { type Shape, sameShape, shapeSize, shapeText } from "../../core/tensors/shape.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { LayerTensors } from "../locate/locate_layer.js";

@@ -1,8 +1,8 @@
-import { activations, type Clamp, type ClampOptions, isClamped } from "../../core/activation.js";
-import { sharedGates, weightPlaces } from "../../core/backend.js";
+import { sharedGates, weightPlaces } from "../../core/device/backend.js";
 import { MoeError } from "../../core/errors.js";
-import { groupScores, type Normalization, scorings } from "../../core/routing_rule.js";
-import type { Shape } from "../../core/shape.js";
+import { activations, type Clamp, type ClampOptions, isClamped } from "../../core/layer/activation.js";
+import { groupScores, type Normalization, scorings } from "../../core/layer/routing_rule.js";
+import type { Shape } from "../../core/tensors/shape.js";
 import type { MoeLayerConfig, SharedExpertConfig } from "../../layer/description/config.js";
 import type { CapacitySize } from "../../operators/routing/capacity.js";
 import type { Groups, Normalize } from "../../operators/routing/gating_options.js";

@@ -1,4 +1,4 @@
-import { isGated } from "../../core/activation.js";
+import { isGated } from "../../core/layer/activation.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertRole, ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { type Stacking, stackings, type WeightLayout } from "../../layer/weights/weight_layout.js";

@@ -1,10 +1,10 @@
-import { withPlaceInMemoryErrors } from "../../core/allocated.js";
-import { abortSignal } from "../../core/cancellation.js";
-import { dtypes } from "../../core/dtype.js";
+import { abortSignal } from "../../core/device/cancellation.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { type FilePath, filePath } from "../../core/file_path.js";
-import { boolean, callback, type Fields, object, optional } from "../../core/options.js";
-import { shapeSize } from "../../core/shape.js";
+import { type FilePath, filePath } from "../../core/files/file_path.js";
+import { boolean, callback, type Fields, object, optional } from "../../core/input/options.js";
+import { withPlaceInMemoryErrors } from "../../core/tensors/allocated.js";
+import { dtypes } from "../../core/tensors/dtype.js";
+import { shapeSize } from "../../core/tensors/shape.js";
 import type { LayerParts } from "../../layer/layer_parts.js";
 import { type HeldTensor, heldTensors } from "../../layer/weights/held_tensors.js";
 import { type PartBytes, writeAtomically } from "../safetensors/atomic_file.js";

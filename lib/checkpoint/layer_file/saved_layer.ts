@@ -1,9 +1,9 @@
-import { bankOption, type ExpertRange } from "../../core/expert_range.js";
-import { boolean, choice, floatDType, object, optional, type Reader } from "../../core/options.js";
-import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { weightFormat } from "../../core/weight_formats.js";
-import { withoutUndefined } from "../../core/without_undefined.js";
+import { type TokenFormat, tokenFormats } from "../../core/formats/token_format.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { weightFormat } from "../../core/formats/weight_formats.js";
+import { boolean, choice, floatDType, object, optional, type Reader } from "../../core/input/options.js";
+import { withoutUndefined } from "../../core/input/without_undefined.js";
+import { bankOption, type ExpertRange } from "../../core/layer/expert_range.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { configOf } from "../../layer/description/config_of.js";
 import { checkedBank } from "../../layer/description/identity_experts.js";

@@ -1,7 +1,7 @@
-import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
-import { type Shape, sameShape, shapeText } from "../../core/shape.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { type InputField, inputFields, isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { type InputField, inputFields, isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import { type DType, dtypes, type FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, sameShape, shapeText } from "../../core/tensors/shape.js";
 import { biasRoles, formatsOf, matrixRoles, presentRoles } from "../../layer/description/storage.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { extraWeights } from "../../layer/weights/extra_weights.js";

@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { TokenFormat } from "../../core/token_format.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { TokenFormat } from "../../core/formats/token_format.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { describeLayer, type MoeLayerDescription } from "../../layer/description/config.js";
 import {
   isUniform,

@@ -1,8 +1,9 @@
-import { abortSignal } from "../../core/cancellation.js";
-import { type Device, openedDevice } from "../../core/device.js";
+import { abortSignal } from "../../core/device/cancellation.js";
+import { type Device, openedDevice } from "../../core/device/device.js";
 import { cannotCombine, MoeError, requires, unexpected } from "../../core/errors.js";
-import { bankOption, type ExpertRange } from "../../core/expert_range.js";
-import { type FilePath, filePath } from "../../core/file_path.js";
+import { type FilePath, filePath } from "../../core/files/file_path.js";
+import type { TokenFormat } from "../../core/formats/token_format.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
 import {
   callback,
   choice,
@@ -12,9 +13,8 @@ import {
   type Read,
   type Reader,
   unchecked,
-} from "../../core/options.js";
-import type { TokenFormat } from "../../core/token_format.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
+} from "../../core/input/options.js";
+import { bankOption, type ExpertRange } from "../../core/layer/expert_range.js";
 import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../../layer/description/config.js";
 import { checkedBank } from "../../layer/description/identity_experts.js";
 import { checkNormalisedBank } from "../../layer/description/latent.js";

@@ -1,7 +1,7 @@
-import type { OffloadRule } from "../../core/backend.js";
-import type { Device } from "../../core/device.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
+import type { OffloadRule } from "../../core/device/backend.js";
+import type { Device } from "../../core/device/device.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import { LayerParts } from "../../layer/layer_parts.js";

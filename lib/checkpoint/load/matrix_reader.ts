@@ -1,8 +1,8 @@
-import type { Device } from "../../core/device.js";
-import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
-import { type InputField, isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { Device } from "../../core/device/device.js";
+import { type InputField, isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import { type DType, dtypes, type FloatDType } from "../../core/tensors/dtype.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { StoredWeight } from "../../layer/weights/weight_layout.js";
 import { type QuantizedWeight, quantizedTensors } from "../../operators/experts/quantized_weight.js";
 import {

@@ -1,10 +1,10 @@
-import { abortSignal } from "../../core/cancellation.js";
-import { type Device, openedDevice } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
+import { abortSignal } from "../../core/device/cancellation.js";
+import { type Device, openedDevice } from "../../core/device/device.js";
 import { invalidArgument, unexpected } from "../../core/errors.js";
-import { callback, type Fields, integer, list, object, optional, type Read } from "../../core/options.js";
-import { type Shape, sameShape, shapeText } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
+import { callback, type Fields, integer, list, object, optional, type Read } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, sameShape, shapeText } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { isQuantized, ownedQuantized, type QuantizedWeight } from "../../operators/experts/quantized_weight.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { isNumbered, type NamedWeight } from "../locate/locate_layer.js";

@@ -1,8 +1,15 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
-import { type Shape, shapeText } from "../../core/shape.js";
-import type { WeightFormat } from "../../core/weight_format.js";
-import { isPlain, levelRoles, levelsOf, rowBytes, scaleBytes, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormat } from "../../core/formats/weight_format.js";
+import {
+  isPlain,
+  levelRoles,
+  levelsOf,
+  rowBytes,
+  scaleBytes,
+  weightFormat,
+} from "../../core/formats/weight_formats.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, shapeText } from "../../core/tensors/shape.js";
 import { asBytes, floatValues } from "../schemes/bits.js";
 import { type LocatedWeight, placeOf, type QuantizedBytes } from "./located_weight.js";
 

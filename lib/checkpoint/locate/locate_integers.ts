@@ -1,4 +1,4 @@
-import { type Shape, sameShape, shapeText } from "../../core/shape.js";
+import { type Shape, sameShape, shapeText } from "../../core/tensors/shape.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { tensorPlace } from "../safetensors/header.js";
 import type { LocatedWeight, TensorRange } from "./located_weight.js";

@@ -1,5 +1,5 @@
-import type { ExpertRange } from "../../core/expert_range.js";
-import type { Shape } from "../../core/shape.js";
+import type { ExpertRange } from "../../core/layer/expert_range.js";
+import type { Shape } from "../../core/tensors/shape.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { checkedBank, expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../../layer/weights/expert_weights.js";

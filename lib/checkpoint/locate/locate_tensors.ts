@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { type Shape, sameShape, shapeText } from "../../core/shape.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, sameShape, shapeText } from "../../core/tensors/shape.js";
 import { stackedShape, storedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";

@@ -1,6 +1,6 @@
-import { allocated, noMemory, withPlaceInMemoryErrors } from "../../core/allocated.js";
-import type { Shape } from "../../core/shape.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { allocated, noMemory, withPlaceInMemoryErrors } from "../../core/tensors/allocated.js";
+import type { Shape } from "../../core/tensors/shape.js";
 import type { WeightLayout } from "../../layer/weights/weight_layout.js";
 import { tensorPlace } from "../safetensors/header.js";
 import type { TransferOptions } from "../safetensors/regular_file.js";

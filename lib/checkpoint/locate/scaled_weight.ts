@@ -1,7 +1,7 @@
-import { fromBF16, fromF16, toBF16, toF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
-import type { WeightFormat } from "../../core/weight_format.js";
-import { isPlain, levelsOf, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormat } from "../../core/formats/weight_format.js";
+import { isPlain, levelsOf, weightFormat } from "../../core/formats/weight_formats.js";
+import { fromBF16, fromF16, toBF16, toF16 } from "../../core/tensors/dtype.js";
 import { type LocatedWeight, placeOf, type QuantizedBytes } from "./located_weight.js";
 
 /** The array of bits of a type, and a value of it times a factor. */

@@ -1,4 +1,4 @@
-import { newBytes } from "../../core/allocated.js";
+import { newBytes } from "../../core/tensors/allocated.js";
 import { asBytes } from "../schemes/bits.js";
 import type { LocatedWeight, QuantizedBytes, TensorRange } from "./located_weight.js";
 

@@ -1,5 +1,5 @@
 import { MoeError } from "../../core/errors.js";
-import type { WeightFormat } from "../../core/weight_format.js";
+import type { WeightFormat } from "../../core/formats/weight_format.js";
 import { matricesOf } from "../../layer/weights/expert_weights.js";
 import { blockTypeOf } from "../gguf/blocks/convert.js";
 import type { LayerTensors } from "../locate/locate_layer.js";

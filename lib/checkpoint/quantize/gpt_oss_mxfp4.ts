@@ -1,5 +1,5 @@
 import { MoeError } from "../../core/errors.js";
-import type { WeightFormat } from "../../core/weight_format.js";
+import type { WeightFormat } from "../../core/formats/weight_format.js";
 import type { LayerTensors } from "../locate/locate_layer.js";
 import type { Model } from "../model.js";
 import { asBytes } from "../schemes/bits.js";

@@ -1,4 +1,4 @@
-import type { WeightFormat } from "../../core/weight_format.js";
+import type { WeightFormat } from "../../core/formats/weight_format.js";
 import type { Family } from "../families/family.js";
 import { compressedTensors } from "./compressed_tensors.js";
 import { gptOssMxfp4 } from "./gpt_oss_mxfp4.js";

@@ -1,8 +1,8 @@
 import { lstat, readdir, realpath, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { makeFolder } from "../../core/make_folder.js";
-import { unfinishedFile } from "../../core/whole_file.js";
+import { makeFolder } from "../../core/files/make_folder.js";
+import { unfinishedFile } from "../../core/files/whole_file.js";
 import { callFileSystem, fileSystemError } from "../file_system_error.js";
 import { configName, indexName, isPickled, quantizeStateName } from "../remedies.js";
 import { copyAtomically, writeTextAtomically } from "../safetensors/atomic_file.js";

@@ -1,4 +1,4 @@
-import { newBytes } from "../../core/allocated.js";
+import { newBytes } from "../../core/tensors/allocated.js";
 import { matrixPlace, stackedShape } from "../../layer/weights/weight_layout.js";
 import type { Part } from "../../operators/experts/quantized_weight.js";
 import type { LayerTensors } from "../locate/locate_layer.js";

@@ -1,6 +1,6 @@
 import { MoeError, unexpected } from "../../core/errors.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import { groupBy } from "../../core/group_by.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type LayerTensors, mapWeights, type NamedWeight, nameOf, sizesIn } from "../locate/locate_layer.js";

@@ -1,8 +1,8 @@
 import { join } from "node:path";
-import { withPlaceInMemoryErrors } from "../../core/allocated.js";
-import type { Device } from "../../core/device.js";
-import { packageVersion } from "../../core/version.js";
-import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
+import { packageVersion } from "../../core/addon/version.js";
+import type { Device } from "../../core/device/device.js";
+import type { WeightFormat, WeightFormatName } from "../../core/formats/weight_format.js";
+import { withPlaceInMemoryErrors } from "../../core/tensors/allocated.js";
 import { quantizableFormat, type ScaleChoice } from "../../operators/formats/quantize.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { checkLayers } from "../layers_with_experts.js";

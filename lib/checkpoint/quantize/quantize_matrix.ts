@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { WeightFormat } from "../../core/weight_format.js";
+import type { WeightFormat } from "../../core/formats/weight_format.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { disposeQuantized, mapTensors, type QuantizedWeight } from "../../operators/experts/quantized_weight.js";
 import { quantizationError } from "../../operators/formats/dequantize.js";
 import { denseMatrix } from "../../operators/formats/matrices.js";

@@ -1,7 +1,7 @@
-import type { Device } from "../../core/device.js";
-import { dtypes, type FloatDType } from "../../core/dtype.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { Device } from "../../core/device/device.js";
+import { dtypes, type FloatDType } from "../../core/tensors/dtype.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { wholeMatrix } from "../../layer/weights/weight_layout.js";
 import { type LocatedWeight, memoryFor, type TensorRange } from "../locate/located_weight.js";
 

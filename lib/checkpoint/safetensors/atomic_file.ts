@@ -1,7 +1,7 @@
 import { copyFile, type FileHandle, link, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { MoeError } from "../../core/errors.js";
-import { renamed, underTemporaryName, writeWholeText } from "../../core/whole_file.js";
+import { renamed, underTemporaryName, writeWholeText } from "../../core/files/whole_file.js";
 import { callFileSystem, fileSystemError } from "../file_system_error.js";
 import { chunkBytes, exists, type TransferOptions } from "./regular_file.js";
 

@@ -1,5 +1,5 @@
-import { allocated } from "../../core/allocated.js";
-import { typedArray } from "../../core/foreign.js";
+import { typedArray } from "../../core/input/foreign.js";
+import { allocated } from "../../core/tensors/allocated.js";
 import { viewAs } from "./dtype.js";
 import type { SafetensorsTensor } from "./file.js";
 import { headerLength, lengthBytes, parseHeader } from "./header.js";

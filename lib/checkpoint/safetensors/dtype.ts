@@ -1,4 +1,4 @@
-import { allocated } from "../../core/allocated.js";
+import { allocated } from "../../core/tensors/allocated.js";
 
 /** Typed arrays that hold a file's tensors. */
 export type SafetensorsArray =

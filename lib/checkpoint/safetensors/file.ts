@@ -1,8 +1,8 @@
 import { inspect } from "node:util";
+import { ThreadBound } from "../../core/device/thread_bound.js";
 import { invalidArgument } from "../../core/errors.js";
-import { type FilePath, filePath } from "../../core/file_path.js";
-import { typedArray } from "../../core/foreign.js";
-import { ThreadBound } from "../../core/thread_bound.js";
+import { type FilePath, filePath } from "../../core/files/file_path.js";
+import { typedArray } from "../../core/input/foreign.js";
 import { type SafetensorsArrayOf, type SafetensorsDType, viewAs } from "./dtype.js";
 import { type OpenOptions, openOptions, transferOptions } from "./file_options.js";
 import { headerLength, lengthBytes, readHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";

@@ -1,5 +1,5 @@
-import { abortSignal } from "../../core/cancellation.js";
-import { callback, type Fields, object, optional } from "../../core/options.js";
+import { abortSignal } from "../../core/device/cancellation.js";
+import { callback, type Fields, object, optional } from "../../core/input/options.js";
 import type { TransferOptions } from "./regular_file.js";
 
 /** Options for opening a file. */

@@ -1,5 +1,5 @@
 import { describe, invalidArgument } from "../../core/errors.js";
-import { shapeText } from "../../core/shape.js";
+import { shapeText } from "../../core/tensors/shape.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { checkBeginning } from "../remedies.js";
 import {

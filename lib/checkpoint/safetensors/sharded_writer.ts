@@ -1,8 +1,8 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { type FilePath, filePath } from "../../core/file_path.js";
-import { object, optional, positive } from "../../core/options.js";
+import { type FilePath, filePath } from "../../core/files/file_path.js";
+import { object, optional, positive } from "../../core/input/options.js";
 import { indexName, singleName } from "../remedies.js";
 import { type PartBytes, writeAtomically, writeTextAtomically } from "./atomic_file.js";
 import { transferFields } from "./file_options.js";

@@ -1,4 +1,4 @@
-import type { DType } from "../../core/dtype.js";
+import type { DType } from "../../core/tensors/dtype.js";
 import type { SafetensorsDType } from "./dtype.js";
 
 /** How tensors of a dtype are stored in a file. */

@@ -1,7 +1,7 @@
-import { allocated } from "../../core/allocated.js";
 import { invalidArgument } from "../../core/errors.js";
-import { typedArray } from "../../core/foreign.js";
-import { text } from "../../core/options.js";
+import { typedArray } from "../../core/input/foreign.js";
+import { text } from "../../core/input/options.js";
+import { allocated } from "../../core/tensors/allocated.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { transferOptions } from "./file_options.js";
 import { tensorPlace } from "./header.js";

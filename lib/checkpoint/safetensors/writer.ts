@@ -1,6 +1,6 @@
 import { describe, invalidArgument, MoeError } from "../../core/errors.js";
-import { type FilePath, filePath } from "../../core/file_path.js";
-import { type ArrayKind, entriesOfMap, typedArray } from "../../core/foreign.js";
+import { type FilePath, filePath } from "../../core/files/file_path.js";
+import { type ArrayKind, entriesOfMap, typedArray } from "../../core/input/foreign.js";
 import {
   choice,
   type Fields,
@@ -14,8 +14,8 @@ import {
   results,
   text,
   unchecked,
-} from "../../core/options.js";
-import { shapeText } from "../../core/shape.js";
+} from "../../core/input/options.js";
+import { shapeText } from "../../core/tensors/shape.js";
 import { type FilePart, writeAtomically } from "./atomic_file.js";
 import { type SafetensorsDType, safetensorsByteLength, safetensorsDTypeNames, safetensorsDTypes } from "./dtype.js";
 import { transferFields } from "./file_options.js";

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { decodeHalves } from "../../core/half_arrays.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { decodeHalves } from "../../core/tensors/half_arrays.js";
 
 // Codes in host memory are rearranged here, a 32-bit word at a time where that is possible.
 

@@ -1,6 +1,6 @@
 import { describe } from "../../core/errors.js";
-import { sameShape, shapeText } from "../../core/shape.js";
-import { weightFormat } from "../../core/weight_formats.js";
+import { weightFormat } from "../../core/formats/weight_formats.js";
+import { sameShape, shapeText } from "../../core/tensors/shape.js";
 import { ConfigFields } from "../config_fields.js";
 import type { TensorRange } from "../locate/located_weight.js";
 import { parseJsonObject } from "../safetensors/strict_json.js";

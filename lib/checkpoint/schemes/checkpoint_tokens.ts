@@ -1,8 +1,8 @@
 import { MoeError } from "../../core/errors.js";
-import { printable } from "../../core/printable.js";
-import { type TokenFormat, type TokenScheme, tokenFormats, tokenScheme } from "../../core/token_format.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { weightFormat } from "../../core/weight_formats.js";
+import { type TokenFormat, type TokenScheme, tokenFormats, tokenScheme } from "../../core/formats/token_format.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { weightFormat } from "../../core/formats/weight_formats.js";
+import { printable } from "../../core/text/printable.js";
 import type { ConfigFields } from "../config_fields.js";
 import { isRecord } from "../safetensors/strict_json.js";
 import type { Quantization } from "./quantization.js";

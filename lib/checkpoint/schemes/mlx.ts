@@ -1,5 +1,5 @@
-import type { ScaleLevel } from "../../core/weight_format.js";
-import { weightFormat } from "../../core/weight_formats.js";
+import type { ScaleLevel } from "../../core/formats/weight_format.js";
+import { weightFormat } from "../../core/formats/weight_formats.js";
 import type { LocatedWeight } from "../locate/located_weight.js";
 import type { Elements } from "./bits.js";
 import { checkE4M3, checkScales, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";

@@ -1,5 +1,5 @@
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { dynamic8, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { dynamic8, weightFormat } from "../../core/formats/weight_formats.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { QuantizedBytes } from "../locate/located_weight.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";

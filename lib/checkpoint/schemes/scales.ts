@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Shape } from "../../core/shape.js";
-import type { ScaleType } from "../../core/weight_format.js";
+import type { ScaleType } from "../../core/formats/weight_format.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Shape } from "../../core/tensors/shape.js";
 import { firstNaN8, firstNonFinite } from "../non_finite.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { type Elements, elements, floatValues, zerosLike } from "./bits.js";

@@ -1,6 +1,6 @@
-import type { Shape } from "../../core/shape.js";
-import { sameShape, shapeText } from "../../core/shape.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import { sameShape, shapeText } from "../../core/tensors/shape.js";
 import { stackedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { ConfigFields } from "../config_fields.js";

@@ -9,8 +9,8 @@ import { contenderTable, formatTable, resultTable } from "../../bench/reports/ta
 import { chartOption, writePage } from "../../bench/reports/write.js";
 import { runBenchmark } from "../../bench/run.js";
 import { shapeNames, shapeOptions, shapeParameters } from "../../bench/shape_option.js";
-import { finiteOrText } from "../../core/finite_json.js";
-import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
+import { type TokenFormat, tokenFormats } from "../../core/formats/token_format.js";
+import { finiteOrText } from "../../core/text/finite_json.js";
 import type { DeviceName } from "../../devices.js";
 import { choiceOption, integerOption, listOption, secondsOption, UsageError } from "../../terminal/option_values.js";
 import { checkDifferentOutputs, outputOption } from "../../terminal/output_file.js";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { shapeOption } from "../../bench/shape_option.js";
-import { packageRoot } from "../../core/package_root.js";
+import { packageRoot } from "../../core/addon/package_root.js";
 import { type DeviceName, listDevices } from "../../devices.js";
 import { defineCommand } from "../command.js";
 import { allPassed, runOnDevices } from "../layer_runs/run_on_devices.js";

@@ -1,11 +1,11 @@
 import os from "node:os";
 import { styleText } from "node:util";
+import { type BuildInfo, type CpuInfo, type DeviceInfo, type KernelInfo, loadNative } from "../../core/addon/native.js";
+import { platformName } from "../../core/addon/platforms.js";
+import { runtimeName } from "../../core/addon/runtime.js";
+import { packageVersion } from "../../core/addon/version.js";
 import { isMoeError } from "../../core/errors.js";
-import { type BuildInfo, type CpuInfo, type DeviceInfo, type KernelInfo, loadNative } from "../../core/native.js";
-import { platformName } from "../../core/platforms.js";
-import { printable } from "../../core/printable.js";
-import { runtimeName } from "../../core/runtime.js";
-import { packageVersion } from "../../core/version.js";
+import { printable } from "../../core/text/printable.js";
 import { listDevices } from "../../devices.js";
 import { formatBytes } from "../../terminal/format.js";
 import { UsageError } from "../../terminal/option_values.js";

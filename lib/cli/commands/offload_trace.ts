@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import { offloadPolicies } from "../../core/backend.js";
+import { offloadPolicies } from "../../core/device/backend.js";
 import { drawChart, loadVega } from "../../statistics/draw_chart.js";
 import { plural } from "../../terminal/format.js";
 import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";

@@ -1,7 +1,7 @@
 import { quantizeToGguf } from "../../checkpoint/quantize/gguf/quantize_to_gguf.js";
 import { type QuantizedCheckpoint, quantizeCheckpoint } from "../../checkpoint/quantize/quantize_checkpoint.js";
 import type { MatrixError } from "../../checkpoint/quantize/quantize_matrix.js";
-import { printable } from "../../core/printable.js";
+import { printable } from "../../core/text/printable.js";
 import { type DeviceName, openDevice } from "../../devices.js";
 import { quantizableFormat, scaleChoices } from "../../operators/formats/quantize.js";
 import { formatBytes, plural, significant } from "../../terminal/format.js";

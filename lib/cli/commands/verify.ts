@@ -1,7 +1,7 @@
 import { styleText } from "node:util";
+import type { DeviceInfo } from "../../core/addon/native.js";
 import { isMoeError, MoeError } from "../../core/errors.js";
-import type { DeviceInfo } from "../../core/native.js";
-import { printable } from "../../core/printable.js";
+import { printable } from "../../core/text/printable.js";
 import { type DeviceName, listDevices, openDevice } from "../../devices.js";
 import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
 import { listOption, UsageError } from "../../terminal/option_values.js";

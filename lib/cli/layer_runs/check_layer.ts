@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayer } from "../../moe_layer.js";
 import { resultDType } from "../../operators/check.js";
 import type { Routing } from "../../operators/routing/gating.js";

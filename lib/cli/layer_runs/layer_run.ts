@@ -1,10 +1,10 @@
 import type { CacheStatus } from "../../checkpoint/cache/weight_cache.js";
 import type { LoadedTokenFormat } from "../../checkpoint/schemes/checkpoint_tokens.js";
-import type { FloatDType } from "../../core/dtype.js";
-import type { DeviceOptions } from "../../core/native.js";
-import { shapeSize } from "../../core/shape.js";
-import type { StageTimes } from "../../core/stages.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
+import type { DeviceOptions } from "../../core/addon/native.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import type { StageTimes } from "../../core/layer/stages.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { shapeSize } from "../../core/tensors/shape.js";
 import { type DeviceName, openDevice } from "../../devices.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";

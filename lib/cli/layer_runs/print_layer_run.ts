@@ -1,7 +1,7 @@
 import { styleText } from "node:util";
 import type { CacheStatus } from "../../checkpoint/cache/weight_cache.js";
-import { printable } from "../../core/printable.js";
-import type { StageTimes } from "../../core/stages.js";
+import type { StageTimes } from "../../core/layer/stages.js";
+import { printable } from "../../core/text/printable.js";
 import type { Work } from "../../layer/work.js";
 import { heatMap } from "../../statistics/heat_map.js";
 import type { RouterHistory } from "../../statistics/router_history.js";

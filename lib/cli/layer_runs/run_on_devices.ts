@@ -1,4 +1,4 @@
-import { printable } from "../../core/printable.js";
+import { printable } from "../../core/text/printable.js";
 import type { DeviceName } from "../../devices.js";
 import { startProgress } from "../../terminal/progress.js";
 import type { Io } from "../io.js";

@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayer } from "../../moe_layer.js";
 import type { Tokens } from "../workloads/workload.js";
 

@@ -1,4 +1,4 @@
-import { offloadPolicies } from "../../core/backend.js";
+import { offloadPolicies } from "../../core/device/backend.js";
 import { hitRate, type SlotsResult } from "./replay.js";
 
 /** Vega-Lite specification: the hit rate of every policy over the number of slots. */

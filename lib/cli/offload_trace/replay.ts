@@ -1,5 +1,5 @@
-import { type OffloadPolicy, type OffloadStats, offloadPolicies } from "../../core/backend.js";
-import { loadNative } from "../../core/native.js";
+import { loadNative } from "../../core/addon/native.js";
+import { type OffloadPolicy, type OffloadStats, offloadPolicies } from "../../core/device/backend.js";
 import type { RoutingTrace } from "./trace_file.js";
 
 /** What a number of slots would have given. */

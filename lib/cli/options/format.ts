@@ -1,6 +1,6 @@
 import { isMoeError } from "../../core/errors.js";
-import type { Reader } from "../../core/options.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import type { Reader } from "../../core/input/options.js";
 import { storageFormat } from "../../layer/description/storage.js";
 import { UsageError } from "../../terminal/option_values.js";
 

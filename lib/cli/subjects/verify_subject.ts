@@ -1,4 +1,4 @@
-import { printable } from "../../core/printable.js";
+import { printable } from "../../core/text/printable.js";
 import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { outputListOption } from "../../terminal/output_file.js";
 import { startProgress } from "../../terminal/progress.js";

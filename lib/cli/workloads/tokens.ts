@@ -1,8 +1,8 @@
 import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
 import { SafetensorsFile } from "../../checkpoint/safetensors/file.js";
 import { MoeError } from "../../core/errors.js";
-import { decodeHalves } from "../../core/half_arrays.js";
-import { type Shape, sameShape, shapeText } from "../../core/shape.js";
+import { decodeHalves } from "../../core/tensors/half_arrays.js";
+import { type Shape, sameShape, shapeText } from "../../core/tensors/shape.js";
 import { Random } from "../../testing/inputs/random.js";
 import { randomTokens } from "../../testing/inputs/random_layer.js";
 import type { Workload } from "./workload.js";

@@ -1,8 +1,8 @@
 import type { LayerDetails, RefusedLayer } from "../../checkpoint/inspect/read_layers.js";
 import type { LoadedTokenFormat } from "../../checkpoint/schemes/checkpoint_tokens.js";
-import type { Device } from "../../core/device.js";
-import type { Shape } from "../../core/shape.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
+import type { Device } from "../../core/device/device.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import type { Shape } from "../../core/tensors/shape.js";
 import type { MoeLayer } from "../../moe_layer.js";
 
 /** Tokens to run a layer on. */

@@ -1,4 +1,4 @@
-import { drops, keptDivisors } from "../routing_rule.js";
+import { drops, keptDivisors } from "../layer/routing_rule.js";
 import { choice, input, integer, number, operator, output } from "./field.js";
 
 /** Limits on how many tokens an expert takes. */

@@ -1,4 +1,4 @@
-import { activations } from "../activation.js";
+import { activations } from "../layer/activation.js";
 import {
   boolean,
   choice,

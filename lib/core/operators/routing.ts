@@ -1,4 +1,4 @@
-import { expertScorings, gatingRule } from "../routing_rule.js";
+import { expertScorings, gatingRule } from "../layer/routing_rule.js";
 import { choice, input, integer, operator, optionalInput, optionalOutput, output } from "./field.js";
 
 /** From tokens to a routing: the experts of each token, their weights, and the rows in expert order. */

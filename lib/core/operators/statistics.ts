@@ -1,4 +1,4 @@
-import { expertScorings } from "../routing_rule.js";
+import { expertScorings } from "../layer/routing_rule.js";
 import {
   boolean,
   choice,

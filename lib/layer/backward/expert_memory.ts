@@ -1,6 +1,6 @@
-import { isGated } from "../../core/activation.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
+import { isGated } from "../../core/layer/activation.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { permute } from "../../operators/experts/permute.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertWeights } from "../weights/expert_weights.js";

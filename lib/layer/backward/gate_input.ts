@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import type { LayerParts } from "../layer_parts.js";
 import { timesNumber } from "../router/scales.js";

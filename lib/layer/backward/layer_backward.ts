@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError, requires } from "../../core/errors.js";
-import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
+import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import type { LayerParts } from "../layer_parts.js";

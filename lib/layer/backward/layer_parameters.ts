@@ -1,8 +1,8 @@
 import { inspect } from "node:util";
-import { boolean, type Fields, object, optional, type Read } from "../../core/options.js";
-import { checkOwnClass } from "../../core/own_class.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { WeightRole } from "../../core/weight_role.js";
+import { checkOwnClass } from "../../core/device/own_class.js";
+import { boolean, type Fields, object, optional, type Read } from "../../core/input/options.js";
+import type { WeightRole } from "../../core/layer/weight_role.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { Parameter } from "../../optimizers/parameter.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";

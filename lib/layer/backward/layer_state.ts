@@ -1,11 +1,11 @@
 import { inspect } from "node:util";
-import type { FloatDType } from "../../core/dtype.js";
+import { checkOwnClass } from "../../core/device/own_class.js";
+import { ThreadBound } from "../../core/device/thread_bound.js";
 import { MoeError } from "../../core/errors.js";
-import { HostTensor, hasOwnMemory } from "../../core/host_tensor.js";
-import { checkOwnClass } from "../../core/own_class.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
-import { ThreadBound } from "../../core/thread_bound.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { HostTensor, hasOwnMemory } from "../../core/tensors/host_tensor.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { type Norm, normalised } from "../block.js";
 import type { DeviceLayer } from "../device_layer.js";

@@ -1,10 +1,10 @@
 import { inspect } from "node:util";
+import { checkOwnClass } from "../../core/device/own_class.js";
+import { ThreadBound } from "../../core/device/thread_bound.js";
 import { unexpected } from "../../core/errors.js";
-import { checkOwnClass } from "../../core/own_class.js";
-import type { Shape } from "../../core/shape.js";
-import { Tensor } from "../../core/tensor.js";
-import { ThreadBound } from "../../core/thread_bound.js";
-import { isUnwritten, markUnwritten, markWritten } from "../../core/unwritten.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import { isUnwritten, markUnwritten, markWritten } from "../../core/tensors/unwritten.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
 import {

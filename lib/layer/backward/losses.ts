@@ -1,6 +1,6 @@
-import { type Fields, finite, object, optional, type Read, type Reader } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { withoutUndefined } from "../../core/without_undefined.js";
+import { type Fields, finite, object, optional, type Read, type Reader } from "../../core/input/options.js";
+import { withoutUndefined } from "../../core/input/without_undefined.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { type TokenMaskOption, tokenMaskField } from "../../operators/check.js";
 import { type LoadBalancingLossOptions, lossFields } from "../../operators/statistics/load_balancing_loss.js";
 import { loadBalancingLossBackward } from "../../operators/statistics/load_balancing_loss_backward.js";

@@ -1,11 +1,11 @@
-import { defaultClamp, isGated } from "../../core/activation.js";
-import type { ExpertFormats } from "../../core/backend.js";
-import type { FloatDType } from "../../core/dtype.js";
+import type { ExpertFormats } from "../../core/device/backend.js";
 import { MoeError } from "../../core/errors.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { TensorHandle } from "../../core/tensor_handle.js";
-import { plainWeight, type WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { plainWeight, type WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import { defaultClamp, isGated } from "../../core/layer/activation.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { PackedExperts } from "../../operators/experts/packed_experts.js";
 import type { DeviceLayer } from "../device_layer.js";
 import { copyAll } from "./copy_all.js";

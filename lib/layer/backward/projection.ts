@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { routerProjectionBackward } from "../../operators/routing/router_projection_backward.js";
 import { Temporaries } from "../temporaries.js";
 import type { ProjectionTensors } from "./layer_tensors.js";

@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { ExpertScoring } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { ExpertScoring } from "../../core/layer/routing_rule.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { noisyLogitsBackward } from "../../operators/noise/noisy_logits_backward.js";
 import { expertChoiceBackward } from "../../operators/routing/expert_choice_backward.js";
 import type { Routing } from "../../operators/routing/gating.js";

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { resultDType } from "../../operators/check.js";
 import { activate } from "../../operators/experts/activate.js";
 import { activationOf } from "../../operators/experts/activation_options.js";

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { combine } from "../../operators/experts/combine.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { routerScores } from "../../operators/statistics/router_scores.js";

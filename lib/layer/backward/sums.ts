@@ -1,6 +1,6 @@
-import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { Device } from "../../core/device/device.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { combine } from "../../operators/experts/combine.js";
 import { Temporaries } from "../temporaries.js";
 import { copyAll } from "./copy_all.js";

@@ -1,4 +1,3 @@
-import { type Activation, activations, type ClampOptions, isGated } from "../../core/activation.js";
 import {
   type ExpertFormats,
   type LayerDescription,
@@ -9,13 +8,14 @@ import {
   sharedGates,
   type WeightPlace,
   weightPlaces,
-} from "../../core/backend.js";
-import type { DType, FloatDType } from "../../core/dtype.js";
+} from "../../core/device/backend.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
-import type { ExpertRange } from "../../core/expert_range.js";
-import { boolean, choice, type Fields, integer, object, optional, type Read } from "../../core/options.js";
-import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/routing_rule.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import { boolean, choice, type Fields, integer, object, optional, type Read } from "../../core/input/options.js";
+import { type Activation, activations, type ClampOptions, isGated } from "../../core/layer/activation.js";
+import type { ExpertRange } from "../../core/layer/expert_range.js";
+import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/layer/routing_rule.js";
+import type { DType, FloatDType } from "../../core/tensors/dtype.js";
 import { expertCount } from "../../operators/check.js";
 import { activationFields, clampOf } from "../../operators/experts/activation_options.js";
 import {

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Gating } from "../../core/routing_rule.js";
-import { withoutUndefined } from "../../core/without_undefined.js";
+import { withoutUndefined } from "../../core/input/without_undefined.js";
+import type { Gating } from "../../core/layer/routing_rule.js";
 import { activationOf } from "../../operators/experts/activation_options.js";
 import type { Capacity, CapacityRule } from "../../operators/routing/capacity.js";
 import type { GatingRuleOptions, Normalize } from "../../operators/routing/gating_options.js";

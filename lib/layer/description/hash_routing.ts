@@ -1,5 +1,5 @@
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
-import { type Fields, integer, object, optional } from "../../core/options.js";
+import { type Fields, integer, object, optional } from "../../core/input/options.js";
 import type { GatingRule } from "../../operators/routing/gating_options.js";
 
 /** Hash routing: a table, `expertTable`, has the experts of each token id. */

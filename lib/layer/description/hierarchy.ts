@@ -1,6 +1,6 @@
 import { checkInteger, invalidArgument } from "../../core/errors.js";
-import { type Fields, object, type Read, unchecked } from "../../core/options.js";
-import type { Gating } from "../../core/routing_rule.js";
+import { type Fields, object, type Read, unchecked } from "../../core/input/options.js";
+import type { Gating } from "../../core/layer/routing_rule.js";
 import {
   checkGating,
   type GatingRule,

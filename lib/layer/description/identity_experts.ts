@@ -1,5 +1,5 @@
 import { invalidArgument } from "../../core/errors.js";
-import { checkBank, type ExpertRange } from "../../core/expert_range.js";
+import { checkBank, type ExpertRange } from "../../core/layer/expert_range.js";
 
 /** How many experts a layer's router scores, and how many of them, the last ones, return their input. */
 interface ExpertCounts {

@@ -1,6 +1,6 @@
 import { cannotCombine, MoeError } from "../../core/errors.js";
-import type { ExpertRange } from "../../core/expert_range.js";
-import { type Fields, integer, object, optional, type Read } from "../../core/options.js";
+import { type Fields, integer, object, optional, type Read } from "../../core/input/options.js";
+import type { ExpertRange } from "../../core/layer/expert_range.js";
 import { type RmsNormNumbers, rmsNormFields } from "../../operators/experts/rms_norm.js";
 
 /** Routed experts that work on a projection of the tokens, which the router and the shared expert read as they are. */

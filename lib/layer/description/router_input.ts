@@ -1,4 +1,4 @@
-import { boolean, type Fields, finite, object, optional } from "../../core/options.js";
+import { boolean, type Fields, finite, object, optional } from "../../core/input/options.js";
 import { type RmsNormNumbers, rmsNormFields } from "../../operators/experts/rms_norm.js";
 
 /** The RMSNorm of what a router reads: x / √(mean(x²) + epsilon) · weight · scale, in float32. */

@@ -1,5 +1,5 @@
 import { cannotCombine } from "../../core/errors.js";
-import { type Fields, object, optional } from "../../core/options.js";
+import { type Fields, object, optional } from "../../core/input/options.js";
 import { jitterEpsilon } from "../../operators/noise/jitter.js";
 import { noiseEpsilon } from "../../operators/noise/noisy_logits.js";
 

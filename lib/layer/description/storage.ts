@@ -1,10 +1,10 @@
-import { type Activation, isGated } from "../../core/activation.js";
-import type { ExpertFormats, LayerFormats } from "../../core/backend.js";
-import { checkFloatDType, dtypeNames, type FloatDType } from "../../core/dtype.js";
+import type { ExpertFormats, LayerFormats } from "../../core/device/backend.js";
 import { unexpected } from "../../core/errors.js";
-import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { findFormat, isPlain, misspelt, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { findFormat, isPlain, misspelt, weightFormat } from "../../core/formats/weight_formats.js";
+import { type Fields, floatDType, object, optional, type Reader } from "../../core/input/options.js";
+import { type Activation, isGated } from "../../core/layer/activation.js";
+import { checkFloatDType, dtypeNames, type FloatDType } from "../../core/tensors/dtype.js";
 import { quantizableFormat } from "../../operators/formats/quantize.js";
 
 /**

@@ -1,7 +1,7 @@
-import type { LayerFormats } from "../../core/backend.js";
-import { nothingRounds, type TokenFormat } from "../../core/token_format.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { LayerFormats } from "../../core/device/backend.js";
+import { nothingRounds, type TokenFormat } from "../../core/formats/token_format.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import type { MoeLayerDescription } from "./config.js";
 import { matrixRoles } from "./storage.js";
 

@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { cannotCombine, requires, unexpected } from "../../core/errors.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkTensor } from "../../operators/check.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import type { MoeLayerDescription } from "../description/config.js";

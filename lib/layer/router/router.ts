@@ -1,5 +1,5 @@
-import type { Tensor } from "../../core/tensor.js";
-import type { TensorHandle } from "../../core/tensor_handle.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { tokensOfExpert } from "../../operators/routing/expert_choice.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { sharedCapacity } from "../../operators/routing/limit_capacity.js";

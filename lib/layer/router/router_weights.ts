@@ -1,9 +1,9 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { cannotCombine } from "../../core/errors.js";
-import type { Shape } from "../../core/shape.js";
-import { gatingStages } from "../../core/stages.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { TensorHandle } from "../../core/tensor_handle.js";
+import { gatingStages } from "../../core/layer/stages.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
 import { checkSelectionBias } from "../../operators/routing/gating_options.js";
 import { lookUpExperts } from "../../operators/routing/look_up_experts.js";

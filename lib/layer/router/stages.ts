@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { ExpertScoring } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { TensorHandle } from "../../core/tensor_handle.js";
+import type { ExpertScoring } from "../../core/layer/routing_rule.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { type NoiseSource as GivenNoise, type NoisyLogits, noisyLogits } from "../../operators/noise/noisy_logits.js";
 import { chooseTokens } from "../../operators/routing/expert_choice.js";
 import type { Routing } from "../../operators/routing/gating.js";

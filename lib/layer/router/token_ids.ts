@@ -1,8 +1,8 @@
 import { cannotCombine, checkInteger, invalidArgument, requires, unexpected } from "../../core/errors.js";
-import { isArray, typedArray } from "../../core/foreign.js";
-import { integer, list, type Reader } from "../../core/options.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
-import { Tensor } from "../../core/tensor.js";
+import { isArray, typedArray } from "../../core/input/foreign.js";
+import { integer, list, type Reader } from "../../core/input/options.js";
+import { type Shape, shapeSize } from "../../core/tensors/shape.js";
+import { Tensor } from "../../core/tensors/tensor.js";
 import { checkTensor } from "../../operators/check.js";
 import type { DeviceLayer } from "../device_layer.js";
 

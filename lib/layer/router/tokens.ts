@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument, MoeError, requires } from "../../core/errors.js";
-import { Tensor } from "../../core/tensor.js";
-import type { TensorHandle } from "../../core/tensor_handle.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
 import type { DeviceLayer } from "../device_layer.js";
 

@@ -1,7 +1,7 @@
 import { invalidArgument, requires, unexpected } from "../../core/errors.js";
-import { type Fields, object, optional, type Read } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, object, optional, type Read } from "../../core/input/options.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor } from "../../operators/check.js";
 import type { NoisyLogits } from "../../operators/noise/noisy_logits.js";
 import { type Seed, seed } from "../../operators/noise/random.js";

@@ -1,12 +1,12 @@
-import { isGated } from "../../core/activation.js";
-import type { ExpertMatrices, LayerDescription } from "../../core/backend.js";
-import type { Device } from "../../core/device.js";
+import type { ExpertMatrices, LayerDescription } from "../../core/device/backend.js";
+import type { Device } from "../../core/device/device.js";
 import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
-import { isArray } from "../../core/foreign.js";
-import { type Fields, list, object, optional, type Reader, unchecked } from "../../core/options.js";
-import type { Shape } from "../../core/shape.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
+import { plainWeight, type WeightMatrix } from "../../core/formats/weight_format.js";
+import { isArray } from "../../core/input/foreign.js";
+import { type Fields, list, object, optional, type Reader, unchecked } from "../../core/input/options.js";
+import { isGated } from "../../core/layer/activation.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import {
   checkQuantized,
   disposeQuantized,

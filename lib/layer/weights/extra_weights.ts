@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument, requires } from "../../core/errors.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayerConfig } from "../description/config.js";
 
 // Devices hold a layer's main router. The layer itself keeps what else its routing needs: further projections, the weight of

@@ -1,12 +1,12 @@
-import { newBytes } from "../../core/allocated.js";
-import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
-import { Tensor } from "../../core/tensor.js";
-import type { TensorHandle } from "../../core/tensor_handle.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { type InputField, isPlain, weightFormat } from "../../core/weight_formats.js";
-import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { type InputField, isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import type { QuantizedField, WeightRole } from "../../core/layer/weight_role.js";
+import { newBytes } from "../../core/tensors/allocated.js";
+import { type DType, dtypes, type FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../core/tensors/shape.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { type QuantizedWeight, quantizedTensors, tensorRoles } from "../../operators/experts/quantized_weight.js";
 import {
   biasRoles,

@@ -1,9 +1,9 @@
-import type { LayerDescription } from "../../core/backend.js";
+import type { LayerDescription } from "../../core/device/backend.js";
 import { MoeError } from "../../core/errors.js";
-import { checkOrder } from "../../core/input_order.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
-import { weightFormat } from "../../core/weight_formats.js";
+import { weightFormat } from "../../core/formats/weight_formats.js";
+import { checkOrder } from "../../core/layer/input_order.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { isQuantized, mapTensors, type QuantizedWeight } from "../../operators/experts/quantized_weight.js";
 import {
   disposeExpertMatrix,

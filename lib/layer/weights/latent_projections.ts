@@ -1,14 +1,14 @@
-import { defaultClamp } from "../../core/activation.js";
-import type { PackedHandle } from "../../core/backend.js";
-import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
+import type { PackedHandle } from "../../core/device/backend.js";
+import type { Device } from "../../core/device/device.js";
 import { cannotCombine } from "../../core/errors.js";
-import { HostTensor } from "../../core/host_tensor.js";
-import type { Shape } from "../../core/shape.js";
-import { Tensor } from "../../core/tensor.js";
-import type { TensorHandle } from "../../core/tensor_handle.js";
-import { plainWeight, type WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { plainWeight, type WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import { defaultClamp } from "../../core/layer/activation.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { HostTensor } from "../../core/tensors/host_tensor.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import {
   checkQuantized,
   disposeQuantized,

@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { MoeLayerDescription } from "../description/config.js";
 import {
   askedFormat,

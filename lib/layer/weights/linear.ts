@@ -1,7 +1,7 @@
-import type { Device } from "../../core/device.js";
-import type { Shape } from "../../core/shape.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
+import type { Device } from "../../core/device/device.js";
+import { freeWeight, type WeightMatrix } from "../../core/formats/weight_format.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import { checkQuantized, isQuantized, quantizedMatrix } from "../../operators/experts/quantized_weight.js";
 import type { ExpertMatrix } from "./expert_weights.js";
 import { checkWeight, type Weight, wholeMatrix, wholeWeight } from "./weight_layout.js";

@@ -1,7 +1,7 @@
-import type { ExpertFormats, ExpertMatrices, LayerDescription } from "../../core/backend.js";
-import type { Device } from "../../core/device.js";
-import { freeWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { ExpertFormats, ExpertMatrices, LayerDescription } from "../../core/device/backend.js";
+import type { Device } from "../../core/device/device.js";
+import { freeWeight, type WeightFormatName, type WeightMatrix } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import { disposeQuantized, type QuantizedWeight, quantizedMatrix } from "../../operators/experts/quantized_weight.js";
 import { denseMatrix } from "../../operators/formats/matrices.js";
 import { emptyQuantized, type QuantizeOptions, quantizeInto } from "../../operators/formats/quantize.js";

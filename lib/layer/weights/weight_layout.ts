@@ -1,11 +1,11 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
-import { isArray } from "../../core/foreign.js";
-import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/options.js";
-import { type Shape, sameShape, shapeSize } from "../../core/shape.js";
-import { Tensor } from "../../core/tensor.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
+import { plainWeight, type WeightMatrix } from "../../core/formats/weight_format.js";
+import { isArray } from "../../core/input/foreign.js";
+import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, sameShape, shapeSize } from "../../core/tensors/shape.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import { checkTensor } from "../../operators/check.js";
 import { type Part, parts } from "../../operators/experts/quantized_weight.js";
 

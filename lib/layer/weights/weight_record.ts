@@ -1,6 +1,6 @@
-import type { WeightParts } from "../../core/backend.js";
-import type { InputField } from "../../core/weight_formats.js";
-import type { WeightRole } from "../../core/weight_role.js";
+import type { WeightParts } from "../../core/device/backend.js";
+import type { InputField } from "../../core/formats/weight_formats.js";
+import type { WeightRole } from "../../core/layer/weight_role.js";
 import type { ExpertSet, MatrixRole } from "../description/storage.js";
 
 /** Which experts a bias belongs to, or `layer` for the router's and the shared gate's. */

@@ -1,10 +1,10 @@
-import { type Activation, activations, type ClampOptions, isGated } from "../../core/activation.js";
-import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
+import type { Device } from "../../core/device/device.js";
 import { checkInteger, MoeError } from "../../core/errors.js";
-import { choice, type Fields, integer, object, optional, type Read } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { choice, type Fields, integer, object, optional, type Read } from "../../core/input/options.js";
+import { type Activation, activations, type ClampOptions, isGated } from "../../core/layer/activation.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkOptional, checkTensor, output } from "../check.js";
 import { activationFields, clampOf, clampRecord } from "./activation_options.js";
 

@@ -1,3 +1,5 @@
+import { requires } from "../../core/errors.js";
+import { choice, type Fields, finite, number, object, optional, type Reader } from "../../core/input/options.js";
 import {
   type Activation,
   activations,
@@ -5,9 +7,7 @@ import {
   type ClampOptions,
   completeClamp,
   isClamped,
-} from "../../core/activation.js";
-import { requires } from "../../core/errors.js";
-import { choice, type Fields, finite, number, object, optional, type Reader } from "../../core/options.js";
+} from "../../core/layer/activation.js";
 
 /** What is applied to the outputs of a product. */
 export interface ActivationOptions {

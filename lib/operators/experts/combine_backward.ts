@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
-import { choice, type Fields, object, optional, results } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { choice, type Fields, object, optional, results } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkResult, checkTensor, output, resultDType } from "../check.js";
 
 /** The gradients of what {@link combine} takes. */

@@ -1,10 +1,10 @@
 import { inspect, isDeepStrictEqual } from "node:util";
-import { isGated } from "../../core/activation.js";
-import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { type Fields, object, optional, type Read } from "../../core/options.js";
-import { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, object, optional, type Read } from "../../core/input/options.js";
+import { isGated } from "../../core/layer/activation.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkOptional, checkPair, checkTensor, output } from "../check.js";
 import { clampOf } from "./activation_options.js";
 import {

@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { type Fields, object, optional, results } from "../../core/options.js";
-import { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, object, optional, results } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkApart, checkOptional, checkPair, checkTensor, output } from "../check.js";
 import { groupedGemm } from "./grouped_gemm.js";
 import {

@@ -1,9 +1,9 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError, requires } from "../../core/errors.js";
-import { boolean, type Fields, object, optional, type Read, results } from "../../core/options.js";
-import { type Shape, shapeText } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { boolean, type Fields, object, optional, type Read, results } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, shapeText } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkOptional, checkPair, checkResult, checkTensor, output, resultDType } from "../check.js";
 
 /** The gradients of a grouped GEMM's weights. */

@@ -1,9 +1,9 @@
-import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
+import type { Device } from "../../core/device/device.js";
 import { invalidArgument, unexpected } from "../../core/errors.js";
-import { type Fields, object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, object, optional } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkOptional, checkTensor } from "../check.js";
 import { type ActivationOptions, activationFields } from "./activation_options.js";
 import { groupedGemm } from "./grouped_gemm.js";

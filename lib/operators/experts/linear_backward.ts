@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { boolean, type Fields, object, optional, results } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { boolean, type Fields, object, optional, results } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor } from "../check.js";
 import { groupedGemmBackward } from "./grouped_gemm_backward.js";
 import { withOneExpert } from "./linear.js";

@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { object, optional } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output } from "../check.js";
 
 const outOption = object({ out: optional(tensor()) }, "{ out }");

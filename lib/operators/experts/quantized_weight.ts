@@ -1,6 +1,15 @@
-import type { Device } from "../../core/device.js";
-import type { DType } from "../../core/dtype.js";
+import type { Device } from "../../core/device/device.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
+import type { ScaleLevel, WeightFormatName, WeightMatrix } from "../../core/formats/weight_format.js";
+import {
+  type InputField,
+  inputFields,
+  isPlain,
+  levelRoles,
+  levelsOf,
+  rowBytes,
+  weightFormat,
+} from "../../core/formats/weight_formats.js";
 import {
   choice,
   type Fields,
@@ -11,20 +20,11 @@ import {
   type Reader,
   text,
   unchecked,
-} from "../../core/options.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import type { ScaleLevel, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
-import {
-  type InputField,
-  inputFields,
-  isPlain,
-  levelRoles,
-  levelsOf,
-  rowBytes,
-  weightFormat,
-} from "../../core/weight_formats.js";
+} from "../../core/input/options.js";
+import type { DType } from "../../core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import { checkTensor } from "../check.js";
 
 /** Which outputs of a tensor belong to this matrix, if it shares the tensor with another. */

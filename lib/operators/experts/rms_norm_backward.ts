@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { choice, type Fields, object, optional, results } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { choice, type Fields, object, optional, results } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkOptional, checkPair, checkResult, checkTensor, output, resultDType } from "../check.js";
 import { checkNormed, type RmsNormNumbers, rmsNormFields } from "./rms_norm.js";
 

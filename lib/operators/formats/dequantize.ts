@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
-import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
+import { freeWeight, type WeightMatrix } from "../../core/formats/weight_format.js";
+import { type Fields, floatDType, object, optional, type Reader } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkApart, checkTensor, output } from "../check.js";
 import {
   disposeQuantized,

@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
-import { Tensor } from "../../core/tensor.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import { weightFormat } from "../../core/weight_formats.js";
+import { weightFormat } from "../../core/formats/weight_formats.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../core/tensors/shape.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import { checkTensor } from "../check.js";
 import { checkQuantized, mapTensors, type QuantizedWeight, stackedQuantized } from "../experts/quantized_weight.js";
 

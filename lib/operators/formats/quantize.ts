@@ -1,12 +1,12 @@
-import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
+import type { Device } from "../../core/device/device.js";
 import { MoeError } from "../../core/errors.js";
-import { choice, type Fields, object, optional } from "../../core/options.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, readOnlyFormats, weightFormat } from "../../core/weight_formats.js";
+import type { WeightFormat, WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, readOnlyFormats, weightFormat } from "../../core/formats/weight_formats.js";
+import { choice, type Fields, object, optional } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import {
   disposeQuantized,
   ownedQuantized,

@@ -1,7 +1,7 @@
 import { checkInteger, invalidArgument } from "../../core/errors.js";
-import { type Fields, object, optional, type Read, unchecked } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, object, optional, type Read, unchecked } from "../../core/input/options.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import {
   checkExpertCount,
   checkTensor,

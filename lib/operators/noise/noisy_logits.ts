@@ -1,7 +1,7 @@
 import { cannotCombine, unexpected } from "../../core/errors.js";
-import { type Fields, nonNegative, object, optional, results, unchecked } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, nonNegative, object, optional, results, unchecked } from "../../core/input/options.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output } from "../check.js";
 import { random, type Seed, seed } from "./random.js";
 

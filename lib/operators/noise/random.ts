@@ -1,10 +1,10 @@
-import { type Device, openedDevice } from "../../core/device.js";
+import { type Device, openedDevice } from "../../core/device/device.js";
 import { checkInteger, invalidArgument } from "../../core/errors.js";
+import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/input/options.js";
 import { type Distribution, distributions } from "../../core/operators/noise.js";
-import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/options.js";
-import { readShape, type Shape, shapeSize } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { readShape, type Shape, shapeSize } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { output, resultDType } from "../check.js";
 
 /** Identifies a sequence of random numbers: an integer 0 .. 2^53 - 1, or a bigint 0 .. 2^64 - 1. */

@@ -9,8 +9,8 @@ import {
   object,
   optional,
   type Read,
-} from "../../core/options.js";
-import { type Drop, drops, type KeptDivisor } from "../../core/routing_rule.js";
+} from "../../core/input/options.js";
+import { type Drop, drops, type KeptDivisor } from "../../core/layer/routing_rule.js";
 
 /** How many tokens an expert takes: a fixed number `tokens`, or a share of the tokens given by a capacity `factor`. */
 export interface CapacitySize {

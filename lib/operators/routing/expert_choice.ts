@@ -1,9 +1,9 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { MoeError, unexpected } from "../../core/errors.js";
-import { choice, type Fields, object, optional, results } from "../../core/options.js";
-import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { choice, type Fields, object, optional, results } from "../../core/input/options.js";
+import { type ExpertScoring, expertScorings } from "../../core/layer/routing_rule.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output, resultDType } from "../check.js";
 import {
   type CapacityAmount,

@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { choice, type Fields, object, optional } from "../../core/options.js";
-import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { choice, type Fields, object, optional } from "../../core/input/options.js";
+import { type ExpertScoring, expertScorings } from "../../core/layer/routing_rule.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor } from "../check.js";
 import type { Routing } from "./gating.js";
 import { gatingBackward } from "./gating_backward.js";

@@ -1,6 +1,6 @@
-import { type Fields, integer, object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, integer, object, optional } from "../../core/input/options.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkIds, expertCount, output } from "../check.js";
 
 /** Options of {@link expertSlots}. */

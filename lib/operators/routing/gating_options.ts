@@ -10,7 +10,7 @@ import {
   positive,
   type Read,
   unchecked,
-} from "../../core/options.js";
+} from "../../core/input/options.js";
 import {
   type Gating,
   type GroupScore,
@@ -19,7 +19,7 @@ import {
   type SelectionKey,
   scorings,
   selectionKeys,
-} from "../../core/routing_rule.js";
+} from "../../core/layer/routing_rule.js";
 
 /** What the k chosen weights are divided by. If the divisor is 0, so are the weights. */
 export type Normalize =

@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { MoeError, unexpected } from "../../core/errors.js";
-import { type Fields, object, optional } from "../../core/options.js";
-import type { Gating } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
+import { type Fields, object, optional } from "../../core/input/options.js";
+import type { Gating } from "../../core/layer/routing_rule.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkExpertCount, checkTensor, output, resultDType } from "../check.js";
 import { type Routing, routingRecord } from "./gating.js";
 import { checkGating, type GatingRule, type GatingRuleOptions, gatingRule } from "./gating_options.js";

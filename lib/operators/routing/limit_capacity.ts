@@ -1,5 +1,5 @@
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
-import { type Fields, integer, object, optional } from "../../core/options.js";
+import { type Fields, integer, object, optional } from "../../core/input/options.js";
 import { checkIds, checkTensor, expertCount, output } from "../check.js";
 import { type Capacity, type CapacityRule, capacityFields, capacityOf, checkCapacity } from "./capacity.js";
 import { type Routing, routingRecord } from "./gating.js";

@@ -1,6 +1,6 @@
-import { type Fields, object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, object, optional } from "../../core/input/options.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output } from "../check.js";
 
 /** Options of {@link lookUpExperts}. */

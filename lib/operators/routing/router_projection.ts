@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
-import { object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { object, optional } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkOptional, checkPair, checkTensor, output, resultDType } from "../check.js";
 
 const projectionOptions = object({ bias: optional(tensor<FloatDType>()), out: optional(tensor<"f32">()) }, "{ bias }");

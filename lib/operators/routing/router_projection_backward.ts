@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
-import { boolean, type Fields, object, optional, results } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { boolean, type Fields, object, optional, results } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkPair, checkResult, checkTensor, output, resultDType } from "../check.js";
 
 /** The gradients of a router projection's inputs. */

@@ -1,9 +1,9 @@
-import type { Device } from "../../core/device.js";
+import type { Device } from "../../core/device/device.js";
 import { invalidArgument } from "../../core/errors.js";
-import { checkBank, type ExpertRange } from "../../core/expert_range.js";
-import { type Fields, integer, object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, integer, object, optional } from "../../core/input/options.js";
+import { checkBank, type ExpertRange } from "../../core/layer/expert_range.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, expertCount, output } from "../check.js";
 import { type Routing, routingRecord } from "./gating.js";
 

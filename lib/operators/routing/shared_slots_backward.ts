@@ -1,6 +1,6 @@
-import { type Fields, object, optional, results } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { type Fields, object, optional, results } from "../../core/input/options.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkResult, checkTensor, output } from "../check.js";
 import { checkSharedGate, sharedExpertCount } from "./shared_slots.js";
 

@@ -1,6 +1,6 @@
-import { object, optional, results } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { object, optional, results } from "../../core/input/options.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkIds, expertCount, output } from "../check.js";
 
 /** The (token, slot) pairs of a routing, sorted by expert. All i32. */

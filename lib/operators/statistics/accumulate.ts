@@ -1,7 +1,7 @@
-import type { DType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
-import { finite, object, optional } from "../../core/options.js";
-import { Tensor } from "../../core/tensor.js";
+import { finite, object, optional } from "../../core/input/options.js";
+import type { DType } from "../../core/tensors/dtype.js";
+import { Tensor } from "../../core/tensors/tensor.js";
 import { checkApart, checkTensor } from "../check.js";
 
 const accumulateOptions = object({ scale: optional(finite, 1) }, "{ scale: 2 }");

@@ -1,6 +1,6 @@
-import { boolean, type Fields, object, optional, unchecked } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { boolean, type Fields, object, optional, unchecked } from "../../core/input/options.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import {
   checkSequences,
   checkTensor,

@@ -1,6 +1,6 @@
-import { boolean, type Fields, finite, nonNegative, object, optional } from "../../core/options.js";
-import { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { boolean, type Fields, finite, nonNegative, object, optional } from "../../core/input/options.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output, resultDType } from "../check.js";
 
 /** Options of {@link cvSquaredBackward}. */

@@ -1,6 +1,6 @@
+import { boolean, nonNegative, object, optional } from "../../core/input/options.js";
 import type { ImbalanceMeasure } from "../../core/operators/statistics.js";
-import { boolean, nonNegative, object, optional } from "../../core/options.js";
-import { Tensor } from "../../core/tensor.js";
+import { Tensor } from "../../core/tensors/tensor.js";
 import { checkTensor, resultDType } from "../check.js";
 
 const cvOptions = object(

@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { unexpected } from "../../core/errors.js";
-import { choice, type Fields, object, optional, type Read, unchecked } from "../../core/options.js";
-import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
+import { choice, type Fields, object, optional, type Read, unchecked } from "../../core/input/options.js";
+import { type ExpertScoring, expertScorings } from "../../core/layer/routing_rule.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkSequences, checkTensor, resultDType, type TokenMaskOption, tokenMaskField } from "../check.js";
 import { expertTotals } from "./expert_totals.js";
 import { meanScores } from "./mean_scores.js";

@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { finite, object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { finite, object, optional } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTokenMask, output, resultDType } from "../check.js";
 import { expertTotals } from "./expert_totals.js";
 import { checkLoss, type LoadBalancingLossOptions, lossFields } from "./load_balancing_loss.js";

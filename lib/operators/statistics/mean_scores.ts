@@ -1,7 +1,7 @@
-import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
-import type { ExpertScoring } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { Device } from "../../core/device/device.js";
+import type { ExpertScoring } from "../../core/layer/routing_rule.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkTokenMask, resultDType, type TokenMaskOption } from "../check.js";
 
 /** A mean over the tokens of each sequence that count, and the number of these tokens, [S] i32. */

@@ -1,8 +1,8 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { boolean, choice, type Fields, object, optional, results } from "../../core/options.js";
-import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { boolean, choice, type Fields, object, optional, results } from "../../core/input/options.js";
+import { type ExpertScoring, expertScorings } from "../../core/layer/routing_rule.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output, resultDType } from "../check.js";
 
 /** Scores, log-sum-exp and entropy of every token's logits. All f32. */

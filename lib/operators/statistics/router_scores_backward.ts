@@ -1,9 +1,9 @@
-import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
-import { boolean, choice, type Fields, object, optional, results } from "../../core/options.js";
-import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { boolean, choice, type Fields, object, optional, results } from "../../core/input/options.js";
+import { type ExpertScoring, expertScorings } from "../../core/layer/routing_rule.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkOptional, checkTensor, output, resultDType } from "../check.js";
 
 /** The gradients of {@link routerScores}' results, all f32; one that is left out is 0. */

@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { type Fields, object, optional, unchecked } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
+import { type Fields, object, optional, unchecked } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkSequences, checkTensor, type TokenMaskOption, tokenMaskField } from "../check.js";
 import { type ExpertTotals, expertTotals } from "./expert_totals.js";
 import { maximumViolation } from "./imbalance.js";

@@ -1,6 +1,6 @@
-import { finite, object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
-import { tensor } from "../../core/tensor_option.js";
+import { finite, object, optional } from "../../core/input/options.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output } from "../check.js";
 
 const updateOptions = object({ rate: optional(finite, 1e-3), out: optional(tensor<"f32">()) }, "{ rate: 1e-3 }");

@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
-import { object } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
+import { object } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkTensor, type TokenMaskOption, tokenMaskField } from "../check.js";
 import { tokenMean } from "./mean_scores.js";
 

@@ -1,8 +1,8 @@
-import type { PackedHandle } from "../../core/backend.js";
+import type { PackedHandle } from "../../core/device/backend.js";
+import type { WeightMatrix } from "../../core/formats/weight_format.js";
 import type { Fields, Operands } from "../../core/operators/field.js";
 import type { OperatorName, OperatorTable } from "../../core/operators/table.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import type { WeightMatrix } from "../../core/weight_format.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import type { Experts } from "../experts/experts.js";
 import type { Stream } from "./stream.js";
 import type { ReferenceTensor } from "./tensor.js";

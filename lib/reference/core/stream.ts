@@ -1,5 +1,5 @@
 import { MoeError } from "../../core/errors.js";
-import type { Shape } from "../../core/shape.js";
+import type { Shape } from "../../core/tensors/shape.js";
 
 /** An i32 tensor. */
 interface Indices {

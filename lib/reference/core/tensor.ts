@@ -1,9 +1,9 @@
-import { allocated } from "../../core/allocated.js";
-import { convertInto } from "../../core/convert.js";
-import { type DType, dtypes, fromBF16, fromF16, toBF16, toF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
-import { type Shape, shapeSize, shapeText } from "../../core/shape.js";
-import type { HostHandle, StridedMatrix, TensorHandle } from "../../core/tensor_handle.js";
+import { allocated } from "../../core/tensors/allocated.js";
+import { convertInto } from "../../core/tensors/convert.js";
+import { type DType, dtypes, fromBF16, fromF16, toBF16, toF16 } from "../../core/tensors/dtype.js";
+import { type Shape, shapeSize, shapeText } from "../../core/tensors/shape.js";
+import type { HostHandle, StridedMatrix, TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { type Matrix, zeros } from "./matrix.js";
 import type { Stream } from "./stream.js";
 

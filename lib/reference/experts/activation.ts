@@ -1,4 +1,10 @@
-import { type Activation, type Clamp, type ClampedActivation, isClamped, isGated } from "../../core/activation.js";
+import {
+  type Activation,
+  type Clamp,
+  type ClampedActivation,
+  isClamped,
+  isGated,
+} from "../../core/layer/activation.js";
 import { erfc } from "../core/erf.js";
 import type { Implementation } from "../core/implementation.js";
 import { rowOf, zeros } from "../core/matrix.js";
@@ -52,7 +58,7 @@ const scaledSilu = (gate: number, alpha: number) => gate / (1 + Math.exp(-alpha 
 export const softly = (x: number, limit: number) =>
   limit === Number.POSITIVE_INFINITY ? x : limit * Math.tanh(x / limit);
 
-/** What the activations with a clamp make of a gate; see lib/core/activation.ts. */
+/** What the activations with a clamp make of a gate; see lib/core/layer/activation.ts. */
 export const gates: Readonly<Record<ClampedActivation, (gate: number, clamp: Clamp) => number>> = {
   swiglu_clamped: (gate, { alpha, limit }) => scaledSilu(Math.min(gate, limit), alpha),
   swiglu_clamped_after: (gate, { alpha, limit }) => Math.min(scaledSilu(gate, alpha), limit),

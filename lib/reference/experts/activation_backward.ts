@@ -1,4 +1,10 @@
-import { type Activation, type Clamp, type ClampedActivation, isClamped, isGated } from "../../core/activation.js";
+import {
+  type Activation,
+  type Clamp,
+  type ClampedActivation,
+  isClamped,
+  isGated,
+} from "../../core/layer/activation.js";
 import { erfc } from "../core/erf.js";
 import type { Implementation } from "../core/implementation.js";
 import { zeros } from "../core/matrix.js";

@@ -1,5 +1,5 @@
-import type { DType } from "../../core/dtype.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
+import type { DType } from "../../core/tensors/dtype.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import type { Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor, readMatrix } from "../core/tensor.js";

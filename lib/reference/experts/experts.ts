@@ -1,4 +1,4 @@
-import type { Activation, Clamp } from "../../core/activation.js";
+import type { Activation, Clamp } from "../../core/layer/activation.js";
 import type { Matrix } from "../core/matrix.js";
 
 /** The weights [E, N, K] of all experts. */

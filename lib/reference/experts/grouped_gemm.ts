@@ -1,4 +1,4 @@
-import { isGated } from "../../core/activation.js";
+import { isGated } from "../../core/layer/activation.js";
 import type { Implementation } from "../core/implementation.js";
 import { linear, type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { activate } from "./activation.js";

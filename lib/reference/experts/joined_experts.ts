@@ -1,5 +1,5 @@
-import type { Activation, Clamp } from "../../core/activation.js";
-import type { WeightMatrix } from "../../core/weight_format.js";
+import type { WeightMatrix } from "../../core/formats/weight_format.js";
+import type { Activation, Clamp } from "../../core/layer/activation.js";
 import type { Matrix } from "../core/matrix.js";
 import type { Experts } from "./experts.js";
 import type { ReferencePackedExperts } from "./packed_experts.js";

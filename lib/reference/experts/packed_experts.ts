@@ -1,9 +1,9 @@
-import { type Activation, type Clamp, defaultClamp } from "../../core/activation.js";
-import type { PackedHandle } from "../../core/backend.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
-import { type TokenFormat, type TokenScheme, tokenScheme } from "../../core/token_format.js";
-import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
-import { weightFormat } from "../../core/weight_formats.js";
+import type { PackedHandle } from "../../core/device/backend.js";
+import { type TokenFormat, type TokenScheme, tokenScheme } from "../../core/formats/token_format.js";
+import type { WeightFormatName, WeightMatrix } from "../../core/formats/weight_format.js";
+import { weightFormat } from "../../core/formats/weight_formats.js";
+import { type Activation, type Clamp, defaultClamp } from "../../core/layer/activation.js";
+import { type Shape, shapeSize } from "../../core/tensors/shape.js";
 import { extended, type Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor } from "../core/tensor.js";

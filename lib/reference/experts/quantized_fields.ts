@@ -1,7 +1,7 @@
 import { MoeError } from "../../core/errors.js";
-import type { WeightMatrix } from "../../core/weight_format.js";
-import { inputFields, levelRoles } from "../../core/weight_formats.js";
-import type { QuantizedField } from "../../core/weight_role.js";
+import type { WeightMatrix } from "../../core/formats/weight_format.js";
+import { inputFields, levelRoles } from "../../core/formats/weight_formats.js";
+import type { QuantizedField } from "../../core/layer/weight_role.js";
 import { extended } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor, readMatrix } from "../core/tensor.js";

@@ -1,9 +1,9 @@
-import { type DType, fromBF16, fromE4M3, fromE8M0, fromF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
-import { checkOrder } from "../../core/input_order.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
-import { dynamic8, isPlain, levelsOf, weightFormat } from "../../core/weight_formats.js";
+import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/formats/weight_format.js";
+import { dynamic8, isPlain, levelsOf, weightFormat } from "../../core/formats/weight_formats.js";
+import { checkOrder } from "../../core/layer/input_order.js";
+import { type DType, fromBF16, fromE4M3, fromE8M0, fromF16 } from "../../core/tensors/dtype.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, zeros } from "../core/matrix.js";
 import { type ReferenceTensor, readMatrix } from "../core/tensor.js";

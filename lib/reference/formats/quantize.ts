@@ -1,7 +1,7 @@
-import { fromBF16, fromF16, roundToEven, toBF16, toE4M3, toE8M0, toF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
-import type { ScaleLevel, ScaleType, WeightFormat } from "../../core/weight_format.js";
-import { rowBytes, weightFormat } from "../../core/weight_formats.js";
+import type { ScaleLevel, ScaleType, WeightFormat } from "../../core/formats/weight_format.js";
+import { rowBytes, weightFormat } from "../../core/formats/weight_formats.js";
+import { fromBF16, fromF16, roundToEven, toBF16, toE4M3, toE8M0, toF16 } from "../../core/tensors/dtype.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, zeros } from "../core/matrix.js";
 import { type ReferenceTensor, readMatrix } from "../core/tensor.js";

@@ -1,5 +1,5 @@
-import { fromE4M3, fromE8M0, roundToEven, toE4M3, toE8M0 } from "../../core/dtype.js";
-import type { TokenScheme } from "../../core/token_format.js";
+import type { TokenScheme } from "../../core/formats/token_format.js";
+import { fromE4M3, fromE8M0, roundToEven, toE4M3, toE8M0 } from "../../core/tensors/dtype.js";
 
 // How rows become 8-bit codes, in float32 operation by operation, so that all devices give the same codes.
 // native/core/formats/token_format.h is the same.

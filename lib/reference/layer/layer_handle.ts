@@ -5,8 +5,9 @@ import type {
   LayerDescription,
   LayerHandle,
   WeightParts,
-} from "../../core/backend.js";
+} from "../../core/device/backend.js";
 import { MoeError } from "../../core/errors.js";
+import type { WeightMatrix } from "../../core/formats/weight_format.js";
 import {
   forwardStages,
   logitsStages,
@@ -15,10 +16,9 @@ import {
   type StageList,
   type StageName,
   type StageTimes,
-} from "../../core/stages.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import type { WeightMatrix } from "../../core/weight_format.js";
-import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
+} from "../../core/layer/stages.js";
+import type { QuantizedField, WeightRole } from "../../core/layer/weight_role.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import type { Stream } from "../core/stream.js";
 import type { ReferenceTensor } from "../core/tensor.js";
 import { withResidual } from "../experts/combine.js";

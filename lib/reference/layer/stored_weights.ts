@@ -1,10 +1,10 @@
-import { isGated } from "../../core/activation.js";
-import type { ExpertFormats, ExpertMatrices, LayerDescription } from "../../core/backend.js";
-import type { DType } from "../../core/dtype.js";
-import type { StridedMatrix } from "../../core/tensor_handle.js";
-import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
-import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
+import type { ExpertFormats, ExpertMatrices, LayerDescription } from "../../core/device/backend.js";
+import type { WeightFormatName, WeightMatrix } from "../../core/formats/weight_format.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import { isGated } from "../../core/layer/activation.js";
+import type { QuantizedField, WeightRole } from "../../core/layer/weight_role.js";
+import type { DType } from "../../core/tensors/dtype.js";
+import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
 import type { Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor, readMatrix } from "../core/tensor.js";

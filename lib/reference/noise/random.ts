@@ -1,5 +1,5 @@
 import type { Distribution } from "../../core/operators/noise.js";
-import { shapeSize } from "../../core/shape.js";
+import { shapeSize } from "../../core/tensors/shape.js";
 import type { Implementation } from "../core/implementation.js";
 
 type Words = readonly [number, number, number, number];

@@ -1,4 +1,4 @@
-import type { Drop, KeptDivisor } from "../../core/routing_rule.js";
+import type { Drop, KeptDivisor } from "../../core/layer/routing_rule.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { descending } from "./selection.js";

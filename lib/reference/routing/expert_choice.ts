@@ -1,4 +1,4 @@
-import type { ExpertScoring } from "../../core/routing_rule.js";
+import type { ExpertScoring } from "../../core/layer/routing_rule.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { scores } from "./scores.js";

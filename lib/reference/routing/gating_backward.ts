@@ -1,4 +1,4 @@
-import type { Gating } from "../../core/routing_rule.js";
+import type { Gating } from "../../core/layer/routing_rule.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { divisorOf, lpNorm, normalizedAndScaled } from "./gating.js";

@@ -1,4 +1,4 @@
-import type { Scoring } from "../../core/routing_rule.js";
+import type { Scoring } from "../../core/layer/routing_rule.js";
 
 const largestFloat32 = 2 ** 128 - 2 ** 104;
 

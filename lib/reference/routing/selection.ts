@@ -1,4 +1,4 @@
-import type { Gating } from "../../core/routing_rule.js";
+import type { Gating } from "../../core/layer/routing_rule.js";
 
 /** The k experts with the largest keys, largest first; with groups, from the best groups only. NaN keys come last. */
 export function choose(keys: Float64Array, rule: Gating): Int32Array {

@@ -1,5 +1,5 @@
-import { escaped, htmlFacts, htmlPage } from "../../core/markup.js";
-import { packageVersion } from "../../core/version.js";
+import { packageVersion } from "../../core/addon/version.js";
+import { escaped, htmlFacts, htmlPage } from "../../core/text/markup.js";
 import { pageScript } from "./script.js";
 import { pageStyle } from "./style.js";
 import { type ReportedRouter, type RouterSteps, routerSteps, violationOfSteps } from "./summaries.js";

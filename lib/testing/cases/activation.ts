@@ -1,5 +1,5 @@
-import { type Activation, activations, defaultClamp, isGated } from "../../core/activation.js";
-import type { FloatDType } from "../../core/dtype.js";
+import { type Activation, activations, defaultClamp, isGated } from "../../core/layer/activation.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { activate } from "../../operators/experts/activate.js";
 import { activationBackward } from "../../operators/experts/activation_backward.js";
 import { activationOf } from "../../operators/experts/activation_options.js";

@@ -1,5 +1,5 @@
-import type { Drop } from "../../core/routing_rule.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { Drop } from "../../core/layer/routing_rule.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { Capacity, Renormalize } from "../../operators/routing/capacity.js";
 import { expertSlots } from "../../operators/routing/expert_slots.js";
 import { limitCapacity } from "../../operators/routing/limit_capacity.js";

@@ -1,4 +1,4 @@
-import type { FloatDType } from "../../core/dtype.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { type ExpertChoiceRule, expertChoice } from "../../operators/routing/expert_choice.js";
 import { scores } from "../../reference/routing/scores.js";
 import type { Case } from "../case.js";

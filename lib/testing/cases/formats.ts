@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, namedFormats, readOnlyFormats } from "../../core/weight_formats.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { isPlain, namedFormats, readOnlyFormats } from "../../core/formats/weight_formats.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { tensorsOf } from "../../operators/experts/quantized_weight.js";
 import { dequantize, quantizationError } from "../../operators/formats/dequantize.js";
 import { quantize, type ScaleChoice } from "../../operators/formats/quantize.js";

@@ -1,4 +1,4 @@
-import type { FloatDType } from "../../core/dtype.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { gating } from "../../operators/routing/gating.js";
 import { checkGating, type GatingRuleOptions, gatingRule } from "../../operators/routing/gating_options.js";
 import type { Matrix } from "../../reference/core/matrix.js";

@@ -1,5 +1,5 @@
-import { type Activation, activations, isGated } from "../../core/activation.js";
-import type { FloatDType } from "../../core/dtype.js";
+import { type Activation, activations, isGated } from "../../core/layer/activation.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import { packExperts } from "../../operators/experts/packed_experts.js";
 import type { Case } from "../case.js";

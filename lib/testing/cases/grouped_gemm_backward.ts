@@ -1,4 +1,4 @@
-import type { FloatDType } from "../../core/dtype.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { groupedGemmBackward } from "../../operators/experts/grouped_gemm_backward.js";
 import { groupedGemmWeightBackward } from "../../operators/experts/grouped_gemm_weight_backward.js";
 import { packExperts } from "../../operators/experts/packed_experts.js";

@@ -1,4 +1,4 @@
-import type { FloatDType } from "../../core/dtype.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { type HierarchicalGatingOptions, hierarchicalGating } from "../../operators/routing/hierarchical_gating.js";
 import type { Case } from "../case.js";
 import { logitKinds } from "./gating.js";

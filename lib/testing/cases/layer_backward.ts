@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { LayerBackward } from "../../layer/backward/layer_backward.js";
 import type { LayerTensors } from "../../layer/backward/layer_tensors.js";
 import type { Case } from "../case.js";

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../../layer/description/config.js";
 import type { Training } from "../../layer/router/training.js";
 import { trainedRoles } from "../../layer/weights/extra_weights.js";

@@ -1,5 +1,5 @@
-import { activations } from "../../core/activation.js";
-import { sharedGates } from "../../core/backend.js";
+import { sharedGates } from "../../core/device/backend.js";
+import { activations } from "../../core/layer/activation.js";
 import type { Case } from "../case.js";
 import { type LayerProblem, layerCase } from "./layer_case.js";
 

@@ -1,4 +1,4 @@
-import { drops, expertScorings } from "../../core/routing_rule.js";
+import { drops, expertScorings } from "../../core/layer/routing_rule.js";
 import type { Case } from "../case.js";
 import { type LayerProblem, layerCase } from "./layer_case.js";
 

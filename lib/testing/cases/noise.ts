@@ -1,7 +1,7 @@
-import type { FloatDType } from "../../core/dtype.js";
 import type { Distribution } from "../../core/operators/noise.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { type ExpertLoadOptions, expertLoad } from "../../operators/noise/expert_load.js";
 import { jitter } from "../../operators/noise/jitter.js";
 import { noisyLogits } from "../../operators/noise/noisy_logits.js";

@@ -1,4 +1,4 @@
-import type { FloatDType } from "../../core/dtype.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { rmsNorm } from "../../operators/experts/rms_norm.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import type { Case } from "../case.js";

@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { TensorHandle } from "../../core/tensor_handle.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import type { Case } from "../case.js";
 import type { Inputs } from "../inputs/inputs.js";
 

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { AdamW } from "../../optimizers/adamw.js";
 import { squaredNorm } from "../../optimizers/gradient_norm.js";
 import type { Optimizer } from "../../optimizers/optimizer.js";

@@ -1,7 +1,7 @@
-import { type Activation, isGated } from "../../core/activation.js";
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
-import { freeWeight, type WeightFormatName } from "../../core/weight_format.js";
+import { freeWeight, type WeightFormatName } from "../../core/formats/weight_format.js";
+import { type Activation, isGated } from "../../core/layer/activation.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import { type QuantizedWeight, quantizedMatrix, stackedQuantized } from "../../operators/experts/quantized_weight.js";
 import { dequantize } from "../../reference/formats/dequantize.js";

@@ -1,4 +1,4 @@
-import type { FloatDType } from "../../core/dtype.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { routerProjection } from "../../operators/routing/router_projection.js";
 import type { Case } from "../case.js";
 

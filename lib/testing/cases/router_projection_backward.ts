@@ -1,4 +1,4 @@
-import type { FloatDType } from "../../core/dtype.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { routerProjectionBackward } from "../../operators/routing/router_projection_backward.js";
 import type { Case } from "../case.js";
 import { unitRoundoff } from "../rounding.js";

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { accumulate } from "../../operators/statistics/accumulate.js";
 import { columnMeans } from "../../operators/statistics/column_means.js";
 import { expertTotals } from "../../operators/statistics/expert_totals.js";

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { columnMeansBackward } from "../../operators/statistics/column_means_backward.js";
 import { cvSquaredBackward } from "../../operators/statistics/cv_squared_backward.js";
 import { expertTotalsBackward } from "../../operators/statistics/expert_totals_backward.js";

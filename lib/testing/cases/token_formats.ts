@@ -1,9 +1,9 @@
-import { type Activation, isGated } from "../../core/activation.js";
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { TokenFormat } from "../../core/token_format.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
-import { weightFormat } from "../../core/weight_formats.js";
+import type { TokenFormat } from "../../core/formats/token_format.js";
+import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { weightFormat } from "../../core/formats/weight_formats.js";
+import { type Activation, isGated } from "../../core/layer/activation.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { MoeLayer } from "../../moe_layer.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import { packExperts } from "../../operators/experts/packed_experts.js";

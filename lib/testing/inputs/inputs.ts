@@ -1,7 +1,7 @@
-import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { Device } from "../../core/device/device.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayerOptions } from "../../layer/create.js";
 import type { ForwardOptions } from "../../layer/forward_options.js";
 import { MoeLayer } from "../../moe_layer.js";

@@ -1,5 +1,5 @@
 import { inspect } from "node:util";
-import { ThreadBound } from "../../core/thread_bound.js";
+import { ThreadBound } from "../../core/device/thread_bound.js";
 
 /** Seeded random numbers: xoshiro128** (Blackman and Vigna, arXiv 1805.01407), the same on every machine. */
 export class Random extends ThreadBound {

@@ -1,6 +1,6 @@
-import type { FloatDType } from "../../core/dtype.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayerOptions } from "../../layer/create.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";

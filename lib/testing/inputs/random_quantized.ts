@@ -1,9 +1,9 @@
-import type { Device } from "../../core/device.js";
-import { toE4M3 } from "../../core/dtype.js";
-import { type Shape, shapeSize } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
-import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "../../core/weight_format.js";
-import { levelsOf, weightFormat } from "../../core/weight_formats.js";
+import type { Device } from "../../core/device/device.js";
+import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "../../core/formats/weight_format.js";
+import { levelsOf, weightFormat } from "../../core/formats/weight_formats.js";
+import { toE4M3 } from "../../core/tensors/dtype.js";
+import { type Shape, shapeSize } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { type QuantizedWeight, quantizedTensors, type TensorRole } from "../../operators/experts/quantized_weight.js";
 import type { Random } from "./random.js";
 

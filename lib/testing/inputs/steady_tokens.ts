@@ -1,4 +1,4 @@
-import type { FloatDType } from "../../core/dtype.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
 import { linear, type Matrix, zeros } from "../../reference/core/matrix.js";
 import type { GatingResult } from "../../reference/routing/gating.js";
 import { round } from "../rounding.js";

@@ -1,4 +1,4 @@
-import { escaped, htmlPage } from "../../core/markup.js";
+import { escaped, htmlPage } from "../../core/text/markup.js";
 import { formatError } from "../../terminal/format.js";
 import type { SubjectReport, SubjectResult } from "../subject/run_cases.js";
 import { problemsOf } from "./problems.js";

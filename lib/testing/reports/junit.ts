@@ -1,4 +1,4 @@
-import { escaped } from "../../core/markup.js";
+import { escaped } from "../../core/text/markup.js";
 import type { SubjectReport, SubjectResult } from "../subject/run_cases.js";
 import { problemsOf } from "./problems.js";
 

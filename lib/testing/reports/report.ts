@@ -1,5 +1,5 @@
 import { checkChoice } from "../../core/errors.js";
-import { finiteOrText } from "../../core/finite_json.js";
+import { finiteOrText } from "../../core/text/finite_json.js";
 import { formatMicroseconds, plural } from "../../terminal/format.js";
 import type { SubjectReport } from "../subject/run_cases.js";
 import { htmlReport } from "./html.js";

@@ -1,6 +1,6 @@
-import type { Device } from "../../core/device.js";
-import { dtypes, fromBF16, fromF16 } from "../../core/dtype.js";
-import { Tensor } from "../../core/tensor.js";
+import type { Device } from "../../core/device/device.js";
+import { dtypes, fromBF16, fromF16 } from "../../core/tensors/dtype.js";
+import { Tensor } from "../../core/tensors/tensor.js";
 import type { QuantizedWeight } from "../../operators/experts/quantized_weight.js";
 import type { ReferenceTensor } from "../../reference/core/tensor.js";
 import type { SubjectInputs, TestArray } from "./subject.js";

@@ -1,8 +1,8 @@
-import type { Device } from "../../core/device.js";
-import { type DType, dtypes } from "../../core/dtype.js";
+import type { Device } from "../../core/device/device.js";
 import type { Fields } from "../../core/operators/field.js";
 import { type OperatorName, operators } from "../../core/operators/table.js";
-import type { Tensor } from "../../core/tensor.js";
+import { type DType, dtypes } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { activationOf } from "../../operators/experts/activation_options.js";
 import { packExperts } from "../../operators/experts/packed_experts.js";
 import { isTestArray, toFloat32, upload, uploadQuantized } from "./arrays.js";

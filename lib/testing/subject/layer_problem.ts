@@ -1,8 +1,8 @@
-import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
+import type { Device } from "../../core/device/device.js";
 import { MoeError } from "../../core/errors.js";
-import type { Tensor } from "../../core/tensor.js";
-import { withoutUndefined } from "../../core/without_undefined.js";
+import { withoutUndefined } from "../../core/input/without_undefined.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { openDevice } from "../../devices.js";
 import type { MoeLayerOptions } from "../../layer/create.js";
 import { MoeLayer } from "../../moe_layer.js";

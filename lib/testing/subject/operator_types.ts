@@ -1,8 +1,8 @@
-import type { Activation, Clamp } from "../../core/activation.js";
+import type { Activation, Clamp } from "../../core/layer/activation.js";
 import type { Field, Fields, ValueOf } from "../../core/operators/field.js";
 import type { OperatorTable } from "../../core/operators/table.js";
-import type { Shape } from "../../core/shape.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { Shape } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayerOptions } from "../../layer/create.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";

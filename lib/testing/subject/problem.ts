@@ -1,11 +1,11 @@
-import type { PackedHandle } from "../../core/backend.js";
-import { Device } from "../../core/device.js";
-import type { DType } from "../../core/dtype.js";
+import type { PackedHandle } from "../../core/device/backend.js";
+import { Device } from "../../core/device/device.js";
 import { MoeError } from "../../core/errors.js";
+import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import type { Field, Fields } from "../../core/operators/field.js";
 import { type OperatorName, operators } from "../../core/operators/table.js";
-import type { Tensor } from "../../core/tensor.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { DType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { openReference } from "../../reference/backend.js";
 import { ReferenceTensor } from "../../reference/core/tensor.js";
 import type { ReferencePackedExperts } from "../../reference/experts/packed_experts.js";

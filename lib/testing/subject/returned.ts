@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { describe, MoeError } from "../../core/errors.js";
-import { shapeSize, shapeText } from "../../core/shape.js";
+import { shapeSize, shapeText } from "../../core/tensors/shape.js";
 import { arraysIn, toFloat32 } from "./arrays.js";
 import type { OutputArray, SubjectInputs, TestArray } from "./subject.js";
 

@@ -1,5 +1,5 @@
 import { invalidArgument, messageOf } from "../../core/errors.js";
-import { callback, type Fields, integer, object, optional, type Read, type Reader } from "../../core/options.js";
+import { callback, type Fields, integer, object, optional, type Read, type Reader } from "../../core/input/options.js";
 import { caseContains } from "../case_filter.js";
 import { relativeError } from "../run.js";
 import { closeSubjects } from "./close.js";

@@ -1,4 +1,4 @@
-import type { Shape } from "../../core/shape.js";
+import type { Shape } from "../../core/tensors/shape.js";
 
 /** A tensor that a subject gets, row-major. */
 export interface TestArray {

@@ -1,5 +1,5 @@
 import { inspect } from "node:util";
-import { ThreadBound } from "../../core/thread_bound.js";
+import { ThreadBound } from "../../core/device/thread_bound.js";
 import type { Case } from "../case.js";
 import { unitRoundoff } from "../rounding.js";
 import { cases } from "../table.js";

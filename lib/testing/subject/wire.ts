@@ -1,8 +1,8 @@
-import { type DType, dtypes } from "../../core/dtype.js";
 import { describe, invalidArgument, unexpected } from "../../core/errors.js";
-import { finiteOrText } from "../../core/finite_json.js";
-import { printable } from "../../core/printable.js";
-import { shapeSize } from "../../core/shape.js";
+import { type DType, dtypes } from "../../core/tensors/dtype.js";
+import { shapeSize } from "../../core/tensors/shape.js";
+import { finiteOrText } from "../../core/text/finite_json.js";
+import { printable } from "../../core/text/printable.js";
 import { isTestArray } from "./arrays.js";
 import type { OutputArray, SubjectInputs, SubjectOutput } from "./subject.js";
 

@@ -1,4 +1,4 @@
-// Weight formats by name. lib/core/weight_format.ts has the same formats.
+// Weight formats by name. lib/core/formats/weight_format.ts has the same formats.
 #pragma once
 
 #include <string>

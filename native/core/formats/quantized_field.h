@@ -5,7 +5,7 @@
 
 namespace moe {
 
-// QuantizedField in lib/core/weight_role.ts is the same list.
+// QuantizedField in lib/core/layer/weight_role.ts is the same list.
 MOE_ENUM(QuantizedField, codes, scales, superScales, zeros, superZeros, inputScale, inputOrder)
 
 // The level of scales or offsets that a field holds; absent for the other fields, and if the format has no such level.

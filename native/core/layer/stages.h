@@ -12,7 +12,7 @@
 #define MOE_EXTENSION_STAGES(X)
 #endif
 
-// X(stage, its name); lib/core/stages.ts is the same list, in the order of a forward.
+// X(stage, its name); lib/core/layer/stages.ts is the same list, in the order of a forward.
 #define MOE_STAGES(X)                                                    \
   X(router, "router")          /* logits of x */                         \
   X(shared_gate, "sharedGate") /* outputs of the shared experts' gate */ \

@@ -1,4 +1,4 @@
-// The weights of a layer by what they do in it; lib/core/weight_role.ts is the same list.
+// The weights of a layer by what they do in it; lib/core/layer/weight_role.ts is the same list.
 #pragma once
 
 #include "core/enum.h"

@@ -26,7 +26,7 @@ enum class ActivationPart : uint8_t { whole, gate, up };
 // Whether an activation reads a clamp.
 MOE_HOST_DEVICE constexpr bool is_clamped(Activation activation) { return activation >= Activation::swiglu_clamped; }
 
-// Parameters of clamped activations; infinity is no limit. See lib/core/activation.ts.
+// Parameters of clamped activations; infinity is no limit. See lib/core/layer/activation.ts.
 struct Clamp {
   float alpha = 1.702f;
   float limit = 7.0f;

@@ -1,4 +1,4 @@
-// The activations of lib/core/activation.ts on float32, by the formulas of lib/reference/experts/activation.ts.
+// The activations of lib/core/layer/activation.ts on float32, by the formulas of lib/reference/experts/activation.ts.
 #pragma once
 
 #include <cmath>

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { SafetensorsFile, type SafetensorsInput } from "../../../lib/checkpoint/safetensors/index.js";
-import type { Device } from "../../../lib/core/device.js";
-import type { FloatDType } from "../../../lib/core/dtype.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import type { FloatDType } from "../../../lib/core/tensors/dtype.js";
 import type { ModelFiles } from "./model_directory.js";
 
 const root = join(import.meta.dirname, "..", "..", "golden", "families");

@@ -2,7 +2,7 @@ import type { LayerTensors, NamedWeight } from "../../../lib/checkpoint/locate/l
 import { mapWeights, nameOf, piecesOf } from "../../../lib/checkpoint/locate/locate_layer.js";
 import { Model } from "../../../lib/checkpoint/model.js";
 import { ShardedCheckpoint } from "../../../lib/checkpoint/safetensors/index.js";
-import { fromBF16, fromF16 } from "../../../lib/core/dtype.js";
+import { fromBF16, fromF16 } from "../../../lib/core/tensors/dtype.js";
 import type { GgufInput, MetadataValue, TensorInput } from "../../support/gguf.js";
 import { familyModelPath } from "./family_model.js";
 

@@ -1,8 +1,8 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type GgufType, ggufByteLength, ggufTypes } from "../../../lib/checkpoint/gguf/types.js";
-import { fromF16, toF16 } from "../../../lib/core/dtype.js";
-import { encodeHalves } from "../../../lib/core/half_arrays.js";
+import { fromF16, toF16 } from "../../../lib/core/tensors/dtype.js";
+import { encodeHalves } from "../../../lib/core/tensors/half_arrays.js";
 import type { Random } from "../../../lib/testing/inputs/random.js";
 import { type GgufInput, type MetadataValue, rawGguf, type TensorInput } from "../../support/gguf.js";
 import { type DecodedType, decodeBlocks, halfPlaces, writeDividedHalf } from "../../support/gguf_blocks.js";

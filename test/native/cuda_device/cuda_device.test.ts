@@ -1,5 +1,5 @@
 import { test } from "vitest";
-import { loadNative } from "../../../lib/core/native.js";
+import { loadNative } from "../../../lib/core/addon/native.js";
 import { nativeTests } from "../../support/native_tests.js";
 
 if (loadNative().buildInfo().cuda === "") test.skip("the cuda device is not part of this build");

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { packageRoot } from "../../../lib/core/package_root.js";
+import { packageRoot } from "../../../lib/core/addon/package_root.js";
 import { nativeTests } from "../../support/native_tests.js";
 
 nativeTests("test/native/cuda_runtime/moe_cuda_runtime_tests");

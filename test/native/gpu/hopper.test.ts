@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { activations } from "../../../lib/core/activation.js";
-import type { Device } from "../../../lib/core/device.js";
-import { loadNative } from "../../../lib/core/native.js";
+import { loadNative } from "../../../lib/core/addon/native.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import { activations } from "../../../lib/core/layer/activation.js";
 import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { DeviceOptions } from "../../../lib/core/native.js";
+import type { DeviceOptions } from "../../../lib/core/addon/native.js";
 import { openDevice } from "../../../lib/devices.js";
 import { groupedGemmCase } from "../../../lib/testing/cases/grouped_gemm.js";
 import { groupedGemmBackwardCases } from "../../../lib/testing/cases/grouped_gemm_backward.js";

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { packageRoot } from "../../../lib/core/package_root.js";
+import { packageRoot } from "../../../lib/core/addon/package_root.js";
 
 const target = join(packageRoot(), "native", "gpu", "target");
 const headers = (device: string) => readdirSync(join(target, device, "ptx")).filter((name) => name.endsWith(".cuh"));

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { type Activation, isGated } from "../../../lib/core/activation.js";
-import type { Device } from "../../../lib/core/device.js";
-import type { FloatDType } from "../../../lib/core/dtype.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import { type Activation, isGated } from "../../../lib/core/layer/activation.js";
+import type { FloatDType } from "../../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../../lib/core/device.js";
-import type { FloatDType } from "../../../lib/core/dtype.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import type { FloatDType } from "../../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
 import type { WeightDTypes } from "../../../lib/layer/description/storage.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";

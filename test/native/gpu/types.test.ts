@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, test } from "vitest";
-import type { Device } from "../../../lib/core/device.js";
-import type { FloatDType } from "../../../lib/core/dtype.js";
-import { scorings } from "../../../lib/core/routing_rule.js";
-import type { TokenFormat } from "../../../lib/core/token_format.js";
-import type { WeightFormatName } from "../../../lib/core/weight_format.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import type { TokenFormat } from "../../../lib/core/formats/token_format.js";
+import type { WeightFormatName } from "../../../lib/core/formats/weight_format.js";
+import { scorings } from "../../../lib/core/layer/routing_rule.js";
+import type { FloatDType } from "../../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { groupedGemmWeightBackward } from "../../../lib/operators/experts/grouped_gemm_weight_backward.js";

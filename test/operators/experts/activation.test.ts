@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Activation, activations, isClamped, isGated } from "../../../lib/core/activation.js";
-import type { Tensor } from "../../../lib/core/tensor.js";
+import { type Activation, activations, isClamped, isGated } from "../../../lib/core/layer/activation.js";
+import type { Tensor } from "../../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../../lib/devices.js";
 import { activate } from "../../../lib/operators/experts/activate.js";
 import { activationBackward } from "../../../lib/operators/experts/activation_backward.js";

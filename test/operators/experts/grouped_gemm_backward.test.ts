@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../../lib/core/device.js";
-import type { FloatDType } from "../../../lib/core/dtype.js";
-import type { Tensor } from "../../../lib/core/tensor.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import type { FloatDType } from "../../../lib/core/tensors/dtype.js";
+import type { Tensor } from "../../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { groupedGemmBackward } from "../../../lib/operators/experts/grouped_gemm_backward.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../../lib/core/device.js";
+import type { Device } from "../../../lib/core/device/device.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { Random } from "../../../lib/testing/inputs/random.js";

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../../lib/core/device.js";
-import { type TokenFormat, tokenScheme } from "../../../lib/core/token_format.js";
-import { weightFormat } from "../../../lib/core/weight_formats.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import { type TokenFormat, tokenScheme } from "../../../lib/core/formats/token_format.js";
+import { weightFormat } from "../../../lib/core/formats/weight_formats.js";
 import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { afterAll, describe, expect, test, vi } from "vitest";
-import { Device } from "../../../lib/core/device.js";
-import { fromE4M3 } from "../../../lib/core/dtype.js";
-import type { Tensor } from "../../../lib/core/tensor.js";
-import { weightFormat } from "../../../lib/core/weight_formats.js";
+import { Device } from "../../../lib/core/device/device.js";
+import { weightFormat } from "../../../lib/core/formats/weight_formats.js";
+import { fromE4M3 } from "../../../lib/core/tensors/dtype.js";
+import type { Tensor } from "../../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../../lib/devices.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
 import { type QuantizedWeight, tensorsOf } from "../../../lib/operators/experts/quantized_weight.js";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Tensor } from "../../../lib/core/tensor.js";
+import type { Tensor } from "../../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../../lib/devices.js";
 import { expertLoad } from "../../../lib/operators/noise/expert_load.js";
 import { jitter } from "../../../lib/operators/noise/jitter.js";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../../lib/core/device.js";
-import { type Drop, drops } from "../../../lib/core/routing_rule.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import { type Drop, drops } from "../../../lib/core/layer/routing_rule.js";
 import { openDevice } from "../../../lib/devices.js";
 import { type CapacitySize, expertCapacity, type Renormalize } from "../../../lib/operators/routing/capacity.js";
 import { expertSlots } from "../../../lib/operators/routing/expert_slots.js";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../../lib/core/device.js";
-import { expertScorings } from "../../../lib/core/routing_rule.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import { expertScorings } from "../../../lib/core/layer/routing_rule.js";
 import { openDevice } from "../../../lib/devices.js";
 import { type ExpertChoiceRule, expertChoice } from "../../../lib/operators/routing/expert_choice.js";
 import { Random } from "../../../lib/testing/inputs/random.js";

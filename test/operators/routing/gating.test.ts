@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { scorings } from "../../../lib/core/routing_rule.js";
+import { scorings } from "../../../lib/core/layer/routing_rule.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Scoring, scorings } from "../../../lib/core/routing_rule.js";
+import { type Scoring, scorings } from "../../../lib/core/layer/routing_rule.js";
 import { openDevice } from "../../../lib/devices.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import { gatingBackward } from "../../../lib/operators/routing/gating_backward.js";

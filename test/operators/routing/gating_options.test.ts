@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Gating } from "../../../lib/core/routing_rule.js";
+import type { Gating } from "../../../lib/core/layer/routing_rule.js";
 import {
   checkGating,
   checkSelectionBias,

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../../lib/core/device.js";
-import type { FloatDType } from "../../../lib/core/dtype.js";
-import { groupScores, type Scoring, scorings, selectionKeys } from "../../../lib/core/routing_rule.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import { groupScores, type Scoring, scorings, selectionKeys } from "../../../lib/core/layer/routing_rule.js";
+import type { FloatDType } from "../../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import { checkGating, type GatingRuleOptions, gatingRule } from "../../../lib/operators/routing/gating_options.js";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { expertScorings } from "../../../lib/core/routing_rule.js";
+import { expertScorings } from "../../../lib/core/layer/routing_rule.js";
 import { openDevice } from "../../../lib/devices.js";
 import { expertChoice } from "../../../lib/operators/routing/expert_choice.js";
 import { expertChoiceBackward } from "../../../lib/operators/routing/expert_choice_backward.js";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Tensor } from "../../../lib/core/tensor.js";
+import type { Tensor } from "../../../lib/core/tensors/tensor.js";
 import { sort } from "../../../lib/operators/routing/sort.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 

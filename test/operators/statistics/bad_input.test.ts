@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Tensor } from "../../../lib/core/tensor.js";
+import type { Tensor } from "../../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../../lib/devices.js";
 import { accumulate, readTotals } from "../../../lib/operators/statistics/accumulate.js";
 import { columnMeans } from "../../../lib/operators/statistics/column_means.js";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { expertScorings } from "../../../lib/core/routing_rule.js";
-import type { Tensor } from "../../../lib/core/tensor.js";
+import { expertScorings } from "../../../lib/core/layer/routing_rule.js";
+import type { Tensor } from "../../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../../lib/devices.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import { gatingBackward } from "../../../lib/operators/routing/gating_backward.js";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../../lib/core/device.js";
-import type { Tensor } from "../../../lib/core/tensor.js";
+import type { Device } from "../../../lib/core/device/device.js";
+import type { Tensor } from "../../../lib/core/tensors/tensor.js";
 import { expertLoad } from "../../../lib/operators/noise/expert_load.js";
 import { columnMeans } from "../../../lib/operators/statistics/column_means.js";
 import { expertTotals } from "../../../lib/operators/statistics/expert_totals.js";

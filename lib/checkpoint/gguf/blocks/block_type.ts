@@ -1,4 +1,4 @@
-import type { WeightFormatName } from "../../../core/weight_format.js";
+import type { WeightFormatName } from "../../../core/formats/weight_format.js";
 import type { Grid } from "./grids.js";
 
 /** The scales of a matrix: one value for each group of columns, or for each block at the upper level. */

@@ -1,8 +1,8 @@
 import { availableParallelism } from "node:os";
-import { newBytes } from "../../../core/allocated.js";
-import { loadedNative, type NativeBinding } from "../../../core/native.js";
-import type { ScaleLevel, WeightFormat } from "../../../core/weight_format.js";
-import { findFormat, scaleBytes, weightFormat } from "../../../core/weight_formats.js";
+import { loadedNative, type NativeBinding } from "../../../core/addon/native.js";
+import type { ScaleLevel, WeightFormat } from "../../../core/formats/weight_format.js";
+import { findFormat, scaleBytes, weightFormat } from "../../../core/formats/weight_formats.js";
+import { newBytes } from "../../../core/tensors/allocated.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
 import { firstNonFinite } from "../../non_finite.js";
 import { asBytes } from "../../schemes/bits.js";

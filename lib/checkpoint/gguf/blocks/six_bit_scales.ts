@@ -1,5 +1,5 @@
-import { fromF16, toF16 } from "../../../core/dtype.js";
-import type { ScaleLevel, WeightFormat } from "../../../core/weight_format.js";
+import type { ScaleLevel, WeightFormat } from "../../../core/formats/weight_format.js";
+import { fromF16, toF16 } from "../../../core/tensors/dtype.js";
 import type { GgufType } from "../types.js";
 import { packWords } from "./code_words.js";
 import type { BlockWeight } from "./convert.js";

@@ -1,6 +1,6 @@
-import { convertInto } from "../../../core/convert.js";
-import { fromE4M3, fromE8M0, fromF16 } from "../../../core/dtype.js";
-import { weightFormat } from "../../../core/weight_formats.js";
+import { weightFormat } from "../../../core/formats/weight_formats.js";
+import { convertInto } from "../../../core/tensors/convert.js";
+import { fromE4M3, fromE8M0, fromF16 } from "../../../core/tensors/dtype.js";
 import type { QuantizedBytes } from "../../locate/located_weight.js";
 
 /** The values of a matrix of `shape` [N, K] whose blocks were converted to this format, as float32. */

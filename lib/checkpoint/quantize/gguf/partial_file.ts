@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { MoeError } from "../../../core/errors.js";
-import { renamed, unfinishedFile } from "../../../core/whole_file.js";
+import { renamed, unfinishedFile } from "../../../core/files/whole_file.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
 import { callFileSystem } from "../../file_system_error.js";
 import { nothingTaken, writeTextAtomically } from "../../safetensors/atomic_file.js";

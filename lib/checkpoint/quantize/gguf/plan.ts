@@ -1,6 +1,6 @@
 import { MoeError } from "../../../core/errors.js";
-import { type Shape, shapeText } from "../../../core/shape.js";
-import type { WeightFormat } from "../../../core/weight_format.js";
+import type { WeightFormat } from "../../../core/formats/weight_format.js";
+import { type Shape, shapeText } from "../../../core/tensors/shape.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
 import { blockTypeOf, formatsWithBlocks } from "../../gguf/blocks/convert.js";
 import { maximumElements } from "../../gguf/metadata.js";

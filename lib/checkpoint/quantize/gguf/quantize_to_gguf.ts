@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { basename, resolve } from "node:path";
-import { withPlaceInMemoryErrors } from "../../../core/allocated.js";
-import type { FloatDType } from "../../../core/dtype.js";
+import { packageVersion } from "../../../core/addon/version.js";
 import { unexpected } from "../../../core/errors.js";
-import { decodeHalves } from "../../../core/half_arrays.js";
-import type { Tensor } from "../../../core/tensor.js";
-import { packageVersion } from "../../../core/version.js";
+import { withPlaceInMemoryErrors } from "../../../core/tensors/allocated.js";
+import type { FloatDType } from "../../../core/tensors/dtype.js";
+import { decodeHalves } from "../../../core/tensors/half_arrays.js";
+import type { Tensor } from "../../../core/tensors/tensor.js";
 import { quantizableFormat } from "../../../operators/formats/quantize.js";
 import { type BlockWeight, toBlocks } from "../../gguf/blocks/convert.js";
 import { hasSixBitScales, withSixBitScales } from "../../gguf/blocks/six_bit_scales.js";

@@ -1,4 +1,4 @@
-import type { StageName } from "../../../core/stages.js";
+import type { StageName } from "../../../core/layer/stages.js";
 import { combine } from "./combine.js";
 import { down } from "./down.js";
 import { gateUp } from "./gate_up.js";

@@ -1,4 +1,4 @@
-import type { LayerDescription } from "../../../core/backend.js";
+import type { LayerDescription } from "../../../core/device/backend.js";
 import type { Stream } from "../../core/stream.js";
 import type { ForwardState } from "../forward_state.js";
 import type { StoredWeights } from "../stored_weights.js";

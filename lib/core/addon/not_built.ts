@@ -1,0 +1,65 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { MoeError } from "../errors.js";
+import { namedAddon } from "./addon_files.js";
+import { findPackage } from "./package_root.js";
+import { platformName, platforms } from "./platforms.js";
+
+/** Where the build at install leaves its output if it failed, in the package's folder. */
+export const installLog = join("build", "install.log");
+
+/** The error of a missing addon: why it cannot be loaded, how the build at install ended, and what to do. */
+export function notBuilt(reasons: readonly string[], cause?: unknown): MoeError {
+  const root = findPackage();
+  const named = namedAddon();
+  const binary = `a moe_kernels.node built for ${platformName()} and Node-API 9`;
+  const remedies = [
+    ...permissionRemedy(root),
+    ...(named === undefined
+      ? [...installRemedies(root), `set MOE_KERNELS_BINARY to ${binary}`]
+      : [`unset MOE_KERNELS_BINARY, so that the package's own is looked for, or set it to ${binary}`]),
+    'use openDevice("reference"), which is slow but needs no addon',
+  ];
+  const message = [
+    `the native addon ${named === undefined ? "" : "that MOE_KERNELS_BINARY names "}cannot be loaded: ${reasons.join("; ")}`,
+    ...(named === undefined && root !== undefined ? endOf(join(root, installLog)) : []),
+    "Do one of the following:",
+    ...remedies.map((remedy) => `  - ${remedy}`),
+  ].join("\n");
+  return new MoeError("NOT_BUILT", message, cause === undefined ? undefined : { cause });
+}
+
+/** What makes the package's own addon, which is not looked for where MOE_KERNELS_BINARY names another. */
+function installRemedies(root: string | undefined): string[] {
+  return [
+    ...(root === undefined ? ["npm install moe-kernels in the folder of the program"] : []),
+    ...(Object.hasOwn(platforms, platformName())
+      ? ["install the binary for this platform: npm install moe-kernels --include=optional"]
+      : []),
+    ...(root === undefined ? [] : [buildRemedy(root)]),
+  ];
+}
+
+function endOf(log: string): string[] {
+  if (!existsSync(log)) return [];
+  const lines = readFileSync(log, "utf8").trim().split("\n").slice(-12);
+  return [`The build at install failed. The end of ${log}:`, ...lines.map((line) => `  ${line}`)];
+}
+
+function buildRemedy(root: string): string {
+  const setup = join(root, "scripts", "setup.mjs");
+  const command = existsSync(setup) ? `"${setup}"` : `"${join(root, "scripts", "install.mjs")}" --source`;
+  return [
+    "build it from source, with CMake >= 3.22 and a C++20 compiler (GCC >= 11 or Clang >= 14; tested on Linux x64 and arm64):",
+    `    node ${command}`,
+  ].join("\n");
+}
+
+/** What a process that runs under Node's permission model must be given. */
+function permissionRemedy(root: string | undefined): string[] {
+  if (process.permission === undefined) return [];
+  return [
+    "start Node with --allow-addons, and with --allow-fs-read for the folder of node_modules" +
+      (root === undefined ? "" : `, such as --allow-fs-read="${join(root, "..")}"`),
+  ];
+}

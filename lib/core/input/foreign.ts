@@ -1,0 +1,100 @@
+import { types } from "node:util";
+import { describe, invalidArgument, isMoeError, MoeError, unexpected } from "../errors.js";
+
+// Values that users pass may be proxies, have properties that hide those of their class, or come from another realm. What
+// is read here is what such a value is, not what it says; and what it throws when it is looked at is an error about the
+// parameter.
+
+/** What `read` finds in a value that a user passes. INVALID_ARGUMENT if its getters, its traps or a revoked proxy throw. */
+export function attempt<T>(parameter: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw unreadable(parameter, cause);
+  }
+}
+
+/** The error about a value that a user passes, whose getters, traps or revoked proxy threw `cause`. */
+export function unreadable(parameter: string, cause: unknown): MoeError {
+  if (isMoeError(cause)) return cause;
+  const message = `${parameter}: expected a value that can be read, got one that throws (${describe(cause)})`;
+  return new MoeError("INVALID_ARGUMENT", message, { cause });
+}
+
+/** Most entries of a list that a user passes: a proxy can say that it has more than fit into memory, an iterable has no end. */
+export const longestList = 2 ** 20;
+
+/** `Array.isArray`, but for a revoked proxy, for which that throws. */
+export function isArray(value: unknown): value is readonly unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
+const arrays = {
+  Uint8Array,
+  Int8Array,
+  Uint16Array,
+  Int16Array,
+  Uint32Array,
+  Int32Array,
+  Float32Array,
+  Float64Array,
+  BigUint64Array,
+  BigInt64Array,
+};
+
+export type ArrayKind = keyof typeof arrays;
+export type ArrayOfKind<K extends ArrayKind> = InstanceType<(typeof arrays)[K]>;
+
+const typedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
+const kindOf = getter<string>(typedArrayPrototype, Symbol.toStringTag);
+const bufferOf = getter<ArrayBuffer>(typedArrayPrototype, "buffer");
+const byteOffsetOf = getter<number>(typedArrayPrototype, "byteOffset");
+const lengthOf = getter<number>(typedArrayPrototype, "length");
+const resizable = getter<boolean>(ArrayBuffer.prototype, "resizable");
+const growable = getter<boolean>(SharedArrayBuffer.prototype, "growable");
+
+/**
+ * A plain array over the memory of `value`, whatever properties that has of its own.
+ * @param expected describes it in the error.
+ * @throws INVALID_ARGUMENT if it is of none of these kinds, or over a buffer that can change its length or that was
+ * transferred away.
+ */
+export function typedArray<const K extends ArrayKind>(
+  parameter: string,
+  value: unknown,
+  kinds: readonly K[],
+  expected: string,
+): ArrayOfKind<K> {
+  const kind = kinds.find((candidate) => candidate === kindOf?.(value));
+  if (kind === undefined) throw invalidArgument(parameter, expected, value);
+  const buffer = bufferOf?.(value) as ArrayBuffer;
+  if (types.isSharedArrayBuffer(buffer) ? growable?.(buffer) : resizable?.(buffer)) {
+    const fixed = "an array over a buffer of fixed length; pass a copy (array.slice())";
+    throw unexpected(parameter, fixed, "a resizable buffer");
+  }
+  try {
+    return new arrays[kind](buffer, byteOffsetOf?.(value), lengthOf?.(value)) as ArrayOfKind<K>;
+  } catch {
+    throw new MoeError(
+      "INVALID_ARGUMENT",
+      `${parameter}: expected an array with its buffer, got one whose buffer was transferred; transfer a copy instead`,
+    );
+  }
+}
+
+const mapEntries = Map.prototype.entries;
+
+/** The entries of a Map, whatever iterator it has of its own; undefined for any other value. */
+export function entriesOfMap(value: unknown): [unknown, unknown][] | undefined {
+  return types.isMap(value) ? [...mapEntries.call(value)] : undefined;
+}
+
+/** A getter of a built-in class, taken before anybody could replace it; undefined where this version of Node has none. */
+function getter<T>(prototype: object, name: string | symbol): ((object: unknown) => T) | undefined {
+  const get = Object.getOwnPropertyDescriptor(prototype, name)?.get;
+  return get && ((object) => get.call(object) as T);
+}
