@@ -98,8 +98,8 @@ describe("the tarball", () => {
   });
 
   test("has joined modules, and the types of each", () => {
-    expect(existsSync(join(unpacked, "dist", "core", "tensor.js"))).toBe(false);
-    expect(existsSync(join(unpacked, "dist", "core", "tensor.d.ts"))).toBe(true);
+    expect(existsSync(join(unpacked, "dist", "core", "tensors", "tensor.js"))).toBe(false);
+    expect(existsSync(join(unpacked, "dist", "core", "tensors", "tensor.d.ts"))).toBe(true);
   });
 
   test("has every file that package.json names", () => {
