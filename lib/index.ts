@@ -152,6 +152,7 @@ export {
   type RmsNormGradients,
   rmsNormBackward,
 } from "./operators/experts/rms_norm_backward.js";
+export { type CastOptions, cast } from "./operators/formats/cast.js";
 export { type DequantizeOptions, dequantize, quantizationError } from "./operators/formats/dequantize.js";
 export { type QuantizeOptions, quantize, type ScaleChoice } from "./operators/formats/quantize.js";
 export { type ExpertLoadOptions, expertLoad } from "./operators/noise/expert_load.js";

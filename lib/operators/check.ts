@@ -34,16 +34,19 @@ const namedDTypes: Readonly<Record<"float" | "float32", { expected: string; list
   float32: { expected: "f32", list: ["f32", "f64"] },
 };
 
+/** Which shapes an argument may have, see checkSizes; or any. */
+type Shapes = readonly (number | string)[] | "any";
+
 /**
- * Checks that `value` is a live tensor of an allowed dtype, that its shape fits `pattern` (see checkSizes) and that it
- * is on `device`, if given. Returns the tensor.
+ * Checks that `value` is a live tensor of an allowed dtype, that its shape fits `shapes` and that it is on `device`, if
+ * given. Returns the tensor.
  * @param remedy what to add to the error of another shape.
  */
 export function checkTensor(
   parameter: string,
   value: unknown,
   allowed: Allowed,
-  pattern: readonly (number | string)[],
+  shapes: Shapes,
   device?: Device,
   remedy?: (shape: Shape) => string,
 ): Tensor {
@@ -55,7 +58,7 @@ export function checkTensor(
     const expected = named?.expected ?? list.join(" or ");
     throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected dtype ${expected}, got ${value.dtype}`);
   }
-  checkSizes(parameter, value.shape, pattern, remedy);
+  if (shapes !== "any") checkSizes(parameter, value.shape, shapes, remedy);
   if (device !== undefined && value.device !== device) {
     throw new MoeError(
       "DEVICE_MISMATCH",
@@ -71,10 +74,10 @@ export function checkOptional(
   parameter: string,
   value: unknown,
   allowed: Allowed,
-  pattern: readonly (number | string)[],
+  shapes: Shapes,
   device: Device,
 ): Tensor | undefined {
-  return value === undefined ? undefined : checkTensor(parameter, value, allowed, pattern, device);
+  return value === undefined ? undefined : checkTensor(parameter, value, allowed, shapes, device);
 }
 
 /** Checks that `x` and another operand can be multiplied: f64 can only be combined with f64. */

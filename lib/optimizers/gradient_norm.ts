@@ -1,5 +1,5 @@
 import { unexpected } from "../core/errors.js";
-import { Tensor } from "../core/tensors/tensor.js";
+import type { Tensor } from "../core/tensors/tensor.js";
 import { checkTensor, resultDType } from "../operators/check.js";
 import { listed } from "./listed.js";
 
@@ -15,10 +15,9 @@ export function squaredNorm(tensors: Iterable<Tensor<"f32">>): Tensor<"f32"> {
   const list = listed<Tensor<"f32">>("tensors", tensors);
   if (list.length === 0) throw unexpected("tensors", "at least one tensor", "none");
   const [first] = list as [Tensor<"f32">, ...Tensor<"f32">[]];
-  checkTensor("tensors[0]", first, "float32", first instanceof Tensor ? first.shape : []);
+  checkTensor("tensors[0]", first, "float32", "any");
   list.forEach((tensor, index) => {
-    const shape = tensor instanceof Tensor ? tensor.shape : [];
-    checkTensor(`tensors[${index}]`, tensor, [first.dtype], shape, first.device);
+    checkTensor(`tensors[${index}]`, tensor, [first.dtype], "any", first.device);
   });
   const total = first.device.zeros([1], resultDType(first));
   for (const { handle, size, device } of list) {

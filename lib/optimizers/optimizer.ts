@@ -114,7 +114,7 @@ export class Optimizer extends ThreadBound implements Disposable {
       if (typeof name !== "string") throw invalidArgument(`${place}.name`, "a string", name);
       if (names.has(name)) throw unexpected(`${place}.name`, "a name that no other parameter has", renamed(name));
       names.add(name);
-      checkTensor(`${place}.value`, value, "float32", value instanceof Tensor ? value.shape : []);
+      checkTensor(`${place}.value`, value, "float32", "any");
       if (copy !== undefined) checkTensor(`${place}.copy`, copy, "float", value.shape, value.device);
       return { source, name, value, copy, changed, steps: 0 };
     });

@@ -1,5 +1,6 @@
 import { describe, expectTypeOf, test } from "vitest";
 import {
+  cast,
   combine,
   type Device,
   type ForwardOptions,
@@ -37,6 +38,8 @@ describe("operators", () => {
   });
 
   test("take the dtype of `out` if it may differ", () => {
+    expectTypeOf(cast(f32, { dtype: "bf16" })).toEqualTypeOf<Tensor<"bf16">>();
+    expectTypeOf(cast(bf16, { out: f32 })).toEqualTypeOf<Tensor<"f32">>();
     expectTypeOf(groupedGemm(bf16, bf16, i32, { out: f32 })).toEqualTypeOf<Tensor<"f32">>();
     expectTypeOf(combine(bf16, i32, f32, { out: f32 })).toEqualTypeOf<Tensor<"f32">>();
     expectTypeOf(combine(f32, i32, f32, { out: bf16 }).raw).returns.resolves.toEqualTypeOf<Uint16Array>();

@@ -1,10 +1,10 @@
 import { isGated } from "../../core/layer/activation.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
+import { copyAll } from "../../operators/copy_all.js";
 import { permute } from "../../operators/experts/permute.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertWeights } from "../weights/expert_weights.js";
-import { copyAll } from "./copy_all.js";
 
 /** One expert's tensors: views of the memory of all experts. */
 export type ExpertTensors = ExpertWeights<Tensor<"f32">, Tensor<"f32">>;

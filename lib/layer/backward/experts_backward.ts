@@ -1,5 +1,6 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
+import { copyAll } from "../../operators/copy_all.js";
 import { activationBackward } from "../../operators/experts/activation_backward.js";
 import { combine } from "../../operators/experts/combine.js";
 import { combineBackward } from "../../operators/experts/combine_backward.js";
@@ -11,7 +12,6 @@ import { routerScores } from "../../operators/statistics/router_scores.js";
 import { routerScoresBackward } from "../../operators/statistics/router_scores_backward.js";
 import type { DeviceLayer } from "../device_layer.js";
 import { Temporaries } from "../temporaries.js";
-import { copyAll } from "./copy_all.js";
 import type { ExpertMemory } from "./expert_memory.js";
 import type { BackwardMatrices } from "./matrices.js";
 import { activatedRows, type InnerRows, outputRows, type PassRows, rowActivation, weightedRows } from "./rows.js";

@@ -1,10 +1,10 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
+import { copyAll } from "../../operators/copy_all.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import type { LayerParts } from "../layer_parts.js";
 import { timesNumber } from "../router/scales.js";
 import { Temporaries } from "../temporaries.js";
-import { copyAll } from "./copy_all.js";
 import { readByRouter, type SavedPass } from "./layer_state.js";
 import type { LayerTensors } from "./layer_tensors.js";
 import { addTo, type MatrixSum } from "./sums.js";

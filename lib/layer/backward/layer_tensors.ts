@@ -5,6 +5,7 @@ import { unexpected } from "../../core/errors.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import { Tensor } from "../../core/tensors/tensor.js";
 import { isUnwritten, markUnwritten, markWritten } from "../../core/tensors/unwritten.js";
+import { copyAll } from "../../operators/copy_all.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { RouterWeights } from "../router/router_weights.js";
 import {
@@ -15,7 +16,6 @@ import {
   trainedRouterRoles,
 } from "../weights/extra_weights.js";
 import type { LatentProjections } from "../weights/latent_projections.js";
-import { copyAll } from "./copy_all.js";
 import {
   clearAbsentBiases,
   type ExpertMemory,

@@ -6,9 +6,9 @@ import { defaultClamp, isGated } from "../../core/layer/activation.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
+import { copyAll } from "../../operators/copy_all.js";
 import { PackedExperts } from "../../operators/experts/packed_experts.js";
 import type { DeviceLayer } from "../device_layer.js";
-import { copyAll } from "./copy_all.js";
 import type { ExpertMemory } from "./expert_memory.js";
 
 /** The matrices [A, N, K] of all experts of a layer, and the same transposed: [A, K, N]. */

@@ -1,12 +1,12 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
+import { copyAll } from "../../operators/copy_all.js";
 import { combine } from "../../operators/experts/combine.js";
 import { expertTotals } from "../../operators/statistics/expert_totals.js";
 import type { LayerParts } from "../layer_parts.js";
 import { timesExpertScale } from "../router/scales.js";
 import { readFrom } from "../router/tokens.js";
 import { Temporaries } from "../temporaries.js";
-import { copyAll } from "./copy_all.js";
 import { readByRouter, type SavedPass } from "./layer_state.js";
 import { addTo, steps } from "./sums.js";
 

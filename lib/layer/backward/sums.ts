@@ -1,9 +1,9 @@
 import type { Device } from "../../core/device/device.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
+import { copyAll } from "../../operators/copy_all.js";
 import { combine } from "../../operators/experts/combine.js";
 import { Temporaries } from "../temporaries.js";
-import { copyAll } from "./copy_all.js";
 
 /** [rows, columns] of ones. */
 export function ones(device: Device, [rows, columns]: readonly [number, number], dtype: "f32"): Tensor<"f32"> {

@@ -1,5 +1,5 @@
 import { boolean, type Fields, finite, nonNegative, object, optional } from "../../core/input/options.js";
-import { Tensor } from "../../core/tensors/tensor.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output, resultDType } from "../check.js";
 
@@ -36,7 +36,7 @@ const backwardOptions = object(
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function cvSquaredBackward(values: Tensor<"f32">, options: CvSquaredBackwardOptions = {}): Tensor<"f32"> {
-  checkTensor("values", values, "float32", values instanceof Tensor ? values.shape : []);
+  checkTensor("values", values, "float32", "any");
   const { unbiased, epsilon, factor, out } = backwardOptions(options, "options");
   const { device, shape, size } = values;
   const dValues = output("out", out, device, shape, resultDType(values), [values]);

@@ -1,6 +1,6 @@
 import { boolean, nonNegative, object, optional } from "../../core/input/options.js";
 import type { ImbalanceMeasure } from "../../core/operators/statistics.js";
-import { Tensor } from "../../core/tensors/tensor.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkTensor, resultDType } from "../check.js";
 
 const cvOptions = object(
@@ -39,7 +39,7 @@ export function maximumViolation(values: Tensor<"f32"> | Tensor<"i32">): Tensor<
 }
 
 function imbalance(values: Tensor, measure: ImbalanceMeasure, epsilon: number): Tensor<"f32"> {
-  checkTensor("values", values, ["f32", "i32", "f64"], values instanceof Tensor ? values.shape : []);
+  checkTensor("values", values, ["f32", "i32", "f64"], "any");
   const result = values.device.empty([1], resultDType(values));
   values.device.backend.imbalance({ values: values.handle, result: result.handle, measure, epsilon });
   return result;

@@ -143,6 +143,7 @@ export function expertCalls(device: api.Device): Part {
           { bias: false },
         ],
       },
+      { name: "cast", args: [floats(T, H)], call: api.cast, valid: [{ dtype: "f32", out: floats(T, H) }] },
       { name: "quantize", args: [floats(4, 32), "int4_g32"], call: api.quantize, valid: [{ scale: "least_squares" }] },
       {
         name: "dequantize",

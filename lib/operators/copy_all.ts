@@ -1,4 +1,4 @@
-import type { Tensor } from "../../core/tensors/tensor.js";
+import type { Tensor } from "../core/tensors/tensor.js";
 
 /** Copies a tensor to one of the same size, rounded to its dtype. */
 export function copyAll({ device, handle, size }: Tensor, target: Tensor): void {
