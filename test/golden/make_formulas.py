@@ -9,6 +9,7 @@ Needs numpy only.
 """
 
 import json
+import math
 import struct
 import sys
 from pathlib import Path
@@ -56,6 +57,11 @@ def situ(beta, linear_beta):
 
 def gelu_tanh_gated(gate, up):
     return 0.5 * gate * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) * up
+
+
+def gelu_with_one_more(gate, up):
+    """Moondream 3's."""
+    return gate * (1 + np.vectorize(math.erf)(gate / math.sqrt(2))) / 2 * (up + 1)
 
 
 def relu_gated(gate, up):
@@ -192,6 +198,23 @@ def granite_stacks(experts, block):
     names = stacked(experts, block)
     return {f"{block}.input_linear.weight": names[f"{block}.experts.gate_up_proj"],
             f"{block}.output_linear.weight": names[f"{block}.experts.down_proj"]}
+
+
+def moondream_stacks(experts, block):
+    names = stacked(experts, block)
+    return {f"{block}.fc1.weight": names[f"{block}.experts.gate_up_proj"],
+            f"{block}.fc2.weight": names[f"{block}.experts.down_proj"]}
+
+
+def up_before_gate(experts, block):
+    """HunyuanImage 3.0."""
+    return {name: tensor for number, expert in enumerate(experts)
+            for name, tensor in up_before_gate_of(f"{block}.experts.{number}")(expert).items()}
+
+
+def up_before_gate_of(prefix):
+    return lambda expert: {f"{prefix}.gate_and_up_proj.weight": np.concatenate([expert["up"], expert["gate"]]),
+                           f"{prefix}.down_proj.weight": expert["down"]}
 
 
 def three_stacks(experts, block):
@@ -477,6 +500,14 @@ def qwen_shared(config, block, **more):
                  shared_width=14, shared_gate="shared_expert_gate.weight", **more)
 
 
+def pangu(model_type, config, bias=None):
+    """OpenPanguMoE"""
+    return layer(common | {"model_type": model_type, "moe_intermediate_size": I, "intermediate_size": 30, "norm_topk_prob": True,
+                           "routed_scaling_factor": 2.5} | config,
+                 "model.layers.1.mlp", by_scores(sigmoid, scale=2.5), bias=bias, shared=modules("model.layers.1.mlp.shared_experts"),
+                 shared_width=2 * I)
+
+
 inkling = {"hidden_size": H, "num_hidden_layers": 2, "num_experts_per_tok": K, "n_routed_experts": E, "n_shared_experts": 2,
            "route_scale": 8.0, "shared_expert_sink": True}
 
@@ -493,6 +524,10 @@ cases = {
     "glm_moe_dsa": glm(deepseek | {"model_type": "glm_moe_dsa", "first_k_dense_replace": 1}, store=stacked),
     "glm5_next": glm(deepseek | {"model_type": "glm5_next_text", "mlp_layer_types": ["dense", "sparse"], "swiglu_limit": 0.7},
                      "model.language_model.layers.1.mlp", text="glm5_next", activate=clamped_swiglu(1, 0.7, 0)),
+    # GigaChat35MoE of vLLM
+    "gigachat3_5": glm(deepseek | {"model_type": "gigachat3_5", "first_k_dense_replace": 1, "scoring_func": "sigmoid",
+                                   "swiglu_limit": 0.7, "use_shared_expert_sigmoid": False},
+                       activate=clamped_swiglu(1, 0.7, 0)),
     # HYV4MoE, whose shared expert has no limit
     "hy_v4": glm(deepseek | {"model_type": "hy_v4", "mlp_layer_types": ["dense", "sparse"], "swiglu_limit": 0.7}, store=stacked,
                  activate=clamped_swiglu(1, 0.7, 0), activate_shared=swiglu),
@@ -523,6 +558,40 @@ cases = {
         bailing | {"model_type": "sarvam_mla", "num_shared_experts": 1, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.5},
         "model.layers.1.mlp", by_sigmoid, bias="gate.e_score_correction_bias",
         shared=modules("model.layers.1.mlp.shared_experts"), shared_width=I),
+    # Param2MoEMoEBlock of vLLM
+    "param2moe": layer(
+        bailing | {"model_type": "param2moe", "score_function": "sigmoid", "n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.5,
+                   "moe_router_enable_expert_bias": True, "moe_shared_expert_intermediate_size": 14},
+        "model.layers.1.mlp", by_sigmoid, bias="gate.expert_bias", shared=modules("model.layers.1.mlp.shared_experts"),
+        shared_width=14),
+    # As modeling_openpangu_moe.py has the fields and names, and as vLLM and modeling_pangu_moe.py have them
+    "pangu_ultra_moe": pangu("pangu_ultra_moe", {"num_routed_experts": E, "num_shared_experts": 2, "num_dense_layers": 1}),
+    "openpangu_v2": pangu("openpangu_v2", {"n_routed_experts": E, "n_shared_experts": 2, "first_k_dense_replace": 1, "n_group": 1,
+                                           "topk_group": 1, "router_enable_expert_bias": True}, "gate.e_score_correction_bias"),
+    "pangu_pro_moe_v2": pangu(
+        "pangu_pro_moe_v2", {"architectures": ["PanguProMoEV2ForCausalLM"], "n_routed_experts": E, "n_shared_experts": 2,
+                             "first_k_dense_replace": 1, "router_enable_expert_bias": True}, "e_score_correction_bias"),
+    # moe_mlp of Moondream's text.py
+    "moondream3": layer(
+        {"model_type": "moondream3", "architectures": ["HfMoondream"], "config": {"skills": ["query"], "text": {
+            "dim": H, "n_layers": 2,
+            "moe": {"num_experts": E, "start_layer": 1, "experts_per_token": K, "expert_inner_dim": I}}}},
+        "model.text.blocks.1.mlp", lambda logits, bias, config: over_chosen(logits + bias, None, config), router="router.weight",
+        bias="router.bias", store=moondream_stacks, activate=gelu_with_one_more),
+    # HunyuanMoE of HunyuanImage 3.0
+    "hunyuan_image_3": layer(
+        {"model_type": "hunyuan_image_3_moe", "hidden_size": H, "num_hidden_layers": 2, "hidden_act": "silu", "mlp_bias": False,
+         "num_experts": E, "moe_topk": [K, K], "moe_intermediate_size": [I, I], "intermediate_size": I, "num_shared_expert": [2, 1],
+         "use_mixed_mlp_moe": True, "moe_layer_num_skipped": 0, "norm_topk_prob": True},
+        "model.layers.0.mlp", by_softmax, router="gate.wg.weight", store=up_before_gate, index=0,
+        shared=up_before_gate_of("model.layers.0.mlp.shared_mlp"), shared_width=2 * I),
+    # ArcticMoE
+    "arctic": layer(common | {"model_type": "arctic", "num_local_experts": E, "intermediate_size": I, "moe_layer_frequency": 2,
+                              "parallel_attn_mlp_res": True},
+                    "model.layers.1.block_sparse_moe", by_softmax, store=mixtral_names),
+    # MiniCPMMoE
+    "minicpm": layer(common | {"model_type": "minicpm", "num_experts": E, "intermediate_size": I},
+                     "model.layers.1.mlp", by_softmax, store=mixtral_names),
     # Step3vMoEMLP of modeling_step3.py
     "step3": layer(
         {"model_type": "step3_text", "hidden_size": H, "num_hidden_layers": 2, "moe_num_experts": E, "moe_top_k": K,
@@ -561,6 +630,19 @@ cases = {
                   "mlp_bias": False},
         "backbone.layers.3.mixer", by_sigmoid, bias="gate.e_score_correction_bias", index=3, gated=False,
         shared=modules("backbone.layers.3.mixer.shared_experts"), shared_width=21,
+        latent=("fc1_latent_proj.weight", "fc2_latent_proj.weight")),
+    # A block of NemotronHPuzzleConfig, which has sizes of its own
+    "nemotron_h_puzzle": layer(
+        {"model_type": "nemotron_h_puzzle", "hidden_size": H, "mlp_hidden_act": "relu2", "n_shared_experts": 1, "n_group": 1,
+         "topk_group": 1, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "mlp_bias": False, "block_configs": [
+             {"block_type": "mamba"},
+             {"block_type": "moe", "n_routed_experts": E, "num_experts_per_tok": 1, "moe_intermediate_size": 6, "moe_latent_size": 4,
+              "moe_shared_expert_intermediate_size": 9},
+             {"block_type": "attention"},
+             {"block_type": "moe", "n_routed_experts": E, "num_experts_per_tok": K, "moe_intermediate_size": I, "moe_latent_size": L,
+              "moe_shared_expert_intermediate_size": 21}]},
+        "model.layers.3.mixer", by_scores(sigmoid, scale=2.5), bias="gate.e_score_correction_bias", index=3, gated=False,
+        shared=modules("model.layers.3.mixer.shared_experts"), shared_width=21,
         latent=("fc1_latent_proj.weight", "fc2_latent_proj.weight")),
     # AfmoeMoE, and with groups Arcee's own class
     "afmoe": layer(

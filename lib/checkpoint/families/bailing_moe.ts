@@ -42,7 +42,7 @@ function bailingFamily(
         normalize: fields.boolean("norm_topk_prob", true),
         scale: fields.number("routed_scaling_factor", unsaid.scale),
         ...experts,
-        ...sharedExpert(sharedCount(fields, unsaid), sharedWidth(fields), shared),
+        ...sharedExpert(countedWidths(fields, unsaid), sharedWidth(fields), shared),
       };
     },
     tensors: (prefix, fields) => {
@@ -68,6 +68,8 @@ interface Unsaid {
   readonly groups: readonly [count: number, top: number];
   readonly scale: number;
   readonly shared: number;
+  /** Whether `moe_shared_expert_intermediate_size` is the width of all shared experts together; default that of one. */
+  readonly sharedTogether?: true;
 }
 
 const ling: Unsaid = { first: 0, groups: [1, 1], scale: 1, shared: 0 };
@@ -92,10 +94,30 @@ export const sarvamMla = bailingFamily(
   "e_score_correction_bias",
 );
 
+/**
+ * Param2 of BharatGen: Param2MoEGate of its own code, and Param2MoEMoEBlock of vLLM, which subtracts the mean from the bias; that
+ * changes no choice.
+ */
+export const param2Moe = bailingFamily("param2moe", "sigmoid", {
+  first: 1,
+  groups: [8, 4],
+  scale: 1,
+  shared: 1,
+  sharedTogether: true,
+});
+
 function sharedCount(fields: ConfigFields, { shared }: Unsaid): number {
   return fields.integer("num_shared_experts", shared, { minimum: 0 });
 }
 
-function sharedWidth(fields: ConfigFields): number {
-  return fields.integer("moe_shared_expert_intermediate_size", fields.integer("moe_intermediate_size", undefined));
+/** How often the shared experts together are as wide as {@link sharedWidth} says. */
+function countedWidths(fields: ConfigFields, unsaid: Unsaid): number {
+  const count = sharedCount(fields, unsaid);
+  return unsaid.sharedTogether && fields.has(widthOfShared) ? Math.min(count, 1) : count;
 }
+
+function sharedWidth(fields: ConfigFields): number {
+  return fields.integer(widthOfShared, fields.integer("moe_intermediate_size", undefined));
+}
+
+const widthOfShared = "moe_shared_expert_intermediate_size";

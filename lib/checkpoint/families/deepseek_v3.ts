@@ -42,6 +42,7 @@ function deepseekV3Family(modelType: string, { sharedExperts: shared = 1, ...def
       fields.require("topk_method", "noaux_tc");
       fields.require("mlp_bias", false);
       fields.require("use_dynamic_rsf", false); // a factor for each token, in dots3-note
+      fields.require("use_shared_expert_sigmoid", false); // a gate of the shared expert, in GigaChat 3.5
       const intermediateSize = fields.integer("moe_intermediate_size", defaults.intermediateSize);
       const width = sharedWidth(fields, defaults.sharedWidth) ?? intermediateSize;
       const activations: ExpertActivations =
@@ -158,6 +159,14 @@ export const hyV4 = deepseekV3Family("hy_v4", {
   scale: 2.827,
   limit: 10,
   limitsShared: false,
+});
+
+/** GigaChat 3.5: GigaChat35Config and GigaChat35MoE of vLLM, whose experts are limited as DeepSeek-V4's. */
+export const gigachat35 = deepseekV3Family("gigachat3_5", {
+  ...deepseekV3Defaults,
+  ...oneGroup,
+  layers: 40,
+  limit: 10,
 });
 
 /** dots.llm1: Dots1Config. Its published files have the name of the choice where others have that of the score. */

@@ -1,5 +1,8 @@
-import type { ConfigFields } from "../config_fields.js";
+import { describe } from "../../core/errors.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import { ConfigFields } from "../config_fields.js";
 import type { LayerTensors } from "../locate/locate_layer.js";
+import { isRecord, type JsonObject } from "../safetensors/strict_json.js";
 import { bestGroups } from "./deepseek_v2.js";
 import { type Family, latentTokens, layerCount, maximumLayers, plainActivation } from "./family.js";
 
@@ -32,6 +35,37 @@ export const nemotronH: Family = {
   tensors: (prefix, fields) =>
     [prefix, prefix.replace("backbone.", "model.")].flatMap((own) => tensorsOf(`${own}.mixer`, fields.has(latentSize))),
 };
+
+/**
+ * Nemotron 3 Puzzle: NemotronHPuzzleConfig of its own code and of SGLang. The same blocks, of which each may have sizes of its own,
+ * and another number of experts a token: `block_configs` has fields that replace the model's.
+ */
+export const nemotronHPuzzle: Family = {
+  modelType: "nemotron_h_puzzle",
+  layerCount: (fields) => ownFields(fields).length,
+  hasExperts: (fields, layer) => blockFields(fields, layer).value("block_type") === "moe",
+  config: (fields, layer) => nemotronH.config(blockFields(fields, layer), layer),
+  tensors: (prefix, fields, layer) => {
+    const latent = blockFields(fields, layer).has(latentSize);
+    return [prefix, prefix.replace("model.", "backbone.")].flatMap((own) => tensorsOf(`${own}.mixer`, latent));
+  },
+};
+
+/** What the blocks of Puzzle have apart from the model's fields. */
+function ownFields(fields: ConfigFields): readonly JsonObject[] {
+  const name = "block_configs";
+  const blocks = fields.value(name);
+  if (Array.isArray(blocks) && blocks.length > 0 && blocks.length <= maximumLayers && blocks.every(isRecord))
+    return blocks;
+  throw badCheckpoint(
+    fields.path,
+    `${name}: expected a list of 1 to ${maximumLayers} objects, got ${describe(blocks)}`,
+  );
+}
+
+function blockFields(fields: ConfigFields, layer: number): ConfigFields {
+  return new ConfigFields(`${fields.path}: block_configs[${layer}]`, { ...fields.all, ...ownFields(fields)[layer] });
+}
 
 const latentSize = "moe_latent_size";
 

@@ -4,6 +4,7 @@ import { withoutUndefined } from "../../core/input/without_undefined.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
 import { afmoe } from "./afmoe.js";
+import { arctic } from "./arctic.js";
 import { ariaText } from "./aria.js";
 import {
   bailingHybrid,
@@ -11,6 +12,7 @@ import {
   bailingMoeLinear,
   bailingMoeV2,
   llada2Moe,
+  param2Moe,
   sarvamMla,
   sarvamMoe,
 } from "./bailing_moe.js";
@@ -24,6 +26,7 @@ import {
   deepseekV32,
   dots1,
   dots3Note,
+  gigachat35,
   glm4Moe,
   glm4MoeLite,
   glm4vMoe,
@@ -45,6 +48,7 @@ import { gptOss, openaiPrivacyFilter } from "./gpt_oss.js";
 import { graniteMoe, graniteMoeHybrid, graniteMoeShared, graniteMoeSwa } from "./granitemoe.js";
 import { groveMoe } from "./grove_moe.js";
 import { hunyuan } from "./hunyuan.js";
+import { hunyuanImage3 } from "./hunyuan_image_3.js";
 import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
 import { hyV3 } from "./hy_v3.js";
 import { inkling } from "./inkling.js";
@@ -57,15 +61,18 @@ import { laguna } from "./laguna.js";
 import { lfm2Moe } from "./lfm2_moe.js";
 import { llama4Text } from "./llama4.js";
 import { longcatFlash, longcatFlashNgram, longcatNext } from "./longcat_flash.js";
+import { minicpm } from "./minicpm.js";
 import { minimax, minimaxM1, minimaxText01 } from "./minimax.js";
 import { minimaxM2 } from "./minimax_m2.js";
 import { minimaxM3 } from "./minimax_m3.js";
 import { mistral4 } from "./mistral4.js";
 import { mixtral } from "./mixtral.js";
-import { nemotronH } from "./nemotron_h.js";
+import { moondream3 } from "./moondream3.js";
+import { nemotronH, nemotronHPuzzle } from "./nemotron_h.js";
 import { nllbMoe } from "./nllb_moe.js";
 import { flexOlmo, olmoe } from "./olmoe.js";
 import { openMoe } from "./openmoe.js";
+import { openPanguV2, panguProMoeV2, panguUltraMoe } from "./pangu.js";
 import { phimoe } from "./phimoe.js";
 import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "./qwen2_moe.js";
 import { mellum, qwen3Moe, qwen3OmniMoe, qwen3VlMoe } from "./qwen3_moe.js";
@@ -77,6 +84,7 @@ import { switchTransformers } from "./switch_transformers.js";
 const known = new Map<string, Family>(
   [
     mixtral,
+    arctic,
     qwen2Moe,
     qwen3Moe,
     qwen3Next,
@@ -110,6 +118,7 @@ const known = new Map<string, Family>(
     glm4MoeLite,
     glmMoeDsa,
     glm5Next,
+    gigachat35,
     dots1,
     dots3Note,
     solarOpen,
@@ -130,11 +139,16 @@ const known = new Map<string, Family>(
     llada2Moe,
     sarvamMoe,
     sarvamMla,
+    param2Moe,
+    panguUltraMoe,
+    panguProMoeV2,
+    openPanguV2,
     klear,
     k2Horizon,
     smallThinker,
     lfm2Moe,
     nemotronH,
+    nemotronHPuzzle,
     phimoe,
     dbrx,
     jamba,
@@ -148,6 +162,8 @@ const known = new Map<string, Family>(
     ernie45MoeVl,
     hunyuan,
     hunyuanV1Moe,
+    hunyuanImage3,
+    minicpm,
     minimax,
     minimaxText01,
     minimaxM1,
@@ -156,6 +172,7 @@ const known = new Map<string, Family>(
     longcatFlash,
     longcatFlashNgram,
     longcatNext,
+    moondream3,
     ariaText,
     cohere2Moe,
     switchTransformers,

@@ -1,5 +1,13 @@
+const perGroup = "each of its groups of experts chooses as many of them";
+
 /** Families whose layers the formula of a layer cannot express, by their `model_type`, and why. */
 export const unsupported: ReadonlyMap<unknown, string> = new Map([
   ["zaya", "its routers are networks that read each other"],
   ["doge", "its experts are pairs of keys"],
+  ["interns1_pro", perGroup],
+  ["PanguProMoE", perGroup],
+  [
+    "nomic_bert",
+    "it adds a bias to the sum of its experts, whatever these weigh; llama.cpp's GGUF files do without it",
+  ],
 ]);

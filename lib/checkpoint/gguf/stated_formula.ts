@@ -46,6 +46,12 @@ const glm5Next: Defaults = {
 };
 
 /**
+ * GigaChat 3.5. The limit is that of its authors, of the product before SiLU; llama.cpp may limit the result of SiLU, which is almost the
+ * same for such a large one.
+ */
+const gigachat35: Defaults = { gating: "sigmoid", biased: true, limits: { activation: "swiglu_clamped" } };
+
+/**
  * Architectures of which the metadata state every part of the formula: the scores, the groups, whether weights are
  * renormalised, their factor, and the width of a shared expert. Their families here have the same names.
  */
@@ -67,6 +73,7 @@ const architectures: Readonly<Record<string, Defaults>> = {
   dots3note: { gating: "sigmoid", biased: true },
   glm5next: glm5Next,
   "glm5-next": glm5Next,
+  gigachat35,
   "k2-horizon": {},
   maple: { gating: "softmax", normalized: true, decided: true, limits: { activation: "swiglu_clamped", unsaid: 7 } },
   "kimi-k3": { gating: "sigmoid", biased: true, activation: "situ" },

@@ -50,7 +50,7 @@ export async function inspectStorage(
   const problems = new Map<string, string>();
 
   const note = ({ role, weight, count }: WantedWeight, stored: Shape, format?: string, bits: number | null = null) => {
-    const { name, factor: _, first: __, joined: ___, ...layout } = weight;
+    const { name, factor: _, first: __, constant: ___, joined: ____, ...layout } = weight;
     const shape = layout.stacked === undefined ? stored : stackedShape(stored, layout.stacked, count);
     const known = roles.get(role) ?? { role, name, shape, layout, formats: [], bits };
     const formats = format === undefined || known.formats.includes(format) ? known.formats : [...known.formats, format];

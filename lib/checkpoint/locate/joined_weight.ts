@@ -75,6 +75,12 @@ export function extendedVector(weight: LocatedWeight, count: number, others: num
   return { ...weight, format: "f32", shape: [count], convert };
 }
 
+/** A vector that no file has. */
+export function constantVector(name: string, count: number, value: number): LocatedWeight {
+  const convert = () => ({ codes: asBytes(new Float32Array(count).fill(value)) });
+  return { name, format: "f32", shape: [count], layout: {}, ranges: [], convert };
+}
+
 /** Whether all matrices but the last are whole groups, of whole bytes, along the axis. */
 function isWholeGroups(format: WeightFormat, shapes: readonly Shape[], axis: Axis): boolean {
   const levels = Object.values(levelsOf(format)).filter((level) => level !== undefined);

@@ -7,7 +7,7 @@ import { type ExtraRole, extraWeights } from "../../layer/weights/extra_weights.
 import type { LayerWeights } from "../../layer/weights/layer_weights.js";
 import type { WeightLayout } from "../../layer/weights/weight_layout.js";
 import type { SavedStorage } from "../layer_file/saved_layer.js";
-import { extendedVector, joinedWeight } from "./joined_weight.js";
+import { constantVector, extendedVector, joinedWeight } from "./joined_weight.js";
 import type { LocatedWeight } from "./located_weight.js";
 import { scaledWeight } from "./scaled_weight.js";
 
@@ -41,6 +41,8 @@ export function nameOf({ name }: NamedWeight, expert: number): string {
 export interface ComposedWeight extends NamedWeight {
   /** Of a vector of which the tensor has only the first elements: how many, and what the others are. */
   readonly first?: { readonly count: number; readonly others: number | "the last" } | undefined;
+  /** Of a vector that no tensor has: what all its elements are. Its name is for errors only. */
+  readonly constant?: number | undefined;
   /** The last rows of an expert's gate and up, or the last columns of its down: a matrix that some experts share. */
   readonly joined?: SharedMatrix | undefined;
 }
@@ -125,15 +127,17 @@ export async function locateWeight(
     located.push(factor === 1 ? found : scaledWeight(found, factor));
   }
   const whole = located[0] as LocatedWeight;
-  const { first, joined } = wanted.weight;
+  const { name, first, constant, joined } = wanted.weight;
+  if (constant !== undefined) return constantVector(name, wanted.shape[0] as number, constant);
   if (first !== undefined) return extendedVector(whole, wanted.shape[0] as number, first.others);
   return joined === undefined ? whole : joinedWeight(located, joinsColumns(wanted) ? "columns" : "rows");
 }
 
-/** The weights in the files that a weight is put together from; most are one. */
+/** The weights in the files that a weight is put together from; most are one, and a constant none. */
 export function piecesOf(wanted: WantedWeight): readonly WantedWeight[] {
   const { weight, shape, piece, index, count } = wanted;
-  const { first, joined, ...named } = weight;
+  const { first, constant, joined, ...named } = weight;
+  if (constant !== undefined) return [];
   if (first !== undefined) return [{ ...wanted, weight: named, shape: [first.count], piece: [first.count] }];
   if (joined === undefined) return [wanted];
   const { width, sharedBy } = joined;

@@ -80,10 +80,9 @@ export function memoryFor({ file, name, byteLength }: TensorRange): Uint8Array<A
   return allocated(byteLength, noMemory(tensorPlace(file.path, name), byteLength), () => new Uint8Array(byteLength));
 }
 
-/** The file and tensor of a weight, for errors. */
-export function placeOf({ ranges: [range] }: LocatedWeight): string {
-  const { file, name } = range as TensorRange;
-  return tensorPlace(file.path, name);
+/** The file and tensor of a weight, for errors; of one that no file has, its name. */
+export function placeOf({ name, ranges: [range] }: LocatedWeight): string {
+  return range === undefined ? JSON.stringify(name) : tensorPlace(range.file.path, range.name);
 }
 
 /** Calls `work`, which reads or converts a weight; errors about memory then name the weight. */

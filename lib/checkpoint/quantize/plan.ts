@@ -3,7 +3,14 @@ import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import { groupBy } from "../../core/group_by.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { type LayerTensors, mapWeights, type NamedWeight, nameOf, sizesIn } from "../locate/locate_layer.js";
+import {
+  type ComposedWeight,
+  type LayerTensors,
+  mapWeights,
+  type NamedWeight,
+  nameOf,
+  sizesIn,
+} from "../locate/locate_layer.js";
 import { tensorLocator } from "../locate/locate_tensors.js";
 import { type LocatedWeight, placeOf, type TensorRange } from "../locate/located_weight.js";
 import type { Model } from "../model.js";
@@ -173,9 +180,11 @@ async function planLayer(
   return { sets: groupBy(matrices, setOf), renamed, rearranged: written !== used || layout.wholeModel };
 }
 
-/** Experts that are put together from tensors of others have no names that other software reads. */
+/** Experts that are put together from tensors of others, or from none, have no names that other software reads. */
 function refuseComposed({ fields, family }: Model, { experts, lastExperts }: LayerTensors): void {
-  if (lastExperts === undefined && experts.up.joined === undefined) return;
+  const weights: readonly (ComposedWeight | undefined)[] = Object.values(experts);
+  const composed = weights.some((weight) => weight?.joined !== undefined || weight?.constant !== undefined);
+  if (lastExperts === undefined && !composed) return;
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
     `${fields.path}: expected experts of which each has matrices of its own in one set of tensors, got ${family.modelType}; ` +

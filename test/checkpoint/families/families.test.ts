@@ -71,6 +71,8 @@ const longcat: Defaults = {
 
 const defaults: Readonly<Record<string, Defaults>> = {
   mixtral: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
+  arctic: { ...sizes(4096, 14336, 8, 1), normalize: false, layers: 32 },
+  minicpm: { ...sizes(4096, 11008, 8, 2), normalize: true, layers: 32 },
   minimax: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   minimax_text_01: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   minimax_m2: { ...sizes(3072, 1536, 256, 8), scoring: "sigmoid", normalize: true, layers: 62 },
@@ -227,6 +229,13 @@ const defaults: Readonly<Record<string, Defaults>> = {
     clamp: { alpha: 1, limit: 10, offset: 0 },
     layers: 45,
   },
+  gigachat3_5: {
+    ...sizes(7168, 2048, 256, 8),
+    ...sigmoid(2.5, 2048),
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1, limit: 10, offset: 0 },
+    layers: 40,
+  },
   solar_open: { ...glm4, intermediateSize: 1280, sharedExpert: { intermediateSize: 1280 }, layers: 48 },
   dots1: { ...sizes(4608, 1408, 128, 6), ...sigmoid(1, 1408), normalize: false, layers: 62 },
   bailing_moe: { ...sizes(64, 32, 16, 4), scoring: "softmax", normalize: true, scale: 1, layers: 3 },
@@ -241,6 +250,16 @@ const defaults: Readonly<Record<string, Defaults>> = {
     groups: { count: 16, top: 2, score: "top2_sum" },
     layers: 3,
   },
+  param2moe: {
+    ...sizes(64, 32, 16, 4),
+    ...sigmoid(1, 32),
+    groups: { count: 8, top: 4, score: "top2_sum" },
+    layers: 3,
+  },
+  pangu_ultra_moe: { ...sizes(7680, 2048, 256, 8), ...sigmoid(2.5, 2048), layers: 61 },
+  openpangu_v2: { ...sizes(64, 32, 16, 4), ...sigmoid(2.5, 32), layers: 3 },
+  pangu_pro_moe_v2: { ...sizes(64, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 3 },
+  moondream3: { ...sizes(2048, 1024, 64, 8), scoring: "softmax_selected", activation: "geglu", layers: 24 },
   step3_text: { ...sizes(7168, 5120, 48, 3), normalize: false, sharedExpert: { intermediateSize: 5120 }, layers: 61 },
   lfm2_moe: {
     ...sizes(2048, 1792, 32, 4),
@@ -250,6 +269,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
     layers: 32,
   },
   nemotron_h: { ...sizes(4096, 7688, 8, 2), ...sigmoid(1, 7688), activation: "relu2", layers: 3 },
+  nemotron_h_puzzle: { ...sizes(4096, 7688, 8, 2), ...sigmoid(1, 7688), activation: "relu2", layers: 2 },
   phimoe: { ...sizes(4096, 6400, 16, 2), scoring: "sparsemixer", jitter: 0.01, layers: 32 },
   dbrx: { ...sizes(2048, 3584, 4, 1), normalize: { by: "lp", power: 1 }, layers: 24 },
   jetmoe: { ...sizes(2048, 5632, 8, 2), scoring: "softmax_selected", layers: 12 },
@@ -292,6 +312,12 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 11008 },
     layers: 32,
   },
+  hunyuan_image_3_moe: {
+    ...sizes(4096, 11008, 1, 1),
+    normalize: true,
+    sharedExpert: { intermediateSize: 11008 },
+    layers: 32,
+  },
   switch_transformers: {
     ...sizes(768, 2048, 8, 1),
     activation: "relu",
@@ -322,6 +348,10 @@ const otherActivations: readonly string[] = [
   "nllb-moe",
   "openmoe",
   "nemotron_h",
+  "nemotron_h_puzzle",
+  "gigachat3_5",
+  "moondream3",
+  "hunyuan_image_3_moe",
   "deepseek_v4",
   "deepseek_v41_text",
   "gemma4_text",
@@ -420,7 +450,7 @@ test("the first layers of DeepSeek-V4 look up experts by token id", () => {
   ]);
 });
 
-test.each(["deepseek_v4", "deepseek_v41_text", "glm5_next_text", "hy_v4"])(
+test.each(["deepseek_v4", "deepseek_v41_text", "glm5_next_text", "gigachat3_5", "hy_v4"])(
   "%s without a limit has a plain SwiGLU",
   (modelType) => {
     const family = families.get(modelType) as Family;

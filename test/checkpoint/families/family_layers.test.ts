@@ -240,6 +240,16 @@ describe("the same layer in another directory", () => {
     expect(await ids(layer)).not.toEqual(ofText);
   });
 
+  test("openPangu's bias under either of its names, and openPangu R by its class", async () => {
+    const model = await readFamilyModel("openpangu_v2");
+    await expectSame(
+      "openpangu_v2",
+      renamed(model, (tensor) => tensor.replace("gate.e_score", "e_score")),
+    );
+    const { config, weights } = await readFamilyModel("pangu_pro_moe_v2");
+    await expectSame("pangu_pro_moe_v2", { config: { ...config, model_type: "PanguProMoE" }, weights });
+  });
+
   test("dots.llm1 with what its published files say of the score", async () => {
     const { config, weights } = await readFamilyModel("dots1");
     await expectSame("dots1", { config: { ...config, scoring_func: "noaux_tc", topk_method: "noaux_tc" }, weights });
@@ -397,6 +407,31 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     ],
     ["a late router", "smallthinker", { moe_enable_early_router: false }, /early_router: expected true, got false/],
     ["a factor for each token", "dots3_note", { use_dynamic_rsf: true }, /use_dynamic_rsf: expected false, got true/],
+    [
+      "a gated shared expert",
+      "gigachat3_5",
+      { use_shared_expert_sigmoid: true },
+      /use_shared_expert_sigmoid: expected false/,
+    ],
+    ["groups", "pangu_ultra_moe", { n_group: 8 }, /n_group: expected 1, got 8/],
+    [
+      "an activation without a gate",
+      "hunyuan_image_3",
+      { hidden_act: "gelu" },
+      /hidden_act: expected "silu", got "gelu"/,
+    ],
+    [
+      "no blocks",
+      "nemotron_h_puzzle",
+      { block_configs: 3 },
+      /block_configs: expected a list of 1 to 4096 objects, got 3/,
+    ],
+    [
+      "a block without a number",
+      "nemotron_h_puzzle",
+      { block_configs: [{}, {}, {}, { block_type: "moe", num_experts_per_tok: 0 }] },
+      /block_configs\[3\]: num_experts_per_tok: expected an integer >= 1, got 0/,
+    ],
     ["biases of experts", "ernie4_5_moe_vl", { use_bias: true }, /use_bias: expected false, got true/],
     [
       "ERNIE's lists of another length",
@@ -421,12 +456,15 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     await expectRejection(load({ config: changed, weights }, layer, device()), "BAD_CHECKPOINT", message);
   });
 
-  test.each([["doge"], ["zaya"]])("%s, by name and with the reason", async (modelType) => {
-    const { weights } = await readFamilyModel("mixtral");
-    const config = { model_type: modelType };
-    const message = new RegExp(`model_type: "${modelType}" is not supported, as \\w+`);
-    await expectRejection(load({ config, weights }, 0, device()), "BAD_CHECKPOINT", message);
-  });
+  test.each([["doge"], ["zaya"], ["interns1_pro"], ["PanguProMoE"], ["nomic_bert"]])(
+    "%s, by name and with the reason",
+    async (modelType) => {
+      const { weights } = await readFamilyModel("mixtral");
+      const config = { model_type: modelType };
+      const message = new RegExp(`model_type: "${modelType}" is not supported, as \\w+`);
+      await expectRejection(load({ config, weights }, 0, device()), "BAD_CHECKPOINT", message);
+    },
+  );
 
   test("a dense layer of an encoder-decoder model", async () => {
     const message =
@@ -531,6 +569,21 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["nemotron_h", {}, [1, 3]],
   ["nemotron_h", { layer_types: ["linear_attention", "moe", "full_attention", "mlp"] }, [1]],
   ["nemotron_h", { hybrid_override_pattern: undefined, layers_block_type: ["moe", "mlp", "mamba"] }, [0]],
+  ["nemotron_h_puzzle", {}, [1, 3]],
+  ["nemotron_h_puzzle", { block_configs: [{ block_type: "mlp" }, { block_type: "moe" }] }, [1]],
+  ["gigachat3_5", {}, [1]],
+  ["gigachat3_5", { first_k_dense_replace: undefined, num_hidden_layers: 5 }, [3, 4]],
+  ["param2moe", { first_k_dense_replace: undefined }, [1]],
+  ["pangu_ultra_moe", {}, [1]],
+  ["pangu_ultra_moe", { num_dense_layers: undefined, num_hidden_layers: 5 }, [3, 4]],
+  ["openpangu_v2", {}, [1]],
+  ["moondream3", {}, [1]],
+  ["moondream3", { config: { text: { n_layers: 6 } } }, [4, 5]],
+  ["hunyuan_image_3", {}, [0, 1]],
+  ["arctic", {}, [1]],
+  ["arctic", { moe_layer_frequency: 1 }, [0, 1]],
+  ["minicpm", {}, [0, 1]],
+  ["minicpm", { num_experts: undefined }, []],
   ["switch_transformers", {}, [1, 3, 5, 7, 9]],
   ["switch_transformers", { num_decoder_layers: null }, [1, 3, 5, 7, 9, 11]],
   ["switch_transformers", { encoder_sparse_step: null, num_sparse_encoder_layers: 4 }, [0, 1, 2, 3, 4, 5, 7, 9]],

@@ -120,6 +120,7 @@ describe("architectures whose metadata state the formula", () => {
     ["mimo2", "sigmoid", true],
     ["step35", "sigmoid", false],
     ["hy_v4", "sigmoid", false],
+    ["gigachat35", "sigmoid", false],
     ["llada-moe", "softmax", false],
     ["rnd1", "softmax", true],
     ["mellum", "softmax", true],
@@ -192,6 +193,7 @@ describe("architectures whose metadata state the formula", () => {
     ["step35", "swiglu_clamped_after"],
     ["bailingmoe3", "swiglu_clamped_after"],
     ["hy_v4", "swiglu_clamped"],
+    ["gigachat35", "swiglu_clamped"],
   ])("limits of layers of %s", async (architecture, activation) => {
     const { layer } = await readFamilyResults("deepseek_v3");
     const other = await configOf("deepseek_v3", architecture, limits(7, 5, layer + 1));

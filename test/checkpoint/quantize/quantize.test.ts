@@ -301,7 +301,7 @@ describe("a quantised checkpoint", () => {
 });
 
 describe("of families whose weights are put together", () => {
-  test.each(["inkling", "inkling_transformers", "grove_moe"])("%s is refused", async (name) => {
+  test.each(["inkling", "inkling_transformers", "grove_moe", "moondream3"])("%s is refused", async (name) => {
     await expectRejection(
       run(`test/golden/families/${name}`, fresh(), { format: "int8", layers: [1] }),
       "UNSUPPORTED_OPERATION",

@@ -14,6 +14,9 @@ type Keys = Readonly<Record<string, MetadataValue | undefined>>;
 const f32 = (value: number) => ({ type: "f32", value }) as const;
 const number = (config: Config, name: string) => config[name] as number;
 
+/** The same for every layer. */
+const limits = (config: Config): MetadataValue =>
+  Array.from({ length: number(config, "num_hidden_layers") }, () => number(config, "swiglu_limit"));
 const deepseek = (config: Config, gating: number | undefined): Keys => ({
   leading_dense_block_count: number(config, "first_k_dense_replace"),
   feed_forward_length: number(config, "intermediate_size"),
@@ -34,7 +37,7 @@ const deepseek4 = (config: Config): Keys => ({
   expert_weights_norm: true,
   expert_gating_func: 4,
   hash_layer_count: number(config, "num_hash_layers"),
-  swiglu_clamp_exp: Array.from({ length: number(config, "num_hidden_layers") }, () => number(config, "swiglu_limit")),
+  swiglu_clamp_exp: limits(config),
 });
 const dense = (config: Config, count = "num_local_experts"): Keys => ({
   feed_forward_length: number(config, "intermediate_size"),
@@ -62,7 +65,7 @@ const granite = (config: Config): Keys => ({
 
 const limited = (config: Config): Keys => ({
   ...deepseek(config, 2),
-  swiglu_clamp_exp: Array.from({ length: number(config, "num_hidden_layers") }, () => number(config, "swiglu_limit")),
+  swiglu_clamp_exp: limits(config),
 });
 const kimi = (config: Config): Keys => ({
   ...qwen(config),
@@ -232,6 +235,15 @@ export const ggufFamilies: Readonly<
     }),
   ],
   glm5_next: ["glm5next", limited],
+  gigachat3_5: [
+    "gigachat35",
+    (config) => ({
+      ...limited(config),
+      swiglu_clamp_shexp: limits(config),
+      expert_shared_feed_forward_length: number(config, "n_shared_experts") * number(config, "moe_intermediate_size"),
+      ...{ expert_gating_func: undefined, expert_group_count: undefined, expert_group_used_count: undefined },
+    }),
+  ],
   kimi_linear_situ: ["kimi-k3", kimi],
   kimi_linear_latent: [
     "kimi-k3",
