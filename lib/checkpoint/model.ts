@@ -142,6 +142,7 @@ const textTypes: ReadonlyMap<unknown, string> = new Map([
   ["inkling_mm_model", "inkling_text"],
   ["llama4", "llama4_text"],
   ["minimax_m3_vl", "minimax_m3_vl_text"],
+  ["qwen3_8_flash_next", "qwen3_8_flash_next_text"],
   ["qwen4_exp", "qwen4_exp_text"],
   ["step3_vl", "step3_text"],
   ["step3p7", "step3p5"],
@@ -191,6 +192,7 @@ const surroundings: readonly ((prefix: string) => string)[] = [
   (prefix) => prefix.replace(/^(model|transformer)\./, ""),
   (prefix) => prefix.replace(/^model\./, "language_model."),
   (prefix) => `language_model.${prefix}`,
+  (prefix) => `llm.${prefix}`, // of Ovis
   (prefix) => `thinker.${prefix}`,
   (prefix) => `thinker.language_model.${prefix}`, // of MLX
   (prefix) => prefix.replace(/^model\./, "model.language_model."),

@@ -30,6 +30,7 @@ test("every family has a golden model", async () => {
     "qwen3_omni_moe_text", // qwen3_moe
     "mellum", // qwen3_moe
     "qwen4_exp_text", // qwen3_next
+    "qwen3_8_flash_next_text", // qwen3_next
     "flex_olmo", // olmoe
     "longcat_flash_ngram", // longcat_flash
     "longcat_next", // longcat_flash

@@ -61,8 +61,13 @@ export const qwen3Next = qwenFamily("qwen3_next", { ...nextDefaults, layers: 48,
 /** The text model of Qwen3.5: Qwen3_5MoeTextConfig, which always normalises. */
 export const qwen35Moe = qwenFamily("qwen3_5_moe_text", { ...nextDefaults, layers: 40, numExperts: 256, topK: 8 });
 
+const expDefaults = { ...nextDefaults, layers: 40, numExperts: 512, topK: 10 } as const;
+
 /** The text model of Qwen4-Exp: Qwen4ExpTextConfig. */
-export const qwen4Exp = qwenFamily("qwen4_exp_text", { ...nextDefaults, layers: 40, numExperts: 512, topK: 10 });
+export const qwen4Exp = qwenFamily("qwen4_exp_text", expDefaults);
+
+/** Qwen4-Exp by the name that it had before, as Qwen3.8-Flash-Next, which vLLM and published checkpoints still have. */
+export const qwen38FlashNext = qwenFamily("qwen3_8_flash_next_text", expDefaults);
 
 /** Layers listed in `mlp_only_layers` or skipped by `decoder_sparse_step` are dense; `mlp_layer_types` replaces both. */
 export function isSparseQwenLayer(fields: ConfigFields, layer: number): boolean {

@@ -74,7 +74,7 @@ import { flexOlmo, olmoe } from "./olmoe.js";
 import { openMoe } from "./openmoe.js";
 import { openPanguV2, panguProMoeV2, panguUltraMoe } from "./pangu.js";
 import { phimoe } from "./phimoe.js";
-import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe } from "./qwen2_moe.js";
+import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe, qwen38FlashNext } from "./qwen2_moe.js";
 import { mellum, qwen3Moe, qwen3OmniMoe, qwen3VlMoe } from "./qwen3_moe.js";
 import { smallThinker } from "./smallthinker.js";
 import { step3p5, step3Text } from "./step3p5.js";
@@ -90,6 +90,7 @@ const known = new Map<string, Family>(
     qwen3Next,
     qwen35Moe,
     qwen4Exp,
+    qwen38FlashNext,
     qwen3VlMoe,
     qwen3OmniMoe,
     mellum,

@@ -359,6 +359,7 @@ const architectures: ReadonlyMap<string, Architecture> = new Map([
 /** Architectures whose layers the formula of a layer cannot express, and why. */
 const unsupportedArchitectures: ReadonlyMap<unknown, string> = new Map([
   ["graniteswitch", "its tokens choose adapters of the matrices"],
+  ["motif3", "the activation of its experts is a polynomial with coefficients of their own"],
 ]);
 
 /** The names of those that are known. */

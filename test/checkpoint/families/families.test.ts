@@ -102,6 +102,12 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 512, gate: "sigmoid" },
     layers: 40,
   },
+  qwen3_8_flash_next_text: {
+    ...sizes(2048, 512, 512, 10),
+    normalize: true,
+    sharedExpert: { intermediateSize: 512, gate: "sigmoid" },
+    layers: 40,
+  },
   qwen3_omni_moe_text: { ...sizes(2048, 768, 128, 8), normalize: true, layers: 28 },
   qwen3_vl_moe_text: { ...sizes(2048, 1408, 60, 4), normalize: true, layers: 24 },
   olmoe: { ...sizes(2048, 2048, 64, 8), normalize: false, layers: 16 },

@@ -69,6 +69,7 @@ describe("the same layer in another directory", () => {
 
   test.each<[string, (text: unknown) => object, (tensor: string) => string]>([
     ["llm_config", (text) => ({ llm_config: text }), (tensor) => `language_model.${tensor}`],
+    ["llm_config of Ovis", (text) => ({ llm_config: text }), (tensor) => `llm.${tensor}`],
     ["thinker_config", (text) => ({ thinker_config: { text_config: text } }), (tensor) => `thinker.${tensor}`],
   ])("the language model of %s", async (_name, around, rename) => {
     const model = await readFamilyModel("qwen3_moe");
@@ -105,6 +106,8 @@ describe("the same layer in another directory", () => {
     ["qwen3_moe", "mellum"],
     ["qwen3_next", "qwen4_exp_text"],
     ["qwen3_next", "qwen4_exp"],
+    ["qwen3_next", "qwen3_8_flash_next_text"],
+    ["qwen3_next", "qwen3_8_flash_next"],
     ["llama4_text_two_experts", "llama4"],
     ["olmoe", "flex_olmo"],
     ["longcat_flash", "longcat_flash_ngram"],

@@ -367,11 +367,11 @@ test("LongCat has no normalisation", async () => {
   );
 });
 
-test("graniteswitch is refused by name", async () => {
+test.each(["graniteswitch", "motif3"])("%s is refused by name", async (name) => {
   await expectRejection(
-    configOf("deepseek_v3", "graniteswitch"),
+    configOf("deepseek_v3", name),
     "BAD_CHECKPOINT",
-    /general\.architecture: "graniteswitch" is not supported, as /,
+    new RegExp(`general\\.architecture: "${name}" is not supported, as `),
   );
 });
 
