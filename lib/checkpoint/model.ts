@@ -145,6 +145,7 @@ const textTypes: ReadonlyMap<unknown, string> = new Map([
   ["qwen3_8_flash_next", "qwen3_8_flash_next_text"],
   ["qwen4_exp", "qwen4_exp_text"],
   ["step3_vl", "step3_text"],
+  ["step3p5v", "step4"],
   ["step3p7", "step3p5"],
 ]);
 

@@ -23,6 +23,10 @@ test("every family has a golden model", async () => {
     "axk1", // deepseek_v3
     "axk2", // glm4_moe
     "solar_open", // glm4_moe
+    "solar_open2", // glm4_moe
+    "xing4_0", // glm4_moe
+    "step4", // step3p5
+    "berrylm", // qwen3_next
     "mimo_v2", // mimo_v2_flash
     "bailing_moe_v2", // bailing_moe
     "bailing_moe_linear", // bailing_moe_v2

@@ -32,6 +32,7 @@ describe.each(deviceNames)("families from GGUF files on %s", (name) => {
     ["glm5_next", "glm5-next"],
     ["glm4_moe", "axk2"],
     ["glm4_moe", "dots3note"],
+    ["glm4_moe", "solar-open2"],
     ["qwen3_next", "qwen4exp"],
   ])("%s %s", async (family, architecture) => {
     using directory = temporaryDirectory();

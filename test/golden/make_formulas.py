@@ -513,6 +513,12 @@ inkling = {"hidden_size": H, "num_hidden_layers": 2, "num_experts_per_tok": K, "
 
 cases = {
     "qwen3_next": qwen_shared(qwen | {"model_type": "qwen3_next"}, "model.layers.1.mlp"),
+    # The same block with the fields of AliceAIConfig of vLLM
+    "alice_ai": layer(
+        qwen | {"model_type": "alice_ai", "shared_expert_intermediate_size": 14, "router_score_function": "sigmoid",
+                "router_bias_correction": True},
+        "model.layers.1.mlp", by_scores(sigmoid), bias="gate.e_score_correction_bias",
+        shared=modules("model.layers.1.mlp.shared_expert"), shared_width=14, shared_gate="shared_expert_gate.weight"),
     "qwen3_5_moe": qwen_shared(qwen | {"model_type": "qwen3_5_moe_text"}, "model.language_model.layers.1.mlp", store=stacked,
                                text="qwen3_5_moe"),
     # Qwen3VLMoeTextSparseMoeBlock

@@ -169,6 +169,18 @@ export const gigachat35 = deepseekV3Family("gigachat3_5", {
   limit: 10,
 });
 
+/** Xing 4.0, with the sizes of its 29B-A4B: what SGLang's Xing4_0DecoderLayer makes of DeepSeek's block. */
+export const xing40 = deepseekV3Family("xing4_0", {
+  ...oneGroup,
+  layers: 40,
+  firstSparse: 2,
+  hiddenSize: 3584,
+  intermediateSize: 1024,
+  numExperts: 64,
+  topK: 4,
+  scale: 2,
+});
+
 /** dots.llm1: Dots1Config. Its published files have the name of the choice where others have that of the score. */
 export const dots1 = deepseekV3Family("dots1", {
   ...oneGroup,
@@ -195,13 +207,13 @@ export const dots3Note = deepseekV3Family("dots3_note_text", {
   sharedWidth: 1536,
 });
 
+const solarDefaults: Defaults = { ...glm4Defaults, layers: 48, firstSparse: 0, intermediateSize: 1280 };
+
 /** Solar Open: SolarOpenConfig, without dense layers. */
-export const solarOpen = deepseekV3Family("solar_open", {
-  ...glm4Defaults,
-  layers: 48,
-  firstSparse: 0,
-  intermediateSize: 1280,
-});
+export const solarOpen = deepseekV3Family("solar_open", solarDefaults);
+
+/** Solar Open 2: SolarOpen2Config of Transformers, whose attention differs. */
+export const solarOpen2 = deepseekV3Family("solar_open2", { ...solarDefaults, numExperts: 320 });
 
 const mimoDefaults: Defaults = {
   ...oneGroup,

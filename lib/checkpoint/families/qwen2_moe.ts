@@ -61,6 +61,9 @@ export const qwen3Next = qwenFamily("qwen3_next", { ...nextDefaults, layers: 48,
 /** The text model of Qwen3.5: Qwen3_5MoeTextConfig, which always normalises. */
 export const qwen35Moe = qwenFamily("qwen3_5_moe_text", { ...nextDefaults, layers: 40, numExperts: 256, topK: 8 });
 
+/** BerryLM: BerryLMConfig and BerryLMSparseMoeBlock of its authors and vLLM. */
+export const berryLm = qwenFamily("berrylm", { ...nextDefaults, layers: 40, numExperts: 128, topK: 8 });
+
 const expDefaults = { ...nextDefaults, layers: 40, numExperts: 512, topK: 10 } as const;
 
 /** The text model of Qwen4-Exp: Qwen4ExpTextConfig. */

@@ -4,6 +4,7 @@ import { withoutUndefined } from "../../core/input/without_undefined.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
 import { afmoe } from "./afmoe.js";
+import { aliceAi } from "./alice_ai.js";
 import { arctic } from "./arctic.js";
 import { ariaText } from "./aria.js";
 import {
@@ -37,6 +38,8 @@ import {
   mimoV2,
   mimoV2Flash,
   solarOpen,
+  solarOpen2,
+  xing40,
 } from "./deepseek_v3.js";
 import { deepseekV4, deepseekV41 } from "./deepseek_v4.js";
 import { ernie45Moe } from "./ernie4_5_moe.js";
@@ -74,10 +77,10 @@ import { flexOlmo, olmoe } from "./olmoe.js";
 import { openMoe } from "./openmoe.js";
 import { openPanguV2, panguProMoeV2, panguUltraMoe } from "./pangu.js";
 import { phimoe } from "./phimoe.js";
-import { qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe, qwen38FlashNext } from "./qwen2_moe.js";
+import { berryLm, qwen2Moe, qwen3Next, qwen4Exp, qwen35Moe, qwen38FlashNext } from "./qwen2_moe.js";
 import { mellum, qwen3Moe, qwen3OmniMoe, qwen3VlMoe } from "./qwen3_moe.js";
 import { smallThinker } from "./smallthinker.js";
-import { step3p5, step3Text } from "./step3p5.js";
+import { step3p5, step3Text, step4 } from "./step3p5.js";
 import { switchTransformers } from "./switch_transformers.js";
 
 /** Every known family by its `model_type`: those of this package, then those that were registered. */
@@ -91,6 +94,8 @@ const known = new Map<string, Family>(
     qwen35Moe,
     qwen4Exp,
     qwen38FlashNext,
+    berryLm,
+    aliceAi,
     qwen3VlMoe,
     qwen3OmniMoe,
     mellum,
@@ -123,6 +128,8 @@ const known = new Map<string, Family>(
     dots1,
     dots3Note,
     solarOpen,
+    solarOpen2,
+    xing40,
     axk1,
     axk2,
     afmoe,
@@ -133,6 +140,7 @@ const known = new Map<string, Family>(
     inkling,
     step3Text,
     step3p5,
+    step4,
     bailingMoe,
     bailingMoeV2,
     bailingMoeLinear,

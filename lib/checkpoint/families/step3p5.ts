@@ -56,6 +56,9 @@ export const step3p5: Family = {
   },
 };
 
+/** The text model of Step 5 Preview: Step5PreviewTextConfig of vLLM, which has Step 3.5's fields and, as Step4ForCausalLM, its names. */
+export const step4: Family = { ...step3p5, modelType: "step4" };
+
 /**
  * Step 3: Step3vMoEMLP of its own code. Softmax over all experts, which other software renormalises where config.json says so; a
  * shared expert.
@@ -88,9 +91,10 @@ function stacks(module: string) {
   return { gate: stack("gate_proj"), up: stack("up_proj"), down: stack("down_proj") };
 }
 
-/** The layers with experts as published files list them: numbers, or a string of them. */
+/** The layers with experts as published files list them: numbers, or a string of them. Step 4 may have the other name. */
 function layersOf(fields: ConfigFields): readonly number[] | undefined {
-  const listed = fields.value("moe_layers_enum");
-  if (typeof listed === "string") return listed.split(",").map(Number);
-  return listed === undefined ? undefined : fields.integers("moe_layers_enum", []);
+  const field = ["moe_layers_enum", "moe_layer_list"].find((name) => fields.value(name) !== undefined);
+  if (field === undefined) return undefined;
+  const listed = fields.value(field);
+  return typeof listed === "string" ? listed.split(",").map(Number) : fields.integers(field, []);
 }

@@ -71,6 +71,7 @@ const architectures: Readonly<Record<string, Defaults>> = {
   bailingmoe3: { gating: "sigmoid", biased: true, limits: { activation: "swiglu_clamped_after" } },
   axk2: { gating: "sigmoid", biased: true },
   dots3note: { gating: "sigmoid", biased: true },
+  "solar-open2": { gating: "sigmoid", biased: true },
   glm5next: glm5Next,
   "glm5-next": glm5Next,
   gigachat35,

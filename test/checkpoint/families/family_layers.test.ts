@@ -98,6 +98,11 @@ describe("the same layer in another directory", () => {
     ["deepseek_v3", "axk1"],
     ["glm4_moe", "axk2"],
     ["glm4_moe", "solar_open"],
+    ["glm4_moe", "solar_open2"],
+    ["glm4_moe", "xing4_0"],
+    ["step3p5", "step4"],
+    ["step3p5_limited", "step4"],
+    ["qwen3_next", "berrylm"],
     ["mimo_v2_flash", "mimo_v2"],
     ["bailing_moe_v2", "bailing_moe_v2"],
     ["bailing_moe_v2", "bailing_moe_linear"],
@@ -459,15 +464,21 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     await expectRejection(load({ config: changed, weights }, layer, device()), "BAD_CHECKPOINT", message);
   });
 
-  test.each([["doge"], ["zaya"], ["interns1_pro"], ["PanguProMoE"], ["nomic_bert"]])(
-    "%s, by name and with the reason",
-    async (modelType) => {
-      const { weights } = await readFamilyModel("mixtral");
-      const config = { model_type: modelType };
-      const message = new RegExp(`model_type: "${modelType}" is not supported, as \\w+`);
-      await expectRejection(load({ config, weights }, 0, device()), "BAD_CHECKPOINT", message);
-    },
-  );
+  test.each([
+    ["doge"],
+    ["zaya"],
+    ["interns1_pro"],
+    ["PanguProMoE"],
+    ["Motif"],
+    ["kolibri1"],
+    ["apertus2"],
+    ["nomic_bert"],
+  ])("%s, by name and with the reason", async (modelType) => {
+    const { weights } = await readFamilyModel("mixtral");
+    const config = { model_type: modelType };
+    const message = new RegExp(`model_type: "${modelType}" is not supported, as \\w+`);
+    await expectRejection(load({ config, weights }, 0, device()), "BAD_CHECKPOINT", message);
+  });
 
   test("a dense layer of an encoder-decoder model", async () => {
     const message =
@@ -560,6 +571,7 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["sarvam_moe", { first_k_dense_replace: undefined, num_hidden_layers: 3 }, [1, 2]],
   ["step3p5", {}, [1]],
   ["step3p5", { moe_layers_enum: [0] }, [0]],
+  ["step3p5", { model_type: "step4", moe_layers_enum: undefined, moe_layer_list: "0" }, [0]],
   ["step3p5", { moe_layers_enum: undefined, num_hidden_layers: 5 }, [3, 4]],
   ["minimax_m3", {}, [1]],
   ["minimax_m3", { moe_layer_freq: undefined }, [0, 1]],

@@ -73,6 +73,7 @@ describe("a file without the bias for the choice of experts", () => {
     "glm5-next",
     "hy_v3",
     "kimi-linear",
+    "solar-open2",
   ];
   const others = ["k2-horizon", "laguna", "mimo2", "minimax-m3", "step35"];
 
@@ -127,6 +128,7 @@ describe("architectures whose metadata state the formula", () => {
     ["bailingmoe3", "sigmoid", false],
     ["axk2", "sigmoid", false],
     ["dots3note", "sigmoid", false],
+    ["solar-open2", "sigmoid", false],
     ["minimax-m3", "sigmoid", false, "swiglu_clamped"],
     ["grok", "softmax", true, "geglu_tanh"],
     ["nomic-bert-moe", "softmax", false, "gelu_tanh"],
