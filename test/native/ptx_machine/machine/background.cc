@@ -25,6 +25,24 @@ std::span<const uint32_t> registers_of_a(const Product& product) {
 
 }  // namespace
 
+void RunningProducts::fence(Warp& warp, const std::set<uint32_t>& registers) {
+  for (const uint32_t place : registers) note_fenced(warp, place);
+  is_fenced_ = true;
+}
+
+void RunningProducts::note_fenced(Warp& warp, uint32_t place) {
+  std::copy_n(warp.at<uint32_t>(place), kLanes, fenced_[place].begin());
+}
+
+void RunningProducts::check_fenced(Warp& warp, std::span<const uint32_t> registers) const {
+  for (const uint32_t place : registers) {
+    const auto& fenced = fenced_.at(place);
+    if (!std::equal(fenced.begin(), fenced.end(), warp.at<uint32_t>(place))) {
+      warp.fault("a product's registers have changed since the wgmma.fence before it");
+    }
+  }
+}
+
 // The sums of these registers, which then hold nothing that could be used.
 RunningProducts::Sums& RunningProducts::hide(Warp& warp, std::span<const uint32_t> registers) {
   for (Sums& each : sums_) {
@@ -33,12 +51,15 @@ RunningProducts::Sums& RunningProducts::hide(Warp& warp, std::span<const uint32_
       warp.fault("products that run have some of these registers of sums, but not all");
     }
   }
+  check_fenced(warp, registers);
   sums_.push_back({registers, values_of(warp, registers)});
   for (const uint32_t place : registers) std::fill_n(warp.at<uint32_t>(place), kLanes, kHidden);
   return sums_.back();
 }
 
 void RunningProducts::begin(Warp& warp, Product product) {
+  if (!is_fenced_) warp.fault("a product without a wgmma.fence since the last wait, or at all");
+  check_fenced(warp, registers_of_a(product));
   ++hide(warp, product.sums).products;
   std::vector<uint32_t> a = values_of(warp, registers_of_a(product));
   groups_.add({product, std::move(a)});
@@ -61,6 +82,7 @@ void RunningProducts::finish(Warp& warp, const Begun& begun) {
     const bool hidden = std::all_of(lanes, lanes + kLanes, [](uint32_t value) { return value == kHidden; });
     if (!hidden) warp.fault("sums have changed while a product was running");
     std::copy_n(values, kLanes, lanes);
+    note_fenced(warp, place);
     values += kLanes;
   }
   sums_.erase(sums);

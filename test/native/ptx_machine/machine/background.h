@@ -1,16 +1,19 @@
 // What a GPU does in the background, until the kernel waits for it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
+#include <set>
 #include <span>
 #include <utility>
 #include <vector>
 
-namespace ptx_machine {
+#include "program.h"
 
-class Warp;
+namespace ptx_machine {
 
 // Work in groups. The last group is open: more may join it. The newest groups are not waited for.
 template <class Work>
@@ -55,9 +58,13 @@ struct Product {
 };
 
 // The products that a warp has begun. While they run, nothing may use the registers of their sums, or change those of
-// A.
+// A. From the fence before a product to the product, nothing may change them either.
 class RunningProducts {
  public:
+  // wgmma.fence; `registers`: those of all products.
+  void fence(Warp& warp, const std::set<uint32_t>& registers);
+  // Those who waited may have used the sums, which takes a fence before the next product.
+  void end_fence() { is_fenced_ = false; }
   void begin(Warp& warp, Product product);
   void commit() { groups_.commit(); }
   // A product reads its matrices only now, which is as late as it may.
@@ -77,10 +84,15 @@ class RunningProducts {
   };
 
   Sums& hide(Warp& warp, std::span<const uint32_t> registers);
+  void check_fenced(Warp& warp, std::span<const uint32_t> registers) const;
+  void note_fenced(Warp& warp, uint32_t place);
   void finish(Warp& warp, const Begun& begun);
 
   Groups<Begun> groups_;
   std::vector<Sums> sums_;
+  bool is_fenced_ = false;
+  // What registers held at the last fence or, if they are sums, after the products since.
+  std::map<uint32_t, std::array<uint32_t, kLanes>> fenced_;
 };
 
 }  // namespace ptx_machine

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,8 @@ struct Program {
   size_t local_bytes = 0;
   // The address at which dynamic shared memory begins.
   uint32_t dynamic_shared = 0;
+  // The registers of sums and of A that instructions of wgmma name.
+  std::set<uint32_t> product_registers;
   // The module's tables in global memory that the kernel reads.
   std::vector<std::vector<uint64_t>> tables;
   // What instructions point to.

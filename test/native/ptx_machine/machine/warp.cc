@@ -117,6 +117,8 @@ void Warp::wait_for_copies(size_t newest) {
   copies_.wait(newest, [](const Copy& copy) { copy.run(); });
 }
 
+void Warp::fence_products() { products_.fence(*this, block_.kernel.program->product_registers); }
+
 void Warp::begin_product(Product product) {
   products_.begin(*this, product);
   if (block_.launch.background == Background::late) return;

@@ -55,9 +55,13 @@ class Warp {
   void add_copy(const Copy& copy);
   void commit_copies() { copies_.commit(); }
   void wait_for_copies(size_t newest);
+  void fence_products();
   void begin_product(Product product);
   void commit_products() { products_.commit(); }
-  void wait_for_products(size_t newest) { products_.wait(*this, newest); }
+  void wait_for_products(size_t newest) {
+    products_.wait(*this, newest);
+    products_.end_fence();
+  }
 
   // Runs until the warp's threads have left or wait for other warps, or for so many instructions.
   enum class State { ready, waits, done };

@@ -112,6 +112,7 @@ void begin(Warp& warp, const Instruction& in, Mask) {
   warp.begin_product(std::move(product));
 }
 
+void fence(Warp& warp, const Instruction&, Mask) { warp.fence_products(); }
 void commit(Warp& warp, const Instruction&, Mask) { warp.commit_products(); }
 void wait(Warp& warp, const Instruction& in, Mask) { warp.wait_for_products(static_cast<size_t>(in.immediate)); }
 
@@ -119,7 +120,7 @@ void build_wgmma(Building& b) {
   b.words.expect({"sync", "aligned"});
   b.instruction.flow = Flow::together;
   if (b.words.take("fence")) {
-    b.instruction.step = nothing;
+    b.instruction.step = fence;
     return;
   }
   if (b.words.take("commit_group")) {
@@ -145,6 +146,9 @@ void build_wgmma(Building& b) {
   shape.a_in_registers = b.argument(1).is_vector;
   if (shape.a_in_registers && b.argument(1).parts.size() != 4) throw std::runtime_error("A has four registers");
   b.add_parts(1, shape.a_in_registers ? 32 : 64);
+  const size_t registers = shape.columns / 2 + (shape.a_in_registers ? 4 : 0);
+  b.assembler.program().product_registers.insert(b.operands.begin(),
+                                                 b.operands.begin() + static_cast<ptrdiff_t>(registers));
   b.add(2, 64);
   if (b.add_predicate(3)) b.words.unknown();
   size_t next = 4;

@@ -156,8 +156,9 @@ std::string of_ones(const std::string& body) {
 }
 
 const std::string kProduct = instruction(kBf16, {.columns = 8}), kCommit = "wgmma.commit_group.sync.aligned; ",
-                  kWait = "wgmma.wait_group.sync.aligned 0; ", kWaitButOne = "wgmma.wait_group.sync.aligned 1; ",
-                  kToOther = "mov.b32 %e0, %d0; ", kFromOther = "mov.b32 %d0, %e0; ";
+                  kFence = "wgmma.fence.sync.aligned; ", kWait = "wgmma.wait_group.sync.aligned 0; ",
+                  kWaitButOne = "wgmma.wait_group.sync.aligned 1; ", kToOther = "mov.b32 %e0, %d0; ",
+                  kFromOther = "mov.b32 %d0, %e0; ";
 
 // The first of a thread's sums, which is the same in all threads.
 float sum_of_ones(const std::string& body, Background when = Background::late) {
@@ -247,12 +248,31 @@ MOE_TEST(registers_of_running_products) {
                  "products that run have some of these registers of sums, but not all");
 }
 
+MOE_TEST(registers_from_the_fence_to_the_product) {
+  const std::string from_registers = instruction(kBf16, {.columns = 8, .a_in_registers = true});
+  const std::string late = "a product without a wgmma.fence since the last wait, or at all",
+                    changed = "a product's registers have changed since the wgmma.fence before it";
+  const std::string to_sums = "mov.b32 %d2, 0x3f800000; ", to_a = "mov.b32 %a3, 0; ", end = kCommit + kWait;
+  MOE_CHECK_EQUAL(problem_of_ones(to_sums + to_a + kFence + from_registers + end), "");
+  check_contains(problem_of_ones(to_sums + kProduct + end), changed);
+  check_contains(problem_of_ones(to_a + from_registers + end), changed);
+  MOE_CHECK_EQUAL(problem_of_ones(to_a + kProduct + end), "");
+  // Products that are added to the same sums are in order.
+  for (const Background when : {Background::late, Background::early}) {
+    MOE_CHECK_EQUAL(sum_of_ones(kProduct + from_registers + kCommit + kProduct + end, when), 48.0f);
+    MOE_CHECK_EQUAL(sum_of_ones(kProduct + end + kFence + kProduct + end, when), 32.0f);
+  }
+  // A wait may be there to use the sums.
+  check_contains(problem_of_ones(kProduct + end + kProduct + end), late);
+  check_contains(problem_of_ones(kProduct + kCommit + kFence + kWait + kProduct + end), late);
+}
+
 MOE_TEST(wgmma_that_a_gpu_would_not_do) {
   const auto problem = [](const std::string& body, const Layout& layout = {.columns = 8}) {
     return problem_of(
         ".shared .align 1024 .b8 data[16384]; .reg .b32 %i, %a<4>, %d<4>; .reg .b64 %x, %y, %w; .reg .pred "
         "%adds, %q; mov.u32 %i, %tid.x; setp.eq.u32 %adds, 0, 0; mov.u64 %x, " +
-            std::to_string(Panel{{}, 0, 1024, 1, 0}.descriptor(1024)) + "; mov.u64 %y, %x;" + body +
+            std::to_string(Panel{{}, 0, 1024, 1, 0}.descriptor(1024)) + "; mov.u64 %y, %x;" + body + kFence +
             instruction(kBf16, layout) + kCommit + kWait,
         {}, block_of(128));
   };
