@@ -38,13 +38,15 @@ interface GemmProblem {
   x?: FloatDType;
   activation?: Activation;
   gathered?: boolean;
+  columns?: number;
 }
 
-const [offsets, columns, outputs] = [[0, 5, 5, 22], 75, 22] as const;
+const [offsets, outputs] = [[0, 5, 5, 22], 22] as const;
 
-function gemmCase({ format, change, x = "f32", activation = "none", gathered = false }: GemmProblem): Case {
+function gemmCase(problem: GemmProblem): Case {
+  const { format, change, x = "f32", activation = "none", gathered = false, columns = 75 } = problem;
   return {
-    name: `${x} x ${format}, inputs: ${change}, ${activation}${gathered ? ", gathered" : ""}`,
+    name: `${x} x ${format} K${columns}, inputs: ${change}, ${activation}${gathered ? ", gathered" : ""}`,
     operator: "groupedGemm",
     tolerances: { y: 1e-5 + unitRoundoff[x] },
     run(inputs) {
@@ -170,6 +172,9 @@ export const quantizedGemmCases: readonly Case[] = [
   gemmCase({ format: "nf4_g64_f32", change: "order", x: "f16" }),
   gemmCase({ format: "fp4_nested", change: "none", x: "bf16", activation: "swiglu" }),
   ...changes.map((change) => gemmCase({ format: "u4_g32_f16", change, gathered: true, activation: "silu" })),
+  ...(["i4_g32_bf16", "u4_g32_f16", "e4m3_g128_bf16", "mxfp4"] as const).flatMap((format) =>
+    (["f32", "bf16"] as const).map((x) => gemmCase({ format, change: "none", x, gathered: true, columns: 0 })),
+  ),
 ];
 
 export const quantizedLayerCases: readonly Case[] = [

@@ -217,6 +217,9 @@ export const tokenGemmCases: readonly Case[] = [
       gemmCase({ tokens, format: "e4m3_b128_f32", x, gathered: true }),
     ]),
     gemmCase({ tokens, format: "i8_channel_f32", columns: 1 }),
+    ...(["i8_channel_f32", "e4m3_b128_f32", "i4_g32_bf16"] as const).map((format) =>
+      gemmCase({ tokens, format, columns: 0, gathered: true }),
+    ),
   ]),
   ...(["e4m3_b128_f32", "e4m3_channel_f32", "i4_g32_bf16"] as const).map((format) =>
     gemmCase({ tokens: "fp8_ue8m0", format, columns: 300 }),

@@ -140,10 +140,10 @@ class ProductThread {
         store_(store) {}
 
   void compute(const WorkItem& item) {
+    if (layout_.padded_k == 0) return finish_without_k(item);
     const Reading reading = reading_of(item);
-    const int64_t k_block = reading.shared ? product_.plan.k_block : std::max<int64_t>(1, layout_.padded_k);
-    // Without any k there is one empty block, whose results are the bias.
-    for (int64_t k = 0; k < layout_.padded_k || k == 0; k += k_block) {
+    const int64_t k_block = reading.shared ? product_.plan.k_block : layout_.padded_k;
+    for (int64_t k = 0; k < layout_.padded_k; k += k_block) {
       const KBlock block = block_of(k, std::min(k_block, layout_.padded_k - k));
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
         panels = p + reading.wide.panels <= item.panels ? reading.wide.panels : 1;
@@ -269,6 +269,17 @@ class ProductThread {
     if (product_.x_sums == nullptr) return nullptr;
     return product_.x_sums + tile.first_row * x_sums_per_row_ +
            layout_.scales.segments_in(k) * tile.rows * gemm_.row_sums;
+  }
+
+  // Without any k, there is nothing that a kernel could read: sums are zeros, and results are the bias.
+  void finish_without_k(const WorkItem& item) {
+    for (int64_t i = 0; i < item.tiles; ++i) {
+      const RowTile& tile = (*product_.tiles)[item.first_tile + i];
+      for (int64_t p = 0; p < item.panels; ++p) {
+        std::fill_n(sums_, tile.rows * layout_.panel_columns, 0.0f);
+        finish(tile, item.first_panel + p, sums_);
+      }
+    }
   }
 
   // Makes results of a tile's sums in one panel, and stores them.

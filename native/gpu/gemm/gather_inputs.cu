@@ -187,7 +187,7 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
                             const void* map, const gpu::DeviceTraits& traits, Stream stream) {
   const int64_t columns = weight.weights().columns;
   const TokenScheme& tokens = weight.inputs().tokens();
-  if (plan.max_row_tiles == 0 || (columns == 0 && !tokens.scales_rows())) return {};
+  if (plan.max_row_tiles == 0) return {};
   const int64_t block_columns = std::max(kBlockColumns, ceil_divide(columns, gpu::kMaxGridY));
   const Arguments arguments{.source = gathered.source,
                             .source_pitch = gathered.pitch,
@@ -206,7 +206,8 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
                             .weights = gathered.weights};
   const dim3 block(gpu::kRowThreads);
   const dim3 grid(gpu::capped_grid(plan.max_row_tiles, 16, traits),
-                  static_cast<unsigned>(ceil_divide(columns, block_columns)));
+                  // Without columns, the rows' places are still noted.
+                  static_cast<unsigned>(std::max<int64_t>(ceil_divide(columns, block_columns), 1)));
   const dim3 grid_of_rows(gpu::capped_grid(plan.max_row_tiles * plan.tile.rows, 16, traits));
   return gpu::dispatch_float(gathered.dtype, [&](auto from) {
     using From = typename decltype(from)::type;
