@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
-import { isMoeError, MoeError, messageOf } from "../core/errors.js";
+import { isMoeError, MoeError } from "../core/errors.js";
+import { reasonOf } from "../core/files/reason.js";
 import { printable } from "../core/text/printable.js";
 
 /** Returns what a call of the file system does. Its error becomes a {@link fileSystemError} about `path`; a MoeError stays. */
@@ -15,7 +16,7 @@ export async function callFileSystem<T>(path: string, action: "read" | "written"
 /** BAD_CHECKPOINT for a file that cannot be read, WRITE_FAILED for one that cannot be written; the message of `cause` says why. */
 export function fileSystemError(path: string, action: "read" | "written", cause: unknown): MoeError {
   const code = action === "read" ? "BAD_CHECKPOINT" : "WRITE_FAILED";
-  const why = (action === "written" && missingFolder(path, cause)) || messageOf(cause);
+  const why = (action === "written" && missingFolder(path, cause)) || reasonOf(cause);
   return new MoeError(code, printable(`${path}: cannot be ${action}: ${why}`), { cause });
 }
 

@@ -1,8 +1,8 @@
 import type { Stats } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
-import { homedir } from "node:os";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { isMoeError, type MoeError } from "../core/errors.js";
+import { homeFolder, workingFolder } from "../core/files/process_folders.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { RegularFile } from "./safetensors/regular_file.js";
 
@@ -117,7 +117,8 @@ async function readableNames(directory: string): Promise<readonly string[] | und
 /** A path where nothing is: perhaps the id of a repository, or an address. */
 async function absent(path: string): Promise<string> {
   const remedy = await hubRemedy(path);
-  const place = remedy !== undefined || isAbsolute(path) ? "" : ` in ${process.cwd()}`;
+  const place =
+    remedy !== undefined || isAbsolute(path) ? "" : ` in ${workingFolder() ?? "a working folder that was removed"}`;
   return `expected a model directory, a GGUF file or a layer file, got no such file or directory${place}${remedy ?? ""}`;
 }
 
@@ -136,9 +137,13 @@ async function hubRemedy(path: string): Promise<string | undefined> {
 /** The newest snapshot of a repository in the cache of huggingface_hub, if it is there. */
 async function cachedSnapshot(owner: string, name: string): Promise<string | undefined> {
   const { HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME } = process.env;
-  const home = HF_HOME ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "huggingface");
-  const repository = join(HF_HUB_CACHE ?? join(home, "hub"), `models--${owner}--${name}`);
-  return await newestSnapshot(repository);
+  const caches = XDG_CACHE_HOME ?? inFolder(homeFolder(), ".cache");
+  const hub = HF_HUB_CACHE ?? inFolder(HF_HOME ?? inFolder(caches, "huggingface"), "hub");
+  return hub && (await newestSnapshot(join(hub, `models--${owner}--${name}`)));
+}
+
+function inFolder(folder: string | undefined, name: string): string | undefined {
+  return folder && join(folder, name);
 }
 
 async function newestSnapshot(repository: string): Promise<string | undefined> {

@@ -55,8 +55,8 @@ Status caught() noexcept {
       return with_message(Code::internal, "a call of the system failed: ", error.what());
     }
     return with_message(Code::out_of_memory, "the system starts no more threads: ",
-                        "raise its limit (ulimit -u, or pids of the container), close devices or open them with fewer "
-                        "threads");
+                        "raise its limits (ulimit -u or pids of the container, and ulimit -v for their stacks), close "
+                        "devices or open them with fewer threads");
   } catch (const std::exception& error) {
     return with_message(Code::internal, "native code failed: ", error.what());
   } catch (...) {

@@ -66,6 +66,20 @@ describe("an options object", () => {
     expect(read({ topK: 8, [Symbol("other")]: 1 }, "options").topK).toBe(8);
   });
 
+  test("is not what every object inherits, which any package of the process may have changed", () => {
+    const every = Object.prototype as { topK?: number };
+    every.topK = 3;
+    try {
+      invalid({}, /^topK: expected an integer from 1 to 8, got undefined$/);
+      invalid(Object.create({ other: 1 }), /^topK: expected an integer from 1 to 8, got undefined$/);
+      expect(read({ topK: 4 }, "options").topK).toBe(4);
+      expect(read(Object.create({ topK: 5 }), "options").topK).toBe(5);
+      expect(read(Object.assign(Object.create(null), { topK: 6 }), "options").topK).toBe(6);
+    } finally {
+      delete every.topK;
+    }
+  });
+
   test("is read once, whatever it would return the second time", () => {
     const answers = fc.array(fc.oneof(fc.integer({ min: 1, max: 8 }), fc.anything()), { minLength: 2, maxLength: 4 });
     fc.assert(

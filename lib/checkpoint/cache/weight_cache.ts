@@ -163,20 +163,21 @@ class CacheFile {
     offload?: OffloadRule,
   ): Promise<{ parts: LayerParts; cacheStatus: CacheStatus } | undefined> {
     const cacheStatus = { state: this.#copies ? "copied" : "mapped", path: this.#path, reason: "" } as const;
+    let fits = false;
     try {
       await using file = await this.#open(signal);
       const parts = this.#copies ? await this.#copy(file, signal) : this.#map(file);
       if (offload === undefined) return { parts, cacheStatus };
       parts.dispose();
+      fits = true;
+      return { parts: this.#map(file, offload), cacheStatus };
     } catch (error) {
       signal?.throwIfAborted();
-      if (!isMoeError(error)) throw error;
+      // If the file fits, only BAD_CHECKPOINT is about the file, which has been cut short since; the others are about `offload`.
+      if (!isMoeError(error) || (fits && error.code !== "BAD_CHECKPOINT")) throw error;
       this.#whyNotUsed = error.message;
       return undefined;
     }
-    // The file fits, so an error is about the option.
-    await using file = await this.#open(signal);
-    return { parts: this.#map(file, offload), cacheStatus };
   }
 
   /** Writes a layer's weights for the next time and tells what became of it. Disposes of the layer on failure. */

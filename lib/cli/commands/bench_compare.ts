@@ -6,6 +6,7 @@ import { comparisonPage } from "../../bench/reports/page.js";
 import { comparisonTable } from "../../bench/reports/tables.js";
 import { chartOption, writePage } from "../../bench/reports/write.js";
 import { MoeError } from "../../core/errors.js";
+import { reasonOf } from "../../core/files/reason.js";
 import { plural } from "../../terminal/format.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
@@ -41,7 +42,7 @@ async function readReport(file: string): Promise<BenchReport> {
   try {
     return JSON.parse(await readText(file)) as BenchReport;
   } catch (cause) {
-    const message = `expected a file that bench --json wrote, got ${file}: ${(cause as Error).message}`;
+    const message = `expected a file that bench --json wrote, got ${file}: ${reasonOf(cause)}`;
     throw new MoeError("INVALID_ARGUMENT", message, { cause });
   }
 }

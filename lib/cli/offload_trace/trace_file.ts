@@ -1,4 +1,5 @@
 import { MoeError } from "../../core/errors.js";
+import { reasonOf } from "../../core/files/reason.js";
 import { readText } from "../read_text.js";
 
 /** The experts that one layer's router chose, call after call. */
@@ -59,7 +60,7 @@ async function readLines(path: string): Promise<string[]> {
   try {
     return (await readText(path)).split("\n");
   } catch (cause) {
-    throw new MoeError("INVALID_ARGUMENT", `${path}: expected a readable file: ${(cause as Error).message}`, { cause });
+    throw new MoeError("INVALID_ARGUMENT", `${path}: expected a readable file: ${reasonOf(cause)}`, { cause });
   }
 }
 

@@ -14,7 +14,7 @@ export function notBuilt(reasons: readonly string[], cause?: unknown): MoeError 
   const named = namedAddon();
   const binary = `a moe_kernels.node built for ${platformName()} and Node-API 9`;
   const remedies = [
-    ...permissionRemedy(root),
+    ...refusalRemedy(root, cause),
     ...(named === undefined
       ? [...installRemedies(root), `set MOE_KERNELS_BINARY to ${binary}`]
       : [`unset MOE_KERNELS_BINARY, so that the package's own is looked for, or set it to ${binary}`]),
@@ -55,9 +55,12 @@ function buildRemedy(root: string): string {
   ].join("\n");
 }
 
-/** What a process that runs under Node's permission model must be given. */
-function permissionRemedy(root: string | undefined): string[] {
-  if (process.permission === undefined) return [];
+/** How to start Node where it loads no addons, or under its permission model. */
+function refusalRemedy(root: string | undefined, cause: unknown): string[] {
+  if (process.permission === undefined) {
+    const refused = (Object(cause) as NodeJS.ErrnoException).code === "ERR_DLOPEN_DISABLED";
+    return refused ? ["start Node without --no-addons"] : [];
+  }
   return [
     "start Node with --allow-addons, and with --allow-fs-read for the folder of node_modules" +
       (root === undefined ? "" : `, such as --allow-fs-read="${join(root, "..")}"`),

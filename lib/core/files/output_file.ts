@@ -2,6 +2,7 @@ import { constants, type Stats } from "node:fs";
 import { access, realpath, stat, writeFile } from "node:fs/promises";
 import { dirname, sep } from "node:path";
 import { MoeError, type MoeErrorCode } from "../errors.js";
+import { reasonOf } from "./reason.js";
 import { writeWholeText } from "./whole_file.js";
 
 /**
@@ -64,6 +65,6 @@ async function statOf(path: string): Promise<Stats | undefined> {
 }
 
 function notWritable(code: MoeErrorCode, path: string, parameter: string, cause: unknown): MoeError {
-  const message = `${parameter}: expected a writable file, got ${path}: ${(cause as Error).message}`;
+  const message = `${parameter}: expected a writable file, got ${path}: ${reasonOf(cause)}`;
   return new MoeError(code, message, { cause });
 }

@@ -1,11 +1,15 @@
 import { randomUUID } from "node:crypto";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
+import { type FileHandle, lstat, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 
 // Files that appear under their name once they are complete. Errors are those of the file system.
 
-/** Calls `write` with what the file is called until it is complete, see {@link unfinishedFile}, and removes that if it fails. */
+/**
+ * Calls `write` with what the file is called until it is complete, see {@link unfinishedFile}, and removes that if it fails. What
+ * processes left that ended in the middle of the same file is removed first.
+ */
 export async function underTemporaryName(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
+  await removeAbandoned(path);
   const temporary = `${path}.${randomUUID()}.tmp`;
   try {
     await write(temporary);
@@ -19,6 +23,20 @@ export async function underTemporaryName(path: string, write: (temporary: string
 /** The file of which `name` is a part that was left when the process ended; undefined for others. */
 export function unfinishedFile(name: string): string | undefined {
   return /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name)?.[1];
+}
+
+/** An unfinished file to which nothing has been written for this long, in milliseconds, is not being written any more. */
+const abandonedAfter = 60 * 60 * 1000;
+
+async function removeAbandoned(path: string): Promise<void> {
+  const folder = dirname(path);
+  // What cannot be listed, looked at or removed stays: the file may be written nevertheless.
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names.filter((name) => unfinishedFile(name) === basename(path))) {
+    const left = join(folder, name);
+    const written = (await lstat(left).catch(() => undefined))?.mtimeMs;
+    if (written !== undefined && Date.now() - written > abandonedAfter) await rm(left).catch(() => {});
+  }
 }
 
 /**

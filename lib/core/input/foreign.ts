@@ -49,11 +49,10 @@ const arrays = {
 export type ArrayKind = keyof typeof arrays;
 export type ArrayOfKind<K extends ArrayKind> = InstanceType<(typeof arrays)[K]>;
 
-const typedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
-const kindOf = getter<string>(typedArrayPrototype, Symbol.toStringTag);
-const bufferOf = getter<ArrayBuffer>(typedArrayPrototype, "buffer");
-const byteOffsetOf = getter<number>(typedArrayPrototype, "byteOffset");
-const lengthOf = getter<number>(typedArrayPrototype, "length");
+const kindOf = getter<string>(Uint8Array.prototype, Symbol.toStringTag);
+const bufferOf = getter<ArrayBuffer>(Uint8Array.prototype, "buffer");
+const byteOffsetOf = getter<number>(Uint8Array.prototype, "byteOffset");
+const lengthOf = getter<number>(Uint8Array.prototype, "length");
 const resizable = getter<boolean>(ArrayBuffer.prototype, "resizable");
 const growable = getter<boolean>(SharedArrayBuffer.prototype, "growable");
 
@@ -93,8 +92,12 @@ export function entriesOfMap(value: unknown): [unknown, unknown][] | undefined {
   return types.isMap(value) ? [...mapEntries.call(value)] : undefined;
 }
 
-/** A getter of a built-in class, taken before anybody could replace it; undefined where this version of Node has none. */
-function getter<T>(prototype: object, name: string | symbol): ((object: unknown) => T) | undefined {
+/**
+ * A getter of a built-in class or of one that it extends, taken before anybody could replace it; undefined where this version of
+ * Node has none. (A program may have replaced a built-in class by one that extends it.)
+ */
+function getter<T>(prototype: object | null, name: string | symbol): ((object: unknown) => T) | undefined {
+  if (prototype === null) return undefined;
   const get = Object.getOwnPropertyDescriptor(prototype, name)?.get;
-  return get && ((object) => get.call(object) as T);
+  return get ? (object) => get.call(object) as T : getter<T>(Object.getPrototypeOf(prototype), name);
 }

@@ -129,8 +129,8 @@ export function booleanOr<T extends object>(reader: Reader<T>, expected?: string
 }
 
 /**
- * An object with these options and no others. As in destructuring, fields may be inherited; own enumerable names (what
- * `...rest` would collect) must be known. Errors name a field `name.field`, or just `field` if `name` is "options".
+ * An object with these options and no others. As in destructuring, fields may be inherited, but not from `Object.prototype`; own
+ * enumerable names (what `...rest` would collect) must be known. Errors name a field `name.field`, or just `field` if `name` is "options".
  * @param marks an object that can be disposed of is accepted only if it has any of these fields.
  */
 export function object<const F extends Readonly<Record<string, Reader<unknown>>>>(
@@ -180,13 +180,26 @@ function fieldsReader<F extends Readonly<Record<string, Reader<unknown>>>>(
   };
 }
 
-/** Reads a field of an object that a user passes, once. `place` names it in errors. */
+/**
+ * Reads a field of an object that a user passes, once; undefined if only `Object.prototype` has it, where any package of the
+ * process may have put it. `place` names it in errors.
+ */
 function fieldOf(object: object, field: string | number, place: string): unknown {
   try {
-    return (object as Record<string | number, unknown>)[field];
+    const value = (object as Record<string | number, unknown>)[field];
+    return value !== undefined && field in Object.prototype && !hasField(object, field) ? undefined : value;
   } catch (cause) {
     throw unreadable(place, cause);
   }
+}
+
+/** Whether an object or one of its classes has a field. */
+function hasField(object: object, field: string | number): boolean {
+  for (let each: object | null = object; each !== null && each !== Object.prototype; ) {
+    if (Object.hasOwn(each, field)) return true;
+    each = Object.getPrototypeOf(each);
+  }
+  return false;
 }
 
 /** The same, and checks it. */

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <system_error>
 #include <utility>
 
@@ -35,12 +36,24 @@ Status cannot_map(size_t bytes, int error) {
   return {Code::out_of_memory, "cannot map " + std::to_string(bytes) + " bytes of a file: " + text_of(error)};
 }
 
+Status cannot_check(const std::string& path, int error) {
+  return {Code::bad_checkpoint, path + ": cannot be checked: " + text_of(error)};
+}
+
+Status too_short(const std::string& path, size_t expected, int64_t bytes, const char* when) {
+  return {Code::bad_checkpoint, path + ": expected " + std::to_string(expected) + " bytes of packed weights, got " +
+                                    std::to_string(bytes) + ": the file was truncated " + when +
+                                    "; load the layer again"};
+}
+
 }  // namespace
 
 Status Mapping::open(int descriptor, std::string path, size_t bytes, std::shared_ptr<MappedFile>* mapping) {
   struct stat file;
-  if (fstat(descriptor, &file) != 0 || bytes == 0 || static_cast<uint64_t>(file.st_size) < bytes) {
-    return {Code::invalid_argument, "mapping: expected a file of at least " + std::to_string(bytes) + " bytes"};
+  if (bytes == 0) return {Code::invalid_argument, "mapping: expected bytes to map, got 0"};
+  if (fstat(descriptor, &file) != 0) return cannot_check(path, errno);
+  if (static_cast<uint64_t>(file.st_size) < bytes) {
+    return too_short(path, bytes, file.st_size, "after it was opened");
   }
   std::shared_ptr<Mapping> made(new Mapping(std::move(path), bytes));
   made->modified_ = modified(file);
@@ -63,14 +76,9 @@ Mapping::~Mapping() {
 Status Mapping::check(bool* written) {
   MOE_TRY(check_read());
   struct stat file;
-  if (fstat(descriptor_, &file) != 0) {
-    const int error = errno;
-    return {Code::bad_checkpoint, path_ + ": cannot be checked: " + text_of(error)};
-  }
+  if (fstat(descriptor_, &file) != 0) return cannot_check(path_, errno);
   if (static_cast<uint64_t>(file.st_size) < bytes_) {
-    return {Code::bad_checkpoint, path_ + ": expected " + std::to_string(bytes_) + " bytes of packed weights, got " +
-                                      std::to_string(file.st_size) +
-                                      ": the file was truncated while a layer used it; load the layer again"};
+    return too_short(path_, bytes_, file.st_size, "while a layer used it");
   }
   *written = modified(file) != modified_;
   modified_ = modified(file);

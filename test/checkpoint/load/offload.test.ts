@@ -1,7 +1,14 @@
-import { chmodSync, readFileSync, truncateSync } from "node:fs";
+import { chmodSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
-import { type Device, MoeLayer, type OffloadOptions, type OffloadStats, openDevice } from "../../../lib/index.js";
+import { describe, expect, test, vi } from "vitest";
+import {
+  type CacheStatus,
+  type Device,
+  MoeLayer,
+  type OffloadOptions,
+  type OffloadStats,
+  openDevice,
+} from "../../../lib/index.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
@@ -55,6 +62,29 @@ describe("experts in a cache file on cpu", () => {
       using layer = await load(path, device(), { slots, policy: "lru" });
       for (const [bits, expected] of await outputs([layer, whole], counts)) expect(bits).toEqual(expected);
     }
+  });
+
+  test.each([
+    ["removed", (path: string) => rmSync(path), "mapped"],
+    ["cut short", (path: string) => truncateSync(path, 100), "written"],
+  ])("a file that is %s while a layer is loaded does not keep it from being loaded", async (_, harm, state) => {
+    using directory = await modelDirectory();
+    using whole = await MoeLayer.load(directory.path, { layer: 0, device: device(), cache: true });
+    const { path } = whole.cacheStatus as CacheStatus;
+    const { backend } = device();
+    // On the native object itself, so that it is called as before.
+    const mapFile = backend.mapFile.bind(backend);
+    const mapped = vi.spyOn(backend, "mapFile").mockImplementationOnce((...args) => {
+      const handle = mapFile(...args);
+      chmodSync(path, 0o644);
+      harm(path);
+      return handle;
+    });
+    using layer = await load(directory.path, device(), { slots: 2 });
+    mapped.mockRestore();
+    expect(layer.cacheStatus?.state).toBe(state);
+    using again = await MoeLayer.load(directory.path, { layer: 0, device: device() });
+    for (const [bits, expected] of await outputs([layer, again], counts)) expect(bits).toEqual(expected);
   });
 
   // Shared experts; a third projection; biases and clamped SwiGLU; weights on the input.
