@@ -1,3 +1,4 @@
+import { decodeHalves } from "../../core/tensors/half_arrays.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { storedNames } from "../schemes/stored_matrix.js";
@@ -10,18 +11,30 @@ const sharedNames = ["shared_expert", "shared_experts", "shared_mlp"].flatMap((m
 );
 const sharedGateName = "shared_expert_gate.weight";
 
-/** What they call the bias for the choice of experts, in that module or the router's. */
-const selectionBiases = [
-  "e_score_correction_bias",
-  "expert_bias",
-  "gate.e_score_correction_bias",
-  "gate.expert_bias",
-  "moe_statics.e_score_correction_bias",
-];
+/** Vectors of a value for each expert: what families call them in that module or the router's, and the value that changes nothing. */
+const vectorsOfExperts = [
+  {
+    role: "selectionBias",
+    names: [
+      "e_score_correction_bias",
+      "expert_bias",
+      "gate.e_score_correction_bias",
+      "gate.expert_bias",
+      "moe_statics.e_score_correction_bias",
+    ],
+    neutral: 0,
+  },
+  {
+    role: "expertScale",
+    names: ["per_expert_scale", "gate.per_expert_scale", "router.per_expert_scale"],
+    neutral: 1,
+  },
+] as const;
 
 /**
  * Refuses tensors beside a weight that the layer's formula does not have, although they would change the results: a bias, and
- * beside the router a shared expert and a bias for the choice of experts. Biases of zeros, which GPTQ's tools write, do not.
+ * beside the router a shared expert, a bias for the choice of experts and scales of experts. Biases of zeros, which GPTQ's
+ * tools write, and scales of ones do not.
  * @throws BAD_CHECKPOINT
  */
 export async function refuseUnknownWeights(source: TensorSource, wanted: WantedWeight): Promise<void> {
@@ -30,13 +43,14 @@ export async function refuseUnknownWeights(source: TensorSource, wanted: WantedW
   for (const template of biasesOf(wanted.weight.name)) {
     const name = nameOf({ name: template }, wanted.index);
     // Most weights have no bias, and a model has thousands.
-    if (source.has(name) && ![...namesIn(tensors)].includes(template)) await refuseBias(source, name);
+    if (source.has(name) && ![...namesIn(tensors)].includes(template)) await refuseUnless(0, source, name);
   }
   const block = wanted.role === "router" ? blockOf(tensors) : undefined;
   if (block === undefined) return;
-  if (tensors.selectionBias === undefined) {
-    for (const name of selectionBiases) {
-      if (source.has(`${block}.${name}`)) await refuseBias(source, `${block}.${name}`);
+  for (const { role, names, neutral } of vectorsOfExperts) {
+    if (tensors[role] !== undefined) continue;
+    for (const name of names) {
+      if (source.has(`${block}.${name}`)) await refuseUnless(neutral, source, `${block}.${name}`);
     }
   }
   const others = [
@@ -49,14 +63,14 @@ export async function refuseUnknownWeights(source: TensorSource, wanted: WantedW
   }
 }
 
-/** @throws BAD_CHECKPOINT unless its values are all 0. */
-async function refuseBias(source: TensorSource, name: string): Promise<void> {
+/** @throws BAD_CHECKPOINT unless all values of a tensor are the one that changes nothing. */
+async function refuseUnless(neutral: 0 | 1, source: TensorSource, name: string): Promise<void> {
   const { dtype, data } = await (await source.fileOf(name)).read(name);
-  // Halves are read as bits, of which the highest is the sign.
-  const bits = dtype === "F16" || dtype === "BF16" ? 0x7fff : undefined;
-  for (const value of data as Iterable<number | bigint>) {
-    if ((bits === undefined ? Number(value) : Number(value) & bits) === 0) continue;
-    throw await unknown(source, name, "expected no such tensor, or zeros");
+  const isHalf = dtype === "F16" || dtype === "BF16";
+  const values = isHalf ? decodeHalves(data as Uint16Array, dtype === "F16" ? "f16" : "bf16") : data;
+  for (const value of values as Iterable<number | bigint>) {
+    if (Number(value) === neutral) continue;
+    throw await unknown(source, name, `expected no such tensor, or ${neutral === 0 ? "zeros" : "ones"}`);
   }
 }
 

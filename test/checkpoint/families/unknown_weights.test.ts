@@ -38,22 +38,29 @@ describe("tensors that a layer's formula does not have", () => {
     return { dtype: "F32", shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(1) };
   };
 
+  const zeros = { words: "zeros", f32: -0, f16: 0x8000, bf16: 0 };
+  const allOnes = { words: "ones", f32: 1, f16: 0x3c00, bf16: 0x3f80 };
+
   test.each([
-    ["experts.3.up_proj.bias", [16]],
-    ["experts.0.down_proj.bias", [32]],
-    ["gate.bias", [4]],
-    ["gate.e_score_correction_bias", [4]],
-    ["expert_bias", [4]],
-  ])("%s is refused unless it is 0", async (name, shape) => {
+    ["experts.3.up_proj.bias", 16, zeros, allOnes],
+    ["experts.0.down_proj.bias", 32, zeros, allOnes],
+    ["gate.bias", 4, zeros, allOnes],
+    ["gate.e_score_correction_bias", 4, zeros, allOnes],
+    ["expert_bias", 4, zeros, allOnes],
+    ["router.per_expert_scale", 4, allOnes, zeros],
+    ["per_expert_scale", 4, allOnes, zeros],
+  ])("%s is refused unless its values change nothing", async (name, size, neutral, other) => {
     const message = new RegExp(
-      `tensor "${block}.${name}": expected no such tensor, or zeros, because .* MoeLayer.load`,
+      `tensor "${block}.${name}": expected no such tensor, or ${neutral.words}, because .* MoeLayer.load`,
     );
-    await expectRejection(loadWith(name, ones(...shape)), "BAD_CHECKPOINT", message);
-    const size = shape[0] as number;
-    await loadWith(name, { dtype: "F32", shape, data: new Float32Array(size).fill(-0) });
-    await loadWith(name, { dtype: "F16", shape, data: new Uint16Array(size).fill(0x8000) });
-    const half: SafetensorsInput = { dtype: "BF16", shape, data: new Uint16Array(size).fill(0x3f80) };
-    await expectRejection(loadWith(name, half), "BAD_CHECKPOINT", message);
+    const withValues = async ({ f32, f16, bf16 }: typeof zeros, check: (loading: Promise<void>) => Promise<void>) => {
+      const shape = [size];
+      await check(loadWith(name, { dtype: "F32", shape, data: new Float32Array(size).fill(f32) }));
+      await check(loadWith(name, { dtype: "F16", shape, data: new Uint16Array(size).fill(f16) }));
+      await check(loadWith(name, { dtype: "BF16", shape, data: new Uint16Array(size).fill(bf16) }));
+    };
+    await withValues(neutral, (loading) => expect(loading).resolves.toBeUndefined());
+    await withValues(other, (loading) => expectRejection(loading, "BAD_CHECKPOINT", message));
   });
 
   test.each([
