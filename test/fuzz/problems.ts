@@ -521,8 +521,10 @@ function latent(draw: Draw) {
   return { size: draw.integer(16, 100), ...(draw.chance(0.5) && { norm: { epsilon: 0.01 } }) };
 }
 
-/** Those whose derivatives do not jump: where one does, a row within rounding of that place may be on either side. */
-const smoothActivations = activations.filter((name) => name !== "relu" && !name.startsWith("swiglu_clamped"));
+/** Those whose derivatives jump: a row within rounding of that place may be on either side. */
+const jumping: readonly Activation[] = ["relu", "reglu", "swiglu_clamped", "swiglu_clamped_after"];
+
+export const smoothActivations = activations.filter((name) => !jumping.includes(name));
 
 function sharedExperts(draw: Draw) {
   const problem = { ...choices(draw), sharedExperts: draw.integer(0, 4) };
