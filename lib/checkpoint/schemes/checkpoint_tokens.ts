@@ -12,6 +12,7 @@ import { elsewhere } from "./transforms.js";
 export const loadedTokenFormats = [...tokenFormats, "checkpoint"] as const;
 export type LoadedTokenFormat = (typeof loadedTokenFormats)[number];
 
+/** What ModelOpt calls weights whose inputs are not rounded. */
 const unrounded: readonly unknown[] = ["INT4_AWQ", "W4A16_AWQ", "W4A16", "W8A16", "FP8_PB_WO"];
 
 /**
@@ -24,70 +25,95 @@ const unrounded: readonly unknown[] = ["INT4_AWQ", "W4A16_AWQ", "W4A16", "W8A16"
  */
 export function declaredTokens(quantization: Quantization): TokenScheme | undefined {
   const { fields, method } = quantization;
-  if (fields === undefined) return undefined;
-  const refuse = (name: string, given: unknown) =>
-    unsupported(`${fields.path}: ${name}`, "8-bit integers or floats with a dynamic scale for each token", given);
-  /** The only scheme there is, or undefined; null stands for inputs that are not rounded. */
-  const only = (name: string, given: readonly unknown[], schemeOf: (one: unknown) => TokenScheme | undefined) => {
-    const [first, ...others] = given;
-    const differs = others.find((other) => JSON.stringify(other) !== JSON.stringify(first));
-    if (differs !== undefined) {
-      throw unsupported(`${fields.path}: ${name}`, "the same for all experts", differs);
-    }
-    if (first === undefined || first === null) return undefined;
-    const scheme = schemeOf(first);
-    if (scheme === undefined) throw refuse(name, first);
-    return scheme;
-  };
-  switch (method) {
-    case "fp8":
-    case "blockwise_int8": {
-      const scheme = fields.value("activation_scheme");
-      if (scheme === undefined) return undefined;
-      if (scheme !== "dynamic") throw refuse("activation_scheme", scheme);
-      const [, columns = 0] = quantization.namedBlock ?? [];
-      if (columns !== 0 && columns !== 128) throw refuse("weight_block_size", fields.value("weight_block_size"));
-      if (method === "blockwise_int8") return { format: "int8", columns };
-      const powers = fields.value("scale_fmt");
-      if (powers !== undefined && powers !== null && powers !== "ue8m0") {
-        throw unsupported(`${fields.path}: scale_fmt`, '"ue8m0" or none', powers);
-      }
-      return { format: powers === "ue8m0" ? "fp8_ue8m0" : "fp8", columns };
-    }
-    case "w8a8_int8":
-      return { format: "int8", columns: 0 };
-    case "fbgemm_fp8": {
-      const limit = fields.value("activation_scale_ub");
-      if (limit === undefined) return { format: "fp8", columns: 0 };
-      throw unsupported(`${fields.path}: activation_scale_ub`, "scales of inputs without a limit", limit);
-    }
-    case "w4afp8":
-      throw refuse("quant_method", method); // fp8 with static scales
-    case "modelopt": {
-      const algorithm = fields.value("quant_algo");
-      if (unrounded.includes(algorithm)) return undefined;
-      if (algorithm === "FP8_PER_CHANNEL_PER_TOKEN") return { format: "fp8", columns: 0 };
-      throw refuse("quant_algo", algorithm);
-    }
-    case "compressed-tensors":
-      return only("input_activations", inputActivations(fields.value("config_groups")), compressedTensorsScheme);
-    case "quark":
-      return only("input_tensors", quarkInputs(fields), quarkScheme);
-    case "auto-round": {
-      const bits = fields.value("act_bits");
-      if (bits === undefined || (typeof bits === "number" && bits >= 16)) return undefined;
-      const names = ["act_bits", "act_data_type", "act_dynamic", "act_sym", "act_group_size"] as const;
-      const given = Object.fromEntries(names.map((name) => [name, fields.value(name)]));
-      return only("act_bits", [given], autoRoundScheme);
-    }
-    case "torchao": {
-      const given = fields.value("quant_type");
-      const chosen = isRecord(given) ? given.default : given;
-      return only("quant_type", [chosen ?? null].filter(roundsInputs), torchaoScheme);
-    }
-    default:
-      return undefined;
-  }
+  if (fields === undefined || method === undefined) return undefined;
+  return declarations.get(method)?.(fields, quantization);
+}
+
+/** Reads what a configuration of one method says. */
+type Declaration = (fields: ConfigFields, quantization: Quantization) => TokenScheme | undefined;
+
+/** By method; inputs of others are not rounded. */
+const declarations: ReadonlyMap<string, Declaration> = new Map<string, Declaration>([
+  ["fp8", fp8Scheme],
+  ["blockwise_int8", (fields, quantization) => dynamicScheme("int8", fields, quantization)],
+  ["w8a8_int8", () => ({ format: "int8", columns: 0 })],
+  ["fbgemm_fp8", fbgemmScheme],
+  [
+    "w4afp8",
+    (fields, { method }) => {
+      throw refused(fields, "quant_method", method); // fp8 with static scales
+    },
+  ],
+  ["modelopt", modelOptScheme],
+  [
+    "compressed-tensors",
+    (fields) =>
+      onlyScheme(fields, "input_activations", inputActivations(fields.value("config_groups")), compressedTensorsScheme),
+  ],
+  ["quark", (fields) => onlyScheme(fields, "input_tensors", quarkInputs(fields), quarkScheme)],
+  ["auto-round", (fields) => onlyScheme(fields, "act_bits", autoRoundInputs(fields), autoRoundScheme)],
+  ["torchao", (fields) => onlyScheme(fields, "quant_type", torchaoInputs(fields), torchaoScheme)],
+]);
+
+function refused(fields: ConfigFields, name: string, given: unknown): MoeError {
+  return unsupported(`${fields.path}: ${name}`, "8-bit integers or floats with a dynamic scale for each token", given);
+}
+
+/** The only scheme of all experts that are given, or undefined; null stands for inputs that are not rounded. */
+function onlyScheme(
+  fields: ConfigFields,
+  name: string,
+  given: readonly unknown[],
+  schemeOf: (one: unknown) => TokenScheme | undefined,
+): TokenScheme | undefined {
+  const [first, ...others] = given;
+  const differs = others.find((other) => JSON.stringify(other) !== JSON.stringify(first));
+  if (differs !== undefined) throw unsupported(`${fields.path}: ${name}`, "the same for all experts", differs);
+  if (first === undefined || first === null) return undefined;
+  const scheme = schemeOf(first);
+  if (scheme === undefined) throw refused(fields, name, first);
+  return scheme;
+}
+
+/** A dynamic scale of a token, or of a block of it as wide as those of the weights. */
+function dynamicScheme(
+  format: "int8" | "fp8",
+  fields: ConfigFields,
+  { namedBlock }: Quantization,
+): TokenScheme | undefined {
+  const scheme = fields.value("activation_scheme");
+  if (scheme === undefined) return undefined;
+  if (scheme !== "dynamic") throw refused(fields, "activation_scheme", scheme);
+  const [, columns = 0] = namedBlock ?? [];
+  if (columns === 0 || columns === 128) return { format, columns };
+  throw refused(fields, "weight_block_size", fields.value("weight_block_size"));
+}
+
+function fp8Scheme(fields: ConfigFields, quantization: Quantization): TokenScheme | undefined {
+  const scheme = dynamicScheme("fp8", fields, quantization);
+  if (scheme === undefined) return undefined;
+  const powers = fields.value("scale_fmt") ?? undefined;
+  if (powers === undefined) return scheme;
+  if (powers === "ue8m0") return { ...scheme, format: "fp8_ue8m0" };
+  throw unsupported(`${fields.path}: scale_fmt`, '"ue8m0" or none', powers);
+}
+
+function fbgemmScheme(fields: ConfigFields): TokenScheme {
+  const limit = fields.value("activation_scale_ub");
+  if (limit === undefined) return { format: "fp8", columns: 0 };
+  throw unsupported(`${fields.path}: activation_scale_ub`, "scales of inputs without a limit", limit);
+}
+
+function modelOptScheme(fields: ConfigFields): TokenScheme | undefined {
+  const algorithm = fields.value("quant_algo");
+  if (unrounded.includes(algorithm)) return undefined;
+  if (algorithm === "FP8_PER_CHANNEL_PER_TOKEN") return { format: "fp8", columns: 0 };
+  throw refused(fields, "quant_algo", algorithm);
+}
+
+function torchaoInputs(fields: ConfigFields): readonly unknown[] {
+  const given = fields.value("quant_type");
+  return [(isRecord(given) ? given.default : given) ?? null].filter(roundsInputs);
 }
 
 /** Whether a configuration of torchao is more than one of the weights. */
@@ -125,6 +151,14 @@ function quarkScheme(given: unknown): TokenScheme | undefined {
   const { dtype, qscheme, is_dynamic: dynamic, symmetric } = given;
   if (symmetric === false || (qscheme !== "per_channel" && qscheme !== "per_tensor")) return undefined;
   return ofTokens(dtype === "int8" ? "int8" : dtype === "fp8_e4m3" ? "fp8" : undefined, 8, dynamic);
+}
+
+/** The fields about inputs, if these have fewer than 16 bits. */
+function autoRoundInputs(fields: ConfigFields): readonly unknown[] {
+  const bits = fields.value("act_bits");
+  if (bits === undefined || (typeof bits === "number" && bits >= 16)) return [];
+  const names = ["act_bits", "act_data_type", "act_dynamic", "act_sym", "act_group_size"] as const;
+  return [Object.fromEntries(names.map((name) => [name, fields.value(name)]))];
 }
 
 function autoRoundScheme(given: unknown): TokenScheme | undefined {
