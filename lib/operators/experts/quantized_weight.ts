@@ -1,6 +1,6 @@
 import type { Device } from "../../core/device/device.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import type { ScaleLevel, WeightFormatName, WeightMatrix } from "../../core/formats/weight_format.js";
+import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/formats/weight_format.js";
 import {
   type InputField,
   inputFields,
@@ -179,63 +179,79 @@ export function quantizedMatrix(
   const format = weightFormat(weight.format);
   const step = weight.part === "even" || weight.part === "odd" ? 2 : 1;
   const base = weight.part === "second_half" ? shape[0] : weight.part === "odd" ? 1 : 0;
-  const firstRow = base + part.firstRow * step;
-  /** A level of scales of these rows and columns. */
-  const matrix = (tensor: Tensor, { rows, columns: given }: ScaleLevel): StridedMatrix => {
-    // Every part of a row has the scale of the row.
-    const columns = given === 0 ? shape[1] : given;
-    const firstColumn = given === 0 ? 0 : part.firstColumn;
-    if ((rows > 1 && (step > 1 || firstRow % rows !== 0)) || firstColumn % columns !== 0) {
-      const place = `rows from ${firstRow}${step > 1 ? " in steps of 2" : ""} and columns from ${part.firstColumn}`;
-      throw new MoeError(
-        "UNSUPPORTED_OPERATION",
-        `${parameter}: expected a matrix whose ${place} begin with a group of ${format.name}, got groups of ` +
-          `${rows} x ${columns}; dequantise it first`,
-      );
-    }
-    const width = Math.ceil(shape[1] / columns);
-    const offset = Math.floor(firstRow / rows) * width + firstColumn / columns;
-    return {
-      handle: tensor.handle.view([shapeSize(tensor.shape) - offset], offset),
-      rows: Math.ceil(part.rows / rows),
-      columns: Math.ceil(part.columns / columns),
-      rowStride: step * width,
-      columnStride: 1,
-    };
-  };
-  /** Codes, a byte an entry. A group of eight columns fills whole bytes. */
-  const codes = (): StridedMatrix => {
-    const bytes = rowBytes(format, shape[1]);
-    if ((part.firstColumn * format.bits) % 8 !== 0) {
-      throw new MoeError(
-        "UNSUPPORTED_OPERATION",
-        `${parameter}: column ${part.firstColumn} of ${format.name} does not begin with a byte; dequantise it first`,
-      );
-    }
-    const offset = firstRow * bytes + (part.firstColumn * format.bits) / 8;
-    return {
-      handle: weight.codes.handle.view([shapeSize(weight.codes.shape) - offset], offset),
-      rows: part.rows,
-      columns: rowBytes(format, part.columns),
-      rowStride: step * bytes,
-      columnStride: 1,
-    };
-  };
+  const stored = { ...part, parameter, format, step, firstRow: base + part.firstRow * step, allColumns: shape[1] };
   const vector = (tensor: Tensor) => tensor.handle.view([part.columns], part.firstColumn);
   const levels = levelsOf(format);
   const parts = levelRoles.flatMap((role) => {
     const [level, tensor] = [levels[role], weight[role]];
-    return level && tensor ? [[role, matrix(tensor, level)] as const] : [];
+    return level && tensor ? [[role, scalesOfPart(tensor, level, stored)] as const] : [];
   });
   return {
     format: format.name,
     rows: part.rows,
     columns: part.columns,
-    codes: codes(),
+    codes: codesOfPart(weight.codes, stored),
     ...Object.fromEntries(parts),
     ...(weight.scalar !== undefined && { scalar: weight.scalar }),
     ...(weight.inputScale && { inputScale: vector(weight.inputScale) }),
     ...(weight.inputOrder && { inputOrder: vector(weight.inputOrder) }),
+  };
+}
+
+/** Where a part of a matrix is in the tensors that hold it. */
+interface StoredPart extends MatrixPart {
+  readonly parameter: string;
+  readonly format: WeightFormat;
+  /** Of the stored rows: the first one, and how far the next ones are apart. */
+  readonly firstRow: number;
+  readonly step: number;
+  /** K, of which `columns` are the part's. */
+  readonly allColumns: number;
+}
+
+/** The values of a level of scales for a part. */
+function scalesOfPart(tensor: Tensor, level: ScaleLevel, part: StoredPart): StridedMatrix {
+  const { parameter, format, step, firstRow, allColumns } = part;
+  const { rows } = level;
+  // Every part of a row has the scale of the row.
+  const columns = level.columns === 0 ? allColumns : level.columns;
+  const firstColumn = level.columns === 0 ? 0 : part.firstColumn;
+  if ((rows > 1 && (step > 1 || firstRow % rows !== 0)) || firstColumn % columns !== 0) {
+    const place = `rows from ${firstRow}${step > 1 ? " in steps of 2" : ""} and columns from ${part.firstColumn}`;
+    throw new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `${parameter}: expected a matrix whose ${place} begin with a group of ${format.name}, got groups of ` +
+        `${rows} x ${columns}; dequantise it first`,
+    );
+  }
+  const width = Math.ceil(allColumns / columns);
+  const offset = Math.floor(firstRow / rows) * width + firstColumn / columns;
+  return {
+    handle: tensor.handle.view([shapeSize(tensor.shape) - offset], offset),
+    rows: Math.ceil(part.rows / rows),
+    columns: Math.ceil(part.columns / columns),
+    rowStride: step * width,
+    columnStride: 1,
+  };
+}
+
+/** The codes of a part, a byte an entry. A group of eight columns fills whole bytes. */
+function codesOfPart(codes: Tensor, part: StoredPart): StridedMatrix {
+  const { parameter, format, step, firstRow } = part;
+  const bytes = rowBytes(format, part.allColumns);
+  if ((part.firstColumn * format.bits) % 8 !== 0) {
+    throw new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `${parameter}: column ${part.firstColumn} of ${format.name} does not begin with a byte; dequantise it first`,
+    );
+  }
+  const offset = firstRow * bytes + (part.firstColumn * format.bits) / 8;
+  return {
+    handle: codes.handle.view([shapeSize(codes.shape) - offset], offset),
+    rows: part.rows,
+    columns: rowBytes(format, part.columns),
+    rowStride: step * bytes,
+    columnStride: 1,
   };
 }
 
