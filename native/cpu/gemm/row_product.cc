@@ -9,6 +9,45 @@
 
 namespace moe::cpu {
 
+namespace {
+
+// Packed rows of x.
+struct PackedRows {
+  char* x = nullptr;
+  int64_t row_bytes = 0;
+  float* scales = nullptr;  // of rounded rows
+  float* lines = nullptr;   // for each thread
+  int64_t line_floats = 0;
+};
+
+// Packs the rows of all tiles; rows without a token are zeros.
+void pack_rows(Context& context, const RowProduct& p, const GemmKernel& gemm, const std::vector<RowTile>& tiles,
+               const PackedRows& to) {
+  const int64_t x_rows = p.x.shape[0];
+  const int64_t scales_per_row = p.weights->inputs().scales_per_row();
+  const std::vector<char> zeros(static_cast<size_t>(p.x.row_bytes()), 0);
+  ItemQueue& queue = context.queue;
+  queue.reset(std::ssize(tiles));
+  const RowPacker packer(context.kernels, gemm, *p.weights, p.x.dtype);
+  const ExpertProduct& weights = p.weights->weights();
+  const Work packing{.bytes = 8.0 * static_cast<double>(p.offsets[weights.experts] * weights.columns)};
+  context.team.share(std::ssize(tiles), packing, [&](const Worker& worker) {
+    for (int64_t i; (i = queue.next(worker.index)) >= 0;) {
+      const RowTile& tile = tiles[i];
+      for (int32_t r = 0; r < tile.rows; ++r) {
+        const int64_t row = tile.first_row + r;
+        const int64_t source = p.token_of_row == nullptr ? row : index_or_none(p.token_of_row[row], x_rows);
+        const char* values = source < 0 ? zeros.data() : p.x.at(source);
+        packer.pack(tile, r, values, nullptr, to.x + tile.first_row * to.row_bytes,
+                    to.lines + worker.index * to.line_floats,
+                    to.scales == nullptr ? nullptr : to.scales + row * scales_per_row);
+      }
+    }
+  });
+}
+
+}  // namespace
+
 Status multiply_rows(Context& context, const RowProduct& p) {
   const Kernels& kernels = context.kernels;
   const ExpertProduct& weights = p.weights->weights();
@@ -26,43 +65,24 @@ Status multiply_rows(Context& context, const RowProduct& p) {
                   .tiles = &row_tiles,
                   .plan = {}};
 
-  char* x = nullptr;
   const ExpertInputs& inputs = p.weights->inputs();
-  float *bias = nullptr, *lines = nullptr, *scales = nullptr;
-  const int64_t line_floats = inputs.as_they_are() ? 0 : RowPacker::line_floats(weights.columns);
+  PackedRows packed{.row_bytes = product.x_row_bytes,
+                    .line_floats = inputs.as_they_are() ? 0 : RowPacker::line_floats(weights.columns)};
+  float* bias = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
-    x = arena.take<char>(rows * product.x_row_bytes);
-    lines = arena.take<float>(context.team.threads * line_floats);
-    if (inputs.tokens().coded()) scales = arena.take<float>(rows * inputs.scales_per_row());
+    packed.x = arena.take<char>(rows * packed.row_bytes);
+    packed.lines = arena.take<float>(context.team.threads * packed.line_floats);
+    if (inputs.tokens().coded()) packed.scales = arena.take<float>(rows * inputs.scales_per_row());
     if (!p.bias.absent()) bias = arena.take<float>(p.bias.size());
   }));
-  product.x = x;
-  product.row_scales = scales;
-  if (bias != nullptr) {
-    kernels.to_f32(p.bias.dtype, p.bias.data, p.bias.size(), bias);
-    product.bias = bias;
-  }
+  if (bias != nullptr) kernels.to_f32(p.bias.dtype, p.bias.data, p.bias.size(), bias);
+  product.x = packed.x;
+  product.row_scales = packed.scales;
+  product.bias = bias;
+  pack_rows(context, p, gemm, row_tiles, packed);
 
   const int64_t x_rows = p.x.shape[0];
   const int64_t outputs = weights.outputs();
-  const std::vector<char> zeros(static_cast<size_t>(p.x.row_bytes()), 0);
-  ItemQueue& queue = context.queue;
-  queue.reset(static_cast<int64_t>(row_tiles.size()));
-  const RowPacker packer(kernels, gemm, *p.weights, p.x.dtype);
-  const Work packing{.bytes = 8.0 * static_cast<double>(rows * weights.columns)};
-  context.team.share(std::ssize(row_tiles), packing, [&](const Worker& worker) {
-    for (int64_t i; (i = queue.next(worker.index)) >= 0;) {
-      const RowTile& tile = row_tiles[i];
-      for (int32_t r = 0; r < tile.rows; ++r) {
-        const int64_t row = tile.first_row + r;
-        const int64_t source = p.token_of_row == nullptr ? row : index_or_none(p.token_of_row[row], x_rows);
-        const char* values = source < 0 ? zeros.data() : p.x.at(source);
-        packer.pack(tile, r, values, nullptr, x + tile.first_row * product.x_row_bytes,
-                    lines + worker.index * line_floats,
-                    scales == nullptr ? nullptr : scales + row * inputs.scales_per_row());
-      }
-    }
-  });
   const bool plain_rows = p.y.dtype == DType::f32 && p.token_of_row == nullptr;
   const bool streams = plain_rows && results_are_streamed(rows * outputs);
   return run_product(context, product, [&](const RowTile& tile, int64_t panel, const float* c) {

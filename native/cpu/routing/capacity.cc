@@ -54,6 +54,38 @@ void divide(float* weights, int64_t count, float sum, float scale) {
   for (int64_t j = 0; j < count; ++j) weights[j] = weights[j] / sum * scale;
 }
 
+// An exclusive upper bound of the numbers that an expert serves in a sequence; reorders the numbers of its rows.
+uint64_t limit_of_group(const LimitCapacity& p, const SortedRows& sorted, uint64_t* numbers, int64_t group) {
+  const int64_t expert = group % p.experts;
+  const int64_t first_token = group / p.experts * p.sequence_length;
+  // An expert's rows are in token order, so those of one sequence are contiguous.
+  const int32_t* rows = sorted.token_of_row + sorted.offsets[expert];
+  const int32_t* rows_end = sorted.token_of_row + sorted.offsets[expert + 1];
+  const int32_t* first = std::lower_bound(rows, rows_end, first_token);
+  const int32_t* last = std::lower_bound(first, rows_end, first_token + p.sequence_length);
+  return limit_of(numbers + (first - sorted.token_of_row), numbers + (last - sorted.token_of_row), p.capacity);
+}
+
+// Writes a token's slots: those that are below the limits of their experts are kept.
+void keep_slots(const LimitCapacity& p, const ServedSlots& served, const uint64_t* limits_of_sequence, int64_t token) {
+  const int64_t top_k = p.ids.shape[1];
+  int32_t* ids = p.kept_ids.as<int32_t>();
+  float* weights = p.kept_weights.as<float>();
+  std::fill_n(ids + token * top_k, top_k, -1);
+  std::fill_n(weights + token * top_k, top_k, 0.0f);
+  float chosen = 0.0f, kept = 0.0f;
+  served.for_each(token, [&](int64_t slot, int32_t expert, uint64_t number) {
+    const float weight = p.weights.as<const float>()[slot];
+    chosen += weight;
+    if (number >= limits_of_sequence[expert]) return;
+    ids[slot] = expert;
+    weights[slot] = weight;
+    kept += weight;
+  });
+  if (p.divisor == KeptDivisor::none) return;
+  divide(weights + token * top_k, top_k, p.divisor == KeptDivisor::kept ? kept : chosen, p.scale);
+}
+
 }  // namespace
 
 Status run(Context& context, const LimitCapacity& p) {
@@ -83,37 +115,12 @@ Status run(Context& context, const LimitCapacity& p) {
                       [&](int64_t slot, int32_t, uint64_t number) { numbers[sorted.row_of_slot[slot]] = number; });
     }
   });
-  // An expert's rows are in token order, so those of one sequence are contiguous.
   context.team.for_range(groups, kGroupsAtOnce, [&](int64_t begin, int64_t end) {
-    for (int64_t group = begin; group < end; ++group) {
-      const int64_t expert = group % p.experts;
-      const int64_t first_token = group / p.experts * p.sequence_length;
-      const int32_t* rows = sorted.token_of_row + sorted.offsets[expert];
-      const int32_t* rows_end = sorted.token_of_row + sorted.offsets[expert + 1];
-      const int32_t* first = std::lower_bound(rows, rows_end, first_token);
-      const int32_t* last = std::lower_bound(first, rows_end, first_token + p.sequence_length);
-      limits[group] =
-          limit_of(numbers + (first - sorted.token_of_row), numbers + (last - sorted.token_of_row), p.capacity);
-    }
+    for (int64_t group = begin; group < end; ++group) limits[group] = limit_of_group(p, sorted, numbers, group);
   });
   context.team.for_range(tokens, kTokensAtOnce, [&](int64_t begin, int64_t end) {
-    int32_t* ids = p.kept_ids.as<int32_t>();
-    float* weights = p.kept_weights.as<float>();
-    std::fill(ids + begin * top_k, ids + end * top_k, -1);
-    std::fill(weights + begin * top_k, weights + end * top_k, 0.0f);
     for (int64_t token = begin; token < end; ++token) {
-      const uint64_t* of_sequence = limits + token / p.sequence_length * p.experts;
-      float chosen = 0.0f, kept = 0.0f;
-      served.for_each(token, [&](int64_t slot, int32_t expert, uint64_t number) {
-        const float weight = p.weights.as<const float>()[slot];
-        chosen += weight;
-        if (number >= of_sequence[expert]) return;
-        ids[slot] = expert;
-        weights[slot] = weight;
-        kept += weight;
-      });
-      if (p.divisor == KeptDivisor::none) continue;
-      divide(weights + token * top_k, top_k, p.divisor == KeptDivisor::kept ? kept : chosen, p.scale);
+      keep_slots(p, served, limits + token / p.sequence_length * p.experts, token);
     }
   });
   return status;
