@@ -107,18 +107,22 @@ export function activate(pre: Tensor<FloatDType>, options: ActivateOptions): Ten
 export function activate(pre: Tensor<FloatDType>, options: ActivateOptions): Tensor<FloatDType> {
   checkTensor("pre", pre, "float", ["R", "P"]);
   const { device } = pre;
-  const { multiplier, out, ...given } = activateOptions(options, "options");
-  const { activation } = given;
-  const shape = activatedShape(pre, activation);
+  const given = activateOptions(options, "options");
+  const { multiplier, out } = given;
+  const shape = activatedShape(pre, given.activation);
   checkOptional("multiplier", multiplier, "float", shape, device);
-  const checked = checkActivation(given, device);
+  const { activation, clamp, sharedClamp, sharedExperts, offsets } = checkActivation(given, device);
   const inner = output("out", out, device, shape, out?.dtype ?? pre.dtype, [pre, multiplier, given.shared?.offsets]);
   checkTensor("out", inner, "float", shape, device);
   device.backend.activate({
     pre: pre.handle,
     multiplier: multiplier?.handle,
     inner: inner.handle,
-    ...checked,
+    activation,
+    clamp,
+    sharedClamp,
+    sharedExperts,
+    offsets,
   });
   return inner;
 }

@@ -73,9 +73,10 @@ export function activationBackward(
 ): ActivationGradients {
   checkTensor("pre", pre, "float", ["R", "P"]);
   const { device } = pre;
-  const { multiplier, inner: wantsInner, out, ...given } = backwardOptions(options, "options");
+  const given = backwardOptions(options, "options");
+  const { multiplier, inner: wantsInner, out } = given;
   const shape = activatedShape(pre, given.activation);
-  const checked = checkActivation(given, device);
+  const { activation, clamp, sharedClamp, sharedExperts, offsets } = checkActivation(given, device);
   checkTensor("dInner", dInner, "float", shape, device);
   checkOptional("multiplier", multiplier, "float", shape, device);
   checkResult(out, "dMultiplier", multiplier !== undefined, "multiplier");
@@ -99,7 +100,11 @@ export function activationBackward(
     dPre: dPre.handle,
     dMultiplier: dMultiplier?.handle,
     inner: inner?.handle,
-    ...checked,
+    activation,
+    clamp,
+    sharedClamp,
+    sharedExperts,
+    offsets,
   });
   return { dPre, ...(dMultiplier && { dMultiplier }), ...(inner && { inner }) };
 }

@@ -220,12 +220,9 @@ export function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>,
 }
 
 /** {@link packExperts} with options that have been read. */
-export function pack(
-  stack: ExpertStack,
-  { clamp: givenClamp, tokenFormat = "none", transpose = false, ...given }: Read<typeof packOptions>,
-): PackedExperts {
-  const { activation = "none" } = given;
-  const clamp = clampOf(given.activation, givenClamp);
+export function pack(stack: ExpertStack, given: Read<typeof packOptions>): PackedExperts {
+  const { activation = "none", tokenFormat = "none", transpose = false } = given;
+  const clamp = clampOf(activation, given.clamp);
   if (transpose && activation !== "none") throw cannotCombine("transpose", `activation ${activation}`);
   const { device, format, shape } = stack;
   const [experts, rows, columns] = shape;

@@ -62,12 +62,13 @@ export function noisyLogits(clean: Tensor<"f32">, spread: Tensor<"f32">, options
   checkTensor("clean", clean, "float32", ["T", "E"]);
   const { device, shape, dtype } = clean;
   checkTensor("spread", spread, [dtype], shape, device);
-  const { epsilon, out, ...source } = noisyLogitsOptions(options, "options");
-  checkNoise(clean, source);
-  const inputs = [clean, spread, source.noise];
+  const given = noisyLogitsOptions(options, "options");
+  const { epsilon, out } = given;
+  checkNoise(clean, given);
+  const inputs = [clean, spread, given.noise];
   const logits = output("out.logits", out?.logits, device, shape, dtype, inputs);
   const deviation = output("out.deviation", out?.deviation, device, shape, dtype, [...inputs, logits]);
-  using noise = noiseFor(clean, source);
+  using noise = noiseFor(clean, given);
   device.backend.noisyLogits({
     clean: clean.handle,
     spread: spread.handle,

@@ -40,11 +40,12 @@ export function noisyLogitsBackward(
   checkTensor("spread", spread, "float32", ["T", "E"]);
   const { device, shape, dtype } = spread;
   checkTensor("dLogits", dLogits, [dtype], shape, device);
-  const { dDeviation, out, ...source } = backwardOptions(options, "options");
+  const given = backwardOptions(options, "options");
+  const { dDeviation } = given;
   checkOptional("dDeviation", dDeviation, [dtype], shape, device);
-  checkNoise(spread, source);
-  const dSpread = output("out", out, device, shape, dtype, [spread, dLogits, dDeviation, source.noise]);
-  using noise = noiseFor(spread, source);
+  checkNoise(spread, given);
+  const dSpread = output("out", given.out, device, shape, dtype, [spread, dLogits, dDeviation, given.noise]);
+  using noise = noiseFor(spread, given);
   device.backend.noisyLogitsBackward({
     spread: spread.handle,
     noise: noise.tensor.handle,

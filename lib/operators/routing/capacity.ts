@@ -117,8 +117,9 @@ export interface KeptWeights {
 /** Checks that a capacity's fields make sense together; errors name them with `prefix`. */
 export function checkCapacity(capacity: Read<typeof capacityOption>, prefix = ""): CapacityRule {
   checkCapacitySize(capacity, prefix);
-  const { renormalize, ...rule } = capacity;
-  return { ...rule, ...keptWeights(renormalize) };
+  const { tokens, factor, round, minimum, multipleOf, per, drop } = capacity;
+  const { divisor, scale } = keptWeights(capacity.renormalize);
+  return { tokens, factor, round, minimum, multipleOf, per, drop, divisor, scale };
 }
 
 /** How kept weights are divided and scaled, as an option says it. */

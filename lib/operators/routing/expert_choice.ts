@@ -69,9 +69,9 @@ const expertChoiceOptions = object(
  */
 export function expertChoice(logits: Tensor<FloatDType>, options: ExpertChoiceOptions): ExpertChoice {
   checkTensor("logits", logits, "float", ["T", "E"]);
-  const { scoring, out, ...amount } = expertChoiceOptions(options, "options");
-  checkCapacitySize(amount);
-  return chooseTokens(logits, amount, scoring, out);
+  const given = expertChoiceOptions(options, "options");
+  checkCapacitySize(given);
+  return chooseTokens(logits, given, given.scoring, given.out);
 }
 
 /** {@link expertChoice} with a checked rule. */

@@ -55,7 +55,8 @@ const gatingOptions = object(
 export function gating(logits: Tensor<FloatDType>, options: GatingOptions): Routing {
   checkTensor("logits", logits, "float", ["T", "E"]);
   const { device } = logits;
-  const { selectionBias: bias, out, ...given } = gatingOptions(options, "options");
+  const given = gatingOptions(options, "options");
+  const { selectionBias: bias, out } = given;
   const [tokens, experts] = logits.shape as [number, number];
   checkExpertCount("logits", experts);
   const rule = checkGating(given, experts);

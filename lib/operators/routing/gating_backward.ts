@@ -57,7 +57,8 @@ export function gatingBackward(
   checkTensor("logits", logits, "float", ["T", "E"]);
   const { device } = logits;
   const { ids } = choiceRecord(routing, "routing");
-  const { out, ...given } = backwardOptions(options, "options");
+  const given = backwardOptions(options, "options");
+  const { out } = given;
   const [tokens, experts] = logits.shape as [number, number];
   checkExpertCount("logits", experts);
   const rule = checkGating(given, experts);

@@ -109,14 +109,22 @@ export type GatingRule = Read<typeof gatingRule>;
 export function checkGating(rule: GatingRule, experts: number, prefix = ""): Gating {
   const { topK, scoring, scale } = rule;
   checkInteger(`${prefix}topK`, topK, 1, experts);
+  const selectionKey = checkSelectionKey(rule.selectionKey, scoring, prefix);
+  const { numGroups, topGroups, groupScore } = checkGroups(rule.groups, scoring, topK, experts, prefix);
+  const { normalization, epsilon, power } = checkNormalize(rule.normalize, scoring, prefix);
+  const jitter = checkJitter(rule.jitter, scoring, prefix);
   return {
     topK,
     scoring,
-    selectionKey: checkSelectionKey(rule.selectionKey, scoring, prefix),
-    ...checkGroups(rule.groups, scoring, topK, experts, prefix),
-    ...checkNormalize(rule.normalize, scoring, prefix),
+    selectionKey,
+    numGroups,
+    topGroups,
+    groupScore,
+    normalization,
+    epsilon,
+    power,
     scale,
-    jitter: checkJitter(rule.jitter, scoring, prefix),
+    jitter,
   };
 }
 

@@ -46,12 +46,12 @@ export function gatingWeights(
   checkTensor("logits", logits, "float", ["T", "E"]);
   const { device } = logits;
   const { ids } = choiceRecord(routing, "routing");
-  const { out, ...given } = weightsOptions(options, "options");
+  const given = weightsOptions(options, "options");
   const [tokens, experts] = logits.shape as [number, number];
   checkExpertCount("logits", experts);
   const rule = checkGating(given, experts);
   checkTensor("routing.ids", ids, ["i32"], [tokens, rule.topK], device);
-  const weights = output("out", out, device, [tokens, rule.topK], resultDType(logits), [logits, ids]);
+  const weights = output("out", given.out, device, [tokens, rule.topK], resultDType(logits), [logits, ids]);
   device.backend.gatingWeights({ logits: logits.handle, ids: ids.handle, weights: weights.handle, rule });
   return weights;
 }

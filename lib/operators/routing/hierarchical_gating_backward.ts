@@ -56,7 +56,8 @@ export function hierarchicalGatingBackward(
   const { device } = groupLogits;
   checkTensor("logits", logits, "float", [groupLogits.shape[0] as number, "E"], device);
   const { ids } = choiceRecord(routing, "routing");
-  const { out, ...given } = backwardOptions(options, "options");
+  const given = backwardOptions(options, "options");
+  const { out } = given;
   const { groups, experts } = checkGates(groupLogits, logits, given);
   const shape = [logits.shape[0] as number, groups.topK * experts.topK];
   const dtype = resultDType(logits);

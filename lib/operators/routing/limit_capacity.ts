@@ -39,11 +39,12 @@ const limitOptions = object(
  * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function limitCapacity(routing: Routing, options: LimitCapacityOptions): Routing {
-  const given = routingRecord(routing, "routing");
-  const { numExperts, sequenceLength, out, ...capacity } = limitOptions(options, "options");
-  const rule = checkCapacity(capacity);
-  const tokens = checkRouting(given);
-  return dropOverflow(given, rule, numExperts, checkSequenceLength(sequenceLength, rule.per, tokens), out);
+  const read = routingRecord(routing, "routing");
+  const given = limitOptions(options, "options");
+  const rule = checkCapacity(given);
+  const tokens = checkRouting(read);
+  const sequenceLength = checkSequenceLength(given.sequenceLength, rule.per, tokens);
+  return dropOverflow(read, rule, given.numExperts, sequenceLength, given.out);
 }
 
 /** {@link limitCapacity} with checked options; a capacity per batch ignores sequences. */

@@ -68,7 +68,8 @@ export function sharedSlots(ids: Tensor<"i32">, weights: Tensor<"f32">, options:
   const { device } = ids;
   checkTensor("weights", weights, "float32", ids.shape, device);
   const { dtype } = weights;
-  const { numExperts, sharedExperts, gate, out, ...given } = slotsOptions(options, "options");
+  const given = slotsOptions(options, "options");
+  const { numExperts, sharedExperts, gate, out } = given;
   const bank = checkBank(given.bank, numExperts);
   const [tokens, topK] = ids.shape as [number, number];
   checkSharedGate(gate, tokens, dtype, device);
