@@ -96,8 +96,8 @@ export class ExpertBank {
     if (bias !== undefined) record.addBias("layer", "sharedGateBias");
   }
 
-  /** Checks that exactly the weights that the shared expert needs are given. */
-  checkShared(given: { readonly shared: unknown; readonly sharedGate: unknown }): void {
+  /** Checks that exactly the weights that the shared expert needs are given; the gate's bias may be left out. */
+  checkShared(given: { readonly [Name in "shared" | "sharedGate" | "sharedGateBias"]: unknown }): void {
     const { sharedExperts, sharedGate, bank } = this.#shared.description;
     const bankWithShared = bank.first === 0 ? "sharedExpert" : "a bank that begins with expert 0";
     const needs = { shared: sharedExperts > 0, sharedGate: sharedGate !== "none" };
@@ -105,6 +105,9 @@ export class ExpertBank {
       if (needs[name] === (given[name] !== undefined)) continue;
       if (needs[name]) throw invalidArgument(name, "tensors for sharedExpert", given[name]);
       throw requires(name, name === "shared" || bank.first > 0 ? bankWithShared : "sharedExpert.gate");
+    }
+    if (given.sharedGateBias !== undefined && given.sharedGate === undefined) {
+      throw requires("sharedGateBias", "sharedGate");
     }
   }
 

@@ -58,6 +58,16 @@ describe.each(deviceNames)("bad arguments of layers on %s", (name) => {
       /experts\.gate cannot be combined with activation relu/,
     );
     expectError(
+      create({ activation: "relu", experts: { up, down, gateBias: zeros(2, 3) } }),
+      "INVALID_ARGUMENT",
+      /experts\.gateBias cannot be combined with activation relu/,
+    );
+    const withShared = { sharedExpert: { intermediateSize: 3 }, shared: expert() };
+    for (const others of [{}, withShared]) {
+      const message = /^sharedGateBias requires sharedGate$/;
+      expectError(create({ ...others, sharedGateBias: zeros(1) }), "INVALID_ARGUMENT", message);
+    }
+    expectError(
       create({ experts: [expert(), { gate: zeros(3, 4), up: zeros(3, 4) }] }),
       "INVALID_ARGUMENT",
       /experts\[1\]\.down: expected a Tensor/,

@@ -1,6 +1,6 @@
 import type { ExpertMatrices, LayerDescription } from "../../core/device/backend.js";
 import type { Device } from "../../core/device/device.js";
-import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
+import { cannotCombine, invalidArgument, unexpected } from "../../core/errors.js";
 import { plainWeight, type WeightMatrix } from "../../core/formats/weight_format.js";
 import { isArray } from "../../core/input/foreign.js";
 import { type Fields, list, object, optional, type Reader, unchecked } from "../../core/input/options.js";
@@ -133,8 +133,10 @@ export function checkExpert(
     if (needs[role] === (weights[role] !== undefined)) continue;
     const what = role === "gate" ? `activation ${activation}` : `multiplier: ${multiplier}`;
     if (!needs[role]) throw cannotCombine(`${name}.${role}`, what);
-    throw new MoeError("INVALID_ARGUMENT", `${name}.${role}: expected a tensor for ${what}, got none`);
+    throw unexpected(`${name}.${role}`, `a tensor for ${what}`, "none");
   }
+  if (!needs.gate && weights.gateBias !== undefined)
+    throw cannotCombine(`${name}.gateBias`, `activation ${activation}`);
   const shapes = expertShapes(hiddenSize, inner);
   for (const role of expertRoles) {
     const weight = weights[role];
