@@ -45,18 +45,28 @@ export function readTensors(path: string, json: JsonObject, config: MoeLayerConf
       throw unsupported(path, `${place}: expected a role such as ${[...layerRoles.keys()].join(", ")} or expert_up`);
     }
     const { split, ...weight } = readLocation(path, place, location, role.endsWith("_bias"));
+    const reason = whyNot(role, config);
+    if (reason !== undefined) throw badCheckpoint(path, `${place}: cannot be combined with ${reason}`);
     if (known !== undefined) layer[known] = weight;
     if (what === undefined) continue;
+    const weights = experts[whose as "expert" | "shared"];
     for (const [expertRole, part] of expertRolesOf(what, split, config)) {
-      experts[whose as "expert" | "shared"][expertRole] = part === undefined ? weight : { ...weight, part };
+      if (weights[expertRole] !== undefined) throw badCheckpoint(path, `${place}: expected one role for each matrix`);
+      weights[expertRole] = part === undefined ? weight : { ...weight, part };
     }
   }
   checkExpertRoles(path, "expert", experts.expert, config);
   if (config.sharedExpert) checkExpertRoles(path, "shared", experts.shared, config);
   if (layer.router === undefined) throw badCheckpoint(path, "tensors.router: expected a name, got none");
-  if ((layer.noiseRouter === undefined) !== (config.noisy === undefined)) {
-    const problem = config.noisy ? "expected a name for" : "cannot be combined with a scoring other than";
-    throw badCheckpoint(path, `tensors.router_noise: ${problem} noisy_softmax_selected`);
+  if (config.noisy && layer.noiseRouter === undefined) {
+    throw badCheckpoint(path, "tensors.router_noise: expected a name for noisy_softmax_selected");
+  }
+  const { gate = "none" } = config.sharedExpert ?? {};
+  if (gate !== "none" && layer.sharedGate === undefined) {
+    throw badCheckpoint(
+      path,
+      `tensors.shared_expert_gate: expected a name for the gate "${gate}" of the shared expert`,
+    );
   }
   return {
     ...layer,
@@ -64,6 +74,18 @@ export function readTensors(path: string, json: JsonObject, config: MoeLayerConf
     experts: experts.expert,
     ...(config.sharedExpert && { shared: experts.shared }),
   };
+}
+
+/** What in a formula rules out a role, in words; undefined if nothing does. Matrices of experts: see {@link checkExpertRoles}. */
+function whyNot(role: string, { activation = "swiglu", sharedExpert, noisy }: MoeLayerConfig): string | undefined {
+  if (role === "router_noise" && noisy === undefined) return "a scoring other than noisy_softmax_selected";
+  if (/_gate_bias$/.test(role) && !role.startsWith("shared_expert_") && !isGated(activation)) {
+    return `the activation ${activation}`;
+  }
+  if (!role.startsWith("shared_")) return undefined;
+  if (sharedExpert === undefined) return "a layer without a shared expert";
+  const { gate = "none" } = sharedExpert;
+  return role.startsWith("shared_expert_gate") && gate === "none" ? 'a shared expert with the gate "none"' : undefined;
 }
 
 function readLocation(

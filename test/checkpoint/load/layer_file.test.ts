@@ -327,6 +327,13 @@ describe("storages of weights give the same outputs", () => {
 
 describe("a malformed file is BAD_CHECKPOINT", () => {
   const zeros = new Float32Array(12 * 50);
+  const matrix = { name: "m", orient: "out_in" };
+  /** Adds a shared expert with this gate, its matrices and other roles. */
+  const setShared = (gate: string, others: object) => (contents: Contents) => {
+    set("config", "shared_expert", { intermediate_size: 8, gate })(contents);
+    const roles = { shared_gate: matrix, shared_up: matrix, shared_down: matrix, ...others };
+    for (const [role, location] of Object.entries(roles)) set("tensors", role, location)(contents);
+  };
   test.each<[string, (contents: Contents) => void, RegExp]>([
     ["no family", ({ metadata }) => delete metadata.family, /__metadata__\.family: expected a string, got none/],
     ["no case", ({ metadata }) => delete metadata.case, /__metadata__\.case: expected a string/],
@@ -364,6 +371,40 @@ describe("a malformed file is BAD_CHECKPOINT", () => {
       "no shared expert",
       set("config", "shared_expert", { intermediate_size: 8 }),
       /tensors\.shared_gate: expected a name/,
+    ],
+    [
+      "a shared expert without use",
+      set("tensors", "shared_up", matrix),
+      /tensors\.shared_up: cannot be combined with a layer without a shared expert/,
+    ],
+    [
+      "a gate without a shared expert",
+      set("tensors", "shared_expert_gate", matrix),
+      /tensors\.shared_expert_gate: cannot be combined with a layer without a shared expert/,
+    ],
+    [
+      "a shared expert's gate without use",
+      setShared("none", { shared_expert_gate_bias: { name: "b" } }),
+      /tensors\.shared_expert_gate_bias: cannot be combined with a shared expert with the gate "none"/,
+    ],
+    [
+      "no gate of a shared expert",
+      setShared("sigmoid", {}),
+      /tensors\.shared_expert_gate: expected a name for the gate "sigmoid" of the shared expert/,
+    ],
+    [
+      "a gate's bias without use",
+      (contents) => {
+        set("config", "activation", "relu")(contents);
+        set("tensors", "expert_gate", undefined)(contents);
+        set("tensors", "expert_gate_bias", { name: "b" })(contents);
+      },
+      /tensors\.expert_gate_bias: cannot be combined with the activation relu/,
+    ],
+    [
+      "two roles of a matrix",
+      set("tensors", "expert_gate_up", matrix),
+      /tensors\.expert_gate_up: expected one role for each matrix/,
     ],
     [
       "a gate without use",
