@@ -12,7 +12,7 @@ namespace moe::cpu {
 namespace {
 
 // Packed rows of x.
-struct PackedRows {
+struct PackedInputs {
   char* x = nullptr;
   int64_t row_bytes = 0;
   float* scales = nullptr;  // of rounded rows
@@ -22,7 +22,7 @@ struct PackedRows {
 
 // Packs the rows of all tiles; rows without a token are zeros.
 void pack_rows(Context& context, const RowProduct& p, const GemmKernel& gemm, const std::vector<RowTile>& tiles,
-               const PackedRows& to) {
+               const PackedInputs& to) {
   const int64_t x_rows = p.x.shape[0];
   const int64_t scales_per_row = p.weights->inputs().scales_per_row();
   const std::vector<char> zeros(static_cast<size_t>(p.x.row_bytes()), 0);
@@ -66,8 +66,8 @@ Status multiply_rows(Context& context, const RowProduct& p) {
                   .plan = {}};
 
   const ExpertInputs& inputs = p.weights->inputs();
-  PackedRows packed{.row_bytes = product.x_row_bytes,
-                    .line_floats = inputs.as_they_are() ? 0 : RowPacker::line_floats(weights.columns)};
+  PackedInputs packed{.row_bytes = product.x_row_bytes,
+                      .line_floats = inputs.as_they_are() ? 0 : RowPacker::line_floats(weights.columns)};
   float* bias = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
     packed.x = arena.take<char>(rows * packed.row_bytes);
