@@ -97,40 +97,11 @@ export interface PreparedLayer {
 
 /** A layer with random weights, and tokens whose choice of experts does not depend on rounding. */
 export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLayer {
-  const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
-  const { model, logits, residual: _, selectionBias: hasSelectionBias = false, sequences, ...others } = rest;
-  const { routerInput: readDType = xDType, expertIds: given, ...config } = others;
-  const { hiddenSize, numExperts, topK } = config;
+  const { tokens, dtypes: [xDType] = ["f32", "f32"], routing, routerInput: readDType = xDType } = problem;
+  const { hiddenSize, numExperts, topK, sequences, expertIds: given, hashRouting, separateRouterInput } = problem;
   const { random } = inputs;
-  const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
-  const router = random.normals(numExperts * hiddenSize, hiddenSize ** -0.5);
-  const routerBias = random.normals(numExperts, 0.1);
-  const selectionBias = random.normals(numExperts, 0.1);
-  const numGroups = config.hierarchy?.numGroups ?? 0;
-  const groupRouter = random.normals(numGroups * hiddenSize, hiddenSize ** -0.5);
-  const groupRouterBias = random.normals(numGroups, 0.1);
-  const normWeight = config.routerNorm && random.normals(hiddenSize, 0.3).map((value) => 1 + value);
-  const scales = config.perExpertScale && random.normals(numExperts, 0.5);
-  const vocabulary = config.hashRouting?.vocabularySize;
-  const table = vocabulary && randomRouting(random, vocabulary, topK, numExperts, "even").ids;
-  const layer = inputs.layer({
-    ...config,
-    dtype: inputs.dtype(dtype),
-    router: inputs.floats(router, [numExperts, hiddenSize], dtype),
-    ...(biases && { routerBias: inputs.floats(routerBias, [numExperts], dtype) }),
-    ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
-    ...randomRouted(draw, config, biases),
-    ...randomShared(draw, config, biases),
-    ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
-    ...(config.hierarchy && {
-      groupRouter: inputs.floats(groupRouter, [numGroups, hiddenSize], dtype),
-      ...(biases && { groupRouterBias: inputs.floats(groupRouterBias, [numGroups], dtype) }),
-      ...(config.noisy && { groupNoiseRouter: draw([numGroups, hiddenSize], hiddenSize ** -0.5) }),
-    }),
-    ...(normWeight && { routerNormWeight: inputs.floats(normWeight, [hiddenSize], dtype) }),
-    ...(scales && { expertScale: inputs.floats(scales, [numExperts], dtype) }),
-    ...(vocabulary && { expertTable: inputs.integers(table as Int32Array, [vocabulary, topK]) }),
-  });
+  const router = drawRouter(problem, inputs);
+  const layer = randomLayer(problem, router, inputs);
   const shape = [tokens, topK];
   const xShape = sequences === undefined ? [tokens, hiddenSize] : [sequences, tokens / sequences, hiddenSize];
   if (routing !== undefined) {
@@ -139,54 +110,115 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
     const whole = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
     return { layer, x, options: { routing: whole } };
   }
+  const steady = inputs.drawn(() =>
+    hashRouting || given ? random.normals(tokens * hiddenSize) : steadyTokensOf(problem, router, random),
+  );
+  const routerTokens = inputs.floats(steady, xShape, readDType);
+  const x = separateRouterInput ? inputs.normals(xShape, xDType) : routerTokens;
+  const lastId = (hashRouting?.vocabularySize ?? 0) - 1;
+  const tokenIds = Array.from({ length: hashRouting ? tokens : 0 }, () => random.integer(-1, lastId));
+  const own = {
+    ...(separateRouterInput && { routerInput: routerTokens }),
+    ...(hashRouting && { tokenIds: inputs.integers(tokenIds, xShape.slice(0, -1)) }),
+    ...(given && { expertIds: inputs.integers(randomRouting(random, tokens, topK, numExperts, given).ids, shape) }),
+  };
+  const training = trainingOf(problem, inputs);
+  return { layer, x, options: { ...own, ...(training && { training }) } };
+}
+
+/** What a layer routes by, not yet rounded to the dtype of its weights. */
+type DrawnRouter = ReturnType<typeof drawRouter>;
+
+function drawRouter(problem: LayerProblem, { random }: Inputs) {
+  const { hiddenSize, numExperts, topK, hierarchy, routerNorm, perExpertScale, hashRouting } = problem;
+  const numGroups = hierarchy?.numGroups ?? 0;
+  // The biases are drawn whether there are any or not: layers with and without them have the same other weights.
+  return {
+    router: random.normals(numExperts * hiddenSize, hiddenSize ** -0.5),
+    routerBias: random.normals(numExperts, 0.1),
+    selectionBias: random.normals(numExperts, 0.1),
+    numGroups,
+    groupRouter: random.normals(numGroups * hiddenSize, hiddenSize ** -0.5),
+    groupRouterBias: random.normals(numGroups, 0.1),
+    normWeight: routerNorm && random.normals(hiddenSize, 0.3).map((value) => 1 + value),
+    scales: perExpertScale && random.normals(numExperts, 0.5),
+    table: hashRouting && randomRouting(random, hashRouting.vocabularySize, topK, numExperts, "even").ids,
+  };
+}
+
+/** The configuration of a problem's layer, and what else the layer has. */
+function layerOf(problem: LayerProblem) {
+  const { tokens, dtypes: [, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
+  const { model, logits, residual, selectionBias = false, sequences, routerInput, expertIds, ...config } = rest;
+  return { config, dtype, biases, hasSelectionBias: selectionBias };
+}
+
+function randomLayer(problem: LayerProblem, drawn: DrawnRouter, inputs: Inputs): MoeLayer {
+  const { config, dtype, biases, hasSelectionBias } = layerOf(problem);
+  const { hiddenSize, numExperts, topK, hierarchy, noisy, hashRouting } = config;
+  const { numGroups, normWeight, scales, table } = drawn;
+  const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
+  return inputs.layer({
+    ...config,
+    dtype: inputs.dtype(dtype),
+    router: inputs.floats(drawn.router, [numExperts, hiddenSize], dtype),
+    ...(biases && { routerBias: inputs.floats(drawn.routerBias, [numExperts], dtype) }),
+    ...(hasSelectionBias && { selectionBias: inputs.floats(drawn.selectionBias, [numExperts], "f32") }),
+    ...randomRouted(draw, config, biases),
+    ...randomShared(draw, config, biases),
+    ...(noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
+    ...(hierarchy && {
+      groupRouter: inputs.floats(drawn.groupRouter, [numGroups, hiddenSize], dtype),
+      ...(biases && { groupRouterBias: inputs.floats(drawn.groupRouterBias, [numGroups], dtype) }),
+      ...(noisy && { groupNoiseRouter: draw([numGroups, hiddenSize], hiddenSize ** -0.5) }),
+    }),
+    ...(normWeight && { routerNormWeight: inputs.floats(normWeight, [hiddenSize], dtype) }),
+    ...(scales && { expertScale: inputs.floats(scales, [numExperts], dtype) }),
+    ...(hashRouting && table && { expertTable: inputs.integers(table, [hashRouting.vocabularySize, topK]) }),
+  });
+}
+
+/** Tokens [T, H] for which this router chooses the same experts whatever the rounding errors of their logits. */
+function steadyTokensOf(problem: LayerProblem, drawn: DrawnRouter, random: Inputs["random"]): Float32Array {
+  const { tokens, hiddenSize, numExperts, dtypes: [xDType] = ["f32"], routerInput = xDType } = problem;
+  const { config, dtype, biases, hasSelectionBias } = layerOf(problem);
   const rule = describeLayer(config, dtype);
-  const { hierarchy, routerNorm, separateRouterInput } = rule;
+  const { hierarchy, routerNorm } = rule;
   const projection = (weight: Float32Array, bias: Float32Array, rows: number): Projection => ({
     weight: { values: round(weight, dtype), rows, columns: hiddenSize },
     bias: biases ? round(bias, dtype) : undefined,
   });
-  const gate = projection(router, routerBias, numExperts);
+  const { normWeight } = drawn;
   const factors = normWeight && round(normWeight, dtype).map((value) => value * (routerNorm?.scale ?? 1));
   const read = (token: Float64Array) =>
     factors === undefined
       ? token
       : rmsNorm({ values: token, rows: 1, columns: hiddenSize }, factors, routerNorm?.epsilon as number).values;
-  const exactBias = hasSelectionBias ? round(selectionBias, "f32") : undefined;
-  const steady = inputs.drawn(() =>
-    vocabulary || given
-      ? random.normals(tokens * hiddenSize)
-      : hierarchy
-        ? steadyTokens(
-            random,
-            tokens,
-            [projection(groupRouter, groupRouterBias, numGroups), gate],
-            (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
-            readDType,
-            read,
-          )
-        : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), readDType, read),
+  const gate = projection(drawn.router, drawn.routerBias, numExperts);
+  if (hierarchy) {
+    const groupGate = projection(drawn.groupRouter, drawn.groupRouterBias, drawn.numGroups);
+    const route = (first: Matrix, second: Matrix) =>
+      hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts);
+    return steadyTokens(random, tokens, [groupGate, gate], route, routerInput, read);
+  }
+  const selectionBias = hasSelectionBias ? round(drawn.selectionBias, "f32") : undefined;
+  return steadyTokens(
+    random,
+    tokens,
+    [gate],
+    (logits: Matrix) => gating(logits, rule, selectionBias),
+    routerInput,
+    read,
   );
-  const routerTokens = inputs.floats(steady, xShape, readDType);
-  const x = separateRouterInput ? inputs.normals(xShape, xDType) : routerTokens;
-  const tokenIds = Array.from({ length: vocabulary ? tokens : 0 }, () =>
-    random.integer(-1, (vocabulary as number) - 1),
-  );
-  const own = {
-    ...(separateRouterInput && { routerInput: routerTokens }),
-    ...(vocabulary && { tokenIds: inputs.integers(tokenIds, xShape.slice(0, -1)) }),
-    ...(given && { expertIds: inputs.integers(randomRouting(random, tokens, topK, numExperts, given).ids, shape) }),
+}
+
+/** The noise of a layer in training; undefined without. */
+function trainingOf({ tokens, numExperts, noisy, hierarchy, routerJitter }: LayerProblem, inputs: Inputs) {
+  if (!noisy) return routerJitter === undefined ? undefined : { seed: 5 };
+  return {
+    noise: inputs.normals([tokens, numExperts], "f32") as F32,
+    ...(hierarchy && { groupNoise: inputs.normals([tokens, hierarchy.numGroups], "f32") as F32 }),
   };
-  const training: { training?: Training } = config.noisy
-    ? {
-        training: {
-          noise: inputs.normals([tokens, numExperts], "f32") as F32,
-          ...(hierarchy && { groupNoise: inputs.normals([tokens, numGroups], "f32") as F32 }),
-        },
-      }
-    : config.routerJitter !== undefined
-      ? { training: { seed: 5 } }
-      : {};
-  return { layer, x, options: { ...own, ...training } };
 }
 
 type F32 = Tensor<"f32">;
