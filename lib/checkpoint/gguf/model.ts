@@ -89,12 +89,13 @@ export class GgufModel {
   /** A layer computes something else with tensors that are not known here. */
   #checkNames(
     layer: number,
-    { routerNorm, latent, hashRouting }: MoeLayerConfig,
+    { sharedExpert, routerNorm, latent, hashRouting }: MoeLayerConfig,
     { adjugate, weighedShared }: FamilyFields,
   ): void {
     const block = `blk.${layer}.`;
     const known = [
       ...knownNames,
+      ...(sharedExpert?.gate ? [/^ffn_gate_inp_shexp\.weight$/] : []),
       ...(routerNorm ? [/^ffn_gate_inp\.scale$/] : []),
       ...(latent ? [/^ffn_(latent|routed)_(down|up)\.(weight|scale|input_scale)$/] : []),
       ...(latent?.norm ? [/^ffn_routed_norm\.weight$/] : []),
@@ -170,7 +171,6 @@ const knownNames = [
   /^ffn_(gate|up|gate_up|down)_exps\.(weight|bias|scale|input_scale)$/,
   /^ffn_(gate|up|down)\.\d+\.weight$/,
   /^ffn_(gate|up|down)_shexp\.(weight|scale|input_scale)$/,
-  /^ffn_gate_inp_shexp\.weight$/,
   /^ffn_(post_)?norm\.(weight|bias)$/,
   /^ffn_(norm_exps|norm_gate_[ab]|res_score)\.weight$/,
 ];

@@ -374,6 +374,11 @@ describe("what cannot be loaded is named", () => {
       more({ name: "blk.0.ffn_up_shexp.weight", type: "F32", shape: [256, 256] }),
       /expected no shared expert according to the metadata, got a tensor "blk\.0\.ffn_up_shexp\.weight"/,
     ],
+    [
+      "a shared expert's gate that the formula lacks",
+      more({ name: "blk.0.ffn_gate_inp_shexp.weight", type: "F32", shape: [256] }),
+      /expected no other tensors in a layer with experts, got "blk\.0\.ffn_gate_inp_shexp\.weight"/,
+    ],
   ])("%s", async (_what, change, message) => {
     await expectRejection(loadChanged(change), "BAD_CHECKPOINT", message);
   });
