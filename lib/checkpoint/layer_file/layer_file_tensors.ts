@@ -45,6 +45,9 @@ export function readTensors(path: string, json: JsonObject, config: MoeLayerConf
       throw unsupported(path, `${place}: expected a role such as ${[...layerRoles.keys()].join(", ")} or expert_up`);
     }
     const { split, ...weight } = readLocation(path, place, location, role.endsWith("_bias"));
+    if (split !== undefined && (what === undefined || /^down/.test(what))) {
+      throw unsupported(path, `${place}: expected a split of gate, up or gate_up, got one of ${role}`);
+    }
     const reason = whyNot(role, config);
     if (reason !== undefined) throw badCheckpoint(path, `${place}: cannot be combined with ${reason}`);
     if (known !== undefined) layer[known] = weight;

@@ -149,6 +149,11 @@ describe("a formula that layers cannot compute is UNSUPPORTED_OPERATION", () => 
     ],
     ["stacking", set("tensors", "expert_up", { name: "r", orient: "out_in", stacked: "dim1" }), /"stacked":"dim1"/],
     ["a split", set("tensors", "expert_up", { name: "r", orient: "out_in", split: "thirds" }), /"split":"thirds"/],
+    [
+      "a split of a matrix alone",
+      set("tensors", "expert_down", { name: "r", orient: "out_in", split: "halves" }),
+      /tensors\.expert_down: expected a split of gate, up or gate_up, got one of expert_down/,
+    ],
     ["a key", set("tensors", "expert_up", { name: "r", orient: "out_in", sparse: true }), /"sparse":true/],
   ])("%s", async (_what, change, message) => {
     await expect(openChanged(change)).rejects.toEqual(failure("UNSUPPORTED_OPERATION", message));
