@@ -136,6 +136,12 @@ def chosen(scores, bias, groups, top, normalize, scale, epsilon):
     return ids, weights * scale
 
 
+def sigmoid_of_logit(logits, bias, _config):
+    """Kolibri1TopKRouter: chosen by logit plus bias, not renormalised."""
+    ids = largest(logits + bias, K)
+    return None if ids is None else (ids, sigmoid(np.take_along_axis(logits, ids, 1)))
+
+
 def by_table(score, scale=1, epsilon=1e-20):
     """DeepseekV4HashRouter: ids are looked up."""
     def route(logits, ids, _config):
@@ -687,6 +693,11 @@ cases = {
         "model.layers.1.block_sparse_moe", by_scores(sigmoid, scale=2.446), bias="gate.e_score_correction_bias",
         store=mixtral_names, shared=modules("model.layers.1.block_sparse_moe.shared_experts"), shared_width=I,
         activate=situ(0.8, 1.5)),
+    # Kolibri1SparseMoeBlock
+    "kolibri1": layer(
+        qwen | {"model_type": "kolibri1", "shared_expert_intermediate_size": 14, "norm_topk_prob": False},
+        "model.layers.1.mlp", sigmoid_of_logit, bias="gate.e_score_correction_bias",
+        shared=modules("model.layers.1.mlp.shared_experts"), shared_width=14),
     # LagunaSparseMoeBlock
     "laguna": layer(
         qwen | {"model_type": "laguna", "mlp_layer_types": ["dense", "sparse"], "shared_expert_intermediate_size": 14,

@@ -60,6 +60,7 @@ import { jetMoe } from "./jetmoe.js";
 import { k2Horizon } from "./k2_horizon.js";
 import { kimiLinear } from "./kimi_linear.js";
 import { klear } from "./klear.js";
+import { kolibri1 } from "./kolibri1.js";
 import { laguna } from "./laguna.js";
 import { lfm2Moe } from "./lfm2_moe.js";
 import { llama4Text } from "./llama4.js";
@@ -154,6 +155,7 @@ const known = new Map<string, Family>(
     openPanguV2,
     klear,
     k2Horizon,
+    kolibri1,
     smallThinker,
     lfm2Moe,
     nemotronH,

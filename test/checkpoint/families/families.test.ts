@@ -179,6 +179,14 @@ const defaults: Readonly<Record<string, Defaults>> = {
   laguna: { ...sizes(2048, 512, 256, 8), ...sigmoid(1, 512), layers: 40 },
   dots3_note_text: { ...sizes(5120, 1536, 256, 8), ...sigmoid(1, 1536), layers: 46 },
   k2_horizon: { ...sizes(1536, 768, 16, 8), scoring: "softmax", normalize: false, scale: 1, layers: 28 },
+  kolibri1: {
+    ...sizes(2560, 512, 384, 6),
+    scoring: "sigmoid",
+    selectionKey: "logit",
+    normalize: false,
+    sharedExpert: { intermediateSize: 512 },
+    layers: 50,
+  },
   smallthinker: {
     ...sizes(1536, 768, 32, 4),
     scoring: "sigmoid",

@@ -258,6 +258,11 @@ describe("the same layer in another directory", () => {
     await expectSame("pangu_pro_moe_v2", { config: { ...config, model_type: "PanguProMoE" }, weights });
   });
 
+  test("Kolibri 1's bias under the name that its published files have", async () => {
+    const published = (tensor: string) => tensor.replace("mlp.gate.e_score_correction_bias", "moe.router.expert_bias");
+    await expectSame("kolibri1", renamed(await readFamilyModel("kolibri1"), published));
+  });
+
   test("dots.llm1 with what its published files say of the score", async () => {
     const { config, weights } = await readFamilyModel("dots1");
     await expectSame("dots1", { config: { ...config, scoring_func: "noaux_tc", topk_method: "noaux_tc" }, weights });
@@ -464,21 +469,15 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     await expectRejection(load({ config: changed, weights }, layer, device()), "BAD_CHECKPOINT", message);
   });
 
-  test.each([
-    ["doge"],
-    ["zaya"],
-    ["interns1_pro"],
-    ["PanguProMoE"],
-    ["Motif"],
-    ["kolibri1"],
-    ["apertus2"],
-    ["nomic_bert"],
-  ])("%s, by name and with the reason", async (modelType) => {
-    const { weights } = await readFamilyModel("mixtral");
-    const config = { model_type: modelType };
-    const message = new RegExp(`model_type: "${modelType}" is not supported, as \\w+`);
-    await expectRejection(load({ config, weights }, 0, device()), "BAD_CHECKPOINT", message);
-  });
+  test.each([["doge"], ["zaya"], ["interns1_pro"], ["PanguProMoE"], ["Motif"], ["apertus2"], ["nomic_bert"]])(
+    "%s, by name and with the reason",
+    async (modelType) => {
+      const { weights } = await readFamilyModel("mixtral");
+      const config = { model_type: modelType };
+      const message = new RegExp(`model_type: "${modelType}" is not supported, as \\w+`);
+      await expectRejection(load({ config, weights }, 0, device()), "BAD_CHECKPOINT", message);
+    },
+  );
 
   test("a dense layer of an encoder-decoder model", async () => {
     const message =
@@ -564,6 +563,7 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["hy_v3", { first_k_dense_replace: undefined }, [1]],
   ["hy_v3", { mlp_layer_types: ["sparse", "dense"] }, [0]],
   ["kimi_linear", { moe_layer_freq: 2, num_hidden_layers: 6 }, [2, 4]],
+  ["kolibri1", {}, [0, 1]],
   ["laguna", {}, [1]],
   ["laguna", { mlp_layer_types: undefined, mlp_only_layers: [1] }, [0]],
   ["step3", {}, [1]],
