@@ -33,7 +33,10 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
   const uint64_t seed = mix(options_.seed) ^ linear(block, launch.grid);
   draws_ = AsyncDraws(options_.async, seed);
   if (!scheduler_.start(launch.block, seed, run_thread)) {
-    return {Code::out_of_memory, "no memory for the stacks of " + std::to_string(scheduler_.size()) + " simt threads"};
+    return {Code::out_of_memory,
+            "no memory for the stacks of " + std::to_string(scheduler_.size()) +
+                " simt threads, each a mapping of its own: raise the limits of mappings (vm.max_map_count) and memory, "
+                "or open the device with fewer threads"};
   }
   for (unsigned warp = 0, left = scheduler_.size(); left != 0; ++warp) {
     const unsigned lanes = left < kWarpLanes ? left : kWarpLanes;

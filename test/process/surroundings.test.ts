@@ -9,6 +9,13 @@ describe("a process", () => {
     expect(outcome).toEqual(cleanExit("8 8 8 8 8 8\n"));
   });
 
+  test.runIf(process.platform === "linux")("without room for threads is told which limits there are", async () => {
+    const { code, stdout } = await runFixture("many_threads", "cpu", [], { addressSpace: 3 * 2 ** 30 });
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^OUT_OF_MEMORY the system starts no more threads: .* ulimit -v and vm\.max_map_count/);
+    expect(stdout.split("\n")[1]).toBe("8 8 8 8 8 8");
+  });
+
   test("that loads no addons is told how to", async () => {
     const { code, stderr } = await runFixture("open_device", "cpu", ["--no-addons"]);
     expect(code).toBe(1);
