@@ -16,7 +16,7 @@ export interface Contender {
   kept?(tokens: number): Promise<number>;
 }
 
-/** Goes on with rounds of calls for at least so many seconds. */
+/** Goes on with rounds of calls for at least this many seconds. */
 export async function repeatFor(seconds: number, round: () => Promise<void>): Promise<void> {
   const begin = performance.now();
   do await round();

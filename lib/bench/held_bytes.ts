@@ -28,7 +28,7 @@ function copies(bytes: number, least: number): number {
   return Math.max(1, Math.ceil(least / bytes)) * bytes;
 }
 
-/** Divides items in their order so that each part holds at most so many bytes, or is one item that holds more. */
+/** Divides items in their order so that each part holds at most `most` bytes, or is one item that holds more. */
 export function dividedByBytes<T>(items: readonly T[], bytesOf: (item: T) => number, most: number): T[][] {
   const divided: T[][] = [];
   let held = 0;

@@ -20,7 +20,7 @@ interface RaceOptions {
   readonly rounds: number;
   readonly calls: number;
   readonly contenders: readonly Subject[];
-  /** Reads memory for about so many seconds, in a turn of its own; null for none. */
+  /** Reads memory for about this many seconds, in a turn of its own; null for none. */
   readonly readRate: ((seconds: number) => Promise<number>) | null;
 }
 

@@ -33,7 +33,7 @@ const right: Subject = { name: "right", operators: { combine, sort } };
 const ranked = { failure: null, leftOut: null, timesOurs: { samples: 3 } };
 const notRanked = { total: null, timesOurs: null };
 
-/** Computes `combine` so many times; what it does then. */
+/** Computes `combine` this many times; what it does then. */
 function until(calls: number, then: () => unknown): Subject {
   let done = 0;
   const run: typeof combine = (inputs) => (done++ < calls ? combine(inputs) : (then() as null));

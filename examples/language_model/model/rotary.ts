@@ -11,7 +11,7 @@ export function rotaryPositions({ theta, size, neighbours, yarn }: Rotary): Rota
 /** Pairs that turn fast keep their frequencies, slow ones turn `factor` times as slowly, and between them is a ramp. */
 function stretched(frequencies: Float64Array, theta: number, yarn: Yarn): Float64Array {
   const { factor, firstContext, fast, slow, truncate } = yarn;
-  // The pair that makes so many rotations in the first context.
+  // The pair that makes this many rotations in the first context.
   const pairOf = (rotations: number) =>
     (frequencies.length * Math.log(firstContext / (rotations * 2 * Math.PI))) / Math.log(theta);
   const [fastest, slowest] = [pairOf(fast), pairOf(slow)];

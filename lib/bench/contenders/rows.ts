@@ -9,7 +9,7 @@ export interface Sample {
   readonly text: string;
 }
 
-/** At most so many of 0 .. length-1, at least one, evenly spaced with both ends. */
+/** At most `most` of 0 .. length-1, at least one, evenly spaced with both ends. */
 export function spread(length: number, most: number): number[] {
   const count = Math.min(length, Math.max(1, most));
   return Array.from({ length: count }, (_, index) =>
@@ -24,7 +24,7 @@ export function rowsOf(array: TestArray, rows: readonly number[]): TestArray {
   return { ...array, data: pickRows(array.data, rows, width) as TestArray["data"], shape: [rows.length, ...rest] };
 }
 
-/** Some rows of so many values. */
+/** Some rows of `width` values each. */
 export function pickRows(values: ArrayLike<number>, rows: readonly number[], width: number): ArrayLike<number> {
   const Picked = (ArrayBuffer.isView(values) ? values.constructor : Float64Array) as Float64ArrayConstructor;
   const picked = new Picked(rows.length * width);

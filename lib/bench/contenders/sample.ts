@@ -26,7 +26,7 @@ const parts: Partial<Record<OperatorName, (inputs: SubjectInputs, most: number) 
 };
 
 /**
- * Computes a problem, or so much of it that it does not take minutes.
+ * Computes a problem, or as much of it as does not take minutes.
  * @param most operations; default what takes a few seconds.
  */
 export async function sampleOf(operator: BenchedOperator, inputs: SubjectInputs, most?: number): Promise<Sample> {

@@ -21,7 +21,7 @@ export class TimedCalls {
     return this.#end;
   }
 
-  /** Makes calls for so many seconds, at least one. */
+  /** Makes calls for this many seconds, at least one call. */
   async turn(seconds: number): Promise<CallTimes[]> {
     const times: CallTimes[] = [];
     try {

@@ -4,7 +4,7 @@ import { checkGating, gatingRule } from "../../operators/routing/gating_options.
 import { type CaseOptions, gatingRuleOf } from "../bench_case.js";
 import type { OperatorCase, Sizes } from "./operator_case.js";
 
-/** The sizes of calls with so many tokens. */
+/** The sizes of calls with this many tokens. */
 export function sizesOf(
   { config, dtype, format }: Pick<CaseOptions, "config" | "dtype" | "format">,
   tokens: number,

@@ -9,8 +9,8 @@ const adjugate: Adjugate = { width: 128, sharedBy: 2, factor: 0.05 };
 
 /**
  * GroveMoE: GroveMoeSparseMoeBlock of inclusionAI's own code. Softmax, renormalised; neighbouring experts share an adjugate expert,
- * which adds a small share of its output to that of each, with the same weight. An expert and its adjugate are one expert that is
- * so much wider.
+ * which adds a small share of its output to that of each, with the same weight. Here an expert and its
+ * adjugate are one expert, as wide as both.
  */
 export const groveMoe: Family = {
   modelType: "grove_moe",

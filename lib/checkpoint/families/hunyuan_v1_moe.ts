@@ -26,7 +26,7 @@ export const hunyuanV1Moe: Family = {
   tensors: (prefix, fields) => hunyuanTensors(prefix, hasShared(fields)),
 };
 
-/** The shared expert, which is as wide as so many others. */
+/** The shared expert, which is as wide as `num_shared_expert` of the others. */
 export function sharedMlp(fields: ConfigFields, layer: number, intermediateSize: number) {
   const experts = fields.integerOfLayer("num_shared_expert", 1, layer);
   return { sharedExpert: { intermediateSize: intermediateSize * experts } };

@@ -83,7 +83,7 @@ export function ggufLocator({ files, origin, tensors }: Source): Locator {
   };
 }
 
-/** Whether pieces of so many columns begin where no group of columns begins. */
+/** Whether pieces of this many columns begin within a group of columns. */
 function cutsGroups(name: string, pieceColumns: number): boolean {
   const { scales, superScales } = weightFormat(name);
   return pieceColumns % (superScales?.columns || scales?.columns || 1) !== 0;

@@ -92,7 +92,7 @@ const float8: LayoutOf = ({ code, scales }) => {
   };
 };
 
-/** Inputs in e4m3, with a scale for each token, or for so many columns of it. */
+/** Inputs in e4m3, with a scale for each token, or for each group of columns of it. */
 function dynamicInputs(columns: number) {
   const strategy = columns === 0 ? { strategy: "token" } : { strategy: "group", group_size: columns };
   return { num_bits: 8, type: "float", ...strategy, symmetric: true, dynamic: true };

@@ -8,7 +8,7 @@ import { chunkBytes, exists, type TransferOptions } from "./regular_file.js";
 /** Bytes of a file, or a function that makes them when it is their turn. */
 export type PartBytes = Uint8Array | (() => Promise<Uint8Array>);
 
-/** A part of a file: so many bytes. */
+/** A part of a file. */
 export interface FilePart<Bytes = PartBytes> {
   /** What errors call it. */
   readonly place: string;

@@ -182,7 +182,7 @@ export class JsonParser {
     this.#expected = what;
   }
 
-  /** Returns false if there is so much white space that it counts as a step of its own. */
+  /** Returns false if the white space is so long that it counts as a step of its own. */
   #skipSpace(): boolean {
     const bytes = this.#bytes;
     const end = this.#at + spaceBytes;

@@ -86,7 +86,7 @@ function checkStreamed([name, input]: readonly [string, Input]): Checked {
   return [name, { ...size, bytes: async () => checkData(name, input, await data()) }];
 }
 
-/** Runs of tensors of at most so many bytes; one run without tensors if there are none. */
+/** Runs of tensors, each of at most this many bytes; one run without tensors if there are none. */
 function inShards(tensors: readonly Checked[], maximumBytes: number): readonly (readonly Checked[])[] {
   const shards: Checked[][] = [[]];
   let bytes = 0;

@@ -112,7 +112,7 @@ export function unpackWords(packed: Uint32Array, count: number, bits: number): U
   return target;
 }
 
-/** Adds a code to a stream of zeros that begins at the byte `start`, at its place after so many others. */
+/** Adds code number `index` to a stream of codes, zeros until now, that begins at the byte `start`. */
 export function putCode(target: Uint8Array, start: number, index: number, code: number, bits: number): void {
   const place = index * bits;
   const at = start + (place >> 3);

@@ -5,7 +5,7 @@ import { checkScales, floatsOf, groupsOf, placeIn } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import { type FoundTensor, floats, type StoredMatrix, type Suffix } from "./stored_matrix.js";
 
-/** How many codes of so many bits HQQ puts in a byte, or for 3 bits in a word. */
+/** How many codes HQQ puts in a byte, or of 3 bits in a word, by their bits. */
 const perElement: ReadonlyMap<number, number> = new Map([
   [8, 1],
   [4, 2],
@@ -123,7 +123,7 @@ function bitsOf(matrix: StoredMatrix, named: number): { readonly stored: number;
   throw matrix.error(`expected codes of 1, 1.58, 2, 3, 4, 5, 6 or 8 bits, got nbits ${named}`);
 }
 
-/** Codes of so many runs of elements, the first run in the highest bits. */
+/** The codes of runs of elements, the first run in the highest bits. */
 function unpackRuns(bytes: Uint8Array, count: number, run: number, bits: number): Uint8Array {
   const per = perElement.get(bits) as number;
   const elements = bits === 3 ? words(bytes) : bytes;

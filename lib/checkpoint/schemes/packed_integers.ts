@@ -16,7 +16,7 @@ const packings: readonly Packing[] = [2, 3, 4, 5, 6, 8].flatMap((bits) =>
   (32 % bits === 0 ? [false] : [false, true]).map((gaps) => ({ bits, gaps })),
 );
 
-/** Words that hold so many numbers. */
+/** The words that hold this many numbers. */
 function wordCount({ bits, gaps }: Packing, numbers: number): number {
   return gaps ? Math.ceil(numbers / Math.floor(32 / bits)) : Math.ceil((numbers * bits) / 32);
 }

@@ -34,10 +34,10 @@ export interface ColumnGroups {
 }
 
 /**
- * The groups of K columns of which `count` scales in `tensor` tell.
+ * The groups of columns that the `count` scales of a row in `tensor` belong to.
  * @param hasZeros whether there are zero points, with which devices have pieces that are narrower than others in whole groups only.
- * @throws BAD_CHECKPOINT if these are not so many groups of equal size, nor of a size that the configuration names, the last
- * one smaller; or if formats have no groups of this size.
+ * @throws BAD_CHECKPOINT if they are neither the scales of groups of equal size, nor of a size that the configuration
+ * names, the last one smaller; or if formats have no groups of this size.
  */
 export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: number, hasZeros = false): ColumnGroups {
   const { columns, quantization } = matrix;

@@ -163,7 +163,7 @@ export interface NativeBinding {
   cpuInfo(): CpuInfo;
   /** @param weights name of a weight format. */
   productKernel(tokens: FloatDType, tokenFormat: TokenFormat, weights: string): ProductKernel;
-  /** Measures with this many threads, each ceiling for about so many seconds. */
+  /** Measures with this many threads, each ceiling for about this many seconds. */
   ceilings(threads: number, seconds: number): Promise<Ceilings>;
   /** The last of them alone: 10^9 bytes a second. */
   readRate(threads: number, seconds: number): Promise<number>;

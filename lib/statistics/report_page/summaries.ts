@@ -35,7 +35,7 @@ export interface RouterSteps {
   readonly steps: readonly Step[];
 }
 
-/** A router's history in so many steps as a page can show. */
+/** A router's history in as many steps as a page can show. */
 export function routerSteps({ name, history }: ReportedRouter): RouterSteps {
   const windows = stepsOf(history);
   return { name, all: step(history, 0), steps: windows.map((window) => step(window, window.firstCall)) };

@@ -69,7 +69,7 @@ export function groupedGemmCase(problem: Problem): Case {
   };
 }
 
-/** The offsets of experts with so many rows. */
+/** The offsets of experts with these numbers of rows. */
 export function offsetsOf(rows: readonly number[]): Int32Array {
   const offsets = new Int32Array(rows.length + 1);
   rows.forEach((count, expert) => {

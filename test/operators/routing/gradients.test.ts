@@ -34,7 +34,7 @@ function steadiness() {
   };
 }
 
-/** A rule of a gate over so many experts. */
+/** A rule of a gate over this many experts. */
 const rulesOf = (experts: number): fc.Arbitrary<GatingRuleOptions> =>
   fc.record({
     topK: fc.integer({ min: 1, max: experts }),
