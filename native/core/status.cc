@@ -55,9 +55,8 @@ Status caught() noexcept {
       return with_message(Code::internal, "a call of the system failed: ", error.what());
     }
     return with_message(Code::out_of_memory, "the system starts no more threads: ",
-                        "raise its limits (ulimit -u or pids of the container, and of their stacks ulimit -v and "
-                        "vm.max_map_count), close "
-                        "devices or open them with fewer threads");
+                        "raise its limits (ulimit -u or pids of the container, and for their stacks ulimit -v and "
+                        "vm.max_map_count), close devices or open them with fewer threads");
   } catch (const std::exception& error) {
     return with_message(Code::internal, "native code failed: ", error.what());
   } catch (...) {
