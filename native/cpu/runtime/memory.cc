@@ -1,14 +1,13 @@
 #include "cpu/runtime/memory.h"
 
-#include <cstring>
-
 #include "core/host_memory.h"
+#include "core/poison.h"
 
 namespace moe::cpu {
 
 Status allocate(size_t bytes, bool poison, void** data) {
   MOE_TRY(HostMemory::of_process().allocate(bytes, kAlignment, data));
-  if (poison) std::memset(*data, 0xff, bytes);
+  if (poison) poison_memory(*data, bytes);
   return {};
 }
 
@@ -20,7 +19,7 @@ Status Buffer::reserve(size_t bytes, bool poison) {
     MOE_TRY(allocate(bytes, false, &data_));
     bytes_ = bytes;
   }
-  if (poison && bytes_ > 0) std::memset(data_, 0xff, bytes_);
+  if (poison) poison_memory(data_, bytes_);
   return {};
 }
 

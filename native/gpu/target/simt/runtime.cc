@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/host_memory.h"
+#include "core/poison.h"
 #include "core/whole_number.h"
 #include "gpu/gemm/kernels.h"
 #include "gpu/runtime/capability.h"
@@ -111,7 +112,12 @@ Status Runtime::allocate(size_t bytes, void** data) {
   MOE_TRY(state_->check_not_recorded("allocate"));
   MOE_TRY(HostMemory::of_process().allocate(bytes, kAlignment, data));
   if (!state_->poison) return {};
-  Status poisoned = guarded([&] { return fill(*data, 0xff, bytes); });
+  Status poisoned = guarded([&] {
+    return state_->gpu.queue().submit([fresh = *data, bytes]() -> Status {
+      poison_memory(fresh, bytes);
+      return {};
+    });
+  });
   if (!poisoned.ok()) release(std::exchange(*data, nullptr));
   return poisoned;
 }
