@@ -1,10 +1,9 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { families } from "../../lib/checkpoint/families/registry.js";
 import { architectureNames } from "../../lib/checkpoint/gguf/architectures.js";
+import { documents } from "./documents.js";
 
-const textOf = (name: string) => readFileSync(join(import.meta.dirname, "..", "..", name), "utf8");
+const textOf = (path: string) => documents.find((document) => document.path === path)?.text as string;
 
 describe("the documents name every", () => {
   const named = new Set(Array.from(textOf("docs/checkpoints.md").matchAll(/`([^`]+)`/g), ([, name]) => name));
