@@ -122,7 +122,7 @@ void pack_codes(const PanelSource& source, char* panel) {
       const WeightView& weight = source.reader(column).weight();
       const int64_t row = source.row(column);
       if (row < 0 || row >= weight.rows) continue;
-      const bool is_unsigned = weight.format->code == CodeType::unsigned_integer;
+      const bool flips = flipped_bit(*weight.format) != 0;
       const int64_t row_bytes = weight.format->row_bytes(weight.columns);
       const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride;
       const int64_t end = std::min({units, begin + kUnitsAtOnce, ceil_divide(row_bytes, unit_bytes)});
@@ -136,7 +136,7 @@ void pack_codes(const PanelSource& source, char* panel) {
         }
         Stream stream{
             {word_of<unit_bytes>(from), unit_bytes > 8 ? word_of<std::max<int64_t>(0, unit_bytes - 8)>(from + 8) : 0}};
-        if (is_unsigned) {
+        if (flips) {
           stream.words[0] ^= kHighest.words[0];
           stream.words[1] ^= kHighest.words[1];
         }

@@ -71,7 +71,7 @@ void pack_coded_panel(const PanelSource& source, char* panel);
 
 constexpr PanelFormat coded_panels(const WeightFormat& format) {
   const int segment = segment_of(format);
-  return {.id = "codes.1",
+  return {.id = "codes.2",
           .step = segment,
           .column_bytes = segment * format.bits / 8,
           .scales_apart = true,

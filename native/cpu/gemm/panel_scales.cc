@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/divide.h"
+#include "cpu/gemm/panel_codes.h"
 
 namespace moe::cpu {
 
@@ -100,9 +101,10 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
 
 void PanelScales::fill_table(const WeightFormat& format, int unit) {
   const int codes = 1 << format.bits;
+  const int sign = packed_unsigned(format.bits) ? 0 : codes / 2;
   for (int code = 0; code < codes; ++code) {
     table[code] = format.code == CodeType::table ? format.table[code] * static_cast<float>(unit)
-                                                 : static_cast<float>((code ^ codes / 2) - codes / 2);
+                                                 : static_cast<float>((code ^ sign) - codes / 2);
   }
   for (int filled = codes; filled < kTableSize; filled *= 2) std::copy_n(table, filled, table + filled);
 }

@@ -40,11 +40,11 @@ uint32_t code_of(const char* unit, int64_t columns, int64_t column, int k) {
 
 // One column's codes as a row of bytes.
 template <int bits>
-void copy_column(const char* codes, int64_t columns, int64_t column, int64_t count, uint32_t inverted, uint8_t* row) {
+void copy_column(const char* codes, int64_t columns, int64_t column, int64_t count, uint32_t flipped, uint8_t* row) {
   constexpr int64_t unit_bytes = kUnit * bits / 8;
   write_codes(bits, count, row, [&](int64_t k) {
     const char* unit = codes + k / kUnit * unit_bytes * columns;
-    return code_of<bits>(unit, columns, column, static_cast<int>(k % kUnit)) ^ inverted;
+    return code_of<bits>(unit, columns, column, static_cast<int>(k % kUnit)) ^ flipped;
   });
 }
 
@@ -77,11 +77,11 @@ void copy_codes(const Source& source, const Team& team, const TensorView& target
   const ExpertProduct& product = source.product();
   const WeightFormat& format = *product.format;
   const CopyColumn copy = copy_column_of(format.bits);
-  const uint32_t inverted = format.code == CodeType::unsigned_integer ? 1u << (format.bits - 1) : 0u;
+  const uint32_t flipped = flipped_bit(format);
   team.for_range(product.outputs(), 16, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       copy(source.panel_of(row) + source.layout().place_of(0), source.layout().panel_columns, source.column_of(row),
-           product.columns, inverted, target.as<uint8_t>() + row * format.row_bytes(product.columns));
+           product.columns, flipped, target.as<uint8_t>() + row * format.row_bytes(product.columns));
     }
   });
 }

@@ -64,11 +64,9 @@ struct Words {
   Words byte_magnitudes() const { return {_mm256_abs_epi8(v)}; }
   // Signed bytes, negated where the other's are negative; what they become where those are zero is not said.
   Words bytes_with_signs_of(Words other) const { return {_mm256_sign_epi8(v, other.v)}; }
-  // (v & mask) ^ flip
-  Words masked_and_flipped(uint32_t mask, uint32_t flip) const {
-    const __m256i masked = _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(mask)));
-    return {_mm256_xor_si256(masked, _mm256_set1_epi32(static_cast<int>(flip)))};
-  }
+  Words masked(uint32_t mask) const { return {_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(mask)))}; }
+  Words flipped(uint32_t bits) const { return {_mm256_xor_si256(v, _mm256_set1_epi32(static_cast<int>(bits)))}; }
+  Words masked_and_flipped(uint32_t mask, uint32_t bits) const { return masked(mask).flipped(bits); }
   // For each byte, which is below 16, that byte of a table.
   Words bytes_of(const uint8_t* table) const {
     const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));

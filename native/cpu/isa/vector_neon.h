@@ -69,11 +69,9 @@ struct Words {
   }
   // The lower words of products.
   Words times(Words other) const { return {vmulq_u32(v, other.v)}; }
-  // (v & mask) ^ flip
-  Words masked_and_flipped(uint32_t mask, uint32_t flip) const {
-    const uint32x4_t masked = mask == ~0u ? v : vandq_u32(v, vdupq_n_u32(mask));
-    return {flip == 0 ? masked : veorq_u32(masked, vdupq_n_u32(flip))};
-  }
+  Words masked(uint32_t mask) const { return {vandq_u32(v, vdupq_n_u32(mask))}; }
+  Words flipped(uint32_t bits) const { return {veorq_u32(v, vdupq_n_u32(bits))}; }
+  Words masked_and_flipped(uint32_t mask, uint32_t bits) const { return masked(mask).flipped(bits); }
   // For each byte, which is below 16, that byte of a table.
   Words bytes_of(const uint8_t* table) const { return of_bytes(vqtbl1q_u8(vld1q_u8(table), bytes())); }
   Words with(Words other) const { return {vorrq_u32(v, other.v)}; }
@@ -139,7 +137,7 @@ struct Vector {
   // The lower and the upper four bits of each of 4 bytes.
   static void load_nibbles(const uint8_t* p, Vector& low, Vector& high) {
     const Words bytes = Words::load_bytes(p);
-    low = {vcvtq_f32_u32(bytes.masked_and_flipped(0xf, 0).v)};
+    low = {vcvtq_f32_u32(bytes.masked(0xf).v)};
     high = {vcvtq_f32_u32(bytes.shifted<-4>().v)};
   }
   // The elements at even and odd k of 4 columns that are stored as pairs.
@@ -147,7 +145,7 @@ struct Vector {
     return of_bits(Words::load(reinterpret_cast<const char*>(p)).shifted<16>().v);
   }
   static Vector load_odd(const bf16* p) {
-    return of_bits(Words::load(reinterpret_cast<const char*>(p)).masked_and_flipped(0xffff0000u, 0).v);
+    return of_bits(Words::load(reinterpret_cast<const char*>(p)).masked(0xffff0000u).v);
   }
   void store(float* p) const { vst1q_f32(p, v); }
   // There are no such stores of one vector.
@@ -226,9 +224,7 @@ struct ByteTable {
     for (int i = 0; i < 16; ++i) bytes[i] = static_cast<int8_t>(p[i]);
     values = vreinterpretq_u8_s8(vld1q_s8(bytes));
   }
-  Words at(Words words) const {
-    return Words::of_bytes(vqtbl1q_u8(values, words.masked_and_flipped(0x0f0f0f0fu, 0).bytes()));
-  }
+  Words at(Words words) const { return Words::of_bytes(vqtbl1q_u8(values, words.masked(0x0f0f0f0fu).bytes())); }
 };
 
 // Whether codes in both halves of words are looked up at once.
@@ -249,7 +245,7 @@ struct Table {
   // By the places of a number's bytes.
   template <int position>
   Vector at(Words words) const {
-    const Words index = words.shifted<-position>().masked_and_flipped(0xf, 0);
+    const Words index = words.shifted<-position>().masked(0xf);
     const uint32x4_t places = vmlaq_u32(vdupq_n_u32(0x03020100), index.v, vdupq_n_u32(0x04040404));
     return {vreinterpretq_f32_u8(vqtbl4q_u8(values, vreinterpretq_u8_u32(places)))};
   }

@@ -94,8 +94,9 @@ struct Words {
   static Words broadcast(int32_t word) { return {BitLanes{} + static_cast<uint32_t>(word)}; }
   Words plus(Words other) const { return {v + other.v}; }
   Words minus(Words other) const { return {v - other.v}; }
-  // (v & mask) ^ flip
-  Words masked_and_flipped(uint32_t mask, uint32_t flip) const { return {(v & mask) ^ flip}; }
+  Words masked(uint32_t mask) const { return {v & mask}; }
+  Words flipped(uint32_t bits) const { return {v ^ bits}; }
+  Words masked_and_flipped(uint32_t mask, uint32_t bits) const { return masked(mask).flipped(bits); }
   // For each byte, which is below 16, that byte of a table.
   Words bytes_of(const uint8_t* table) const {
     uint8_t bytes[sizeof v];
@@ -196,7 +197,7 @@ struct Vector {
   }
   // The elements at even and odd k of 4 columns that are stored as pairs.
   static Vector load_even(const bf16* p) { return load_pairs(p).shifted<16>().number(); }
-  static Vector load_odd(const bf16* p) { return load_pairs(p).masked_and_flipped(0xffff0000u, 0).number(); }
+  static Vector load_odd(const bf16* p) { return load_pairs(p).masked(0xffff0000u).number(); }
   static Words load_pairs(const bf16* p) { return Words::load(reinterpret_cast<const char*>(p)); }
   void store(float* p) const { std::memcpy(p, &v, sizeof v); }
   void stream(float* p) const { store(p); }
@@ -215,7 +216,7 @@ struct Vector {
   // NaN in b stays NaN.
   static Vector max(Vector a, Vector b) { return select(a.v > b.v, a, b); }
   static Vector min(Vector a, Vector b) { return select(a.v < b.v, a, b); }
-  Vector abs() const { return Words::of(*this).masked_and_flipped(0x7fffffffu, 0).number(); }
+  Vector abs() const { return Words::of(*this).masked(0x7fffffffu).number(); }
   Vector sqrt() const {
     return map([&](int i) { return std::sqrt(v[i]); });
   }

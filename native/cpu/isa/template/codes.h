@@ -11,7 +11,7 @@ inline void load_plane(const char* plane, Words (&words)[kPanelVectors]) {
   for (int j = 0; j < kPanelVectors; ++j) words[j] = Words::load(plane + 4 * (index * kPanelColumns + j * kWidth));
 }
 
-// Integers that fill the fields of words: codes of 2 or 4 bits.
+// Codes of 2 or 4 bits, which fill the fields of words.
 template <int bits_>
 struct FieldCodes {
   static constexpr int bits = bits_;
@@ -25,9 +25,23 @@ struct FieldCodes {
   }
   template <int k>
   static constexpr int position = plane_bit(bits, k) % 32;
+};
+// Those that are integers.
+template <int bits>
+struct FieldIntegers : FieldCodes<bits> {
+  static_assert(packed_unsigned(bits));
+  using FieldCodes<bits>::FieldCodes;
+
+  template <int first>
+  void load(const char* unit, Words (&words)[kPanelVectors]) const {
+    constexpr uint32_t kHighest = (~0u / ((1u << bits) - 1u)) << (bits - 1);
+    FieldCodes<bits>::template load<first>(unit, words);
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) words[j] = words[j].flipped(kHighest);
+  }
   template <int k>
-  Vector value(const Bits& words) const {
-    return Vector::field<bits, position<k>>(words);
+  Vector value(const Words& words) const {
+    return Vector::field<bits, FieldCodes<bits>::template position<k>>(words);
   }
 };
 
@@ -139,7 +153,7 @@ struct LookedUpCodes : Codes {
 
 // Where they take the fewest shifts: signed integers end with their bytes, indices of tables begin with them.
 template <int bits>
-using PlacedIntegers = std::conditional_t<upper_bits(bits) == 0, FieldCodes<bits>, PlaneCodes<bits, 8 - bits>>;
+using PlacedIntegers = std::conditional_t<upper_bits(bits) == 0, FieldIntegers<bits>, PlaneCodes<bits, 8 - bits>>;
 template <int bits>
 using PlacedIndices = std::conditional_t<upper_bits(bits) == 0, FieldCodes<bits>, PlaneCodes<bits, 0>>;
 using NibbleCodes = TableCodes<PlacedIndices<4>>;

@@ -31,7 +31,7 @@ class PanelFactors {
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j, bytes += kWidth) {
       factors[j] = doubled ? Words::load_doubled(bytes) : Words::load_bytes(bytes);
-      if constexpr (type == ScaleType::u4) factors[j] = factors[j].masked_and_flipped(0x000f000f, 0);
+      if constexpr (type == ScaleType::u4) factors[j] = factors[j].masked(0x000f000f);
     }
   }
   Vector offset_of(int64_t segment, int j) const {
@@ -309,12 +309,11 @@ void factor_rows(const TileArguments& t, int first_row) {
       const int64_t ahead = stream.ahead(unit - t.w);
       typename Factors::Factor by[kPanelVectors];
       factors.load(s, by);
-      for (int u = 0; u < units; ++u, unit += unit_bytes, k += kUnit) {
-        const char* const of_unit = TileRows::unit(x, k);
+      for (int u = 0; u < units; ++u, unit += unit_bytes, x = TileRows::next_unit(x, k += kUnit)) {
         if constexpr (Products::multiplies_pairs) {
-          multiply_quads<Products, TileRows>(codes, unit, ahead, of_unit, sums, by);
+          multiply_quads<Products, TileRows>(codes, unit, ahead, x, sums, by);
         } else {
-          multiply_quads<Products, TileRows>(codes, unit, ahead, of_unit, sums);
+          multiply_quads<Products, TileRows>(codes, unit, ahead, x, sums);
         }
       }
       if constexpr (!Products::multiplies_pairs) add_products(sums[0], by, totals);

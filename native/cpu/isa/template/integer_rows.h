@@ -8,6 +8,12 @@ constexpr UnpackedTiles unpacked_bytes(UnpackFunction unpack, const TileFunction
 template <class Products>
 constexpr bool kHasIntegerParts = kHasParts && !Products::multiplies_pairs;
 
+template <class Quads>
+constexpr bool kReadsCheaply = std::is_same_v<Quads, FieldQuads<Quads::bits>>;
+
+// Tiles that share a panel from which on unpacked codes are read in parts: two read packed ones as fast.
+constexpr int kPackedInParts = 3;
+
 // A row for integer codes of x.
 template <class Products, class Quads>
 constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
@@ -27,7 +33,11 @@ constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const Weight
                     .biased_rows = kTileRows};
   row.unpacked = unpacked_bytes(unpack, integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows>(all_rows));
   if constexpr (kHasIntegerParts<Products>) {
-    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<IntegerPart<Products, Plain>>());
+    row.in_parts = unpacked_bytes(unpack, tiles_in_parts<IntegerPart<Products, Plain, UnpackedScales<1>>>());
+    if constexpr (kReadsCheaply<Quads>) {
+      row.in_parts.at_least = kPackedInParts;
+      row.tile_in_parts = tiles_in_parts<PackedIntegerPart<Products, Quads>, kPartRows + 1>(row.tile);
+    }
   }
   return row;
 }
@@ -48,6 +58,7 @@ constexpr GemmKernel digit_kernel(const char* name, bool (*takes)(const WeightFo
   row.row_sums = kDigits;
   row.unpacked.tile = integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows, kDigits>(all_rows);
   row.in_parts = {};  // the digits of few rows fill a tile
+  row.tile_in_parts = {};
   return row;
 }
 
@@ -65,18 +76,17 @@ constexpr GemmKernel factor_kernel_of(const char* name, bool (*takes)(const Weig
   }
   row.tile = factor_tiles<Products, Quads, InPanel, offset, QuadRows, digits>(all_rows);
   row.unpacked = row.in_parts = {};
+  row.tile_in_parts = {};
   constexpr UnpackFunction unpack = unpack_bytes_and_factors<Quads, InPanel>;
-  constexpr bool cheap = std::is_same_v<Quads, FieldQuads<Quads::bits>>;
   using Plain = PlainQuads<Quads::largest, Quads::bias>;
   using Unpacked = UnpackedFactors<InPanel>;
-  if constexpr (unpacks_once(cheap)) {
+  if constexpr (unpacks_once(kReadsCheaply<Quads>)) {
     row.unpacked = unpacked_bytes(unpack, factor_tiles<Products, Plain, Unpacked, offset, QuadRows, digits>(all_rows));
   }
   if constexpr (digits == 1 && kHasIntegerParts<Products>) {
     row.in_parts = unpacked_bytes(unpack, tiles_in_parts<FactorPart<Products, Plain, Unpacked, offset>>());
-    row.in_parts.at_least = 3;  // two read packed codes in halves as fast
-    row.tile_in_parts = tiles_in_parts<PackedFactorPart<Products, Quads, InPanel, offset>>();
-    std::copy_n(row.tile.begin(), kFewRows + 1, row.tile_in_parts.begin());
+    row.in_parts.at_least = kPackedInParts;
+    row.tile_in_parts = tiles_in_parts<PackedFactorPart<Products, Quads, InPanel, offset>, kFewRows + 1>(row.tile);
   }
   return row;
 }

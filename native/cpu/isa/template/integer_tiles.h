@@ -9,18 +9,18 @@
 // sum, for n up to at_once<largest>. Bytes of w below 64 are unsigned, and none exceeds `largest`; others are signed if
 // Products::signed_bytes, else unsigned.
 
-// Where rows have their bytes: Arithmetic::i8_quads, and i8_tiles.
+// Where rows have their bytes: Arithmetic::i8_quads, and i8_tiles. The next unit is the one of k.
 template <int rows>
 struct QuadRows {
   static constexpr int quad_bytes = 4 * rows;  // from four k to the next
   static constexpr int row_bytes = 4;          // from a row to the next
-  static const char* unit(const char* x, int64_t k) { return x + k * rows; }
+  static const char* next_unit(const char* x, int64_t) { return x + kUnit * rows; }
 };
 template <int rows>
 struct RegisterRows {
   static constexpr int quad_bytes = 4;
   static constexpr int row_bytes = 64;
-  static const char* unit(const char* x, int64_t k) { return x + k / 64 * 64 * rows + k % 64; }
+  static const char* next_unit(const char* x, int64_t k) { return x + kUnit + (k % 64 == 0 ? 64 * (rows - 1) : 0); }
 };
 
 // Quads of a unit that Products adds at once.
@@ -48,22 +48,10 @@ inline Words load_row(const char* x, int quad, int row) {
   return Words::broadcast(four);
 }
 
-// Has these loaded, in the order of the calls.
-template <class Lanes>
-[[gnu::always_inline]] inline void read_now([[maybe_unused]] const Lanes& lanes) {
-#if defined(__x86_64__)
-  asm volatile("" : : "v"(lanes));
-#elif defined(__aarch64__)
-  asm volatile("" : : "w"(lanes));
-#endif
-}
-template <class Lane, size_t width>
-inline void read_now(const Lane (&)[width]) {}
-
 // Reads the lines of a unit whose codes are cut into planes, in order: memory answers up to twice as fast as where the
 // upper plane is read first.
 template <class Quads>
-[[gnu::always_inline]] inline void read_in_order(const char* unit) {
+[[gnu::always_inline]] inline void read_in_order(const auto& unit) {
   if constexpr (upper_bits(Quads::bits) > 0 && !requires { Quads::unpacked; }) {
     for (int at = 0; at < kUnit / 8 * Quads::bits * kPanelColumns; at += 64) read_now(Words::load(unit + at).v);
   }
@@ -72,12 +60,13 @@ template <class Quads>
 constexpr int kFewRows = 8;
 
 // Quads of a unit from `first` on. There may be factors for the vectors of columns, by which products are multiplied.
-template <class Products, class Rows, int first, class Quads, int chains, int rows, int... i, class... Factors>
-inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, const char* x,
+template <class Products, class Rows, int first, class Quads, class Unit, int chains, int rows, int... i,
+          class... Factors>
+inline void multiply_run(const Quads& codes, const Unit& unit, const char* next, const char* x,
                          Words (&sums)[chains][rows][kPanelVectors], std::integer_sequence<int, i...>,
                          const Factors&... factors) {
   constexpr int count = sizeof...(i);
-  prefetch_part<Quads, 1, kUnit / (4 * count)>(unit + ahead, first / count);
+  prefetch_part<Quads, 1, kUnit / (4 * count)>(next, first / count);
   if constexpr (first == 0 && rows <= kFewRows) read_in_order<Quads>(unit);
   Words loaded[count][kPanelVectors];
   (codes.template load<first + i>(unit, loaded[i]), ...);
@@ -97,12 +86,12 @@ inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, co
   }
 }
 
-template <class Products, class Rows, class Quads, int chains, int rows, int... run, class... Factors>
-inline void multiply_runs(const Quads& codes, const char* unit, int64_t ahead, const char* x,
+template <class Products, class Rows, class Quads, class Unit, int chains, int rows, int... run, class... Factors>
+inline void multiply_runs(const Quads& codes, const Unit& unit, const char* next, const char* x,
                           Words (&sums)[chains][rows][kPanelVectors], std::integer_sequence<int, run...>,
                           const Factors&... factors) {
   constexpr int count = kQuadsAtOnce<Products, Quads>;
-  (multiply_run<Products, Rows, run * count>(codes, unit, ahead, x, sums, std::make_integer_sequence<int, count>(),
+  (multiply_run<Products, Rows, run * count>(codes, unit, next, x, sums, std::make_integer_sequence<int, count>(),
                                              factors...),
    ...);
 }
@@ -112,8 +101,13 @@ inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, 
                            Words (&sums)[chains][rows][kPanelVectors], const Factors&... factors) {
   constexpr int quads = kUnit / 4, count = kQuadsAtOnce<Products, Quads>;
   static_assert(quads % count == 0);
-  multiply_runs<Products, Rows>(codes, unit, ahead, x, sums, std::make_integer_sequence<int, quads / count>(),
-                                factors...);
+  constexpr auto runs = std::make_integer_sequence<int, quads / count>();
+  const char* const next = unit + ahead;
+  if constexpr (rows == 1 && requires { typename Quads::UnitWords; }) {
+    multiply_runs<Products, Rows>(codes, codes.read(unit), next, x, sums, runs, factors...);
+  } else {
+    multiply_runs<Products, Rows>(codes, unit, next, x, sums, runs, factors...);
+  }
 }
 
 // The sums of x over a run of segments, for some rows of a tile of x_rows, and times the codes' bias, which sums of
@@ -137,7 +131,7 @@ class RowTotals {
     // of the ports that products need. For few rows that is as well: they wait for each other.
     if constexpr (at_end || rows > 6) asm volatile("" : : "r"(totals_), "r"(biases_) : "memory");
   }
-  float operator[](int row) const { return totals_[row]; }
+  Vector operator[](int row) const { return Vector::broadcast(totals_[row]); }
   template <int chains>
   void begin(Words (&sums)[chains][rows][kPanelVectors]) const {
     clear(sums);
@@ -157,6 +151,40 @@ class RowTotals {
   alignas(64) int32_t biases_[kPlaces];
 };
 
+// The same for few rows, whose sums of x are broadcast from where they are.
+template <int rows, int bias, int x_rows = rows>
+class FewRowTotals {
+ public:
+  FewRowTotals(const float* x_sums, const SegmentRuns& run)
+      : sums_(x_sums + run.begin * x_rows), segments_(run.end - run.begin) {}
+  Vector operator[](int row) const {
+    Vector total = Vector::broadcast(sums_[row]);
+    if (segments_ > 1) [[unlikely]] {
+#pragma GCC unroll 1
+      for (int64_t s = 1; s < segments_; ++s) total = total + Vector::broadcast(sums_[s * x_rows + row]);
+    }
+    return total;
+  }
+  template <int chains>
+  void begin(Words (&sums)[chains][rows][kPanelVectors]) const {
+    clear(sums);
+    if constexpr (bias != 0) set_biases(sums[0], std::make_integer_sequence<int, rows>());
+  }
+  template <int row>
+  Words end(Words sum) const {
+    return sum;
+  }
+
+ private:
+  template <int... row>
+  void set_biases(Words (&sums)[rows][kPanelVectors], std::integer_sequence<int, row...>) const {
+    ((sums[row][0] = sums[row][1] = Words::integers((*this)[row] * Vector::broadcast(-bias))), ...);
+  }
+
+  const float* sums_;
+  int64_t segments_;
+};
+
 // The number that has three digits.
 inline Vector of_digits(Vector high, Vector middle, Vector low) {
   const Vector part = Vector::broadcast(0x1p-8f);
@@ -173,10 +201,11 @@ inline Vector sum_of(const Words (&sums)[chains][rows][kPanelVectors], const Tot
   return totals.template end<row>(sum).as_float();
 }
 
-// Adds the scaled sums of a run to row `r` of c, which has `digits` rows of sums.
-template <bool has_offset, int digits, int r, int chains, int sum_rows, class Totals>
+// Adds the scaled sums of a run to row `r` of the results, which has `digits` rows of sums.
+template <bool has_offset, int digits, int r, int chains, int sum_rows, class Totals, class TileResults>
 [[gnu::always_inline]] inline void add_row(const Words (&sums)[chains][sum_rows][kPanelVectors], const Totals& totals,
-                                           const Vector (&scales)[kPanelVectors], const float* offset, float* c) {
+                                           const Vector (&scales)[kPanelVectors], const float* offset,
+                                           TileResults& results) {
   constexpr int first = r * digits;
 #pragma GCC unroll 2
   for (int j = 0; j < kPanelVectors; ++j) {
@@ -184,33 +213,34 @@ template <bool has_offset, int digits, int r, int chains, int sum_rows, class To
     if constexpr (digits == 3) {
       sum = of_digits(sum, sum_of<first + 1>(sums, totals, j), sum_of<first + 2>(sums, totals, j));
     }
-    float* place = c + r * kPanelColumns + j * kWidth;
-    Vector total = Vector::fma(scales[j], sum, Vector::load(place));
+    Vector total = Vector::fma(scales[j], sum, results.get(r, j));
     if constexpr (has_offset) {
-      Vector x_sum = Vector::broadcast(totals[first]);
-      if constexpr (digits == 3) {
-        x_sum = of_digits(x_sum, Vector::broadcast(totals[first + 1]), Vector::broadcast(totals[first + 2]));
-      }
+      Vector x_sum = totals[first];
+      if constexpr (digits == 3) x_sum = of_digits(x_sum, totals[first + 1], totals[first + 2]);
       total = Vector::fma(Vector::load(offset + j * kWidth), x_sum, total);
     }
-    total.store(place);
+    results.set(r, j, total);
   }
   // Row after row: sorted by kind of instruction, more of them would wait than a core looks ahead.
   asm volatile("" : : : "memory");
 }
 
 // The same to all rows. One by one: in a loop, compilers keep the sums in memory.
-template <bool has_offset, int digits, int chains, int sum_rows, class Totals, int... r>
+template <bool has_offset, int digits, int chains, int sum_rows, class Totals, class TileResults, int... r>
 [[gnu::always_inline]] inline void add_run(const Words (&sums)[chains][sum_rows][kPanelVectors], const Totals& totals,
-                                           const Vector (&scales)[kPanelVectors], const float* offset, float* c,
-                                           std::integer_sequence<int, r...>) {
-  (add_row<has_offset, digits, r>(sums, totals, scales, offset, c), ...);
+                                           const Vector (&scales)[kPanelVectors], const float* offset,
+                                           TileResults& results, std::integer_sequence<int, r...>) {
+  (add_row<has_offset, digits, r>(sums, totals, scales, offset, results), ...);
 }
 
-// Rows of x are rows of codes, or several digits each.
-template <class Products, class Quads, class Scales, template <int> class Rows, int x_rows, int digits>
-void integer_tile(const TileArguments& t) {
+// Rows of x are rows of codes, or several digits each: rows first_row .. first_row + x_rows - 1 of a tile.
+template <class Products, class Quads, class Scales, template <int> class Rows, int digits, int x_rows,
+          int tile_rows = x_rows>
+void integer_rows(const TileArguments& t, int first_row) {
+  using TileRows = Rows<tile_rows * digits>;
   constexpr int rows = x_rows * digits;
+  using Totals = std::conditional_t<rows <= 3, FewRowTotals<rows, Quads::bias, tile_rows * digits>,
+                                    RowTotals<rows, digits, Quads::bias, tile_rows * digits>>;
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
   const Quads codes(*t.scales);
   Scales scales(t);
@@ -220,32 +250,59 @@ void integer_tile(const TileArguments& t) {
   PacedPrefetches prefetches(t);
   const CodeStream stream(t, segments * units * unit_bytes);
   const char* unit = t.w;
-  const char* x = static_cast<const char*>(t.x);
+  const char* x = static_cast<const char*>(t.x) + first_row * digits * TileRows::row_bytes;
   int64_t k = 0;
-  if (!t.accumulate) std::fill_n(t.c, x_rows * kPanelColumns, 0.0f);
+  Results<x_rows> results(t, first_row);
   for (SegmentRuns run(t, t.scales->scales.segments); run.next();) {
-    const RowTotals<rows, digits, Quads::bias> totals(t.x_sums, run);
+    const Totals totals(t.x_sums + first_row * digits, run);
     IntegerSums<Products, Quads, rows> sums;
     totals.begin(sums);
     const char* end = unit + (run.end - run.begin) * units * unit_bytes;
     do {
-      if (k % kPrefetchedK == 0) prefetches.round();
-      multiply_quads<Products, Rows<rows>>(codes, unit, stream.ahead(unit - t.w), Rows<rows>::unit(x, k), sums);
+      prefetches.unit();
+      multiply_quads<Products, TileRows>(codes, unit, stream.ahead(unit - t.w), x, sums);
       unit += unit_bytes;
-      k += kUnit;
+      x = TileRows::next_unit(x, k += kUnit);
     } while (unit != end);
     Vector by[kPanelVectors];
     scales.load(run, by);
     constexpr auto all_rows = std::make_integer_sequence<int, x_rows>();
-    has_offset ? add_run<true, digits>(sums, totals, by, scales.offsets(run), t.c, all_rows)
-               : add_run<false, digits>(sums, totals, by, nullptr, t.c, all_rows);
+    has_offset ? add_run<true, digits>(sums, totals, by, scales.offsets(run), results, all_rows)
+               : add_run<false, digits>(sums, totals, by, nullptr, results, all_rows);
   }
+  results.finish();
 }
 
-// See SumFunction: the sums of bytes, whose rows are the lanes of vectors.
+template <class Products, class Quads, class Scales, template <int> class Rows, int digits, int x_rows>
+void integer_tile(const TileArguments& t) {
+  integer_rows<Products, Quads, Scales, Rows, digits, x_rows>(t, 0);
+}
+
+// See SumFunction: the sums of bytes, of as few rows as would leave most lanes of sum_quads() empty.
+template <int rows, int segment>
+inline void sum_few_rows(const int8_t* x, int64_t segments, float* sums) {
+  for (int64_t s = 0; s < segments; ++s, x += segment * rows, sums += rows) {
+    int32_t of_rows[rows] = {};
+    for (int q = 0; q < segment / 4; ++q) {
+      for (int r = 0; r < rows; ++r) {
+        for (int k = 0; k < 4; ++k) of_rows[r] += x[(q * rows + r) * 4 + k];
+      }
+    }
+    for (int r = 0; r < rows; ++r) sums[r] = static_cast<float>(of_rows[r]);
+  }
+}
+template <int rows>
+inline void sum_few_rows(const void* tile, int64_t segments, int segment, float* sums) {
+  const auto* x = static_cast<const int8_t*>(tile);
+  segment == 32 ? sum_few_rows<rows, 32>(x, segments, sums) : sum_few_rows<rows, 16>(x, segments, sums);
+}
+
+// See SumFunction: those of more rows, which are the lanes of vectors.
 template <class Products>
 void sum_quads(const void* tile, int64_t segments, int segment, int rows, float* sums) {
   const char* x = static_cast<const char*>(tile);
+  if (rows == 1) return sum_few_rows<1>(tile, segments, segment, sums);
+  if (rows == 2) return sum_few_rows<2>(tile, segments, segment, sums);
   const int64_t step = 4 * int64_t{rows};
   int64_t left = segments * (segment / 4) * step;
   const Words ones[] = {Words::broadcast(0x01010101)};
@@ -273,7 +330,7 @@ void sum_quads(const void* tile, int64_t segments, int segment, int rows, float*
 
 template <class Products, class Quads, class Scales, template <int> class Rows, int digits = 1, int... row>
 constexpr TileFunctions integer_tiles(std::integer_sequence<int, row...>) {
-  return {nullptr, &integer_tile<Products, Quads, Scales, Rows, row + 1, digits>...};
+  return {nullptr, &integer_tile<Products, Quads, Scales, Rows, digits, row + 1>...};
 }
 
 template <class Quads, int... quad>

@@ -7,6 +7,8 @@ constexpr bool kHasTallTiles = kTileRows > 8;  // as 32 registers allow
 
 #include "cpu/isa/template/tiles.h"
 
+#include "cpu/isa/template/results.h"
+
 #include "cpu/isa/template/codes.h"
 #include "cpu/isa/template/scales.h"
 #include "cpu/isa/template/segment_scales.h"

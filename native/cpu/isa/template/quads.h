@@ -6,6 +6,29 @@
 
 constexpr int kAnyByte = 255;
 
+// Has these loaded, in the order of the calls.
+template <class Lanes>
+[[gnu::always_inline]] inline void read_now([[maybe_unused]] const Lanes& lanes) {
+#if defined(__x86_64__)
+  asm volatile("" : : "v"(lanes));
+#elif defined(__aarch64__)
+  asm volatile("" : : "w"(lanes));
+#endif
+}
+template <class Lane, size_t width>
+inline void read_now(const Lane (&)[width]) {}
+// The same, and has them stay in registers. Compilers would read them again wherever an instruction can.
+template <class Lanes>
+[[gnu::always_inline]] inline void stay([[maybe_unused]] Lanes& lanes) {
+#if defined(__x86_64__)
+  asm volatile("" : "+v"(lanes));
+#elif defined(__aarch64__)
+  asm volatile("" : "+w"(lanes));
+#endif
+}
+template <class Lane, size_t width>
+inline void stay(Lane (&)[width]) {}
+
 // Integers that fill the fields of words: codes of 2 or 4 bits.
 template <int bits_, int bias_ = 1 << (bits_ - 1)>
 struct FieldQuads {
@@ -16,13 +39,42 @@ struct FieldQuads {
   explicit FieldQuads(const PanelScales&) {}
   template <int quad>
   void load(const char* unit, Words (&w)[kPanelVectors]) const {
-    constexpr int place = plane_bit(bits, 4 * quad);
-    constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1u);
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
-      const Words words = Words::load(unit + 4 * (place / 32 * kPanelColumns + j * kWidth));
-      w[j] = words.shifted<-(place % 32)>().masked_and_flipped(mask, 0x01010101u * bias);
+      w[j] = quad_of<quad>(Words::load(unit + 4 * (place<quad> / 32 * kPanelColumns + j * kWidth)));
     }
+  }
+
+  // All words of a unit.
+  struct UnitWords {
+    Words words[bits / 2 * kPanelVectors];
+  };
+  // In the order of memory.
+  template <int... i>
+  static UnitWords read(const char* unit, std::integer_sequence<int, i...>) {
+    return {{word(unit + 4 * i * kWidth)...}};
+  }
+  static UnitWords read(const char* unit) {
+    return read(unit, std::make_integer_sequence<int, bits / 2 * kPanelVectors>());
+  }
+  template <int quad>
+  void load(const UnitWords& unit, Words (&w)[kPanelVectors]) const {
+    const Words* const words = unit.words + place<quad> / 32 * kPanelVectors;
+    w[0] = quad_of<quad>(words[0]);
+    w[1] = quad_of<quad>(words[1]);
+  }
+
+ private:
+  template <int quad>
+  static constexpr int place = plane_bit(bits, 4 * quad);
+  static Words word(const char* from) {
+    Words words = Words::load(from);
+    stay(words.v);
+    return words;
+  }
+  template <int quad>
+  static Words quad_of(Words words) {
+    return words.shifted<-(place<quad> % 32)>().masked(0x01010101u * ((1u << bits) - 1u));
   }
 };
 
@@ -56,7 +108,7 @@ struct ByteQuads {
     load_quads(unit + 4 * quad * kPanelColumns, w);
     if constexpr (signed_bytes) return;
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) w[j] = w[j].masked_and_flipped(~0u, 0x80808080u);
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = w[j].flipped(0x80808080u);
   }
 };
 
@@ -69,8 +121,8 @@ struct TableQuads : Codes {
   explicit TableQuads(const PanelScales& scales) : Codes(scales) {
     for (int i = 0; i < 16; ++i) table[i] = static_cast<uint8_t>(static_cast<int>(scales.table[i]) + bias);
   }
-  template <int quad>
-  void load(const char* unit, Words (&w)[kPanelVectors]) const {
+  template <int quad, class Unit>
+  void load(const Unit& unit, Words (&w)[kPanelVectors]) const {
     Codes::template load<quad>(unit, w);
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) w[j] = w[j].bytes_of(table);

@@ -1,4 +1,4 @@
-// Tiles of unpacked codes, computed in parts of few enough rows that results stay in registers beside the sums that are
+// Tiles of codes, computed in parts of few enough rows that results stay in registers beside the sums that are
 // in the making. See kernels.h here.
 //
 // Tiles of all rows load and store their results wherever a sum is scaled. AMD's processors store 64 bytes in two
@@ -17,39 +17,25 @@ void tile_in_parts(const TileArguments& t) {
   Part::template compute<first, x_rows>(t, 0);
   if constexpr (first < x_rows) Part::template compute<x_rows - first, x_rows>(t, first);
 }
-template <class Part, int... row>
-constexpr TileFunctions tiles_in_parts_of(std::integer_sequence<int, row...>) {
-  return {nullptr, &tile_in_parts<Part, row + 1>...};
+template <class Part, int first, int... row>
+constexpr TileFunctions tiles_in_parts_of(TileFunctions tiles, std::integer_sequence<int, row...>) {
+  ((tiles[first + row] = &tile_in_parts<Part, first + row>), ...);
+  return tiles;
 }
-template <class Part>
-constexpr TileFunctions tiles_in_parts() {
-  return tiles_in_parts_of<Part>(std::make_integer_sequence<int, kTileRows>());
+// `lower` are the tiles of less than `first` rows.
+template <class Part, int first = 1>
+constexpr TileFunctions tiles_in_parts(const TileFunctions& lower = {}) {
+  return tiles_in_parts_of<Part, first>(lower, std::make_integer_sequence<int, kTileRows + 1 - first>());
 }
 
 // Only the first part prefetches.
-inline PacedPrefetches prefetches_of_part(const TileArguments& t, int first_row) {
-  TileArguments of_part = t;
-  if (first_row > 0) of_part.prefetch_lines = 0;
-  return PacedPrefetches(of_part);
-}
-
-template <int rows>
-inline void load_results(const TileArguments& t, const float* c, Sums<rows>& results) {
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) {
-      results[r][j] = t.accumulate ? Vector::load(c + r * kPanelColumns + j * kWidth) : Vector::zero();
-    }
+inline TileArguments part_of(const TileArguments& t, int first_row) {
+  TileArguments part = t;
+  if (first_row > 0) {
+    part.next = nullptr;
+    part.prefetch_lines = 0;
   }
-}
-template <int rows>
-inline void store_results(const Sums<rows>& results, float* c) {
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) results[r][j].store(c + r * kPanelColumns + j * kWidth);
-  }
+  return part;
 }
 
 // Adds offsets [column] times the rows' sums of x.
@@ -80,7 +66,7 @@ struct CodedPart {
     const auto* x = static_cast<const typename Products::Value*>(t.x) + first_row * Products::group;
     const float* x_sums = t.x_sums + first_row;
     float* c = t.c + first_row * kPanelColumns;
-    PacedPrefetches prefetches = prefetches_of_part(t, first_row);
+    PacedPrefetches prefetches(part_of(t, first_row));
     Sums<rows> results;
     load_results<rows>(t, c, results);
     const int64_t sum_k = t.scales->sum, segments = t.scales->segments_in(sum_k);
@@ -118,50 +104,25 @@ struct CodedPart {
   }
 };
 
-// See integer_tile().
-template <class Products, class Quads>
+// See integer_rows().
+template <class Products, class Quads, class Scales>
 struct IntegerPart {
   template <int rows, int x_rows>
   [[gnu::noinline]] static void compute(const TileArguments& t, int first_row) {
-    using Rows = QuadRows<x_rows>;
-    constexpr int64_t unit_bytes = kUnit * kPanelColumns;
-    const Quads codes(*t.scales);
-    const UnpackedScales<1> scales(t);
-    const int units = t.scales->segment / kUnit;
-    const char* unit = t.w;
-    const char* x = static_cast<const char*>(t.x) + first_row * Rows::row_bytes;
-    float* c = t.c + first_row * kPanelColumns;
-    PacedPrefetches prefetches = prefetches_of_part(t, first_row);
-    Sums<rows> results;
-    load_results<rows>(t, c, results);
-    int64_t until_round = 0;
-    for (SegmentRuns run(t, t.scales->scales.segments); run.next();) {
-      const RowTotals<rows, 1, Quads::bias, x_rows> totals(t.x_sums + first_row, run);
-      Words sums[1][rows][kPanelVectors];
-      totals.begin(sums);
-      for (int64_t left = (run.end - run.begin) * units; left > 0; --left, unit += unit_bytes, x += kUnit * x_rows) {
-        if (--until_round < 0) {
-          prefetches.round();
-          until_round = kPrefetchedK / kUnit - 1;
-        }
-        multiply_quads<Products, Rows>(codes, unit, 0, x, sums);
-      }
-      Vector by[kPanelVectors];
-      scales.load(run, by);
-      add_run(sums, totals, by, results, std::make_integer_sequence<int, rows>());
-      if (t.scales->have_offset()) add_offsets<rows>(scales.offsets(run), totals, results);
-    }
-    store_results<rows>(results, c);
+    integer_rows<Products, Quads, Scales, QuadRows, 1, rows, x_rows>(part_of(t, first_row), first_row);
   }
+};
 
- private:
-  template <int rows, class Totals, int... r>
-  [[gnu::always_inline]] static void add_run(const Words (&sums)[1][rows][kPanelVectors], const Totals& totals,
-                                             const Vector (&by)[kPanelVectors], Sums<rows>& results,
-                                             std::integer_sequence<int, r...>) {
-    ((results[r][0] = Vector::fma(by[0], sum_of<r>(sums, totals, 0), results[r][0]),
-      results[r][1] = Vector::fma(by[1], sum_of<r>(sums, totals, 1), results[r][1])),
-     ...);
+// Codes that a tile reads packed, once for each part. The sums of longer groups are scaled so rarely that it takes less
+// time to read codes once: then the first part computes all rows.
+template <class Products, class Quads>
+struct PackedIntegerPart {
+  template <int rows, int x_rows>
+  static void compute(const TileArguments& t, int first_row) {
+    if (t.scales->scales.segments == 1) {
+      return IntegerPart<Products, Quads, RunScales>::template compute<rows, x_rows>(t, first_row);
+    }
+    if (first_row == 0) integer_tile<Products, Quads, RunScales, QuadRows, 1, x_rows>(t);
   }
 };
 
@@ -174,7 +135,7 @@ struct FactorPart {
   template <int rows, int x_rows>
   [[gnu::noinline]] static void compute(const TileArguments& t, int first_row) {
     const Factors factors(t);
-    PacedPrefetches prefetches = prefetches_of_part(t, first_row);
+    PacedPrefetches prefetches(part_of(t, first_row));
     if (!t.accumulate) std::fill_n(t.c + first_row * kPanelColumns, rows * kPanelColumns, 0.0f);
     for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
       if (run.begin * t.scales->segment % kPrefetchedK == 0) prefetches.round();
@@ -228,12 +189,6 @@ template <class Products, class Quads, class Factors, FactorOffset offset>
 struct PackedFactorPart {
   template <int rows, int x_rows>
   [[gnu::noinline]] static void compute(const TileArguments& t, int first_row) {
-    TileArguments of_part = t;
-    if (first_row > 0) {
-      // The first part has asked for what comes next.
-      of_part.next = nullptr;
-      of_part.prefetch_lines = 0;
-    }
-    factor_rows<Products, Quads, Factors, offset, QuadRows, 1, rows, x_rows>(of_part, first_row);
+    factor_rows<Products, Quads, Factors, offset, QuadRows, 1, rows, x_rows>(part_of(t, first_row), first_row);
   }
 };

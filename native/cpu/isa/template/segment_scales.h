@@ -12,21 +12,18 @@ class SegmentRuns {
     const int64_t first = t.scales->segments_in(t.first_k);
     const GroupPlace place(first, of_group_);
     group = place.group;
-    left_of_group_ = of_group_ - place.passed;
-    left_of_block_ = of_block_ - GroupPlace(first, of_block_).passed;
+    group_end_ = of_group_ - place.passed;
+    block_end_ = of_block_ - GroupPlace(first, of_block_).passed;
   }
   bool next() {
     begin = end;
     if (begin == segments_) return false;
-    if (left_of_group_ == 0) {
-      left_of_group_ = of_group_;
+    if (begin == group_end_) {
+      group_end_ += of_group_;
       ++group;
     }
-    if (left_of_block_ == 0) left_of_block_ = of_block_;
-    const int64_t run = std::min({segments_ - begin, left_of_group_, left_of_block_});
-    end = begin + run;
-    left_of_group_ -= run;
-    left_of_block_ -= run;
+    if (begin == block_end_) block_end_ += of_block_;
+    end = std::min({segments_, group_end_, block_end_});
     return true;
   }
 
@@ -34,7 +31,7 @@ class SegmentRuns {
   int64_t group;               // of the weight
 
  private:
-  int64_t segments_, of_group_, of_block_, left_of_group_, left_of_block_;
+  int64_t segments_, of_group_, of_block_, group_end_, block_end_;
 };
 
 // Reads a panel's scales and offsets in order, kSegmentsAtOnce at a time.

@@ -70,10 +70,16 @@ class PacedPrefetches {
   void round() {
     for (int64_t line = 0; line < lines_; ++line, next_ += 64) __builtin_prefetch(next_, 0, 2);
   }
+  // Before each unit of k.
+  void unit() {
+    if (--units_left_ >= 0) return;
+    round();
+    units_left_ = kPrefetchedK / kUnit - 1;
+  }
 
  private:
   const char* next_;
-  int64_t lines_;
+  int64_t lines_, units_left_ = 0;
 };
 
 // With several panels, c is [panel][row][column]. See WideTile.

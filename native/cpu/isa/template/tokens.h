@@ -12,8 +12,8 @@ inline Vector to_integers(Vector values) {
 inline Vector rounded_to_e4m3(Vector values) {
   const Vector within = clamped(values, 448.0f);
   const Words bits = Words::of(within);
-  const Words odd = bits.shifted<-20>().masked_and_flipped(1, 0);
-  const Vector normal = bits.plus(Words::broadcast(0x7ffff)).plus(odd).masked_and_flipped(0xfff00000u, 0).number();
+  const Words odd = bits.shifted<-20>().masked(1);
+  const Vector normal = bits.plus(Words::broadcast(0x7ffff)).plus(odd).masked(0xfff00000u).number();
   const Vector shift = Vector::broadcast(0x1.8p14f);
   const Vector subnormal = (within + shift) - shift;
   return Vector::select_negative(within.abs() - Vector::broadcast(0x1p-6f), subnormal, normal);

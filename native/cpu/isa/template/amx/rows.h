@@ -14,7 +14,7 @@ struct QuadTileRow {
 inline void store_parts(int parts, Vector values, bf16* target, int64_t stride) {
   for (int part = 0; part + 1 < parts; ++part, target += stride) {
     // Without its lower bits, a NaN could become an infinity.
-    const Vector upper = Vector::select_nan(values, Words::of(values).masked_and_flipped(0xffff0000u, 0).number());
+    const Vector upper = Vector::select_nan(values, Words::of(values).masked(0xffff0000u).number());
     upper.store(target);
     // NaN where the number is not finite; then both bounds are zero.
     const Vector rest = values - upper;

@@ -35,7 +35,7 @@ class ScaledCodes {
     } else {
       codes_.unpack(unit, rows, [&](Words pairs, int j) {
         const Vector even = pairs.template shifted<16>().number() * scale[j];
-        const Vector odd = pairs.masked_and_flipped(0xffff0000u, 0).number() * scale[j];
+        const Vector odd = pairs.masked(0xffff0000u).number() * scale[j];
         return Words::of(odd).under(0xffff0000u, Words::of(even).template shifted<-16>());
       });
     }
