@@ -34,7 +34,7 @@ constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const Weight
   row.unpacked = unpacked_bytes(unpack, integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows>(all_rows));
   if constexpr (kHasIntegerParts<Products>) {
     row.in_parts = unpacked_bytes(unpack, tiles_in_parts<IntegerPart<Products, Plain, UnpackedScales<1>>>());
-    if constexpr (kReadsCheaply<Quads>) {
+    if constexpr (requires { typename Quads::UnitWords; }) {
       row.in_parts.at_least = kPackedInParts;
       row.tile_in_parts = tiles_in_parts<PackedIntegerPart<Products, Quads>, kPartRows + 1>(row.tile);
     }
