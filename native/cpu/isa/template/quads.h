@@ -6,25 +6,33 @@
 
 constexpr int kAnyByte = 255;
 
-// Has these loaded, in the order of the calls.
+// Has these loaded, in the order of the calls. Clang takes no structs as operands.
 template <class Lanes>
 [[gnu::always_inline]] inline void read_now([[maybe_unused]] const Lanes& lanes) {
+  if constexpr (requires { lanes.lanes; }) {
+    read_now(lanes.lanes);
+  } else {
 #if defined(__x86_64__)
-  asm volatile("" : : "v"(lanes));
+    asm volatile("" : : "v"(lanes));
 #elif defined(__aarch64__)
-  asm volatile("" : : "w"(lanes));
+    asm volatile("" : : "w"(lanes));
 #endif
+  }
 }
 template <class Lane, size_t width>
 inline void read_now(const Lane (&)[width]) {}
 // The same, and has them stay in registers. Compilers would read them again wherever an instruction can.
 template <class Lanes>
 [[gnu::always_inline]] inline void stay([[maybe_unused]] Lanes& lanes) {
+  if constexpr (requires { lanes.lanes; }) {
+    stay(lanes.lanes);
+  } else {
 #if defined(__x86_64__)
-  asm volatile("" : "+v"(lanes));
+    asm volatile("" : "+v"(lanes));
 #elif defined(__aarch64__)
-  asm volatile("" : "+w"(lanes));
+    asm volatile("" : "+w"(lanes));
 #endif
+  }
 }
 template <class Lane, size_t width>
 inline void stay(Lane (&)[width]) {}
