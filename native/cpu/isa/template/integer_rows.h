@@ -36,7 +36,7 @@ constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const Weight
     row.in_parts = unpacked_bytes(unpack, tiles_in_parts<IntegerPart<Products, Plain, UnpackedScales<1>>>());
     if constexpr (requires { typename Quads::UnitWords; }) {
       row.in_parts.at_least = kPackedInParts;
-      row.tile_in_parts = tiles_in_parts<PackedIntegerPart<Products, Quads>, kPartRows + 1>(row.tile);
+      row.tile_in_parts = tiles_in_parts<PackedIntegerPart<Products, Quads>, kMostHeldRows + 1>(row.tile);
     }
   }
   return row;

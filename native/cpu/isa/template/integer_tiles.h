@@ -111,8 +111,8 @@ inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, 
 }
 
 // The sums of x over a run of segments, for some rows of a tile of x_rows, and times the codes' bias, which sums of
-// products have to lose. Tiles of several rows lose it at the end of a run, as they would wait for it at the beginning.
-// Few rows begin with it, and so do digits, which have three sums for each result.
+// products have to lose. Rows lose it at the end of a run, as they would wait for it at the beginning. Digits, which
+// have three sums for each result, begin with it.
 template <int rows, int digits, int bias, int x_rows = rows>
 class RowTotals {
  public:
@@ -128,7 +128,7 @@ class RowTotals {
       Words::integers(total * Vector::broadcast(-bias)).store(reinterpret_cast<char*>(biases_ + first));
     }
     // Has them broadcast from memory. Compilers would take them out of the vectors that were stored, with instructions
-    // of the ports that products need. For few rows that is as well: they wait for each other.
+    // of the ports that products need. For the digits of two rows that is as well: they wait for each other.
     if constexpr (at_end || rows > 6) asm volatile("" : : "r"(totals_), "r"(biases_) : "memory");
   }
   Vector operator[](int row) const { return Vector::broadcast(totals_[row]); }
@@ -145,13 +145,13 @@ class RowTotals {
   }
 
  private:
-  static constexpr bool at_end = digits == 1 && rows > 2;
+  static constexpr bool at_end = digits == 1;
   static constexpr int kPlaces = (rows + kWidth - 1) / kWidth * kWidth;
   alignas(64) float totals_[kPlaces];
   alignas(64) int32_t biases_[kPlaces];
 };
 
-// The same for few rows, whose sums of x are broadcast from where they are.
+// The same for few rows, which begin with the bias. Their sums of x are broadcast from where they are.
 template <int rows, int bias, int x_rows = rows>
 class FewRowTotals {
  public:

@@ -1,6 +1,7 @@
 // The results of some rows of a tile, which are added to run after run. See kernels.h here.
 
-// As many as stay in registers beside the sums that are in the making.
+// As many as stay in registers beside the sums that are in the making: with 32 registers, two for columns and one for x
+// are left.
 constexpr int kMostHeldRows = kHasTallTiles ? 7 : 1;
 
 template <int rows>

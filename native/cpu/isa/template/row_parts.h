@@ -5,15 +5,13 @@
 // cycles, which takes up to a third of the time there; Intel's store them in one, and gain less than it costs them to
 // read codes for each part (bench/results/quantised.md). Every number is rounded as in the other tiles.
 
-// The most rows of a part: with 32 registers, two for columns and one for x are left.
-constexpr int kPartRows = 7;
-constexpr bool kHasParts = kTileRows == 2 * kPartRows;
+constexpr bool kHasParts = kTileRows == 2 * kMostHeldRows;
 
 // Each kind of part computes rows first_row .. first_row + rows - 1 of a tile of x_rows.
 template <class Part, int x_rows>
 void tile_in_parts(const TileArguments& t) {
-  static_assert(kTileRows <= 2 * kPartRows);
-  constexpr int first = x_rows <= kPartRows ? x_rows : (x_rows + 1) / 2;
+  static_assert(x_rows <= 2 * kMostHeldRows);
+  constexpr int first = x_rows <= kMostHeldRows ? x_rows : (x_rows + 1) / 2;
   Part::template compute<first, x_rows>(t, 0);
   if constexpr (first < x_rows) Part::template compute<x_rows - first, x_rows>(t, first);
 }
