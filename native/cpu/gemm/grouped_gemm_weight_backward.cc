@@ -7,7 +7,9 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu/gemm/interleave.h"
 #include "cpu/gemm/product.h"
+#include "cpu/gemm/streams.h"
 #include "cpu/operators.h"
 #include "cpu/runtime/indices.h"
 
@@ -55,7 +57,7 @@ class WeightGradient {
     gemm_ = both && multiplied ? halves : choose_gemm(kernels_.gemm, DType::f32, kF32Format);
     group_ = k_group(gemm_->arithmetic);
     block_rows_ = kColumnBytes / element_bytes(gemm_->arithmetic);
-    streams_ = !p.accumulate && results_are_streamed(p.d_weight.size());
+    streams_ = !p.accumulate && are_streamed(p.d_weight.size() * int64_t{sizeof(float)});
   }
 
   // Work on an expert with many rows is cut into more pieces, between columns.
@@ -223,13 +225,6 @@ class WeightGradient {
       for_each_run([&](int64_t first, int64_t count, int64_t width, char* target) {
         copy_run(values + first, count, reinterpret_cast<float*>(target) + i * width);
       });
-    }
-  }
-
-  static void interleave(const uint16_t* even, const uint16_t* odd, int64_t count, uint16_t* pairs) {
-    for (int64_t i = 0; i < count; ++i) {
-      pairs[2 * i] = even[i];
-      pairs[2 * i + 1] = odd[i];
     }
   }
 

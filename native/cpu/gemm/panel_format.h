@@ -20,6 +20,8 @@ struct PanelSource {
   int64_t panel_columns;  // both halves
   int64_t padded_k;
   const PanelScales* scales;
+  // Whether plain panels are written past the caches; then Kernels::end_streams() must follow.
+  bool streams;
 
   int64_t half() const { return up == nullptr ? panel_columns : panel_columns / 2; }
   const WeightReader& reader(int64_t column) const { return column < half() ? *weight : *up; }

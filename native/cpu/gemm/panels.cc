@@ -6,6 +6,7 @@
 
 #include "core/formats/input_order.h"
 #include "cpu/gemm/check_codes.h"
+#include "cpu/gemm/streams.h"
 #include "cpu/gemm/weight_reader.h"
 
 namespace moe::cpu {
@@ -116,6 +117,7 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
   const std::optional<WeightReader> up_reader =
       gated ? std::optional<WeightReader>(std::in_place, kernels_, up) : std::nullopt;
   char* target = buffer_.data() + expert * layout_.expert_bytes();
+  const bool streams = are_streamed(packed_bytes());
   team_.for_range(layout_.panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
       format_.pack({.weight = &weight_reader,
@@ -124,9 +126,11 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
                     .outputs = weights().outputs(),
                     .panel_columns = layout_.panel_columns,
                     .padded_k = layout_.padded_k,
-                    .scales = &layout_.scales},
+                    .scales = &layout_.scales,
+                    .streams = streams},
                    target + panel * layout_.panel_bytes);
     }
+    kernels_.end_streams();
   });
   return {};
 }

@@ -338,10 +338,6 @@ inline Status sum_x(Context& context, Product& product) {
   return {};
 }
 
-// Whether this many float32 results are written past the caches, because no core's cache would still hold them when
-// they are read.
-constexpr bool results_are_streamed(int64_t results) { return results * int64_t{sizeof(float)} > int64_t{2} << 20; }
-
 // Notes that a product begins to read its weights. Returns whether a last-level cache may have some of them: since they
 // were last read, products have read less than twice what it holds.
 inline bool note_reads(Context& context, const Product& product) {

@@ -5,6 +5,7 @@
 
 #include "cpu/gemm/product.h"
 #include "cpu/gemm/row_packer.h"
+#include "cpu/gemm/streams.h"
 #include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
@@ -84,7 +85,7 @@ Status multiply_rows(Context& context, const RowProduct& p) {
   const int64_t x_rows = p.x.shape[0];
   const int64_t outputs = weights.outputs();
   const bool plain_rows = p.y.dtype == DType::f32 && p.token_of_row == nullptr;
-  const bool streams = plain_rows && results_are_streamed(rows * outputs);
+  const bool streams = plain_rows && are_streamed(rows * outputs * int64_t{sizeof(float)});
   return run_product(context, product, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);

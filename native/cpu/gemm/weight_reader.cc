@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/formats/dequantize.h"
 
@@ -10,25 +11,61 @@ namespace moe::cpu {
 namespace {
 
 template <class Unit>
-void copy_elements(const MatrixView& source, int64_t row, int64_t first, int64_t count, void* values) {
-  const Unit* from = static_cast<const Unit*>(source.data) + row * source.row_stride + first * source.column_stride;
+void copy_strided(const void* source, int64_t stride, int64_t count, void* values) {
+  const Unit* from = static_cast<const Unit*>(source);
   Unit* to = static_cast<Unit*>(values);
-  if (source.column_stride == 1) {
-    std::copy_n(from, count, to);
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i * stride];
+}
+
+// Converts floats that lie side by side.
+void convert(const Kernels& kernels, DType from, const void* source, int64_t count, DType to, void* values) {
+  if (from == to) {
+    std::memcpy(values, source, static_cast<size_t>(count) * info(to).bytes);
+  } else if (to == DType::f32) {
+    kernels.to_f32(from, source, count, static_cast<float*>(values));
+  } else if (from == DType::f32) {
+    kernels.from_f32(to, static_cast<const float*>(source), count, values);
   } else {
-    for (int64_t i = 0; i < count; ++i) to[i] = from[i * source.column_stride];
+    constexpr int64_t kChunk = 256;
+    alignas(64) float chunk[kChunk];
+    for (int64_t i = 0; i < count; i += kChunk) {
+      const int64_t length = std::min(kChunk, count - i);
+      kernels.to_f32(from, static_cast<const char*>(source) + i * static_cast<int64_t>(info(from).bytes), length,
+                     chunk);
+      kernels.from_f32(to, chunk, length, static_cast<char*>(values) + i * static_cast<int64_t>(info(to).bytes));
+    }
   }
+}
+
+// Elements first .. first + count - 1 of one row of a matrix. Those of the same dtype are moved bit by bit.
+void read_elements(const Kernels& kernels, const MatrixView& source, int64_t row, int64_t first, int64_t count,
+                   DType dtype, void* values) {
+  const int64_t size = static_cast<int64_t>(info(source.dtype).bytes), stride = source.column_stride;
+  const char* from = static_cast<const char*>(source.data) + (row * source.row_stride + first * stride) * size;
+  if (stride == 1) return convert(kernels, source.dtype, from, count, dtype, values);
+  constexpr int64_t kChunk = 256;
+  alignas(64) char chunk[kChunk * sizeof(float)];
+  for (int64_t i = 0; i < count; i += kChunk) {
+    const int64_t length = std::min(kChunk, count - i);
+    size == 4 ? copy_strided<uint32_t>(from + i * stride * size, stride, length, chunk)
+              : copy_strided<uint16_t>(from + i * stride * size, stride, length, chunk);
+    convert(kernels, source.dtype, chunk, length, dtype,
+            static_cast<char*>(values) + i * static_cast<int64_t>(info(dtype).bytes));
+  }
+}
+
+// Of `count` elements from `first` on, those before `end`. The others are set to zeros.
+int64_t present_elements(DType dtype, int64_t first, int64_t count, int64_t end, void* values) {
+  const int64_t present = std::clamp<int64_t>(end - first, 0, count), bytes = static_cast<int64_t>(info(dtype).bytes);
+  std::memset(static_cast<char*>(values) + present * bytes, 0, static_cast<size_t>((count - present) * bytes));
+  return present;
 }
 
 }  // namespace
 
 void read_row(const Kernels& kernels, const MatrixView& source, int64_t row, int64_t first, int64_t count,
               float* values) {
-  const int64_t element = static_cast<int64_t>(info(source.dtype).bytes);
-  const int64_t stride = source.column_stride * element;
-  const char* from = static_cast<const char*>(source.data) + row * source.row_stride * element + first * stride;
-  if (source.column_stride == 1) return kernels.to_f32(source.dtype, from, count, values);
-  for (int64_t i = 0; i < count; ++i) kernels.to_f32(source.dtype, from + i * stride, 1, values + i);
+  read_elements(kernels, source, row, first, count, DType::f32, values);
 }
 
 WeightReader::WeightReader(const Kernels& kernels, const WeightView& weight)
@@ -43,29 +80,46 @@ WeightReader::WeightReader(const Kernels& kernels, const WeightView& weight)
 }
 
 void WeightReader::read(DType dtype, int64_t row, int64_t first, int64_t count, void* values) const {
-  const int64_t bytes = static_cast<int64_t>(info(dtype).bytes);
-  const int64_t present = row >= 0 && row < weight_.rows ? std::clamp<int64_t>(weight_.columns - first, 0, count) : 0;
-  std::memset(static_cast<char*>(values) + present * bytes, 0, static_cast<size_t>((count - present) * bytes));
-  if (elements_are_codes_ && weight_.codes.dtype == dtype) {
-    return bytes == 4 ? copy_elements<uint32_t>(weight_.codes, row, first, present, values)
-                      : copy_elements<uint16_t>(weight_.codes, row, first, present, values);
-  }
+  const bool exists = row >= 0 && row < weight_.rows;
+  const int64_t present = present_elements(dtype, first, count, exists ? weight_.columns : 0, values);
+  if (elements_are_codes_) return read_elements(kernels_, weight_.codes, row, first, present, dtype, values);
   constexpr int64_t kChunk = 256;
   alignas(64) float chunk[kChunk];
   for (int64_t i = 0; i < present; i += kChunk) {
     const int64_t length = std::min(kChunk, present - i);
-    read_f32(row, first + i, length, chunk);
-    kernels_.from_f32(dtype, chunk, length, static_cast<char*>(values) + i * bytes);
+    dequantize_row(row, first + i, length, chunk);
+    kernels_.from_f32(dtype, chunk, length, static_cast<char*>(values) + i * static_cast<int64_t>(info(dtype).bytes));
   }
 }
 
-void WeightReader::read_f32(int64_t row, int64_t first, int64_t count, float* values) const {
-  if (elements_are_codes_) return read_row(kernels_, weight_.codes, row, first, count, values);
+void WeightReader::dequantize_row(int64_t row, int64_t first, int64_t count, float* values) const {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t input = first + i;
     const int64_t column = column_of_input_.empty() ? input : column_of_input_[static_cast<size_t>(input)];
     values[i] = column < 0 ? 0.0f : dequantize(*weight_.format, weight_, row, column);
   }
+}
+
+bool WeightReader::stored_by_inputs() const {
+  return elements_are_codes_ && weight_.codes.row_stride == 1 && weight_.codes.column_stride != 1;
+}
+
+void WeightReader::read_input(DType dtype, int64_t input, int64_t first, int64_t count, void* values) const {
+  MatrixView inputs = weight_.codes;
+  std::swap(inputs.rows, inputs.columns);
+  std::swap(inputs.row_stride, inputs.column_stride);
+  const int64_t end = input < weight_.columns ? weight_.rows : 0;
+  read_elements(kernels_, inputs, input, first, present_elements(dtype, first, count, end, values), dtype, values);
+}
+
+void WeightReader::prefetch_input(int64_t input, int64_t first, int64_t count) const {
+  if (input >= weight_.columns) return;
+  constexpr int64_t kLine = 64;
+  const MatrixView& elements = weight_.codes;
+  const int64_t size = static_cast<int64_t>(info(elements.dtype).bytes);
+  const char* from = static_cast<const char*>(elements.data) + (input * elements.column_stride + first) * size;
+  const int64_t bytes = std::clamp<int64_t>(weight_.rows - first, 0, count) * size;
+  for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(from + at);
 }
 
 }  // namespace moe::cpu

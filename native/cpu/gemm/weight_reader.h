@@ -16,14 +16,21 @@ class WeightReader {
  public:
   WeightReader(const Kernels& kernels, const WeightView& weight);
 
+  const Kernels& kernels() const { return kernels_; }
   const WeightView& weight() const { return weight_; }
   // Elements of inputs first .. first + count - 1 of one row, converted to a plain dtype. Rows and columns that the
   // weight lacks, and inputs that its order does not name, are zeros. Elements already stored in that dtype are moved
   // bit by bit.
   void read(DType dtype, int64_t row, int64_t first, int64_t count, void* values) const;
+  // Whether a matrix of floats is stored input by input.
+  bool stored_by_inputs() const;
+  // Elements of rows first .. first + count - 1 of one input, as read(); for a matrix that is stored by inputs.
+  void read_input(DType dtype, int64_t input, int64_t first, int64_t count, void* values) const;
+  // Fetches what read_input() will read.
+  void prefetch_input(int64_t input, int64_t first, int64_t count) const;
 
  private:
-  void read_f32(int64_t row, int64_t first, int64_t count, float* values) const;
+  void dequantize_row(int64_t row, int64_t first, int64_t count, float* values) const;
 
   const Kernels& kernels_;
   WeightView weight_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/gemm/row_packer.h"
+#include "cpu/gemm/streams.h"
 #include "cpu/layer/stage.h"
 
 namespace moe::cpu {
@@ -163,7 +164,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   const int64_t inner_k = packed_row_k(down.gemm, down.weights.layout());
   const int64_t intermediate = pass.layer.intermediate;
   const bool changes_inner = needs_whole_rows(down);
-  const bool streams = results_are_streamed(pass.most_rows() * intermediate);
+  const bool streams = are_streamed(pass.most_rows() * intermediate * int64_t{sizeof(float)});
   float* rows = pass.scratch.inner;
   MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), [&](const RowTile& tile, int64_t panel, float* c) {
     const int64_t first = panel * layout.outputs_per_panel;

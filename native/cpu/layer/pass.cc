@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/gemm/streams.h"
 #include "cpu/layer/stage.h"
 #include "cpu/runtime/clock.h"
 
@@ -62,7 +63,7 @@ void Pass::take(StageMemory& memory) {
 Status Pass::multiply(const Operand& operand, const TiledRows& x, float* results) {
   const PanelLayout& layout = operand.weights.layout();
   const int64_t outputs = operand.weights.weights().outputs();
-  const bool streams = results_are_streamed(most_rows() * outputs);
+  const bool streams = are_streamed(most_rows() * outputs * int64_t{sizeof(float)});
   return multiply(operand, x, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);

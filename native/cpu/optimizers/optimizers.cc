@@ -29,6 +29,37 @@ void for_blocks(Context& context, const TensorView& parameter, const TensorView&
   });
 }
 
+// Loops over arrays alone, with constants of their own: compilers make vectors of them.
+void step_values(const AdamWRule rule, float factor, int64_t count, const float* __restrict gradient,
+                 float* __restrict parameter, float* __restrict mean, float* __restrict square) {
+  for (int64_t i = 0; i < count; ++i) rule.apply(factor * gradient[i], parameter[i], mean[i], square[i]);
+}
+
+template <bool has_velocity>
+void step_values(const SgdRule rule, float factor, int64_t count, const float* __restrict gradient,
+                 float* __restrict parameter, float* __restrict velocity) {
+  for (int64_t i = 0; i < count; ++i) {
+    rule.apply(factor * gradient[i], parameter[i], has_velocity ? &velocity[i] : nullptr);
+  }
+}
+
+double sum_of_squares(const float* values, int64_t count) {
+  // Several sums, so that one addition need not wait for the last.
+  constexpr int64_t kLanes = 8;
+  double lanes[kLanes] = {};
+  const auto add = [&](int64_t i, int64_t lane) {
+    lanes[lane] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+  };
+  const int64_t whole = count / kLanes * kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
+  }
+  for (int64_t i = whole; i < count; ++i) add(i, i - whole);
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
 }  // namespace
 
 Status run(Context& context, const SumOfSquares& p) {
@@ -38,16 +69,8 @@ Status run(Context& context, const SumOfSquares& p) {
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) { sums = arena.take<double>(blocks); }));
   context.team.for_range(blocks, 4, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
-      // Several sums, so that one addition need not wait for the last.
-      constexpr int64_t kLanes = 8;
-      double lanes[kLanes] = {};
-      const int64_t first = block * kSquaresBlock, last = std::min(count, first + kSquaresBlock);
-      for (int64_t i = first; i < last; ++i) {
-        lanes[i % kLanes] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
-      }
-      double sum = 0;
-      for (const double lane : lanes) sum += lane;
-      sums[block] = sum;
+      const int64_t first = block * kSquaresBlock;
+      sums[block] = sum_of_squares(values + first, std::min(kSquaresBlock, count - first));
     }
   });
   double total = *p.total.as<const float>();
@@ -59,12 +82,9 @@ Status run(Context& context, const SumOfSquares& p) {
 Status run(Context& context, const AdamW& p) {
   const AdamWRule rule(p);
   const float factor = clip_factor(p.squared_norm.as<const float>(), p.max_norm);
-  float* __restrict parameter = p.parameter.as<float>();
-  float* __restrict mean = p.mean.as<float>();
-  float* __restrict square = p.square.as<float>();
-  const float* __restrict gradient = p.gradient.as<const float>();
   for_blocks(context, p.parameter, p.copy, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) rule.apply(factor * gradient[i], parameter[i], mean[i], square[i]);
+    step_values(rule, factor, end - begin, p.gradient.as<const float>() + begin, p.parameter.as<float>() + begin,
+                p.mean.as<float>() + begin, p.square.as<float>() + begin);
   });
   return {};
 }
@@ -72,12 +92,14 @@ Status run(Context& context, const AdamW& p) {
 Status run(Context& context, const Sgd& p) {
   const SgdRule rule(p);
   const float factor = clip_factor(p.squared_norm.as<const float>(), p.max_norm);
-  float* __restrict parameter = p.parameter.as<float>();
-  float* __restrict velocity = p.has_velocity() ? p.velocity.as<float>() : nullptr;
-  const float* __restrict gradient = p.gradient.as<const float>();
   for_blocks(context, p.parameter, p.copy, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      rule.apply(factor * gradient[i], parameter[i], velocity == nullptr ? nullptr : velocity + i);
+    const float* gradient = p.gradient.as<const float>() + begin;
+    float* parameter = p.parameter.as<float>() + begin;
+    const int64_t count = end - begin;
+    if (p.has_velocity()) {
+      step_values<true>(rule, factor, count, gradient, parameter, p.velocity.as<float>() + begin);
+    } else {
+      step_values<false>(rule, factor, count, gradient, parameter, nullptr);
     }
   });
   return {};

@@ -31,7 +31,20 @@ std::vector<float> small_integers(test::Random& random, int64_t count) {
   return values;
 }
 
-void check_packing(const Kernels& kernels, DType dtype, Activation activation, int64_t outputs, int64_t k) {
+// A matrix [outputs, k] as it is, or the same stored input by input in `transposed`.
+MatrixView matrix(const std::vector<float>& values, int64_t outputs, int64_t k, bool by_inputs,
+                  std::vector<float>& transposed) {
+  if (!by_inputs) return dense_matrix(values.data(), DType::f32, outputs, k);
+  transposed.resize(values.size());
+  for (int64_t i = 0; i < outputs * k; ++i) transposed[i % k * outputs + i / k] = values[i];
+  MatrixView view = dense_matrix(transposed.data(), DType::f32, outputs, k);
+  view.row_stride = 1;
+  view.column_stride = outputs;
+  return view;
+}
+
+void check_packing(const Kernels& kernels, DType dtype, Activation activation, int64_t outputs, int64_t k,
+                   bool by_inputs) {
   test::Random random(3);
   const Team team{ThreadPool::shared(), 2};
   const bool gated = is_gated(activation);
@@ -44,12 +57,10 @@ void check_packing(const Kernels& kernels, DType dtype, Activation activation, i
   MOE_CHECK(CpuPackedExperts::create(weights, kernels, team, true, &packed).ok());
   for (int64_t expert = 0; expert < 2; ++expert) {
     std::vector<float> first = small_integers(random, outputs * k), up = small_integers(random, outputs * k);
-    const TensorView first_view{first.data(), DType::f32, 2, {outputs, k}};
-    const TensorView up_view{up.data(), DType::f32, 2, {outputs, k}};
-    MOE_CHECK(packed
-                  ->set_expert(expert, plain_weight(whole_matrix(first_view)),
-                               plain_weight(gated ? whole_matrix(up_view) : MatrixView{}))
-                  .ok());
+    std::vector<float> first_transposed, up_transposed;
+    const MatrixView first_view = matrix(first, outputs, k, by_inputs, first_transposed);
+    const MatrixView up_view = gated ? matrix(up, outputs, k, by_inputs, up_transposed) : MatrixView{};
+    MOE_CHECK(packed->set_expert(expert, plain_weight(first_view), plain_weight(up_view)).ok());
     const PanelLayout& layout = packed->layout();
     const int64_t half = kernels.panel_columns / (gated ? 2 : 1);
     bool right = layout.panels == (outputs + half - 1) / half;
@@ -73,9 +84,12 @@ MOE_TEST(panels_hold_every_weight_where_the_layout_says_and_zeros_elsewhere) {
   for (const Kernels* kernels : available_kernels()) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
       for (const Activation activation : {Activation::none, Activation::swiglu}) {
-        check_packing(*kernels, dtype, activation, 1, 1);
-        check_packing(*kernels, dtype, activation, 37, 301);
-        check_packing(*kernels, dtype, activation, 64, 64);
+        for (const bool by_inputs : {false, true}) {
+          check_packing(*kernels, dtype, activation, 1, 1, by_inputs);
+          check_packing(*kernels, dtype, activation, 37, 301, by_inputs);
+          check_packing(*kernels, dtype, activation, 64, 64, by_inputs);
+          check_packing(*kernels, dtype, activation, 21, 2100, by_inputs);
+        }
       }
     }
   }

@@ -41,6 +41,7 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .pack_row = pack_row,
       .pack_columns = pack_columns,
       .pack_tile_transposed = pack_tile_transposed,
+      .transpose_words = transpose_words,
       .scale_rows = scale_rows,
       .store_rows = store_rows,
       .end_streams = Vector::end_streams,

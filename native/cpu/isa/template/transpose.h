@@ -10,3 +10,17 @@ template <int kRound = 1>
     std::copy(dealt, dealt + kWidth, v);
   }
 }
+
+// See Kernels::transpose_words.
+void transpose_words(const void* words, int64_t stride, int64_t rows, int64_t columns, void* target) {
+  const auto* from = static_cast<const float*>(words);
+  auto* to = static_cast<float*>(target);
+  for (int64_t column = 0; column < columns; column += kWidth) {
+    for (int64_t row = 0; row < rows; row += kWidth) {
+      Vector block[kWidth];
+      for (int i = 0; i < kWidth; ++i) block[i] = Vector::load(from + (row + i) * stride + column);
+      transpose(block);
+      for (int i = 0; i < kWidth; ++i) block[i].store(to + (column + i) * rows + row);
+    }
+  }
+}

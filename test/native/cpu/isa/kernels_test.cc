@@ -387,6 +387,28 @@ MOE_TEST(transposed_tiles_have_columns_as_rows) {
   }
 }
 
+MOE_TEST(words_are_transposed_bit_by_bit) {
+  test::Random random(7);
+  for (const Kernels* kernels : available_kernels()) {
+    for (const int64_t rows : {16, 32}) {
+      for (const int64_t columns : {16, 48}) {
+        const int64_t stride = columns + 3;
+        // Some are signalling NaNs.
+        std::vector<uint32_t> words(static_cast<size_t>(rows * stride)), target(static_cast<size_t>(rows * columns));
+        for (uint32_t& word : words) {
+          word = static_cast<uint32_t>((random.below(2) == 0 ? 0x7f800000 : 0) + random.below(1000));
+        }
+        kernels->transpose_words(words.data(), stride, rows, columns, target.data());
+        for (int64_t row = 0; row < rows; ++row) {
+          for (int64_t column = 0; column < columns; ++column) {
+            MOE_CHECK_EQUAL(target[column * rows + row], words[row * stride + column]);
+          }
+        }
+      }
+    }
+  }
+}
+
 MOE_TEST(softmax_leaves_out_what_is_no_number) {
   test::Random random(7);
   const float inf = INFINITY;
