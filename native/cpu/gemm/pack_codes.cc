@@ -1,51 +1,19 @@
 // The packer for panels of quantised formats. It moves bits and computes nothing, except that a matrix's scalar goes
 // into its scales.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
+#include <utility>
 
-#include "core/divide.h"
-#include "core/formats/weight_view.h"
 #include "cpu/gemm/panel_codes.h"
-#include "cpu/gemm/panel_format.h"
-#include "cpu/gemm/weight_reader.h"
+#include "cpu/gemm/panel_writer.h"
 
 namespace moe::cpu {
 
 namespace {
 
 static_assert(std::endian::native == std::endian::little);
-
-// The codes of a unit as they are stored: a dense stream of bits.
-struct Stream {
-  uint64_t words[2] = {};
-};
-
-// The first `bytes` bytes, at most eight, as a word: without a detour over memory, where a load that is longer than the
-// store before it would wait.
-template <int64_t bytes>
-uint64_t word_of(const char* p) {
-  if constexpr (bytes >= 8) {
-    uint64_t word;
-    std::memcpy(&word, p, 8);
-    return word;
-  }
-  uint32_t low = 0;
-  uint16_t high = 0;
-  if constexpr ((bytes & 4) != 0) std::memcpy(&low, p, 4);
-  if constexpr ((bytes & 2) != 0) std::memcpy(&high, p + (bytes & 4), 2);
-  return low | uint64_t{high} << (bytes & 4) * 8;
-}
-
-// The highest bit of every code of a unit.
-constexpr Stream highest_bits(int bits) {
-  Stream stream;
-  for (int k = 0; k < kUnit; ++k) {
-    const int bit = k * bits + bits - 1;
-    stream.words[bit / 64] |= uint64_t{1} << bit % 64;
-  }
-  return stream;
-}
 
 // A byte of the codes of missing k: of zeros, if a table has a zero.
 int missing_codes(const WeightFormat& format) {
@@ -54,96 +22,134 @@ int missing_codes(const WeightFormat& format) {
   return zero == format.table + 16 ? 0 : 0x11 * static_cast<int>(zero - format.table);
 }
 
-constexpr int kQuads = kUnit / 4;
-
-// Four consecutive codes in the bytes of a word, as plane_bit() orders them.
+// A row's codes are a dense stream of bits. Those of two units fill `bits` words.
 template <int bits>
-uint32_t quad_of(const Stream& codes, int quad) {
-  constexpr uint32_t mask = (1u << bits) - 1u;
-  const int first = 4 * bits * quad, word = first / 64, shift = first % 64;
-  uint64_t stream = codes.words[word] >> shift;
-  if (shift + 4 * bits > 64) stream |= codes.words[word + 1] << (64 - shift);
-  const uint32_t four = static_cast<uint32_t>(stream);
-  return (four & mask) | (four >> 2 * bits & mask) << 8 | (four >> bits & mask) << 16 | (four >> 3 * bits & mask) << 24;
+using UnitWords = std::array<uint32_t, bits>;
+
+// The highest bit of every code of two units.
+template <int bits>
+constexpr UnitWords<bits> highest_bits() {
+  UnitWords<bits> words = {};
+  for (int bit = bits - 1; bit < 32 * bits; bit += bits) words[bit / 32] |= 1u << bit % 32;
+  return words;
 }
 
-// The plane of `width` bits of each code, from bit `first` of the code on, as one column's words. See plane_bit().
-template <int width, int first>
-uint64_t plane_of(const uint32_t (&quads)[kQuads]) {
-  constexpr uint32_t mask = 0x01010101u * ((1u << width) - 1u);
-  constexpr int quads_of_word = width == 1 ? kQuads : 8 / width;
-  uint64_t plane = 0;
-#pragma GCC unroll 4
-  for (int quad = 0; quad < kQuads; ++quad) {
-    plane |= uint64_t{quads[quad] >> first & mask} << (quad / quads_of_word * 32 + quad % quads_of_word * width);
-  }
-  return width == 1 ? plane | plane >> 12 : plane;
-}
+// A plane of one of two units: of its codes, `width` bits from bit `first` on.
+struct Plane {
+  int bits, unit, first, width;
+};
 
-template <int width>
-void store_plane(uint64_t plane, int64_t columns, int64_t column, char* target) {
-  if constexpr (width == 1) {
-    std::memcpy(target + column * 2, &plane, 2);
-  } else {
-    for (int word = 0; word < width / 2; ++word, plane >>= 32) {
-      std::memcpy(target + (word * columns + column) * 4, &plane, 4);
+// The bits that word `from` of both units has for word `to` of a plane, and that are `distance` further up there.
+template <Plane plane>
+constexpr uint32_t moved_up(int from, int to, int distance) {
+  uint32_t moved = 0;
+  for (int k = 0; k < kUnit; ++k) {
+    for (int bit = 0; bit < plane.width; ++bit) {
+      const int source = (plane.unit * kUnit + k) * plane.bits + plane.first + bit;
+      const int target = plane_bit(plane.width, k) + bit;
+      const bool matches = source / 32 == from && target / 32 == to && target % 32 - source % 32 == distance;
+      if (matches) moved |= 1u << source % 32;
     }
   }
+  return moved;
 }
 
-template <int bits>
-void store_unit(const Stream& codes, int64_t columns, int64_t column, char* unit) {
-  if constexpr (bits == 8) {
-    const char* bytes = reinterpret_cast<const char*>(codes.words);
-    for (int k = 0; k < kUnit; ++k) unit[k * columns + column] = bytes[k];
-  } else {
-    constexpr int upper = upper_bits(bits), lower = bits - upper;
-    uint32_t quads[kQuads];
-#pragma GCC unroll 4
-    for (int quad = 0; quad < kQuads; ++quad) quads[quad] = quad_of<bits>(codes, quad);
-    store_plane<lower>(plane_of<lower, 0>(quads), columns, column, unit);
-    if constexpr (upper != 0) {
-      store_plane<upper>(plane_of<upper, lower>(quads), columns, column, unit + 2 * lower * columns);
+template <Plane plane, int from, int to, int distance>
+uint32_t move_up(uint32_t word) {
+  constexpr uint32_t moved = moved_up<plane>(from, to, distance);
+  if constexpr (moved == 0) return 0;
+  return std::rotl(word & moved, distance);
+}
+
+template <Plane plane, int from, int to>
+uint32_t bits_of_word(const uint32_t* words, int64_t columns) {
+  return [word = words[from * columns]]<int... i>(std::integer_sequence<int, i...>) {
+    return (move_up<plane, from, to, i - 31>(word) | ...);
+  }
+  (std::make_integer_sequence<int, 63>());
+}
+
+// Word `to` of a plane of one column, whose words of both units are `columns` apart.
+template <Plane plane, int to>
+uint32_t plane_word(const uint32_t* words, int64_t columns) {
+  return [&]<int... from>(std::integer_sequence<int, from...>) {
+    return (bits_of_word<plane, from, to>(words, columns) | ...);
+  }
+  (std::make_integer_sequence<int, plane.bits>());
+}
+
+// Writes word `to` of a plane of all columns, and those that follow. Returns what comes after them.
+template <Plane plane, int to = 0>
+char* write_plane(const uint32_t* words, int64_t columns, char* target) {
+  using Word = std::conditional_t<plane.width == 1, uint16_t, uint32_t>;
+  auto* plane_words = reinterpret_cast<Word*>(target);
+  for (int64_t column = 0; column < columns; ++column) {
+    plane_words[column] = static_cast<Word>(plane_word<plane, to>(words + column, columns));
+  }
+  target += columns * int64_t{sizeof(Word)};
+  if constexpr ((to + 1) * 32 < plane.width * kUnit) return write_plane<plane, to + 1>(words, columns, target);
+  return target;
+}
+
+template <int bits, int unit>
+char* write_unit(const uint32_t* words, int64_t columns, char* target) {
+  constexpr int upper = upper_bits(bits), lower = bits - upper;
+  target = write_plane<Plane{bits, unit, 0, lower}>(words, columns, target);
+  if constexpr (upper != 0) target = write_plane<Plane{bits, unit, lower, upper}>(words, columns, target);
+  return target;
+}
+
+// Codes of 8 bits: [k][column].
+void write_bytes(const uint32_t* __restrict words, int64_t count, int64_t columns, uint8_t* __restrict target) {
+  // Divides the number of columns.
+  constexpr int64_t kAtOnce = 8;
+  for (int64_t word = 0; word < count; ++word, target += 4 * columns) {
+    for (int64_t column = 0; column < columns; column += kAtOnce, words += kAtOnce) {
+      for (int64_t k = 0; k < 4; ++k) {
+        uint8_t* bytes = target + k * columns + column;
+        for (int64_t i = 0; i < kAtOnce; ++i) bytes[i] = static_cast<uint8_t>(words[i] >> 8 * k);
+      }
     }
   }
 }
 
 template <int bits>
 void pack_codes(const PanelSource& source, char* panel) {
-  // Units of a column that are placed before the next column's turn, so that cache lines are used up while they are in
-  // the first-level cache.
-  constexpr int64_t kUnitsAtOnce = 16;
-  constexpr int64_t unit_bytes = kUnit * bits / 8;
-  constexpr Stream kHighest = highest_bits(bits);
   const int64_t columns = source.panel_columns;
-  const int64_t units = source.padded_k / kUnit;
-  for (int64_t begin = 0; begin < units; begin += kUnitsAtOnce) {
-    for (int64_t column = 0; column < columns; ++column) {
-      const WeightView& weight = source.reader(column).weight();
-      const int64_t row = source.row(column);
-      if (row < 0 || row >= weight.rows) continue;
-      const bool flips = flipped_bit(*weight.format) != 0;
-      const int64_t row_bytes = weight.format->row_bytes(weight.columns);
-      const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride;
-      const int64_t end = std::min({units, begin + kUnitsAtOnce, ceil_divide(row_bytes, unit_bytes)});
-      for (int64_t unit = begin; unit < end; ++unit) {
-        const int64_t present = row_bytes - unit * unit_bytes;
-        const char* from = codes + unit * unit_bytes;
-        char last[unit_bytes];
-        if (present < unit_bytes) {
-          std::memset(last, missing_codes(*weight.format), sizeof last);
-          from = static_cast<char*>(std::memcpy(last, from, static_cast<size_t>(present)));
-        }
-        Stream stream{
-            {word_of<unit_bytes>(from), unit_bytes > 8 ? word_of<std::max<int64_t>(0, unit_bytes - 8)>(from + 8) : 0}};
-        if (flips) {
-          stream.words[0] ^= kHighest.words[0];
-          stream.words[1] ^= kHighest.words[1];
-        }
-        store_unit<bits>(stream, columns, column, panel + unit * unit_bytes * columns);
+  const WeightFormat& format = *source.weight->weight().format;
+  const int missing = missing_codes(format);
+  const auto read = [&](int64_t column, int64_t first, int64_t count, char* target) {
+    const WeightView& weight = source.reader(column).weight();
+    const int64_t row = source.row(column);
+    const bool exists = row >= 0 && row < weight.rows;
+    const int64_t present = exists ? std::clamp<int64_t>(format.row_bytes(weight.columns) - first, 0, count) : 0;
+    std::memset(target + present, missing, static_cast<size_t>(count - present));
+    if (!exists) return;
+    const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride + first;
+    std::memcpy(target, codes, static_cast<size_t>(present));
+    if (flipped_bit(format) == 0) return;
+    constexpr UnitWords<bits> kHighest = highest_bits<bits>();
+    auto* words = reinterpret_cast<uint32_t*>(target);
+    for (int64_t i = 0; 4 * i < count; i += bits) {
+      for (int64_t j = 0; j < bits; ++j) words[i + j] ^= kHighest[j];
+    }
+  };
+  constexpr int64_t kWords = PanelWriter::kMostWords / bits * bits;
+  using Words = PanelWriter::Words;
+  const auto arrange = [columns](const Words& words, Words& arranged) -> const Words& {
+    const auto* from = reinterpret_cast<const uint32_t*>(words.bytes);
+    if constexpr (bits == 8) {
+      write_bytes(from, kWords, columns, reinterpret_cast<uint8_t*>(arranged.bytes));
+    } else {
+      char* to = arranged.bytes;
+      for (int64_t word = 0; word < kWords; word += bits, from += bits * columns) {
+        to = write_unit<bits, 0>(from, columns, to);
+        to = write_unit<bits, 1>(from, columns, to);
       }
     }
-  }
+    return arranged;
+  };
+  PanelWriter(source, panel).pack_rows<kWords>(source.padded_k * bits / 8, read, arrange);
 }
 
 // One column's values of a level, which take `bytes` bytes each.
@@ -202,15 +208,11 @@ void pack_scales(const PanelSource& source, char* panel) {
 }  // namespace
 
 void pack_coded_panel(const PanelSource& source, char* panel) {
-  const WeightFormat& format = *source.weight->weight().format;
-  const int bits = format.bits;
-  const int64_t code_bytes = source.padded_k * bits / 8 * source.panel_columns;
   char* codes = panel + source.scales->bytes;
-  // Missing rows keep scales and offsets of zero; missing k do, too, unless their row's scales have an offset.
+  // Missing rows have scales and offsets of zero; missing k do, too, unless their row's scales have an offset.
   std::memset(panel, 0, static_cast<size_t>(source.scales->bytes));
-  std::memset(codes, missing_codes(format), static_cast<size_t>(code_bytes));
   pack_scales(source, panel);
-  switch (bits) {
+  switch (source.weight->weight().format->bits) {
     case 2: return pack_codes<2>(source, codes);
     case 3: return pack_codes<3>(source, codes);
     case 4: return pack_codes<4>(source, codes);

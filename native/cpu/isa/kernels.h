@@ -71,7 +71,7 @@ struct Kernels {
   // bf16_tiles.
   void (*pack_tile_transposed)(const void* const* rows, int64_t first, int count, void* tile);
   // Exchanges rows and columns of words of 32 bits: row r of `words` begins 4 r stride bytes after the first, and
-  // becomes column r of target [columns, rows]. Both counts are multiples of 16.
+  // becomes column r of target [columns, rows]. Both counts are multiples of panel_columns / 2.
   void (*transpose_words)(const void* words, int64_t stride, int64_t rows, int64_t columns, void* target);
   // Multiplies the rows of a tile's result c by their scales.
   void (*scale_rows)(const float* scales, int rows, float* c);
