@@ -32,7 +32,7 @@ class PlainPacker {
       source_.reader(column).read(dtype_, source_.row(column), first / kElementBytes, bytes / kElementBytes, target);
     };
     writer_.pack_rows<PanelWriter::kMostWords>(source_.padded_k * kElementBytes, read,
-                                               [this](const Words& words, Words& arranged) -> const Words& {
+                                               [&](const Words& words, Words& arranged) -> const Words& {
                                                  if constexpr (group * kElementBytes == sizeof(uint32_t)) {
                                                    return words;
                                                  } else {

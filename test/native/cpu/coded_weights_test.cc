@@ -120,7 +120,7 @@ MOE_TEST(quantised_weights_multiply_as_if_dequantised) {
 MOE_TEST(quantised_weights_with_several_blocks_of_k) {
   for (const Kernels* kernels : available_kernels()) {
     for (const WeightFormat* format : quantised_formats()) {
-      Problem problem(*kernels, *format, 3, 4096 + 70, DType::bf16, 2);
+      Problem problem(*kernels, *format, 3, 8192 + 70, DType::bf16, 2);
       MOE_CHECK(problem.error(2) < 1e-5);
     }
   }
