@@ -31,7 +31,7 @@ class PanelWriter {
     constexpr int64_t kBytes = words * int64_t{sizeof(uint32_t)}, kColumnBytes = 2048 / kBytes * kBytes;
     // Not a power of two, so that the columns do not compete for the same lines of the cache.
     constexpr int64_t kStride = kColumnBytes + kMostBytes;
-    alignas(64) char rows[kMostPanelColumns * kStride] = {};
+    alignas(64) char rows[kMostPanelColumns * kStride];
     Words transposed, arranged;
     for (int64_t first = 0; first < bytes; first += kColumnBytes) {
       const int64_t count = std::min(kColumnBytes, bytes - first);
