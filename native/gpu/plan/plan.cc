@@ -10,6 +10,8 @@ namespace moe::gpu {
 namespace {
 
 constexpr int64_t kWarp = 32;
+// Of experts' matrices.
+constexpr int64_t kMostColumns = int64_t{1} << 30;
 
 }  // namespace
 
@@ -139,6 +141,12 @@ Status check_rows(const char* parameter, int64_t rows) {
   if (rows < int64_t{1} << 31) return {};
   return {Code::invalid_argument, std::string(parameter) + ": expected fewer than 2^31 (token, slot) pairs, got " +
                                       std::to_string(rows) + ": split the tokens"};
+}
+
+Status check_columns(int64_t columns) {
+  if (columns < kMostColumns) return {};
+  return {Code::invalid_argument, "experts: expected matrices of fewer than 2^30 columns, got " +
+                                      std::to_string(columns) + ": split them, and add up the results"};
 }
 
 }  // namespace moe::gpu

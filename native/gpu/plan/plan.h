@@ -127,6 +127,9 @@ ColumnPlan plan_columns(int64_t rows, int64_t columns, int columns_per_thread, c
 
 // INVALID_ARGUMENT if there are 2^31 or more rows: they are counted in i32.
 Status check_rows(const char* parameter, int64_t rows);
+// INVALID_ARGUMENT if matrices of experts have 2^30 or more columns: kernels count them in i32, whole stages beyond the
+// last included.
+Status check_columns(int64_t columns);
 
 std::string describe(const RouterPlan& plan);
 std::string describe(const GatingPlan& plan);

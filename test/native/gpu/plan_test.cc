@@ -198,6 +198,8 @@ MOE_TEST(accesses_are_as_wide_as_everything_is_aligned) {
 MOE_TEST(too_many_rows_are_refused) {
   MOE_CHECK(check_rows("x", (int64_t{1} << 31) - 1).ok());
   MOE_CHECK(check_rows("x", int64_t{1} << 31).code == Code::invalid_argument);
+  MOE_CHECK(check_columns((int64_t{1} << 30) - 1).ok());
+  MOE_CHECK(check_columns(int64_t{1} << 30).code == Code::invalid_argument);
 }
 
 MOE_TEST(plans_can_be_printed) {
