@@ -19,6 +19,15 @@ unsigned row_grid(int64_t rows, const DeviceTraits& traits) {
   return capped_grid(ceil_divide(rows, kRowThreads / kWarp), kBlocksPerMultiprocessor, traits);
 }
 
+int wide_row_threads(int64_t columns, int columns_per_thread, const DeviceTraits& traits) {
+  const int64_t most = std::min(kWideRowThreads, traits.max_threads);
+  return static_cast<int>(std::clamp(round_up(ceil_divide(columns, columns_per_thread), kWarp), kWarp, most));
+}
+
+unsigned wide_row_grid(int64_t rows, const DeviceTraits& traits) {
+  return capped_grid(rows, kBlocksPerMultiprocessor, traits);
+}
+
 unsigned element_grid(int64_t elements, const DeviceTraits& traits) {
   return capped_grid(ceil_divide(elements, kRowThreads), kBlocksPerMultiprocessor, traits);
 }

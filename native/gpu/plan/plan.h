@@ -19,6 +19,14 @@ constexpr int kRowThreads = 128;
 // Blocks for `rows` rows at one warp each. The grid is limited; kernels loop over the rest.
 unsigned row_grid(int64_t rows, const DeviceTraits& traits);
 
+// Threads of a block that works through a row in runs of `columns_per_thread` columns: one for each run, as far as they
+// go. With few rows nothing hides how long a thread waits for the memory of one run after the other.
+constexpr int kWideRowThreads = 1024;
+int wide_row_threads(int64_t columns, int columns_per_thread, const DeviceTraits& traits);
+
+// Blocks for `rows` rows at one block each. The grid is limited; kernels loop over the rest.
+unsigned wide_row_grid(int64_t rows, const DeviceTraits& traits);
+
 // Blocks for `elements` elements at one thread each. The grid is limited; kernels loop over the rest.
 unsigned element_grid(int64_t elements, const DeviceTraits& traits);
 

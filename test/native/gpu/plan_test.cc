@@ -16,6 +16,18 @@ RouterSizes router_sizes(int64_t tokens, int64_t experts, int x_bytes = 2, int w
       .tokens = tokens, .experts = experts, .x_bytes = x_bytes, .weight_bytes = weight_bytes, .whole_vectors = true};
 }
 
+MOE_TEST(rows_of_a_block_have_a_thread_for_each_run_as_far_as_they_go) {
+  MOE_CHECK_EQUAL(wide_row_threads(0, 4, kH100), 32);
+  MOE_CHECK_EQUAL(wide_row_threads(129, 4, kH100), 64);
+  MOE_CHECK_EQUAL(wide_row_threads(2048, 4, kH100), 512);
+  MOE_CHECK_EQUAL(wide_row_threads(7168, 4, kH100), 1024);
+  DeviceTraits small = kH100;
+  small.max_threads = 128;
+  MOE_CHECK_EQUAL(wide_row_threads(7168, 4, small), 128);
+  MOE_CHECK_EQUAL(wide_row_grid(3, kH100), 3u);
+  MOE_CHECK(wide_row_grid(int64_t{1} << 40, kH100) < 10000);
+}
+
 MOE_TEST(sorts_of_few_slots_take_one_block) {
   const SortPlan one = plan_sort(8, 128, kH100);
   MOE_CHECK(one.single_block);
