@@ -120,14 +120,22 @@ __device__ __forceinline__ float round_columns(TokenFormat format, const SourceR
       values[i] = k < end ? value : 0.0f;
     }
   };
+  // Runs that are on their way together, from memory; for the codes they come from L1.
+  constexpr int kTogether = kThreads == 32 ? 1 : 8 / kRun;
   uint32_t largest = 0;
-  // Unrolled, these loops would spill what outlives a division's call.
+  int first = thread;
+  // Nothing that this loop keeps in registers is for the next one, where it would spill around a division's call.
+  asm volatile("" : "+r"(first));
 #pragma unroll 1
-  for (int run = thread; run < runs; run += kThreads) {
-    float values[kRun];
-    load(run, values);
+  for (; first < runs; first += kThreads * kTogether) {
+    float values[kTogether][kRun];
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) largest = Max()(largest, magnitude_bits(values[i]));
+    for (int i = 0; i < kTogether; ++i) load(first + i * kThreads, values[i]);
+#pragma unroll
+    for (const auto& run : values) {
+#pragma unroll
+      for (const float value : run) largest = Max()(largest, magnitude_bits(value));
+    }
   }
   if constexpr (kThreads == 32) {
     largest = warp_reduce(largest, Max());
@@ -161,7 +169,7 @@ __device__ __forceinline__ void for_each_row(const Arguments& a, Use&& use) {
 }
 
 template <class From, class To>
-MOE_KERNEL(round_rows_kernel, (gpu::kRowThreads), const Arguments a) {
+MOE_KERNEL(round_rows_kernel, (gpu::kRowThreads, 8), const Arguments a) {
   for_each_row<From, To>(a, [&](const SourceRow<From>& source, To* to) {
     const float scale = round_columns<gpu::kRowThreads>(a.tokens.format, source, 0, a.columns, to);
     if (threadIdx.x == 0) a.factors[source.row] = a.weights == nullptr ? scale : scale * a.weights[source.row];
