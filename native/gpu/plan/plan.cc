@@ -28,6 +28,12 @@ unsigned wide_row_grid(int64_t rows, const DeviceTraits& traits) {
   return capped_grid(rows, kBlocksPerMultiprocessor, traits);
 }
 
+unsigned blocks_of_row(int64_t rows, int64_t per_multiprocessor, int64_t parts, const DeviceTraits& traits) {
+  const int64_t useful = std::clamp(ceil_divide(parts, kRowThreads / kWarp), int64_t{1}, kMaxGridY);
+  const int64_t room = per_multiprocessor * traits.multiprocessors / std::max(rows, int64_t{1});
+  return static_cast<unsigned>(std::clamp(room, int64_t{1}, useful));
+}
+
 unsigned element_grid(int64_t elements, const DeviceTraits& traits) {
   return capped_grid(ceil_divide(elements, kRowThreads), kBlocksPerMultiprocessor, traits);
 }

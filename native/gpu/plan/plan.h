@@ -27,6 +27,10 @@ int wide_row_threads(int64_t columns, int columns_per_thread, const DeviceTraits
 // Blocks for `rows` rows at one block each. The grid is limited; kernels loop over the rest.
 unsigned wide_row_grid(int64_t rows, const DeviceTraits& traits);
 
+// Blocks for a row of `parts` parts, at one warp each, in a grid that has blocks for each of `rows` rows. Few rows have
+// several, as long as no multiprocessor gets more than `per_multiprocessor`.
+unsigned blocks_of_row(int64_t rows, int64_t per_multiprocessor, int64_t parts, const DeviceTraits& traits);
+
 // Blocks for `elements` elements at one thread each. The grid is limited; kernels loop over the rest.
 unsigned element_grid(int64_t elements, const DeviceTraits& traits);
 

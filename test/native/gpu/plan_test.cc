@@ -28,6 +28,14 @@ MOE_TEST(rows_of_a_block_have_a_thread_for_each_run_as_far_as_they_go) {
   MOE_CHECK(wide_row_grid(int64_t{1} << 40, kH100) < 10000);
 }
 
+MOE_TEST(few_rows_are_divided_among_blocks_while_there_is_room) {
+  MOE_CHECK_EQUAL(blocks_of_row(8, 16, 56, kH100), 14u);
+  MOE_CHECK_EQUAL(blocks_of_row(512, 16, 56, kH100), 4u);
+  MOE_CHECK_EQUAL(blocks_of_row(4096, 16, 56, kH100), 1u);
+  MOE_CHECK_EQUAL(blocks_of_row(0, 16, 0, kH100), 1u);
+  MOE_CHECK_EQUAL(blocks_of_row(1, 16, int64_t{1} << 40, kH100), 16u * 132);
+}
+
 MOE_TEST(sorts_of_few_slots_take_one_block) {
   const SortPlan one = plan_sort(8, 128, kH100);
   MOE_CHECK(one.single_block);
