@@ -30,7 +30,8 @@ struct GradientArguments {
 // Calls use(column, those left) for the first of every kColumns columns of this thread.
 template <class Use>
 __device__ __forceinline__ void for_each_column(int64_t hidden, Use&& use) {
-  for (int64_t column = threadIdx.x * kColumns; column < hidden; column += gpu::kRowThreads * kColumns) {
+  for (int64_t column = threadIdx.x * kColumns; column < hidden;
+       column += static_cast<int64_t>(blockDim.x) * kColumns) {
     use(column, hidden - column);
   }
 }
@@ -48,7 +49,7 @@ __device__ __forceinline__ float row_scale(const Rows& x, int64_t row, float eps
 }
 
 // One block per row.
-MOE_KERNEL(rms_norm_kernel, (gpu::kRowThreads), const Arguments a) {
+MOE_KERNEL(rms_norm_kernel, (gpu::kWideRowThreads), const Arguments a) {
   for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
     const float scale = row_scale(a.x, row, a.epsilon);
     for_each_column(a.hidden, [&](int64_t column, int64_t count) {
@@ -64,7 +65,7 @@ MOE_KERNEL(rms_norm_kernel, (gpu::kRowThreads), const Arguments a) {
 
 // With x' = x * scale and g = dy * factors: terms = dy * x', and dx = scale * (g - x' * mean(g * x')). One block per
 // row.
-MOE_KERNEL(rms_norm_backward_kernel, (gpu::kRowThreads), const GradientArguments a) {
+MOE_KERNEL(rms_norm_backward_kernel, (gpu::kWideRowThreads), const GradientArguments a) {
   for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
     const float scale = row_scale(a.x, row, a.epsilon);
     float sum = 0.0f;
@@ -99,8 +100,11 @@ MOE_KERNEL(rms_norm_backward_kernel, (gpu::kRowThreads), const GradientArguments
   }
 }
 
-dim3 row_blocks(int64_t rows, const gpu::DeviceTraits& traits) {
-  return dim3(gpu::row_grid(rows * (gpu::kRowThreads / 32), traits));
+template <class Kernel, class Arguments>
+Status launch_rows(const char* name, Kernel* kernel, const Arguments& arguments, Context& context) {
+  const gpu::DeviceTraits& traits = context.traits();
+  return launch(name, kernel, dim3(gpu::wide_row_grid(arguments.rows, traits)),
+                dim3(gpu::wide_row_threads(arguments.hidden, kColumns, traits)), 0, context.stream(), arguments);
 }
 
 }  // namespace
@@ -114,8 +118,7 @@ Status run(Context& context, const RmsNorm& p) {
                             .offset = p.offset,
                             .rows = rows,
                             .hidden = hidden};
-  return launch("rms_norm", rms_norm_kernel, row_blocks(rows, context.traits()), dim3(gpu::kRowThreads), 0,
-                context.stream(), arguments);
+  return launch_rows("rms_norm", rms_norm_kernel, arguments, context);
 }
 
 Status run(Context& context, const RmsNormBackward& p) {
@@ -130,8 +133,7 @@ Status run(Context& context, const RmsNormBackward& p) {
                                     .offset = p.offset,
                                     .rows = rows,
                                     .hidden = hidden};
-  return launch("rms_norm_backward", rms_norm_backward_kernel, row_blocks(rows, context.traits()),
-                dim3(gpu::kRowThreads), 0, context.stream(), arguments);
+  return launch_rows("rms_norm_backward", rms_norm_backward_kernel, arguments, context);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -120,14 +120,22 @@ __device__ __forceinline__ float round_columns(TokenFormat format, const SourceR
       values[i] = k < end ? value : 0.0f;
     }
   };
+  // Runs that are on their way together, from memory; for the codes they come from L1.
+  constexpr int kTogether = kThreads == 32 ? 1 : 8 / kRun;
   uint32_t largest = 0;
-  // Unrolled, these loops would spill what outlives a division's call.
+  int first = thread;
+  // Nothing that this loop keeps in registers is for the next one, where it would spill around a division's call.
+  asm volatile("" : "+r"(first));
 #pragma unroll 1
-  for (int run = thread; run < runs; run += kThreads) {
-    float values[kRun];
-    load(run, values);
+  for (; first < runs; first += kThreads * kTogether) {
+    float values[kTogether][kRun];
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) largest = Max()(largest, magnitude_bits(values[i]));
+    for (int i = 0; i < kTogether; ++i) load(first + i * kThreads, values[i]);
+#pragma unroll
+    for (const auto& run : values) {
+#pragma unroll
+      for (const float value : run) largest = Max()(largest, magnitude_bits(value));
+    }
   }
   if constexpr (kThreads == 32) {
     largest = warp_reduce(largest, Max());
@@ -155,25 +163,27 @@ __device__ __forceinline__ void for_each_row(const Arguments& a, Use&& use) {
     const int r = static_cast<int>(item % a.tile_rows);
     if (tile.expert < 0 || r >= tile.rows) continue;
     const SourceRow<From> source(a, tile, r);
-    if (threadIdx.x == 0) source.note_place();
+    if (threadIdx.x == 0 && blockIdx.y == 0) source.note_place();
     if (source.token >= 0) use(source, static_cast<To*>(a.rows) + source.row * a.pitch);
   }
 }
 
 template <class From, class To>
-MOE_KERNEL(round_rows_kernel, (gpu::kRowThreads), const Arguments a) {
+MOE_KERNEL(round_rows_kernel, (gpu::kRowThreads, 8), const Arguments a) {
   for_each_row<From, To>(a, [&](const SourceRow<From>& source, To* to) {
     const float scale = round_columns<gpu::kRowThreads>(a.tokens.format, source, 0, a.columns, to);
     if (threadIdx.x == 0) a.factors[source.row] = a.weights == nullptr ? scale : scale * a.weights[source.row];
   });
 }
 
-// One warp per group of columns.
+// One warp per group of columns, and blocks side by side along a row.
 template <class From, class To>
 MOE_KERNEL(round_groups_kernel, (gpu::kRowThreads), const Arguments a) {
   for_each_row<From, To>(a, [&](const SourceRow<From>& source, To* to) {
-    const int width = a.tokens.columns, warp = static_cast<int>(threadIdx.x / 32);
-    for (int group = warp; group * width < a.columns; group += gpu::kRowThreads / 32) {
+    constexpr int kWarps = gpu::kRowThreads / 32;
+    const int width = a.tokens.columns, step = static_cast<int>(gridDim.y) * kWarps;
+    for (int group = static_cast<int>(blockIdx.y * kWarps + threadIdx.x / 32); group * width < a.columns;
+         group += step) {
       const int begin = group * width, end = a.columns < begin + width ? a.columns : begin + width;
       const float scale = round_columns<32>(a.tokens.format, source, begin, end, to);
       if (threadIdx.x % 32 == 0) a.factors[group * a.count + source.row] = scale;
@@ -209,6 +219,9 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
                   // Without columns, the rows' places are still noted.
                   static_cast<unsigned>(std::max<int64_t>(ceil_divide(columns, block_columns), 1)));
   const dim3 grid_of_rows(gpu::capped_grid(plan.max_row_tiles * plan.tile.rows, 16, traits));
+  // Of blocks, for a row's groups.
+  const int64_t scales = tokens.coded() ? tokens.scales_of(columns) : 0;
+  const dim3 grid_of_groups(grid_of_rows.x, gpu::blocks_of_row(gathered.count, 16, scales, traits));
   return gpu::dispatch_float(gathered.dtype, [&](auto from) {
     using From = typename decltype(from)::type;
     const auto round = [&](auto to) {
@@ -216,7 +229,7 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
       // Only kernels of e4m3 take scales of groups.
       if constexpr (std::is_same_v<To, fp8> || std::is_same_v<To, bf16>) {
         if (!tokens.scales_rows()) {
-          return launch("round_groups", round_groups_kernel<From, To>, grid_of_rows, block, 0, stream, arguments);
+          return launch("round_groups", round_groups_kernel<From, To>, grid_of_groups, block, 0, stream, arguments);
         }
       }
       return launch("round_rows", round_rows_kernel<From, To>, grid_of_rows, block, 0, stream, arguments);

@@ -50,29 +50,24 @@ __device__ __forceinline__ void load_run(const Source& source, int64_t row, int6
   for (int i = 0; i < kRun; ++i) run.elements[i] = i < left ? place[i * source.column_stride] : T{};
 }
 
-// One warp per packed row.
+// One thread for a run of a packed row: the few rows of x that are decoded are on their way as a whole.
 template <class From, class To>
 MOE_KERNEL(pack_rows_kernel, (gpu::kRowThreads), const Arguments a) {
-  for_each_row(a.packed_rows, [&](int64_t row) {
+  for_each_run<kRun>(a.packed_rows, a.pitch, [&](int64_t row, int64_t column) {
     const gpu::PackedRow place = gpu::unpack_row(row, a.up.data != nullptr);
     // A copy: a reference to one of two parameters has every thread put both into local memory.
     const Source source = place.up ? a.up : a.source;
-    To* packed = static_cast<To*>(a.packed) + row * a.pitch;
-    for (int64_t column = threadIdx.x % 32 * kRun; column < a.pitch; column += 32 * kRun) {
-      Vector<From, kRun> run;
-      load_run(source, place.column, column, run);
-      Vector<To, kRun> result;
+    To* packed = static_cast<To*>(a.packed) + row * a.pitch + column;
+    Vector<From, kRun> run;
+    load_run(source, place.column, column, run);
+    Vector<To, kRun> result;
 #pragma unroll
-      for (int i = 0; i < kRun; ++i) result.elements[i] = converted<To>(run.elements[i]);
-      const int64_t left = a.pitch - column;
-      if (a.aligned_packed && left >= kRun) {
-        store_elements(packed + column, result);
-        continue;
-      }
+    for (int i = 0; i < kRun; ++i) result.elements[i] = converted<To>(run.elements[i]);
+    const int64_t left = a.pitch - column;
+    if (a.aligned_packed && left >= kRun) return store_elements(packed, result);
 #pragma unroll
-      for (int i = 0; i < kRun; ++i) {
-        if (i < left) packed[column + i] = result.elements[i];
-      }
+    for (int i = 0; i < kRun; ++i) {
+      if (i < left) packed[i] = result.elements[i];
     }
   });
 }
@@ -91,6 +86,7 @@ Source source_of(const MatrixView& m) {
 
 Status launch_pack_rows(const MatrixView& source, const MatrixView& up, const PackedRows& packed,
                         const gpu::DeviceTraits& traits, Stream stream) {
+  const gpu::ColumnPlan plan = gpu::plan_columns(packed.rows, packed.pitch, kRun, traits);
   return gpu::dispatch_float(source.dtype, [&](auto from_type) {
     using From = typename decltype(from_type)::type;
     return gpu::dispatch_float(packed.dtype, [&](auto to_type) {
@@ -101,8 +97,8 @@ Status launch_pack_rows(const MatrixView& source, const MatrixView& up, const Pa
                                 .packed_rows = packed.rows,
                                 .pitch = packed.pitch,
                                 .aligned_packed = vectors_aligned<To, kRun>(packed.data, packed.pitch)};
-      return launch("pack_rows", pack_rows_kernel<From, To>, dim3(gpu::row_grid(packed.rows, traits)),
-                    dim3(gpu::kRowThreads), 0, stream, arguments);
+      return launch("pack_rows", pack_rows_kernel<From, To>, dim3(plan.grid_rows, plan.grid_columns),
+                    dim3(plan.threads), 0, stream, arguments);
     });
   });
 }

@@ -2,11 +2,13 @@
 
 #include "gpu/gemm/functions.cuh"
 #include "gpu/gemm/unpack.cuh"
+#include "gpu/plan/plan.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
 Status GpuPackedExperts::create(const ExpertProduct& product, void* slots, Runtime& runtime,
                                 std::unique_ptr<GpuPackedExperts>* packed) {
+  MOE_TRY(gpu::check_columns(product.columns));
   const gpu::GemmKernel* kernel = nullptr;
   MOE_TRY(gpu::find_best_gemm_kernel(*product.format, runtime.traits(), &kernel));
   std::unique_ptr<GpuPackedExperts> made(new GpuPackedExperts(product, slots, *kernel, runtime));

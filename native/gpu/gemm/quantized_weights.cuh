@@ -52,7 +52,7 @@ struct QuantizedWeights {
     if constexpr (kHigh == 2) load_elements(quad(gpu::low_quads(kBits)), run.high);
     if constexpr (kHigh == 1) {
       const int64_t place =
-          gpu::low_quads(kBits) * packed.padded_rows * gpu::kQuadBytes + row.row * (gpu::kQuadBytes / 2);
+          gpu::low_quads(kBits) * packed.padded_rows * gpu::kQuadBytes + int64_t{row.row} * (gpu::kQuadBytes / 2);
       run.high.pair = ptx::ld_global_64(stage + place);
     }
     load_group(row, k / gpu::kGroupStep, run.group);

@@ -10,11 +10,28 @@ namespace moe::gpu {
 namespace {
 
 constexpr int64_t kWarp = 32;
+// Of experts' matrices.
+constexpr int64_t kMostColumns = int64_t{1} << 30;
 
 }  // namespace
 
 unsigned row_grid(int64_t rows, const DeviceTraits& traits) {
   return capped_grid(ceil_divide(rows, kRowThreads / kWarp), kBlocksPerMultiprocessor, traits);
+}
+
+int wide_row_threads(int64_t columns, int columns_per_thread, const DeviceTraits& traits) {
+  const int64_t most = std::min(kWideRowThreads, traits.max_threads);
+  return static_cast<int>(std::clamp(round_up(ceil_divide(columns, columns_per_thread), kWarp), kWarp, most));
+}
+
+unsigned wide_row_grid(int64_t rows, const DeviceTraits& traits) {
+  return capped_grid(rows, kBlocksPerMultiprocessor, traits);
+}
+
+unsigned blocks_of_row(int64_t rows, int64_t per_multiprocessor, int64_t parts, const DeviceTraits& traits) {
+  const int64_t useful = std::clamp(ceil_divide(parts, kRowThreads / kWarp), int64_t{1}, kMaxGridY);
+  const int64_t room = per_multiprocessor * traits.multiprocessors / std::max(rows, int64_t{1});
+  return static_cast<unsigned>(std::clamp(room, int64_t{1}, useful));
 }
 
 unsigned element_grid(int64_t elements, const DeviceTraits& traits) {
@@ -139,6 +156,12 @@ Status check_rows(const char* parameter, int64_t rows) {
   if (rows < int64_t{1} << 31) return {};
   return {Code::invalid_argument, std::string(parameter) + ": expected fewer than 2^31 (token, slot) pairs, got " +
                                       std::to_string(rows) + ": split the tokens"};
+}
+
+Status check_columns(int64_t columns) {
+  if (columns < kMostColumns) return {};
+  return {Code::invalid_argument, "experts: expected matrices of fewer than 2^30 columns, got " +
+                                      std::to_string(columns) + ": split them, and add up the results"};
 }
 
 }  // namespace moe::gpu

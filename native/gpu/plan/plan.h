@@ -19,6 +19,18 @@ constexpr int kRowThreads = 128;
 // Blocks for `rows` rows at one warp each. The grid is limited; kernels loop over the rest.
 unsigned row_grid(int64_t rows, const DeviceTraits& traits);
 
+// Threads of a block that works through a row in runs of `columns_per_thread` columns: one for each run, as far as they
+// go. With few rows nothing hides how long a thread waits for the memory of one run after the other.
+constexpr int kWideRowThreads = 1024;
+int wide_row_threads(int64_t columns, int columns_per_thread, const DeviceTraits& traits);
+
+// Blocks for `rows` rows at one block each. The grid is limited; kernels loop over the rest.
+unsigned wide_row_grid(int64_t rows, const DeviceTraits& traits);
+
+// Blocks for a row of `parts` parts, at one warp each, in a grid that has blocks for each of `rows` rows. Few rows have
+// several, as long as no multiprocessor gets more than `per_multiprocessor`.
+unsigned blocks_of_row(int64_t rows, int64_t per_multiprocessor, int64_t parts, const DeviceTraits& traits);
+
 // Blocks for `elements` elements at one thread each. The grid is limited; kernels loop over the rest.
 unsigned element_grid(int64_t elements, const DeviceTraits& traits);
 
@@ -127,6 +139,9 @@ ColumnPlan plan_columns(int64_t rows, int64_t columns, int columns_per_thread, c
 
 // INVALID_ARGUMENT if there are 2^31 or more rows: they are counted in i32.
 Status check_rows(const char* parameter, int64_t rows);
+// INVALID_ARGUMENT if matrices of experts have 2^30 or more columns: kernels count them in i32, whole stages beyond the
+// last included.
+Status check_columns(int64_t columns);
 
 std::string describe(const RouterPlan& plan);
 std::string describe(const GatingPlan& plan);

@@ -138,6 +138,43 @@ MOE_TEST(a_graph_runs_its_launches_again_and_prepares_kernels_before_it_records)
   });
 }
 
+namespace {
+void thrice(int* numbers) {
+  fake::use(numbers, 2 * sizeof(int));
+  for (int i = 0; i < 2; ++i) numbers[i] *= 3;
+}
+}  // namespace
+
+MOE_TEST(kernels_and_graphs_take_memory_that_the_pool_keeps) {
+  constexpr size_t kMiB = size_t{1} << 20;
+  fake::start({{.memory = 64 * kMiB, .kernel_bytes = kMiB, .graph_bytes = kMiB}});
+  {
+    const auto runtime = opened();
+    void* data = nullptr;
+    MOE_CHECK(write_numbers(*runtime, {1, 2}, &data).ok());
+    const auto use_all_memory = [&] {
+      void* rest = nullptr;
+      size_t bytes = 63 * kMiB;
+      while (!runtime->allocate(bytes, &rest).ok()) bytes -= kMiB / 2;
+      runtime->release(rest);
+    };
+    use_all_memory();
+    const auto launch_thrice = [&](Stream stream) {
+      return launch("thrice", thrice, dim3(1), dim3(1), 0, stream, static_cast<int*>(data));
+    };
+    MOE_CHECK_EQUAL(launch_thrice(runtime->stream()).message, "");
+    use_all_memory();
+    std::shared_ptr<const Graph> graph;
+    MOE_CHECK_EQUAL(runtime->record(launch_thrice, &graph).message, "");
+    if (graph != nullptr) MOE_CHECK(runtime->launch(*graph).ok());
+    std::vector<int> results(2);
+    MOE_CHECK(runtime->read(results.data(), data, 8).ok());
+    MOE_CHECK(results == std::vector<int>({9, 18}));
+    runtime->release(data);
+  }
+  check_clean();
+}
+
 MOE_TEST(a_recording_that_fails_leaves_the_stream_of_use) {
   fake::start({{}});
   {

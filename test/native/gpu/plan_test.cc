@@ -16,6 +16,26 @@ RouterSizes router_sizes(int64_t tokens, int64_t experts, int x_bytes = 2, int w
       .tokens = tokens, .experts = experts, .x_bytes = x_bytes, .weight_bytes = weight_bytes, .whole_vectors = true};
 }
 
+MOE_TEST(rows_of_a_block_have_a_thread_for_each_run_as_far_as_they_go) {
+  MOE_CHECK_EQUAL(wide_row_threads(0, 4, kH100), 32);
+  MOE_CHECK_EQUAL(wide_row_threads(129, 4, kH100), 64);
+  MOE_CHECK_EQUAL(wide_row_threads(2048, 4, kH100), 512);
+  MOE_CHECK_EQUAL(wide_row_threads(7168, 4, kH100), 1024);
+  DeviceTraits small = kH100;
+  small.max_threads = 128;
+  MOE_CHECK_EQUAL(wide_row_threads(7168, 4, small), 128);
+  MOE_CHECK_EQUAL(wide_row_grid(3, kH100), 3u);
+  MOE_CHECK(wide_row_grid(int64_t{1} << 40, kH100) < 10000);
+}
+
+MOE_TEST(few_rows_are_divided_among_blocks_while_there_is_room) {
+  MOE_CHECK_EQUAL(blocks_of_row(8, 16, 56, kH100), 14u);
+  MOE_CHECK_EQUAL(blocks_of_row(512, 16, 56, kH100), 4u);
+  MOE_CHECK_EQUAL(blocks_of_row(4096, 16, 56, kH100), 1u);
+  MOE_CHECK_EQUAL(blocks_of_row(0, 16, 0, kH100), 1u);
+  MOE_CHECK_EQUAL(blocks_of_row(1, 16, int64_t{1} << 40, kH100), 16u * 132);
+}
+
 MOE_TEST(sorts_of_few_slots_take_one_block) {
   const SortPlan one = plan_sort(8, 128, kH100);
   MOE_CHECK(one.single_block);
@@ -198,6 +218,8 @@ MOE_TEST(accesses_are_as_wide_as_everything_is_aligned) {
 MOE_TEST(too_many_rows_are_refused) {
   MOE_CHECK(check_rows("x", (int64_t{1} << 31) - 1).ok());
   MOE_CHECK(check_rows("x", int64_t{1} << 31).code == Code::invalid_argument);
+  MOE_CHECK(check_columns((int64_t{1} << 30) - 1).ok());
+  MOE_CHECK(check_columns(int64_t{1} << 30).code == Code::invalid_argument);
 }
 
 MOE_TEST(plans_can_be_printed) {

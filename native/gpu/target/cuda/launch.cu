@@ -6,6 +6,7 @@
 
 #include "gpu/runtime/device_traits.h"
 #include "gpu/target/cuda/on_gpu.h"
+#include "gpu/target/cuda/pools.h"
 
 namespace moe::cuda {
 namespace {
@@ -71,7 +72,8 @@ Status prepare(const char* name, const void* kernel, size_t dynamic_shared_bytes
   if (found == prepared.end()) {
     // Loads the kernel if CUDA has put that off.
     cudaFuncAttributes attributes{};
-    MOE_TRY(cuda_status(cudaFuncGetAttributes(&attributes, kernel), name));
+    const auto loaded = with_memory(device, [&] { return cudaFuncGetAttributes(&attributes, kernel); });
+    MOE_TRY(cuda_status(loaded, name));
     found = prepared.emplace(std::pair{device, kernel}, Prepared{attributes.sharedSizeBytes, 0}).first;
   }
   Prepared& ready = found->second;

@@ -17,66 +17,11 @@
 #include "gpu/target/cuda/discovery.h"
 #include "gpu/target/cuda/messages.h"
 #include "gpu/target/cuda/on_gpu.h"
+#include "gpu/target/cuda/pools.h"
 #include "gpu/target/cuda/staging.h"
 
 namespace moe::cuda {
 namespace {
-
-// Whether somebody records work on a stream, which may not be waited for then. Also of the legacy stream, which may not
-// be used at all while a stream is recorded that it would wait for.
-bool is_captured(cudaStream_t stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  const cudaError_t error = cudaStreamIsCapturing(stream, &status);
-  return error == cudaErrorStreamCaptureImplicit || (error == cudaSuccess && status != cudaStreamCaptureStatusNone);
-}
-
-// The pools of all devices that are open in this process. What one keeps is not there for another on the same GPU.
-class Pools {
- public:
-  static Pools& of_process() {
-    // Never destroyed: a device may be closed while the process exits.
-    static Pools& all = *new Pools;
-    return all;
-  }
-  // Memory of the pool is released on this stream.
-  void add(int device, cudaMemPool_t pool, cudaStream_t stream) {
-    const std::lock_guard lock(mutex_);
-    pools_.push_back({device, pool, stream});
-  }
-  // From here on on this one. Nobody waits for the one before any more.
-  void move(cudaMemPool_t pool, cudaStream_t stream) noexcept {
-    const std::lock_guard lock(mutex_);
-    for (Pool& each : pools_) {
-      if (each.pool == pool) each.stream = stream;
-    }
-  }
-  void remove(cudaMemPool_t pool) noexcept {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(pools_, [pool](const Pool& each) { return each.pool == pool; });
-  }
-  // Gives back to a GPU what its pools keep. CUDA counts what is released as used until somebody has waited for that.
-  // False if it cannot.
-  bool trim(int device) {
-    const std::lock_guard lock(mutex_);
-    bool trimmed = true;
-    for (const Pool& each : pools_) {
-      if (each.device != device) continue;
-      if (!is_captured(each.stream)) trimmed = cudaStreamSynchronize(each.stream) == cudaSuccess && trimmed;
-      trimmed = cudaMemPoolTrimTo(each.pool, 0) == cudaSuccess && trimmed;
-    }
-    return trimmed;
-  }
-
- private:
-  struct Pool {
-    int device;
-    cudaMemPool_t pool;
-    cudaStream_t stream;
-  };
-
-  std::mutex mutex_;
-  std::vector<Pool> pools_;
-};
 
 MOE_KERNEL(first_kernel, (32), int*) {}
 
@@ -173,12 +118,6 @@ struct Runtime::State {
   Status check(const OnGpu& here) const {
     MOE_TRY(here.status());
     return caller_captures() ? captured_stream() : Status();
-  }
-
-  // Waits for the enqueued work, and gives what pools keep back to the GPU. False if it cannot.
-  bool trim() {
-    release_kept();
-    return Pools::of_process().trim(device);
   }
 
   // Whether the stream is the caller's, and recorded by it.
@@ -295,13 +234,10 @@ Status Runtime::allocate(size_t bytes, void** data) {
   const OnGpu here(state_->device);
   MOE_TRY(state_->check(here));
   state_->release_kept();
-  const auto allocate = [&] {
+  const cudaError_t error = with_memory(state_->device, [&] {
     // Even empty memory needs an address.
     return cudaMallocFromPoolAsync(data, std::max<size_t>(bytes, 1), state_->pool, state_->stream);
-  };
-  cudaError_t error = allocate();
-  // What pools keep may be in pieces that are too small, or another device's.
-  if (error == cudaErrorMemoryAllocation && state_->trim()) error = allocate();
+  });
   if (error == cudaErrorMemoryAllocation) {
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
@@ -368,9 +304,12 @@ Status Runtime::settle(std::function<void()> then) noexcept {
 
 static Status instantiate(cudaGraph_t recorded, int device, cudaStream_t stream, std::shared_ptr<const Graph>* graph) {
   const auto made = std::make_shared<Graph>(device);
-  MOE_TRY(cuda_status(cudaGraphInstantiateWithFlags(&made->executable, recorded, 0), "cudaGraphInstantiate"));
+  const auto instantiated =
+      with_memory(device, [&] { return cudaGraphInstantiateWithFlags(&made->executable, recorded, 0); });
+  MOE_TRY(cuda_status(instantiated, "cudaGraphInstantiate"));
   // Upload now, so that the first launch is as fast as later ones.
-  MOE_TRY(cuda_status(cudaGraphUpload(made->executable, stream), "cudaGraphUpload"));
+  const auto uploaded = with_memory(device, [&] { return cudaGraphUpload(made->executable, stream); });
+  MOE_TRY(cuda_status(uploaded, "cudaGraphUpload"));
   *graph = made;
   return {};
 }

@@ -28,6 +28,7 @@ State& state() {
 void start(std::vector<Gpu> gpus, int driver, Timing timing) {
   State& s = state();
   s.used.assign(gpus.size(), 0);
+  s.code.assign(gpus.size(), 0);
   s.gpus = std::move(gpus);
   s.driver = driver;
   s.timing = timing;

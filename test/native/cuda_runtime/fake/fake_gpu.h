@@ -15,6 +15,8 @@ struct Gpu {
   int major = 9, minor = 0;
   size_t memory = size_t{1} << 30;
   bool has_pools = true;
+  // What each kernel and each graph takes of the memory.
+  size_t kernel_bytes = 0, graph_bytes = 0;
 };
 
 // Which streams do their work at once, of every three in the order in which they are made. Others do it late.

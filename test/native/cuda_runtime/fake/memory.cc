@@ -57,6 +57,12 @@ char* make_memory(size_t bytes) {
   return data;
 }
 
+bool has_memory(int device, size_t bytes) {
+  const State& s = state();
+  const auto index = static_cast<size_t>(device);
+  return s.used[index] + s.code[index] + bytes <= s.gpus[index].memory;
+}
+
 void delete_memory(const char* data) { operator delete(const_cast<char*>(data), kAlignment); }
 
 }  // namespace fake
@@ -93,7 +99,7 @@ cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t poo
   FAKE_CALL_OFF_STREAMS();
   const auto device = static_cast<size_t>(pool->device);
   if (bytes == 0) return cudaErrorInvalidValue;
-  if (s.used[device] + bytes > s.gpus[device].memory) return cudaErrorMemoryAllocation;
+  if (!has_memory(pool->device, bytes)) return cudaErrorMemoryAllocation;
   if (stream->captured) problem("memory is allocated in a capture");
   char* made = make_memory(bytes);
   s.blocks[made] = {.bytes = bytes, .device = pool->device};
@@ -139,7 +145,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   FAKE_CALL_OFF_STREAMS();
   const auto device = static_cast<size_t>(current_device);
   *total = s.gpus[device].memory;
-  *free = *total - s.used[device];
+  *free = *total - s.used[device] - s.code[device];
   return cudaSuccess;
 }
 

@@ -69,10 +69,14 @@ static cudaError_t load_once(const void* kernel, LoadedKernel** loaded) {
     return cudaSuccess;
   }
   if (breaks_captures()) return cudaErrorStreamCaptureUnsupported;
-  if (static_cast<size_t>(current_device) >= s.gpus.size()) return cudaErrorNoDevice;
+  const auto device = static_cast<size_t>(current_device);
+  if (device >= s.gpus.size()) return cudaErrorNoDevice;
+  const Gpu& gpu = s.gpus[device];
+  if (!has_memory(current_device, gpu.kernel_bytes)) return cudaErrorMemoryAllocation;
   LoadedKernel made;
-  const cudaError_t failure = load(s.gpus[static_cast<size_t>(current_device)], kernel, &made);
+  const cudaError_t failure = load(gpu, kernel, &made);
   if (failure != cudaSuccess) return failure;
+  s.code[device] += gpu.kernel_bytes;
   made.dynamic_limit = kUnaskedShared - made.static_shared;
   *loaded = &s.loaded.emplace(std::pair{current_device, kernel}, made).first->second;
   return cudaSuccess;
@@ -330,13 +334,20 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   FAKE_CALL_OFF_STREAMS();
-  *executable = new CUgraphExec_st{graph->work};
+  const auto device = static_cast<size_t>(current_device);
+  const size_t bytes = s.gpus[device].graph_bytes;
+  if (!has_memory(current_device, bytes)) return cudaErrorMemoryAllocation;
+  *executable = new CUgraphExec_st{.device = current_device, .work = graph->work};
   s.executables.insert(*executable);
+  s.code[device] += bytes;
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   FAKE_CALL_OFF_STREAMS();
+  if (!exists(s.executables, executable)) return cudaErrorInvalidValue;
+  const auto device = static_cast<size_t>(executable->device);
+  s.code[device] -= s.gpus[device].graph_bytes;
   return fake::destroy(s.executables, executable);
 }
 

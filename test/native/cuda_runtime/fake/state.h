@@ -85,6 +85,7 @@ struct State {
   size_t retired_bytes = 0;
   std::map<const char*, size_t> pinned;
   std::vector<size_t> used;  // of each GPU's memory; pools keep what is released
+  std::vector<size_t> code;  // of each GPU's memory, for kernels and graphs
   std::set<int> opened;      // GPUs that the process has opened
   std::set<const void*> streams, events, pools, graphs, executables;
   std::map<std::pair<int, const void*>, LoadedKernel> loaded;
@@ -107,6 +108,8 @@ bool breaks_captures();
 // Work of the calling thread's device, or of a graph while the stream is captured.
 cudaError_t enqueue(cudaStream_t stream, Work work);
 void problem(const std::string& text);
+// Whether a GPU has this much memory left.
+bool has_memory(int device, size_t bytes);
 // Deletes one of these; `unknown` if it is none of them.
 template <class Object>
 cudaError_t destroy(std::set<const void*>& objects, Object* object, cudaError_t unknown = cudaErrorInvalidValue) {
@@ -159,5 +162,6 @@ struct CUgraph_st {
 };
 
 struct CUgraphExec_st {
+  int device;
   std::vector<fake::Work> work;
 };

@@ -51,6 +51,7 @@ void begin(State& state) {
   state.gpus = {
       {.name = "PTX machine", .major = capability[0] - '0', .minor = capability[1] - '0', .memory = size_t{8} << 30}};
   state.used.assign(state.gpus.size(), 0);
+  state.code.assign(state.gpus.size(), 0);
 }
 
 cudaError_t load(const Gpu& gpu, const void* function, LoadedKernel* loaded) {
