@@ -63,7 +63,8 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
 
   /**
    * Every weight by its name: all experts together, shared ones last; of a layer with `latent`, the shared ones apart, as
-   * `shared`.
+   * `shared`. A shared expert lies there as experts of the layer's width: what is beyond its own is zeros, which
+   * {@link changed} restores.
    */
   *[Symbol.iterator](): Iterator<Parameter> {
     const changed = this.changed;
