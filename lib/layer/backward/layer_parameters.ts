@@ -84,9 +84,15 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     }
   }
 
-  /** Packs the weights again, in order with the enqueued work. Optimisers call it after each step. */
+  /**
+   * Packs the weights again, in order with the enqueued work. Optimisers call it after each step.
+   * @throws UNSUPPORTED_OPERATION if the layer's weights are those of a cache file; DISPOSED.
+   */
   readonly changed = (): void => {
-    const { bank, router, expertLayers } = this.#parts;
+    const { bank, router, expertLayers, onDevice } = this.#parts;
+    for (const layer of [onDevice, ...expertLayers]) {
+      if (layer === onDevice || this.weights.memoryOf(layer) !== undefined) layer.checkSettable("parameters");
+    }
     this.weights.gather();
     for (const layer of expertLayers) {
       const memory = this.weights.memoryOf(layer);
