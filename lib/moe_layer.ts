@@ -155,7 +155,7 @@ export class MoeLayer extends ThreadBound implements Disposable {
   /**
    * Replaces the selection bias [E], in order with the enqueued work, as training with loss-free balancing does.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT if the layer's routing
-   * cannot use a bias; UNSUPPORTED_OPERATION if the weights are mapped from a cache file.
+   * cannot use a bias; UNSUPPORTED_OPERATION if the weights are those of a cache file.
    */
   setSelectionBias(bias: Tensor<FloatDType>): void {
     this.#parts.router.weights.setSelectionBias(weight(bias, "selectionBias"));

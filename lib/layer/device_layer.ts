@@ -18,6 +18,7 @@ export class DeviceLayer {
   readonly record: WeightRecord;
   /** Whether experts come and go. */
   readonly offloaded: boolean;
+  readonly #stored: boolean;
   #handle: LayerHandle | undefined;
 
   /**
@@ -36,6 +37,7 @@ export class DeviceLayer {
     this.description = description;
     this.record = record;
     this.offloaded = offload !== undefined;
+    this.#stored = stored !== undefined;
     this.#handle = device.backend.layer(description, stored, offload);
   }
 
@@ -48,6 +50,15 @@ export class DeviceLayer {
     if (this.#handle === undefined) throw new MoeError("DISPOSED", "layer: used after dispose()");
     void this.device.backend;
     return this.#handle;
+  }
+
+  /** @throws UNSUPPORTED_OPERATION if the weights were stored before, where they stay as they are. */
+  checkSettable(parameter: string): void {
+    if (!this.#stored) return;
+    throw new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `${parameter}: expected a layer with weights of its own, got one with those of a cache file; load it without cache`,
+    );
   }
 
   /** The width of the shared expert: as it was given or, if that is not known, filled up with zeros as it is stored. */

@@ -6,9 +6,9 @@ import { attempt, typedArray } from "../core/input/foreign.js";
 import {
   type Fields,
   finite,
+  float32,
   integer,
   nonNegative,
-  number,
   object,
   optional,
   unchecked,
@@ -35,7 +35,7 @@ export interface OptimizerOptions {
 export const optimizerFields = {
   learningRate: nonNegative,
   weightDecay: optional(nonNegative, 0),
-  maxNorm: optional(number((value) => value > 0, "a number > 0")),
+  maxNorm: optional(float32((value) => value > 0, "a number > 0")),
 } satisfies Fields<OptimizerOptions>;
 
 /** The handles of one parameter in one step, flat. */

@@ -87,8 +87,8 @@ class Layer : public Content {
   // `held` lives. UNSUPPORTED_OPERATION if there is no slot for each, because a capture decides nothing when it is
   // replayed.
   virtual Status hold_experts(std::shared_ptr<void>*) { return {}; }
-  // Prepares a run of these stages for replays; `forward` has no state. The layer, its held experts and the tensors
-  // must outlive it, and no weight may be set any more.
+  // Prepares a run of these stages for replays, which compute with the layer's weights of their time; `forward` has no
+  // state. The layer, its held experts and the tensors must outlive it.
   virtual Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured);
   // How many experts of a layer with offload can be resident; any thread may ask. 0: without offload.
   virtual int64_t offload_slots() const { return 0; }

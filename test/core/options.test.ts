@@ -1,6 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { boolean, booleanOr, choice, integer, object, optional, results, text } from "../../lib/core/input/options.js";
+import {
+  boolean,
+  booleanOr,
+  choice,
+  finite,
+  integer,
+  nonNegative,
+  object,
+  optional,
+  positive,
+  results,
+  text,
+} from "../../lib/core/input/options.js";
 import { tensor } from "../../lib/core/tensors/tensor_option.js";
 import { openDevice } from "../../lib/devices.js";
 import { expectError } from "../support/errors.js";
@@ -135,6 +147,18 @@ test("results may be disposable", () => {
   }
   expect(routing(new Routing(), "routing")).toEqual({ ids });
   expect(routing({ ids, [Symbol.dispose]() {} }, "routing")).toEqual({ ids });
+});
+
+test("a number that devices compute with is also what is asked for in float32", () => {
+  const most = (2 - 2 ** -23) * 2 ** 127;
+  for (const value of [most, -most, 0, 1e-300]) expect(finite(value, "scale")).toBe(value);
+  for (const value of [most, 0, 1e-300]) expect(nonNegative(value, "rate")).toBe(value);
+  for (const value of [most, 2 ** -149]) expect(positive(value, "epsilon")).toBe(value);
+  const refused = (read: () => number, message: RegExp) => expectError(read, "INVALID_ARGUMENT", message);
+  refused(() => finite(-1e39, "scale"), /^scale: expected a finite number in float32, got -1e\+39$/);
+  refused(() => nonNegative(1e39, "rate"), /^rate: expected a finite number >= 0 in float32, got 1e\+39$/);
+  refused(() => positive(1e-46, "epsilon"), /^epsilon: expected a finite number > 0 in float32, got 1e-46$/);
+  refused(() => positive(-1e39, "epsilon"), /^epsilon: expected a finite number > 0, got -1e\+39$/);
 });
 
 test("a boolean is not just any truthy value", () => {

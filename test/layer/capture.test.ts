@@ -123,6 +123,32 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
     }
   });
 
+  test("compute with the weights that the layer has by then, and with a selection bias that it had not", () => {
+    using random = new RandomLayer(device(), example);
+    const { layer } = random;
+    using captured = layer.capture(example.tokens);
+    const draw = new Random(5);
+    const check = () => {
+      const values = tokensOf(captured, draw);
+      const before = replayed(captured, values);
+      expect(before).toEqual(forward(layer, captured, values));
+      return { values, before };
+    };
+    const { values, before } = check();
+    const { numExperts } = layer.description;
+    using bias = device().tensor(Float32Array.from({ length: numExperts }, (_, expert) => 10 * expert));
+    layer.setSelectionBias(bias);
+    expect(replayed(captured, values)).not.toEqual(before);
+    check();
+    using parameters = layer.parameters();
+    for (const { value } of parameters) value.write(draw.normals(value.size, 0.1));
+    parameters.changed();
+    check();
+    bias.write(new Float32Array(numExperts));
+    layer.setSelectionBias(bias);
+    check();
+  });
+
   test("do not interfere: several of one layer and of different layers at once", () => {
     using one = new RandomLayer(device(), example);
     using two = new RandomLayer(device(), { ...example, seed: 2, config: { ...example.config, topK: 3 } });

@@ -118,6 +118,28 @@ describe.each(deviceNames)("a layer saved and loaded on %s", (name) => {
     await expectSame(layer);
   });
 
+  // Memory for the shared expert is that of experts as wide as the others.
+  test.each<LayerOptions>([
+    { ...plain, sharedExpert: { intermediateSize: 5 } },
+    { ...plain, activation: "silu", sharedExpert: { intermediateSize: plain.intermediateSize + 6, gate: "sigmoid" } },
+    { ...plain, multiplier: true, sharedExpert: { intermediateSize: 2 * plain.intermediateSize - 1 } },
+  ])("with values written to all that its parameters have memory for, %o", async (config) => {
+    for (const biases of [true, false]) {
+      using layer = layerOf(device(), config, biases);
+      using parameters = layer.parameters();
+      const random = new Random(6);
+      for (const { value } of parameters) value.write(random.normals(value.size, 0.3));
+      parameters.changed();
+      await expectSame(layer);
+      const optimizer = new AdamW(parameters, { learningRate: 0.1 });
+      using x = device().tensor(random.normals(6 * plain.hiddenSize), [6, plain.hiddenSize]);
+      const { y, state } = layer.forward(x, { save: true });
+      layer.backward(state, y, { gradients: parameters.gradients });
+      optimizer.step();
+      await expectSame(layer);
+    }
+  });
+
   test.each([
     [{ ...plain, sharedExpert: { intermediateSize: 40, gate: "sigmoid" as const }, dtype: "bf16" as const }],
     [{ ...plain, topK: 2, hierarchy: { numGroups: 4, topK: 2 }, noisy: {} }],

@@ -37,9 +37,16 @@ describe("a layer over stored parts", () => {
     expect(same.rawSync()).toEqual(expected);
     const bias = device().zeros([config.numExperts], "f32");
     for (const change of [() => storedParts.router.weights.set(random.router), () => stored.setSelectionBias(bias)]) {
-      change();
-      expectError(() => device().synchronizeSync(), "UNSUPPORTED_OPERATION", /stored elsewhere and cannot be set/);
+      expectError(
+        change,
+        "UNSUPPORTED_OPERATION",
+        /: expected a layer with weights of its own, got one with those of a/,
+      );
     }
+    using parameters = stored.parameters();
+    expectError(parameters.changed, "UNSUPPORTED_OPERATION", /^parameters: expected a layer with weights of its own/);
+    using still = stored.forward(random.x);
+    expect(still.rawSync()).toEqual(expected);
   });
 
   test("needs exactly its parts, in the right sizes", () => {

@@ -209,6 +209,11 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
       /beta1: expected a number from 0/,
     );
     expectError(
+      () => new AdamW([parameter], { learningRate, epsilon: 1e-46 }),
+      "INVALID_ARGUMENT",
+      /epsilon: expected a finite number > 0 in float32/,
+    );
+    expectError(
       () => new SGD([parameter], { learningRate, nesterov: true }),
       "INVALID_ARGUMENT",
       /nesterov requires momentum/,

@@ -30,7 +30,7 @@ export const experts = {
   unpermute: operator({ rows: input, rowOfSlot: input, slots: output }),
   /**
    * y [R, N]: activation(x_r weight[e]^T + bias[e]) for the rows offsets[e] .. offsets[e+1] of expert e, where x_r is
-   * x[tokenOfRow[r]] with tokenOfRow, else x[r]. Rows from offsets[E] on are zeros.
+   * x[tokenOfRow[r]] with tokenOfRow, else x[r]. Rows of token -1, and those from offsets[E] on, are zeros.
    */
   groupedGemm: operator({
     x: input,

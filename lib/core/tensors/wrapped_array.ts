@@ -32,7 +32,10 @@ export function wrappedArray(source: unknown, shape: Shape | undefined, given: D
   checkDType("dtype", dtype);
   const { name } = dtypes[dtype].raw;
   if (name !== kind) {
-    throw new MoeError("UNSUPPORTED_DTYPE", `dtype: expected that of a ${kind}, got ${dtype}, which is a ${name}`);
+    throw new MoeError(
+      "UNSUPPORTED_DTYPE",
+      `dtype: expected that of a ${kind}, got ${dtype}, whose arrays are ${name}`,
+    );
   }
   const sizes = shape === undefined ? [array.length] : readShape("shape", shape);
   if (shapeSize(sizes) !== array.length) {

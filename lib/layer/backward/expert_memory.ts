@@ -95,11 +95,17 @@ export function sharedGradients(layer: DeviceLayer, memory: ExpertMemory): Exper
   return Object.fromEntries(own);
 }
 
+/** Makes zeros of what there is memory for and no weight. */
+export function clearAbsent(layer: DeviceLayer, memory: ExpertMemory): void {
+  clearAbsentBiases(layer, memory);
+  clearPadding(layer, memory);
+}
+
 /**
  * If some expert has a bias, there is memory for it in all: those that have none keep zeros, and no gradient, or an optimiser
  * would give them one. The bias of the shared expert's output is the first one's alone, or it would be added once for each.
  */
-export function clearAbsentBiases({ description, record }: DeviceLayer, { gateUpBias, downBias }: ExpertMemory): void {
+function clearAbsentBiases({ description, record }: DeviceLayer, { gateUpBias, downBias }: ExpertMemory): void {
   const { bank, sharedExperts, intermediateSize, activation } = description;
   const inner = isGated(activation) ? (["gateBias", "upBias"] as const) : (["upBias"] as const);
   const ofInner: number[] = [];
@@ -115,6 +121,38 @@ export function clearAbsentBiases({ description, record }: DeviceLayer, { gateUp
   if (gateUpBias === undefined || ofInner.length === 0) return;
   using parts = gateUpBias.reshape([gateUpBias.size / intermediateSize, intermediateSize]);
   clearRows(parts, ofInner);
+}
+
+/** The last of the experts that hold the shared one may be wider than what is left of it. */
+function clearPadding(layer: DeviceLayer, { gateUp, multiplier, down, gateUpBias }: ExpertMemory): void {
+  const { bank, sharedExperts, intermediateSize: width, hiddenSize } = layer.description;
+  const used = layer.sharedWidth - (sharedExperts - 1) * width;
+  if (sharedExperts === 0 || used === width) return;
+  const last = bank.count + sharedExperts - 1;
+  for (const memory of [gateUp, multiplier, gateUpBias]) {
+    if (memory === undefined) continue;
+    const [experts, rows, columns = 1] = memory.shape as [number, number, number?];
+    using all = memory.reshape([experts * rows, columns]);
+    const rowsOfLast = Array.from({ length: rows }, (_, row) => last * rows + row);
+    clearRows(
+      all,
+      rowsOfLast.filter((row) => row % width >= used),
+    );
+  }
+  // Of down these are columns: rows of a matrix that is so narrow that each has either used columns or others.
+  const columns = greatestDivisor(used, width);
+  const [rows, perRow] = [(hiddenSize * width) / columns, width / columns];
+  using all = down.reshape([down.size / columns, columns]);
+  using ofLast = all.rows(last * rows, (last + 1) * rows);
+  const kept = Int32Array.from({ length: rows }, (_, row) => ((row % perRow) * columns < used ? row : -1));
+  using order = layer.device.tensor(kept);
+  using cleared = permute(ofLast, order);
+  copyAll(cleared, ofLast);
+}
+
+/** The greatest common divisor of two positive integers. */
+function greatestDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestDivisor(b, a % b);
 }
 
 /** Writes zeros to rows, numbered in ascending order; neighbours at once. */

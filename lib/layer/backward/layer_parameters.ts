@@ -63,7 +63,8 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
 
   /**
    * Every weight by its name: all experts together, shared ones last; of a layer with `latent`, the shared ones apart, as
-   * `shared`.
+   * `shared`. A shared expert lies there as experts of the layer's width: what is beyond its own is zeros, which
+   * {@link changed} restores.
    */
   *[Symbol.iterator](): Iterator<Parameter> {
     const changed = this.changed;
@@ -83,9 +84,15 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     }
   }
 
-  /** Packs the weights again, in order with the enqueued work. Optimisers call it after each step. */
+  /**
+   * Packs the weights again, in order with the enqueued work. Optimisers call it after each step.
+   * @throws UNSUPPORTED_OPERATION if the layer's weights are those of a cache file; DISPOSED.
+   */
   readonly changed = (): void => {
-    const { bank, router, expertLayers } = this.#parts;
+    const { bank, router, expertLayers, onDevice } = this.#parts;
+    for (const layer of [onDevice, ...expertLayers]) {
+      if (layer === onDevice || this.weights.memoryOf(layer) !== undefined) layer.checkSettable("parameters");
+    }
     this.weights.gather();
     for (const layer of expertLayers) {
       const memory = this.weights.memoryOf(layer);

@@ -17,7 +17,7 @@ import {
 } from "../weights/extra_weights.js";
 import type { LatentProjections } from "../weights/latent_projections.js";
 import {
-  clearAbsentBiases,
+  clearAbsent,
   type ExpertMemory,
   type ExpertTensors,
   expertMemory,
@@ -229,11 +229,11 @@ export class LayerTensors extends ThreadBound implements Disposable {
   }
 
   /**
-   * @internal After the memory of all experts was written: zeros for biases that experts do not have, and the shared
-   * expert's tensors, if they do not lie there as given.
+   * @internal After the memory of all experts was written: zeros for biases that experts do not have and beyond the shared
+   * expert's width, and the shared expert's tensors, if they do not lie there as given.
    */
   gather(): void {
-    for (const [layer, memory] of this.#memory) clearAbsentBiases(layer, memory);
+    for (const [layer, memory] of this.#memory) clearAbsent(layer, memory);
     const memory = this.#memory.get(this.#layer);
     if (memory && this.shared) gatherShared(this.#layer, memory, this.shared);
   }

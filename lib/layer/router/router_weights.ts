@@ -57,6 +57,7 @@ export class RouterWeights {
   /** Sets the router's weight [E, H] and bias [E]. */
   set(weight: ExpertMatrix, bias?: Weight): void {
     const { device, description, handle, record } = this.#layer;
+    this.#layer.checkSettable("router");
     setLinear(device, "router", [description.numExperts, description.hiddenSize], weight, bias, (matrix, vector) => {
       handle.setRouter(matrix, vector);
     });
@@ -71,6 +72,7 @@ export class RouterWeights {
     for (const [name, other] of Object.entries({ expertChoice, noisy, hierarchy, hashRouting })) {
       if (other !== undefined) throw cannotCombine("selectionBias", name);
     }
+    this.#layer.checkSettable("selectionBias");
     checkWeight("selectionBias", bias, [numExperts], device);
     checkSelectionBias(bias, scoring);
     withMatrices({ bias: wholeMatrix(bias, [numExperts]) }, (matrices) => {

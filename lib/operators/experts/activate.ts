@@ -12,7 +12,7 @@ import { activationFields, clampOf, clampRecord } from "./activation_options.js"
 export interface SharedClamp {
   /** The parameters. */
   clamp: ClampOptions;
-  /** [E+1] i32: the rows of expert e are offsets[e] .. offsets[e+1]. */
+  /** [E+1] i32, as {@link sort} gives them. Only offsets[E - experts] is read, from which on all rows have this clamp. */
   offsets: Tensor<"i32">;
   /** How many of the experts are shared. */
   experts: number;

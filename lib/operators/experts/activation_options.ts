@@ -1,5 +1,5 @@
 import { requires } from "../../core/errors.js";
-import { choice, type Fields, finite, number, object, optional, type Reader } from "../../core/input/options.js";
+import { choice, type Fields, finite, float32, object, optional, type Reader } from "../../core/input/options.js";
 import {
   type Activation,
   activations,
@@ -17,7 +17,7 @@ export interface ActivationOptions {
   clamp?: ClampOptions | undefined;
 }
 
-const positive = number((value) => value > 0, "a number > 0");
+const positive = float32((value) => value > 0, "a number > 0");
 
 /** Infinity is no limit; JSON writes it as null. */
 const limit: Reader<number> = (value, name) => (value === null ? Number.POSITIVE_INFINITY : positive(value, name));

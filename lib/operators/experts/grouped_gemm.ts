@@ -20,7 +20,7 @@ import { isQuantized, type QuantizedWeight } from "./quantized_weight.js";
 
 /** Options of {@link groupedGemm}. */
 export interface GroupedGemmOptions extends PackOptions {
-  /** [R] i32: row r multiplies x[tokenOfRow[r]] instead of x[r], or zeros if that is -1. */
+  /** [R] i32: row r multiplies x[tokenOfRow[r]] instead of x[r]. If that is -1, y[r] is zeros, whatever the bias. */
   tokenOfRow?: Tensor<"i32"> | undefined;
   /** [E, N] f32, f16 or bf16, added before the activation. */
   bias?: Tensor<FloatDType> | undefined;

@@ -49,7 +49,7 @@ export interface QuantizedWeight {
   zeros?: Tensor | undefined;
   /** The minima's scales, or what is added to a row's scales once these are scaled. */
   superZeros?: Tensor | undefined;
-  /** Multiplies the whole matrix; default 1. */
+  /** Multiplies the whole matrix; default 1. Products need float32 scales to take up another, except on `reference`. */
   scalar?: number | undefined;
   /** [K] f32, multiplies the columns. */
   inputScale?: Tensor<"f32"> | undefined;

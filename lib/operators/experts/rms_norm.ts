@@ -42,8 +42,8 @@ export function checkNormed(x: Tensor<FloatDType>, weight: Tensor<FloatDType>): 
  * RMSNorm: y[t] = x[t] / √(mean(x[t]²) + epsilon) · (weight + offset), in float32 and rounded once.
  *
  * Implementations that round x / √(...) to 16 bits before they multiply by the weight differ by that rounding. The order
- * of the sum depends on H alone, so a token's bits do not depend on the others. Squares are summed in float32: rows with
- * values above 1e19 become zeros.
+ * of the sum depends on H alone, so a token's bits do not depend on the others. Squares are summed in float32 (on
+ * `reference` in float64): a row whose sum is beyond float32, such as that of a value of 2e19, becomes zeros.
  *
  * @param x [T, H] f32, f16 or bf16.
  * @param weight [H] f32, f16 or bf16.

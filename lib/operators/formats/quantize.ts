@@ -38,8 +38,8 @@ export const quantizeOptions = object(quantizeFields, '{ scale: "least_squares" 
  * {@link packExperts} and {@link groupedGemm} take; `dispose` it after use.
  *
  * An element w of a group has the code nearest to w / s (ties go to the even code), with a zero point z to w / s + z,
- * with a minimum m to (w + m) / s. Let the group's elements reach from l to h, 0 included except for `q4_1` and `q5_1`,
- * and the format's codes from a to b. By `scale: "largest"`, where nothing is cut off:
+ * with a minimum m to (w + m) / s. Let the group's elements reach from l to h, and the format's codes from a to b. 0 is
+ * between l and h, except where minima are floats (`a2` ... `a8`, `q4_1`, `q5_1`). By `scale: "largest"`, where nothing is cut off:
  * - s = max(h / b, l / a); with an offset, s = (h - l) / (b - a), and z = a - l / s or m = a s - l.
  * - s is rounded to the nearest value of the scales' type; of e8m0, to the next power of two above.
  * - If scales have scales of their own, those are the largest scale over the largest value of the scales' type (127

@@ -36,7 +36,7 @@ export interface Capacity extends CapacitySize {
    * 2106.05974): the same with tokens in descending order of their largest weight. `probability`: the largest weights.
    */
   drop?: Drop | undefined;
-  /** Whether a token's kept weights are divided by their sum, or as described; default false. */
+  /** Whether a token's kept weights are divided by their sum, or as described; a sum of 0 leaves them. Default false. */
   renormalize?: boolean | Renormalize | undefined;
 }
 

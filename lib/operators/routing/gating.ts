@@ -40,8 +40,9 @@ const gatingOptions = object(
  *
  * Computed in float32. Ties go to the lower id, of an expert or a group. A NaN logit ranks below everything and has
  * weight 0. Under a softmax, +Infinity takes all the weight (shared equally if there are several). If the score is the
- * logit, an infinite one counts as the largest float32, and groups with several such keys can tie. A row without any
- * finite logit still gets k distinct ids, with weight 0, and is counted in `device.warnings.nonFiniteLogitRows`.
+ * logit or its `sqrt_softplus`, an infinite logit counts as the largest float32, and groups with several such keys can
+ * tie. A row without any finite logit still gets k distinct ids, with weight 0 even for +Infinity, and is counted in
+ * `device.warnings.nonFiniteLogitRows`.
  *
  * Formulas: Mixtral (softmax, normalize), OLMoE (softmax), Qwen3-MoE (softmax, either), gpt-oss (softmax_selected),
  * DeepSeek-V3 (arXiv 2412.19437: sigmoid, selection bias, groups by top2_sum, normalize, scale), DeepSeek-V2 (softmax,

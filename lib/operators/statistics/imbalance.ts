@@ -15,7 +15,7 @@ const cvOptions = object(
  * @param values any shape, f32 or i32; all elements are equivalent.
  * @param options.unbiased divide the sum of squares by n - 1 instead of n; default false, as in the paper and
  * tensor2tensor.
- * @param options.epsilon default 1e-10, tensor2tensor's.
+ * @param options.epsilon default 1e-10, tensor2tensor's. With 0, values whose mean is 0 have no such number: NaN or Infinity.
  * @returns [1] f32; 0 for no values, and with `unbiased` for a single one.
  * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED.
  */

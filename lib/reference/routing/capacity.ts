@@ -34,8 +34,11 @@ export function limitCapacity(
   if (divisor === "none") return kept;
   for (let token = 0; token < weights.rows; token++) {
     const row = rowOf(kept.weights, token);
-    const chosen = rowOf(weights, token).filter((_, slot) => (ids[token * topK + slot] as number) >= 0);
-    divideBySum(row, divisor === "kept" ? row : chosen, scale);
+    const idOf = (list: Int32Array, slot: number) => list[token * topK + slot] as number;
+    const summed = divisor === "kept" ? row : rowOf(weights, token).filter((_, slot) => idOf(ids, slot) >= 0);
+    const sum = summed.reduce((a, b) => a + b, 0);
+    // A sum may be NaN, and dropped choices keep their 0.
+    if (sum !== 0) row.set(row.map((weight, slot) => (idOf(kept.ids, slot) < 0 ? 0 : (weight / sum) * scale)));
   }
   return kept;
 }
@@ -54,11 +57,6 @@ function inOrder(ids: Int32Array, weights: Matrix, drop: Drop): number[] {
   }
   const rank = (slot: number) => (drop === "position" ? 0 : (largest.get(Math.floor(slot / topK)) as number));
   return slots.sort((a, b) => (a % topK) - (b % topK) || descending(rank(a), rank(b)) || a - b);
-}
-
-function divideBySum(weights: Float64Array, summed: Float64Array, scale: number): void {
-  const sum = summed.reduce((a, b) => a + b, 0);
-  if (sum !== 0) weights.set(weights.map((weight) => (weight / sum) * scale));
 }
 
 /** [E, capacity], token * k + j of the first `capacity` choices of every expert, in that order, padded with -1. */

@@ -32,7 +32,7 @@ Status run(Context& context, const Combine& p) {
     }
     kernels.from_f32(p.y.dtype, line, hidden, p.y.at(token));
   });
-  return check_indices("combine: rowOfSlot", row_of_slot, tokens * top_k, p.rows.shape[0]);
+  return check_indices("combine: rowOfSlot", p.row_of_slot, p.rows.shape[0]);
 }
 
 }  // namespace moe::cpu

@@ -67,7 +67,7 @@ Status run(Context& context, const CombineBackward& p) {
   context.team.for_items(p.tokens(), token_bytes, [&](int thread, int64_t token) {
     run_token(context.kernels, p, token, first_slot, {lines.d_y + thread * hidden, lines.row + thread * hidden});
   });
-  return check_indices("combineBackward: rowOfSlot", row_of_slot, slots, rows);
+  return check_indices("combineBackward: rowOfSlot", p.row_of_slot, rows);
 }
 
 }  // namespace moe::cpu

@@ -24,7 +24,7 @@ Status run(Context& context, const GroupedGemm& p) {
     for (int64_t row = 0; row < rows; ++row) {
       if (index_or_none(token_of_row[row], p.x.shape[0]) < 0) zero_rows(row, row + 1);
     }
-    Status indices = check_indices("groupedGemm: tokenOfRow", token_of_row, rows, p.x.shape[0]);
+    Status indices = check_indices("groupedGemm: tokenOfRow", p.token_of_row, p.x.shape[0]);
     if (status.ok()) status = std::move(indices);
   }
   MOE_TRY(multiply_rows(context, {.x = p.x,

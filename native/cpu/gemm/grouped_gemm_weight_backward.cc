@@ -308,8 +308,7 @@ Status run(Context& context, const GroupedGemmWeightBackward& p) {
   std::vector<int32_t> offsets;
   Status status = check_offsets("groupedGemmWeightBackward: offsets", p.offsets, rows, &offsets);
   if (!p.token_of_row.absent()) {
-    Status tokens =
-        check_indices("groupedGemmWeightBackward: tokenOfRow", p.token_of_row.as<const int32_t>(), rows, p.x.shape[0]);
+    Status tokens = check_indices("groupedGemmWeightBackward: tokenOfRow", p.token_of_row, p.x.shape[0]);
     if (status.ok()) status = std::move(tokens);
   }
 

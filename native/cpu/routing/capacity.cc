@@ -49,9 +49,12 @@ uint64_t limit_of(uint64_t* begin, uint64_t* end, int64_t capacity) {
   return begin[capacity];
 }
 
-void divide(float* weights, int64_t count, float sum, float scale) {
+// Dropped choices keep their 0, also if the sum is NaN.
+void divide_kept(const int32_t* ids, float* weights, int64_t count, float sum, float scale) {
   if (sum == 0.0f) return;
-  for (int64_t j = 0; j < count; ++j) weights[j] = weights[j] / sum * scale;
+  for (int64_t j = 0; j < count; ++j) {
+    if (ids[j] >= 0) weights[j] = weights[j] / sum * scale;
+  }
 }
 
 // An exclusive upper bound of the numbers that an expert serves in a sequence; reorders the numbers of its rows.
@@ -83,7 +86,8 @@ void keep_slots(const LimitCapacity& p, const ServedSlots& served, const uint64_
     kept += weight;
   });
   if (p.divisor == KeptDivisor::none) return;
-  divide(weights + token * top_k, top_k, p.divisor == KeptDivisor::kept ? kept : chosen, p.scale);
+  divide_kept(ids + token * top_k, weights + token * top_k, top_k, p.divisor == KeptDivisor::kept ? kept : chosen,
+              p.scale);
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ Status run(Context& context, const LookUpExperts& p) {
       }
     }
   });
-  return check_indices("lookUpExperts: tokenIds", token_ids, tokens, rows, "a token id");
+  return check_indices("lookUpExperts: tokenIds", p.token_ids, rows, "a token id");
 }
 
 }  // namespace moe::cpu

@@ -12,10 +12,12 @@ static Status out_of_range(const std::string& place, const char* what, int64_t l
   return {Code::id_out_of_range, place + ": expected " + range + ", got " + std::to_string(index)};
 }
 
-Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows, const char* what) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (in_range(indices[i], rows)) continue;
-    return out_of_range(std::string(name) + "[" + std::to_string(i) + "]", what, rows, indices[i]);
+Status check_indices(const char* name, const TensorView& indices, int64_t rows, const char* what) {
+  if (indices.rank == 2) return check_ids(name, indices, indices.shape[1], TokenMask({}), rows, what);
+  for (int64_t i = 0; i < indices.size(); ++i) {
+    const int32_t index = indices.as<const int32_t>()[i];
+    if (in_range(index, rows)) continue;
+    return out_of_range(std::string(name) + "[" + std::to_string(i) + "]", what, rows, index);
   }
   return {};
 }

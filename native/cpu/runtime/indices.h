@@ -9,9 +9,9 @@
 
 namespace moe::cpu {
 
-// Checks that every index is -1 or 0 .. rows - 1; ID_OUT_OF_RANGE names the first that is not. In messages, `name` is
-// the operator and argument, `what` the thing that is indexed.
-Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows, const char* what = "a row");
+// Checks that every index of a vector or matrix is -1 or 0 .. rows - 1; ID_OUT_OF_RANGE names the first that is not. In
+// messages, `name` is the operator and argument, `what` the thing that is indexed.
+Status check_indices(const char* name, const TensorView& indices, int64_t rows, const char* what = "a row");
 
 // The same for the ids [T, k] in the first `slots` slots of every token that counts: each is -1 or 0 .. limit - 1.
 Status check_ids(const char* name, const TensorView& ids, int64_t slots, const TokenMask& mask, int64_t limit,

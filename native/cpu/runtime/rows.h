@@ -8,9 +8,9 @@
 
 namespace moe::cpu {
 
-// Row i of target is row indices[i] of source, or zeros if that is -1. For indices that are neither, see
+// Row i of target is the row of source that index i names, or zeros if that is -1. For indices that are neither, see
 // check_indices().
-Status gather_rows(const Team& team, const char* name, const TensorView& source, const int32_t* indices, int64_t count,
+Status gather_rows(const Team& team, const char* name, const TensorView& source, const TensorView& indices,
                    char* target);
 
 // Adds a row of `count` values of any float dtype to `sums`. `line` has room for it in float32.

@@ -134,25 +134,37 @@ Status GpuLayer::run(Stages stages, const LayerForward& f) {
 // A graph of one pass's launches, and the memory that they use.
 class GpuLayer::Captured final : public CapturedForward {
  public:
-  Captured(GpuLayer& layer, const LayerForward& forward)
+  Captured(GpuLayer& layer, Stages stages, const LayerForward& forward)
       : layer_(layer),
+        stages_(stages.begin(), stages.end()),
         forward_(forward),
         state_(layer.runtime()),
         workspace_(layer.runtime()),
         errors_(layer.runtime()) {}
 
-  Status record(Stages stages) {
+  Status prepare() {
     MOE_TRY(layer_.runtime().use());
-    gpu::LayerPlan plan;
-    MOE_TRY(layer_.plan(stages, forward_, &plan));
-    MOE_TRY(state_.reserve(stages, layer_.description(), forward_, plan));
-    MOE_TRY(workspace_.reserve(plan.workspace_bytes));
+    MOE_TRY(layer_.plan(stages_, forward_, &plan_));
+    MOE_TRY(state_.reserve(stages_, layer_.description(), forward_, plan_));
+    MOE_TRY(workspace_.reserve(plan_.workspace_bytes));
     MOE_TRY(errors_.open());
     if (layer_.offload_ != nullptr) MOE_TRY(layer_.forgetting([&] { return layer_.offload_->load_all(); }));
+    return record();
+  }
+
+  Status replay() override {
+    // Weights are set in place, except for the first selection bias of a layer that had none.
+    if (layer_.weights_->selection_bias().data != selection_bias_) MOE_TRY(record());
+    return layer_.runtime().launch(*graph_);
+  }
+
+ private:
+  Status record() {
     const int64_t bank_place = layer_.offload_ == nullptr ? 0 : layer_.offload_->share().first();
+    selection_bias_ = layer_.weights_->selection_bias().data;
     return layer_.runtime().record(
         [&](Stream stream) {
-          return layer_.enqueue(stages, forward_, plan,
+          return layer_.enqueue(stages_, forward_, plan_,
                                 {.stream = stream,
                                  .state = state_.pass_state(),
                                  .workspace = workspace_.at(0),
@@ -163,22 +175,22 @@ class GpuLayer::Captured final : public CapturedForward {
         &graph_);
   }
 
-  Status replay() override { return layer_.runtime().launch(*graph_); }
-
- private:
   GpuLayer& layer_;
+  const std::vector<Stage> stages_;
   LayerForward forward_;
+  gpu::LayerPlan plan_;
   GpuForwardState state_;
   Scratch workspace_;
   // Launches of a graph need places of their own to write errors to, since the device hands its places to other
   // launches after each wait. Nobody reads them: ids that are given are in range.
   DataErrors errors_;
   std::shared_ptr<const Graph> graph_;
+  const void* selection_bias_ = nullptr;  // where the graph reads it
 };
 
 Status GpuLayer::capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
-  auto made = std::make_unique<Captured>(*this, forward);
-  MOE_TRY(made->record(stages));
+  auto made = std::make_unique<Captured>(*this, stages, forward);
+  MOE_TRY(made->prepare());
   *captured = std::move(made);
   return {};
 }

@@ -100,7 +100,7 @@ MOE_KERNEL(keep_kernel, (gpu::kCapacityThreads), const Arguments a) {
     const float sum = a.divisor == KeptDivisor::kept ? kept_sum : chosen_sum;
     if (a.divisor == KeptDivisor::none || sum == 0.0f) return;
     for (int64_t slot = first; slot < first + a.order.top_k; ++slot) {
-      a.kept_weights[slot] = a.kept_weights[slot] / sum * a.scale;
+      if (a.kept_ids[slot] >= 0) a.kept_weights[slot] = a.kept_weights[slot] / sum * a.scale;
     }
   });
 }

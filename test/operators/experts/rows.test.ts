@@ -7,6 +7,7 @@ import { Random } from "../../../lib/testing/inputs/random.js";
 import { randomRouting } from "../../../lib/testing/inputs/random_routing.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
+import { expectRejection } from "../../support/errors.js";
 
 describe.each(kernelPaths)("permute, unpermute and combine on $label", (path) => {
   const device = openForTests(path);
@@ -37,6 +38,23 @@ describe.each(kernelPaths)("permute, unpermute and combine on $label", (path) =>
         [1, 2],
         [3, 4],
       ],
+    ]);
+  });
+
+  test("an index out of range is reported with its place, and counts as -1", async () => {
+    const rows = device().tensor(x);
+    const rowOfSlot = device().tensor(Int32Array.of(2, 3), [1, 2]);
+    const reported = (place: RegExp) => expectRejection(device().synchronize(), "ID_OUT_OF_RANGE", place);
+    using slots = unpermute(rows, rowOfSlot);
+    await reported(/^unpermute: rowOfSlot\[0, 1\]: expected -1 or a row from 0 to 2, got 3$/);
+    using y = combine(rows, rowOfSlot, device().tensor([[1, 1]]));
+    await reported(/^combine: rowOfSlot\[0, 1\]: expected -1 or a row from 0 to 2, got 3$/);
+    using permuted = permute(rows, rowOfSlot.reshape([2]));
+    await reported(/^permute: tokenOfRow\[1\]: expected -1 or a row from 0 to 2, got 3$/);
+    expect([slots, y, permuted].map((result) => [...result.dataSync()])).toEqual([
+      [5, 6, 0, 0],
+      [5, 6],
+      [5, 6, 0, 0],
     ]);
   });
 

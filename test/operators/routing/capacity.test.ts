@@ -226,6 +226,22 @@ describe.each(deviceNames)("limitCapacity on %s", (name) => {
     expect(alone.weights).toEqual([[0, 1]]);
   });
 
+  test("what is dropped has weight 0, whatever the others are divided by", () => {
+    const ids = device().tensor(Int32Array.of(0, 1, -1, 0, 1, 1), [2, 3]);
+    const weights = device().tensor(Float32Array.of(nan, 0.5, 1, 0.25, nan, 0.5), [2, 3]);
+    for (const by of ["kept", "chosen"] as const) {
+      const kept = limitCapacity({ ids, weights }, { numExperts: 2, tokens: 1, renormalize: { by } });
+      expect(kept.ids.toArraySync()).toEqual([
+        [0, 1, -1],
+        [-1, -1, -1],
+      ]);
+      expect(kept.weights.toArraySync()).toEqual([
+        [nan, nan, 0],
+        [0, 0, 0],
+      ]);
+    }
+  });
+
   test("any routing: the same as reference, and never above capacity in any sequence", () => {
     using reference = openDevice("reference");
     fc.assert(

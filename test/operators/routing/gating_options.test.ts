@@ -24,6 +24,7 @@ describe("rules that make no sense are refused", () => {
     ["an unknown scoring", { topK: 2, scoring: "hardmax" }, /scoring.*softmax/],
     ["a scale that is not a number", { topK: 2, scale: "2" }, /scale.*finite/],
     ["an infinite scale", { topK: 2, scale: infinity }, /scale.*finite/],
+    ["a scale beyond float32", { topK: 2, scale: 1e39 }, /scale.*finite.*float32/],
     ["an unknown key", { topK: 2, selectionKey: "rank" }, /selectionKey/],
     [
       "scores of softmax_selected",
