@@ -338,8 +338,8 @@ describe.each(gpus)("layers that share a budget on %s", (name) => {
 
 describe("a budget", () => {
   test.each([
-    [{}, /^options: expected either slots or bytes, got neither$/],
-    [{ slots: 2, bytes: 5 }, /^options: expected either slots or bytes, got both$/],
+    [{}, /^options: expected either slots or bytes, got none$/],
+    [{ slots: 2, bytes: 5 }, /^options: expected either slots or bytes, got slots and bytes$/],
     [{ slots: 0 }, /^slots: expected an integer >= 1, got 0$/],
     [{ bytes: 2 ** 60 }, /^bytes: expected an integer >= 1, got /],
     [{ slots: 2, policy: "fifo" }, /^policy: expected one of "lfru", "lru", "lfu", got "fifo"$/],
