@@ -95,7 +95,7 @@ export function offloadRule(
 type Room = Omit<OffloadRule, "pinned" | "rowsToLoad">;
 
 function ownRoom(given: Read<typeof offloadOption>, count: number): Room {
-  const { slots, ...rule } = budgetRule(given, "offload");
+  const { slots, ...rule } = budgetRule(given, "offload", "slots, bytes or budget");
   return { ...rule, slots: Math.min(slots, count), budget: null };
 }
 

@@ -29,10 +29,14 @@ export const budgetFields = {
 } satisfies Fields<OffloadBudgetOptions>;
 const budgetOptions = object(budgetFields, "{ bytes: 8 * 2 ** 30 }");
 
-/** @param name what errors call the object. */
-export function budgetRule({ slots, bytes, policy }: Read<typeof budgetOptions>, name: string) {
+/** @param name what errors call the object. @param choices what they say there must be one of. */
+export function budgetRule(
+  { slots, bytes, policy }: Read<typeof budgetOptions>,
+  name: string,
+  choices = "slots or bytes",
+) {
   if ((slots === undefined) === (bytes === undefined)) {
-    throw unexpected(name, "either slots or bytes", slots === undefined ? "neither" : "both");
+    throw unexpected(name, `either ${choices}`, slots === undefined ? "none" : "slots and bytes");
   }
   return { slots: slots ?? 0, bytes: bytes ?? 0, policy: policy ?? "lfru" };
 }

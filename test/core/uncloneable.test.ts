@@ -92,6 +92,11 @@ test("objects of a thread cannot be cloned, alone or within others", async () =>
   expect(classes.filter((one) => !made.includes(one as () => void))).toEqual([]);
 });
 
+test("the reason is short enough for errors to quote it whole", () => {
+  using device = exported.openDevice("reference");
+  expect(String(device.uncloneable).length).toBeLessThanOrEqual(136);
+});
+
 test("console.log shows open files in one line", async () => {
   using directory = temporaryDirectory();
   const { safetensors: file, sharded, gguf: ggufFile, split } = await openFiles(directory.path);

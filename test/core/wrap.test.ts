@@ -153,8 +153,10 @@ describe.each(onHost.filter((name) => name !== "reference"))("pointers on %s", (
 
   test("an array that was transferred away is replaced by another", async () => {
     const x = device().tensor([1, 2]);
-    const { buffer } = x.mapSync();
-    structuredClone(buffer, { transfer: [buffer as ArrayBuffer] });
+    const { buffer } = x.mapSync() as { buffer: ArrayBuffer & { transfer?: () => ArrayBuffer } };
+    // Node 20, which has no transfer(), gives the other side a copy. Later versions refuse that.
+    if (buffer.transfer) expect(buffer.transfer().byteLength).toBe(8);
+    else expect(structuredClone(buffer, { transfer: [buffer] }).byteLength).toBe(8);
     expect(await x.map()).toEqual(Float32Array.of(1, 2));
   });
 

@@ -333,7 +333,7 @@ describe("a server", () => {
       `{"prompt": ${"[".repeat(20_000)}${"]".repeat(20_000)}}`,
       400,
       "invalid_value",
-      /, got a value that is nested too /,
+      /, got (a value that is nested too |\[{20})/, // later versions of Node can write it
     ],
     [
       { prompt: [40] },

@@ -113,6 +113,43 @@ describe.each(deviceNames)("on %s", (name) => {
     });
   });
 
+  test("backward writes the gradient of the norm's weight to a tensor, and adds it there", async () => {
+    using made = layerOf(exampleConfig, "f32");
+    const { layer } = made;
+    const [x, dy] = [drawn([tokens, hiddenSize], "x"), drawn([tokens, hiddenSize], "dy")];
+    const weight = drawn([hiddenSize], "norm");
+    const state = () => layer.forward(x, { norm: { weight }, save: true }).state;
+    const { gradients, dNormWeight } = layer.backward(state(), dy);
+    const once = await (dNormWeight as Tensor<"f32">).data();
+    const into = drawn([hiddenSize], "earlier") as Tensor<"f32">;
+    const written = layer.backward(state(), dy, { gradients, dNormWeight: into });
+    expect(written.dNormWeight).toBe(into);
+    expect(await into.data()).toEqual(once);
+    layer.backward(state(), dy, { gradients, accumulate: true, dNormWeight: into });
+    expect(await into.data()).toEqual(once.map((value) => value + value));
+    // Without it, the gradient is one of its own.
+    const own = layer.backward(state(), dy, { gradients, accumulate: true });
+    expect(await own.dNormWeight?.data()).toEqual(once);
+  });
+
+  test("a tensor for the gradient of the norm's weight that does not fit is refused, and the state stays", () => {
+    using made = layerOf(exampleConfig, "f32");
+    const { layer } = made;
+    const x = drawn([tokens, hiddenSize], "x");
+    const weight = drawn([hiddenSize], "norm") as Tensor<"f32">;
+    const { state } = layer.forward(x, { norm: { weight }, save: true });
+    const backward = (dNormWeight: Tensor<"f32">, of = state) => layer.backward(of, x, { dNormWeight });
+    const short = device().zeros([hiddenSize - 1], "f32");
+    expectError(() => backward(short), "SHAPE_MISMATCH", /^dNormWeight: expected shape \[33\], got \[32\]/);
+    const half = device().zeros([hiddenSize], "f16") as unknown as Tensor<"f32">;
+    expectError(() => backward(half), "UNSUPPORTED_DTYPE", /^dNormWeight: /);
+    expectError(() => backward(weight), "INVALID_ARGUMENT", /^dNormWeight: expected memory of its own/);
+    const { state: plain } = layer.forward(x, { save: true });
+    const into = device().zeros([hiddenSize], "f32");
+    expectError(() => backward(into, plain), "INVALID_ARGUMENT", /^dNormWeight requires a forward with norm/);
+    expect(backward(into).dNormWeight).toBe(into);
+  });
+
   test("a capture normalises and adds as forward does", async () => {
     for (const config of [layers.plain, layers.capacity]) {
       using made = layerOf(config as LayerProblem["config"]);

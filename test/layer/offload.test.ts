@@ -248,8 +248,8 @@ describe("offload is refused", () => {
   };
 
   test.each([
-    [{}, /^offload: expected either slots or bytes, got neither$/],
-    [{ slots: 2, bytes: 5 }, /^offload: expected either slots or bytes, got both$/],
+    [{}, /^offload: expected either slots, bytes or budget, got none$/],
+    [{ slots: 2, bytes: 5 }, /^offload: expected either slots, bytes or budget, got slots and bytes$/],
     [{ slots: 0 }, /^offload\.slots: expected an integer >= 1, got 0$/],
     [{ bytes: 1.5 }, /^offload\.bytes: expected an integer >= 1, got 1.5$/],
     [{ slots: 2, policy: "fifo" }, /^offload\.policy: expected one of "lfru", "lru", "lfu", got "fifo"$/],

@@ -229,6 +229,27 @@ describe.each(gpus)("layers that share a budget on %s", (name) => {
     check(again, 1);
   });
 
+  test("are captured where one has been replaced by another that joined before it left", () => {
+    using all = new BudgetLayers(device(), example, 2, { slots: 2 * numExperts });
+    const random = new Random(9);
+    for (let round = 0; round < 4; round++) {
+      const index = round % 2;
+      const next = all.create(index);
+      all.layer(index).dispose();
+      all.layers[index] = next;
+      all.expectSame(0, random, 20);
+      all.expectSame(1, random, 20);
+      using captured = all.layer(index).capture(4);
+      const values = random.normals(captured.x.size);
+      captured.x.write(values);
+      captured.replay();
+      using x = device().tensor(values, captured.x.shape, captured.x.dtype);
+      using expected = all.whole(index).layer.forward(x);
+      expect(captured.y.rawSync()).toEqual(expected.rawSync());
+      all.expectSame(1 - index, random, 20);
+    }
+  });
+
   test("leave experts to the CPU, each by its own onMiss", async () => {
     using all = new BudgetLayers(device(), example, 3, { slots: 3 }, { onMiss: "cpu" });
     const random = new Random(8);
@@ -317,8 +338,8 @@ describe.each(gpus)("layers that share a budget on %s", (name) => {
 
 describe("a budget", () => {
   test.each([
-    [{}, /^options: expected either slots or bytes, got neither$/],
-    [{ slots: 2, bytes: 5 }, /^options: expected either slots or bytes, got both$/],
+    [{}, /^options: expected either slots or bytes, got none$/],
+    [{ slots: 2, bytes: 5 }, /^options: expected either slots or bytes, got slots and bytes$/],
     [{ slots: 0 }, /^slots: expected an integer >= 1, got 0$/],
     [{ bytes: 2 ** 60 }, /^bytes: expected an integer >= 1, got /],
     [{ slots: 2, policy: "fifo" }, /^policy: expected one of "lfru", "lru", "lfu", got "fifo"$/],

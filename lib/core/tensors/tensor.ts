@@ -145,7 +145,8 @@ export class Tensor<D extends DType = DType> extends ThreadBound implements Disp
   /**
    * The memory itself, once all work enqueued so far is done; f16 and bf16 as a Uint16Array. Nothing is copied: what is
    * written to the array is in the tensor, and the other way round. Do not touch it while enqueued work uses the tensor.
-   * It is empty once this tensor is disposed of; if only the device is, it keeps the memory until it is collected.
+   * It is empty once this tensor is disposed of; if only the device is, it keeps the memory until it is collected. Do not
+   * transfer its buffer to another thread: most runtimes refuse that, and a tensor on `reference` would lose its memory.
    * @throws UNSUPPORTED_OPERATION on `cuda`, whose memory the CPU cannot address; what {@link data} rejects with.
    */
   async map(): Promise<RawArrayOf<D>> {

@@ -2,7 +2,8 @@ import { invalidArgument, MoeError, requires } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/input/options.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
-import { checkTensor, resultDType } from "../../operators/check.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
+import { checkTensor, output, resultDType } from "../../operators/check.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import type { LayerParts } from "../layer_parts.js";
 import { Temporaries } from "../temporaries.js";
@@ -15,7 +16,7 @@ import { LayerTensors } from "./layer_tensors.js";
 import { type GradLosses, gradLossesOption } from "./losses.js";
 import { trainsExperts } from "./matrices.js";
 import { routingBackward } from "./routing_backward.js";
-import { MatrixSum } from "./sums.js";
+import { addTo, MatrixSum } from "./sums.js";
 
 /** Options of {@link MoeLayer.backward}. */
 export interface BackwardOptions {
@@ -31,6 +32,11 @@ export interface BackwardOptions {
    * layer with quantised experts, which have no gradients.
    */
   experts?: boolean | undefined;
+  /**
+   * [H] f32, for a forward with `norm`: where to write the gradient of its weight, or with `accumulate` to add it; default
+   * a new tensor, to which nothing is added.
+   */
+  dNormWeight?: Tensor<"f32"> | undefined;
   /** Losses whose gradients are added to those of the logits; not of a layer with `hierarchy`, which has logits of two gates. */
   gradLosses?: GradLosses | undefined;
 }
@@ -45,7 +51,7 @@ export interface LayerBackward<D extends FloatDType = FloatDType> {
   readonly gradients: LayerTensors;
   /** [T, k] f32: the gradient of the weights of a routing that was given; otherwise undefined. */
   readonly dWeights: Tensor<"f32"> | undefined;
-  /** [H] f32: the gradient of the weight of `norm`; undefined without one. Never added to an earlier one. */
+  /** [H] f32: the gradient of the weight of `norm`; undefined without one. The tensor that was given, if one was. */
   readonly dNormWeight: Tensor<"f32"> | undefined;
 }
 
@@ -59,6 +65,7 @@ export const backwardOptions = object(
     gradients: optional(gradients),
     accumulate: optional(boolean, false),
     experts: optional(boolean),
+    dNormWeight: optional(tensor<"f32">()),
     gradLosses: optional(gradLossesOption),
   } satisfies Fields<BackwardOptions>,
   "{ accumulate: true, gradients }",
@@ -90,11 +97,12 @@ export function layerBackward(
   }
   const wanted = { experts, routers: !given };
   options.gradients?.checkFor(onDevice, wanted);
+  const dNormWeight = normWeightTarget(options.dNormWeight, state, dy);
   const pass = state.take(onDevice);
   try {
     const dtype = resultDType(pass.x);
     const result = options.gradients ?? new LayerTensors(parts, dtype, wanted, "gradients");
-    const results = passBackward(parts, pass, dy, result, { accumulate, gradLosses });
+    const results = passBackward(parts, pass, dy, result, { accumulate, gradLosses, dNormWeight });
     result.markWritten(wanted, accumulate);
     return { ...results, gradients: result };
   } finally {
@@ -102,15 +110,28 @@ export function layerBackward(
   }
 }
 
+/** The tensor that was given for the gradient of the norm's weight, after checking that it fits and overlaps no input. */
+function normWeightTarget(
+  given: Tensor<"f32"> | undefined,
+  { norm }: LayerState,
+  dy: Tensor<FloatDType>,
+): Tensor<"f32"> | undefined {
+  if (given === undefined) return undefined;
+  if (norm === undefined) throw requires("dNormWeight", "a forward with norm");
+  const { weight, tokens } = norm;
+  return output("dNormWeight", given, dy.device, weight.shape, resultDType(tokens), [dy, weight, tokens]);
+}
+
 function passBackward(
   parts: LayerParts,
   pass: SavedPass,
   given: Tensor<FloatDType>,
   gradients: LayerTensors,
-  { accumulate, gradLosses: losses }: Pick<Read<typeof backwardOptions>, "accumulate" | "gradLosses">,
+  options: Pick<Read<typeof backwardOptions>, "accumulate" | "gradLosses" | "dNormWeight">,
 ): Omit<LayerBackward, "gradients"> {
   using temporaries = new Temporaries();
   const { onDevice, device, description } = parts;
+  const { accumulate, gradLosses: losses } = options;
   const { tokens } = pass;
   const size = [tokens.count, description.hiddenSize] as const;
   const dy = temporaries.keep(given.reshape(size));
@@ -134,30 +155,39 @@ function passBackward(
   }
   const result = device.empty(pass.shape, pass.x.dtype);
   using flat = result.reshape(size);
-  const dNormWeight = intoTokens(pass, dx, pass.addsTokens ? dy : undefined, flat);
+  const dNormWeight = intoTokens(pass, dx, pass.addsTokens ? dy : undefined, { ...options, dx: flat });
   return { dx: result, dRouterInput, dWeights: pass.given ? dWeights : undefined, dNormWeight };
+}
+
+/** Where the gradients of the caller's tokens go, and those of the weight of their norm. */
+interface TokensTarget {
+  readonly dx: Tensor<FloatDType>;
+  readonly dNormWeight: Tensor<"f32"> | undefined;
+  readonly accumulate: boolean;
 }
 
 /** Writes the gradient of the caller's tokens: through the norm, if there is one, whose weight's is returned, and past it. */
 function intoTokens(
   { norm, tokens }: SavedPass,
-  dx: MatrixSum,
+  sum: MatrixSum,
   residual: Tensor<FloatDType> | undefined,
-  out: Tensor<FloatDType>,
+  { dx, dNormWeight, accumulate }: TokensTarget,
 ): Tensor<"f32"> | undefined {
   if (norm === undefined) {
-    dx.into(out, residual);
+    sum.into(dx, residual);
     return undefined;
   }
-  const { device } = out;
+  const { device } = dx;
   const { weight, epsilon, offset } = norm;
-  using dNormalised = dx.into(device.empty(out.shape, tokens.dtype));
-  const dWeight = device.empty(weight.shape, tokens.dtype);
+  using dNormalised = sum.into(device.empty(dx.shape, tokens.dtype));
+  const target = dNormWeight ?? device.empty(weight.shape, tokens.dtype);
+  using term = accumulate && dNormWeight ? device.empty(weight.shape, tokens.dtype) : undefined;
   rmsNormBackward(norm.tokens, weight, dNormalised, {
     epsilon,
     offset,
     ...(residual && { residual }),
-    out: { dx: out, dWeight },
+    out: { dx, dWeight: term ?? target },
   });
-  return dWeight;
+  if (term) addTo(target, term);
+  return target;
 }

@@ -152,6 +152,11 @@ export class LayerState extends ThreadBound implements Disposable {
     return this.#pass?.given ?? false;
   }
 
+  /** @internal The norm that the forward was given. */
+  get norm(): SavedNorm | undefined {
+    return this.#pass?.norm;
+  }
+
   /**
    * @internal Hands over what was kept; the caller frees it.
    * @throws DISPOSED, INVALID_ARGUMENT, OUT_OF_MEMORY.

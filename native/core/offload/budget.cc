@@ -102,6 +102,15 @@ int64_t OffloadBudget::first_free(int64_t experts) const {
   return first;
 }
 
+void OffloadBudget::close_gaps() noexcept {
+  int64_t next = 0;
+  for (OffloadShare* share : shares_) {
+    if (share->first_ > next) residency_->move(share->first_, share->experts_, next);
+    share->first_ = next;
+    next += share->experts_;
+  }
+}
+
 Status OffloadBudget::check_room(int64_t first, int64_t experts, int64_t pinned) const {
   const int64_t slots = residency_->slots(), end = std::max(residency_->end(), first + experts);
   if (end > kMostExperts) {
@@ -150,8 +159,8 @@ Status OffloadShare::join(std::shared_ptr<OffloadBudget> budget, int64_t experts
 }
 
 OffloadShare::~OffloadShare() {
-  if (first_ < 0) return;
   const std::lock_guard lock(budget_->mutex_);
+  if (first_ < 0) return;
   budget_->settle();
   budget_->counts_ += counts_;
   budget_->loaded_bytes_ += counts_.loads() * budget_->expert_bytes_;
@@ -246,6 +255,8 @@ void OffloadShare::forget_all() {
 Status OffloadShare::hold(std::shared_ptr<void>* held) {
   const std::lock_guard lock(budget_->mutex_);
   Residency& all = residency();
+  // Where there is a capture already, all are held, in slots that it knows.
+  if (budget_->held_.use_count() == 1) budget_->close_gaps();
   if (!all.holds_all()) {
     const auto layers = std::ssize(budget_->shares_);
     return {Code::unsupported_operation,

@@ -59,6 +59,8 @@ class OffloadBudget {
   // The lowest number with `experts` free ones from it on.
   int64_t first_free(int64_t experts) const;
   Status check_room(int64_t first, int64_t experts, int64_t pinned) const;
+  // Gives the layers' experts the lowest numbers, where layers have left gaps among them.
+  void close_gaps() noexcept;
   void close() noexcept;
 
   const BudgetOptions options_;
@@ -148,7 +150,7 @@ class OffloadShare {
   const int64_t pinned_;
   const int64_t rows_to_load_;
   const Drop drop_;
-  int64_t first_ = -1;  // -1: has not joined
+  int64_t first_ = -1;  // -1: has not joined; under the budget's lock, as gaps are closed
   OffloadCounts counts_;
 };
 

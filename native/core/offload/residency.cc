@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace moe {
 
@@ -43,6 +44,22 @@ void Residency::remove(int64_t first, int64_t count) noexcept {
   }
   joined_ -= count;
   std::erase_if(left_, [=](int32_t expert) { return expert >= first && expert < first + count; });
+  shrink();
+}
+
+void Residency::move(int64_t first, int64_t count, int64_t to) noexcept {
+  for (int64_t expert = 0; expert < count; ++expert) {
+    Expert& moved = experts_[to + expert];
+    moved = std::exchange(experts_[first + expert], {});
+    if (moved.slot >= 0) expert_in_[moved.slot] = static_cast<int32_t>(to + expert);
+  }
+  for (int32_t& expert : left_) {
+    if (expert >= first && expert < first + count) expert -= static_cast<int32_t>(first - to);
+  }
+  shrink();
+}
+
+void Residency::shrink() noexcept {
   while (!experts_.empty() && !experts_.back().joined) experts_.pop_back();
 }
 

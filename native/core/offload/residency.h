@@ -74,6 +74,8 @@ class Residency {
   void add(int64_t first, int64_t count, const std::vector<int32_t>& pinned = {});
   // They leave, and their slots are empty.
   void remove(int64_t first, int64_t count) noexcept;
+  // They have the numbers from `to` on instead, which are lower and belong to nobody else. They stay in their slots.
+  void move(int64_t first, int64_t count, int64_t to) noexcept;
 
   // Of the experts that a call needs, those that are left to another device because they are not resident and have
   // fewer rows than `rows_to_load`; plan() is told of the others.
@@ -117,6 +119,8 @@ class Residency {
   double half_life() const;
   // Makes the present the unit of lfru's scores.
   void rescale() noexcept;
+  // Drops the highest numbers that belong to nobody.
+  void shrink() noexcept;
   SlotLoad load(int32_t expert, int32_t slot);
   // The slot that `expert` takes: the best of those for which rank(slot) is lowest and not negative, where an empty
   // slot is better than any expert. -1: there is none.

@@ -149,6 +149,36 @@ MOE_TEST(a_capture_holds_all_experts_and_keeps_others_from_joining) {
   }
 }
 
+MOE_TEST(a_capture_needs_as_many_slots_as_there_are_experts_whatever_layers_have_left) {
+  const auto budget = budget_of(slots(6));
+  Share old, first, second;
+  MOE_CHECK(join(budget, 4, &old).ok());
+  MOE_CHECK(join(budget, 2, &first).ok());
+  std::set<int32_t> dropped;
+  const auto drop = [&](int32_t expert) { dropped.insert(expert); };
+  MOE_CHECK(join(budget, 4, &second, {}, {60, 40}, drop).ok());  // as of a layer whose work is not done yet
+  second->plan({1, 2});
+  old.reset();
+  MOE_CHECK_EQUAL(second->first(), 6);
+  std::shared_ptr<void> held, other;
+  MOE_CHECK(second->hold(&held).ok());
+  MOE_CHECK_EQUAL(first->first(), 0);
+  MOE_CHECK_EQUAL(second->first(), 2);
+  // What is in another slot than its own is loaded again.
+  const std::vector<int32_t> resident = second->stats().resident;
+  MOE_CHECK_EQUAL(resident.size() + dropped.size(), size_t{2});
+  const std::vector<SlotLoad> loads = second->prefetch({0, 1, 2, 3});
+  MOE_CHECK_EQUAL(loads.size() + resident.size(), size_t{4});
+  for (const SlotLoad& load : loads) {
+    MOE_CHECK_EQUAL(load.slot, second->first() + load.expert);
+    MOE_CHECK_EQUAL(load.evicted, -1);
+  }
+  // Under a capture they keep their numbers, even where another layer leaves.
+  first.reset();
+  MOE_CHECK(second->hold(&other).ok());
+  MOE_CHECK_EQUAL(second->first(), 2);
+}
+
 MOE_TEST(layers_share_slots_whoever_joins_and_leaves) {
   Random random(3);
   for (int run = 0; run < 200; ++run) {
@@ -180,6 +210,11 @@ MOE_TEST(layers_share_slots_whoever_joins_and_leaves) {
       } else if (random.below(12) == 0) {
         shares[layer]->forget_all();
         MOE_CHECK(memory.empty());
+      } else if (random.below(8) == 0) {
+        int64_t experts = 0;
+        for (size_t i = 0; i < shares.size(); ++i) experts += shares[i] == nullptr ? 0 : counts[i];
+        std::shared_ptr<void> held;
+        MOE_CHECK_EQUAL(shares[layer]->hold(&held).ok(), experts <= limit);
       } else {
         std::vector<int32_t> needed;
         for (int32_t expert = 0; expert < counts[layer]; ++expert) {
