@@ -40,6 +40,8 @@ void convert(const Kernels& kernels, DType from, const void* source, int64_t cou
 // Elements first .. first + count - 1 of one row of a matrix. Those of the same dtype are moved bit by bit.
 void read_elements(const Kernels& kernels, const MatrixView& source, int64_t row, int64_t first, int64_t count,
                    DType dtype, void* values) {
+  // Of a missing row, for example, which has no place.
+  if (count == 0) return;
   const int64_t size = static_cast<int64_t>(info(source.dtype).bytes), stride = source.column_stride;
   const char* from = static_cast<const char*>(source.data) + (row * source.row_stride + first * stride) * size;
   if (stride == 1) return convert(kernels, source.dtype, from, count, dtype, values);
