@@ -6,11 +6,11 @@ import { attempt, typedArray } from "../core/input/foreign.js";
 import {
   type Fields,
   finite,
-  float32,
   integer,
   nonNegative,
   object,
   optional,
+  positiveOrInfinite,
   unchecked,
 } from "../core/input/options.js";
 import { shapeSize, shapeText } from "../core/tensors/shape.js";
@@ -35,7 +35,7 @@ export interface OptimizerOptions {
 export const optimizerFields = {
   learningRate: nonNegative,
   weightDecay: optional(nonNegative, 0),
-  maxNorm: optional(float32((value) => value > 0, "a number > 0")),
+  maxNorm: optional(positiveOrInfinite),
 } satisfies Fields<OptimizerOptions>;
 
 /** The handles of one parameter in one step, flat. */

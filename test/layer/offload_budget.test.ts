@@ -191,20 +191,12 @@ describe.each(gpus)("layers that share a budget on %s", (name) => {
   test("are captured only while all experts of all layers have a slot", async () => {
     using all = new BudgetLayers(device(), example, 2, { slots: 2 * numExperts });
     const random = new Random(7);
-    const check = (captured: ReturnType<MoeLayer["capture"]>, index: number) => {
-      const values = random.normals(captured.x.size);
-      captured.x.write(values);
-      captured.replay();
-      using x = device().tensor(values, captured.x.shape, captured.x.dtype);
-      using expected = all.whole(index).layer.forward(x);
-      expect(captured.y.rawSync()).toEqual(expected.rawSync());
-    };
     {
       using first = all.layer(0).capture(4);
       using second = all.layer(1).capture(4);
       for (let round = 0; round < 3; round++) {
-        check(first, 0);
-        check(second, 1);
+        all.expectSameReplay(0, first, random);
+        all.expectSameReplay(1, second, random);
         all.expectSame(round % 2, random, 5);
       }
       const left =
@@ -215,7 +207,7 @@ describe.each(gpus)("layers that share a budget on %s", (name) => {
       all.layer(1).dispose();
       all.layers[1] = all.create(1);
       all.expectSame(1, random, 20);
-      check(first, 0);
+      all.expectSameReplay(0, first, random);
     }
     using third = all.create(0);
     const message =
@@ -224,9 +216,9 @@ describe.each(gpus)("layers that share a budget on %s", (name) => {
     all.expectSame(1, random, 20);
     third.dispose();
     using again = all.layer(1).capture(4);
-    check(again, 1);
+    all.expectSameReplay(1, again, random);
     all.expectSame(0, random, 20);
-    check(again, 1);
+    all.expectSameReplay(1, again, random);
   });
 
   test("are captured where one has been replaced by another that joined before it left", () => {
@@ -240,12 +232,7 @@ describe.each(gpus)("layers that share a budget on %s", (name) => {
       all.expectSame(0, random, 20);
       all.expectSame(1, random, 20);
       using captured = all.layer(index).capture(4);
-      const values = random.normals(captured.x.size);
-      captured.x.write(values);
-      captured.replay();
-      using x = device().tensor(values, captured.x.shape, captured.x.dtype);
-      using expected = all.whole(index).layer.forward(x);
-      expect(captured.y.rawSync()).toEqual(expected.rawSync());
+      all.expectSameReplay(index, captured, random);
       all.expectSame(1 - index, random, 20);
     }
   });

@@ -52,6 +52,17 @@ export class BudgetLayers implements Disposable {
     expect(y.rawSync()).toEqual(expected.rawSync());
   }
 
+  /** Expects the same of a replay. */
+  expectSameReplay(index: number, captured: ReturnType<MoeLayer["capture"]>, random: Random): void {
+    const values = random.normals(captured.x.size);
+    captured.x.write(values);
+    captured.replay();
+    const { layer } = this.whole(index);
+    using x = layer.device.tensor(values, captured.x.shape, captured.x.dtype);
+    using expected = layer.forward(x);
+    expect(captured.y.rawSync()).toEqual(expected.rawSync());
+  }
+
   /** Expects the budget's statistics to be the sums of its layers', if none was disposed of, within the limit. */
   async expectSums(): Promise<void> {
     const { layers, residentBytes, slots, expertBytes, ...counts } = await this.budget.stats();

@@ -1,5 +1,6 @@
 import { describe } from "../../core/errors.js";
 import { weightFormat } from "../../core/formats/weight_formats.js";
+import { greatestCommonDivisor } from "../../core/greatest_common_divisor.js";
 import { sameShape, shapeText } from "../../core/tensors/shape.js";
 import { ConfigFields } from "../config_fields.js";
 import type { TensorRange } from "../locate/located_weight.js";
@@ -8,7 +9,7 @@ import { swapNibbles } from "./bits.js";
 import { NestedScales } from "./nested_scales.js";
 import { checkScales, largestGroup } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import { type FoundTensor, greatestCommonDivisor, type StoredMatrix } from "./stored_matrix.js";
+import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
 const kinds = ["nf4", "fp4"] as const;
 

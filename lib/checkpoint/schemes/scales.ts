@@ -1,10 +1,11 @@
 import type { ScaleType } from "../../core/formats/weight_format.js";
+import { greatestCommonDivisor } from "../../core/greatest_common_divisor.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import { firstNaN8, firstNonFinite } from "../non_finite.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { type Elements, elements, floatValues, zerosLike } from "./bits.js";
-import { type FoundTensor, floats, greatestCommonDivisor, type StoredMatrix } from "./stored_matrix.js";
+import { type FoundTensor, floats, type StoredMatrix } from "./stored_matrix.js";
 
 const types: Partial<Record<SafetensorsDType, ScaleType>> = {
   F32: "f32",

@@ -1,4 +1,5 @@
 import type { WeightFormatName } from "../../core/formats/weight_format.js";
+import { greatestCommonDivisor } from "../../core/greatest_common_divisor.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import { sameShape, shapeText } from "../../core/tensors/shape.js";
 import { stackedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
@@ -97,10 +98,6 @@ function wholeNames(name: string, suffix: Suffix): readonly string[] {
     return [`${name}.${suffix}`, `${name}_${suffix}`, `${name}${suffix.slice("weight".length)}`];
   }
   return suffix === "scale" ? [`${name}.scale`] : [`${name}.${suffix}`, `${name}_${suffix}`];
-}
-
-export function greatestCommonDivisor(a: number, b: number): number {
-  return b === 0 ? a : greatestCommonDivisor(b, a % b);
 }
 
 /** Whether files that have certain tensors store the weight `name`, as floats or quantised. */

@@ -39,7 +39,7 @@ export function number(fits: (value: number) => boolean, expected: string): Read
 }
 
 /** A number that devices compute with in float32, which must fit as well once it is rounded to that. */
-export function float32(fits: (value: number) => boolean, expected: string): Reader<number> {
+function float32(fits: (value: number) => boolean, expected: string): Reader<number> {
   const read = number(fits, expected);
   return (value, name) => {
     const given = read(value, name);
@@ -51,6 +51,7 @@ export function float32(fits: (value: number) => boolean, expected: string): Rea
 export const finite = float32(Number.isFinite, "a finite number");
 export const nonNegative = float32((value) => value >= 0 && Number.isFinite(value), "a finite number >= 0");
 export const positive = float32((value) => value > 0 && Number.isFinite(value), "a finite number > 0");
+export const positiveOrInfinite = float32((value) => value > 0, "a number > 0");
 
 /** A bigint from `minimum` to 2^64 - 1, such as an address; `expected` describes it in words. */
 export function unsigned64(minimum: bigint, expected: string): Reader<bigint> {

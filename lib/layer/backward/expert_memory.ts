@@ -1,3 +1,4 @@
+import { greatestCommonDivisor } from "../../core/greatest_common_divisor.js";
 import { isGated } from "../../core/layer/activation.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
@@ -140,7 +141,7 @@ function clearPadding(layer: DeviceLayer, { gateUp, multiplier, down, gateUpBias
     );
   }
   // Of down these are columns: rows of a matrix that is so narrow that each has either used columns or others.
-  const columns = greatestDivisor(used, width);
+  const columns = greatestCommonDivisor(used, width);
   const [rows, perRow] = [(hiddenSize * width) / columns, width / columns];
   using all = down.reshape([down.size / columns, columns]);
   using ofLast = all.rows(last * rows, (last + 1) * rows);
@@ -148,11 +149,6 @@ function clearPadding(layer: DeviceLayer, { gateUp, multiplier, down, gateUpBias
   using order = layer.device.tensor(kept);
   using cleared = permute(ofLast, order);
   copyAll(cleared, ofLast);
-}
-
-/** The greatest common divisor of two positive integers. */
-function greatestDivisor(a: number, b: number): number {
-  return b === 0 ? a : greatestDivisor(b, a % b);
 }
 
 /** Writes zeros to rows, numbered in ascending order; neighbours at once. */

@@ -1,5 +1,13 @@
 import { requires } from "../../core/errors.js";
-import { choice, type Fields, finite, float32, object, optional, type Reader } from "../../core/input/options.js";
+import {
+  choice,
+  type Fields,
+  finite,
+  object,
+  optional,
+  positiveOrInfinite,
+  type Reader,
+} from "../../core/input/options.js";
 import {
   type Activation,
   activations,
@@ -17,10 +25,9 @@ export interface ActivationOptions {
   clamp?: ClampOptions | undefined;
 }
 
-const positive = float32((value) => value > 0, "a number > 0");
-
 /** Infinity is no limit; JSON writes it as null. */
-const limit: Reader<number> = (value, name) => (value === null ? Number.POSITIVE_INFINITY : positive(value, name));
+const limit: Reader<number> = (value, name) =>
+  value === null ? Number.POSITIVE_INFINITY : positiveOrInfinite(value, name);
 
 const clampFields = {
   alpha: optional(finite),

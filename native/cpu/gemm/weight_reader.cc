@@ -5,10 +5,14 @@
 #include <utility>
 
 #include "core/formats/dequantize.h"
+#include "cpu/gemm/panel_scales.h"
 
 namespace moe::cpu {
 
 namespace {
+
+// Elements that are converted at a time, on the stack.
+constexpr int64_t kChunk = 256;
 
 template <class Unit>
 void copy_strided(const void* source, int64_t stride, int64_t count, void* values) {
@@ -26,7 +30,6 @@ void convert(const Kernels& kernels, DType from, const void* source, int64_t cou
   } else if (from == DType::f32) {
     kernels.from_f32(to, static_cast<const float*>(source), count, values);
   } else {
-    constexpr int64_t kChunk = 256;
     alignas(64) float chunk[kChunk];
     for (int64_t i = 0; i < count; i += kChunk) {
       const int64_t length = std::min(kChunk, count - i);
@@ -45,7 +48,6 @@ void read_elements(const Kernels& kernels, const MatrixView& source, int64_t row
   const int64_t size = static_cast<int64_t>(info(source.dtype).bytes), stride = source.column_stride;
   const char* from = static_cast<const char*>(source.data) + (row * source.row_stride + first * stride) * size;
   if (stride == 1) return convert(kernels, source.dtype, from, count, dtype, values);
-  constexpr int64_t kChunk = 256;
   alignas(64) char chunk[kChunk * sizeof(float)];
   for (int64_t i = 0; i < count; i += kChunk) {
     const int64_t length = std::min(kChunk, count - i);
@@ -85,7 +87,6 @@ void WeightReader::read(DType dtype, int64_t row, int64_t first, int64_t count, 
   const bool exists = row >= 0 && row < weight_.rows;
   const int64_t present = present_elements(dtype, first, count, exists ? weight_.columns : 0, values);
   if (elements_are_codes_) return read_elements(kernels_, weight_.codes, row, first, present, dtype, values);
-  constexpr int64_t kChunk = 256;
   alignas(64) float chunk[kChunk];
   for (int64_t i = 0; i < present; i += kChunk) {
     const int64_t length = std::min(kChunk, present - i);
@@ -116,12 +117,11 @@ void WeightReader::read_input(DType dtype, int64_t input, int64_t first, int64_t
 
 void WeightReader::prefetch_input(int64_t input, int64_t first, int64_t count) const {
   if (input >= weight_.columns) return;
-  constexpr int64_t kLine = 64;
   const MatrixView& elements = weight_.codes;
   const int64_t size = static_cast<int64_t>(info(elements.dtype).bytes);
   const char* from = static_cast<const char*>(elements.data) + (input * elements.column_stride + first) * size;
   const int64_t bytes = std::clamp<int64_t>(weight_.rows - first, 0, count) * size;
-  for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(from + at);
+  for (int64_t at = 0; at < bytes; at += kLineBytes) __builtin_prefetch(from + at);
 }
 
 }  // namespace moe::cpu

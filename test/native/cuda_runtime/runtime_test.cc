@@ -93,10 +93,11 @@ MOE_TEST(memory_that_another_device_on_the_gpu_keeps_is_given_back_too) {
 }
 
 namespace {
-// Of a test's own, so that no other has loaded it.
-void twice(int* numbers) {
+// Multiplies two numbers. Each test has a factor of its own, so that no other has loaded its kernel.
+template <int factor>
+void multiply(int* numbers) {
   fake::use(numbers, 2 * sizeof(int));
-  for (int i = 0; i < 2; ++i) numbers[i] *= 2;
+  for (int i = 0; i < 2; ++i) numbers[i] *= factor;
 }
 }  // namespace
 
@@ -119,7 +120,8 @@ MOE_TEST(a_graph_runs_its_launches_again_and_prepares_kernels_before_it_records)
                                   MOE_CHECK(runtime->allocate(8, &other).ok());
                                   runtime->release(other);
                                 }).join();
-                                return launch("twice", twice, dim3(1), dim3(1), 1024, stream, static_cast<int*>(data));
+                                return launch("twice", multiply<2>, dim3(1), dim3(1), 1024, stream,
+                                              static_cast<int*>(data));
                               },
                               &graph)
                           .message,
@@ -138,13 +140,6 @@ MOE_TEST(a_graph_runs_its_launches_again_and_prepares_kernels_before_it_records)
   });
 }
 
-namespace {
-void thrice(int* numbers) {
-  fake::use(numbers, 2 * sizeof(int));
-  for (int i = 0; i < 2; ++i) numbers[i] *= 3;
-}
-}  // namespace
-
 MOE_TEST(kernels_and_graphs_take_memory_that_the_pool_keeps) {
   constexpr size_t kMiB = size_t{1} << 20;
   fake::start({{.memory = 64 * kMiB, .kernel_bytes = kMiB, .graph_bytes = kMiB}});
@@ -160,7 +155,7 @@ MOE_TEST(kernels_and_graphs_take_memory_that_the_pool_keeps) {
     };
     use_all_memory();
     const auto launch_thrice = [&](Stream stream) {
-      return launch("thrice", thrice, dim3(1), dim3(1), 0, stream, static_cast<int*>(data));
+      return launch("thrice", multiply<3>, dim3(1), dim3(1), 0, stream, static_cast<int*>(data));
     };
     MOE_CHECK_EQUAL(launch_thrice(runtime->stream()).message, "");
     use_all_memory();
