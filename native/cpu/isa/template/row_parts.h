@@ -20,10 +20,14 @@ constexpr TileFunctions tiles_in_parts_of(TileFunctions tiles, std::integer_sequ
   ((tiles[first + row] = &tile_in_parts<Part, first + row>), ...);
   return tiles;
 }
-// `lower` are the tiles of less than `first` rows.
+// `lower` are the tiles of less than `first` rows. None where kHasParts is false: callers' `if constexpr` does not keep
+// Clang from instantiating what names no parameter of their own.
 template <class Part, int first = 1>
 constexpr TileFunctions tiles_in_parts(const TileFunctions& lower = {}) {
-  return tiles_in_parts_of<Part, first>(lower, std::make_integer_sequence<int, kTileRows + 1 - first>());
+  if constexpr (!kHasParts)
+    return {};
+  else
+    return tiles_in_parts_of<Part, first>(lower, std::make_integer_sequence<int, kTileRows + 1 - first>());
 }
 
 // Only the first part prefetches.
