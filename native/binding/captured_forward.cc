@@ -31,6 +31,8 @@ Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<
   check(env, layer->hold_experts(&captured->held_experts));
   captured->layer = std::move(layer);
   captured->uses = std::move(uses);
+  // A replay computes with the weights that the layer has by then.
+  captured->uses.reads(captured->layer, kWhole);
   Uses capture;
   capture.reads(captured->layer, kWhole);
   capture.writes(captured, kWhole);

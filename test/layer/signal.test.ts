@@ -239,6 +239,20 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
     }
   });
 
+  test("a replay with weights that an aborted forward was to give is ABORTED, until the layer gets others", async () => {
+    const { layer, x } = smallLayer();
+    using captured = layer.capture(64);
+    captured.x.write(await x.data());
+    using lost = await abortedForward(layer, x, new Error("enough"));
+    layer.setSelectionBias(lost.rows(0, 1).reshape([64]).rows(0, 8) as Tensor<"f32">);
+    captured.replay();
+    await expectRejection(layer.forward(x).data(), "ABORTED", /aborted/);
+    await expectRejection(captured.y.data(), "ABORTED", /aborted/);
+    layer.setSelectionBias(device().tensor([0, 0, 0, 9, 0, 0, 0, 9]));
+    captured.replay();
+    expect(await captured.y.raw()).toEqual(await layer.forward(x).raw());
+  });
+
   /** A training step of a layer whose forward was aborted while it waited, up to the optimiser's own. */
   async function abortedStep() {
     for (let size = firstSize; ; size *= 2) {
