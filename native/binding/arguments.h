@@ -13,13 +13,6 @@
 
 namespace moe::binding {
 
-// The C++ object behind a JavaScript object of class T, or null if the value is not one.
-template <class T>
-T* unwrap(Napi::Value value) {
-  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&T::kTag)) return nullptr;
-  return T::Unwrap(value.As<Napi::Object>());
-}
-
 // A tensor's view; `uses` notes what is done with it.
 enum class Access { reads, writes, updates };
 TensorView tensor(Napi::Env env, const TensorObject& object, Uses& uses, Access access = Access::reads);

@@ -16,12 +16,11 @@ struct CapturedForwardObject::Captured final : Content {
 };
 
 void CapturedForwardObject::define(Napi::Env env) {
-  Addon::of(env).captured_forward =
-      Napi::Persistent(DefineClass(env, "CapturedForwardHandle",
-                                   {
-                                       InstanceMethod<&CapturedForwardObject::replay>("replay"),
-                                       InstanceMethod<&CapturedForwardObject::free>("free"),
-                                   }));
+  const std::vector<PropertyDescriptor> members = {
+      InstanceMethod<&CapturedForwardObject::replay>("replay"),
+      InstanceMethod<&CapturedForwardObject::free>("free"),
+  };
+  Addon::of(env).captured_forward = Napi::Persistent(DefineClass(env, members));
 }
 
 Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<Layer> layer, std::vector<Stage> stages,

@@ -28,7 +28,7 @@ void DeviceObject::run(const Napi::CallbackInfo& info) {
 }
 
 void DeviceObject::define(Napi::Env env) {
-  std::vector<PropertyDescriptor> properties = {
+  std::vector<PropertyDescriptor> members = {
       InstanceAccessor<&DeviceObject::kind>("kind"),
       InstanceAccessor<&DeviceObject::description>("description"),
       InstanceMethod<&DeviceObject::empty>("empty"),
@@ -50,8 +50,8 @@ void DeviceObject::define(Napi::Env env) {
       InstanceMethod<&DeviceObject::cancel_with>("cancelWith"),
   };
   for_each_operator(
-      [&]<class Operator>() { properties.push_back(InstanceMethod<&DeviceObject::run<Operator>>(Operator::kName)); });
-  Addon::of(env).device = Napi::Persistent(DefineClass(env, "Device", properties));
+      [&]<class Operator>() { members.push_back(InstanceMethod<&DeviceObject::run<Operator>>(Operator::kName)); });
+  Addon::of(env).device = Napi::Persistent(DefineClass(env, members));
 }
 
 Napi::Value DeviceObject::open(const Napi::CallbackInfo& info) {

@@ -18,6 +18,8 @@ namespace moe::binding {
 
 class DeviceObject : public Object<DeviceObject> {
  public:
+  static constexpr const char* kClass = "Device";
+
   static void define(Napi::Env env);
   static Napi::Value open(const Napi::CallbackInfo& info);
 

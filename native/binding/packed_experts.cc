@@ -6,21 +6,14 @@
 
 namespace moe::binding {
 
-const napi_type_tag PackedExpertsObject::kTag = {0x6d6f652d6b65726eULL, 0x656c73207061636bULL};
-
 void PackedExpertsObject::define(Napi::Env env) {
-  Addon::of(env).packed_experts =
-      Napi::Persistent(DefineClass(env, "PackedHandle",
-                                   {
-                                       InstanceMethod<&PackedExpertsObject::set_expert>("setExpert"),
-                                       InstanceAccessor<&PackedExpertsObject::failed>("failed"),
-                                       InstanceAccessor<&PackedExpertsObject::byte_length>("byteLength"),
-                                       InstanceMethod<&PackedExpertsObject::free>("free"),
-                                   }));
-}
-
-PackedExpertsObject::PackedExpertsObject(const Napi::CallbackInfo& info) : Object(info) {
-  info.This().As<Napi::Object>().TypeTag(&kTag);
+  const std::vector<PropertyDescriptor> members = {
+      InstanceMethod<&PackedExpertsObject::set_expert>("setExpert"),
+      InstanceAccessor<&PackedExpertsObject::failed>("failed"),
+      InstanceAccessor<&PackedExpertsObject::byte_length>("byteLength"),
+      InstanceMethod<&PackedExpertsObject::free>("free"),
+  };
+  Addon::of(env).packed_experts = Napi::Persistent(DefineClass(env, members));
 }
 
 Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {

@@ -12,6 +12,8 @@ namespace moe::binding {
 
 class TensorObject : public Object<TensorObject> {
  public:
+  static constexpr const char* kClass = "TensorHandle";
+
   static void define(Napi::Env env);
   // Creates a tensor of `device` (the JavaScript object) in new memory.
   static Napi::Object create(Napi::Object device, DType dtype, const std::vector<int64_t>& shape);
@@ -19,9 +21,7 @@ class TensorObject : public Object<TensorObject> {
   static Napi::Object over(Napi::Object device, std::shared_ptr<Storage> storage);
   static Napi::Object over(Napi::Object device, std::shared_ptr<Storage> storage, DType dtype,
                            const std::vector<int64_t>& shape);
-  static const napi_type_tag kTag;
-
-  explicit TensorObject(const Napi::CallbackInfo& info);
+  explicit TensorObject(const Napi::CallbackInfo& info) : Object(info) {}
   void Finalize(Napi::BasicEnv env) override;
 
   TensorView view() const;

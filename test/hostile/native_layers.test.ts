@@ -355,4 +355,21 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     set(1, 4, 6, weight(3, 5))();
     device.synchronizeSync();
   });
+
+  test("methods and accessors refuse objects of other classes", () => {
+    const packed = device.packedExperts(2, 8, 6, "f32", "swiglu", plain.clamp, "none");
+    const budget = device.offloadBudget({ slots: 1, bytes: 0, policy: "lfru" });
+    const objects = [device, tensor(x), layerOf(plain), packed, budget, device.cancellation()];
+    let members = 0;
+    for (const object of objects) {
+      const others = [{}, 1, ...objects.filter((other) => other !== object)];
+      const prototype = Object.getPrototypeOf(object) as object;
+      for (const [name, { get, value }] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+        if (name === "constructor") continue;
+        for (const other of others) expect(() => (get ?? value).call(other), name).toThrow(TypeError);
+        members++;
+      }
+    }
+    expect(members).toBeGreaterThan(80);
+  });
 });
