@@ -1,5 +1,6 @@
 // Reads the arguments of binding functions. TypeScript has checked them for users; the checks here only keep a wrong
-// call from crashing the process.
+// call from crashing the process. Reading an object or a list may run JavaScript, which may free what the call is
+// about: so it is asked for afterwards, or held.
 #pragma once
 
 #include <optional>

@@ -202,7 +202,7 @@ Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
 
 void LayerObject::prefetch(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::shared_ptr<Layer>& target = layer(env);
+  const std::shared_ptr<Layer> target = layer(env);
   std::vector<int32_t> experts = expert_list(env, info[0], target->description().bank.count, "prefetch");
   Uses uses;
   uses.reads(target, kWhole);

@@ -59,11 +59,11 @@ const PackedExperts* PackedExpertsObject::read(Napi::Env env, Uses& uses) const 
 
 void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::shared_ptr<PackedExperts>& target = packed(env);
   const int64_t expert = integer(env, info[0], "expert");
   Uses uses;
   const WeightView first = weight(env, info[1], uses);
   const WeightView up = optional_weight(env, info[2], uses);
+  const std::shared_ptr<PackedExperts>& target = packed(env);
   check(env, target->weights().check_expert(expert, first, up));
   const size_t place = static_cast<size_t>(expert);
   uses.writes(target, {place, place + 1});

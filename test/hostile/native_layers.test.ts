@@ -372,4 +372,23 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     }
     expect(members).toBeGreaterThan(80);
   });
+
+  test("arguments that free what they are given to do no harm", () => {
+    /** Has `free` called when a property is read. */
+    function freedBy<Target extends object>(free: () => void, target: Target, key: PropertyKey): Target {
+      const value = Reflect.get(target, key);
+      return Object.defineProperty(target, key, { get: () => [free(), value][1] });
+    }
+    const packed = device.packedExperts(2, 8, 6, "f32", "none", plain.clamp, "none");
+    const matrices = freedBy(() => packed.free(), weight(8, 6), "scales");
+    expectError(() => packed.setExpert(0, matrices, null), "DISPOSED", /^packed experts: used after dispose/);
+
+    const layer = layerOf(plain);
+    layer.prefetch(freedBy(() => layer.free(), [0], 0));
+    expectError(() => device.synchronizeSync(), "INVALID_ARGUMENT", /^prefetch requires a layer with offload/);
+
+    const other = loadNative().open(name, { threads: 1, poison: true, tf32: false, fp8Sums: false, callSites: false });
+    const sizes = freedBy(() => other.dispose(), [4], 0);
+    expectError(() => other.wrapPointer(64n, "f32", sizes, () => {}), "DISPOSED", /^device: used after dispose/);
+  });
 });
