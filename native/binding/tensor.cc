@@ -20,6 +20,8 @@ void TensorObject::define(Napi::Env env) {
       InstanceMethod<&TensorObject::read_sync>("readSync"),
       InstanceMethod<&TensorObject::read_into_array>("readInto"),
       InstanceMethod<&TensorObject::read_into_array_sync>("readIntoSync"),
+      InstanceMethod<&TensorObject::wait>("wait"),
+      InstanceMethod<&TensorObject::wait_sync>("waitSync"),
       InstanceMethod<&TensorObject::peek>("peek"),
       InstanceAccessor<&TensorObject::failed>("failed"),
       InstanceMethod<&TensorObject::map>("map"),

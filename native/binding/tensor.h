@@ -49,6 +49,8 @@ class TensorObject : public Object<TensorObject> {
   Napi::Value read_sync(const Napi::CallbackInfo& info);
   Napi::Value read_into_array(const Napi::CallbackInfo& info);
   void read_into_array_sync(const Napi::CallbackInfo& info);
+  Napi::Value wait(const Napi::CallbackInfo& info);
+  void wait_sync(const Napi::CallbackInfo& info);
   Napi::Value peek(const Napi::CallbackInfo& info);
   Napi::Value failed(const Napi::CallbackInfo& info);
   Napi::Value map(const Napi::CallbackInfo& info);
