@@ -75,8 +75,9 @@ void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
 
 Napi::Value PackedExpertsObject::failed(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  const std::shared_ptr<PackedExperts>& target = packed(env);
   const bool idle = DeviceObject::Unwrap(device_.Value())->stream(env).idle();
-  return Napi::Boolean::New(env, idle && packed(env)->failure_in(kWhole) != nullptr);
+  return Napi::Boolean::New(env, idle && target->failure_in(kWhole) != nullptr);
 }
 
 Napi::Value PackedExpertsObject::byte_length(const Napi::CallbackInfo& info) {

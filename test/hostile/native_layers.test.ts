@@ -373,6 +373,20 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     expect(members).toBeGreaterThan(80);
   });
 
+  test("objects that JavaScript makes by itself hold nothing", () => {
+    const packed = device.packedExperts(2, 8, 6, "f32", "swiglu", plain.clamp, "none");
+    const budget = device.offloadBudget({ slots: 1, bytes: 0, policy: "lfru" });
+    for (const object of [tensor(x), layerOf(plain), packed, budget]) {
+      const made = new (object.constructor as new () => object)();
+      const members = Object.getOwnPropertyDescriptors(Object.getPrototypeOf(made) as object);
+      for (const [name, { get, value }] of Object.entries(members)) {
+        if (get) expectError(() => get.call(made), "DISPOSED", /used after dispose/);
+        else if (name === "free") value.call(made);
+        else if (name !== "constructor") expect(() => value.call(made), name).toThrow();
+      }
+    }
+  });
+
   test("arguments that free what they are given to do no harm", () => {
     /** Has `free` called when a property is read. */
     function freedBy<Target extends object>(free: () => void, target: Target, key: PropertyKey): Target {
