@@ -1,5 +1,6 @@
 // Reads the arguments of binding functions. TypeScript has checked them for users; the checks here only keep a wrong
-// call from crashing the process.
+// call from crashing the process. Reading an object or a list may run JavaScript, which may free what the call is
+// about: so it is asked for afterwards, or held.
 #pragma once
 
 #include <optional>
@@ -12,13 +13,6 @@
 #include "core/formats/weight_view.h"
 
 namespace moe::binding {
-
-// The C++ object behind a JavaScript object of class T, or null if the value is not one.
-template <class T>
-T* unwrap(Napi::Value value) {
-  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&T::kTag)) return nullptr;
-  return T::Unwrap(value.As<Napi::Object>());
-}
 
 // A tensor's view; `uses` notes what is done with it.
 enum class Access { reads, writes, updates };

@@ -2,7 +2,9 @@
 // JavaScript errors with a code. A C++ exception that left the addon would end the process.
 #pragma once
 
-#include <initializer_list>
+#include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "binding/napi_setup.h"
@@ -50,11 +52,30 @@ Napi::Function function(Napi::Env env, const char* name) {
   return Napi::Function(env, made);
 }
 
-// Napi::ObjectWrap whose callbacks go through the boundary: it replaces the functions of the same names.
+// What JavaScript's objects of a class are known by: the package and, as a hash (FNV-1a), the name of the class.
+constexpr napi_type_tag tag_of(std::string_view class_name) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : class_name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+  return {0x6d6f652d6b65726eu, hash};
+}
+template <class T>
+inline constexpr napi_type_tag kTag = tag_of(T::kClass);
+
+// The C++ object behind a JavaScript object of class T, or null if the value is not one.
+template <class T>
+T* unwrap(Napi::Value value) {
+  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kTag<T>)) return nullptr;
+  return T::Unwrap(value.As<Napi::Object>());
+}
+
+// Napi::ObjectWrap whose callbacks go through the boundary: it replaces the functions of the same names. T has the name
+// of its class in JavaScript, kClass.
 template <class T>
 class Object : public Napi::ObjectWrap<T> {
  public:
-  explicit Object(const Napi::CallbackInfo& info) : Napi::ObjectWrap<T>(info) {}
+  explicit Object(const Napi::CallbackInfo& info) : Napi::ObjectWrap<T>(info) {
+    info.This().template As<Napi::Object>().TypeTag(&kTag<T>);
+  }
 
  protected:
   using PropertyDescriptor = napi_property_descriptor;
@@ -65,11 +86,11 @@ class Object : public Napi::ObjectWrap<T> {
   }
   template <auto getter>
   static PropertyDescriptor InstanceAccessor(const char* name) {
-    return {name, nullptr, nullptr, &Object::call<getter>, nullptr, nullptr, napi_default, nullptr};
+    return {name, nullptr, nullptr, &Object::get<getter>, nullptr, nullptr, napi_default, nullptr};
   }
-  static Napi::Function DefineClass(Napi::Env env, const char* name, const std::vector<PropertyDescriptor>& members) {
+  static Napi::Function DefineClass(Napi::Env env, const std::vector<PropertyDescriptor>& members) {
     napi_value made = nullptr;
-    if (napi_define_class(env, name, NAPI_AUTO_LENGTH, &Object::construct, nullptr, members.size(), members.data(),
+    if (napi_define_class(env, T::kClass, NAPI_AUTO_LENGTH, &Object::construct, nullptr, members.size(), members.data(),
                           &made) != napi_ok) {
       throw Napi::Error::New(env);
     }
@@ -77,10 +98,19 @@ class Object : public Napi::ObjectWrap<T> {
   }
 
  private:
-  template <auto member>
+  template <auto method>
   static napi_value call(napi_env env, napi_callback_info given) noexcept {
     return answer(env, given, [](const Napi::CallbackInfo& info) {
-      return (T::Unwrap(info.This().template As<Napi::Object>())->*member)(info);
+      return (T::Unwrap(info.This().template As<Napi::Object>())->*method)(info);
+    });
+  }
+  // V8 checks whose methods are called, but not whose accessors.
+  template <auto getter>
+  static napi_value get(napi_env env, napi_callback_info given) noexcept {
+    return answer(env, given, [](const Napi::CallbackInfo& info) {
+      T* const object = unwrap<T>(info.This());
+      if (object == nullptr) throw Napi::TypeError::New(info.Env(), std::string("this: expected a ") + T::kClass);
+      return (object->*getter)(info);
     });
   }
   static napi_value construct(napi_env env, napi_callback_info given) noexcept {

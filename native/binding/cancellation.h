@@ -15,12 +15,12 @@ using Cancelled = std::atomic<uint64_t>;
 
 class CancellationObject : public Object<CancellationObject> {
  public:
-  static const napi_type_tag kTag;
+  static constexpr const char* kClass = "CancellationHandle";
 
   static void define(Napi::Env env);
   static Napi::Object create(Napi::Env env);
 
-  explicit CancellationObject(const Napi::CallbackInfo& info);
+  explicit CancellationObject(const Napi::CallbackInfo& info) : Object(info) {}
   std::shared_ptr<const Cancelled> cancelled() const { return cancelled_; }
 
  private:

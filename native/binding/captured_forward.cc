@@ -16,12 +16,11 @@ struct CapturedForwardObject::Captured final : Content {
 };
 
 void CapturedForwardObject::define(Napi::Env env) {
-  Addon::of(env).captured_forward =
-      Napi::Persistent(DefineClass(env, "CapturedForwardHandle",
-                                   {
-                                       InstanceMethod<&CapturedForwardObject::replay>("replay"),
-                                       InstanceMethod<&CapturedForwardObject::free>("free"),
-                                   }));
+  const std::vector<PropertyDescriptor> members = {
+      InstanceMethod<&CapturedForwardObject::replay>("replay"),
+      InstanceMethod<&CapturedForwardObject::free>("free"),
+  };
+  Addon::of(env).captured_forward = Napi::Persistent(DefineClass(env, members));
 }
 
 Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<Layer> layer, std::vector<Stage> stages,
@@ -31,6 +30,8 @@ Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<
   check(env, layer->hold_experts(&captured->held_experts));
   captured->layer = std::move(layer);
   captured->uses = std::move(uses);
+  // A replay computes with the weights that the layer has by then.
+  captured->uses.reads(captured->layer, kWhole);
   Uses capture;
   capture.reads(captured->layer, kWhole);
   capture.writes(captured, kWhole);

@@ -11,6 +11,8 @@ namespace moe::binding {
 
 class CapturedForwardObject : public Object<CapturedForwardObject> {
  public:
+  static constexpr const char* kClass = "CapturedForwardHandle";
+
   static void define(Napi::Env env);
   // Enqueues the capture of `stages` on `device` (the JavaScript object). `uses` is what a replay reads and writes.
   static Napi::Object create(Napi::Object device, std::shared_ptr<Layer> layer, std::vector<Stage> stages,

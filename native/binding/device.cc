@@ -28,7 +28,7 @@ void DeviceObject::run(const Napi::CallbackInfo& info) {
 }
 
 void DeviceObject::define(Napi::Env env) {
-  std::vector<PropertyDescriptor> properties = {
+  std::vector<PropertyDescriptor> members = {
       InstanceAccessor<&DeviceObject::kind>("kind"),
       InstanceAccessor<&DeviceObject::description>("description"),
       InstanceMethod<&DeviceObject::empty>("empty"),
@@ -50,8 +50,8 @@ void DeviceObject::define(Napi::Env env) {
       InstanceMethod<&DeviceObject::cancel_with>("cancelWith"),
   };
   for_each_operator(
-      [&]<class Operator>() { properties.push_back(InstanceMethod<&DeviceObject::run<Operator>>(Operator::kName)); });
-  Addon::of(env).device = Napi::Persistent(DefineClass(env, "Device", properties));
+      [&]<class Operator>() { members.push_back(InstanceMethod<&DeviceObject::run<Operator>>(Operator::kName)); });
+  Addon::of(env).device = Napi::Persistent(DefineClass(env, members));
 }
 
 Napi::Value DeviceObject::open(const Napi::CallbackInfo& info) {
@@ -147,7 +147,7 @@ void DeviceObject::end() noexcept {
 }
 
 Stream& DeviceObject::stream(Napi::Env env) {
-  if (backend_ == nullptr) throw_error(env, {Code::disposed, "device: used after dispose()"});
+  backend(env);
   return *stream_;
 }
 
@@ -272,16 +272,20 @@ Napi::Value DeviceObject::empty(const Napi::CallbackInfo& info) {
   return TensorObject::create(info.This().As<Napi::Object>(), dtype(env, info[0]), shape(env, info[1]));
 }
 
-Napi::Value DeviceObject::synchronize(const Napi::CallbackInfo& info) {
+Napi::Value DeviceObject::wait(Napi::Env env, Uses read) {
   return promise(
-      info.Env(), [backend = backend(info.Env())] { return backend->synchronize(); }, {},
-      [](Napi::Env env) { return env.Undefined(); });
+      env, [backend = backend(env)] { return backend->synchronize(); }, std::move(read),
+      [](Napi::Env own) { return own.Undefined(); });
 }
 
-void DeviceObject::synchronize_sync(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  run_and_wait(env, [backend = backend(env)] { return backend->synchronize(); }, {});
+void DeviceObject::wait_sync(Napi::Env env, Uses read) {
+  run_and_wait(
+      env, [backend = backend(env)] { return backend->synchronize(); }, std::move(read));
 }
+
+Napi::Value DeviceObject::synchronize(const Napi::CallbackInfo& info) { return wait(info.Env(), {}); }
+
+void DeviceObject::synchronize_sync(const Napi::CallbackInfo& info) { wait_sync(info.Env(), {}); }
 
 Napi::Value DeviceObject::submitted(const Napi::CallbackInfo& info) {
   // Operators return once their work is in order on the device.

@@ -18,6 +18,8 @@ namespace moe::binding {
 
 class DeviceObject : public Object<DeviceObject> {
  public:
+  static constexpr const char* kClass = "Device";
+
   static void define(Napi::Env env);
   static Napi::Value open(const Napi::CallbackInfo& info);
 
@@ -35,6 +37,10 @@ class DeviceObject : public Object<DeviceObject> {
   void enqueue(Napi::Env env, const char* name, std::function<Status()> work, Uses uses);
   // Runs `work` after all earlier work and waits for it; throws the first error since the last wait.
   void run_and_wait(Napi::Env env, std::function<Status()> work, Uses uses);
+  // Both wait for all work enqueued so far. They fail with the first error since the last wait, or with that of the
+  // work which wrote what is read.
+  Napi::Value wait(Napi::Env env, Uses read);
+  void wait_sync(Napi::Env env, Uses read);
   // Memory that results pass through on their way into an array of JavaScript's. It is used again once nobody else has
   // it, because fresh memory would cost more than the copy: the system clears it page by page.
   std::shared_ptr<void> staging(Napi::Env env, size_t bytes);

@@ -14,30 +14,29 @@
 namespace moe::binding {
 
 void LayerObject::define(Napi::Env env) {
-  Addon::of(env).layer =
-      Napi::Persistent(DefineClass(env, "LayerHandle",
-                                   {
-                                       InstanceMethod<&LayerObject::set_router>("setRouter"),
-                                       InstanceMethod<&LayerObject::set_selection_bias>("setSelectionBias"),
-                                       InstanceMethod<&LayerObject::set_shared_gate>("setSharedGate"),
-                                       InstanceMethod<&LayerObject::set_expert>("setExpert"),
-                                       InstanceMethod<&LayerObject::copy_weight>("copyWeight"),
-                                       InstanceMethod<&LayerObject::copy_selection_bias>("copySelectionBias"),
-                                       InstanceMethod<&LayerObject::copy_field>("copyField"),
-                                       InstanceMethod<&LayerObject::logits>("logits"),
-                                       InstanceMethod<&LayerObject::route>("route"),
-                                       InstanceMethod<&LayerObject::forward>("forward"),
-                                       InstanceMethod<&LayerObject::capture>("capture"),
-                                       InstanceMethod<&LayerObject::prefetch>("prefetch"),
-                                       InstanceAccessor<&LayerObject::offload_slots>("offloadSlots"),
-                                       InstanceMethod<&LayerObject::offload_stats>("offloadStats"),
-                                       InstanceMethod<&LayerObject::stage_times>("stageTimes"),
-                                       InstanceAccessor<&LayerObject::byte_length>("byteLength"),
-                                       InstanceMethod<&LayerObject::parts>("parts"),
-                                       InstanceMethod<&LayerObject::checksums>("checksums"),
-                                       InstanceMethod<&LayerObject::weights_set>("weightsSet"),
-                                       InstanceMethod<&LayerObject::free>("free"),
-                                   }));
+  const std::vector<PropertyDescriptor> members = {
+      InstanceMethod<&LayerObject::set_router>("setRouter"),
+      InstanceMethod<&LayerObject::set_selection_bias>("setSelectionBias"),
+      InstanceMethod<&LayerObject::set_shared_gate>("setSharedGate"),
+      InstanceMethod<&LayerObject::set_expert>("setExpert"),
+      InstanceMethod<&LayerObject::copy_weight>("copyWeight"),
+      InstanceMethod<&LayerObject::copy_selection_bias>("copySelectionBias"),
+      InstanceMethod<&LayerObject::copy_field>("copyField"),
+      InstanceMethod<&LayerObject::logits>("logits"),
+      InstanceMethod<&LayerObject::route>("route"),
+      InstanceMethod<&LayerObject::forward>("forward"),
+      InstanceMethod<&LayerObject::capture>("capture"),
+      InstanceMethod<&LayerObject::prefetch>("prefetch"),
+      InstanceAccessor<&LayerObject::offload_slots>("offloadSlots"),
+      InstanceMethod<&LayerObject::offload_stats>("offloadStats"),
+      InstanceMethod<&LayerObject::stage_times>("stageTimes"),
+      InstanceAccessor<&LayerObject::byte_length>("byteLength"),
+      InstanceMethod<&LayerObject::parts>("parts"),
+      InstanceMethod<&LayerObject::checksums>("checksums"),
+      InstanceMethod<&LayerObject::weights_set>("weightsSet"),
+      InstanceMethod<&LayerObject::free>("free"),
+  };
+  Addon::of(env).layer = Napi::Persistent(DefineClass(env, members));
 }
 
 static std::vector<Stage> list_of(Stages stages) { return {stages.begin(), stages.end()}; }
@@ -203,7 +202,7 @@ Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
 
 void LayerObject::prefetch(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::shared_ptr<Layer>& target = layer(env);
+  const std::shared_ptr<Layer> target = layer(env);
   std::vector<int32_t> experts = expert_list(env, info[0], target->description().bank.count, "prefetch");
   Uses uses;
   uses.reads(target, kWhole);

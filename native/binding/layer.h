@@ -13,6 +13,8 @@ namespace moe::binding {
 
 class LayerObject : public Object<LayerObject> {
  public:
+  static constexpr const char* kClass = "LayerHandle";
+
   static void define(Napi::Env env);
   static Napi::Object create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info);
 

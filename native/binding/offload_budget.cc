@@ -6,20 +6,13 @@
 
 namespace moe::binding {
 
-const napi_type_tag OffloadBudgetObject::kTag = {0x6d6f652d6b65726eULL, 0x656c732062756467ULL};
-
 void OffloadBudgetObject::define(Napi::Env env) {
-  Addon::of(env).offload_budget =
-      Napi::Persistent(DefineClass(env, "OffloadBudgetHandle",
-                                   {
-                                       InstanceMethod<&OffloadBudgetObject::stats>("stats"),
-                                       InstanceAccessor<&OffloadBudgetObject::byte_length>("byteLength"),
-                                       InstanceMethod<&OffloadBudgetObject::free>("free"),
-                                   }));
-}
-
-OffloadBudgetObject::OffloadBudgetObject(const Napi::CallbackInfo& info) : Object(info) {
-  info.This().As<Napi::Object>().TypeTag(&kTag);
+  const std::vector<PropertyDescriptor> members = {
+      InstanceMethod<&OffloadBudgetObject::stats>("stats"),
+      InstanceAccessor<&OffloadBudgetObject::byte_length>("byteLength"),
+      InstanceMethod<&OffloadBudgetObject::free>("free"),
+  };
+  Addon::of(env).offload_budget = Napi::Persistent(DefineClass(env, members));
 }
 
 Napi::Object OffloadBudgetObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {

@@ -11,13 +11,13 @@ namespace moe::binding {
 
 class OffloadBudgetObject : public Object<OffloadBudgetObject> {
  public:
-  static const napi_type_tag kTag;
+  static constexpr const char* kClass = "OffloadBudgetHandle";
 
   static void define(Napi::Env env);
   // The options are the object info[0].
   static Napi::Object create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info);
 
-  explicit OffloadBudgetObject(const Napi::CallbackInfo& info);
+  explicit OffloadBudgetObject(const Napi::CallbackInfo& info) : Object(info) {}
   // For a layer of this device. Throws DISPOSED, and DEVICE_MISMATCH for another device's budget.
   const std::shared_ptr<OffloadBudget>& of(Napi::Env env, const DeviceObject& device) const;
   // Tells V8 how much memory there is for slots now.

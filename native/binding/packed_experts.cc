@@ -6,21 +6,14 @@
 
 namespace moe::binding {
 
-const napi_type_tag PackedExpertsObject::kTag = {0x6d6f652d6b65726eULL, 0x656c73207061636bULL};
-
 void PackedExpertsObject::define(Napi::Env env) {
-  Addon::of(env).packed_experts =
-      Napi::Persistent(DefineClass(env, "PackedHandle",
-                                   {
-                                       InstanceMethod<&PackedExpertsObject::set_expert>("setExpert"),
-                                       InstanceAccessor<&PackedExpertsObject::failed>("failed"),
-                                       InstanceAccessor<&PackedExpertsObject::byte_length>("byteLength"),
-                                       InstanceMethod<&PackedExpertsObject::free>("free"),
-                                   }));
-}
-
-PackedExpertsObject::PackedExpertsObject(const Napi::CallbackInfo& info) : Object(info) {
-  info.This().As<Napi::Object>().TypeTag(&kTag);
+  const std::vector<PropertyDescriptor> members = {
+      InstanceMethod<&PackedExpertsObject::set_expert>("setExpert"),
+      InstanceAccessor<&PackedExpertsObject::failed>("failed"),
+      InstanceAccessor<&PackedExpertsObject::byte_length>("byteLength"),
+      InstanceMethod<&PackedExpertsObject::free>("free"),
+  };
+  Addon::of(env).packed_experts = Napi::Persistent(DefineClass(env, members));
 }
 
 Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {
@@ -66,11 +59,11 @@ const PackedExperts* PackedExpertsObject::read(Napi::Env env, Uses& uses) const 
 
 void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::shared_ptr<PackedExperts>& target = packed(env);
   const int64_t expert = integer(env, info[0], "expert");
   Uses uses;
   const WeightView first = weight(env, info[1], uses);
   const WeightView up = optional_weight(env, info[2], uses);
+  const std::shared_ptr<PackedExperts>& target = packed(env);
   check(env, target->weights().check_expert(expert, first, up));
   const size_t place = static_cast<size_t>(expert);
   uses.writes(target, {place, place + 1});
@@ -82,8 +75,9 @@ void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
 
 Napi::Value PackedExpertsObject::failed(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  const std::shared_ptr<PackedExperts>& target = packed(env);
   const bool idle = DeviceObject::Unwrap(device_.Value())->stream(env).idle();
-  return Napi::Boolean::New(env, idle && packed(env)->failure_in(kWhole) != nullptr);
+  return Napi::Boolean::New(env, idle && target->failure_in(kWhole) != nullptr);
 }
 
 Napi::Value PackedExpertsObject::byte_length(const Napi::CallbackInfo& info) {

@@ -11,11 +11,11 @@ namespace moe::binding {
 
 class PackedExpertsObject : public Object<PackedExpertsObject> {
  public:
+  static constexpr const char* kClass = "PackedHandle";
+
   static void define(Napi::Env env);
   static Napi::Object create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info);
-  static const napi_type_tag kTag;
-
-  explicit PackedExpertsObject(const Napi::CallbackInfo& info);
+  explicit PackedExpertsObject(const Napi::CallbackInfo& info) : Object(info) {}
   void Finalize(Napi::BasicEnv env) override;
 
   // For work that reads them, as `uses` notes. Throws DISPOSED after free().

@@ -10,32 +10,27 @@
 
 namespace moe::binding {
 
-const napi_type_tag TensorObject::kTag = {0x6d6f652d6b65726eULL, 0x656c732074656e73ULL};
-
 void TensorObject::define(Napi::Env env) {
-  Addon::of(env).tensor =
-      Napi::Persistent(DefineClass(env, "TensorHandle",
-                                   {
-                                       InstanceMethod<&TensorObject::make_view>("view"),
-                                       InstanceMethod<&TensorObject::write>("write"),
-                                       InstanceMethod<&TensorObject::overwrite>("overwrite"),
-                                       InstanceMethod<&TensorObject::clear>("clear"),
-                                       InstanceMethod<&TensorObject::read>("read"),
-                                       InstanceMethod<&TensorObject::read_sync>("readSync"),
-                                       InstanceMethod<&TensorObject::read_into_array>("readInto"),
-                                       InstanceMethod<&TensorObject::read_into_array_sync>("readIntoSync"),
-                                       InstanceMethod<&TensorObject::peek>("peek"),
-                                       InstanceAccessor<&TensorObject::failed>("failed"),
-                                       InstanceMethod<&TensorObject::map>("map"),
-                                       InstanceMethod<&TensorObject::address>("address"),
-                                       InstanceMethod<&TensorObject::to_host>("toHost"),
-                                       InstanceMethod<&TensorObject::to_device>("toDevice"),
-                                       InstanceMethod<&TensorObject::free>("free"),
-                                   }));
-}
-
-TensorObject::TensorObject(const Napi::CallbackInfo& info) : Object(info) {
-  info.This().As<Napi::Object>().TypeTag(&kTag);
+  const std::vector<PropertyDescriptor> members = {
+      InstanceMethod<&TensorObject::make_view>("view"),
+      InstanceMethod<&TensorObject::write>("write"),
+      InstanceMethod<&TensorObject::overwrite>("overwrite"),
+      InstanceMethod<&TensorObject::clear>("clear"),
+      InstanceMethod<&TensorObject::read>("read"),
+      InstanceMethod<&TensorObject::read_sync>("readSync"),
+      InstanceMethod<&TensorObject::read_into_array>("readInto"),
+      InstanceMethod<&TensorObject::read_into_array_sync>("readIntoSync"),
+      InstanceMethod<&TensorObject::wait>("wait"),
+      InstanceMethod<&TensorObject::wait_sync>("waitSync"),
+      InstanceMethod<&TensorObject::peek>("peek"),
+      InstanceAccessor<&TensorObject::failed>("failed"),
+      InstanceMethod<&TensorObject::map>("map"),
+      InstanceMethod<&TensorObject::address>("address"),
+      InstanceMethod<&TensorObject::to_host>("toHost"),
+      InstanceMethod<&TensorObject::to_device>("toDevice"),
+      InstanceMethod<&TensorObject::free>("free"),
+  };
+  Addon::of(env).tensor = Napi::Persistent(DefineClass(env, members));
 }
 
 Napi::Object TensorObject::create(Napi::Object device, DType dtype, const std::vector<int64_t>& shape) {

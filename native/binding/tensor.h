@@ -12,6 +12,8 @@ namespace moe::binding {
 
 class TensorObject : public Object<TensorObject> {
  public:
+  static constexpr const char* kClass = "TensorHandle";
+
   static void define(Napi::Env env);
   // Creates a tensor of `device` (the JavaScript object) in new memory.
   static Napi::Object create(Napi::Object device, DType dtype, const std::vector<int64_t>& shape);
@@ -19,9 +21,7 @@ class TensorObject : public Object<TensorObject> {
   static Napi::Object over(Napi::Object device, std::shared_ptr<Storage> storage);
   static Napi::Object over(Napi::Object device, std::shared_ptr<Storage> storage, DType dtype,
                            const std::vector<int64_t>& shape);
-  static const napi_type_tag kTag;
-
-  explicit TensorObject(const Napi::CallbackInfo& info);
+  explicit TensorObject(const Napi::CallbackInfo& info) : Object(info) {}
   void Finalize(Napi::BasicEnv env) override;
 
   TensorView view() const;
@@ -49,6 +49,8 @@ class TensorObject : public Object<TensorObject> {
   Napi::Value read_sync(const Napi::CallbackInfo& info);
   Napi::Value read_into_array(const Napi::CallbackInfo& info);
   void read_into_array_sync(const Napi::CallbackInfo& info);
+  Napi::Value wait(const Napi::CallbackInfo& info);
+  void wait_sync(const Napi::CallbackInfo& info);
   Napi::Value peek(const Napi::CallbackInfo& info);
   Napi::Value failed(const Napi::CallbackInfo& info);
   Napi::Value map(const Napi::CallbackInfo& info);

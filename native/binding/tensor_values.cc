@@ -204,6 +204,16 @@ void TensorObject::read_into_array_sync(const Napi::CallbackInfo& info) {
   owner.run_and_wait(env, read_into(target, converts), reads());
 }
 
+Napi::Value TensorObject::wait(const Napi::CallbackInfo& info) {
+  DeviceObject& owner = device(info.Env());
+  return owner.wait(info.Env(), reads());
+}
+
+void TensorObject::wait_sync(const Napi::CallbackInfo& info) {
+  DeviceObject& owner = device(info.Env());
+  owner.wait_sync(info.Env(), reads());
+}
+
 Napi::Value TensorObject::peek(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   DeviceObject& owner = device(env);

@@ -210,8 +210,10 @@ bool HostMemory::keep(char* data, const Block& block) noexcept {
     const std::lock_guard lock(mutex_);
     const KeptMemory::Time now = now_();
     old = kept_.take_old(now);
+    // Of the pages behind the block's bytes, nothing is known.
+    const bool filled = block.filled && up_to_page(block.bytes) == block.length;
     kept = block.mapped() && now - block.granted <= KeptMemory::kTemporary &&
-           kept_.keep({data, block.length, block.filled, now}, most_kept_);
+           kept_.keep({data, block.length, filled, now}, most_kept_);
   } catch (const std::bad_alloc&) {
     // It is given back instead.
   }

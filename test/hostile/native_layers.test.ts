@@ -355,4 +355,54 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     set(1, 4, 6, weight(3, 5))();
     device.synchronizeSync();
   });
+
+  test("methods and accessors refuse objects of other classes", () => {
+    const packed = device.packedExperts(2, 8, 6, "f32", "swiglu", plain.clamp, "none");
+    const budget = device.offloadBudget({ slots: 1, bytes: 0, policy: "lfru" });
+    const objects = [device, tensor(x), layerOf(plain), packed, budget, device.cancellation()];
+    let members = 0;
+    for (const object of objects) {
+      const others = [{}, 1, ...objects.filter((other) => other !== object)];
+      const prototype = Object.getPrototypeOf(object) as object;
+      for (const [name, { get, value }] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+        if (name === "constructor") continue;
+        for (const other of others) expect(() => (get ?? value).call(other), name).toThrow(TypeError);
+        members++;
+      }
+    }
+    expect(members).toBeGreaterThan(80);
+  });
+
+  test("objects that JavaScript makes by itself hold nothing", () => {
+    const packed = device.packedExperts(2, 8, 6, "f32", "swiglu", plain.clamp, "none");
+    const budget = device.offloadBudget({ slots: 1, bytes: 0, policy: "lfru" });
+    for (const object of [tensor(x), layerOf(plain), packed, budget]) {
+      const made = new (object.constructor as new () => object)();
+      const members = Object.getOwnPropertyDescriptors(Object.getPrototypeOf(made) as object);
+      for (const [name, { get, value }] of Object.entries(members)) {
+        if (get) expectError(() => get.call(made), "DISPOSED", /used after dispose/);
+        else if (name === "free") value.call(made);
+        else if (name !== "constructor") expect(() => value.call(made), name).toThrow();
+      }
+    }
+  });
+
+  test("arguments that free what they are given to do no harm", () => {
+    /** Has `free` called when a property is read. */
+    function freedBy<Target extends object>(free: () => void, target: Target, key: PropertyKey): Target {
+      const value = Reflect.get(target, key);
+      return Object.defineProperty(target, key, { get: () => [free(), value][1] });
+    }
+    const packed = device.packedExperts(2, 8, 6, "f32", "none", plain.clamp, "none");
+    const matrices = freedBy(() => packed.free(), weight(8, 6), "scales");
+    expectError(() => packed.setExpert(0, matrices, null), "DISPOSED", /^packed experts: used after dispose/);
+
+    const layer = layerOf(plain);
+    layer.prefetch(freedBy(() => layer.free(), [0], 0));
+    expectError(() => device.synchronizeSync(), "INVALID_ARGUMENT", /^prefetch requires a layer with offload/);
+
+    const other = loadNative().open(name, { threads: 1, poison: true, tf32: false, fp8Sums: false, callSites: false });
+    const sizes = freedBy(() => other.dispose(), [4], 0);
+    expectError(() => other.wrapPointer(64n, "f32", sizes, () => {}), "DISPOSED", /^device: used after dispose/);
+  });
 });

@@ -149,6 +149,20 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
     expect(await causeOf(y)).toMatchObject({ name: "AbortError" });
   });
 
+  test.runIf(!name.startsWith("cuda"))(
+    "map() of what was aborted is ABORTED, also while later work is unfinished",
+    async () => {
+      const { layer, x } = smallLayer();
+      const y = await abortedForward(layer, x, undefined);
+      const mapped = y.map();
+      holdUp(firstSize);
+      await expectRejection(mapped, "ABORTED", /aborted/);
+      expect(() => y.mapSync()).toThrow(expect.objectContaining({ code: "ABORTED" }));
+      y.write(new Float32Array(y.size).fill(2));
+      expect((await y.map())[0]).toBe(2);
+    },
+  );
+
   test("so it is where call sites are kept, and for a signal whose reason cannot be read", async () => {
     using other = openDevice(name, { callSites: true });
     using random = new RandomLayer(other, { config: exampleConfig, tokens: 7, dtype: "f32", seed: 1 });
@@ -237,6 +251,20 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
       expect((await layer.backward(state, x).dx.data()).every(Number.isFinite)).toBe(true);
       if (!(await succeeds(aborted))) break;
     }
+  });
+
+  test("a replay with weights that an aborted forward was to give is ABORTED, until the layer gets others", async () => {
+    const { layer, x } = smallLayer();
+    using captured = layer.capture(64);
+    captured.x.write(await x.data());
+    using lost = await abortedForward(layer, x, new Error("enough"));
+    layer.setSelectionBias(lost.rows(0, 1).reshape([64]).rows(0, 8) as Tensor<"f32">);
+    captured.replay();
+    await expectRejection(layer.forward(x).data(), "ABORTED", /aborted/);
+    await expectRejection(captured.y.data(), "ABORTED", /aborted/);
+    layer.setSelectionBias(device().tensor([0, 0, 0, 9, 0, 0, 0, 9]));
+    captured.replay();
+    expect(await captured.y.raw()).toEqual(await layer.forward(x).raw());
   });
 
   /** A training step of a layer whose forward was aborted while it waited, up to the optimiser's own. */

@@ -150,17 +150,13 @@ export class Tensor<D extends DType = DType> extends ThreadBound implements Disp
    * @throws UNSUPPORTED_OPERATION on `cuda`, whose memory the CPU cannot address; what {@link data} rejects with.
    */
   async map(): Promise<RawArrayOf<D>> {
-    await this.device.synchronize();
-    const { handle } = this;
-    // Rejects with the error of the work that wrote it.
-    if (handle.failed) await handle.read(false);
+    await this.handle.wait();
     return this.#mapped();
   }
 
   /** As {@link map}, but blocks the calling thread. */
   mapSync(): RawArrayOf<D> {
-    this.device.synchronizeSync();
-    if (this.handle.failed) this.handle.readSync(false);
+    this.handle.waitSync();
     return this.#mapped();
   }
 

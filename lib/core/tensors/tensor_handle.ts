@@ -26,6 +26,9 @@ export interface TensorHandle {
    */
   readInto(target: Uint8Array, converts: boolean, shared: boolean): Promise<boolean>;
   readIntoSync(target: Uint8Array, converts: boolean): void;
+  /** Waits as `read` does, and fails as it does, but copies nothing. */
+  wait(): Promise<void>;
+  waitSync(): void;
   /**
    * The bytes as `read` returns them; undefined while work is unfinished or if the host cannot address the memory.
    * Neither waits nor reports (and so consumes) an error.

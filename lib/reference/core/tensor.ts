@@ -77,8 +77,16 @@ export class ReferenceTensor implements TensorHandle {
   }
 
   readSync(converts: boolean): ArrayBuffer {
-    this.#stream.wait();
+    this.waitSync();
     return this.peek(converts);
+  }
+
+  async wait(): Promise<void> {
+    this.waitSync();
+  }
+
+  waitSync(): void {
+    this.#stream.wait();
   }
 
   async readInto(target: Uint8Array, converts: boolean): Promise<boolean> {

@@ -1,7 +1,6 @@
 #include "core/layer/stages.h"
 
 #include <string>
-#include <vector>
 
 #include "core/layer/description.h"
 
@@ -33,15 +32,14 @@ Status check_stage(Stages before, Stage stage, const LayerDescription& layer, co
 
 }  // namespace
 
-Status check_stages(Stages stages, const LayerDescription& layer, const LayerForward& forward, Stages done) {
-  std::vector<Stage> before(done.begin(), done.end());
-  for (const Stage stage : stages) {
-    if (contains(before, stage)) {
+Status check_stages(Stages stages, const LayerDescription& layer, const LayerForward& forward) {
+  for (size_t i = 0; i < stages.size(); ++i) {
+    const Stages before = stages.first(i);
+    if (contains(before, stages[i])) {
       return {Code::invalid_argument,
-              std::string("stages: expected ") + kStageNames[static_cast<int>(stage)] + " once"};
+              std::string("stages: expected ") + kStageNames[static_cast<int>(stages[i])] + " once"};
     }
-    MOE_TRY(check_stage(before, stage, layer, forward));
-    before.push_back(stage);
+    MOE_TRY(check_stage(before, stages[i], layer, forward));
   }
   return {};
 }

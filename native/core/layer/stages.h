@@ -62,8 +62,7 @@ struct StageTimes {
 struct LayerDescription;
 struct LayerForward;
 
-// Checks that every stage is listed once, and after the stages whose results it reads unless those are given. `done`
-// lists the stages that earlier calls have run over the same state.
-Status check_stages(Stages stages, const LayerDescription& layer, const LayerForward& forward, Stages done = {});
+// Checks that every stage is listed once, and after the stages whose results it reads unless those are given.
+Status check_stages(Stages stages, const LayerDescription& layer, const LayerForward& forward);
 
 }  // namespace moe

@@ -1,10 +1,10 @@
 #include "cpu/routing/sort.h"
 
 #include <algorithm>
-#include <string>
 
 #include "core/operators/shared_slots.h"
 #include "cpu/operators.h"
+#include "cpu/runtime/indices.h"
 
 namespace moe::cpu {
 
@@ -22,10 +22,7 @@ Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
     if (const int32_t expert = expert_of(id); expert >= 0) {
       ++next[expert];
     } else if ((id < -1 || id >= c.experts) && status.ok()) {
-      status = {Code::id_out_of_range, std::string(c.name) + "[" + std::to_string(c.first_token + slot / c.top_k) +
-                                           ", " + std::to_string(slot % c.top_k) +
-                                           "]: expected -1 or an expert from 0 to " + std::to_string(c.experts - 1) +
-                                           ", got " + std::to_string(id)};
+      status = id_out_of_range(c.name, c.first_token + slot / c.top_k, slot % c.top_k, "an expert", c.experts, id);
     }
   }
   std::fill(next + held, next + all_experts, static_cast<int32_t>(c.tokens));

@@ -22,6 +22,11 @@ Status check_indices(const char* name, const TensorView& indices, int64_t rows, 
   return {};
 }
 
+Status id_out_of_range(const char* name, int64_t token, int64_t slot, const char* what, int64_t limit, int32_t id) {
+  return out_of_range(std::string(name) + "[" + std::to_string(token) + ", " + std::to_string(slot) + "]", what, limit,
+                      id);
+}
+
 Status check_ids(const char* name, const TensorView& ids, int64_t slots, const TokenMask& mask, int64_t limit,
                  const char* what) {
   if (slots == 0) return {};  // T may be any number, with no memory behind it
@@ -30,8 +35,7 @@ Status check_ids(const char* name, const TensorView& ids, int64_t slots, const T
     for (int64_t j = 0; j < slots; ++j) {
       const int32_t id = ids.as<const int32_t>()[token * ids.shape[1] + j];
       if (in_range(id, limit)) continue;
-      const std::string place = std::string(name) + "[" + std::to_string(token) + ", " + std::to_string(j) + "]";
-      return out_of_range(place, what, limit, id);
+      return id_out_of_range(name, token, j, what, limit, id);
     }
   }
   return {};

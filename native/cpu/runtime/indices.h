@@ -16,6 +16,8 @@ Status check_indices(const char* name, const TensorView& indices, int64_t rows, 
 // The same for the ids [T, k] in the first `slots` slots of every token that counts: each is -1 or 0 .. limit - 1.
 Status check_ids(const char* name, const TensorView& ids, int64_t slots, const TokenMask& mask, int64_t limit,
                  const char* what);
+// Its error for the id of a token's slot.
+Status id_out_of_range(const char* name, int64_t token, int64_t slot, const char* what, int64_t limit, int32_t id);
 
 // Copies the offsets [experts + 1] of the experts' rows. One that descends or is outside 0 .. rows becomes the one
 // before it, so that its expert gets no rows; ID_OUT_OF_RANGE names the first that does.

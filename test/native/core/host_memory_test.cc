@@ -140,6 +140,27 @@ MOE_TEST(what_was_released_soon_is_granted_again) {
   MOE_CHECK(!is_mapped(first) && !is_mapped(smaller));
 }
 
+MOE_TEST(pages_that_nobody_has_filled_are_promised_again_with_kept_memory) {
+  std::chrono::steady_clock::time_point now{};
+  HostMemory memory([] { return 1600 * kMiB; }, [&now] { return now; });
+  memory.release(grant(memory, 64 * kMiB));
+  memory.give_back_kept();
+  void* first = grant(memory, 100 * kMiB);
+  memory.release(first);
+  // The first 95 MiB of its pages, of which it becomes known that they are filled.
+  void* smaller = grant(memory, 95 * kMiB);
+  MOE_CHECK(smaller == first);
+  std::memset(smaller, 1, 95 * kMiB);
+  memory.release(grant(memory, 1600 * kMiB));
+  memory.release(smaller);
+  void* larger = grant(memory, 100 * kMiB);
+  MOE_CHECK(larger == first);
+  MOE_CHECK(refused(memory, 1598 * kMiB) == Code::out_of_memory);
+  std::memset(larger, 1, 100 * kMiB);
+  memory.release(grant(memory, 1598 * kMiB));
+  memory.release(larger);
+}
+
 MOE_TEST(only_temporary_memory_is_kept_and_not_for_long) {
   std::chrono::steady_clock::time_point now{};
   HostMemory memory([] { return 1600 * kMiB; }, [&now] { return now; });

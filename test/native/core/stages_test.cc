@@ -46,16 +46,3 @@ MOE_TEST(lists_of_stages_that_lack_one_are_refused) {
   MOE_CHECK_EQUAL(message({Stage::sort, Stage::gate_up, Stage::down, Stage::combine}, routed, moe::SharedGate::sigmoid),
                   "stages: expected sharedGate before sort");
 }
-
-MOE_TEST(lists_of_stages_go_on_where_earlier_ones_of_the_same_state_ended) {
-  const LayerDescription layer;
-  const LayerForward forward{.x = kGiven, .y = kGiven};
-  const moe::Stages all = moe::kForwardStages;
-  for (size_t i = 0; i <= all.size(); ++i) {
-    MOE_CHECK(check_stages(all.subspan(i), layer, forward, all.first(i)).ok());
-  }
-  const Stage sort[] = {Stage::sort};
-  MOE_CHECK_EQUAL(check_stages(sort, layer, forward, moe::kLogitsStages).message,
-                  "stages: expected gating before sort");
-  MOE_CHECK_EQUAL(check_stages(sort, layer, forward, all).message, "stages: expected sort once");
-}

@@ -41,6 +41,15 @@ MOE_TEST(sorting_is_stable_and_leaves_out_what_is_no_expert) {
   MOE_CHECK(sorted.rows == (std::vector<int32_t>{2, 0, -1, 3, 1, -1, 4, -1}));
 }
 
+MOE_TEST(without_experts_no_id_but_none_is_valid) {
+  const std::vector<int32_t> ids = {-1, 0};
+  Results sorted(0, 2);
+  const Status status =
+      sort_rows({.name = "sort: ids", .ids = ids.data(), .tokens = 2, .top_k = 1, .experts = 0}, sorted.view());
+  MOE_CHECK_EQUAL(status.message, "sort: ids[1, 0]: expected -1, the only valid value, got 0");
+  MOE_CHECK(sorted.tokens == (std::vector<int32_t>{-1, -1}));
+}
+
 MOE_TEST(shared_experts_take_every_token_in_slots_after_the_chosen) {
   const std::vector<int32_t> ids = {1, -1, 3};
   Results sorted(5, 9);
