@@ -69,8 +69,9 @@ export class IdentityExperts {
   ownRows(tokens: number): Tensor<"i32"> {
     const { device } = this.#layer;
     if (this.#ownRows === undefined || this.#ownRows.size < tokens) {
+      const more = withoutSignal(device, () => steps(device, [tokens, 1], 1));
       this.#ownRows?.dispose();
-      this.#ownRows = withoutSignal(device, () => steps(device, [tokens, 1], 1));
+      this.#ownRows = more;
     }
     return this.#ownRows.rows(0, tokens);
   }
