@@ -15,7 +15,7 @@ import {
 import { testedOperatorNames } from "../../lib/testing/subject/operator_names.js";
 import { problemOf } from "../../lib/testing/subject/problem.js";
 import { cases } from "../../lib/testing/table.js";
-import { expectError } from "../support/errors.js";
+import { expectError, expectRejection } from "../support/errors.js";
 
 describe("a case", () => {
   test("that calls its operator twice is refused, with what to do", () => {
@@ -240,6 +240,23 @@ describe("a subject", () => {
     [{ name: "x", operators: { gating: 3 } }, /subject\.operators\.gating: expected a function, got 3/],
   ])("of another form is refused: %o", async (subject, message) => {
     await expect(runCases(subject as never)).rejects.toThrow(message);
+  });
+
+  test("that throws when it is looked at is refused", async () => {
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    const throws = {
+      get gating(): never {
+        throw new Error("no");
+      },
+    };
+    await expectRejection(runCases(proxy as never), "INVALID_ARGUMENT", /^subject: expected a value that can be read/);
+    const subject = { name: "x", operators: throws };
+    await expectRejection(
+      runCases(subject),
+      "INVALID_ARGUMENT",
+      /^subject\.operators: expected a value that can be read/,
+    );
   });
 
   test("without a selected case is refused", async () => {
