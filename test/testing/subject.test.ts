@@ -126,6 +126,14 @@ describe("a subject", () => {
       () => ({ rows: new Map() }),
       /^rows: expected an array of the \d+ values of shape .*, got Map$/,
     ],
+    [
+      "returns numbers as texts",
+      (inputs: SubjectInputs) => {
+        const values = toFloat32({ data: rightPermute(inputs).rows, dtype: inputs.x.dtype });
+        return { rows: Array.from(values, String) };
+      },
+      /^rows\[0\]: expected a number, got "/,
+    ],
     ["returns too few values", () => ({ rows: [1, 2] }), /^rows: expected \d+ values of shape \[.*\], got 2$/],
     [
       "changes its input",
@@ -142,6 +150,16 @@ describe("a subject", () => {
     expect(results.length).toBe(3);
     for (const result of results)
       expect(result).toMatchObject({ passed: false, failure: expect.stringMatching(failure) });
+  });
+
+  test("that returns null where zeros are expected fails", async () => {
+    const nulls = (inputs: SubjectInputs) => {
+      const { rows } = rightPermute(inputs);
+      return { rows: Array.from(rows as Float32Array, (value) => (value === 0 ? null : value)) };
+    };
+    const { results } = await runCases(permuting(nulls), { filter: "R33" });
+    const failures = results.map(({ failure }) => failure);
+    expect(failures).toContainEqual(expect.stringMatching(/^rows\[\d+\]: expected a number, got null$/));
   });
 
   test("does not have an operator that is undefined", async () => {
