@@ -13,7 +13,7 @@ import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertMemory } from "./expert_memory.js";
 
 /** The matrices [A, N, K] of all experts of a layer, and the same transposed: [A, K, N]. */
-export class MatrixPair implements Disposable {
+class MatrixPair implements Disposable {
   readonly forward: PackedExperts;
   readonly transposed: PackedExperts;
   readonly #rows: number;
