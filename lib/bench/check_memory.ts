@@ -16,7 +16,7 @@ import { sizesOf } from "./operators/sizes.js";
  * @param purpose what takes the bytes.
  * @throws OUT_OF_MEMORY
  */
-export function checkFits(option: string, given: string, bytes: number, purpose: string, remedy: string): void {
+function checkFits(option: string, given: string, bytes: number, purpose: string, remedy: string): void {
   const free = memoryLeft();
   if (bytes <= free) return;
   const needed = `which takes at least ${formatBytes(bytes)} for ${purpose} where ${formatBytes(free)} are free`;

@@ -71,7 +71,10 @@ export interface BenchProgress {
 export const mostTurns = 1_000_000;
 
 /** The share of the free memory for weights; the rest is for inputs, results, files and packing. */
-export const memoryShare = 0.6;
+const memoryShare = 0.6;
+
+/** Read before the others, so that contenders are closed where one of those is wrong. */
+export const contendersOption = optional(list(unchecked), []);
 
 export const benchmarkOptions = object(
   {
@@ -88,7 +91,7 @@ export const benchmarkOptions = object(
     calls: optional(integer(1, mostTurns), 1),
     weightBytes: optional(integer(0)),
     memoryBytes: optional(integer(0)),
-    contenders: optional(list(unchecked), []),
+    contenders: contendersOption,
     onProgress: optional(callback<NonNullable<BenchmarkOptions["onProgress"]>>(), () => {}),
   } satisfies Fields<BenchmarkOptions>,
   "{ shapes: { D: { hiddenSize: 512, ... } } }",

@@ -3,6 +3,7 @@ import type { Device } from "../core/device/device.js";
 import { cannotCombine, invalidArgument, unexpected } from "../core/errors.js";
 import { nothingRounds } from "../core/formats/token_format.js";
 import { isPlain, weightFormat } from "../core/formats/weight_formats.js";
+import { attempt } from "../core/input/foreign.js";
 import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { formatBytes } from "../terminal/format.js";
@@ -19,7 +20,7 @@ import { bytesBeyondCaches, describeMachine } from "./machine.js";
 import { operatorBenchCases } from "./operator_cases.js";
 import type { OperatorCase } from "./operators/operator_case.js";
 import { caseNames, operatorCases, wantedCases } from "./operators/table.js";
-import { type BenchmarkOptions, benchmarkOptions, memoryLimit, type ReadOptions } from "./options.js";
+import { type BenchmarkOptions, benchmarkOptions, contendersOption, memoryLimit, type ReadOptions } from "./options.js";
 import { type MeasuredCase, race } from "./race.js";
 import { type BenchGroup, type BenchReport, type BenchResult, type GroupName, groupsText } from "./report.js";
 
@@ -30,14 +31,14 @@ import { type BenchGroup, type BenchReport, type BenchResult, type GroupName, gr
  * @throws INVALID_ARGUMENT, OUT_OF_MEMORY for what memory cannot hold, and what opening the device throws.
  */
 export async function runBenchmark(options: BenchmarkOptions): Promise<BenchReport> {
-  const read = benchmarkOptions(options, "options");
   const contenders: Subject[] = [];
   try {
-    for (const contender of read.contenders) {
+    const given = attempt("contenders", () => (options as BenchmarkOptions | null | undefined)?.contenders);
+    for (const contender of contendersOption(given, "contenders")) {
       checkSubject(contender);
       contenders.push(contender);
     }
-    return await measure(read, contenders);
+    return await measure(benchmarkOptions(options, "options"), contenders);
   } finally {
     await closeSubjects(...contenders);
   }

@@ -3,7 +3,8 @@ import type { FloatDType } from "../core/tensors/dtype.js";
 import { Tensor } from "../core/tensors/tensor.js";
 import { tensor } from "../core/tensors/tensor_option.js";
 import { checkPair, checkTensor } from "../operators/check.js";
-import { type RmsNormNumbers, rmsNorm, rmsNormFields } from "../operators/experts/rms_norm.js";
+import { type RmsNormNumbers, rmsNormFields } from "../operators/experts/rms_norm.js";
+import { withMatrix } from "./router/tokens.js";
 
 /** The RMSNorm in front of a layer: of x over H, with the formula of {@link rmsNorm}. */
 export interface NormOption extends RmsNormNumbers {
@@ -41,12 +42,15 @@ export function residualOf(
 }
 
 /** The normalised tokens, of x's shape and dtype. */
-export function normalised<D extends FloatDType>(x: Tensor<D>, norm: Norm, out?: Tensor<D>): Tensor<D> {
-  const { weight, epsilon, offset } = norm;
-  const y = out ?? x.device.empty(x.shape, x.dtype);
-  const size = [x.size / weight.size, weight.size];
-  using from = x.reshape(size);
-  using to = y.reshape(size);
-  rmsNorm(from, weight, { epsilon, offset, out: to });
+export function normalised<D extends FloatDType>(
+  x: Tensor<D>,
+  { weight, epsilon, offset }: Norm,
+  y: Tensor<D> = x.device.empty(x.shape, x.dtype),
+): Tensor<D> {
+  withMatrix(x, (from) =>
+    withMatrix(y, (to) => {
+      x.device.backend.rmsNorm({ x: from, weight: weight.handle, y: to, epsilon, offset });
+    }),
+  );
   return y;
 }

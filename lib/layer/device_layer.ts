@@ -4,8 +4,10 @@ import { MoeError } from "../core/errors.js";
 import { forwardStages, scoredStages } from "../core/layer/stages.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import type { TensorHandle } from "../core/tensors/tensor_handle.js";
+import { resultDType } from "../operators/check.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
+import { TokenConstants } from "./token_constants.js";
 import { WeightRecord } from "./weights/weight_record.js";
 
 /**
@@ -20,6 +22,7 @@ export class DeviceLayer {
   readonly offloaded: boolean;
   readonly #stored: boolean;
   #handle: LayerHandle | undefined;
+  #constants: TokenConstants | undefined;
 
   /**
    * @param stored the parts of a layer of an equal description; by default the weights are to be set.
@@ -50,6 +53,15 @@ export class DeviceLayer {
     if (this.#handle === undefined) throw new MoeError("DISPOSED", "layer: used after dispose()");
     void this.device.backend;
     return this.#handle;
+  }
+
+  /** Those of the last passes of so many tokens; not to be disposed of. */
+  constants(tokens: number): TokenConstants {
+    if (this.#constants?.tokens !== tokens) {
+      this.#constants?.[Symbol.dispose]();
+      this.#constants = new TokenConstants(this.device, tokens, resultDType({ dtype: this.description.weightDType }));
+    }
+    return this.#constants;
   }
 
   /** @throws UNSUPPORTED_OPERATION if the weights were stored before, where they stay as they are. */
@@ -93,5 +105,7 @@ export class DeviceLayer {
   free(): void {
     this.#handle?.free();
     this.#handle = undefined;
+    this.#constants?.[Symbol.dispose]();
+    this.#constants = undefined;
   }
 }

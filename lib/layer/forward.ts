@@ -55,13 +55,14 @@ export function layerForward<D extends FloatDType>(
     const state = savedForward(parts, pass);
     return forwardResult(y, logits, wantsRouting ? state.routing() : undefined, state);
   }
-  using added = residual?.reshape([tokens.count, onDevice.description.hiddenSize]);
-  const used = withMatrix(source, (input) =>
-    withMatrix(y, (target) => {
-      const pass = { x: input, y: target, residual: added?.handle, tokens, wantsRouting };
-      return fused ? fusedForward(parts, pass, logits) : composedForward(parts, pass, read, options);
-    }),
-  );
+  const compute = (added?: TensorHandle) =>
+    withMatrix(source, (input) =>
+      withMatrix(y, (target) => {
+        const pass = { x: input, y: target, residual: added, tokens, wantsRouting };
+        return fused ? fusedForward(parts, pass, logits) : composedForward(parts, pass, read, options);
+      }),
+    );
+  const used = residual === undefined ? compute() : withMatrix(residual, compute);
   return want === undefined ? y : forwardResult(y, logits, used);
 }
 

@@ -1,11 +1,10 @@
-import { withoutSignal } from "../core/device/cancellation.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import { resultDType } from "../operators/check.js";
 import { combine } from "../operators/experts/combine.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { sharedSlots } from "../operators/routing/shared_slots.js";
-import { ones, steps } from "./backward/sums.js";
+import { ones } from "./backward/sums.js";
 import { expertsWithWeights } from "./description/identity_experts.js";
 import type { DeviceLayer } from "./device_layer.js";
 import { Temporaries } from "./temporaries.js";
@@ -18,7 +17,6 @@ export class IdentityExperts {
   readonly #layer: DeviceLayer;
   /** [Z, 1], 1 for each of them. */
   readonly ones: Tensor<"f32">;
-  #ownRows: Tensor<"i32"> | undefined;
 
   constructor(layer: DeviceLayer) {
     this.#layer = layer;
@@ -41,8 +39,7 @@ export class IdentityExperts {
   ): Tensor<"f32"> {
     using temporaries = new Temporaries();
     const shares = temporaries.keep(this.shares(this.slots(routing, temporaries)));
-    const rows = temporaries.keep(this.ownRows(shares.size));
-    const inputs = { rows: x, rowOfSlot: rows.handle, weights: shares.handle, residual };
+    const inputs = { rows: x, rowOfSlot: this.ownRows(shares.size).handle, weights: shares.handle, residual };
     this.#layer.device.backend.combine({ ...inputs, y: out.handle });
     return out;
   }
@@ -65,18 +62,12 @@ export class IdentityExperts {
     return combine(this.ones, ids, weights);
   }
 
-  /** [T, 1]: every token's own row; for the caller to dispose of. */
+  /** [T, 1]: every token's own row; not to be disposed of. */
   ownRows(tokens: number): Tensor<"i32"> {
-    const { device } = this.#layer;
-    if (this.#ownRows === undefined || this.#ownRows.size < tokens) {
-      this.#ownRows?.dispose();
-      this.#ownRows = withoutSignal(device, () => steps(device, [tokens, 1], 1));
-    }
-    return this.#ownRows.rows(0, tokens);
+    return this.#layer.constants(tokens).ownRows;
   }
 
   free(): void {
     this.ones.dispose();
-    this.#ownRows?.dispose();
   }
 }

@@ -2,7 +2,6 @@ import type { FloatDType } from "../core/tensors/dtype.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
-import { ones, steps } from "./backward/sums.js";
 import type { DeviceLayer } from "./device_layer.js";
 import type { Tokens } from "./router/tokens.js";
 import { Temporaries } from "./temporaries.js";
@@ -71,7 +70,9 @@ export function latentForward(
     let added = back;
     if (residual !== undefined) {
       added = sharedExperts === 0 ? added : temporaries.keep(device.empty(back.shape, dtype));
-      addRows(back, residual, sharedExperts === 0 ? y : added.handle);
+      const { ownRows, ones } = onDevice.constants(count);
+      const inputs = { rows: back.handle, rowOfSlot: ownRows.handle, weights: ones.handle, residual };
+      device.backend.combine({ ...inputs, y: sharedExperts === 0 ? y : added.handle });
     }
     if (sharedExperts > 0) experts.shared(added);
     return sums;
@@ -79,12 +80,4 @@ export function latentForward(
     sums.dispose();
     throw error;
   }
-}
-
-/** Enqueues y = rows + residual, in float32. */
-function addRows({ device, handle: rows, shape, dtype }: Tensor<"f32">, residual: TensorHandle, y: TensorHandle): void {
-  const count = shape[0] as number;
-  using rowOfSlot = steps(device, [count, 1], 1);
-  using weights = ones(device, [count, 1], dtype);
-  device.backend.combine({ rows, rowOfSlot: rowOfSlot.handle, weights: weights.handle, residual, y });
 }

@@ -154,7 +154,7 @@ export class Optimizer extends ThreadBound implements Disposable {
    * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
    */
   step(): Tensor<"f32"> | undefined {
-    nonNegative(this.learningRate, "learningRate");
+    const learningRate = nonNegative(this.learningRate, "learningRate");
     const given = this.#parameters
       .map((parameter) => ({ parameter, gradient: attempt(parameter.name, () => parameter.source.gradient) }))
       .filter(({ gradient }) => gradient !== undefined && !(gradient instanceof Tensor && isUnwritten(gradient)));
@@ -164,7 +164,10 @@ export class Optimizer extends ThreadBound implements Disposable {
     ) as Tensor<"f32">[];
     const norm = this.#maxNorm === undefined ? undefined : squaredNorm(gradients);
     // All handles come first: if a parameter was disposed of, the step fails before it changes any other.
-    const handles = given.map(({ parameter }, index) => this.#handlesOf(parameter, gradients[index] as Tensor, norm));
+    const handles = given.map(({ parameter }, index) => ({
+      ...this.#handlesOf(parameter, gradients[index] as Tensor, norm),
+      learningRate,
+    }));
     this.#steps++;
     for (const [index, each] of handles.entries()) {
       this.#enqueue(this.#device, each, ++(given[index] as (typeof given)[number]).parameter.steps);
@@ -174,7 +177,11 @@ export class Optimizer extends ThreadBound implements Disposable {
     return norm;
   }
 
-  #handlesOf({ name, value, copy }: Owned, gradient: Tensor, norm: Tensor | undefined): StepHandles {
+  #handlesOf(
+    { name, value, copy }: Owned,
+    gradient: Tensor,
+    norm: Tensor | undefined,
+  ): Omit<StepHandles, "learningRate"> {
     const flat = (tensor: Tensor) => tensor.handle.view([tensor.size], 0);
     const kept = this.#keeps.names.map((each) => [each, flat(this.#kept.get(`${name}.${each}`) as Tensor)] as const);
     return {
@@ -182,7 +189,6 @@ export class Optimizer extends ThreadBound implements Disposable {
       gradient: flat(gradient),
       squaredNorm: this.#maxNorm === Number.POSITIVE_INFINITY ? undefined : norm?.handle,
       copy: copy && flat(copy),
-      learningRate: this.learningRate,
       weightDecay: this.#weightDecay,
       maxNorm: this.#maxNorm ?? 0,
       kept: Object.fromEntries(kept),

@@ -156,9 +156,9 @@ export class RouterStats extends ThreadBound implements Disposable {
     const joined = this.#live().joinNeighbours();
     this.dispose();
     this.#memory = joined;
-    const pairs = this.#windows.length / 2;
-    this.#windows.splice(0, 2 * pairs, ...Array.from({ length: pairs }, () => 2 * this.#callsPerWindow));
     this.#callsPerWindow *= 2;
+    this.#windows.length /= 2;
+    this.#windows.fill(this.#callsPerWindow);
   }
 }
 

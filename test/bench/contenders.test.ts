@@ -98,6 +98,8 @@ test.each([
   [{ calls: 2 }, "contenders cannot be combined with calls"],
   [{ tokenFormats: ["int8"] }, /tokenFormats: expected "none"/],
   [{ operators: ["frobnicate"] }, /operators: expected part of one of/],
+  [{ tokens: [0] }, /tokens\[0\]: expected an integer >= 1/],
+  [{ round: 1 }, /did you mean "rounds"/],
 ] as const)("contenders are closed where %j is refused", async (options, message) => {
   const close = vi.fn();
   await expect(runBenchmark({ shapes, ...options, contenders: [{ ...right, close }] })).rejects.toThrow(message);

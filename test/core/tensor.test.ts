@@ -175,6 +175,11 @@ describe.each(deviceNames)("tensors on %s", (name) => {
       }
     });
 
+    test("of size -0, which is 0", () => {
+      using tensor = device().empty([-0, 2], "f32");
+      expect(Object.is(tensor.shape[0], 0)).toBe(true);
+    });
+
     test("without elements", () => {
       using tensor = device().tensor([[], []]);
       expect(tensor.shape).toEqual([2, 0]);

@@ -1,5 +1,7 @@
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { Device } from "../../lib/core/device/device.js";
+import { MoeError } from "../../lib/core/errors.js";
 import type { ExpertRange } from "../../lib/core/layer/expert_range.js";
 import { type FloatDType, MoeLayer, type MoeLayerOptions, type Routing, type Tensor } from "../../lib/index.js";
 import { Random } from "../../lib/testing/inputs/random.js";
@@ -248,6 +250,25 @@ describe.each(deviceNames)("on %s", (name) => {
     layer.offload?.prefetch([4, 7, -1]);
     const left = layerOf({ offload: { slots: 2, onMiss: "cpu" } });
     expect(relativeError(await left.forward(x).data(), expected)).toBeLessThanOrEqual(1e-6);
+  });
+
+  test("a batch that there is no memory for leaves the layer usable", async () => {
+    const layer = layerOf();
+    const x = drawn("x", [tokens, hidden]);
+    using few = x.rows(0, 2);
+    const before = await layer.forward(few).data();
+    const { allocate } = Device.prototype;
+    const full = vi.spyOn(Device.prototype, "allocate").mockImplementation(function (this: Device, shape, dtype) {
+      if (dtype === "i32" && shape[0] === tokens && shape[1] === 1) throw new MoeError("OUT_OF_MEMORY", "full");
+      return allocate.call(this, shape, dtype) as never;
+    });
+    try {
+      expectError(() => layer.forward(x), "OUT_OF_MEMORY", /full/);
+    } finally {
+      full.mockRestore();
+    }
+    expect(await layer.forward(few).data()).toEqual(before);
+    expect((await layer.forward(x).data()).length).toBe(x.size);
   });
 
   test("what makes no sense is refused by name", async () => {

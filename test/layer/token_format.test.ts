@@ -175,4 +175,21 @@ describe("token formats of layers", () => {
     );
     create("int8").dispose();
   });
+
+  test("need one that the experts have", () => {
+    const floats = (...shape: number[]) =>
+      device().tensor(new Random("ungated").normals(shape.reduce((size, n) => size * n, 1)), shape, "bf16");
+    const create = (tokenFormat: TokenFormat) =>
+      MoeLayer.create({
+        ...{ device: device(), hiddenSize: 32, intermediateSize: 32, numExperts: 2, topK: 1, activation: "relu" },
+        router: floats(2, 32),
+        experts: { up: floats(2, 32, 32), down: floats(2, 32, 32) },
+        dtype: { gate: "int8", multiplier: "int8" },
+        tokenFormat,
+      });
+    expectError(() => create("int8"), "INVALID_ARGUMENT", /tokenFormat: .*not quantised \(bf16\)/);
+    using layer = create("none");
+    using parameters = layer.parameters();
+    expect(Array.from(parameters, ({ name }) => name)).toContain("experts.gateUp");
+  });
 });

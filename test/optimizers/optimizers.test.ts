@@ -304,6 +304,22 @@ test("steps have the same bits with any number of threads", () => {
   expect(bits[2]).toEqual(bits[0]);
 });
 
+test("a step has the learning rate that was checked, whatever a gradient's getter does", () => {
+  using device = openDevice("cpu");
+  const parameter: Parameter = {
+    name: "p",
+    value: device.tensor(Float32Array.of(2)),
+    get gradient() {
+      optimizer.learningRate = Number.NaN;
+      return device.tensor(Float32Array.of(1));
+    },
+  };
+  using optimizer = new SGD([parameter], { learningRate: 0.5 });
+  optimizer.step();
+  expect(parameterValues(parameter)).toEqual(Float32Array.of(1.5));
+  expectError(() => optimizer.step(), "INVALID_ARGUMENT", /learningRate: .*got NaN/);
+});
+
 test("a step before any backward of a layer is refused", () => {
   using device = openDevice("cpu");
   using made = new RandomLayer(device, { config: exampleConfig, tokens: 8, dtype: "f32", seed: 6 });
@@ -332,6 +348,13 @@ test("a step before any backward of a layer is refused", () => {
 test.each<[string, (gradient: Tensor<"f32">, device: Device) => unknown]>([
   ["a view", (gradient) => gradient.reshape([gradient.size]).write(new Float32Array(gradient.size))],
   ["an array over its memory", (gradient) => gradient.map().then((values) => values.fill(1))],
+  [
+    "another library that has its address",
+    (gradient, device) => {
+      const theirs = device.fromDLPack(gradient.toDLPack());
+      theirs.write(new Float32Array(theirs.size).fill(1));
+    },
+  ],
   ["random()", (out, device) => random(device, out.shape, { seed: 1, distribution: "normal", out })],
 ])("a gradient that a program writes through %s counts", async (_, write) => {
   using device = openDevice("cpu");

@@ -1,7 +1,10 @@
+import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
+import { openDevice } from "../../lib/index.js";
 import { gating } from "../../lib/operators/routing/gating.js";
 import { routerStatistics } from "../../lib/operators/statistics/router_statistics.js";
 import { RouterStats } from "../../lib/statistics/router_stats.js";
+import { WindowTotals } from "../../lib/statistics/window_totals.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { randomRouting } from "../../lib/testing/inputs/random_routing.js";
 import { deviceNames, openForTests } from "../support/devices.js";
@@ -112,4 +115,20 @@ describe.each(deviceNames)("router stats on %s", (name) => {
     expectError(() => stats.record(logits, { ids }), "DISPOSED", /router stats: used after dispose/);
     await expectRejection(stats.read(), "DISPOSED", /router stats/);
   });
+});
+
+test("more windows are merged than a call can have arguments", () => {
+  using device = openDevice("cpu");
+  const windows = 2 ** 18;
+  const { add } = WindowTotals.prototype;
+  WindowTotals.prototype.add = () => {};
+  try {
+    using stats = new RouterStats(device, { numExperts: 1, windows });
+    const logits = device.zeros([0, 1], "f32");
+    const routing = { ids: device.zeros([0, 1], "i32") };
+    for (let call = 0; call <= windows; call++) stats.record(logits, routing);
+    expect(inspect(stats)).toContain(`calls: ${windows + 1}`);
+  } finally {
+    WindowTotals.prototype.add = add;
+  }
 });

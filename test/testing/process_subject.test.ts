@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { processSubject, runCases, type Subject } from "../../lib/testing/index.js";
 import { readAnswer, requestLine } from "../../lib/testing/subject/wire.js";
+import { expectRejection } from "../support/errors.js";
 
 const peer = (mistake = "none") =>
   processSubject(process.execPath, { args: [join("test", "testing", "peer.mjs"), mistake] });
@@ -82,6 +83,20 @@ test("operators that do not exist, and commands that cannot be started, are refu
   await expect(peer("unknown operator")).rejects.toThrow(/subject\.operators: expected names among .*frobnicate/);
   const missing = processSubject(join("test", "testing", "no_such_program"));
   await expect(missing).rejects.toThrow(/command: expected a process that answers, got .*cannot be started/);
+  for (const [command, options] of [
+    ["no\0de", {}],
+    ["node", { args: ["\0"] }],
+    ["node", { cwd: "\0" }],
+    ["node", { env: { PATH: "\0" } }],
+    ["node", { args: Array(64).fill("x".repeat(2 ** 17 - 1)) }],
+  ] as const) {
+    const started = processSubject(command, options);
+    await expectRejection(
+      started,
+      "INVALID_ARGUMENT",
+      /command: expected a process that answers, got .*cannot be start/,
+    );
+  }
   await expect(processSubject("")).rejects.toThrow(/command: expected the name of a program/);
   await expect(processSubject("node", { arguments: [] } as never)).rejects.toThrow(/arguments.*args/);
 });

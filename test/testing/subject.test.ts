@@ -15,7 +15,7 @@ import {
 import { testedOperatorNames } from "../../lib/testing/subject/operator_names.js";
 import { problemOf } from "../../lib/testing/subject/problem.js";
 import { cases } from "../../lib/testing/table.js";
-import { expectError } from "../support/errors.js";
+import { expectError, expectRejection } from "../support/errors.js";
 
 describe("a case", () => {
   test("that calls its operator twice is refused, with what to do", () => {
@@ -126,6 +126,14 @@ describe("a subject", () => {
       () => ({ rows: new Map() }),
       /^rows: expected an array of the \d+ values of shape .*, got Map$/,
     ],
+    [
+      "returns numbers as texts",
+      (inputs: SubjectInputs) => {
+        const values = toFloat32({ data: rightPermute(inputs).rows, dtype: inputs.x.dtype });
+        return { rows: Array.from(values, String) };
+      },
+      /^rows\[0\]: expected a number, got "/,
+    ],
     ["returns too few values", () => ({ rows: [1, 2] }), /^rows: expected \d+ values of shape \[.*\], got 2$/],
     [
       "changes its input",
@@ -142,6 +150,16 @@ describe("a subject", () => {
     expect(results.length).toBe(3);
     for (const result of results)
       expect(result).toMatchObject({ passed: false, failure: expect.stringMatching(failure) });
+  });
+
+  test("that returns null where zeros are expected fails", async () => {
+    const nulls = (inputs: SubjectInputs) => {
+      const { rows } = rightPermute(inputs);
+      return { rows: Array.from(rows as Float32Array, (value) => (value === 0 ? null : value)) };
+    };
+    const { results } = await runCases(permuting(nulls), { filter: "R33" });
+    const failures = results.map(({ failure }) => failure);
+    expect(failures).toContainEqual(expect.stringMatching(/^rows\[\d+\]: expected a number, got null$/));
   });
 
   test("does not have an operator that is undefined", async () => {
@@ -240,6 +258,23 @@ describe("a subject", () => {
     [{ name: "x", operators: { gating: 3 } }, /subject\.operators\.gating: expected a function, got 3/],
   ])("of another form is refused: %o", async (subject, message) => {
     await expect(runCases(subject as never)).rejects.toThrow(message);
+  });
+
+  test("that throws when it is looked at is refused", async () => {
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    const throws = {
+      get gating(): never {
+        throw new Error("no");
+      },
+    };
+    await expectRejection(runCases(proxy as never), "INVALID_ARGUMENT", /^subject: expected a value that can be read/);
+    const subject = { name: "x", operators: throws };
+    await expectRejection(
+      runCases(subject),
+      "INVALID_ARGUMENT",
+      /^subject\.operators: expected a value that can be read/,
+    );
   });
 
   test("without a selected case is refused", async () => {

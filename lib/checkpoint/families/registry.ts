@@ -210,10 +210,18 @@ const familyOption = object(
   "{ modelType, layerCount, config, tensors }",
 );
 
+/** Its functions as methods of `owner`, which they may read as `this`. */
+function boundTo<Members extends object>(owner: unknown, members: Members): Members {
+  const bound = Object.entries(members).map(([name, member]) => {
+    return [name, typeof member === "function" ? member.bind(owner) : member] as const;
+  });
+  return Object.fromEntries(bound) as Members;
+}
+
 /**
  * Makes a family of checkpoints known to {@link MoeLayer.load}, {@link openModel} and all that use them, in this process
- * and thread. Its functions are called with the fields of config.json ({@link ConfigFields}) whenever a model of that
- * `model_type` is opened.
+ * and thread. Its functions are called as its methods, with the fields of config.json ({@link ConfigFields}), whenever a
+ * model of that `model_type` is opened.
  *
  *     registerFamily({
  *       modelType: "my_moe",
@@ -238,7 +246,7 @@ const familyOption = object(
  * @throws INVALID_ARGUMENT, also for a `modelType` that is known already.
  */
 export function registerFamily(family: ModelFamily): void {
-  const read = familyOption(family, "family");
+  const read = boundTo(family, familyOption(family, "family"));
   const { modelType } = read;
   if (known.has(modelType)) throw invalidArgument("family.modelType", "one that is not known yet", modelType);
   const resultOf = (method: keyof ModelFamily) => `${method}() of ${modelType}`;

@@ -39,7 +39,7 @@ export async function describeSource(
 ): Promise<MoeLayerDescription> {
   const storage = await storageOf(source, dtype);
   const description = checkedAt(source.configPath, () => describeLayer(source.config, storage, source.bank));
-  const quantized = quantizedFormats(description.formats);
+  const quantized = quantizedFormats(description);
   const asSaved = source.saved !== undefined && (tokenFormat ?? "checkpoint") === "checkpoint";
   const tokens = asSaved
     ? savedTokens(source.saved, quantized)

@@ -1,3 +1,5 @@
+import { reasonOf } from "../../core/device/cancellation.js";
+import { attempt } from "../../core/input/foreign.js";
 import type { Progress } from "./matrix_reader.js";
 
 /** Progress of loading the layers of a model. */
@@ -29,17 +31,20 @@ export async function loadLayers<Layer extends Disposable>(
   loading: LayerLoading<Layer>,
 ): Promise<ReadonlyMap<number, Layer>> {
   const { layers, concurrency, signal } = loading;
-  const stop = new AbortController();
-  const signals = signal === undefined ? [stop.signal] : [signal, stop.signal];
   const report = await reporter(loading);
+  const stop = new AbortController();
+  const done = new AbortController();
+  const cancel = () => stop.abort(reasonOf(signal as AbortSignal));
+  attempt("signal", () => signal?.addEventListener("abort", cancel, { once: true, signal: done.signal }));
   const loaded = new Map<number, Layer>();
   const errors: unknown[] = [];
   const waiting = [...layers];
   const work = async () => {
     for (let layer = waiting.shift(); layer !== undefined; layer = waiting.shift()) {
+      signal?.throwIfAborted();
       const number = layer;
       const onProgress = ({ bytesRead }: Progress) => report(number, bytesRead, loaded.size);
-      loaded.set(number, await loading.load(number, AbortSignal.any(signals), onProgress));
+      loaded.set(number, await loading.load(number, stop.signal, onProgress));
       report(number, undefined, loaded.size);
     }
   };
@@ -53,6 +58,7 @@ export async function loadLayers<Layer extends Disposable>(
     }
   });
   await Promise.all(workers);
+  done.abort();
   if (errors.length === 0) return new Map(layers.map((layer) => [layer, loaded.get(layer) as Layer]));
   for (const layer of loaded.values()) layer[Symbol.dispose]();
   // The later ones may only say that loading was stopped.

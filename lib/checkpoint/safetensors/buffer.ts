@@ -12,8 +12,16 @@ import { layOut, type SafetensorsInputs, type SerializeOptions, serializeOptions
 export function serializeSafetensors(tensors: SafetensorsInputs, options: SerializeOptions = {}): Uint8Array {
   const parts = layOut(tensors, serializeOptions(options, "options"));
   const message = "tensors: no memory for the file's bytes; write it with writeSafetensors";
-  const bytes = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  return allocated(bytes, message, () => Buffer.concat(parts.map((part) => part.bytes)));
+  const length = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  return allocated(length, message, () => {
+    const file = new Uint8Array(length);
+    let offset = 0;
+    for (const { bytes, byteLength } of parts) {
+      file.set(bytes, offset);
+      offset += byteLength;
+    }
+    return file;
+  });
 }
 
 /**

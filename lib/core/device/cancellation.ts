@@ -47,7 +47,7 @@ function listenTo(signal: AbortSignal): Set<Cancellation> {
 }
 
 /** A foreign signal's getter may throw: nobody could catch that in a listener, and the work must be cancelled all the same. */
-function reasonOf(signal: AbortSignal): unknown {
+export function reasonOf(signal: AbortSignal): unknown {
   try {
     return signal.reason;
   } catch (thrown) {

@@ -36,7 +36,7 @@ export function readShape(parameter: string, value: unknown): Shape {
   if (!Number.isSafeInteger(shapeSize(sizes.map((size) => Math.max(size, 1))))) {
     throw unexpected(parameter, "fewer than 2^53 elements, sizes of 0 aside", shapeText(sizes));
   }
-  return Object.freeze(sizes);
+  return Object.freeze(sizes.map(Math.abs)); // -0 is 0
 }
 
 function isSize(value: unknown): value is number {

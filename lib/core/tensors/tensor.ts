@@ -183,6 +183,7 @@ export class Tensor<D extends DType = DType> extends ThreadBound implements Disp
    */
   toDLPack(): DLTensor {
     const device = dlDevice("toDLPack", this.device.name);
+    markWritten(this); // by whoever gets the address
     return dlTensorOf(this.handle.address(), device, this.dtype, this.shape);
   }
 

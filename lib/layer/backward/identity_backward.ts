@@ -22,7 +22,7 @@ export function identityBackward(
   using temporaries = new Temporaries();
   const { ids, weights } = experts.slots(routing, temporaries);
   const shares = temporaries.keep(experts.shares({ ids, weights }));
-  const rows = temporaries.keep(experts.ownRows(shares.size));
+  const rows = experts.ownRows(shares.size);
   using term = dx.term();
   combine(dy, rows, shares, { out: term });
 

@@ -8,11 +8,12 @@ import type { Tensor } from "../../core/tensors/tensor.js";
 import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { copyAll } from "../../operators/copy_all.js";
 import { PackedExperts } from "../../operators/experts/packed_experts.js";
+import { quantizedFormats } from "../description/token_format.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertMemory } from "./expert_memory.js";
 
 /** The matrices [A, N, K] of all experts of a layer, and the same transposed: [A, K, N]. */
-export class MatrixPair implements Disposable {
+class MatrixPair implements Disposable {
   readonly forward: PackedExperts;
   readonly transposed: PackedExperts;
   readonly #rows: number;
@@ -149,14 +150,8 @@ export function checkCopied({ offloaded }: DeviceLayer): void {
  * Whether the experts get gradients: what is asked for, or by default if none of their matrices is quantised.
  * @throws UNSUPPORTED_OPERATION if gradients of quantised ones are asked for.
  */
-export function trainsExperts(
-  { description: { formats } }: Pick<DeviceLayer, "description">,
-  wanted: boolean | undefined,
-): boolean {
-  const all = [formats, ...(formats.shared ? [formats.shared] : [])];
-  const quantized = all
-    .flatMap(({ gate, up, multiplier, down }) => [gate, up, multiplier, down])
-    .find((format) => !isPlain(weightFormat(format)));
+export function trainsExperts({ description }: Pick<DeviceLayer, "description">, wanted: boolean | undefined): boolean {
+  const [quantized] = quantizedFormats(description);
   if (!wanted || quantized === undefined) return wanted ?? quantized === undefined;
   const remedy = 'load it with dtype: "bf16", or leave the option out for dx and the routers\' gradients';
   throw new MoeError(

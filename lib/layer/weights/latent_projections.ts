@@ -111,7 +111,7 @@ export class LatentProjections {
   project(role: LatentMatrix, x: TensorHandle, y: TensorHandle, rows: number): void {
     const { device, handle } = this.#layer;
     void handle; // throws once the layer is disposed of
-    using offsets = device.tensor(Int32Array.of(0, rows));
+    const { offsets } = this.#layer.constants(rows);
     const { packed: weight } = this.#matrices[role] as Projection;
     device.backend.groupedGemm({ x, weight, bias: undefined, offsets: offsets.handle, tokenOfRow: undefined, y });
   }

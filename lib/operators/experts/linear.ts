@@ -7,7 +7,7 @@ import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkOptional, checkTensor } from "../check.js";
 import { type ActivationOptions, activationFields } from "./activation_options.js";
 import { groupedGemm } from "./grouped_gemm.js";
-import { PackedExperts, packExperts } from "./packed_experts.js";
+import { PackedExperts, pack, readStack } from "./packed_experts.js";
 import { isQuantized, type QuantizedWeight } from "./quantized_weight.js";
 
 /** Options of {@link linear}. */
@@ -55,7 +55,7 @@ export function linear(
   checkTensor("x", x, "float", ["T", "K"]);
   const { bias, activation, clamp, out } = linearOptions(options, "options");
   const activates = { ...(activation !== undefined && { activation }), ...(clamp && { clamp }) };
-  using packed = isQuantized(weight) ? packExperts(weight, activates) : undefined;
+  using packed = isQuantized(weight) ? pack(readStack(weight, false, x.shape[1]), activates) : undefined;
   return withOneExpert(packed ?? (weight as Exclude<typeof weight, QuantizedWeight>), x, (matrix, offsets) => {
     checkOptional("bias", bias, "float", [matrix.shape[1] as number], x.device);
     using biases = bias?.reshape([1, bias.size]);

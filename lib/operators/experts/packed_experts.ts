@@ -220,7 +220,7 @@ export function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>,
 }
 
 /** {@link packExperts} with options that have been read. */
-export function pack(stack: ExpertStack, given: Read<typeof packOptions>): PackedExperts {
+export function pack(stack: ExpertStack, given: Partial<Read<typeof packOptions>>): PackedExperts {
   const { activation = "none", tokenFormat = "none", transpose = false } = given;
   const clamp = clampOf(activation, given.clamp);
   if (transpose && activation !== "none") throw cannotCombine("transpose", `activation ${activation}`);

@@ -1,7 +1,7 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createInterface, type Interface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { MoeError, unexpected } from "../../core/errors.js";
+import { MoeError, messageOf, unexpected } from "../../core/errors.js";
 import { type Fields, list, object, optional, positive, type Read, record, text } from "../../core/input/options.js";
 import { printable } from "../../core/text/printable.js";
 import { checkSubject } from "./run_cases.js";
@@ -67,6 +67,12 @@ export async function processSubject(command: string, options: ProcessSubjectOpt
   }
 }
 
+const cannotStart = (why: string) => `it cannot be started: ${why}`;
+
+function noAnswer(command: string, why: string): MoeError {
+  return unexpected("command", "a process that answers", printable(`${command}: ${why}`));
+}
+
 /** A process that answers one line after another. */
 class Peer {
   readonly #command: string;
@@ -87,11 +93,15 @@ class Peer {
   constructor(command: string, { args, cwd, env, timeout }: Read<typeof processOptions>) {
     this.#command = command;
     this.#timeout = timeout;
-    this.#process = spawn(command, args, {
-      stdio: ["pipe", "pipe", "inherit"],
-      ...(cwd !== undefined && { cwd }),
-      ...(env !== undefined && { env: env as NodeJS.ProcessEnv }),
-    });
+    try {
+      this.#process = spawn(command, args, {
+        stdio: ["pipe", "pipe", "inherit"],
+        ...(cwd !== undefined && { cwd }),
+        ...(env !== undefined && { env: env as NodeJS.ProcessEnv }),
+      });
+    } catch (error) {
+      throw noAnswer(command, cannotStart(messageOf(error)));
+    }
     // A process that ends while it is written to is told of by its end.
     this.#process.stdin.on("error", () => {});
     this.#reader = createInterface({ input: this.#process.stdout });
@@ -106,7 +116,7 @@ class Peer {
         this.#wake();
         resolve();
       };
-      this.#process.once("error", ({ message }) => end(`it cannot be started: ${message}`));
+      this.#process.once("error", ({ message }) => end(cannotStart(message)));
       this.#process.once(
         "exit",
         (code, signal) => void read.then(() => end(`it ended with ${signal ?? `code ${code}`}`)),
@@ -121,8 +131,7 @@ class Peer {
       for (;;) {
         const line = this.#lines.shift();
         if (line !== undefined) return line;
-        if (this.#end !== undefined)
-          throw unexpected("command", "a process that answers", printable(`${this.#command}: ${this.#end}`));
+        if (this.#end !== undefined) throw noAnswer(this.#command, this.#end);
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { describe, MoeError } from "../../core/errors.js";
+import { describe, invalidArgument, MoeError } from "../../core/errors.js";
 import { shapeSize, shapeText } from "../../core/tensors/shape.js";
 import { arraysIn, toFloat32 } from "./arrays.js";
 import type { OutputArray, SubjectInputs, TestArray } from "./subject.js";
@@ -20,6 +20,9 @@ export function returnedValues(outputs: unknown, output: string, { shape, dtype 
     const sizes = `expected ${shapeSize(shape)} values of shape ${shapeText(shape)}, got ${returned.length}`;
     throw new MoeError("SHAPE_MISMATCH", `${output}: ${sizes}`);
   }
+  // JavaScript would take null, which is NaN in JSON, for 0.
+  const wrong = Array.prototype.findIndex.call(returned, (value) => typeof value !== "number");
+  if (wrong >= 0) throw invalidArgument(`${output}[${wrong}]`, "a number", returned[wrong]);
   return toFloat64(returned, dtype);
 }
 

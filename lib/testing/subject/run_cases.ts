@@ -1,4 +1,5 @@
 import { invalidArgument, messageOf } from "../../core/errors.js";
+import { attempt } from "../../core/input/foreign.js";
 import { callback, type Fields, integer, object, optional, type Read, type Reader } from "../../core/input/options.js";
 import { caseContains } from "../case_filter.js";
 import { relativeError } from "../run.js";
@@ -137,12 +138,15 @@ async function runSelected(
 
 /** @throws INVALID_ARGUMENT unless it is a subject. */
 export function checkSubject(subject: unknown): asserts subject is Subject {
-  const { name, operators } = (subject ?? {}) as { name?: unknown; operators?: unknown };
+  const { name, operators } = attempt("subject", () => {
+    const { name, operators } = (subject ?? {}) as { name?: unknown; operators?: unknown };
+    return { name, operators };
+  });
   if (typeof name !== "string") throw invalidArgument("subject.name", "a string", name);
   if (typeof operators !== "object" || operators === null) {
     throw invalidArgument("subject.operators", "an object of functions, such as { gating(inputs) { ... } }", operators);
   }
-  const given = Object.entries(operators).filter(([, run]) => run !== undefined);
+  const given = attempt("subject.operators", () => Object.entries(operators)).filter(([, run]) => run !== undefined);
   if (given.length === 0) throw invalidArgument("subject.operators", "at least one operator", operators);
   for (const [operator, run] of given) {
     if (!(testedOperators as readonly string[]).includes(operator)) {

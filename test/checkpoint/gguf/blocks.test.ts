@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { unpackWords } from "../../../lib/checkpoint/gguf/blocks/code_words.js";
 import {
   blockTypeOf,
   blockTypes,
@@ -195,4 +196,13 @@ describe("codes that threads of the addon read", () => {
       /^t: superScales: expected finite/,
     );
   });
+});
+
+test("codes behind the first 2^32 bits are read where they are", () => {
+  const first = 2 ** 29;
+  const codes = new Uint8Array(first + 8); // of which no page is there but the last one
+  codes.set([1, 2, 3, 4, 5, 6, 7, 8], first);
+  const words = new Uint32Array(2);
+  unpackWords(codes, 8, first, words);
+  expect(words).toEqual(Uint32Array.of(0x04030201, 0x08070605));
 });

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { parseHeader } from "../../../lib/checkpoint/gguf/header.js";
 import { isMoeError } from "../../../lib/checkpoint/gguf/index.js";
 import { type GgufType, ggufByteLength, ggufTypes } from "../../../lib/checkpoint/gguf/types.js";
+import { layOutGguf } from "../../../lib/checkpoint/gguf/write/header.js";
 import { expectError } from "../../support/errors.js";
 import { type GgufInput, ggufString, type MetadataValue, rawGguf, type TensorInput } from "../../support/gguf.js";
 import { mutated } from "../../support/mutations.js";
@@ -315,6 +316,12 @@ test("any file", () => {
       expect(Array.from(tensors, ([name, { type, shape }]) => ({ name, type, shape }))).toEqual(input.tensors);
     }),
   );
+});
+
+test("a file is written with more tokens than a call can have arguments", () => {
+  const tokens = Array.from({ length: 2 ** 18 }, (_, id) => `t${id}`);
+  const { header } = layOutGguf(new Map([["tokenizer.ggml.tokens", tokens]]), []);
+  expect(parse(header).metadata.get("tokenizer.ggml.tokens")).toEqual(tokens);
 });
 
 test("any mutation of a valid file is read, or is BAD_CHECKPOINT", () => {

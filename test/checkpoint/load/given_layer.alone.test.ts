@@ -2,7 +2,14 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
-import { type LayerTensorNames, type ModelFamily, MoeLayer, openModel, registerFamily } from "../../../lib/index.js";
+import {
+  type ConfigFields,
+  type LayerTensorNames,
+  type ModelFamily,
+  MoeLayer,
+  openModel,
+  registerFamily,
+} from "../../../lib/index.js";
 import { layerConfig, type MoeLayerConfig } from "../../../lib/layer/description/config.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
@@ -267,6 +274,35 @@ describe("registerFamily", () => {
     writeFileSync(join(directory.path, "config.json"), JSON.stringify({ ...config, width: "wide" }));
     await using changed = await openModel(directory.path);
     expectError(() => changed.layer(0), "BAD_CHECKPOINT", /width: expected an integer/);
+  });
+
+  test("takes an object of a class", async () => {
+    class Numbered {
+      readonly modelType = "numbered";
+      readonly #stack = "stack";
+      layerCount = invented.layerCount;
+      config = invented.config;
+      prefix(_: ConfigFields, layer: number): string {
+        return `${this.#stack}.${layer}`;
+      }
+      tensors(prefix: string): readonly LayerTensorNames[] {
+        return [{ router: this.#name(prefix, "gate"), experts: this.#experts(prefix) }];
+      }
+      #experts(prefix: string): LayerTensorNames["experts"] {
+        const name = (matrix: string) => this.#name(prefix, `experts.{e}.${matrix}`);
+        return { gate: name("w1"), up: name("w3"), down: name("w2") };
+      }
+      #name(prefix: string, rest: string): string {
+        return `${prefix}.brew.${rest}.weight`;
+      }
+    }
+    registerFamily(new Numbered());
+    using directory = temporaryDirectory();
+    const { config, weights } = await inventedModel();
+    await writeModel(directory.path, { config: { ...config, model_type: "numbered" }, weights });
+    const { layer } = await readFamilyResults("mixtral");
+    using loaded = await MoeLayer.load(directory.path, { layer, device: device(), dtype: "f32" });
+    await expectResults(loaded);
   });
 
   test("names what a family gets wrong", async () => {

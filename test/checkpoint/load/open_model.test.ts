@@ -182,6 +182,31 @@ describe("loadAll", () => {
     expect(most).toBe(2);
   });
 
+  test("stops in the middle of a layer at a signal of another class", async () => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, "model");
+    await writeRandomModel(path, six, {});
+    await using model = await openModel(path);
+    const listeners = new Set<() => void>();
+    const signal = {
+      reason: new Error("enough"),
+      throwIfAborted() {},
+      addEventListener: (_: string, listener: () => void) => listeners.add(listener),
+    };
+    const read: number[] = [];
+    const loading = model.loadAll({
+      device: device(),
+      concurrency: 1,
+      signal: signal as never,
+      onProgress: ({ bytesRead }) => {
+        read.push(bytesRead);
+        for (const listener of listeners) listener();
+      },
+    });
+    await expect(loading).rejects.toBe(signal.reason);
+    expect(read).toHaveLength(1);
+  });
+
   test("throws what made a layer fail, not that the others were stopped", async () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, "model");

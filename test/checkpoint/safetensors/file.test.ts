@@ -58,6 +58,13 @@ describe("round trips", () => {
     );
   });
 
+  test("the bytes in memory have a buffer of their own, which can be transferred", () => {
+    const bytes = serializeSafetensors({ a: { dtype: "U8", shape: [3], data: Uint8Array.of(1, 2, 3) } });
+    expect([bytes.constructor, bytes.byteOffset, bytes.buffer.byteLength]).toEqual([Uint8Array, 0, bytes.length]);
+    const { buffer } = structuredClone(bytes, { transfer: [bytes.buffer as ArrayBuffer] });
+    expect(parseSafetensors(new Uint8Array(buffer)).tensors.get("a")?.data).toEqual(Uint8Array.of(1, 2, 3));
+  });
+
   test("a file in memory at an odd address", () => {
     const bytes = serializeSafetensors({ a: { dtype: "F64", shape: [2], data: Float64Array.of(1, 2) } });
     const shifted = new Uint8Array(bytes.byteLength + 1);

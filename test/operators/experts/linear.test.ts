@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { linear, linearBackward, openDevice, packExperts, type Tensor } from "../../../lib/index.js";
+import { groupedGemm, linear, linearBackward, openDevice, packExperts, type Tensor } from "../../../lib/index.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
+import { randomQuantized } from "../../../lib/testing/inputs/random_quantized.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { dot, gradientError } from "../../support/central_differences.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
@@ -88,6 +89,17 @@ describe.each(deviceNames)("linear on %s", (name) => {
     });
     expect(y.shape).toEqual([5, 6]);
     expect(relativeError(y.dataSync(), expected)).toBeLessThan(1e-5);
+  });
+
+  test("takes the columns of a quantised weight from x", () => {
+    const random = new Random(6);
+    const [rows, columns] = [6, 33];
+    const { columns: _, ...weight } = randomQuantized(device(), random, "i4_g32_bf16", [rows, columns]);
+    const x = device().tensor(random.normals(5 * columns), [5, columns], "f32");
+    const offsets = device().tensor(Int32Array.of(0, 5));
+    expect(linear(x, weight).dataSync()).toEqual(groupedGemm(x, weight, offsets).dataSync());
+    const wide = device().zeros([5, columns + 2], "f32");
+    expectError(() => linear(wide, weight), "SHAPE_MISMATCH", /codes/);
   });
 
   test("refuses what does not go together", () => {

@@ -76,9 +76,10 @@ function denseWord(word: number, bits: number): number {
 
 /** The opposite of {@link packWords}: codes from number `first` on, which is a multiple of 8. */
 export function unpackWords(codes: Uint8Array, bits: number, first: number, words: Uint32Array): void {
+  const start = (first / 8) * bits;
   for (let index = 0; index < words.length; index++) {
-    const place = (first + 4 * index) * bits;
-    const at = place >>> 3;
+    const place = 4 * index * bits;
+    const at = start + (place >>> 3);
     const dense =
       (codes[at] as number) | ((codes[at + 1] ?? 0) << 8) | ((codes[at + 2] ?? 0) << 16) | ((codes[at + 3] ?? 0) << 24);
     // Four codes of an odd number of bits begin or end within a byte.

@@ -37,19 +37,13 @@ export function layOutGguf(metadata: ReadonlyMap<string, MetadataInput>, tensors
     end = aligned(byteOffset + byteLength);
     return { byteOffset, byteLength };
   });
-  const parts = [Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(metadata.size)];
-  for (const [key, value] of metadata) parts.push(text(key), ...entry(value));
-  for (const [index, { name, type, shape }] of tensors.entries()) {
+  const entries = [...metadata].flatMap(([key, value]) => [text(key), ...entry(value)]);
+  const infos = tensors.flatMap(({ name, type, shape }, index) => {
     const sizes = shape.toReversed().map(u64);
-    parts.push(
-      text(name),
-      u32(shape.length),
-      ...sizes,
-      u32(ggufTypes[type].id),
-      u64(data[index]?.byteOffset as number),
-    );
-  }
-  const written = Buffer.concat(parts);
+    return [text(name), u32(shape.length), ...sizes, u32(ggufTypes[type].id), u64(data[index]?.byteOffset as number)];
+  });
+  const begin = [Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(metadata.size)];
+  const written = Buffer.concat([...begin, ...entries, ...infos]);
   const header = Buffer.concat([written, Buffer.alloc(aligned(written.length) - written.length)]);
   const places = data.map(({ byteOffset, byteLength }) => ({ byteOffset: header.length + byteOffset, byteLength }));
   return { header, places, byteLength: header.length + end };
