@@ -71,7 +71,7 @@ export interface BenchProgress {
 export const mostTurns = 1_000_000;
 
 /** The share of the free memory for weights; the rest is for inputs, results, files and packing. */
-const memoryShare = 0.6;
+export const memoryShare = 0.6;
 
 /** Read before the others, so that contenders are closed where one of those is wrong. */
 export const contendersOption = optional(list(unchecked), []);
