@@ -73,7 +73,7 @@ export type { BackwardOptions, LayerBackward } from "./layer/backward/layer_back
 export { LayerParameters, type ParametersOptions } from "./layer/backward/layer_parameters.js";
 export { LayerState } from "./layer/backward/layer_state.js";
 export { LayerTensors } from "./layer/backward/layer_tensors.js";
-export type { GradLosses, LossFactor } from "./layer/backward/losses.js";
+export type { GradLosses, LossFactor, LossValues } from "./layer/backward/losses.js";
 export type { NormOption } from "./layer/block.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";

@@ -91,14 +91,19 @@ export function checkPair(x: Tensor, weight: { dtype: DType }, parameter = "weig
 }
 
 /** Checks that `rows` tokens can be split into `sequences` sequences of equal length. */
-export function checkSequences(sequences: unknown, rows: number): asserts sequences is number {
-  checkInteger("sequences", sequences, 1);
-  if (rows % sequences !== 0) throw invalidArgument("sequences", `a divisor of ${rows} tokens`, sequences);
+export function checkSequences(sequences: unknown, rows: number, parameter = "sequences"): asserts sequences is number {
+  checkInteger(parameter, sequences, 1);
+  if (rows % sequences !== 0) throw invalidArgument(parameter, `a divisor of ${rows} tokens`, sequences);
 }
 
 /** Checks an optional mask [T] of the tokens that count, and returns its handle or null. */
-export function checkTokenMask(mask: Tensor<"u8"> | undefined, tokens: number, device: Device): TensorHandle | null {
-  return checkOptional("tokenMask", mask, ["u8"], [tokens], device)?.handle ?? null;
+export function checkTokenMask(
+  mask: Tensor<"u8"> | undefined,
+  tokens: number,
+  device: Device,
+  parameter = "tokenMask",
+): TensorHandle | null {
+  return checkOptional(parameter, mask, ["u8"], [tokens], device)?.handle ?? null;
 }
 
 /** Checks ids [T, k] of experts. */

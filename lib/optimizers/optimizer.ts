@@ -26,7 +26,7 @@ import type { Parameter } from "./parameter.js";
 export interface OptimizerOptions {
   /** The factor of a step; can be changed between steps. */
   learningRate: number;
-  /** Default 0. */
+  /** Default 0. A parameter may have its own. */
   weightDecay?: number | undefined;
   /** Scales the gradients of a step down if the norm of all of them is larger; Infinity only measures it. Default neither. */
   maxNorm?: number | undefined;
@@ -77,6 +77,8 @@ interface Owned extends Pick<Parameter, "name" | "value"> {
   readonly source: Parameter;
   readonly copy: Parameter["copy"] | undefined;
   readonly changed: Parameter["changed"] | undefined;
+  readonly weightDecay: number;
+  readonly learningRateFactor: number;
   /** The number of steps in which it had a gradient. */
   steps: number;
 }
@@ -85,7 +87,6 @@ interface Owned extends Pick<Parameter, "name" | "value"> {
 export class Optimizer extends ThreadBound implements Disposable {
   /** Multiplies the next steps. */
   learningRate: number;
-  readonly #weightDecay: number;
   readonly #maxNorm: number | undefined;
   readonly #parameters: readonly Owned[];
   readonly #device: Device;
@@ -104,19 +105,18 @@ export class Optimizer extends ThreadBound implements Disposable {
     super();
     this.#enqueue = enqueue;
     this.learningRate = learningRate;
-    this.#weightDecay = weightDecay;
     this.#maxNorm = maxNorm;
     const names = new Set<string>();
     // Each field is read once, so that what is checked is what is used.
     this.#parameters = listed<Parameter>("parameters", parameters).map((source, index) => {
       const place = `parameters[${index}]`;
-      const { name, value, copy, changed } = readParameter(source, place);
+      const { name, value, copy, changed, ...rates } = readParameter(source, place, weightDecay);
       if (typeof name !== "string") throw invalidArgument(`${place}.name`, "a string", name);
       if (names.has(name)) throw unexpected(`${place}.name`, "a name that no other parameter has", renamed(name));
       names.add(name);
       checkTensor(`${place}.value`, value, "float32", "any");
       if (copy !== undefined) checkTensor(`${place}.copy`, copy, "float", value.shape, value.device);
-      return { source, name, value, copy, changed, steps: 0 };
+      return { source, name, value, copy, changed, ...rates, steps: 0 };
     });
     const [first] = this.#parameters;
     if (first === undefined) throw unexpected("parameters", "at least one parameter", "none");
@@ -164,10 +164,9 @@ export class Optimizer extends ThreadBound implements Disposable {
     ) as Tensor<"f32">[];
     const norm = this.#maxNorm === undefined ? undefined : squaredNorm(gradients);
     // All handles come first: if a parameter was disposed of, the step fails before it changes any other.
-    const handles = given.map(({ parameter }, index) => ({
-      ...this.#handlesOf(parameter, gradients[index] as Tensor, norm),
-      learningRate,
-    }));
+    const handles = given.map(({ parameter }, index) => {
+      return this.#handlesOf(parameter, gradients[index] as Tensor, norm, learningRate);
+    });
     this.#steps++;
     for (const [index, each] of handles.entries()) {
       this.#enqueue(this.#device, each, ++(given[index] as (typeof given)[number]).parameter.steps);
@@ -178,10 +177,11 @@ export class Optimizer extends ThreadBound implements Disposable {
   }
 
   #handlesOf(
-    { name, value, copy }: Owned,
+    { name, value, copy, weightDecay, learningRateFactor }: Owned,
     gradient: Tensor,
     norm: Tensor | undefined,
-  ): Omit<StepHandles, "learningRate"> {
+    learningRate: number,
+  ): StepHandles {
     const flat = (tensor: Tensor) => tensor.handle.view([tensor.size], 0);
     const kept = this.#keeps.names.map((each) => [each, flat(this.#kept.get(`${name}.${each}`) as Tensor)] as const);
     return {
@@ -189,7 +189,8 @@ export class Optimizer extends ThreadBound implements Disposable {
       gradient: flat(gradient),
       squaredNorm: this.#maxNorm === Number.POSITIVE_INFINITY ? undefined : norm?.handle,
       copy: copy && flat(copy),
-      weightDecay: this.#weightDecay,
+      learningRate: nonNegative(learningRate * learningRateFactor, `the learning rate of ${name}`),
+      weightDecay,
       maxNorm: this.#maxNorm ?? 0,
       kept: Object.fromEntries(kept),
     };
@@ -286,18 +287,22 @@ function stepsOf(values: ArrayLike<number | bigint>, name: string): number {
   return integer(0)(values[0], `state.tensors.${name}.steps`);
 }
 
-function readParameter(source: unknown, place: string): Pick<Owned, "name" | "value" | "copy" | "changed"> {
+function readParameter(source: unknown, place: string, weightDecay: number): Omit<Owned, "source" | "steps"> {
   if (typeof source !== "object" || source === null) {
     throw invalidArgument(place, "a parameter such as { name, value, gradient }", source);
   }
-  const { name, value, copy, changed } = attempt(place, () => {
-    const { name, value, copy, changed } = source as Parameter;
-    return { name, value, copy, changed };
+  const given = attempt(place, () => {
+    const { name, value, copy, changed, weightDecay, learningRateFactor } = source as Parameter;
+    return { name, value, copy, changed, weightDecay, learningRateFactor };
   });
-  if (changed !== undefined && typeof changed !== "function") {
-    throw invalidArgument(`${place}.changed`, "a function", changed);
+  if (given.changed !== undefined && typeof given.changed !== "function") {
+    throw invalidArgument(`${place}.changed`, "a function", given.changed);
   }
-  return { name, value, copy, changed };
+  return {
+    ...given,
+    weightDecay: optional(nonNegative, weightDecay)(given.weightDecay, `${place}.weightDecay`),
+    learningRateFactor: optional(nonNegative, 1)(given.learningRateFactor, `${place}.learningRateFactor`),
+  };
 }
 
 export const fraction = (value: unknown, name: string): number => {

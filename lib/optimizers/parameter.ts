@@ -11,6 +11,10 @@ export interface Parameter {
   readonly gradient: Tensor<"f32"> | undefined;
   /** A copy of the value in another float dtype, written by the same pass over memory. */
   readonly copy?: Tensor<FloatDType> | undefined;
+  /** Its weight decay, such as 0 for biases and norms; default the optimiser's. */
+  readonly weightDecay?: number | undefined;
+  /** Multiplies the optimiser's learning rate; default 1. */
+  readonly learningRateFactor?: number | undefined;
   /** Called once after a step has been enqueued, for all parameters that have the same function. */
   readonly changed?: (() => void) | undefined;
 }

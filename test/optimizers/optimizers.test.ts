@@ -128,6 +128,31 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
     expect(parameterValues(steep)).toEqual(Float32Array.of(-3));
   });
 
+  test("a parameter may have its own weight decay and learning rate, under one norm", () => {
+    const parameters = ["a", "b", "c"].map((each) => new TestParameter(device(), each, [2], [2]));
+    const [plain, kept, slow] = parameters as [TestParameter, TestParameter, TestParameter];
+    const given = [plain, { ...kept, weightDecay: 0 }, { ...slow, weightDecay: 0.25, learningRateFactor: 0.5 }];
+    const run = (optimizer: AdamW | SGD) => {
+      const norm = optimizer.step()?.dataSync();
+      expect(norm).toEqual(Float32Array.of(12));
+      optimizer.dispose();
+      const values = parameters.map((each) => parameterValues(each)[0] as number);
+      for (const { value } of parameters) value.write([2]);
+      return values;
+    };
+    const g = 1 / Math.sqrt(3); // each gradient after clipping
+    const sgd = run(new SGD(given, { learningRate: 0.1, weightDecay: 0.5, maxNorm: 1 }));
+    expect(relativeError(sgd, [2 - 0.1 * (g + 1), 2 - 0.1 * g, 2 - 0.05 * (g + 0.5)])).toBeLessThan(1e-6);
+    // The first step of AdamW is the sign of the gradient.
+    const adam = run(new AdamW(given, { learningRate: 0.1, weightDecay: 0.5, maxNorm: 1 }));
+    expect(relativeError(adam, [2 * 0.95 - 0.1, 2 - 0.1, 2 * (1 - 0.05 * 0.25) - 0.05])).toBeLessThan(1e-6);
+    for (const wrong of [{ weightDecay: -1 }, { learningRateFactor: Number.NaN }]) {
+      const [name] = Object.keys(wrong);
+      const expected = new RegExp(`^parameters\\[0\\]\\.${name}: expected a finite number >= 0`);
+      expectError(() => new SGD([{ ...plain, ...wrong }], { learningRate: 1 }), "INVALID_ARGUMENT", expected);
+    }
+  });
+
   test("NaN in a gradient makes NaN of its own parameter, or of all if the norm is limited", () => {
     const parameters = [
       new TestParameter(device(), "a", [1], [Number.NaN]),

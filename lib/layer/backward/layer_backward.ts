@@ -13,7 +13,7 @@ import { identityBackward } from "./identity_backward.js";
 import { latentBackward } from "./latent_backward.js";
 import { freePass, LayerState, type SavedPass } from "./layer_state.js";
 import { LayerTensors } from "./layer_tensors.js";
-import { type GradLosses, gradLossesOption } from "./losses.js";
+import { checkLosses, type GradLosses, gradLossesOption, type LossValues } from "./losses.js";
 import { trainsExperts } from "./matrices.js";
 import { routingBackward } from "./routing_backward.js";
 import { addTo, MatrixSum } from "./sums.js";
@@ -53,6 +53,8 @@ export interface LayerBackward<D extends FloatDType = FloatDType> {
   readonly dWeights: Tensor<"f32"> | undefined;
   /** [H] f32: the gradient of the weight of `norm`; undefined without one. The tensor that was given, if one was. */
   readonly dNormWeight: Tensor<"f32"> | undefined;
+  /** The losses of `gradLosses`, without their factors; undefined without it. */
+  readonly losses: LossValues | undefined;
 }
 
 const gradients: Reader<LayerTensors> = (value, name) => {
@@ -94,6 +96,10 @@ export function layerBackward(
   if (gradLosses !== undefined && given) throw requires("gradLosses", "a forward with the layer's own routing");
   if (gradLosses !== undefined && description.hierarchy !== undefined) {
     throw requires("gradLosses", "a layer without hierarchy");
+  }
+  if (gradLosses !== undefined) {
+    const tokens = shape.slice(0, -1).reduce((count, n) => count * n, 1);
+    checkLosses(gradLosses, tokens, device);
   }
   const wanted = { experts, routers: !given };
   options.gradients?.checkFor(onDevice, wanted);
@@ -146,17 +152,18 @@ function passBackward(
   gradients.gather();
   const dWeights = identity ? identityBackward(identity, pass, dy, temporaries.keep(dChosen), dx) : dChosen;
   let dRouterInput: Tensor<FloatDType> | undefined;
+  let values: LossValues | undefined;
   if (!pass.given) {
     temporaries.keep(dWeights);
     const { routerInput } = pass;
     dRouterInput = routerInput && device.empty(pass.shape, routerInput.dtype);
     using place = dRouterInput?.reshape(size) ?? dx.term();
-    routingBackward(parts, pass, dWeights, { gradients, accumulate, losses, dx: place });
+    values = routingBackward(parts, pass, dWeights, { gradients, accumulate, losses, dx: place });
   }
   const result = device.empty(pass.shape, pass.x.dtype);
   using flat = result.reshape(size);
   const dNormWeight = intoTokens(pass, dx, pass.addsTokens ? dy : undefined, { ...options, dx: flat });
-  return { dx: result, dRouterInput, dWeights: pass.given ? dWeights : undefined, dNormWeight };
+  return { dx: result, dRouterInput, dWeights: pass.given ? dWeights : undefined, dNormWeight, losses: values };
 }
 
 /** Where the gradients of the caller's tokens go, and those of the weight of their norm. */

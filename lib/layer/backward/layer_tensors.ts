@@ -218,14 +218,20 @@ export class LayerTensors extends ThreadBound implements Disposable {
    * @throws INVALID_ARGUMENT unless these are gradients of these parts of this layer; DISPOSED.
    */
   checkFor(layer: DeviceLayer, parts: TensorParts): void {
-    const hasParts = parts.experts === this.#parts.experts && (this.#parts.routers || !parts.routers);
-    if (layer === this.#layer && hasParts && this.#kind === "gradients") {
-      for (const tensor of this.#tensors()) void tensor.handle;
-      return;
+    const got = this.#differenceFrom(layer, parts);
+    if (got !== undefined) throw unexpected("gradients", "those of a like backward of this layer", got);
+    for (const tensor of this.#tensors()) void tensor.handle;
+  }
+
+  /** What these are if they are not gradients of a layer's parts, and what to do about it. */
+  #differenceFrom(layer: DeviceLayer, parts: TensorParts): string | undefined {
+    if (layer !== this.#layer) return "some of another layer";
+    if (this.#kind === "weights") return "weights";
+    const { experts, routers } = this.#parts;
+    if (experts !== parts.experts) {
+      return `some ${experts ? "with" : "without"} experts; give parameters and backward the same option experts`;
     }
-    const ofThis = this.#kind === "weights" ? "weights" : "some of other parts";
-    const got = layer === this.#layer ? ofThis : "some of another layer";
-    throw unexpected("gradients", "those of a like backward of this layer", got);
+    return parts.routers && !routers ? "some without routers, of a forward whose routing was given" : undefined;
   }
 
   /**

@@ -11,7 +11,7 @@ import { Temporaries } from "../temporaries.js";
 import type { TrainedRouterRole } from "../weights/extra_weights.js";
 import { type GateInputTarget, gateInput, gateInputBackward } from "./gate_input.js";
 import { readByRouter, type SavedPass } from "./layer_state.js";
-import { addLosses, lossTerms, type ReadLosses } from "./losses.js";
+import { addLosses, type LossValues, lossTerms, type ReadLosses } from "./losses.js";
 import { copiedProjection } from "./matrices.js";
 import { projectionBackward } from "./projection.js";
 import { expertScaleBackward } from "./scales_backward.js";
@@ -31,14 +31,14 @@ interface Gate {
 
 /**
  * From the gradients dWeights [T, k] of a routing's weights, with the choice held fixed, to the router's tokens and to the
- * routers' weights, through the experts' scales, capacity, gates, noise and the router's norm.
+ * routers' weights, through the experts' scales, capacity, gates, noise and the router's norm. Returns the losses of the logits.
  */
 export function routingBackward(
   parts: LayerParts,
   pass: SavedPass,
   dWeights: Tensor<"f32">,
   target: RoutingTarget,
-): void {
+): LossValues | undefined {
   using temporaries = new Temporaries();
   const { device, router } = parts;
   const { description } = parts.onDevice;
@@ -58,7 +58,7 @@ export function routingBackward(
   const dChosen = perExpertScale
     ? temporaries.keep(expertScaleBackward(parts, pass, dWeights, scales, target.accumulate))
     : dWeights;
-  const dLogits = logitsBackward(parts, pass, dChosen, gates, target.losses, temporaries);
+  const { dLogits, losses } = logitsBackward(parts, pass, dChosen, gates, target.losses, temporaries);
 
   const names = Object.keys(gates) as GateName[];
   const sum = temporaries.keep(new MatrixSum(device, [tokens.count, hiddenSize], tokens.dtype, 2 * names.length));
@@ -82,9 +82,10 @@ export function routingBackward(
     backward(role, router.weights.extra(role) as Tensor<FloatDType>, dSpread);
   }
   gateInputBackward(parts, pass, sum, target);
+  return losses;
 }
 
-/** The gradients of the gates' logits. */
+/** The gradients of the gates' logits, and the losses among what they come from. */
 function logitsBackward(
   parts: LayerParts,
   pass: SavedPass,
@@ -92,7 +93,7 @@ function logitsBackward(
   gates: { readonly experts: Gate; readonly groups?: Gate | undefined },
   losses: ReadLosses | undefined,
   temporaries: Temporaries,
-): Partial<Record<GateName, Tensor<"f32">>> {
+): { readonly dLogits: Partial<Record<GateName, Tensor<"f32">>>; readonly losses?: LossValues | undefined } {
   const { device, description } = parts;
   const { hierarchy, expertChoice, scoring } = description;
   const { logits } = gates.experts;
@@ -112,7 +113,7 @@ function logitsBackward(
       groups: hierarchy.groups,
       experts: hierarchy.experts,
     });
-    return { groups: dGroupLogits, experts: dLogits };
+    return { dLogits: { groups: dGroupLogits, experts: dLogits } };
   }
   const shape = logits.shape as [number, number];
   using sum = new MatrixSum(device, shape, logits.dtype, 1 + lossTerms(losses));
@@ -128,8 +129,8 @@ function logitsBackward(
       rule: description,
     });
   }
-  addLosses(losses, logits, ids, () => sum.term());
-  return { experts: temporaries.keep(sum.into(device.empty(shape, logits.dtype))) };
+  const values = losses && addLosses(losses, logits, ids, () => sum.term());
+  return { dLogits: { experts: temporaries.keep(sum.into(device.empty(shape, logits.dtype))) }, losses: values };
 }
 
 /** What the gate had chosen before `capacity` dropped choices, and the gradient of its weights. */

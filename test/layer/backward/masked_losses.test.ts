@@ -3,6 +3,7 @@ import { type FloatDType, type GradLosses, openDevice, type Tensor } from "../..
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
+import { expectError } from "../../support/errors.js";
 import { valuesOf } from "../../support/float64.js";
 import { expectGradients } from "../../support/layer_gradients.js";
 import { exampleConfig, type LayerProblem, RandomLayer } from "../../support/random_layer.js";
@@ -69,6 +70,12 @@ function plainZLoss(rows: readonly number[][]): number {
   return sum(own.map((row) => Math.log(sum(row.map(Math.exp))) ** 2)) / own.length;
 }
 
+function plainLosses(routerLogits: Tensor, { loss }: Masked): { loadBalancingLoss: number; zLoss: number } {
+  const logits = valuesOf(routerLogits);
+  const rows = mask.map((_, token) => [...logits.subarray(token * experts, (token + 1) * experts)]);
+  return { loadBalancingLoss: plainBalanceLoss(rows, loss), zLoss: plainZLoss(rows) };
+}
+
 const problemOf = ({ capacity }: Masked, dtype: string): LayerProblem => ({
   config: { ...exampleConfig, hiddenSize: 12, intermediateSize: 7, capacity },
   tokens,
@@ -90,9 +97,8 @@ test.each(layers)("the gradients of %o are the derivatives", (masked) => {
     expect(mask.some((_, token) => dropped(token) && counts(token) === masks)).toBe(true);
   }
   const extraLoss = () => {
-    const logits = valuesOf(layer.routerLogits(x));
-    const rows = mask.map((_, token) => [...logits.subarray(token * experts, (token + 1) * experts)]);
-    return 0.3 * plainBalanceLoss(rows, masked.loss) + 0.2 * plainZLoss(rows);
+    const { loadBalancingLoss, zLoss } = plainLosses(layer.routerLogits(x), masked);
+    return 0.3 * loadBalancingLoss + 0.2 * zLoss;
   };
   const tokenMask = reference.tensor(Uint8Array.from(mask));
   const gradLosses = {
@@ -122,5 +128,43 @@ describe.each(deviceNames)("on %s", (name) => {
     found.forEach((values, index) => {
       expect(relativeError(values, expected[index] as Float64Array)).toBeLessThan(1e-5);
     });
+  });
+
+  test.each(layers)("the losses of %o are returned", (masked) => {
+    using made = new RandomLayer(device(), problemOf(masked, "f32"));
+    const x = inSequences(masked, made.x);
+    const expected = plainLosses(made.layer.routerLogits(x), masked);
+    const tokenMask = device().tensor(Uint8Array.from(mask));
+    const lossesOf = (gradLosses?: GradLosses) => {
+      const { state } = made.layer.forward(x, { save: true });
+      return made.layer.backward(state, x, { gradLosses }).losses;
+    };
+    const balance = { ...masked.loss, tokenMask, factor: 30 };
+    const both = lossesOf({ loadBalancingLoss: balance, zLoss: { tokenMask, factor: 20 } });
+    expect(both?.loadBalancingLoss?.dataSync()[0]).toBeCloseTo(expected.loadBalancingLoss, 5);
+    expect(both?.zLoss?.dataSync()[0]).toBeCloseTo(expected.zLoss, 5);
+    const one = lossesOf({ loadBalancingLoss: balance });
+    expect(one?.loadBalancingLoss?.dataSync()[0]).toBeCloseTo(expected.loadBalancingLoss, 5);
+    expect(one?.zLoss).toBeUndefined();
+    expect(lossesOf()).toBeUndefined();
+  });
+
+  test("losses that do not fit the tokens are refused before anything is used up or written", () => {
+    using made = new RandomLayer(device(), problemOf(layers[0] as Masked, "f32"));
+    const { layer, x } = made;
+    const parameters = layer.parameters();
+    const { state } = layer.forward(x, { save: true });
+    const backward = (gradLosses?: GradLosses) =>
+      layer.backward(state, x, { gradients: parameters.gradients, accumulate: true, gradLosses });
+    const factor = 1;
+    const sequences = /^gradLosses.loadBalancingLoss.sequences: expected a divisor of 12 tokens, got 5$/;
+    expectError(() => backward({ loadBalancingLoss: { factor, sequences: 5 } }), "INVALID_ARGUMENT", sequences);
+    const tokenMask = device().zeros([3], "u8");
+    for (const name of ["loadBalancingLoss", "zLoss"] as const) {
+      const expected = new RegExp(`^gradLosses.${name}.tokenMask: expected shape \\[12\\], got \\[3\\]$`);
+      expectError(() => backward({ [name]: { factor, tokenMask } }), "SHAPE_MISMATCH", expected);
+    }
+    for (const { gradient } of parameters) expect(gradient?.dataSync().every((value) => value === 0)).toBe(true);
+    backward();
   });
 });
