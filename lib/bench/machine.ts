@@ -54,7 +54,7 @@ export function lastLevelCacheBytes(folder = "/sys/devices/system/cpu/cpu0/cache
 }
 
 /** More than the caches of most machines hold. */
-const leastBeyondCaches = 256 * 2 ** 20;
+export const leastBeyondCaches = 256 * 2 ** 20;
 
 /** Bytes of which the caches hold too little to matter: twice the last-level cache, where the system tells its size. */
 export function bytesBeyondCaches(cacheBytes = lastLevelCacheBytes()): number {
