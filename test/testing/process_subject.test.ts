@@ -140,3 +140,10 @@ describe("after its time is up", () => {
     await closed;
   });
 });
+
+test("numbers that JSON lacks are texts in lists too", () => {
+  const expected = { y: { shape: [4], dtype: "f32" } };
+  const answer = (list: unknown) => readAnswer(JSON.stringify({ outputs: { y: list } }), expected);
+  expect(answer([1, "NaN", "-Infinity", "Infinity"])).toEqual({ y: [1, Number.NaN, -Infinity, Infinity] });
+  expect(answer([1, "2", null, []])).toEqual({ y: [1, "2", null, []] });
+});

@@ -1,8 +1,8 @@
 import { messageOf } from "../../core/errors.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import { outputTolerance } from "../../testing/cases/layer_case.js";
+import { relativeError } from "../../testing/difference.js";
 import { unitRoundoff } from "../../testing/rounding.js";
-import { relativeError } from "../../testing/run.js";
 import { operatorOf } from "../../testing/subject/operator_of.js";
 import { changedInputs, inputDigests, returnedValues } from "../../testing/subject/returned.js";
 import { settled } from "../../testing/subject/settled.js";

@@ -54,7 +54,9 @@ export function readAnswer(line: string, expected: SubjectInputs["outputs"]): Re
   if (typeof outputs !== "object" || outputs === null) throw invalidArgument("answer", answerForm, quoted(line));
   const decoded = Object.entries(outputs).map(([name, value]) => [
     name,
-    typeof value === "string" ? decodedOutput(name, value, Object.hasOwn(expected, name) && expected[name]) : value,
+    typeof value === "string"
+      ? decodedOutput(name, value, Object.hasOwn(expected, name) && expected[name])
+      : withNumbers(value),
   ]);
   return Object.fromEntries(decoded);
 }
@@ -81,6 +83,14 @@ function objectIn(line: string): Record<string, unknown> | undefined {
 export function quoted(line: string): string {
   return printable(line.length > 80 ? `${line.slice(0, 80)}...` : line);
 }
+
+/** A list in which numbers stand for the strings that JSON has instead of them. */
+function withNumbers(value: unknown): unknown {
+  if (!Array.isArray(value)) return value;
+  return value.map((entry) => (notInJson.has(entry) ? Number(entry) : entry));
+}
+
+const notInJson: ReadonlySet<unknown> = new Set(["Infinity", "-Infinity", "NaN"]);
 
 function decodedOutput(name: string, text: string, output: OutputArray | false): SubjectOutput {
   // An output that nobody asked for is not looked at.
