@@ -52,7 +52,10 @@ export function changeOf({ digests, inputs }: Expected): string | null {
 }
 
 /** A layer's are those of its cases. Else indices are exact, sums of float32 may have any order, and results are rounded. */
-function toleranceOf({ operator, inputs }: Expected, { dtype, shape }: OutputArray): number {
+function toleranceOf(
+  { operator, inputs }: Pick<Expected, "operator" | "inputs">,
+  { dtype, shape }: OutputArray,
+): number {
   if (dtype === "i32" || dtype === "u8") return 0;
   if (operator !== "layer") return 1e-5 + unitRoundoff[dtype as FloatDType];
   return outputTolerance({ ...inputs.config, tokens: shape[0] }, dtype as FloatDType);
@@ -62,7 +65,7 @@ function toleranceOf({ operator, inputs }: Expected, { dtype, shape }: OutputArr
  * Compares all outputs.
  * @throws if something else than these outputs was returned.
  */
-export function compareOutputs(expected: Expected, outputs: unknown): OutputError[] {
+export function compareOutputs(expected: Omit<Expected, "digests">, outputs: unknown): OutputError[] {
   const { operator, inputs, sample } = expected;
   const declared = Object.entries(inputs.outputs as Readonly<Record<string, OutputArray>>);
   return declared.map(([output, array]) => {
