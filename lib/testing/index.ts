@@ -5,7 +5,7 @@
  */
 
 export type { OperatorName, OperatorTable } from "../core/operators/table.js";
-export { relativeError, type WorstValue } from "./difference.js";
+export { type Difference, relativeError, type WorstValue } from "./difference.js";
 export { Random } from "./inputs/random.js";
 export { randomLayer, randomTokens } from "./inputs/random_layer.js";
 export { steadyLogits } from "./inputs/steady_logits.js";
