@@ -52,13 +52,13 @@ export async function prepareContenders(benchCase: BenchCase, contenders: readon
   const drawn = new DrawnCalls(benchCase, problem, await expectedOf(problem));
   const checked: { contender: Subject; check: ContenderCheck }[] = [];
   for (const { contender, refusal } of asked) {
-    checked.push({ contender, check: refusal ?? (await checkContender(contender, drawn.expected)) });
-    drawn.restore();
+    const check = refusal ?? (await checkContender(contender, drawn.expected));
+    checked.push({ contender, check });
+    if (!isRight(check)) drawn.restore();
   }
   const { expected, calls } = drawn;
   const prepared = checked.map(({ contender, check }): PreparedContender => {
-    const isTimed = check.failure === null && check.leftOut === null;
-    const run = isTimed ? operatorOf(contender, operator) : undefined;
+    const run = isRight(check) ? operatorOf(contender, operator) : undefined;
     const of = check.errors.length > 0 ? expected.sample.text : "";
     return { contender, of, check, timed: run && new TimedCalls(run, calls) };
   });
@@ -75,12 +75,16 @@ async function checkAgain(prepared: readonly PreparedContender[], drawn: DrawnCa
       timed.stop({ failure: `in the timed calls ${who} changed the input ${changed}`, leftOut: null });
       continue;
     }
-    const { failure, leftOut } = await checkContender(contender, drawn.expected);
-    if (failure !== null) timed.stop({ failure: `after the timed calls: ${failure}`, leftOut });
-    else if (leftOut !== null) timed.stop({ failure, leftOut });
+    const check = await checkContender(contender, drawn.expected);
+    if (isRight(check)) continue;
+    const { failure, leftOut } = check;
+    timed.stop({ failure: failure && `after the timed calls: ${failure}`, leftOut });
     drawn.restore();
   }
 }
+
+/** Whether a contender gave what is expected, and left its inputs as they were. */
+const isRight = ({ failure, leftOut }: ContenderCheck): boolean => failure === null && leftOut === null;
 
 function withoutTimes(contenders: readonly PreparedContender[]): Prepared {
   return { ours: null, contenders, finish: async () => {} };
