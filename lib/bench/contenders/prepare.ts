@@ -68,10 +68,11 @@ export async function prepareContenders(benchCase: BenchCase, contenders: readon
 
 async function checkAgain(prepared: readonly PreparedContender[], drawn: DrawnCalls): Promise<void> {
   const ranked = prepared.flatMap(({ contender, timed }) => (timed?.end === null ? [{ contender, timed }] : []));
+  const isAlone = prepared.filter(({ timed }) => timed !== undefined).length === 1;
   const changed = drawn.restore();
   for (const { contender, timed } of ranked) {
     if (changed !== null) {
-      const who = ranked.length === 1 ? "it" : "a contender";
+      const who = isAlone ? "it" : "a contender";
       timed.stop({ failure: `in the timed calls ${who} changed the input ${changed}`, leftOut: null });
       continue;
     }
