@@ -30,8 +30,11 @@ export interface BenchCase {
   readonly operator: BenchedOperator;
   /** Why contenders cannot be asked for it; null if they can. */
   readonly incomparable: string | null;
-  /** The same calls for contenders. */
-  contenderCalls(): readonly SubjectInputs[];
+  /**
+   * The same calls for contenders.
+   * @param anew draws the weights again too, which otherwise are the same objects for all numbers of tokens.
+   */
+  contenderCalls(anew?: boolean): readonly SubjectInputs[];
 }
 
 /** Why products have no contenders: a subject is not told how to round tokens; else null. */

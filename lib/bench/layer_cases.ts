@@ -13,8 +13,9 @@ export async function* layerCases(device: Device, options: CaseOptions): AsyncGe
   const { config, format, tokenFormat, tokenCounts, weightBytes } = options;
   const layers: MoeLayer[] = [];
   let arrays: readonly SubjectInputs[] | undefined;
-  /** The weights for contenders, made when they are first asked for. */
-  const weights = () => {
+  /** The weights for contenders, made when they are first asked for, or anew. */
+  const weights = (anew?: boolean) => {
+    if (anew) arrays = undefined;
     arrays ??= layers.map((_, copy) => layerArrays(device, config, format, copy));
     return arrays;
   };
@@ -31,7 +32,7 @@ async function* casesOf(
   layers: readonly MoeLayer[],
   options: CaseOptions,
   tokens: number,
-  weights: () => readonly SubjectInputs[],
+  weights: (anew?: boolean) => readonly SubjectInputs[],
 ): AsyncGenerator<BenchCase> {
   const { dtype } = options;
   const [{ device, description }] = layers as [MoeLayer];
@@ -62,7 +63,7 @@ async function* casesOf(
         return { y: await out.data() };
       },
       incomparable: whyIncomparable(options) ?? whyNotDrawn(options),
-      contenderCalls: () => layerCalls(options, description, weights(), tokens),
+      contenderCalls: (anew) => layerCalls(options, description, weights(anew), tokens),
     };
   } finally {
     for (const { x } of calls) x.dispose();

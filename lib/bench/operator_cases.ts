@@ -73,7 +73,7 @@ async function* caseOf(
         return Object.fromEntries(await Promise.all(values));
       },
       incomparable: pool ? whyIncomparable(options) : null,
-      contenderCalls: () => operatorCalls(operatorCase, sizes, pool?.arrays()),
+      contenderCalls: (anew) => operatorCalls(operatorCase, sizes, pool?.arrays(anew)),
     };
   } finally {
     for (const resource of made) resource[Symbol.dispose]();

@@ -50,6 +50,7 @@ export async function race(
     return theirTurns.length > 0 ? afterPause<CallTimes[] | number>(one) : one;
   });
   const measured = await inTurns(turns, rounds);
+  for (const one of prepared) await one.finish();
   const readGBs = readRate === null ? null : (measured.pop() as number[]);
   const times = measured as Rounds[];
   const theirs = times.slice(cases.length)[Symbol.iterator]();
@@ -61,11 +62,11 @@ export async function race(
       worked: own.map(medianWorked),
       readGBs,
       errors: prepared[index]?.ours ?? null,
-      contenders: (prepared[index] as Prepared).contenders.map(({ name, of, check, timed }): ContenderResult => {
+      contenders: (prepared[index] as Prepared).contenders.map(({ contender, of, check, timed }): ContenderResult => {
         const taken: Rounds | undefined = timed && theirs.next().value;
         const ranked = timed?.end ? undefined : taken;
         return {
-          ...{ name, of, ...check, ...timed?.end },
+          ...{ name: contender.name, of, ...check, ...timed?.end },
           total: ranked ? summarize(ranked.flat().map(({ total }) => total)) : null,
           timesOurs: ranked ? ratios(ranked.map(medianTotal), own.map(medianTotal)) : null,
         };

@@ -10,4 +10,12 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   process.stderr.write(`moe-kernels: cannot write to standard output: ${error.message}\n`);
   process.exit(1);
 });
+let isDone = false;
+// A module from outside, such as a subject, may end the process. What was not done then must not look like success.
+process.on("exit", (code) => {
+  if (isDone || code !== 0) return;
+  process.stderr.write("moe-kernels: a module ended the process before the command was done\n");
+  process.exitCode = 1;
+});
 process.exitCode = await run(process.argv.slice(2), process);
+isDone = true;

@@ -5,13 +5,14 @@
  */
 
 export type { OperatorName, OperatorTable } from "../core/operators/table.js";
+export { type Difference, relativeError, type WorstValue } from "./difference.js";
 export { Random } from "./inputs/random.js";
 export { randomLayer, randomTokens } from "./inputs/random_layer.js";
 export { steadyLogits } from "./inputs/steady_logits.js";
 export { poisoned } from "./poison.js";
 export { formatReport, type ReportFormat } from "./reports/report.js";
 export { round, unitRoundoff } from "./rounding.js";
-export { relativeError } from "./run.js";
+
 export { toFloat32 } from "./subject/arrays.js";
 export { deviceSubject } from "./subject/device_subject.js";
 export type { LayerInputs, SubjectInputTable, SubjectOutputTable, TestWeight } from "./subject/operator_types.js";

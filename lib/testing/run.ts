@@ -5,15 +5,17 @@ import { type Shape, sameShape, shapeText } from "../core/tensors/shape.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import { openDevice } from "../devices.js";
 import type { Case } from "./case.js";
+import { callText, type Difference, differenceOf, type Judgement } from "./difference.js";
 import { drawsOf } from "./inputs/draws.js";
 import { Inputs } from "./inputs/inputs.js";
 
+export { relativeError } from "./difference.js";
+
 /** One output of a case, compared with the expected one. */
-export interface Check {
+export interface Check extends Difference {
   readonly output: string;
   readonly dtype: DType;
-  /** Largest difference, relative to the largest expected magnitude; Infinity if a value is missing or NaN. */
-  readonly error: number;
+  readonly shape: Shape;
   readonly tolerance: number;
   readonly passed: boolean;
 }
@@ -28,17 +30,32 @@ export interface CaseResult {
 /**
  * Runs one case on `device`, and on `reference` in float64 with the same inputs after rounding to the case's dtypes,
  * and compares the outputs. Open the device with `poison`, so that unwritten outputs are NaN.
+ * @param repeat how often it runs on the device; every run must give the same values.
  */
-export async function runCase(testCase: Case<string>, device: Device): Promise<CaseResult> {
+export async function runCase(testCase: Case<string>, device: Device, repeat = 1): Promise<CaseResult> {
+  const { name, operator } = testCase;
   const expected = await expectedOutputs(testCase);
-  using inputs = new Inputs(device, drawsOf(testCase, seedOf(testCase)), false);
+  const first: Record<string, ArrayLike<number>> = {};
   const checks: Check[] = [];
-  for (const [output, tensor] of Object.entries(outputs(testCase, inputs))) {
-    const tolerance = testCase.tolerances[output] ?? 0;
-    const error = await compare(tensor, expected[output] as ExpectedOutput, `${testCase.name}: ${output}`);
-    checks.push({ output, dtype: tensor.dtype, error, tolerance, passed: error <= tolerance });
+  for (let call = 1; call <= repeat; call++) {
+    using inputs = new Inputs(device, drawsOf(testCase, seedOf(testCase)), false);
+    for (const [output, tensor] of Object.entries(outputs(testCase, inputs))) {
+      const { shape, values, leastMagnitude } = expected[output] as ExpectedOutput;
+      if (!sameShape(tensor.shape, shape)) {
+        const shapes = `expected shape ${shapeText(shape)}, got ${shapeText(tensor.shape)}`;
+        throw new MoeError("INTERNAL", `${name}: ${output}: ${shapes}`);
+      }
+      const before = first[output];
+      const tolerance = testCase.tolerances[output] ?? 0;
+      checks.push(
+        before === undefined
+          ? await checkOutput(output, tensor, values, { tolerance, leastMagnitude })
+          : await checkOutput(callText(output, call), tensor, before, { tolerance: 0 }),
+      );
+      if (repeat > 1) first[output] ??= await tensor.data();
+    }
   }
-  return { name: testCase.name, operator: testCase.operator, checks, passed: checks.every((check) => check.passed) };
+  return { name, operator, checks, passed: checks.every((check) => check.passed) };
 }
 
 function seedOf({ operator, name }: Case<string>): string {
@@ -97,27 +114,15 @@ async function leastMagnitudes(
   );
 }
 
-async function compare(actual: Tensor, expected: ExpectedOutput, name: string): Promise<number> {
-  if (!sameShape(actual.shape, expected.shape)) {
-    const shapes = `expected shape ${shapeText(expected.shape)}, got ${shapeText(actual.shape)}`;
-    throw new MoeError("INTERNAL", `${name}: ${shapes}`);
-  }
-  return relativeError(await actual.data(), expected.values, expected.leastMagnitude);
-}
-
-/**
- * The largest difference, relative to the largest expected magnitude or to `leastMagnitude` if that is larger; Infinity
- * if a value is missing or NaN.
- */
-export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>, leastMagnitude = 0): number {
-  if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
-  let difference = 0;
-  let magnitude = leastMagnitude;
-  for (let index = 0; index < expected.length; index++) {
-    const [value, wanted] = [actual[index] as number, expected[index] as number];
-    if (Number.isNaN(value) || Number.isNaN(wanted)) return Number.POSITIVE_INFINITY;
-    if (value !== wanted) difference = Math.max(difference, Math.abs(value - wanted));
-    magnitude = Math.max(magnitude, Math.abs(wanted));
-  }
-  return difference === 0 ? 0 : difference / magnitude;
+/** Compares a tensor with values of the same shape. */
+export async function checkOutput(
+  output: string,
+  tensor: Tensor,
+  expected: ArrayLike<number>,
+  judged: Omit<Judgement, "shape">,
+): Promise<Check> {
+  const { dtype, shape } = tensor;
+  const { tolerance } = judged;
+  const difference = differenceOf(await tensor.data(), expected, { ...judged, shape });
+  return { output, dtype, shape, ...difference, tolerance, passed: difference.error <= tolerance };
 }

@@ -79,6 +79,73 @@ describe("a contender that fails while it is timed", () => {
   });
 });
 
+describe("a contender that is right at first", () => {
+  test.each([
+    ["gives nothing later", () => ({}), /^after the timed calls: y: expected an array of the 48 values/],
+    ["is wrong later", () => ({ y: new Float32Array(48) }), /^after the timed calls: wrong results \(y: /],
+  ] as const)("and %s is not ranked, and all others are", async (_, later, failure) => {
+    const { combine: cases } = await timed(["combine"], until(2, later), right);
+    expect(cases?.[0]).toMatchObject({ name: "until", failure: expect.stringMatching(failure), ...notRanked });
+    expect(cases?.[1]).toMatchObject({ name: "right", ...ranked });
+  });
+});
+
+describe("a contender that changes its inputs", () => {
+  /** Computes `combine`, then spoils its inputs, from the n-th call on. */
+  function spoils(from: number): Subject {
+    let calls = 0;
+    const run: typeof combine = async (inputs) => {
+      const outputs = await combine(inputs);
+      if (++calls >= from) inputs.rows.data.fill(Number.NaN);
+      return outputs;
+    };
+    return { name: "spoils", operators: { combine: run } };
+  }
+
+  test("spoils no other's", async () => {
+    const { combine: cases } = await timed(["combine"], spoils(1), right);
+    expect(cases).toMatchObject([
+      { name: "spoils", failure: "it changed its input rows", ...notRanked },
+      { name: "right", ...ranked },
+    ]);
+  });
+
+  test("in later calls is found, and nobody is ranked who took turns with it", async () => {
+    expect((await timed(["combine"], spoils(2))).combine).toMatchObject([
+      { failure: "in the timed calls it changed the input rows", ...notRanked },
+    ]);
+    const { combine: cases } = await timed(["combine"], spoils(2), right);
+    const failure = "in the timed calls a contender changed the input rows";
+    expect(cases).toMatchObject([
+      { failure, ...notRanked },
+      { failure, ...notRanked },
+    ]);
+  });
+
+  test("spoils no weights of the next numbers of tokens", async () => {
+    const spoilsWeights: Subject = {
+      name: "spoils",
+      operators: {
+        groupedGemm({ weight }) {
+          (weight as { data: Float32Array }).data.fill(0);
+          throw new Error("no such product");
+        },
+      },
+    };
+    const { groupedGemm } = deviceSubject(reference).operators as { groupedGemm: SubjectOperator<"groupedGemm"> };
+    const { groups } = await runBenchmark({
+      ...{ shapes, device: "reference", dtypes: ["f32"], tokens: [1, 3], operators: ["groupedGemm"] },
+      ...{ seconds: 0.001, rounds: 1, weightBytes: 0 },
+      contenders: [spoilsWeights, { name: "right", operators: { groupedGemm } }],
+    });
+    const asked = groups[0]?.results.filter(({ contenders }) => contenders.length > 0) ?? [];
+    expect(asked.length).toBeGreaterThan(1);
+    for (const { contenders } of asked) {
+      expect(contenders).toMatchObject([{ failure: "no such product" }, { failure: null, leftOut: null }]);
+    }
+  });
+});
+
 test("a contender whose supports() throws fails its cases, and all others are timed", async () => {
   const picky: Subject = {
     ...right,

@@ -81,6 +81,41 @@ test("a module that waits for what nothing can settle cannot be loaded", () => {
 });
 
 test.each([
+  ["verify", "--subject"],
+  ["bench", "--shape", "16,8,4,2", "--operator", "permute", "--tokens", "1", "--device", "reference", "--contender"],
+])("a module that ends the process is no success of %s", (...args) => {
+  using directory = temporaryDirectory();
+  const file = join(directory.path, "subject.mjs");
+  for (const code of [
+    "process.exit(0)",
+    "export default { name: 'ends', operators: { permute() { process.exit(); } } }",
+  ]) {
+    writeFileSync(file, code);
+    const { status, stderr } = runScript("dist/cli/main.js", [...args, file]);
+    expect(status).toBe(1);
+    expect(stderr).toContain("moe-kernels: a module ended the process before the command was done\n");
+  }
+});
+
+test("the default export may be a promise, and cases may be repeated", async () => {
+  using directory = temporaryDirectory();
+  const file = join(directory.path, "subject.mjs");
+  const rows = "{ rows: new Float32Array(33 * 51).fill(calls++) }";
+  writeFileSync(
+    file,
+    `let calls = 0; export default Promise.resolve({ name: "counts", operators: { permute: () => (${rows}) } });`,
+  );
+  const filter = ["--filter", "R33 H51 f32"];
+  const { exitCode, stdout } = await runCli(["verify", "--subject", file, "--repeat", "2", ...filter]);
+  expect(exitCode).toBe(1);
+  expect(stdout).toMatch(/; rows in call 2: error .*, none allowed; 1683 of 1683 values wrong, in \[0-32, 0-50\]; /);
+  const { stdout: json } = await runCli(["verify", "--device", "cpu", "--repeat", "2", "--json", ...filter]);
+  const [device] = JSON.parse(json).devices;
+  expect(device.results[0].checks).toMatchObject([{ output: "rows" }, { output: "rows in call 2", passed: true }]);
+});
+
+test.each([
+  [["--repeat", "0"], '--repeat: expected an integer from 1 to 1000000, got "0"'],
   [["--subject", example, "--device", "cpu"], "--device cannot be combined with --subject"],
   [["--subject", example, "--report", "x.pdf"], '--report: expected a name in .json, .xml or .html, got "x.pdf"'],
   [["--subject", example, "--report", "x.xml,./x.xml"], '--report: expected different files, got "./x.xml" twice'],

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { processSubject, runCases, type Subject } from "../../lib/testing/index.js";
-import { readAnswer, requestLine } from "../../lib/testing/subject/wire.js";
+import { readAnswer, requestLine, wrongAnswer } from "../../lib/testing/subject/wire.js";
 import { expectRejection } from "../support/errors.js";
 
 const peer = (mistake = "none") =>
@@ -154,4 +154,23 @@ describe("after its time is up", () => {
     vi.advanceTimersByTime(7000);
     await closed;
   });
+});
+
+test("numbers that JSON lacks are texts in lists too", () => {
+  const expected = { y: { shape: [4], dtype: "f32" } };
+  const answer = (list: unknown) => readAnswer(JSON.stringify({ outputs: { y: list } }), expected);
+  expect(answer([1, "NaN", "-Infinity", "Infinity"])).toEqual({ y: [1, Number.NaN, -Infinity, Infinity] });
+  expect(answer([1, "2", null, []])).toEqual({ y: [1, "2", null, []] });
+});
+
+test("what is wrong with an answer's JSON is said, such as a bare NaN", () => {
+  const line = `{"id": 1, "outputs": {"y": [${"0.25, ".repeat(30)}NaN]}}`;
+  expect(wrongAnswer(line, 1)).toMatch(/^answer: expected JSON such as .*, got .*\.\.\. \(Unexpected token '?N/);
+});
+
+test("more than a line can hold is refused, with the size", () => {
+  const half = { data: new Uint8Array(2 ** 28), shape: [2 ** 28], dtype: "u8" };
+  expect(() => requestLine(1, "permute", { x: half, weight: { codes: half } })).toThrow(
+    /inputs: expected tensors of at most 383 MiB together for a subject in another process, .*, got 512 MiB/,
+  );
 });

@@ -30,9 +30,32 @@ function wrong(change: number, tolerance: number): Case {
 test("a difference beyond the tolerance does not pass", async () => {
   const { passed, checks } = await runCase(wrong(2 ** -10, 2 ** -12), device());
   expect(passed).toBe(false);
-  expect(checks).toEqual([{ output: "y", dtype: "f32", error: 2 ** -11, tolerance: 2 ** -12, passed: false }]);
+  const worst = { index: [1], value: 2 + 2 ** -10, expected: 2 };
+  const difference = { error: 2 ** -11, tolerance: 2 ** -12, wrong: 1, within: [[1, 1]], worst };
+  expect(checks).toEqual([{ output: "y", dtype: "f32", shape: [2], ...difference, passed: false }]);
   expect((await runCase(wrong(2 ** -10, 2 ** -11), device())).passed).toBe(true);
   expect((await runCase(wrong(Number.NaN, 1), device())).passed).toBe(false);
+});
+
+test("a result that changes from call to call does not pass", async () => {
+  let calls = 0;
+  const changing: Case = {
+    name: "changing",
+    operator: "permute",
+    tolerances: { y: 0.1 },
+    run(inputs) {
+      const isExpected = inputs.dtype("f32") === "f64";
+      if (!isExpected) calls += 1;
+      return { y: inputs.floats(Float32Array.of(isExpected || calls < 3 ? 1 : 1 + 2 ** -20), [1], "f32") };
+    },
+  };
+  const { passed, checks } = await runCase(changing, device(), 3);
+  expect(passed).toBe(false);
+  expect(checks).toMatchObject([
+    { output: "y", tolerance: 0.1, passed: true },
+    { output: "y in call 2", error: 0, tolerance: 0, passed: true },
+    { output: "y in call 3", error: 2 ** -20, tolerance: 0, passed: false },
+  ]);
 });
 
 test("an unwritten output does not pass", async () => {

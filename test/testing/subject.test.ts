@@ -101,6 +101,12 @@ const rightPermute = ({ x, tokenOfRow, outputs }: SubjectInputs) => {
   return { rows: result };
 };
 
+/** The right rows as a list of something else. */
+function listed(inputs: SubjectInputs, map: (value: number) => unknown) {
+  const { rows } = rightPermute(inputs);
+  return { rows: Array.from(toFloat32({ data: rows, dtype: inputs.x.dtype }), map) };
+}
+
 describe("a subject", () => {
   test("may return bits of 16-bit floats, and be asynchronous", async () => {
     const report = await runCases(permuting(async (inputs) => rightPermute(inputs)));
@@ -136,6 +142,31 @@ describe("a subject", () => {
     ],
     ["returns too few values", () => ({ rows: [1, 2] }), /^rows: expected \d+ values of shape \[.*\], got 2$/],
     [
+      "returns null for some numbers",
+      (inputs: SubjectInputs) => listed(inputs, (value) => (value > 0 ? null : value)),
+      /^rows\[\d+, \d+\]: expected a number, got null$/,
+    ],
+    ["returns texts", (inputs: SubjectInputs) => listed(inputs, String), /^rows\[0, 0\]: expected a number, got ".*"$/],
+    ["returns bigints", () => ({ rows: new BigInt64Array(33 * 51) }), "rows[0, 0]: expected a number, got 0n"],
+    [
+      "changes the shape of its output",
+      (inputs: SubjectInputs) => {
+        const result = rightPermute(inputs);
+        inputs.outputs.rows.shape[0] = 0;
+        return result;
+      },
+      "it changed its input outputs.rows.shape.0",
+    ],
+    [
+      "takes away its outputs",
+      (inputs: SubjectInputs) => {
+        const result = rightPermute(inputs);
+        delete inputs.outputs.rows;
+        return result;
+      },
+      "it changed its input outputs.rows.shape.0, outputs.rows.shape.1, outputs.rows.dtype",
+    ],
+    [
       "changes its input",
       (inputs: SubjectInputs) => {
         const result = rightPermute(inputs);
@@ -149,17 +180,49 @@ describe("a subject", () => {
     expect(passed).toBe(false);
     expect(results.length).toBe(3);
     for (const result of results)
-      expect(result).toMatchObject({ passed: false, failure: expect.stringMatching(failure) });
+      expect(result).toMatchObject({
+        passed: false,
+        failure: typeof failure === "string" ? failure : expect.stringMatching(failure),
+      });
   });
 
-  test("that returns null where zeros are expected fails", async () => {
-    const nulls = (inputs: SubjectInputs) => {
-      const { rows } = rightPermute(inputs);
-      return { rows: Array.from(rows as Float32Array, (value) => (value === 0 ? null : value)) };
-    };
-    const { results } = await runCases(permuting(nulls), { filter: "R33" });
-    const failures = results.map(({ failure }) => failure);
-    expect(failures).toContainEqual(expect.stringMatching(/^rows\[\d+\]: expected a number, got null$/));
+  test("may be of a class", async () => {
+    class Operators {
+      readonly #permute = rightPermute;
+      permute(inputs: SubjectInputs) {
+        return this.#permute(inputs);
+      }
+    }
+    const report = await runCases({ name: "mine", operators: new Operators() as never }, { filter: "R33" });
+    expect(report).toMatchObject({ passed: true, results: { length: 3 } });
+  });
+
+  test("that gives other values every time is found by repeating", async () => {
+    let calls = 0;
+    const memory = new Float32Array(33 * 51);
+    // It has one array for all its results.
+    const drifting = permuting((inputs) => {
+      memory.set(rightPermute(inputs).rows);
+      memory[52] = (memory[52] as number) + calls++ * 2 ** -20;
+      return { rows: memory };
+    });
+    const filter = "R33 H51 f32";
+    expect(await runCases(drifting, { filter })).toMatchObject({ passed: true });
+    calls = 0;
+    const { passed, results } = await runCases(drifting, { filter, repeat: 3 });
+    expect(passed).toBe(false);
+    expect(results[0]?.checks).toMatchObject([
+      { output: "rows", passed: true },
+      {
+        output: "rows in call 2",
+        passed: false,
+        wrong: 1,
+        worst: { index: [1, 1] },
+        why: expect.stringMatching(/every call/),
+      },
+      { output: "rows in call 3", passed: false, tolerance: 0 },
+    ]);
+    expect(await runCases(permuting(rightPermute), { filter: "R33", repeat: 2 })).toMatchObject({ passed: true });
   });
 
   test("does not have an operator that is undefined", async () => {
@@ -296,19 +359,31 @@ describe("a report", () => {
     const table = formatReport(report, "table");
     expect(table).toMatch(/^mine <1>: 3 cases in .*, ✘ 1 failed$/m);
     expect(table).toMatch(/^permute +rows +3 +1\.0e\+0 +exact +T7 R33 H51 f16$/m);
-    expect(table).toMatch(/^✘ permute T7 R33 H51 f16: rows: error 1\.0e\+0, none allowed$/m);
+    expect(table).toMatch(
+      /^✘ permute T7 R33 H51 f16: rows: error 1\.0e\+0, none allowed; \d+ of 1683 values wrong, in \[0-\d+, 0-50\]; \[\d+, \d+\] is 0 instead of -?\d/m,
+    );
     expect(JSON.parse(formatReport(report, "json"))).toMatchObject({ subject: "mine <1>", passed: false });
     const junit = formatReport(report, "junit");
     expect(junit).toMatch(
       /^<\?xml version="1\.0" encoding="UTF-8"\?>\n<testsuites name="mine &lt;1&gt;" tests="3" failures="1"/,
     );
     expect(junit.match(/<testcase /g)).toHaveLength(3);
-    expect(junit).toContain('<failure message="rows: error 1.0e+0, none allowed"/>');
+    expect(junit).toContain('<failure message="rows: error 1.0e+0, none allowed; ');
     const html = formatReport(report, "html");
     expect(html).toContain("<title>mine &lt;1&gt;: 3 cases, 1 failed</title>");
     expect(html.match(/<tr class="failed">/g)).toHaveLength(1);
     expect(() => formatReport(report, "pdf" as never)).toThrow(/format: expected one of "table"/);
   });
+});
+
+test("a table shows what a subject says in several lines, and nothing that a terminal would interpret", async () => {
+  const subject = permuting(() => {
+    throw new Error("shader:3: no such type\n  f61\u001b[31m");
+  });
+  const report = await runCases({ ...subject, name: "mine\u001b[31m" }, { filter: "R33 H51 f32" });
+  const table = formatReport(report, "table");
+  expect(table).toMatch(/^mine\\u001b\[31m: 1 case in /);
+  expect(table).toContain("✘ permute T7 R33 H51 f32: shader:3: no such type\n      f61\\u001b[31m\n");
 });
 
 describe("helpers", () => {

@@ -1,8 +1,8 @@
 import { messageOf } from "../../core/errors.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import { outputTolerance } from "../../testing/cases/layer_case.js";
+import { relativeError } from "../../testing/difference.js";
 import { unitRoundoff } from "../../testing/rounding.js";
-import { relativeError } from "../../testing/run.js";
 import { operatorOf } from "../../testing/subject/operator_of.js";
 import { changedInputs, inputDigests, returnedValues } from "../../testing/subject/returned.js";
 import { settled } from "../../testing/subject/settled.js";
@@ -34,17 +34,28 @@ export interface ContenderProblem {
 export interface Expected {
   readonly operator: BenchedOperator;
   readonly inputs: SubjectInputs;
+  /** Of the inputs as they were drawn. */
+  readonly digests: Readonly<Record<string, string>>;
   readonly sample: Sample;
 }
 
 /** Computes what is expected of the first call, or of a sample of its rows. */
 export async function expectedOf({ operator, calls }: ContenderProblem): Promise<Expected> {
   const inputs = calls[0] as SubjectInputs;
-  return { operator, inputs, sample: await sampleOf(operator, inputs) };
+  return { operator, inputs, digests: inputDigests(inputs), sample: await sampleOf(operator, inputs) };
+}
+
+/** Which inputs of the first call are no longer as they were drawn, in words; null if all are. */
+export function changeOf({ digests, inputs }: Expected): string | null {
+  const changed = changedInputs(digests, inputs);
+  return changed.length > 0 ? changed.join(", ") : null;
 }
 
 /** A layer's are those of its cases. Else indices are exact, sums of float32 may have any order, and results are rounded. */
-function toleranceOf({ operator, inputs }: Expected, { dtype, shape }: OutputArray): number {
+function toleranceOf(
+  { operator, inputs }: Pick<Expected, "operator" | "inputs">,
+  { dtype, shape }: OutputArray,
+): number {
   if (dtype === "i32" || dtype === "u8") return 0;
   if (operator !== "layer") return 1e-5 + unitRoundoff[dtype as FloatDType];
   return outputTolerance({ ...inputs.config, tokens: shape[0] }, dtype as FloatDType);
@@ -54,7 +65,7 @@ function toleranceOf({ operator, inputs }: Expected, { dtype, shape }: OutputArr
  * Compares all outputs.
  * @throws if something else than these outputs was returned.
  */
-export function compareOutputs(expected: Expected, outputs: unknown): OutputError[] {
+export function compareOutputs(expected: Omit<Expected, "digests">, outputs: unknown): OutputError[] {
   const { operator, inputs, sample } = expected;
   const declared = Object.entries(inputs.outputs as Readonly<Record<string, OutputArray>>);
   return declared.map(([output, array]) => {
@@ -65,7 +76,7 @@ export function compareOutputs(expected: Expected, outputs: unknown): OutputErro
   });
 }
 
-/** What a contender's first call gave. */
+/** What a contender's first call gave, or the same call after those that are timed. */
 export interface ContenderCheck {
   readonly errors: readonly OutputError[];
   /** Why it is not ranked: it threw, returned something else, or its results are wrong; else null. */
@@ -81,12 +92,11 @@ export const unsupported = "it does not support this case";
 export async function checkContender(contender: Subject, expected: Expected): Promise<ContenderCheck> {
   const { operator, inputs } = expected;
   try {
-    const before = inputDigests(inputs);
     const outputs = await settled(operatorOf(contender, operator)?.(inputs));
     if (outputs === null) return { errors: [], failure: null, leftOut: unsupported };
+    const changed = changeOf(expected);
     const errors = compareOutputs(expected, outputs);
-    const changed = changedInputs(before, inputs);
-    const failure = changed.length > 0 ? `it changed its input ${changed.join(", ")}` : failureOf(errors);
+    const failure = changed === null ? failureOf(errors) : `it changed its input ${changed}`;
     return { errors, failure, leftOut: null };
   } catch (error) {
     return { errors: [], failure: messageOf(error), leftOut: null };

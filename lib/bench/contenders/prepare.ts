@@ -6,6 +6,7 @@ import type { BenchCase } from "../bench_case.js";
 import {
   type ContenderCheck,
   type ContenderProblem,
+  changeOf,
   checkContender,
   compareOutputs,
   type Expected,
@@ -17,7 +18,7 @@ import { TimedCalls } from "./time.js";
 
 /** A contender that was asked for a case. */
 export interface PreparedContender {
-  readonly name: string;
+  readonly contender: Subject;
   /** What was compared, in words; empty if it was everything. */
   readonly of: string;
   /** The check of its first call. */
@@ -32,27 +33,84 @@ export interface Prepared {
   readonly ours: readonly OutputError[] | null;
   /** Those that have the operator. */
   readonly contenders: readonly PreparedContender[];
+  /** Checks the timed ones once more: what was right at first need not be so after many calls. */
+  finish(): Promise<void>;
 }
 
 /** Checks the first call of every contender that has the operator, and of ours. */
 export async function prepareContenders(benchCase: BenchCase, contenders: readonly Subject[]): Promise<Prepared> {
   const { operator, incomparable } = benchCase;
   const able = contenders.filter((contender) => operatorOf(contender, operator) !== undefined);
-  if (able.length === 0) return { ours: null, contenders: [] };
-  if (incomparable !== null) return { ours: null, contenders: able.map((one) => notAsked(one, leftOut(incomparable))) };
+  if (able.length === 0) return withoutTimes([]);
+  if (incomparable !== null) return withoutTimes(able.map((one) => notAsked(one, leftOut(incomparable))));
   const problem = { operator, calls: benchCase.contenderCalls() };
   const asked: { contender: Subject; refusal: ContenderCheck | null }[] = [];
   for (const contender of able) asked.push({ contender, refusal: await refusalOf(contender, problem) });
   if (asked.every(({ refusal }) => refusal !== null)) {
-    const refused = asked.flatMap(({ contender, refusal }) => (refusal ? notAsked(contender, refusal) : []));
-    return { ours: null, contenders: refused };
+    return withoutTimes(asked.flatMap(({ contender, refusal }) => (refusal ? notAsked(contender, refusal) : [])));
   }
-  const expected = await expectedOf(problem);
-  const prepared: PreparedContender[] = [];
+  const drawn = new DrawnCalls(benchCase, problem, await expectedOf(problem));
+  const checked: { contender: Subject; check: ContenderCheck }[] = [];
   for (const { contender, refusal } of asked) {
-    prepared.push(refusal ? notAsked(contender, refusal) : await prepare(contender, problem, expected));
+    const check = refusal ?? (await checkContender(contender, drawn.expected));
+    checked.push({ contender, check });
+    if (!isRight(check)) drawn.restore();
   }
-  return { ours: compareOutputs(expected, await benchCase.firstOutputs()), contenders: prepared };
+  const { expected, calls } = drawn;
+  const prepared = checked.map(({ contender, check }): PreparedContender => {
+    const run = isRight(check) ? operatorOf(contender, operator) : undefined;
+    const of = check.errors.length > 0 ? expected.sample.text : "";
+    return { contender, of, check, timed: run && new TimedCalls(run, calls) };
+  });
+  const ours = compareOutputs(expected, await benchCase.firstOutputs());
+  return { ours, contenders: prepared, finish: () => checkAgain(prepared, drawn) };
+}
+
+async function checkAgain(prepared: readonly PreparedContender[], drawn: DrawnCalls): Promise<void> {
+  const ranked = prepared.flatMap(({ contender, timed }) => (timed?.end === null ? [{ contender, timed }] : []));
+  const isAlone = prepared.filter(({ timed }) => timed !== undefined).length === 1;
+  const changed = drawn.restore();
+  for (const { contender, timed } of ranked) {
+    if (changed !== null) {
+      const who = isAlone ? "it" : "a contender";
+      timed.stop({ failure: `in the timed calls ${who} changed the input ${changed}`, leftOut: null });
+      continue;
+    }
+    const check = await checkContender(contender, drawn.expected);
+    if (isRight(check)) continue;
+    const { failure, leftOut } = check;
+    timed.stop({ failure: failure && `after the timed calls: ${failure}`, leftOut });
+    drawn.restore();
+  }
+}
+
+/** Whether a contender gave what is expected, and left its inputs as they were. */
+const isRight = ({ failure, leftOut }: ContenderCheck): boolean => failure === null && leftOut === null;
+
+function withoutTimes(contenders: readonly PreparedContender[]): Prepared {
+  return { ours: null, contenders, finish: async () => {} };
+}
+
+/** The calls of a case, which are drawn anew if a contender has changed them: the next one must get the same numbers. */
+class DrawnCalls {
+  readonly #benchCase: BenchCase;
+  calls: readonly SubjectInputs[];
+  expected: Expected;
+
+  constructor(benchCase: BenchCase, { calls }: ContenderProblem, expected: Expected) {
+    this.#benchCase = benchCase;
+    this.calls = calls;
+    this.expected = expected;
+  }
+
+  /** @returns what had changed, in words; null if nothing had. */
+  restore(): string | null {
+    const changed = changeOf(this.expected);
+    if (changed === null) return null;
+    this.calls = this.#benchCase.contenderCalls(true);
+    this.expected = { ...this.expected, inputs: this.calls[0] as SubjectInputs };
+    return changed;
+  }
 }
 
 /** Why a contender is not asked for a case; null if it is. */
@@ -65,22 +123,10 @@ async function refusalOf(contender: Subject, { operator, calls }: ContenderProbl
   }
 }
 
-async function prepare(
-  contender: Subject,
-  { operator, calls }: ContenderProblem,
-  expected: Expected,
-): Promise<PreparedContender> {
-  const check = await checkContender(contender, expected);
-  const isTimed = check.failure === null && check.leftOut === null;
-  const run = isTimed ? operatorOf(contender, operator) : undefined;
-  const timed = run && new TimedCalls(run, calls);
-  return { name: contender.name, of: expected.sample.text, check, timed };
-}
-
 function leftOut(why: string): ContenderCheck {
   return { errors: [], failure: null, leftOut: why };
 }
 
-function notAsked({ name }: Subject, check: ContenderCheck): PreparedContender {
-  return { name, of: "", check, timed: undefined };
+function notAsked(contender: Subject, check: ContenderCheck): PreparedContender {
+  return { contender, of: "", check, timed: undefined };
 }

@@ -5,11 +5,14 @@ import { rotation } from "../bench_case.js";
 import type { CallTimes } from "../measure.js";
 import { type ContenderCheck, unsupported } from "./check.js";
 
+/** Why a contender's calls are not ranked. */
+type CallsEnd = Pick<ContenderCheck, "failure" | "leftOut">;
+
 /** A contender's timed calls, each on the next inputs, until one of them fails. */
 export class TimedCalls {
   readonly #run: UntypedOperator;
   readonly #next: () => SubjectInputs;
-  #end: Pick<ContenderCheck, "failure" | "leftOut"> | null = null;
+  #end: CallsEnd | null = null;
 
   constructor(run: UntypedOperator, calls: readonly SubjectInputs[]) {
     this.#run = run;
@@ -17,8 +20,13 @@ export class TimedCalls {
   }
 
   /** Why there are no more calls; null while all have gone well. */
-  get end(): Pick<ContenderCheck, "failure" | "leftOut"> | null {
+  get end(): CallsEnd | null {
     return this.#end;
+  }
+
+  /** Makes no more calls, for a reason that was found elsewhere. */
+  stop(end: CallsEnd): void {
+    this.#end = end;
   }
 
   /** Makes calls for this many seconds, at least one call. */

@@ -44,13 +44,14 @@ export class WeightPool implements Disposable {
     return this.#packed;
   }
 
-  /** The same numbers as contenders take them. Each call returns the same objects. */
-  arrays(): readonly (TestArray | QuantizedArrays)[] {
+  /** The same numbers as contenders take them. Each call returns the same objects, unless they are to be drawn anew. */
+  arrays(anew = false): readonly (TestArray | QuantizedArrays)[] {
+    if (anew) this.#arrays.length = 0;
     const size = () => this.#arrays.reduce((total, weight) => total + arrayBytes(weight), 0);
     while (this.#arrays.length === 0 || size() < this.#options.weightBytes) {
       this.#arrays.push(expertArrays(this.#weights, this.#options, this.#arrays.length));
     }
-    return this.#arrays;
+    return [...this.#arrays];
   }
 
   #pack(copy: number): PackedExperts {

@@ -3,12 +3,13 @@ import type { DeviceInfo } from "../../core/addon/native.js";
 import { isMoeError, MoeError } from "../../core/errors.js";
 import { printable } from "../../core/text/printable.js";
 import { type DeviceName, listDevices, openDevice } from "../../devices.js";
-import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
-import { listOption, UsageError } from "../../terminal/option_values.js";
+import { formatMicroseconds, plural } from "../../terminal/format.js";
+import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { passMark } from "../../terminal/pass_mark.js";
 import { startProgress } from "../../terminal/progress.js";
 import type { Case } from "../../testing/case.js";
 import { caseContains } from "../../testing/case_filter.js";
+import { differenceText } from "../../testing/difference.js";
 import { worstErrors } from "../../testing/reports/worst_errors.js";
 import { type CaseResult, runCase } from "../../testing/run.js";
 import { cases } from "../../testing/table.js";
@@ -25,6 +26,8 @@ interface Verification {
   readonly results: readonly CaseResult[];
 }
 
+const mostRepeats = 1_000_000;
+
 /** `verify`: compares this machine's devices with `reference` on the whole case table. */
 export const verify = defineCommand({
   synopsis: "[--device NAME | --subject FILE] [--filter TEXT] [--report FILE] [--json]",
@@ -37,6 +40,12 @@ export const verify = defineCommand({
       help: "another implementation: a module whose default export is a subject",
     },
     seed: { type: "string", value: "N", help: "other numbers for a subject (0)" },
+    repeat: {
+      type: "string",
+      value: "N",
+      default: "1",
+      help: "compute every case N times; every time must give the same values (1)",
+    },
     report: {
       type: "string",
       multiple: true,
@@ -47,7 +56,8 @@ export const verify = defineCommand({
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io) {
-    if (values.subject !== undefined) return verifySubject({ ...values, subject: values.subject }, io);
+    const repeat = integerOption("repeat", values.repeat, 1, mostRepeats);
+    if (values.subject !== undefined) return verifySubject({ ...values, subject: values.subject, repeat }, io);
     for (const option of ["seed", "report"] as const) {
       if (values[option] !== undefined) throw new UsageError(`--${option} needs --subject`);
     }
@@ -63,7 +73,7 @@ export const verify = defineCommand({
 
     const verifications: Verification[] = [];
     for (const device of devices) {
-      const verification = await verifyDevice(device, threads, selected, io);
+      const verification = await verifyDevice(device, { ...threads, repeat }, selected, io);
       if (!values.json) print(verification, io);
       verifications.push(verification);
     }
@@ -78,7 +88,7 @@ export const verify = defineCommand({
 
 async function verifyDevice(
   name: DeviceName,
-  options: { threads?: number },
+  { repeat, ...options }: { threads?: number; repeat: number },
   selected: readonly Case[],
   io: Io,
 ): Promise<Verification> {
@@ -89,7 +99,7 @@ async function verifyDevice(
   try {
     for (const testCase of selected) {
       try {
-        results.push(await runCase(testCase, device));
+        results.push(await runCase(testCase, device, repeat));
       } catch (error) {
         throw inCase(testCase, error);
       }
@@ -127,11 +137,8 @@ function print({ device, seconds, results }: Verification, io: Io): void {
   stdout.write(worstErrors(results));
   stdout.write("\n");
   for (const { operator, name, checks } of failed) {
-    for (const { output, error, tolerance } of checks.filter((check) => !check.passed)) {
-      stdout.write(
-        `${passMark(false, stdout)} ${operator} ${name}: ${output}: ` +
-          `error ${formatError(error)}, tolerance ${formatError(tolerance)}\n`,
-      );
+    for (const check of checks.filter((one) => !one.passed)) {
+      stdout.write(`${passMark(false, stdout)} ${operator} ${name}: ${differenceText(check)}\n`);
     }
   }
   if (failed.length > 0) stdout.write("\n");

@@ -3,7 +3,7 @@ import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayer } from "../../moe_layer.js";
 import { resultDType } from "../../operators/check.js";
 import type { Routing } from "../../operators/routing/gating.js";
-import { type Check, relativeError } from "../../testing/run.js";
+import { type Check, checkOutput } from "../../testing/run.js";
 import type { Expectation } from "../workloads/workload.js";
 import type { RunTokens } from "./run_tokens.js";
 
@@ -30,12 +30,12 @@ export async function checkLayer(
   const own = layer.route(read, { ...routeOptions, ...training });
   if (exact && expectation.routing) {
     const { ids, weights } = expectation.routing;
-    checks.push(await compare("ids", own.ids, ids, 0));
-    checks.push(await compare("weights", own.weights, weights, weightTolerance));
+    checks.push(await checkOutput("ids", own.ids, ids, { tolerance: 0 }));
+    checks.push(await checkOutput("weights", own.weights, weights, { tolerance: weightTolerance }));
   }
   const given = exact ? undefined : uploadRouting(layer, expectation.routing);
   using y = layer.forward(x, given ? { routing: given } : { ...options, ...training });
-  checks.push(await compare("output", y, expectation.output, outputTolerance[x.dtype]));
+  checks.push(await checkOutput("output", y, expectation.output, { tolerance: outputTolerance[x.dtype] }));
   for (const tensor of [own, given].flatMap((routing) => (routing ? [routing.ids, routing.weights] : []))) {
     tensor.dispose();
   }
@@ -55,9 +55,4 @@ function uploadRouting(layer: MoeLayer, routing: Expectation["routing"]): Routin
     ids: layer.device.tensor(routing.ids, shape),
     weights: layer.device.tensor(routing.weights, shape, wide),
   };
-}
-
-async function compare(output: string, actual: Tensor, expected: ArrayLike<number>, tolerance: number): Promise<Check> {
-  const error = relativeError(await actual.data(), expected);
-  return { output, dtype: actual.dtype, error, tolerance, passed: error <= tolerance };
 }

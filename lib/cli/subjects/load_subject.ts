@@ -19,7 +19,7 @@ export async function loadSubject(option: string, file: string): Promise<Subject
     const why = stats === undefined ? "does not exist" : "is not a regular file";
     throw unexpected(`--${option}`, "the file of a module", `${file}, which ${why}`);
   }
-  const { default: subject } = await load(option, file, pathToFileURL(path));
+  const subject = await load(option, file, pathToFileURL(path));
   if (typeof subject !== "object" || subject === null) {
     throw new UsageError(`--${option}: expected ${file} to have a default export { name, operators }`);
   }
@@ -43,9 +43,11 @@ export async function loadSubjects(option: string, files: readonly string[]): Pr
   }
 }
 
-async function load(option: string, file: string, url: URL): Promise<{ readonly default?: unknown }> {
+/** The default export of a module, or what it is a promise of. */
+async function load(option: string, file: string, url: URL): Promise<unknown> {
   try {
-    return await settled(import(url.href));
+    const { default: subject } = (await settled(import(url.href))) as { readonly default?: unknown };
+    return await settled(subject);
   } catch (cause) {
     const [why] = messageOf(cause).split("\n");
     throw new MoeError("INVALID_ARGUMENT", `--${option}: ${file} cannot be loaded: ${why}`, { cause });

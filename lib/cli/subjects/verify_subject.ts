@@ -13,6 +13,7 @@ interface Values {
   readonly subject: string;
   readonly filter?: string | undefined;
   readonly seed?: string | undefined;
+  readonly repeat: number;
   readonly report?: readonly string[] | undefined;
   readonly json?: boolean | undefined;
   readonly device?: readonly string[] | undefined;
@@ -35,7 +36,12 @@ export async function verifySubject(values: Values, io: Io): Promise<number> {
   );
   const progress = startProgress(io.stderr, `Verifying ${printable(String(subject.name))}`, selected.length);
   try {
-    const report = await runCases(subject, { filter, seed, onResult: (_result, done) => progress.update(done) });
+    const report = await runCases(subject, {
+      filter,
+      seed,
+      repeat: values.repeat,
+      onResult: (_result, done) => progress.update(done),
+    });
     progress.stop();
     io.stdout.write(formatReport(report, values.json ? "json" : "table"));
     for (const file of files) await file.write(formatReport(report, formats[file.extension] as ReportFormat));

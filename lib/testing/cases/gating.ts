@@ -125,6 +125,7 @@ export const rules = [
   { topK: 1, scoring: "sigmoid", selectionKey: "logit" },
   { topK: 3, scoring: "sigmoid", selectionKey: "logit", bias: true },
   { topK: 5, scoring: "softmax", bias: true, normalize: { by: "clamped_sum", epsilon: 1e-12 } },
+  { topK: 4, scoring: "sigmoid", normalize: { by: "sum_plus_epsilon", epsilon: 0.5 } },
   { topK: 4, scoring: "softmax", normalize: { by: "lp", power: 1 } },
   { topK: 4, scoring: "softmax", normalize: { by: "clamped_sum", epsilon: 0.9 } },
   { topK: 4, scoring: "softmax_selected", bias: true, normalize: { by: "lp", power: 2 } },

@@ -45,14 +45,16 @@ export function groupedGemmCase(problem: Problem): Case {
       const { random } = inputs;
       const offsets = offsetsOf("total" in rows ? randomRows(random, rows.total, rows.experts) : rows);
       const experts = offsets.length - 1;
-      const total = (offsets.at(-1) as number) + rowsBehind;
-      const source = inputs.normals([gatherFrom ?? total, columns], x);
+      const end = offsets.at(-1) as number;
+      const total = end + rowsBehind;
+      const tokenOfRow =
+        gatherFrom === undefined
+          ? undefined
+          : Int32Array.from({ length: total }, () => random.integer(-1, gatherFrom - 1));
+      const read = new Set(tokenOfRow?.subarray(0, end));
+      const isRead = (row: number) => (tokenOfRow ? read.has(row) : row < end);
+      const source = inputs.readNormals([gatherFrom ?? total, columns], x, isRead);
       const plain = inputs.normals([experts, weightRows, columns], weight, columns ** -0.5);
-      const tokenOfRow = (tokens: number) =>
-        inputs.integers(
-          Int32Array.from({ length: total }, () => random.integer(-1, tokens - 1)),
-          [total],
-        );
       const y = groupedGemm(
         source,
         packed ? inputs.keep(packExperts(plain, { activation })) : plain,
@@ -61,7 +63,7 @@ export function groupedGemmCase(problem: Problem): Case {
           activation,
           out: inputs.empty([total, outputs], outDType),
           ...(bias ? { bias: inputs.normals([experts, weightRows], bias) } : {}),
-          ...(gatherFrom === undefined ? {} : { tokenOfRow: tokenOfRow(gatherFrom) }),
+          ...(tokenOfRow && { tokenOfRow: inputs.integers(tokenOfRow, [total]) }),
         },
       );
       return { y };
@@ -105,6 +107,10 @@ export const groupedGemmCases: readonly Case[] = [
       { rows: [0, 0, 0], columns: 8, outputs: 8, rowsBehind: 2, bias: "f32" },
       { rows: [1], columns: 1, outputs: 1 },
       { rows: [0, 45, 0, 0], columns: 33, outputs: 7, rowsBehind: 5 },
+      { rows: [9], columns: 33, outputs: 19, activation: "swiglu", bias: "f32" },
+      { rows: [21], columns: 64, outputs: 48, dtypes: ["bf16", "bf16"], bias: "bf16", packed: true },
+      { rows: [3, 5], columns: 65, outputs: 33, gatherFrom: 30, rowsBehind: 4 },
+      { rows: [2, 7], columns: 128, outputs: 64, dtypes: ["bf16", "bf16"], gatherFrom: 40, packed: true },
       { rows: [1, 0, 1], columns: 2880, outputs: 45, dtypes: ["bf16", "bf16"], packed: true },
       { rows: [2, 1], columns: 45, outputs: 1440, activation: "swiglu", dtypes: ["bf16", "bf16"], packed: true },
       { rows: [1, 2], columns: 1856, outputs: 33, activation: "relu", dtypes: ["f16", "f16"] },

@@ -42,7 +42,7 @@ export function groupedGemmWeightBackwardCase(problem: Problem): Case {
     devicesOnly: problem.accumulate,
     tolerances: weightTolerances,
     run(inputs) {
-      const { x, dy, offsets, options, results } = draw(inputs, problem);
+      const { x, dy, offsets, options, results } = draw(inputs, problem, true);
       return { ...groupedGemmWeightBackward(x, dy, offsets, { ...options, out: results() }) };
     },
   };
@@ -55,7 +55,7 @@ export function groupedGemmBackwardCase(problem: BackwardProblem): Case {
     operator: "groupedGemmBackward",
     tolerances: { ...weightTolerances, dx: 1e-5 + unitRoundoff[dxDType] },
     run(inputs) {
-      const { x, dy, offsets, options, results } = draw(inputs, problem);
+      const { x, dy, offsets, options, results } = draw(inputs, problem, false);
       const shape = [(offsets.shape[0] as number) - 1, outputs, columns];
       const plain = inputs.normals(shape, weight, outputs ** -0.5);
       const given = packed ? inputs.keep(packExperts(plain, { transpose: true })) : plain;
@@ -65,16 +65,25 @@ export function groupedGemmBackwardCase(problem: BackwardProblem): Case {
   };
 }
 
-function draw(inputs: Inputs, problem: Problem) {
+/** @param skipsRows whether the gradients of rows without a token are not read. */
+function draw(inputs: Inputs, problem: Problem, skipsRows: boolean) {
   const { rows, columns, outputs, dtypes: [x, dy] = ["f32", "f32"], bias = false, accumulate = false } = problem;
   const { gatherFrom, rowsBehind = 0 } = problem;
   const { random } = inputs;
   const offsets = offsetsOf("total" in rows ? randomRows(random, rows.total, rows.experts) : rows);
   const experts = offsets.length - 1;
   const total = (offsets.at(-1) as number) + rowsBehind;
-  const source = inputs.normals([gatherFrom ?? total, columns], x);
-  const gradient = inputs.normals([total, outputs], dy);
-  const tokens = Int32Array.from({ length: total }, () => random.integer(-1, (gatherFrom ?? 0) - 1));
+  const tokens = Int32Array.from({ length: total }, (_, row) =>
+    gatherFrom === undefined ? row : random.integer(-1, gatherFrom - 1),
+  );
+  const end = total - rowsBehind;
+  const read = new Set(tokens.subarray(0, end));
+  const source = inputs.readNormals([gatherFrom ?? total, columns], x, (row) => read.has(row));
+  const gradient = inputs.readNormals(
+    [total, outputs],
+    dy,
+    (row) => row < end && ((tokens[row] as number) >= 0 || !skipsRows),
+  );
   const target = (...shape: number[]) => (accumulate ? inputs.f32Normals(shape) : inputs.f32Empty(shape));
   return {
     x: source,
@@ -113,6 +122,7 @@ const weightProblems: readonly Problem[] = [
   ),
   { rows: [], columns: 8, outputs: 8, rowsBehind: 3 },
   { rows: [0], columns: 8, outputs: 8, bias: true },
+  { rows: [9], columns: 33, outputs: 19, bias: true, gatherFrom: 20, rowsBehind: 2 },
   { rows: [0, 3, 0], columns: 8, outputs: 8, rowsBehind: 2, bias: true, accumulate: true },
   { rows: [1], columns: 1, outputs: 1, bias: true },
   { rows: [4, 2], columns: 0, outputs: 5, bias: true },

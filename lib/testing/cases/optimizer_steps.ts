@@ -52,10 +52,11 @@ function common({ size, copy = "f32", weightDecay, maxNorm }: StepProblem) {
 }
 
 /** @param step counts from 1; the correction of the averages depends on it. */
-function adamWStep(problem: StepProblem & { readonly step: number }): Case {
+function adamWStep(problem: StepProblem & { readonly step: number; readonly epsilon?: number }): Case {
+  const { epsilon = 1e-8 } = problem;
   const { details, ...judged } = common(problem);
   return {
-    name: `one step: ${details} step ${problem.step}`,
+    name: `one step: ${details} step ${problem.step}${epsilon === 1e-8 ? "" : ` epsilon ${epsilon}`}`,
     operator: "adamW",
     ...judged,
     run(inputs) {
@@ -66,7 +67,7 @@ function adamWStep(problem: StepProblem & { readonly step: number }): Case {
         mean: inputs.f32Normals([problem.size], 0.3),
         square: inputs.floats(squares, [problem.size], "f32"),
       };
-      const rates = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, step: problem.step };
+      const rates = { beta1: 0.9, beta2: 0.99, epsilon, step: problem.step };
       inputs.device.backend.adamW({ ...operands, ...handlesOf(kept), ...rates });
       return kept;
     },
@@ -108,6 +109,7 @@ export const optimizerStepCases: readonly Case[] = [
   adamWStep({ size: 0, step: 1 }),
   adamWStep({ size: 1, step: 1 }),
   adamWStep({ size: 1000, step: 3, copy: "bf16", weightDecay: 0.1 }),
+  adamWStep({ size: 65, step: 2, epsilon: 0.1 }),
   adamWStep({ size: 129, step: 1, maxNorm: 0.5, copy: "f16" }),
   adamWStep({ size: 77, step: 4, maxNorm: 5, weightDecay: 0.01 }),
   sgdStep({ size: 33, momentum: 0 }),

@@ -5,6 +5,7 @@ import { combineBackward } from "../../operators/experts/combine_backward.js";
 import { permute, unpermute } from "../../operators/experts/permute.js";
 import { permuteBackward } from "../../operators/experts/permute_backward.js";
 import type { Case } from "../case.js";
+import type { Inputs } from "../inputs/inputs.js";
 import type { Random } from "../inputs/random.js";
 import { unitRoundoff } from "../rounding.js";
 
@@ -13,15 +14,20 @@ function randomIndices(random: Random, count: number, limit: number): Int32Array
   return Int32Array.from({ length: count }, () => random.integer(-1, limit - 1));
 }
 
+function isIn(indices: Int32Array): (index: number) => boolean {
+  const all = new Set(indices);
+  return (index) => all.has(index);
+}
+
 export function permuteCase(tokens: number, rows: number, hidden: number, dtype: FloatDType): Case {
   return {
     name: `T${tokens} R${rows} H${hidden} ${dtype}`,
     operator: "permute",
     tolerances: {},
     run(inputs) {
-      const x = inputs.normals([tokens, hidden], dtype);
-      const tokenOfRow = inputs.integers(randomIndices(inputs.random, rows, tokens), [rows]);
-      return { rows: permute(x, tokenOfRow) };
+      const tokenOfRow = randomIndices(inputs.random, rows, tokens);
+      const x = inputs.readNormals([tokens, hidden], dtype, isIn(tokenOfRow));
+      return { rows: permute(x, inputs.integers(tokenOfRow, [rows])) };
     },
   };
 }
@@ -39,19 +45,31 @@ export function unpermuteCase({ tokens, topK, rows, hidden }: SlotProblem, dtype
     operator: "unpermute",
     tolerances: {},
     run(inputs) {
-      const source = inputs.normals([rows, hidden], dtype);
-      const rowOfSlot = inputs.integers(randomIndices(inputs.random, tokens * topK, rows), [tokens, topK]);
-      return { slots: unpermute(source, rowOfSlot) };
+      const rowOfSlot = randomIndices(inputs.random, tokens * topK, rows);
+      const source = inputs.readNormals([rows, hidden], dtype, isIn(rowOfSlot));
+      return { slots: unpermute(source, inputs.integers(rowOfSlot, [tokens, topK])) };
     },
   };
 }
 
-export function combineCase(
+/** Rows, the rows of slots, and the slots' weights. What no slot reads is NaN: other rows, and the weights of -1. */
+function slotInputs(
+  inputs: Inputs,
   { tokens, topK, rows, hidden }: SlotProblem,
   dtype: FloatDType,
-  outDType = dtype,
-  residual?: FloatDType,
-): Case {
+  draw: (random: Random, slots: number, rows: number) => Int32Array,
+) {
+  const rowOfSlot = draw(inputs.random, tokens * topK, rows);
+  const weights = inputs.readNormals([tokens * topK], "f32", (slot) => (rowOfSlot[slot] as number) >= 0);
+  return {
+    source: inputs.readNormals([rows, hidden], dtype, isIn(rowOfSlot)),
+    rowOfSlot: inputs.integers(rowOfSlot, [tokens, topK]),
+    weights: inputs.keep(weights.reshape([tokens, topK])) as Tensor<"f32">,
+  };
+}
+
+export function combineCase(problem: SlotProblem, dtype: FloatDType, outDType = dtype, residual?: FloatDType): Case {
+  const { tokens, topK, rows, hidden } = problem;
   return {
     name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype} to ${outDType}${residual ? `, residual ${residual}` : ""}`,
     operator: "combine",
@@ -59,12 +77,10 @@ export function combineCase(
     // Few sums may all nearly cancel.
     magnitudes: { y: 1 },
     run(inputs) {
-      const source = inputs.normals([rows, hidden], dtype);
-      const rowOfSlot = inputs.integers(randomIndices(inputs.random, tokens * topK, rows), [tokens, topK]);
-      const weights = inputs.normals([tokens, topK], "f32");
+      const { source, rowOfSlot, weights } = slotInputs(inputs, problem, dtype, randomIndices);
       const out = inputs.empty([tokens, hidden], outDType);
       const added = residual && { residual: inputs.normals([tokens, hidden], residual) };
-      return { y: combine(source, rowOfSlot, weights as Tensor<"f32">, { ...added, out }) };
+      return { y: combine(source, rowOfSlot, weights, { ...added, out }) };
     },
   };
 }
@@ -83,19 +99,18 @@ function differentRows(random: Random, slots: number, rows: number): Int32Array 
 type Wanted = "dRows" | "dWeights" | "both";
 
 export function combineBackwardCase(
-  { tokens, topK, rows, hidden }: SlotProblem,
+  problem: SlotProblem,
   [dtype, dyDType, outDType]: readonly [rows: FloatDType, dy: FloatDType, out: FloatDType],
   want: Wanted = "both",
 ): Case {
+  const { tokens, topK, rows, hidden } = problem;
   return {
     name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype}, ${dyDType} to ${outDType}, ${want}`,
     operator: "combineBackward",
     tolerances: { dRows: 1e-6 + unitRoundoff[outDType], dWeights: 1e-5 },
     magnitudes: { dWeights: 1 },
     run(inputs) {
-      const source = inputs.normals([rows, hidden], dtype);
-      const rowOfSlot = inputs.integers(differentRows(inputs.random, tokens * topK, rows), [tokens, topK]);
-      const weights = inputs.f32Normals([tokens, topK]);
+      const { source, rowOfSlot, weights } = slotInputs(inputs, problem, dtype, differentRows);
       const dy = inputs.normals([tokens, hidden], dyDType, hidden ** -0.5);
       const out = { dRows: inputs.empty([rows, hidden], outDType) };
       if (want === "dWeights") return combineBackward(source, rowOfSlot, weights, dy, { want });

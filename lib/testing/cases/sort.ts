@@ -48,5 +48,7 @@ export const sortCases: readonly Case[] = (
     { tokens: 7, topK: 10, experts: 1100, spread: "some_dropped" },
     { tokens: 2000, topK: 8, experts: 128 },
     { tokens: 5000, topK: 2, experts: 8, spread: "some_dropped" },
+    // More tokens than 16 bits count, and experts with as many rows.
+    { tokens: 70_000, topK: 2, experts: 2 },
   ] satisfies Problem[]
 ).map(sortCase);

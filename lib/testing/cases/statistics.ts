@@ -112,8 +112,11 @@ export function meansCase(tokens: number, columns: number, sequences: number, sq
     operator: "columnMeans",
     tolerances: { means: 1e-6 },
     run(inputs) {
-      const values = inputs.normals([tokens, columns], "f32") as Tensor<"f32">;
-      return { means: columnMeans(values, { sequences, square, ...maskOf(inputs, { tokens, masked }) }) };
+      const counts = masked ? inputs.maskValues(tokens) : undefined;
+      const isRead = (token: number) => counts?.[token] !== 0;
+      const values = inputs.readNormals([tokens, columns], "f32", isRead) as Tensor<"f32">;
+      const mask = counts && { tokenMask: inputs.keep(inputs.device.tensor(counts, [tokens])) };
+      return { means: columnMeans(values, { sequences, square, ...mask }) };
     },
   };
 }

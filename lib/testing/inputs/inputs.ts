@@ -73,6 +73,15 @@ export class Inputs implements Disposable {
     return this.floats(values, shape, dtype);
   }
 
+  /** Normal values, but NaN in the rows (entries along the first dimension) that are not read: no result may depend on them. */
+  readNormals(shape: Shape, dtype: FloatDType, isRead: (row: number) => boolean): Tensor<FloatDType> {
+    const [rows = 1, ...rest] = shape;
+    const width = shapeSize(rest);
+    const values = this.drawn((random) => random.normals(rows * width));
+    const given = values.map((value, index) => (isRead(Math.floor(index / width)) ? value : Number.NaN));
+    return this.floats(given, shape, dtype);
+  }
+
   /** Normal values for an operator that takes f32 alone. */
   f32Normals(shape: Shape, deviation = 1): Tensor<"f32"> {
     return this.normals(shape, "f32", deviation) as Tensor<"f32">;
@@ -84,7 +93,12 @@ export class Inputs implements Disposable {
 
   /** A mask under which most tokens count. */
   tokenMask(tokens: number): Tensor<"u8"> {
-    return this.keep(this.device.tensor(Uint8Array.from({ length: tokens }, () => this.random.integer(0, 3))));
+    return this.keep(this.device.tensor(this.maskValues(tokens)));
+  }
+
+  /** The values of a {@link tokenMask}. */
+  maskValues(tokens: number): Uint8Array {
+    return Uint8Array.from({ length: tokens }, () => this.random.integer(0, 3));
   }
 
   empty(shape: Shape, dtype: FloatDType): Tensor<FloatDType> {

@@ -1,5 +1,6 @@
 import { checkChoice } from "../../core/errors.js";
 import { finiteOrText } from "../../core/text/finite_json.js";
+import { printable } from "../../core/text/printable.js";
 import { formatMicroseconds, plural } from "../../terminal/format.js";
 import type { SubjectReport } from "../subject/run_cases.js";
 import { htmlReport } from "./html.js";
@@ -28,12 +29,15 @@ function tableReport({ subject, seconds, results, skipped, untested }: SubjectRe
   const verdict =
     results.length === 0 ? "✘ nothing was tested" : failed.length === 0 ? "✔ passed" : `✘ ${failed.length} failed`;
   return [
-    `${subject}: ${plural(results.length, "case")} in ${formatMicroseconds(seconds * 1e6)}, ${verdict}`,
+    `${printable(subject)}: ${plural(results.length, "case")} in ${formatMicroseconds(seconds * 1e6)}, ${verdict}`,
     "",
     worstErrors(results),
-    ...failed.map((result) => `✘ ${result.operator} ${result.name}: ${problemsOf(result).join("; ")}`),
+    ...failed.map((result) => `✘ ${result.operator} ${result.name}: ${indented(problemsOf(result).join("; "))}`),
     ...(skipped.length > 0 ? [`Skipped: ${plural(skipped.length, "case")} that the subject does not support`] : []),
     ...(untested.length > 0 ? [`Not tested: ${untested.join(", ")}`] : []),
     "",
   ].join("\n");
 }
+
+/** Text from outside, perhaps of several lines, such as a compiler's errors. */
+const indented = (text: string): string => text.split("\n").map(printable).join("\n    ");

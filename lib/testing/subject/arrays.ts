@@ -69,11 +69,15 @@ export function uploadQuantized(
 }
 
 /** All arrays in a value, by their paths: "experts.gate". */
-export function arraysIn(value: unknown, path = ""): (readonly [path: string, array: TestArray])[] {
-  if (isTestArray(value)) return [[path, value]];
-  if (typeof value !== "object" || value === null) return [];
+export function arraysIn(value: unknown): (readonly [path: string, array: TestArray])[] {
+  return leavesIn(value).flatMap(([path, leaf]) => (isTestArray(leaf) ? [[path, leaf] as const] : []));
+}
+
+/** The arrays in a value and all else that is no object, by their paths. */
+export function leavesIn(value: unknown, path = ""): (readonly [path: string, leaf: unknown])[] {
+  if (isTestArray(value) || typeof value !== "object" || value === null) return [[path, value]];
   const prefix = path === "" ? "" : `${path}.`;
-  return Object.entries(value).flatMap(([name, inner]) => arraysIn(inner, prefix + name));
+  return Object.entries(value).flatMap(([name, inner]) => leavesIn(inner, prefix + name));
 }
 
 /** A copy in which `replace` has taken the place of what it is not undefined for, at any depth. */

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { describe, invalidArgument, MoeError } from "../../core/errors.js";
-import { shapeSize, shapeText } from "../../core/tensors/shape.js";
-import { arraysIn, toFloat32 } from "./arrays.js";
+import { type Shape, shapeSize, shapeText } from "../../core/tensors/shape.js";
+import { indexOf } from "../difference.js";
+import { isTestArray, leavesIn, toFloat32 } from "./arrays.js";
 import type { OutputArray, SubjectInputs, TestArray } from "./subject.js";
 
 /**
@@ -20,15 +21,29 @@ export function returnedValues(outputs: unknown, output: string, { shape, dtype 
     const sizes = `expected ${shapeSize(shape)} values of shape ${shapeText(shape)}, got ${returned.length}`;
     throw new MoeError("SHAPE_MISMATCH", `${output}: ${sizes}`);
   }
-  // JavaScript would take null, which is NaN in JSON, for 0.
-  const wrong = Array.prototype.findIndex.call(returned, (value) => typeof value !== "number");
-  if (wrong >= 0) throw invalidArgument(`${output}[${wrong}]`, "a number", returned[wrong]);
+  checkNumbers(returned, output, shape);
   return toFloat64(returned, dtype);
 }
 
-/** Digests of all input tensors, by their paths. */
+/** What is no number would be compared as one: null as 0, "1" as 1. */
+function checkNumbers(returned: ArrayLike<unknown>, output: string, shape: Shape): void {
+  if (ArrayBuffer.isView(returned) && typeof returned[0] !== "bigint") return;
+  for (let position = 0; position < returned.length; position++) {
+    const value = returned[position];
+    if (typeof value === "number") continue;
+    const place = indexOf(position, shape).join(", ");
+    throw invalidArgument(`${output}[${place}]`, "a number", value);
+  }
+}
+
+/** Digests of all that a subject gets, tensors and other values, by their paths. */
 export function inputDigests(inputs: SubjectInputs): Readonly<Record<string, string>> {
-  return Object.fromEntries(arraysIn(inputs).map(([path, { data }]) => [path, digest(data)]));
+  const digests = leavesIn(inputs).map(([path, leaf]) => {
+    if (!isTestArray(leaf)) return [path, String(leaf)];
+    const { data, shape, dtype } = leaf;
+    return [path, `${digest(data)} ${shapeText(shape)} ${dtype}`];
+  });
+  return Object.fromEntries(digests);
 }
 
 /** What is hashed at a time: a call takes less than 2 GiB. */

@@ -1,8 +1,9 @@
 import { invalidArgument, messageOf } from "../../core/errors.js";
 import { attempt } from "../../core/input/foreign.js";
 import { callback, type Fields, integer, object, optional, type Read, type Reader } from "../../core/input/options.js";
+import type { Shape } from "../../core/tensors/shape.js";
 import { caseContains } from "../case_filter.js";
-import { relativeError } from "../run.js";
+import { callText, type Difference, differenceOf, sameAgain } from "../difference.js";
 import { closeSubjects } from "./close.js";
 import { operatorOf } from "./operator_of.js";
 import { changedInputs, inputDigests, returnedValues } from "./returned.js";
@@ -12,13 +13,13 @@ import { isSupported } from "./supports.js";
 import { type TestCase, testCases, testedOperators } from "./test_cases.js";
 
 /** One output of a case, compared. */
-export interface SubjectCheck {
+export interface SubjectCheck extends Difference {
   /** The output's name. */
   readonly output: string;
   /** Its dtype. */
   readonly dtype: string;
-  /** Largest difference, relative to the largest expected magnitude; Infinity if a value is missing or NaN. */
-  readonly error: number;
+  /** Its sizes. */
+  readonly shape: Shape;
   /** The largest error that passes; 0: exact. */
   readonly tolerance: number;
   /** The reason for the tolerance, in words. */
@@ -70,6 +71,8 @@ export interface RunCasesOptions {
   filter?: string | ((testCase: TestCase) => boolean) | undefined;
   /** Other numbers of the same shapes; default 0, those that `verify` compares the devices with. */
   seed?: number | undefined;
+  /** How often each case is computed; every call must give the same values. Default 1. */
+  repeat?: number | undefined;
   /** Called after each case that is not skipped. */
   onResult?: ((result: SubjectResult, done: number, total: number) => void) | undefined;
 }
@@ -84,6 +87,7 @@ const runCasesOptions = object(
   {
     filter: optional(filter, ""),
     seed: optional(integer(Number.MIN_SAFE_INTEGER), 0),
+    repeat: optional(integer(1), 1),
     onResult: optional(callback<NonNullable<RunCasesOptions["onResult"]>>()),
   } satisfies Fields<RunCasesOptions>,
   '{ filter: "gating" }',
@@ -105,7 +109,7 @@ export async function runCases(subject: Subject, options: RunCasesOptions = {}):
 
 async function runSelected(
   subject: Subject,
-  { filter, seed, onResult }: Read<typeof runCasesOptions>,
+  { filter, seed, repeat, onResult }: Read<typeof runCasesOptions>,
 ): Promise<SubjectReport> {
   const wanted = typeof filter === "function" ? filter : (one: TestCase) => caseContains(one, filter);
   const selected = testCases.filter((one) => subject.operators[one.operator] !== undefined && wanted(one));
@@ -117,7 +121,7 @@ async function runSelected(
   const skipped: { operator: string; name: string }[] = [];
   for (const one of selected) {
     const { operator, name } = one;
-    const result = await runOne(subject, one, one.problem(seed));
+    const result = await runOne(subject, one, one.problem(seed), repeat);
     if (result === null) {
       skipped.push({ operator, name });
       continue;
@@ -146,7 +150,13 @@ export function checkSubject(subject: unknown): asserts subject is Subject {
   if (typeof operators !== "object" || operators === null) {
     throw invalidArgument("subject.operators", "an object of functions, such as { gating(inputs) { ... } }", operators);
   }
-  const given = attempt("subject.operators", () => Object.entries(operators)).filter(([, run]) => run !== undefined);
+  // Those of a class are not its own.
+  const given = attempt("subject.operators", () => {
+    const names: ReadonlySet<string> = new Set([...testedOperators, ...Object.keys(operators)]);
+    return [...names].map(
+      (operator) => [operator, (operators as { readonly [name: string]: unknown })[operator]] as const,
+    );
+  }).filter(([, run]) => run !== undefined);
   if (given.length === 0) throw invalidArgument("subject.operators", "at least one operator", operators);
   for (const [operator, run] of given) {
     if (!(testedOperators as readonly string[]).includes(operator)) {
@@ -157,31 +167,56 @@ export function checkSubject(subject: unknown): asserts subject is Subject {
 }
 
 /** @returns null if the subject does not support the case. */
-async function runOne(subject: Subject, one: TestCase, problem: Problem): Promise<SubjectResult | null> {
+async function runOne(
+  subject: Subject,
+  one: TestCase,
+  problem: Problem,
+  repeat: number,
+): Promise<SubjectResult | null> {
   const begin = performance.now();
   const { operator, name } = one;
-  const finish = (checks: readonly SubjectCheck[], failure: string | null): SubjectResult => {
+  const checks: SubjectCheck[] = [];
+  const finish = (failure: string | null): SubjectResult => {
     const passed = failure === null && checks.length > 0 && checks.every((check) => check.passed);
     return { operator, name, checks, failure, passed, seconds: (performance.now() - begin) / 1e3 };
   };
   try {
-    if (!(await isSupported(subject, operator, problem.inputs))) return null;
-    const before = inputDigests(problem.inputs);
-    const outputs: unknown = await settled(operatorOf(subject, operator)?.(problem.inputs));
-    if (outputs === null) return null;
-    const checks = Object.keys(problem.expected).map((output) => check(one, problem, output, outputs));
-    const changed = changedInputs(before, problem.inputs);
-    return finish(checks, changed.length > 0 ? `it changed its input ${changed.join(", ")}` : null);
+    const { inputs } = problem;
+    if (!(await isSupported(subject, operator, inputs))) return null;
+    const judged = judgedOutputs(one, problem);
+    const before = inputDigests(inputs);
+    for (let call = 1; call <= repeat; call++) {
+      const outputs: unknown = await settled(operatorOf(subject, operator)?.(inputs));
+      if (outputs === null) return null;
+      const changed = changedInputs(before, inputs);
+      if (changed.length > 0) return finish(`it changed its input ${changed.join(", ")}`);
+      for (const output of judged) checks.push(output.check(outputs, call));
+    }
+    return finish(null);
   } catch (error) {
-    return finish([], messageOf(error));
+    return finish(messageOf(error));
   }
 }
 
-function check(one: TestCase, problem: Problem, output: string, outputs: unknown): SubjectCheck {
-  const { shape, dtype } = problem.inputs.outputs[output] as OutputArray;
-  const { tolerance, leastMagnitude, why } = one.toleranceOf(output, problem);
-  const values = returnedValues(outputs, output, { shape, dtype });
-  const expected = problem.expected[output] as Float64Array | Int32Array;
-  const error = relativeError(values, expected, leastMagnitude);
-  return { output, dtype, error, tolerance, why, passed: error <= tolerance };
+/** What is compared: every output with what is expected, and in later calls with the first. */
+function judgedOutputs(one: TestCase, problem: Problem) {
+  return Object.entries(problem.expected).map(([output, expected]) => {
+    const { shape, dtype } = problem.inputs.outputs[output] as OutputArray;
+    const { tolerance, leastMagnitude, why } = one.toleranceOf(output, problem);
+    let first: Float64Array;
+    return {
+      check(outputs: unknown, call: number): SubjectCheck {
+        const values = returnedValues(outputs, output, { shape, dtype });
+        if (call === 1) {
+          // The next call may use its memory again.
+          first = Float64Array.from(values);
+          const difference = differenceOf(values, expected, { shape, tolerance, leastMagnitude });
+          return { output, dtype, shape, ...difference, tolerance, why, passed: difference.error <= tolerance };
+        }
+        const difference = differenceOf(values, first, { shape, tolerance: 0 });
+        const again = { ...difference, tolerance: 0, why: sameAgain, passed: difference.error === 0 };
+        return { output: callText(output, call), dtype, shape, ...again };
+      },
+    };
+  });
 }
