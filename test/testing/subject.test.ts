@@ -132,14 +132,6 @@ describe("a subject", () => {
       () => ({ rows: new Map() }),
       /^rows: expected an array of the \d+ values of shape .*, got Map$/,
     ],
-    [
-      "returns numbers as texts",
-      (inputs: SubjectInputs) => {
-        const values = toFloat32({ data: rightPermute(inputs).rows, dtype: inputs.x.dtype });
-        return { rows: Array.from(values, String) };
-      },
-      /^rows\[0\]: expected a number, got "/,
-    ],
     ["returns too few values", () => ({ rows: [1, 2] }), /^rows: expected \d+ values of shape \[.*\], got 2$/],
     [
       "returns null for some numbers",
