@@ -222,7 +222,7 @@ describe("installed without the platform's package", () => {
   test("builds from source, says how long it takes, and leaves only the addon", () => {
     // Only the cpu device with the portable kernels, not optimised, and files joined where they can be: the rest would
     // only make the test longer.
-    const own = ["SOURCE_LOCATION=OFF", "CUDA=OFF", "X86=OFF", "OPTIMIZE=-O0", "PRECOMPILE=ON"].map(
+    const own = ["SIMT_LIBRARY=OFF", "CUDA=OFF", "X86=OFF", "OPTIMIZE=-O0", "PRECOMPILE=ON"].map(
       (setting) => `MOE_${setting}`,
     );
     const settings = [...own, "CMAKE_UNITY_BUILD=ON", "CMAKE_UNITY_BUILD_BATCH_SIZE=0"];
@@ -233,7 +233,7 @@ describe("installed without the platform's package", () => {
     expect(output).toMatch(/moe-kernels: (25|50|75) % after /);
     expect(output).toMatch(/moe-kernels: built .*moe_kernels\.node \(\d+ MiB\) in /);
     expect(output).toMatch(
-      /moe-kernels: simt: not part of this build: .+ has no std::source_location; for the simt device, /,
+      /moe-kernels: simt: not part of this build: .+ has no std::source_location or std::atomic_ref; for the simt device, /,
     );
     expect(output).toContain("moe-kernels: cuda: not part of this build: it was configured with MOE_CUDA=OFF; for");
     expect(readdirSync(join(folder, "build"), { recursive: true })).toEqual(["Release", join("Release", addonFile)]);
