@@ -12,7 +12,7 @@ namespace moe::binding {
 
 Napi::Value DeviceObject::tensor_over(const Napi::CallbackInfo& info, void* data, size_t bytes, DType type,
                                       const std::vector<int64_t>& shape, Napi::Value owner) {
-  const std::shared_ptr<Backend>& settles = backend(info.Env());
+  const std::shared_ptr<Backend> backend = this->backend(info.Env());
   const auto tensor_of = [&](std::shared_ptr<void> memory) {
     std::shared_ptr<Storage> storage = Storage::foreign(std::move(memory), bytes);
     return TensorObject::over(info.This().As<Napi::Object>(), std::move(storage), type, shape);
@@ -22,7 +22,7 @@ Napi::Value DeviceObject::tensor_over(const Napi::CallbackInfo& info, void* data
   made->owner = std::make_unique<Napi::ObjectReference>(Napi::Persistent(owner.As<Napi::Object>()));
   made->returns = returns_;
   Completion* const completion = made.release();
-  const auto let_go = [backend = settles, completion](void*) {
+  const auto let_go = [backend, completion](void*) {
     if (!completion->has_tensor) {
       // There was no memory for the tensor: the caller is told that, and still has what is wrapped.
       delete completion;
