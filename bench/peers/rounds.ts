@@ -1,5 +1,5 @@
 import { afterPause, inTurns, summarize, type Turn } from "#lib/bench/measure.js";
-import { relativeError } from "#lib/testing/run.js";
+import { relativeError } from "#lib/testing/difference.js";
 import { type Contender, PeerError } from "./contender.js";
 import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
 

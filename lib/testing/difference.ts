@@ -58,7 +58,7 @@ export function differenceOf(
     });
   }
   return {
-    error: relative(largest, magnitude),
+    error: largest === 0 ? 0 : largest / magnitude,
     wrong,
     within,
     worst:
@@ -74,11 +74,8 @@ export function differenceOf(
  */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>, leastMagnitude = 0): number {
   if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
-  let largest = 0;
-  for (let index = 0; index < expected.length; index++) {
-    largest = Math.max(largest, distance(actual[index] as number, expected[index] as number));
-  }
-  return relative(largest, largestMagnitude(expected, leastMagnitude));
+  const judged = { shape: [expected.length], tolerance: Number.POSITIVE_INFINITY, leastMagnitude };
+  return differenceOf(actual, expected, judged).error;
 }
 
 /** What an output is called that is compared with that of the first call. */
@@ -123,8 +120,6 @@ function distance(value: number, expected: number): number {
   const difference = Math.abs(value - expected);
   return Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
 }
-
-const relative = (difference: number, magnitude: number): number => (difference === 0 ? 0 : difference / magnitude);
 
 /** The index of a value in each dimension. */
 export function indexOf(position: number, shape: Shape): number[] {

@@ -12,7 +12,6 @@ export { steadyLogits } from "./inputs/steady_logits.js";
 export { poisoned } from "./poison.js";
 export { formatReport, type ReportFormat } from "./reports/report.js";
 export { round, unitRoundoff } from "./rounding.js";
-
 export { toFloat32 } from "./subject/arrays.js";
 export { deviceSubject } from "./subject/device_subject.js";
 export type { LayerInputs, SubjectInputTable, SubjectOutputTable, TestWeight } from "./subject/operator_types.js";

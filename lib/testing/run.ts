@@ -9,8 +9,6 @@ import { callText, type Difference, differenceOf, type Judgement } from "./diffe
 import { drawsOf } from "./inputs/draws.js";
 import { Inputs } from "./inputs/inputs.js";
 
-export { relativeError } from "./difference.js";
-
 /** One output of a case, compared with the expected one. */
 export interface Check extends Difference {
   readonly output: string;

@@ -10,7 +10,7 @@ import { operators } from "../../lib/core/operators/table.js";
 import { type DeviceName, openDevice } from "../../lib/devices.js";
 import * as exported from "../../lib/index.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { deviceSubject } from "../../lib/testing/subject/device_subject.js";
 import type { SubjectInputs, SubjectOperator, TestArray } from "../../lib/testing/subject/subject.js";
 import { testedOperators } from "../../lib/testing/subject/test_cases.js";

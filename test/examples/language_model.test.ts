@@ -8,8 +8,8 @@ import { Sequence } from "../../build/examples/language_model/model/sequence.js"
 import { Table } from "../../build/examples/language_model/model/table.js";
 import { tokenizerOf } from "../../build/examples/language_model/text/gguf_tokenizer.js";
 import { readTokenizerFiles, TextTokenizer } from "../../build/examples/language_model/text/tokenizer.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { randomLayer, writeOne } from "../checkpoint/support/gguf_layer.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { families } from "../../lib/checkpoint/families/registry.js";
 import { Model } from "../../lib/checkpoint/model.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import {
   familyModelNames,
   familyModelPath,

@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { familyTokens, readFamilyResults } from "../checkpoint/support/family_model.js";
 import { familyGguf, ggufFamilies } from "../checkpoint/support/gguf_family.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";

@@ -16,7 +16,7 @@ import { MoeLayer } from "../../lib/moe_layer.js";
 import { gating, type Routing } from "../../lib/operators/routing/gating.js";
 import type { GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
 import { limitCapacity } from "../../lib/operators/routing/limit_capacity.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = import.meta.dirname;

@@ -11,7 +11,7 @@ import { gatingBackward } from "../../lib/operators/routing/gating_backward.js";
 import { routerProjectionBackward } from "../../lib/operators/routing/router_projection_backward.js";
 import { loadBalancingLossBackward } from "../../lib/operators/statistics/load_balancing_loss_backward.js";
 import { zLossBackward } from "../../lib/operators/statistics/z_loss_backward.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = join(import.meta.dirname, "backward");

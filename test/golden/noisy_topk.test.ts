@@ -11,7 +11,7 @@ import { noisyLogits } from "../../lib/operators/noise/noisy_logits.js";
 import { gating } from "../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../lib/operators/routing/router_projection.js";
 import { sort } from "../../lib/operators/routing/sort.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = join(import.meta.dirname, "noisy_topk");

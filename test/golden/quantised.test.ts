@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
 import { dynamic8, weightFormat } from "../../lib/core/formats/weight_formats.js";
 import { MoeLayer, openDevice } from "../../lib/index.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames, openForTests } from "../support/devices.js";

@@ -9,7 +9,7 @@ import { expertTotals } from "../../lib/operators/statistics/expert_totals.js";
 import { cvSquared } from "../../lib/operators/statistics/imbalance.js";
 import { loadBalancingLoss } from "../../lib/operators/statistics/load_balancing_loss.js";
 import { zLoss } from "../../lib/operators/statistics/z_loss.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = import.meta.dirname;

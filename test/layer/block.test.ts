@@ -7,8 +7,8 @@ import {
   rmsNormBackward,
   type Tensor,
 } from "../../lib/index.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { centralDifferences, dot } from "../support/central_differences.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";

@@ -2,9 +2,9 @@ import { describe, expect, test } from "vitest";
 import type { Device } from "../../lib/core/device/device.js";
 import type { ClampedActivation, ClampOptions } from "../../lib/core/layer/activation.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { randomQuantized } from "../../lib/testing/inputs/random_quantized.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames, kernelPaths, openForTests } from "../support/devices.js";
 

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type FloatDType, type MoeLayer, type MoeLayerOptions, openDevice, type Tensor } from "../../lib/index.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { drawnLayer, drawnSizes, drawnTensor, expectSameRouted } from "../support/drawn_layer.js";
 import { expectError, expectRejection } from "../support/errors.js";

@@ -7,7 +7,7 @@ import {
   openDevice,
   type Tensor,
 } from "../../lib/index.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { drawnLayer, drawnSizes, drawnTensor, expectSameRouted } from "../support/drawn_layer.js";
 import { expectError } from "../support/errors.js";

@@ -11,8 +11,8 @@ import {
   type Tensor,
 } from "../../lib/index.js";
 import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { expertsOfBank, sumOfBanks } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";

@@ -12,7 +12,7 @@ import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { gating } from "../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../lib/operators/routing/router_projection.js";
 import { sort } from "../../lib/operators/routing/sort.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { deviceNames, kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { anyLayer, anyPlainLayer, exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type FloatDType, MoeLayer, type Routing, type Tensor } from "../../lib/index.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { randomInputs, randomQuantized } from "../../lib/testing/inputs/random_quantized.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { OffloadedPair, offloadOf } from "../support/offloaded_pair.js";

@@ -10,9 +10,9 @@ import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../lib/operators/experts/packed_experts.js";
 import { type QuantizedWeight, quantizedMatrix } from "../../lib/operators/experts/quantized_weight.js";
 import { dequantize } from "../../lib/reference/formats/dequantize.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { randomQuantized } from "../../lib/testing/inputs/random_quantized.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { expectError } from "../support/errors.js";
 
 // The layer's side of quantised weights, on `reference`, whose formula of a format is tested in

@@ -9,8 +9,8 @@ import {
   routerProjection,
   type Tensor,
 } from "../../lib/index.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { expertsOfBank, sumOfBanks } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";

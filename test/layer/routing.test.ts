@@ -4,7 +4,7 @@ import { drops } from "../../lib/core/layer/routing_rule.js";
 import type { Capacity } from "../../lib/operators/routing/capacity.js";
 import { expertChoice } from "../../lib/operators/routing/expert_choice.js";
 import { limitCapacity } from "../../lib/operators/routing/limit_capacity.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";

@@ -7,9 +7,9 @@ import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { type QuantizedWeight, quantizedMatrix } from "../../lib/operators/experts/quantized_weight.js";
 import { dequantize } from "../../lib/reference/formats/dequantize.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { randomQuantized } from "../../lib/testing/inputs/random_quantized.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -3,7 +3,7 @@ import type { SharedGate } from "../../lib/core/device/backend.js";
 import type { Device } from "../../lib/core/device/device.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

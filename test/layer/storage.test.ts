@@ -5,9 +5,9 @@ import { type Shape, shapeSize } from "../../lib/core/tensors/shape.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import type { WeightDTypes } from "../../lib/layer/description/storage.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { randomExpert, randomShared } from "../../lib/testing/inputs/random_expert.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { MoeLayer, type MoeLayerOptions, type Tensor } from "../../lib/index.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 
 // Results that come with a forward have the bits of those that are asked for alone, and change nothing about y.

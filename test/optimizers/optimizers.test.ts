@@ -14,8 +14,8 @@ import {
   squaredNorm,
   type Tensor,
 } from "../../lib/index.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { exampleConfig, RandomLayer } from "../support/random_layer.js";

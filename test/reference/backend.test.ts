@@ -9,8 +9,8 @@ import { permute } from "../../lib/operators/experts/permute.js";
 import { gating } from "../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../lib/operators/routing/router_projection.js";
 import { activate } from "../../lib/reference/experts/activation.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

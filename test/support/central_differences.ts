@@ -1,4 +1,4 @@
-import { relativeError } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
 
 /** How far each value is moved; the differences of a loss of order 1 are then good to about 1e-9. */
 const step = 1e-5;

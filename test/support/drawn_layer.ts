@@ -1,7 +1,7 @@
 import { expect } from "vitest";
 import { type Device, type FloatDType, MoeLayer, type MoeLayerOptions, type Tensor } from "../../lib/index.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 
 /**
  * Expects the same numbers from two ways through a layer. On `reference` a forward keeps its logits in float64, and the

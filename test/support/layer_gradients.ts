@@ -3,8 +3,8 @@ import type { MoeLayer, Tensor } from "../../lib/index.js";
 import type { BackwardOptions } from "../../lib/layer/backward/layer_backward.js";
 import type { LayerParameters } from "../../lib/layer/backward/layer_parameters.js";
 import type { ForwardOptions } from "../../lib/layer/forward_options.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import type { Random } from "../../lib/testing/inputs/random.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { dot } from "./central_differences.js";
 import { float64, normals, valuesOf } from "./float64.js";
 

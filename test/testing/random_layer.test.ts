@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type DeviceName, openDevice } from "../../lib/devices.js";
+import { relativeError } from "../../lib/testing/difference.js";
 import { RandomWeights, randomLayer, randomTokens } from "../../lib/testing/inputs/random_layer.js";
-import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 
 describe.each(deviceNames)("random weights on %s", (name) => {

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { Case } from "../../lib/testing/case.js";
-import { relativeError, runCase } from "../../lib/testing/run.js";
+import { relativeError } from "../../lib/testing/difference.js";
+import { runCase } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 
 const device = openForTests("reference");

@@ -45,12 +45,6 @@ export async function expectedOf({ operator, calls }: ContenderProblem): Promise
   return { operator, inputs, digests: inputDigests(inputs), sample: await sampleOf(operator, inputs) };
 }
 
-/** Which inputs of the first call are no longer as they were drawn, in words; null if all are. */
-export function changeOf({ digests, inputs }: Expected): string | null {
-  const changed = changedInputs(digests, inputs);
-  return changed.length > 0 ? changed.join(", ") : null;
-}
-
 /** A layer's are those of its cases. Else indices are exact, sums of float32 may have any order, and results are rounded. */
 function toleranceOf(
   { operator, inputs }: Pick<Expected, "operator" | "inputs">,
@@ -94,7 +88,7 @@ export async function checkContender(contender: Subject, expected: Expected): Pr
   try {
     const outputs = await settled(operatorOf(contender, operator)?.(inputs));
     if (outputs === null) return { errors: [], failure: null, leftOut: unsupported };
-    const changed = changeOf(expected);
+    const changed = changedInputs(expected.digests, inputs);
     const errors = compareOutputs(expected, outputs);
     const failure = changed === null ? failureOf(errors) : `it changed its input ${changed}`;
     return { errors, failure, leftOut: null };

@@ -1,12 +1,12 @@
 import { messageOf } from "../../core/errors.js";
 import { operatorOf } from "../../testing/subject/operator_of.js";
+import { changedInputs } from "../../testing/subject/returned.js";
 import type { Subject, SubjectInputs, SubjectOperatorName } from "../../testing/subject/subject.js";
 import { isSupported } from "../../testing/subject/supports.js";
 import type { BenchCase } from "../bench_case.js";
 import {
   type ContenderCheck,
   type ContenderProblem,
-  changeOf,
   checkContender,
   compareOutputs,
   type Expected,
@@ -105,7 +105,7 @@ class DrawnCalls {
 
   /** @returns what had changed, in words; null if nothing had. */
   restore(): string | null {
-    const changed = changeOf(this.expected);
+    const changed = changedInputs(this.expected.digests, this.expected.inputs);
     if (changed === null) return null;
     this.calls = this.#benchCase.contenderCalls(true);
     this.expected = { ...this.expected, inputs: this.calls[0] as SubjectInputs };

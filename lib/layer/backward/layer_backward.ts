@@ -1,6 +1,7 @@
 import { invalidArgument, MoeError, requires } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/input/options.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { shapeSize } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output, resultDType } from "../../operators/check.js";
@@ -97,10 +98,7 @@ export function layerBackward(
   if (gradLosses !== undefined && description.hierarchy !== undefined) {
     throw requires("gradLosses", "a layer without hierarchy");
   }
-  if (gradLosses !== undefined) {
-    const tokens = shape.slice(0, -1).reduce((count, n) => count * n, 1);
-    checkLosses(gradLosses, tokens, device);
-  }
+  if (gradLosses !== undefined) checkLosses(gradLosses, shapeSize(shape.slice(0, -1)), device);
   const wanted = { experts, routers: !given };
   options.gradients?.checkFor(onDevice, wanted);
   const dNormWeight = normWeightTarget(options.dNormWeight, state, dy);

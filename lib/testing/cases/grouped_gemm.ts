@@ -4,6 +4,7 @@ import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import { packExperts } from "../../operators/experts/packed_experts.js";
 import type { Case } from "../case.js";
 import type { Random } from "../inputs/random.js";
+import { isIn, randomIndices } from "../inputs/random_indices.js";
 import { unitRoundoff } from "../rounding.js";
 
 interface Problem {
@@ -47,12 +48,8 @@ export function groupedGemmCase(problem: Problem): Case {
       const experts = offsets.length - 1;
       const end = offsets.at(-1) as number;
       const total = end + rowsBehind;
-      const tokenOfRow =
-        gatherFrom === undefined
-          ? undefined
-          : Int32Array.from({ length: total }, () => random.integer(-1, gatherFrom - 1));
-      const read = new Set(tokenOfRow?.subarray(0, end));
-      const isRead = (row: number) => (tokenOfRow ? read.has(row) : row < end);
+      const tokenOfRow = gatherFrom === undefined ? undefined : randomIndices(random, total, gatherFrom);
+      const isRead = tokenOfRow ? isIn(tokenOfRow.subarray(0, end)) : (row: number) => row < end;
       const source = inputs.readNormals([gatherFrom ?? total, columns], x, isRead);
       const plain = inputs.normals([experts, weightRows, columns], weight, columns ** -0.5);
       const y = groupedGemm(

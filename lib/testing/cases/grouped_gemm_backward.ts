@@ -4,6 +4,7 @@ import { groupedGemmWeightBackward } from "../../operators/experts/grouped_gemm_
 import { packExperts } from "../../operators/experts/packed_experts.js";
 import type { Case } from "../case.js";
 import type { Inputs } from "../inputs/inputs.js";
+import { isIn, randomIndices } from "../inputs/random_indices.js";
 import { unitRoundoff } from "../rounding.js";
 import { offsetsOf, randomRows } from "./grouped_gemm.js";
 
@@ -73,12 +74,12 @@ function draw(inputs: Inputs, problem: Problem, skipsRows: boolean) {
   const offsets = offsetsOf("total" in rows ? randomRows(random, rows.total, rows.experts) : rows);
   const experts = offsets.length - 1;
   const total = (offsets.at(-1) as number) + rowsBehind;
-  const tokens = Int32Array.from({ length: total }, (_, row) =>
-    gatherFrom === undefined ? row : random.integer(-1, gatherFrom - 1),
-  );
+  const tokens =
+    gatherFrom === undefined
+      ? Int32Array.from({ length: total }, (_, row) => row)
+      : randomIndices(random, total, gatherFrom);
   const end = total - rowsBehind;
-  const read = new Set(tokens.subarray(0, end));
-  const source = inputs.readNormals([gatherFrom ?? total, columns], x, (row) => read.has(row));
+  const source = inputs.readNormals([gatherFrom ?? total, columns], x, isIn(tokens.subarray(0, end)));
   const gradient = inputs.readNormals(
     [total, outputs],
     dy,

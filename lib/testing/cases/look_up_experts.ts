@@ -1,5 +1,6 @@
 import { lookUpExperts } from "../../operators/routing/look_up_experts.js";
 import type { Case } from "../case.js";
+import { randomIndices } from "../inputs/random_indices.js";
 import { randomRouting } from "../inputs/random_routing.js";
 
 interface Problem {
@@ -18,7 +19,7 @@ export function lookUpExpertsCase({ tokens, vocabulary, topK }: Problem): Case {
       const { ids } = randomRouting(random, vocabulary, topK, 2 * topK, "even");
       const table = inputs.integers(ids, [vocabulary, topK]);
       // -1 is padding.
-      const tokenIds = Int32Array.from({ length: tokens }, () => random.integer(-1, vocabulary - 1));
+      const tokenIds = randomIndices(random, tokens, vocabulary);
       return { ids: lookUpExperts(table, inputs.integers(tokenIds, [tokens])) };
     },
   };

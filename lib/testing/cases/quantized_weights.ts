@@ -7,6 +7,7 @@ import { type QuantizedWeight, quantizedMatrix, stackedQuantized } from "../../o
 import { dequantize } from "../../reference/formats/dequantize.js";
 import type { Case } from "../case.js";
 import type { Inputs } from "../inputs/inputs.js";
+import { randomIndices } from "../inputs/random_indices.js";
 import { type InputChange, inputChanges, randomExperts } from "../inputs/random_quantized.js";
 import { randomRouting } from "../inputs/random_routing.js";
 import { unitRoundoff } from "../rounding.js";
@@ -55,7 +56,7 @@ function gemmCase(problem: GemmProblem): Case {
       const weight = quantized(inputs, format, [offsets.length - 1, rows, columns], change);
       const total = offsets.at(-1) as number;
       const tokens = gathered ? 9 : total;
-      const tokenOfRow = Int32Array.from({ length: total }, () => random.integer(-1, tokens - 1));
+      const tokenOfRow = randomIndices(random, total, tokens);
       const y = groupedGemm(
         inputs.normals([tokens, columns], x),
         inputs.pack(weight, { activation }),

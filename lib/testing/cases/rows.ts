@@ -7,17 +7,8 @@ import { permuteBackward } from "../../operators/experts/permute_backward.js";
 import type { Case } from "../case.js";
 import type { Inputs } from "../inputs/inputs.js";
 import type { Random } from "../inputs/random.js";
+import { isIn, randomIndices } from "../inputs/random_indices.js";
 import { unitRoundoff } from "../rounding.js";
-
-/** Indices in -1 .. limit-1; some repeat, some never occur. */
-function randomIndices(random: Random, count: number, limit: number): Int32Array {
-  return Int32Array.from({ length: count }, () => random.integer(-1, limit - 1));
-}
-
-function isIn(indices: Int32Array): (index: number) => boolean {
-  const all = new Set(indices);
-  return (index) => all.has(index);
-}
 
 export function permuteCase(tokens: number, rows: number, hidden: number, dtype: FloatDType): Case {
   return {

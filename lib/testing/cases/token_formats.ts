@@ -10,6 +10,7 @@ import { packExperts } from "../../operators/experts/packed_experts.js";
 import type { Case } from "../case.js";
 import type { Inputs } from "../inputs/inputs.js";
 import type { Random } from "../inputs/random.js";
+import { randomIndices } from "../inputs/random_indices.js";
 import { type InputChange, inputChanges, randomExperts } from "../inputs/random_quantized.js";
 import { unitRoundoff } from "../rounding.js";
 
@@ -47,7 +48,7 @@ function gemmCase(problem: GemmProblem): Case {
       const count = gathered ? 9 : total;
       const values = random.normals(count * columns);
       values.fill(0, 0, columns); // a row of zeros
-      const tokenOfRow = Int32Array.from({ length: total }, () => random.integer(-1, count - 1));
+      const tokenOfRow = randomIndices(random, total, count);
       const y = groupedGemm(
         inputs.keep(device.tensor(values, [count, columns], x)),
         inputs.keep(packExperts(weight, { activation, tokenFormat: tokens })),

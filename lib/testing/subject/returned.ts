@@ -57,10 +57,11 @@ function digest({ buffer, byteOffset, byteLength }: TestArray["data"]): string {
   return hash.digest("hex");
 }
 
-/** The inputs that are not what {@link inputDigests} saw. */
-export function changedInputs(before: Readonly<Record<string, string>>, inputs: SubjectInputs): string[] {
+/** Which inputs are not what {@link inputDigests} saw, in words; null if all are. */
+export function changedInputs(before: Readonly<Record<string, string>>, inputs: SubjectInputs): string | null {
   const after = inputDigests(inputs);
-  return Object.keys(before).filter((path) => before[path] !== after[path]);
+  const changed = Object.keys(before).filter((path) => before[path] !== after[path]);
+  return changed.length > 0 ? changed.join(", ") : null;
 }
 
 function isArray(value: unknown): value is ArrayLike<number> {

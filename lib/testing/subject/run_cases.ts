@@ -189,7 +189,7 @@ async function runOne(
       const outputs: unknown = await settled(operatorOf(subject, operator)?.(inputs));
       if (outputs === null) return null;
       const changed = changedInputs(before, inputs);
-      if (changed.length > 0) return finish(`it changed its input ${changed.join(", ")}`);
+      if (changed !== null) return finish(`it changed its input ${changed}`);
       for (const output of judged) checks.push(output.check(outputs, call));
     }
     return finish(null);

@@ -10,7 +10,7 @@ import type { Tensor } from "../../../lib/core/tensors/tensor.js";
 import { openDevice } from "../../../lib/devices.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
 import { openModel } from "../../../lib/moe_model.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 import {

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { quantizeCheckpoint } from "../../../lib/checkpoint/quantize/quantize_checkpoint.js";
 import { SafetensorsFile, type SafetensorsInput } from "../../../lib/checkpoint/safetensors/index.js";
 import { MoeLayer, openDevice, openModel } from "../../../lib/index.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError, expectRejection } from "../../support/errors.js";
 import { rawGguf } from "../../support/gguf.js";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { SafetensorsInput } from "../../../lib/checkpoint/safetensors/index.js";
 import { MoeLayer, openModel } from "../../../lib/index.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 import { writeModel } from "../support/model_directory.js";

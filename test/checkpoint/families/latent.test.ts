@@ -2,7 +2,7 @@ import { mkdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { quantizeCheckpoint } from "../../../lib/checkpoint/quantize/quantize_checkpoint.js";
 import { MoeLayer, openModel } from "../../../lib/index.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 import { familyModelPath, familyTokens, readFamilyModel, readFamilyResults } from "../support/family_model.js";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { SafetensorsInput } from "../../../lib/checkpoint/safetensors/index.js";
 import { MoeLayer } from "../../../lib/index.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { writeModel } from "../support/model_directory.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MoeLayer } from "../../../lib/moe_layer.js";
 import { openModel } from "../../../lib/moe_model.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 import { type MetadataValue, rawGguf, type TensorInput } from "../../support/gguf.js";

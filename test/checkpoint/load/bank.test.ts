@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Device } from "../../../lib/core/device/device.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { sumOf } from "../../support/banks.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { goldenFile } from "../../support/golden.js";

@@ -11,8 +11,8 @@ import {
   registerFamily,
 } from "../../../lib/index.js";
 import { layerConfig, type MoeLayerConfig } from "../../../lib/layer/description/config.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { openForTests } from "../../support/devices.js";
 import { expectError, expectRejection } from "../../support/errors.js";
 import { familyModelNames, familyModelPath, readFamilyModel, readFamilyResults } from "../support/family_model.js";

@@ -5,7 +5,7 @@ import { readFormula } from "../../../lib/checkpoint/layer_file/layer_file_formu
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
 import type { MoeLayerConfig } from "../../../lib/layer/description/config.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { openForTests } from "../../support/devices.js";
 import { goldenFile } from "../../support/golden.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";

@@ -5,7 +5,7 @@ import { toBF16 } from "../../../lib/core/tensors/dtype.js";
 import { combine, type Device, type LoadOptions, MoeLayer, openDevice, type Tensor } from "../../../lib/index.js";
 import { describeLayer } from "../../../lib/layer/description/config.js";
 import { LayerParts } from "../../../lib/layer/layer_parts.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 import { readFamilyModel, stackExperts } from "../support/family_model.js";

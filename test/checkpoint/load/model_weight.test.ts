@@ -15,8 +15,8 @@ import {
   type StoredRole,
   Tensor,
 } from "../../../lib/index.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 import { randomLayer, valuesOf, writeOne } from "../support/gguf_layer.js";

@@ -18,8 +18,8 @@ import { toBF16 } from "../../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
 import { quantizationError, quantize } from "../../../lib/index.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { expectRejection } from "../../support/errors.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
 

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../../lib/checkpoint/safetensors/index.js";
 import { decodeHalves } from "../../../lib/core/tensors/half_arrays.js";
 import { MoeLayer } from "../../../lib/index.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 import { writeModel } from "../support/model_directory.js";

@@ -3,8 +3,8 @@ import type { SafetensorsInput } from "../../../lib/checkpoint/safetensors/index
 import type { Device } from "../../../lib/core/device/device.js";
 import { fromBF16, fromE4M3, fromE8M0, fromF16, toBF16, toF16 } from "../../../lib/core/tensors/dtype.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 import { familyTokens, readFamilyModel, readFamilyResults } from "../support/family_model.js";

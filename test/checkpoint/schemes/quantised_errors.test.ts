@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../../lib/checkpoint/safetensors/index.js";
 import { MoeLayer } from "../../../lib/index.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 import { writeModel } from "../support/model_directory.js";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { MoeLayer, openDevice, SGD, type Tensor } from "../../../lib/index.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { float64, normals, valuesOf } from "../../support/float64.js";
 
 const reference = openDevice("reference");

@@ -14,8 +14,8 @@ import {
 } from "../../../lib/index.js";
 import { expertsWithWeights } from "../../../lib/layer/description/identity_experts.js";
 import type { ForwardOptions } from "../../../lib/layer/forward_options.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { dot } from "../../support/central_differences.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";

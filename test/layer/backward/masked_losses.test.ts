@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type FloatDType, type GradLosses, openDevice, type Tensor } from "../../../lib/index.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 import { valuesOf } from "../../support/float64.js";

@@ -9,9 +9,9 @@ import {
   type Tensor,
   type WeightFormatName,
 } from "../../../lib/index.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { type InputChange, randomInputs, randomQuantized } from "../../../lib/testing/inputs/random_quantized.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 import { memoized } from "../../support/memoized.js";

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { openDevice } from "../../../lib/devices.js";
 import { tokenGemmCases, tokenLayerCases } from "../../../lib/testing/cases/token_formats.js";
-import { relativeError, runCase } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
+import { runCase } from "../../../lib/testing/run.js";
 import { deviceNames, hopperPath, openForTests } from "../../support/devices.js";
 import { anyProduct, roundedProduct } from "../../support/rounded_products.js";
 

@@ -11,8 +11,9 @@ import { groupedGemmBackwardCases } from "../../../lib/testing/cases/grouped_gem
 import { layerCases } from "../../../lib/testing/cases/layer.js";
 import { quantizedLayerCases } from "../../../lib/testing/cases/quantized_weights.js";
 import { tokenLayerCases } from "../../../lib/testing/cases/token_formats.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError, runCase } from "../../../lib/testing/run.js";
+import { runCase } from "../../../lib/testing/run.js";
 import { asHopper, hopperPath, openForTests, withVariable } from "../../support/devices.js";
 import { anyProduct, roundedProduct } from "../../support/rounded_products.js";
 

@@ -6,9 +6,9 @@ import { openDevice } from "../../../lib/devices.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
 import { groupedGemm } from "../../../lib/operators/experts/grouped_gemm.js";
 import { packExperts } from "../../../lib/operators/experts/packed_experts.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { randomQuantized } from "../../../lib/testing/inputs/random_quantized.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 

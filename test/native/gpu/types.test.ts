@@ -12,9 +12,9 @@ import { gating } from "../../../lib/operators/routing/gating.js";
 import { hierarchicalGating } from "../../../lib/operators/routing/hierarchical_gating.js";
 import { hierarchicalGatingBackward } from "../../../lib/operators/routing/hierarchical_gating_backward.js";
 import { routerProjection } from "../../../lib/operators/routing/router_projection.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { randomQuantized } from "../../../lib/testing/inputs/random_quantized.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { hopperPath, kernelPaths, openForTests } from "../../support/devices.js";
 import { valuesOf } from "../../support/float64.js";
 

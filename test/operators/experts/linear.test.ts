@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { groupedGemm, linear, linearBackward, openDevice, packExperts, type Tensor } from "../../../lib/index.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { randomQuantized } from "../../../lib/testing/inputs/random_quantized.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { dot, gradientError } from "../../support/central_differences.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { combine, openDevice, rmsNorm, rmsNormBackward, type Tensor } from "../../../lib/index.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { dot, gradientError } from "../../support/central_differences.js";
 import { deviceNames, kernelPaths, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";

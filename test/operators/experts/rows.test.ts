@@ -3,9 +3,9 @@ import { describe, expect, test } from "vitest";
 import { combine } from "../../../lib/operators/experts/combine.js";
 import { permute, unpermute } from "../../../lib/operators/experts/permute.js";
 import { sort } from "../../../lib/operators/routing/sort.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { randomRouting } from "../../../lib/testing/inputs/random_routing.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 

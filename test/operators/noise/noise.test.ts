@@ -6,8 +6,8 @@ import { expertLoad } from "../../../lib/operators/noise/expert_load.js";
 import { jitter } from "../../../lib/operators/noise/jitter.js";
 import { noisyLogits } from "../../../lib/operators/noise/noisy_logits.js";
 import { type RandomOptions, random } from "../../../lib/operators/noise/random.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, kernelPaths, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 

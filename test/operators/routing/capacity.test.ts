@@ -6,9 +6,9 @@ import { openDevice } from "../../../lib/devices.js";
 import { type CapacitySize, expertCapacity, type Renormalize } from "../../../lib/operators/routing/capacity.js";
 import { expertSlots } from "../../../lib/operators/routing/expert_slots.js";
 import { type LimitCapacityOptions, limitCapacity } from "../../../lib/operators/routing/limit_capacity.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { randomRouting } from "../../../lib/testing/inputs/random_routing.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 

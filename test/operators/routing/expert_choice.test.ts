@@ -4,8 +4,8 @@ import type { Device } from "../../../lib/core/device/device.js";
 import { expertScorings } from "../../../lib/core/layer/routing_rule.js";
 import { openDevice } from "../../../lib/devices.js";
 import { type ExpertChoiceRule, expertChoice } from "../../../lib/operators/routing/expert_choice.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 

@@ -6,7 +6,7 @@ import type { FloatDType } from "../../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import { checkGating, type GatingRuleOptions, gatingRule } from "../../../lib/operators/routing/gating_options.js";
-import { relativeError } from "../../../lib/testing/run.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 
 interface Problem {

@@ -5,8 +5,8 @@ import type { GatingRuleOptions } from "../../../lib/operators/routing/gating_op
 import { type GatingWeightsOptions, gatingWeights } from "../../../lib/operators/routing/gating_weights.js";
 import { lookUpExperts } from "../../../lib/operators/routing/look_up_experts.js";
 import { logitKinds } from "../../../lib/testing/cases/gating.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 import { expectError, expectRejection } from "../../support/errors.js";
 import { anyRouting } from "../../support/random_layer.js";

@@ -11,8 +11,8 @@ import { hierarchicalGating } from "../../../lib/operators/routing/hierarchical_
 import { hierarchicalGatingBackward } from "../../../lib/operators/routing/hierarchical_gating_backward.js";
 import { limitCapacity } from "../../../lib/operators/routing/limit_capacity.js";
 import { limitCapacityBackward } from "../../../lib/operators/routing/limit_capacity_backward.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { centralDifferences, dot, gradientError } from "../../support/central_differences.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";

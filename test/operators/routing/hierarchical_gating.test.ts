@@ -2,8 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import { hierarchicalGating } from "../../../lib/operators/routing/hierarchical_gating.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 

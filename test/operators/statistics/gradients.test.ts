@@ -17,8 +17,8 @@ import { routerScores } from "../../../lib/operators/statistics/router_scores.js
 import { routerScoresBackward } from "../../../lib/operators/statistics/router_scores_backward.js";
 import { zLoss } from "../../../lib/operators/statistics/z_loss.js";
 import { zLossBackward } from "../../../lib/operators/statistics/z_loss_backward.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { centralDifferences, dot, gradientError } from "../../support/central_differences.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";

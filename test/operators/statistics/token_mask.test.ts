@@ -9,9 +9,9 @@ import { loadBalancingLoss } from "../../../lib/operators/statistics/load_balanc
 import { routerStatistics } from "../../../lib/operators/statistics/router_statistics.js";
 import { zLoss } from "../../../lib/operators/statistics/z_loss.js";
 import { RouterStats } from "../../../lib/statistics/router_stats.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { randomRouting } from "../../../lib/testing/inputs/random_routing.js";
-import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 
