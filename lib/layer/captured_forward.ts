@@ -80,7 +80,8 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
       const { routing, maxChoices = -1 } = this.#router ?? {};
       if (bank.identity && routing) this.#identity = new CapturedIdentity(bank.identity, input, routing, residual && x);
       const added = this.#identity?.outputs.handle ?? (residual ? x.handle : undefined);
-      this.#handle = bank.capture(input.handle, this.#y.handle, tokens, routing, maxChoices, added);
+      const pass = { x: input.handle, y: this.#y.handle, tokens, routing, maxChoices, residual: added };
+      this.#handle = bank.capture(pass);
     } catch (error) {
       this.dispose();
       throw error;

@@ -2,15 +2,17 @@ import type { CapturedHandle, ExpertMatrices } from "../core/device/backend.js";
 import { invalidArgument, requires } from "../core/errors.js";
 import { inputFields, isPlain, weightFormat } from "../core/formats/weight_formats.js";
 import { scoredStages } from "../core/layer/stages.js";
-import type { TensorHandle } from "../core/tensors/tensor_handle.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import type { Tensor } from "../core/tensors/tensor.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { addsIdentity } from "./description/identity_experts.js";
 import { type ExpertSet, formatsOf, matrixRoles } from "./description/storage.js";
 import type { DeviceLayer } from "./device_layer.js";
+import type { ForwardPass } from "./forward_pass.js";
 import { IdentityExperts } from "./identity_experts.js";
-import { fusedExperts, latentForward } from "./latent_forward.js";
-import type { Tokens } from "./router/tokens.js";
+import { handlesOf } from "./inner_rows.js";
+import { latentForward } from "./latent_forward.js";
 import {
   checkExpert,
   disposeExpert,
@@ -113,47 +115,34 @@ export class ExpertBank {
 
   /**
    * Enqueues y = the bank's share of the output for x under a routing.
-   * @param maxChoices upper bound on the choices that fall on experts of the bank; -1 if unknown.
+   * @returns of a layer with `latent` the sums [T, L] of its routed experts, for the caller to dispose of.
    */
-  forward(
-    x: TensorHandle,
-    y: TensorHandle,
-    tokens: Tokens,
-    routing: Routing,
-    maxChoices: number,
-    residual?: TensorHandle,
-  ): void {
+  forward(pass: ForwardPass): Tensor<FloatDType> | undefined {
     const [routed, projections] = [this.#layer, this.#projections];
-    if (projections !== undefined) {
-      const layer = { onDevice: this.#shared, routed, projections };
-      latentForward(layer, x, y, tokens, fusedExperts(layer, x, y, routing, maxChoices), residual).dispose();
-      return;
-    }
+    if (projections !== undefined) return latentForward({ onDevice: this.#shared, routed, projections }, pass);
+    const { x, y, routing, maxChoices, residual, kept } = pass;
     const { ids, weights } = routing;
     using identity = this.identity?.outputs(x, routing, residual);
     const added = identity?.handle ?? residual;
-    routed.handle.forward(x, y, ids.handle, weights.handle, maxChoices, undefined, undefined, added);
+    const rows = handlesOf(kept?.routed);
+    routed.handle.forward(x, y, ids.handle, weights.handle, maxChoices, undefined, undefined, added, rows);
+    return undefined;
   }
 
   /**
    * A forward over fixed tensors; without a routing, by the device's own, of the tokens' logits if these are given. With
    * `latent`, nothing of it is recorded.
    */
-  capture(
-    x: TensorHandle,
-    y: TensorHandle,
-    tokens: Tokens,
-    routing: Routing | undefined,
-    maxChoices: number,
-    residual?: TensorHandle,
-  ): CapturedHandle {
+  capture(pass: Omit<ForwardPass, "routing"> & { readonly routing: Routing | undefined }): CapturedHandle {
+    const { x, y, tokens, routing, maxChoices, residual } = pass;
     if (this.#projections === undefined) {
       const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
       const logits = routing === undefined ? tokens.logits : undefined;
       const stages = logits && scoredStages;
       return this.#layer.handle.capture(x, y, ids, weights, maxChoices, stages, logits?.handle, residual);
     }
-    return { replay: () => this.forward(x, y, tokens, routing as Routing, maxChoices, residual), free: () => {} };
+    const replay = () => this.forward({ ...pass, routing: routing as Routing })?.dispose();
+    return { replay, free: () => {} };
   }
 
   /** Replaces the weights of one of the experts of a layer of the device, of which the shared ones are the last. */

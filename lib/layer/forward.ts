@@ -119,7 +119,8 @@ function composedForward(
   { routing: given, training }: Options,
 ): Routing | undefined {
   const routing = given ?? withMatrix(read, (input) => router.route(input, readFrom(tokens, read), training));
-  bank.forward(x, y, tokens, routing, given === undefined ? router.mostChoices(tokens) : -1, residual);
+  const maxChoices = given === undefined ? router.mostChoices(tokens) : -1;
+  bank.forward({ x, y, tokens, routing, maxChoices, residual })?.dispose();
   if (wantsRouting) return given === undefined ? routing : routingViews(given);
   if (given === undefined) disposeRouting(routing);
   return undefined;

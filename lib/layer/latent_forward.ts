@@ -1,9 +1,8 @@
 import type { FloatDType } from "../core/tensors/dtype.js";
 import type { Tensor } from "../core/tensors/tensor.js";
-import type { TensorHandle } from "../core/tensors/tensor_handle.js";
-import type { Routing } from "../operators/routing/gating.js";
 import type { DeviceLayer } from "./device_layer.js";
-import type { Tokens } from "./router/tokens.js";
+import type { ForwardPass } from "./forward_pass.js";
+import { handlesOf } from "./inner_rows.js";
 import { Temporaries } from "./temporaries.js";
 import type { LatentProjections } from "./weights/latent_projections.js";
 
@@ -16,28 +15,6 @@ export interface LatentLayer {
   readonly projections: LatentProjections;
 }
 
-/** How the experts of a pass are computed. */
-export interface LatentExperts {
-  /** Writes the sums [T, L] of the routed experts of z [T, L]. */
-  routed(z: Tensor<FloatDType>, sums: Tensor<FloatDType>): void;
-  /** Writes the output: the shared expert's, and what is added to it [T, H] f32. Only called if there is one. */
-  shared(added: Tensor<FloatDType>): void;
-}
-
-/** The experts as the device's fused forward computes them. */
-export function fusedExperts(
-  { onDevice, routed }: LatentLayer,
-  x: TensorHandle,
-  y: TensorHandle,
-  { ids, weights }: Routing,
-  maxChoices: number,
-): LatentExperts {
-  return {
-    routed: (z, sums) => routed.handle.forward(z.handle, sums.handle, ids.handle, weights.handle, maxChoices),
-    shared: ({ handle }) => onDevice.handle.forward(x, y, ids.handle, weights.handle, 0, undefined, undefined, handle),
-  };
-}
-
 /**
  * Enqueues y = latentUp norm(routed experts of latentDown x) + shared expert of x + residual. The projection, the experts'
  * sums and what the norm makes of them are rounded to the tokens' dtype; what comes back from it is not, and is added to the
@@ -45,20 +22,19 @@ export function fusedExperts(
  * @returns the experts' sums [T, L], for the caller to dispose of.
  */
 export function latentForward(
-  { onDevice, projections }: LatentLayer,
-  x: TensorHandle,
-  y: TensorHandle,
-  { count, inputDType, dtype }: Tokens,
-  experts: LatentExperts,
-  residual?: TensorHandle,
+  { onDevice, routed, projections }: LatentLayer,
+  { x, y, tokens, routing, maxChoices, residual, kept }: ForwardPass,
 ): Tensor<FloatDType> {
+  const { count, inputDType, dtype } = tokens;
+  const [ids, weights] = [routing.ids.handle, routing.weights.handle];
   const { device, description } = onDevice;
   const { hiddenSize, sharedExperts } = description;
   using temporaries = new Temporaries();
   const z = temporaries.keep(projections.down(x, count, inputDType));
   const sums = device.empty(z.shape, inputDType);
   try {
-    experts.routed(z, sums);
+    const rows = handlesOf(kept?.routed);
+    routed.handle.forward(z.handle, sums.handle, ids, weights, maxChoices, undefined, undefined, undefined, rows);
     const read = projections.normalised(sums);
     if (read !== sums) temporaries.keep(read);
     if (sharedExperts === 0 && residual === undefined) {
@@ -74,7 +50,10 @@ export function latentForward(
       const inputs = { rows: back.handle, rowOfSlot: ownRows.handle, weights: ones.handle, residual };
       device.backend.combine({ ...inputs, y: sharedExperts === 0 ? y : added.handle });
     }
-    if (sharedExperts > 0) experts.shared(added);
+    if (sharedExperts > 0) {
+      const ofShared = handlesOf(kept?.shared);
+      onDevice.handle.forward(x, y, ids, weights, 0, undefined, undefined, added.handle, ofShared);
+    }
     return sums;
   } catch (error) {
     sums.dispose();

@@ -164,6 +164,11 @@ static LayerForward layer_forward(const Napi::CallbackInfo& info, Stages stages,
   problem.max_choices = integer(env, info[4], "maxChoices");
   problem.logits = optional_tensor(env, info[6], uses, logits);
   problem.residual = optional_tensor(env, info[7], uses);
+  if (info[8].IsObject()) {
+    const Napi::Object rows = info[8].As<Napi::Object>();
+    problem.pre = optional_tensor(env, rows.Get("pre"), uses, Access::writes);
+    problem.multiplied = optional_tensor(env, rows.Get("multiplied"), uses, Access::writes);
+  }
   return problem;
 }
 

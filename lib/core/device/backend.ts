@@ -199,6 +199,17 @@ export interface PackedHandle {
   free(): void;
 }
 
+/**
+ * Where a forward also writes its rows before the activation: those of the R = T * slots of its tokens, in the order of
+ * experts. Rows without an expert become zeros.
+ */
+export interface InnerRowHandles {
+  /** [R, P], gate before up, or up alone; of any float dtype. */
+  readonly pre: TensorHandle;
+  /** [R, I], of the third projection. */
+  readonly multiplied?: TensorHandle | undefined;
+}
+
 /** One layer's weights on a device, and the fused stages that use them. */
 export interface LayerHandle {
   /** Enqueues a copy of the router's weight [E, H] and bias [E]. */
@@ -241,6 +252,8 @@ export interface LayerHandle {
    * @param logits where to write the router's logits [T, E] f32, if `router` is one of the stages; otherwise those that
    * `gating` is to read.
    * @param residual [T, H], added to y in the stage `combine`.
+   * @param rows where to write what the stage `gateUp` gives before the activation; default nowhere. Not for a layer with
+   * offload.
    */
   forward(
     x: TensorHandle,
@@ -251,6 +264,7 @@ export interface LayerHandle {
     stages?: StageList,
     logits?: TensorHandle | undefined,
     residual?: TensorHandle | undefined,
+    rows?: InnerRowHandles | undefined,
   ): void;
   /**
    * Enqueues the capture of a forward. It keeps the tensors and weights alive. Every id must be -1 or an expert's. With

@@ -23,5 +23,8 @@ export const scoredStages: StageList = stageNames.filter((name) => name !== "rou
 /** A forward whose routing is given. */
 export const routedStages: StageList = stageNames.filter((name) => name !== "router" && name !== "gating");
 
+/** Those of a forward whose routing is given, up to the activation. */
+export const innerStages: StageList = ["sharedGate", "sort", "gateUp"];
+
 /** Microseconds that each stage of one forward took on the device; the router includes the shared experts' gate. */
 export type StageTimes = Readonly<Record<Exclude<StageName, "sharedGate">, number>>;

@@ -3,13 +3,14 @@ import type { Tensor } from "../../core/tensors/tensor.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { sharedSlotsBackward } from "../../operators/routing/shared_slots_backward.js";
 import type { DeviceLayer } from "../device_layer.js";
+import type { InnerRows } from "../inner_rows.js";
 import type { LayerParts } from "../layer_parts.js";
 import { Temporaries } from "../temporaries.js";
 import { expertsBackward } from "./experts_backward.js";
 import type { LayerTensors } from "./layer_tensors.js";
-import { type BackwardMatrices, copiedProjection } from "./matrices.js";
+import { copiedProjection } from "./matrices.js";
 import { projectionBackward } from "./projection.js";
-import { hasOwnSlots, innerRows, type PassRows, passRows } from "./rows.js";
+import { hasOwnSlots, innerRows, passRows } from "./rows.js";
 import type { MatrixSum } from "./sums.js";
 
 /** What the backward pass of the experts of a layer of the device reads. */
@@ -40,7 +41,7 @@ export function bankBackward(parts: LayerParts, pass: BankPass, target: BankTarg
   const { gradients, accumulate, dx } = target;
   const matrices = parts.backwardMatrices(layer);
   const rows = passRows(layer, x, routing, temporaries);
-  const saved = savedRows(pass, matrices, rows, temporaries);
+  const saved = savedRows(pass, temporaries);
   const dSlots = expertsBackward(
     { layer, matrices, x, dy, rows, saved },
     { memory: gradients.memoryOf(layer), accumulate, dx },
@@ -61,10 +62,9 @@ export function bankBackward(parts: LayerParts, pass: BankPass, target: BankTarg
 }
 
 /** The rows before the activation, computed again if they were not kept. */
-function savedRows(pass: BankPass, matrices: BackwardMatrices, rows: PassRows, temporaries: Temporaries) {
-  const { layer, x, pre, multiplied } = pass;
+function savedRows({ layer, x, routing, pre, multiplied }: BankPass, temporaries: Temporaries): InnerRows {
   if (pre !== undefined) return { pre, multiplied };
-  const again = innerRows(layer, matrices, x, rows);
+  const again = innerRows(layer, x, routing);
   temporaries.keep(again.pre);
   if (again.multiplied) temporaries.keep(again.multiplied);
   return again;

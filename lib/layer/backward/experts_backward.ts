@@ -11,10 +11,11 @@ import { permuteBackward } from "../../operators/experts/permute_backward.js";
 import { routerScores } from "../../operators/statistics/router_scores.js";
 import { routerScoresBackward } from "../../operators/statistics/router_scores_backward.js";
 import type { DeviceLayer } from "../device_layer.js";
+import type { InnerRows } from "../inner_rows.js";
 import { Temporaries } from "../temporaries.js";
 import type { ExpertMemory } from "./expert_memory.js";
 import type { BackwardMatrices } from "./matrices.js";
-import { activatedRows, type InnerRows, outputRows, type PassRows, rowActivation, weightedRows } from "./rows.js";
+import { activatedRows, outputRows, type PassRows, rowActivation, weightedRows } from "./rows.js";
 import { MatrixSum, ones, steps } from "./sums.js";
 
 /** What the backward pass of the experts reads. */
@@ -73,7 +74,7 @@ export function expertsBackward(pass: ExpertPass, target: ExpertTarget): Tensor<
     ...(dMultiplied && multiplier ? [[dMultiplied, multiplier] as const] : []),
   ];
   const ofInputs = products.map(([gradient, matrix]) =>
-    temporaries.keep(groupedGemm(gradient, matrix.transposed, rows.offsets)),
+    temporaries.keep(groupedGemm(gradient, matrix.packed, rows.offsets)),
   );
   for (const gradient of ofInputs) {
     using dx = target.dx.term();
@@ -101,7 +102,7 @@ function outputsBackward(
   const { layer, matrices, dy, rows } = pass;
   const { outputActivation, weightOn } = layer.description;
   const onOutput = weightOn === "output";
-  const { transposed } = matrices.down;
+  const { packed: transposed } = matrices.down;
   const { offsets, tokenOfRow } = rows;
   const dyOfRows = () => temporaries.keep(onOutput ? weightedRows(rows, dy) : permute(dy, tokenOfRow));
   const ofWeights = (dOutputs: Tensor<FloatDType>) => {

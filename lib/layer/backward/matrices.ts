@@ -12,35 +12,38 @@ import { quantizedFormats } from "../description/token_format.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertMemory } from "./expert_memory.js";
 
-/** The matrices [A, N, K] of all experts of a layer, and the same transposed: [A, K, N]. */
-class MatrixPair implements Disposable {
-  readonly forward: PackedExperts;
-  readonly transposed: PackedExperts;
+/** A layer's matrices of all its experts, copied, each of one role or of several that are joined by rows. */
+export class CopiedMatrices implements Disposable {
+  /** [A, N, K], or [A, K, N] if they are transposed. */
+  readonly packed: PackedExperts;
   readonly #rows: number;
   readonly #columns: number;
+  readonly #transposed: boolean;
 
-  /** @param roles the weights whose rows are joined to one matrix. */
-  constructor(layer: DeviceLayer, roles: readonly (keyof ExpertFormats)[], rows: number, columns: number) {
+  /** @param roles the weights [rows, columns] whose rows are joined to one matrix [N, K]. */
+  constructor(
+    layer: DeviceLayer,
+    roles: readonly (keyof ExpertFormats)[],
+    [rows, columns]: readonly [number, number],
+    transposed = true,
+  ) {
     const { device, description } = layer;
     const { bank, sharedExperts, formats } = description;
     const experts = bank.count + sharedExperts;
     const given = new Set(roles.flatMap((role) => [formats[role], formats.shared?.[role] ?? formats[role]]));
     const [format] = given;
     const dtype = given.size === 1 ? copiedDType(format as WeightFormatName) : "f32";
-    const [all, each] = [roles.length * rows, rows];
-    const packed = (n: number, k: number) => {
-      const handle = device.backend.packedExperts(experts, n, k, dtype, "none", defaultClamp, "none");
-      const packing = { activation: "none", clamp: defaultClamp, tokenFormat: "none", transposed: false } as const;
-      return new PackedExperts(device, handle, { format: dtype, shape: [experts, n, k], ...packing });
-    };
-    this.#rows = all;
+    this.#rows = roles.length * rows;
     this.#columns = columns;
-    this.forward = packed(all, columns);
-    this.transposed = packed(columns, all);
-    using whole = device.empty([all, columns], dtype);
+    this.#transposed = transposed;
+    const [n, k] = transposed ? [columns, this.#rows] : [this.#rows, columns];
+    const handle = device.backend.packedExperts(experts, n, k, dtype, "none", defaultClamp, "none");
+    const packing = { activation: "none", clamp: defaultClamp, tokenFormat: "none", transposed: false } as const;
+    this.packed = new PackedExperts(device, handle, { format: dtype, shape: [experts, n, k], ...packing });
+    using whole = device.empty([this.#rows, columns], dtype);
     for (let expert = 0; expert < experts; expert++) {
       roles.forEach((role, index) => {
-        using part = whole.rows(index * each, (index + 1) * each);
+        using part = whole.rows(index * rows, (index + 1) * rows);
         layer.handle.copyWeight(role, expert, part.handle);
       });
       this.#set(expert, dtype, whole.handle);
@@ -59,75 +62,73 @@ class MatrixPair implements Disposable {
 
   #set(expert: number, dtype: FloatDType, handle: TensorHandle): void {
     const [rows, columns] = [this.#rows, this.#columns];
-    const straight = { handle, rows, columns, rowStride: columns, columnStride: 1 };
-    const across = { handle, rows: columns, columns: rows, rowStride: 1, columnStride: columns };
-    this.forward.handle.setExpert(expert, plainWeight(dtype, straight), null);
-    this.transposed.handle.setExpert(expert, plainWeight(dtype, across), null);
-  }
-
-  get byteLength(): number {
-    return this.forward.byteLength + this.transposed.byteLength;
+    const matrix = this.#transposed
+      ? { handle, rows: columns, columns: rows, rowStride: 1, columnStride: columns }
+      : { handle, rows, columns, rowStride: columns, columnStride: 1 };
+    this.packed.handle.setExpert(expert, plainWeight(dtype, matrix), null);
   }
 
   /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
-    this.forward.dispose();
-    this.transposed.dispose();
+    this.packed.dispose();
   }
 }
 
 /**
- * A layer's experts as its backward pass multiplies them: before the activation, and transposed. Copied from the layer
- * when they are first needed; they take twice as much memory as the layer's own, or 8 bytes for each quantised weight.
+ * A layer's experts as its backward pass multiplies them: transposed. Copied from the layer when they are first needed; they
+ * take as much memory as the layer's own, or 4 bytes for each quantised weight.
  */
 export class BackwardMatrices implements Disposable {
-  /** [A, P, H], gate and up, or up alone. */
-  readonly gateUp: MatrixPair;
-  /** [A, I, H] */
-  readonly multiplier: MatrixPair | undefined;
+  /** [A, H, P], of gate and up, or of up alone. */
+  readonly gateUp: CopiedMatrices;
   /** [A, H, I] */
-  readonly down: MatrixPair;
-  /** [A, P] and [A, H]; undefined if there are no such biases. */
-  readonly gateUpBias: Tensor<FloatDType> | undefined;
+  readonly multiplier: CopiedMatrices | undefined;
+  /** [A, I, H] */
+  readonly down: CopiedMatrices;
+  /** [A, H, I], not transposed; undefined unless the output has a softmax, whose derivative needs the outputs again. */
+  readonly downForward: CopiedMatrices | undefined;
+  /** [A, H]; undefined if there is none. */
   readonly downBias: Tensor<FloatDType> | undefined;
 
   /** @throws UNSUPPORTED_OPERATION for a layer with offload. */
   constructor(layer: DeviceLayer) {
     checkCopied(layer);
-    const { activation, multiplier, intermediateSize, hiddenSize } = layer.description;
+    const { activation, multiplier, outputActivation, intermediateSize, hiddenSize } = layer.description;
     const inner = isGated(activation) ? (["gate", "up"] as const) : (["up"] as const);
-    this.gateUp = new MatrixPair(layer, inner, intermediateSize, hiddenSize);
-    this.multiplier = multiplier ? new MatrixPair(layer, ["multiplier"], intermediateSize, hiddenSize) : undefined;
-    this.down = new MatrixPair(layer, ["down"], hiddenSize, intermediateSize);
-    this.gateUpBias = biases(layer, isGated(activation) ? ["gateBias", "upBias"] : ["upBias"], intermediateSize);
-    this.downBias = biases(layer, ["downBias"], hiddenSize);
+    const [ofInner, ofDown] = [[intermediateSize, hiddenSize] as const, [hiddenSize, intermediateSize] as const];
+    this.gateUp = new CopiedMatrices(layer, inner, ofInner);
+    this.multiplier = multiplier ? new CopiedMatrices(layer, ["multiplier"], ofInner) : undefined;
+    this.down = new CopiedMatrices(layer, ["down"], ofDown);
+    this.downForward = outputActivation === "softmax" ? new CopiedMatrices(layer, ["down"], ofDown, false) : undefined;
+    this.downBias = copiedDownBias(layer);
   }
 
   /** Packs all weights again. */
-  renew({ gateUp, multiplier, down, gateUpBias, downBias }: ExpertMemory): void {
+  renew({ gateUp, multiplier, down, downBias }: ExpertMemory): void {
     this.gateUp.renew(gateUp);
     if (multiplier) this.multiplier?.renew(multiplier);
     this.down.renew(down);
-    if (gateUpBias && this.gateUpBias) copyAll(gateUpBias, this.gateUpBias);
+    this.downForward?.renew(down);
     if (downBias && this.downBias) copyAll(downBias, this.downBias);
+  }
+
+  get #matrices(): readonly CopiedMatrices[] {
+    return [this.gateUp, this.multiplier, this.down, this.downForward].filter((each) => each !== undefined);
   }
 
   /** Whether packing has failed, as far as is known without a wait. */
   get failed(): boolean {
-    const pairs = [this.gateUp, ...(this.multiplier ? [this.multiplier] : []), this.down];
-    const packed = pairs.some(({ forward, transposed }) => forward.handle.failed || transposed.handle.failed);
-    return packed || (this.gateUpBias?.handle.failed ?? false) || (this.downBias?.handle.failed ?? false);
+    return this.#matrices.some(({ packed }) => packed.handle.failed) || (this.downBias?.handle.failed ?? false);
   }
 
   get byteLength(): number {
-    const parts = [this.gateUp, this.multiplier, this.down, this.gateUpBias, this.downBias];
-    return parts.reduce((total, part) => total + (part?.byteLength ?? 0), 0);
+    const packed = this.#matrices.reduce((total, { packed: { byteLength } }) => total + byteLength, 0);
+    return packed + (this.downBias?.byteLength ?? 0);
   }
 
   /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
-    for (const part of [this.gateUp, this.multiplier, this.down]) part?.[Symbol.dispose]();
-    this.gateUpBias?.dispose();
+    for (const each of this.#matrices) each[Symbol.dispose]();
     this.downBias?.dispose();
   }
 }
@@ -160,22 +161,16 @@ export function trainsExperts({ description }: Pick<DeviceLayer, "description">,
   );
 }
 
-/** [A, roles * columns] of all experts, the roles' biases one after another. */
-function biases(
-  layer: DeviceLayer,
-  roles: readonly ("gateBias" | "upBias" | "downBias")[],
-  columns: number,
-): Tensor<FloatDType> | undefined {
+/** [A, H] of all experts. */
+function copiedDownBias(layer: DeviceLayer): Tensor<FloatDType> | undefined {
+  if (!layer.hasExpertBias("downBias")) return undefined;
   const { device, description, handle } = layer;
-  if (!roles.some((role) => layer.hasExpertBias(role))) return undefined;
-  const experts = description.bank.count + description.sharedExperts;
-  const all = device.empty([experts, roles.length * columns], description.biasDType as FloatDType);
-  for (let expert = 0; expert < experts; expert++) {
-    roles.forEach((role, index) => {
-      const part = all.handle.view([columns], (expert * roles.length + index) * columns);
-      handle.copyWeight(role, expert, part);
-      part.free();
-    });
+  const { bank, sharedExperts, hiddenSize, biasDType } = description;
+  const all = device.empty([bank.count + sharedExperts, hiddenSize], biasDType as FloatDType);
+  for (let expert = 0; expert < bank.count + sharedExperts; expert++) {
+    const part = all.handle.view([hiddenSize], expert * hiddenSize);
+    handle.copyWeight("downBias", expert, part);
+    part.free();
   }
   return all;
 }

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import { innerStages } from "../../core/layer/stages.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { resultDType } from "../../operators/check.js";
@@ -11,8 +12,9 @@ import { routerProjection } from "../../operators/routing/router_projection.js";
 import { sharedSlots } from "../../operators/routing/shared_slots.js";
 import { type SortedRows, sort } from "../../operators/routing/sort.js";
 import type { DeviceLayer } from "../device_layer.js";
+import { emptyInnerRows, handlesOf, type InnerRows } from "../inner_rows.js";
 import type { Temporaries } from "../temporaries.js";
-import { type BackwardMatrices, copiedBias, copiedProjection } from "./matrices.js";
+import { type BackwardMatrices, type CopiedMatrices, copiedBias, copiedProjection } from "./matrices.js";
 
 /** The rows of a pass: those of every token's slots, its chosen and the shared experts, in the order of experts. */
 export interface PassRows extends SortedRows {
@@ -63,30 +65,12 @@ export function weightedRows({ rowOfSlot, weights }: PassRows, x: Tensor<FloatDT
   return combineBackward(null, rowOfSlot, weights, x, { want: "dRows" }).dRows;
 }
 
-/** The rows of a pass before the activation. */
-export interface InnerRows {
-  /** [R, P] */
-  readonly pre: Tensor<FloatDType>;
-  /** [R, I], of the third projection. */
-  readonly multiplied: Tensor<FloatDType> | undefined;
-}
-
-/** The first products of all rows. */
-export function innerRows(
-  layer: DeviceLayer,
-  matrices: BackwardMatrices,
-  x: Tensor<FloatDType>,
-  rows: PassRows,
-): InnerRows {
-  const { gateUp, multiplier, gateUpBias: bias } = matrices;
-  const { offsets, tokenOfRow } = rows;
-  const onInput = layer.description.weightOn === "input";
-  const inputs = onInput ? weightedRows(rows, x) : x;
-  const gather = onInput ? {} : { tokenOfRow };
-  const pre = groupedGemm(inputs, gateUp.forward, offsets, { ...gather, ...(bias && { bias }) });
-  const multiplied = multiplier && groupedGemm(inputs, multiplier.forward, offsets, gather);
-  if (onInput) inputs.dispose();
-  return { pre, multiplied };
+/** Computes the rows of a routing before the activation. */
+export function innerRows(layer: DeviceLayer, x: Tensor<FloatDType>, { ids, weights }: Routing): InnerRows {
+  const rows = emptyInnerRows(layer, ids.shape as [number, number], x.dtype);
+  const routing = [ids.handle, weights.handle] as const;
+  layer.handle.forward(x.handle, null, ...routing, -1, innerStages, undefined, undefined, handlesOf(rows));
+  return rows;
 }
 
 /** The activation of all rows, as options of `activate`. */
@@ -101,11 +85,12 @@ export function activatedRows(layer: DeviceLayer, rows: PassRows, inner: InnerRo
   return activate(inner.pre, rowActivation(layer, rows, inner));
 }
 
-/** [R, H] f32: what the experts give for every row, before the activation of the output. */
+/** [R, H] f32: what the experts give for every row, before the softmax of the output. */
 export function outputRows(matrices: BackwardMatrices, inner: Tensor<FloatDType>, rows: PassRows): Tensor<"f32"> {
-  const { down, downBias: bias } = matrices;
+  const { downBias: bias } = matrices;
+  const { packed } = matrices.downForward as CopiedMatrices;
   const { device } = inner;
-  const hidden = down.forward.shape[1] as number;
+  const hidden = packed.shape[1] as number;
   const out = device.empty([rows.tokenOfRow.size, hidden], rows.weights.dtype);
-  return groupedGemm(inner, down.forward, rows.offsets, { ...(bias && { bias }), out });
+  return groupedGemm(inner, packed, rows.offsets, { ...(bias && { bias }), out });
 }

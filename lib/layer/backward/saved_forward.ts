@@ -1,20 +1,13 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
-import { combine } from "../../operators/experts/combine.js";
 import type { Routing } from "../../operators/routing/gating.js";
-import { routerScores } from "../../operators/statistics/router_scores.js";
 import type { Norm } from "../block.js";
-import type { DeviceLayer } from "../device_layer.js";
-import { fusedExperts, type LatentExperts, latentForward } from "../latent_forward.js";
+import { emptyInnerRows, type KeptRows } from "../inner_rows.js";
 import type { LayerParts } from "../layer_parts.js";
 import { routingViews } from "../router/routing_views.js";
 import { readFrom, type Tokens } from "../router/tokens.js";
 import type { NoiseSource } from "../router/training.js";
-import { Temporaries } from "../temporaries.js";
-import type { LatentProjections } from "../weights/latent_projections.js";
-import { LayerState, movedToHost, type SavedPass } from "./layer_state.js";
-import { activatedRows, type InnerRows, innerRows, outputRows, passRows } from "./rows.js";
-import { ones } from "./sums.js";
+import { LayerState, movedToHost } from "./layer_state.js";
 
 /** A forward whose results a backward pass needs. */
 export interface ForwardToSave {
@@ -36,7 +29,7 @@ export interface ForwardToSave {
 
 /** Writes y, and keeps what {@link LayerState} says. */
 export function savedForward(parts: LayerParts, { recompute, offload, training, ...given }: ForwardToSave): LayerState {
-  const { onDevice, routed, projections, router, bank } = parts;
+  const { onDevice, router, bank } = parts;
   const { tokens } = given;
   for (const layer of parts.expertLayers) parts.backwardMatrices(layer);
   const size = [tokens.count, onDevice.description.hiddenSize] as const;
@@ -66,82 +59,25 @@ export function savedForward(parts: LayerParts, { recompute, offload, training, 
     routing,
     given: given.routing !== undefined,
   };
+  const kept = recompute ? {} : emptyRows(parts, x, routing);
+  const maxChoices = pass.given ? -1 : router.mostChoices(tokens);
+  const computed = { x: x.handle, y: y.handle, tokens, routing, maxChoices, residual: residual?.handle, kept };
+  const sums = bank.forward(computed);
   if (recompute) {
-    const most = given.routing === undefined ? router.mostChoices(tokens) : -1;
-    let sums: Tensor<FloatDType> | undefined;
-    if (projections === undefined) bank.forward(x.handle, y.handle, tokens, routing, most, residual?.handle);
-    else {
-      const layer = { onDevice, routed, projections };
-      const experts = fusedExperts(layer, x.handle, y.handle, routing, most);
-      sums = latentForward(layer, x.handle, y.handle, tokens, experts, residual?.handle);
-    }
     if (given.norm) x.dispose();
     return new LayerState({ ...pass, x: given.norm ? undefined : x, sums });
   }
-  const rows =
-    projections === undefined
-      ? expertsForward(parts, onDevice, x, routing, y, residual)
-      : latentRows(parts, projections, x, tokens, routing, y, residual);
-  const kept = { ...pass, ...rows };
-  return new LayerState(offload ? movedToHost(kept) : kept);
+  const { routed, shared } = kept;
+  const saved = { ...pass, ...routed, sharedPre: shared?.pre, sharedMultiplied: shared?.multiplied, sums };
+  return new LayerState(offload ? movedToHost(saved) : saved);
 }
 
-/** Writes y [T, H] = the outputs of the experts of a layer of the device, and returns the rows before the activation. */
-function expertsForward(
-  parts: LayerParts,
-  layer: DeviceLayer,
-  x: Tensor<FloatDType>,
-  routing: Routing,
-  y: Tensor<FloatDType>,
-  residual: Tensor<FloatDType> | undefined,
-): InnerRows {
-  using temporaries = new Temporaries();
-  const matrices = parts.backwardMatrices(layer);
-  const rows = passRows(layer, x, routing, temporaries);
-  const saved = innerRows(layer, matrices, x, rows);
-  const inner = temporaries.keep(activatedRows(layer, rows, saved));
-  let outputs = temporaries.keep(outputRows(matrices, inner, rows));
-  const { outputActivation, weightOn } = layer.description;
-  if (outputActivation === "softmax") {
-    const { scores, ...others } = routerScores(outputs);
-    for (const other of Object.values(others)) other.dispose();
-    outputs = temporaries.keep(scores);
-  }
-  const { weights } = rows;
-  const [count, slots] = weights.shape as [number, number];
-  const factors = weightOn === "input" ? temporaries.keep(ones(layer.device, [count, slots], weights.dtype)) : weights;
-  const identity =
-    layer === parts.routed ? parts.bank.identity?.outputs(x.handle, routing, residual?.handle) : undefined;
-  if (identity) temporaries.keep(identity);
-  const added = identity ?? residual;
-  combine(outputs, rows.rowOfSlot, factors, { out: y, ...(added && { residual: added }) });
-  return saved;
-}
-
-/** The same of a layer with `latent`: the rows of both its layers, and the sums of the routed experts. */
-function latentRows(
-  parts: LayerParts,
-  projections: LatentProjections,
-  x: Tensor<FloatDType>,
-  tokens: Tokens,
-  routing: Routing,
-  y: Tensor<FloatDType>,
-  residual: Tensor<FloatDType> | undefined,
-): Pick<SavedPass, "pre" | "multiplied" | "sharedPre" | "sharedMultiplied" | "sums"> {
-  const { onDevice, routed } = parts;
-  let own: InnerRows | undefined;
-  let shared: InnerRows | undefined;
-  const experts: LatentExperts = {
-    routed(z, sums) {
-      own = expertsForward(parts, routed, z, routing, sums, undefined);
-    },
-    shared(added) {
-      shared = expertsForward(parts, onDevice, x, routing, y, added);
-    },
-  };
-  const layer = { onDevice, routed, projections };
-  const sums = latentForward(layer, x.handle, y.handle, tokens, experts, residual?.handle);
-  return { ...own, sharedPre: shared?.pre, sharedMultiplied: shared?.multiplied, sums };
+/** Memory for the rows of all layers of the device that hold experts. */
+function emptyRows(parts: LayerParts, x: Tensor<FloatDType>, { ids }: Routing): KeptRows {
+  const [routed, shared] = parts.expertLayers.map((layer) =>
+    emptyInnerRows(layer, ids.shape as [number, number], x.dtype),
+  );
+  return { routed, shared };
 }
 
 function viewOf<T extends Tensor | undefined>(tensor: T): T {

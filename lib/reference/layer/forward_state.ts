@@ -22,6 +22,10 @@ export interface StageResults {
   slots: Slots;
   /** From `sort`: the rows of these slots. */
   rows: SortResult;
+  /** [rows, P], from `gateUp`: before the activation. */
+  pre: Matrix;
+  /** [rows, I], from `gateUp`: of the third projection, if there is one. */
+  multiplied: Matrix;
   /** [rows, I], from `gateUp`. */
   inner: Matrix;
   /** [rows, H], from `down`. */

@@ -112,6 +112,7 @@ export class ReferenceLayer implements LayerHandle {
     list: StageList = ids === null ? forwardStages : routedStages,
     logits?: ReferenceTensor | undefined,
     residual?: ReferenceTensor | undefined,
+    rows?: { readonly pre: ReferenceTensor; readonly multiplied?: ReferenceTensor | undefined } | undefined,
   ): void {
     const routes = list.includes("gating");
     const chosen = !routes && ids && weights && this.#given(ids, weights);
@@ -121,6 +122,8 @@ export class ReferenceLayer implements LayerHandle {
     this.#times = this.run(list, state);
     if (routes && ids && weights) this.#store(state.get("chosen"), ids, weights);
     if (scores && logits !== undefined) logits.store(state.get("logits").values);
+    rows?.pre.store(state.get("pre").values);
+    rows?.multiplied?.store(state.get("multiplied").values);
     if (y !== null) y.store(withResidual(state.get("y"), residual).values);
   }
 

@@ -21,6 +21,19 @@ bool is_bias_within(const MatrixView& bias, int64_t most) {
   return bias.columns <= most && is_bias(bias, bias.columns);
 }
 
+// The rows that gate_up leaves for a backward pass.
+Status check_kept_rows(const LayerDescription& layer, Stages stages, const LayerForward& f) {
+  if (!f.keeps_rows()) return {};
+  MOE_TRY(expect_sizes(contains(stages, Stage::gate_up) && (f.multiplied.absent() || layer.multiplier),
+                       "forward: expected rows to keep of gateUp, and of a layer with a multiplier its own"));
+  TensorMatch match;
+  match.set('R', f.x.shape[0] * layer.slots(f.choices(layer)));
+  match.set('P', layer.gate_up_rows());
+  match.set('I', layer.intermediate);
+  if (!f.pre.absent()) MOE_TRY(check_tensor(match, "pre", f.pre, "[R, P] float"));
+  return f.multiplied.absent() ? Status() : check_tensor(match, "multiplied", f.multiplied, "[R, I] float");
+}
+
 }  // namespace
 
 Status check_layer(const LayerDescription& layer) {
@@ -93,6 +106,7 @@ Status check_forward(const LayerDescription& layer, Stages stages, const LayerFo
   MOE_TRY(check("weights", f.weights, "[T, k] f32"));
   MOE_TRY(check("residual", f.residual, "[T, H] float"));
   MOE_TRY(check("y", f.y, "[T, H] D"));
+  MOE_TRY(check_kept_rows(layer, stages, f));
   MOE_TRY(expect_sizes(f.ids.absent() == f.weights.absent(), "layer: expected ids and weights together"));
   MOE_TRY(expect_sizes(f.x.shape[0] == 0 || layer.slots(f.choices(layer)) <= INT32_MAX,
                        "layer: expected fewer than 2^31 slots of a token"));

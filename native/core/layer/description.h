@@ -122,6 +122,10 @@ struct LayerForward {
   TensorView weights = {};   // [T, k] f32: written by gating, or given for sort and combine, with any k
   TensorView residual = {};  // [T, H] float: added to y by combine; absent: nothing
   TensorView y = {};         // [T, H] like x
+  // The rows before the activation, of every slot, in the order of experts: written by gate_up; absent: not kept. Rows
+  // without an expert are zeros.
+  TensorView pre = {};         // [R, P] float: gate before up, or up alone
+  TensorView multiplied = {};  // [R, I] float: of the third projection
   // At most this many of the ids are not -1; -1: unknown.
   int64_t max_choices = -1;
   // Where the stages find what those of earlier calls with the same tensors have left, and keep what they leave; null:
@@ -130,6 +134,7 @@ struct LayerForward {
 
   // Experts chosen for a token.
   int64_t choices(const LayerDescription& layer) const { return ids.absent() ? layer.gating.top_k : ids.shape[1]; }
+  bool keeps_rows() const { return !pre.absent() || !multiplied.absent(); }
 };
 
 }  // namespace moe

@@ -106,6 +106,9 @@ Status SplitLayer::run(Stages stages, const LayerForward& f) {
   const int64_t tokens = f.x.shape[0];
   routing_times_ = {};
   if (sort == stages.size() || tokens == 0) return on_device_->run(stages, f);
+  if (f.keeps_rows()) {
+    return {Code::unsupported_operation, "forward: expected no rows to keep of a layer that leaves experts to the CPU"};
+  }
   if (!contains(stages, Stage::combine)) {
     return {Code::unsupported_operation,
             "stages: expected combine and sort in one call of a layer that leaves experts to the CPU"};

@@ -30,6 +30,14 @@ inline void apply_units(const Kernels& kernels, const GemmKernel& gemm, const ch
   kernels.scale_rows(reinterpret_cast<const float*>(units), rows, c);
 }
 
+// Where a product's rows go before the activation, too: those of the gate, or the only ones, from column `first` on,
+// those of the up from `second` on.
+struct RowsBefore {
+  TensorView rows;  // absent: nowhere
+  int64_t first = 0;
+  int64_t second = 0;
+};
+
 struct Product {
   const Kernels* kernels = nullptr;
   const GemmKernel* gemm = nullptr;
@@ -40,6 +48,7 @@ struct Product {
   const float* x_sums = nullptr;      // of tile rows r ..: at r * x_sums_per_row(), [segment][row][row_sums]
   const float* bias = nullptr;        // the first expert's, or null
   int64_t bias_stride = 0;            // to the next expert's
+  RowsBefore before = {};
   const std::vector<RowTile>* tiles = nullptr;
   ProductPlan plan;
   bool cached = false;  // the last-level cache may have some of the weights that it reads
@@ -292,9 +301,28 @@ class ProductThread {
     }
     alignas(64) float bias[kMostPanelColumns];
     if (product_.bias != nullptr) load_panel_bias(product_, tile.expert, panel, bias);
-    kernels.activate(weights.activation, weights.part, weights.clamps.of(tile.expert),
-                     product_.bias == nullptr ? nullptr : bias, c, tile.rows);
+    const float* added = product_.bias == nullptr ? nullptr : bias;
+    if (!product_.before.rows.absent()) {
+      kernels.activate(Activation::none, ActivationPart::whole, {}, added, c, tile.rows);
+      keep_before(tile, panel, c);
+      added = nullptr;
+    }
+    kernels.activate(weights.activation, weights.part, weights.clamps.of(tile.expert), added, c, tile.rows);
     store_(tile, panel, c);
+  }
+
+  void keep_before(const RowTile& tile, int64_t panel, const float* c) {
+    const auto& [rows, first, second] = product_.before;
+    const int64_t width = layout_.outputs_per_panel, output = panel * width;
+    const int64_t count = std::min(width, product_.weights->weights().outputs() - output);
+    const auto bytes = static_cast<int64_t>(info(rows.dtype).bytes);
+    for (int32_t r = 0; r < tile.rows; ++r) {
+      const float* values = c + r * layout_.panel_columns;
+      char* row = rows.as<char>() + ((tile.first_row + r) * rows.shape[1] + output) * bytes;
+      product_.kernels->from_f32(rows.dtype, values, count, row + first * bytes);
+      if (width == layout_.panel_columns) continue;
+      product_.kernels->from_f32(rows.dtype, values + width, count, row + second * bytes);
+    }
   }
 
   // A panel that is one stream is prefetched just ahead of where it is read, in case the hardware does not do so. It

@@ -18,7 +18,7 @@ Status run(Pass& pass) {
                      bias == nullptr ? nullptr : bias + group.experts.first * pass.layer.hidden, pass.layer.hidden);
     MOE_TRY(pass.multiply(
         down, {pass.state.inner_tiles, pass.state.inner_row_bytes, pass.state.group_tiles[i], pass.state.inner_scales},
-        pass.state.outputs));
+        {}, pass.state.outputs));
   }
   if (pass.layer.output_activation == OutputActivation::none) return {};
   const int64_t rows = pass.state.offsets[pass.layer.all_experts()], hidden = pass.layer.hidden;

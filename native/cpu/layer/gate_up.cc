@@ -132,8 +132,9 @@ TiledRows pack_rows(Pass& pass, const Operand& operand, const std::vector<RowTil
   return rows;
 }
 
-Status multiply(Pass& pass, const Operand& operand, const std::vector<RowTile>& tiles, float* results) {
-  return pass.multiply(operand, pack_rows(pass, operand, tiles), results);
+Status multiply(Pass& pass, const Operand& operand, const std::vector<RowTile>& tiles, const TensorView& kept,
+                float* results) {
+  return pass.multiply(operand, pack_rows(pass, operand, tiles), {kept}, results);
 }
 
 void multiply_values(const float* by, int64_t intermediate, const RowTile& tile, int64_t first, int64_t count,
@@ -155,8 +156,9 @@ void clear_columns(const RowTile& tile, int64_t begin, int64_t end, int64_t colu
 Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& tiles) {
   pass.scratch.rows.gemm = nullptr;
   const bool has_gate = group.gate != nullptr, has_multiplier = group.multiplier != nullptr;
-  if (has_multiplier) MOE_TRY(multiply(pass, multiplier_of(pass, group), tiles, pass.scratch.multiplier));
-  if (has_gate) MOE_TRY(multiply(pass, gate_of(pass, group), tiles, pass.scratch.gate));
+  const TensorView &pre = pass.tokens.pre, &multiplied = pass.tokens.multiplied;
+  if (has_multiplier) MOE_TRY(multiply(pass, multiplier_of(pass, group), tiles, multiplied, pass.scratch.multiplier));
+  if (has_gate) MOE_TRY(multiply(pass, gate_of(pass, group), tiles, pre, pass.scratch.gate));
   const float* gate = has_gate ? pass.scratch.gate : nullptr;
   const float* multiplier = has_multiplier ? pass.scratch.multiplier : nullptr;
   const Operand up = up_of(pass, group), down = down_of(pass, group);
@@ -166,7 +168,8 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   const bool changes_inner = needs_whole_rows(down);
   const bool streams = are_streamed(pass.most_rows() * intermediate * int64_t{sizeof(float)});
   float* rows = pass.scratch.inner;
-  MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), [&](const RowTile& tile, int64_t panel, float* c) {
+  const RowsBefore before{pre, has_gate ? intermediate : 0, intermediate};
+  MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), before, [&](const RowTile& tile, int64_t panel, float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, intermediate - first);
     multiply_values(gate, intermediate, tile, first, count, layout.panel_columns, c);
@@ -198,7 +201,16 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   return {};
 }
 
+// Rows without an expert are the last.
+void clear_kept(const Pass& pass, const TensorView& kept) {
+  if (kept.absent()) return;
+  const int64_t row_bytes = kept.shape[1] * static_cast<int64_t>(info(kept.dtype).bytes);
+  const int64_t used = pass.state.offsets[pass.layer.all_experts()];
+  std::fill_n(kept.as<char>() + used * row_bytes, (pass.most_rows() - used) * row_bytes, char{0});
+}
+
 Status run(Pass& pass) {
+  for (const TensorView& kept : {pass.tokens.pre, pass.tokens.multiplied}) clear_kept(pass, kept);
   pass.state.group_tiles.clear();
   for (const Group& group : pass.weights.groups) {
     pass.state.group_tiles.push_back(

@@ -105,8 +105,12 @@ Status CpuLayer::run_chunks(Stages stages, const LayerForward& f) {
   tokens.residual = f.residual.as<const char>();
   tokens.residual_dtype = f.residual.dtype;
   tokens.y = f.y.as<char>();
+  tokens.pre = f.pre;
+  tokens.multiplied = f.multiplied;
   StageTimes times;
-  const int64_t chunk = std::max<int64_t>(1, kChunkRows / std::max<int64_t>(1, d.slots(tokens.choices)));
+  // Rows that are kept are in the order of all tokens.
+  const int64_t most = f.keeps_rows() ? tokens.count : kChunkRows / std::max<int64_t>(1, d.slots(tokens.choices));
+  const int64_t chunk = std::max<int64_t>(1, most);
   auto* state = static_cast<CpuForwardState*>(f.state);
   Status data_error;
   for (int64_t first = 0; first < tokens.count; first += chunk) {

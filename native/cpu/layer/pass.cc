@@ -60,11 +60,11 @@ void Pass::take(StageMemory& memory) {
   scratch.tokens.data = memory.scratch.take<char>(scratch.token_bytes);
 }
 
-Status Pass::multiply(const Operand& operand, const TiledRows& x, float* results) {
+Status Pass::multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, float* results) {
   const PanelLayout& layout = operand.weights.layout();
   const int64_t outputs = operand.weights.weights().outputs();
   const bool streams = are_streamed(most_rows() * outputs * int64_t{sizeof(float)});
-  return multiply(operand, x, [&](const RowTile& tile, int64_t panel, const float* c) {
+  return multiply(operand, x, before, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
     kernels.store_rows(c, tile.rows, count, results + tile.first_row * outputs + first, outputs, streams);
@@ -93,7 +93,7 @@ Status Pass::project(const Operand& operand, float* results) {
       }
     });
   }
-  return multiply(operand, {packed.data, operand.row_bytes(), token_tiles_}, results);
+  return multiply(operand, {packed.data, operand.row_bytes(), token_tiles_}, {}, results);
 }
 
 }  // namespace moe::cpu

@@ -23,6 +23,8 @@ struct LayerTokens {
   const char* residual = nullptr;  // [count, hidden]
   DType residual_dtype = DType::f32;
   char* y = nullptr;  // [count, hidden] like x
+  // As those of a LayerForward; then these are all tokens of the call.
+  TensorView pre, multiplied;
 
   LayerTokens part(int64_t begin, int64_t size, const LayerDescription& description) const;
 };
@@ -113,7 +115,7 @@ class Pass {
   }
   // Calls store(tile, panel, c) for every tile and panel of x times the weights; see run_product().
   template <class Store>
-  Status multiply(const Operand& operand, const TiledRows& x, Store&& store) {
+  Status multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, Store&& store) {
     const auto product = [&](const std::vector<RowTile>& tiles) -> Status {
       MOE_TRY(operand.weights.check(tiles));
       return run_product(context,
@@ -125,6 +127,7 @@ class Pass {
                           .row_scales = operand.weights.inputs().tokens().coded() ? x.scales : nullptr,
                           .bias = operand.bias,
                           .bias_stride = operand.bias_stride,
+                          .before = before,
                           .tiles = &tiles,
                           .plan = {}},
                          store);
@@ -133,7 +136,7 @@ class Pass {
     return offloaded ? offload->run_rounds(x.tiles, product) : product(x.tiles);
   }
   // The same, stored as a matrix [rows, outputs].
-  Status multiply(const Operand& operand, const TiledRows& x, float* results);
+  Status multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, float* results);
   // The tokens times these weights.
   Status project(const Operand& operand, float* results);
   void take_packed_tokens(const Operand& operand);

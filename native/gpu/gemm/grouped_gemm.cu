@@ -34,6 +34,13 @@ Status launch_grouped_gemm(const GroupedGemmOperands& o, const gpu::GemmPlan& pl
     arguments.epilogue.aligned_y = vectors_aligned<Y, kEpilogueRun>(o.result.y, o.result.pitch);
     return {};
   }));
+  RowsBefore& before = arguments.epilogue.result.before;
+  MOE_TRY(gpu::dispatch_float(before.dtype, [&](auto type) -> Status {
+    using T = typename decltype(type)::type;
+    const bool whole_runs = before.first % kEpilogueRun == 0 && before.second % kEpilogueRun == 0;
+    before.aligned = whole_runs && vectors_aligned<T, kEpilogueRun>(before.rows, before.pitch);
+    return {};
+  }));
   return functions_of(*plan.kernel).launch(arguments, plan, stream);
 }
 

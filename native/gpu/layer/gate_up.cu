@@ -4,6 +4,23 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
+namespace {
+
+// Where the caller wants what a product gives before the activation.
+RowsBefore rows_before(const Pass& pass, gpu::ProductRole role) {
+  const bool of_multiplier = role == gpu::ProductRole::multiplier;
+  const TensorView& kept = of_multiplier ? pass.forward.multiplied : pass.forward.pre;
+  if (kept.absent()) return {};
+  const int64_t intermediate = pass.layer.intermediate;
+  return {.rows = kept.data,
+          .dtype = kept.dtype,
+          .pitch = kept.shape[1],
+          .first = role == gpu::ProductRole::up ? intermediate : 0,
+          .second = intermediate};
+}
+
+}  // namespace
+
 // inner = act(gate x) * (up x) * (multiplier x): a group's first product sets its inner activations, the others
 // multiply them.
 Status run_gate_up(const Pass& pass) {
@@ -29,7 +46,8 @@ Status run_gate_up(const Pass& pass) {
          .token_of_row = pass.state.token_of_row,
          .weight_of_row = pass.state.weight_of_row,
          .y = pass.state.inner[plan.group],
-         .multiplies_y = !first_of_group}));
+         .multiplies_y = !first_of_group,
+         .before = rows_before(pass, plan.role)}));
     first_of_group = false;
   }
   return {};

@@ -54,9 +54,11 @@ Status GpuLayer::plan(Stages stages, const LayerForward& f, gpu::LayerPlan* plan
   const int64_t tokens = f.x.shape[0];
   const int64_t choices = f.choices(d);
   MOE_TRY(gpu::check_rows("forward: x", tokens * d.slots(choices)));
+  // All rows that are kept are written.
+  const bool bounded = f.max_choices >= 0 && !f.keeps_rows();
   const gpu::LayerProblem problem{.tokens = tokens,
                                   .choices = choices,
-                                  .max_choices = f.max_choices >= 0 ? f.max_choices : tokens * choices,
+                                  .max_choices = bounded ? f.max_choices : tokens * choices,
                                   .x = f.x.dtype,
                                   .x_aligned = gpu::rows_aligned(f.x),
                                   .allowed = context_.allowed,

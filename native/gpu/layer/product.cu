@@ -23,7 +23,8 @@ Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
                                           .dtype = rows.y.dtype,
                                           .pitch = rows.y.shape[1],
                                           .weight_of_row = rows.weight_of_row.as<float>(),
-                                          .multiplies_y = rows.multiplies_y}};
+                                          .multiplies_y = rows.multiplies_y,
+                                          .before = rows.before}};
   const void* map = pass.state.tile_maps[plan.map];
   if (!rows.token_of_row.absent()) {
     operands.input.token_of_row = rows.token_of_row.as<int>();

@@ -3,6 +3,7 @@
 
 #include "gpu/gemm/tile_map.cuh"
 #include "gpu/layer/pass.h"
+#include "gpu/tile/epilogue.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
@@ -12,6 +13,7 @@ struct ProductRows {
   TensorView weight_of_row = {};  // multiplies the sums; may be absent
   TensorView y;
   bool multiplies_y = false;
+  RowsBefore before = {};
 };
 
 // Tile map `index` of the plan, of what sort leaves.

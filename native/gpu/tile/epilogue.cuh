@@ -17,6 +17,17 @@ namespace moe::MOE_GPU_NAMESPACE {
 constexpr int kEpilogueRun = 4;
 static_assert(gpu::kInterleave % kEpilogueRun == 0, "a run lies within one group of gate or up columns");
 
+// Where a product's rows go before the activation, too: those of the gate, or the only ones, from column `first` on,
+// those of the up from `second` on.
+struct RowsBefore {
+  void* rows = nullptr;  // [R, pitch]; null: nowhere
+  DType dtype = DType::f32;
+  int64_t pitch = 0;
+  int64_t first = 0;
+  int64_t second = 0;
+  bool aligned = false;  // as Epilogue::aligned_y
+};
+
 // Where a product's rows go.
 struct GemmResult {
   void* y;  // [R, pitch]
@@ -27,6 +38,7 @@ struct GemmResult {
   const float* weight_of_row = nullptr;
   // Whether the results multiply y's elements instead of replacing them.
   bool multiplies_y = false;
+  RowsBefore before = {};
 };
 
 struct Epilogue {
@@ -106,6 +118,12 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
     if (result.weight_of_row != nullptr) found.weight = result.weight_of_row[first_row + row];
     return found;
   };
+  const auto keep_before = [&](int row, int64_t from_column, const float(&values)[kRun]) {
+    const RowsBefore& before = result.before;
+    if (before.rows == nullptr) return;
+    const int64_t place = (first_row + row) * before.pitch + from_column + column;
+    store_up_to(before.rows, before.dtype, place, count, before.aligned, values);
+  };
   const auto finish_rows = [&](auto* y) {
     EpilogueRow next = row_at(static_cast<int>(threadIdx.x) / runs);
     for (int row = static_cast<int>(threadIdx.x) / runs; row < rows; row += step) {
@@ -118,6 +136,7 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
         const float* sums = from + row * gpu::staged_pitch(kColumns);
         load_staged(sums, values);
         scale_and_add(found.weight, bias, values);
+        keep_before(row, result.before.first, values);
         if (e.part == ActivationPart::up) {
           to_factors(e.activation, clamp(), values);
         } else {
@@ -127,6 +146,7 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
           float ups[kRun];
           load_staged(sums + gpu::kInterleave, ups);
           scale_and_add(found.weight, up_bias, ups);
+          keep_before(row, result.before.second, ups);
           to_factors(e.activation, clamp(), ups);
 #pragma unroll
           for (int i = 0; i < kRun; ++i) values[i] *= ups[i];
@@ -137,6 +157,9 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
 #pragma unroll
           for (int i = 0; i < kRun; ++i) values[i] *= factors[i];
         }
+      } else {
+        keep_before(row, result.before.first, values);
+        if (e.gated) keep_before(row, result.before.second, values);
       }
       store_up_to(y + place, count, e.aligned_y, values);
     }

@@ -15,17 +15,21 @@ export const gateUp: Stage = (state, { description, weights: { gate, up, multipl
   const products = [...(gate ? [product(gate)] : []), product(up)];
   const factors = multiplier && product(multiplier);
   const width = up.weight.rows;
+  const pre = zeros(rows.rows, products.length * width);
   const inner = zeros(rows.rows, width);
   const { activation, clamp, sharedClamp, bank } = description;
   const firstShared = offsets[bank.count] as number;
-  const joined = new Float64Array(products.length * width);
   for (let row = 0; row < rows.rows; row++) {
     products.forEach((values, index) => {
-      joined.set(rowOf(values, row), index * width);
+      rowOf(pre, row).set(rowOf(values, row), index * width);
     });
-    rowOf(inner, row).set(activate(activation, row < firstShared ? clamp : sharedClamp, joined));
+    rowOf(inner, row).set(activate(activation, row < firstShared ? clamp : sharedClamp, rowOf(pre, row)));
   }
-  if (factors) multiply(inner, factors);
+  state.set("pre", pre);
+  if (factors) {
+    state.set("multiplied", factors);
+    multiply(inner, factors);
+  }
   state.set("inner", inner);
 };
 

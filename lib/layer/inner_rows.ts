@@ -1,0 +1,40 @@
+import type { InnerRowHandles } from "../core/device/backend.js";
+import { isGated } from "../core/layer/activation.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
+import type { Tensor } from "../core/tensors/tensor.js";
+import type { DeviceLayer } from "./device_layer.js";
+
+/** The rows of a pass before the activation: those of every token's slots, in the order of experts. */
+export interface InnerRows {
+  /** [R, P] */
+  readonly pre: Tensor<FloatDType>;
+  /** [R, I], of the third projection. */
+  readonly multiplied: Tensor<FloatDType> | undefined;
+}
+
+/** Where a forward keeps rows: of the routed experts, and of the shared ones of a layer with `latent`. */
+export interface KeptRows {
+  readonly routed?: InnerRows | undefined;
+  readonly shared?: InnerRows | undefined;
+}
+
+/** Memory for the rows of a pass of T tokens, each with k choices. */
+export function emptyInnerRows(
+  { device, description }: DeviceLayer,
+  [tokens, choices]: readonly [number, number],
+  dtype: FloatDType,
+): InnerRows {
+  const { sharedExperts, activation, intermediateSize, multiplier } = description;
+  const rows = tokens * (choices + sharedExperts);
+  const pre = device.empty([rows, (isGated(activation) ? 2 : 1) * intermediateSize], dtype);
+  try {
+    return { pre, multiplied: multiplier ? device.empty([rows, intermediateSize], dtype) : undefined };
+  } catch (error) {
+    pre.dispose();
+    throw error;
+  }
+}
+
+export function handlesOf(rows: InnerRows | undefined): InnerRowHandles | undefined {
+  return rows && { pre: rows.pre.handle, multiplied: rows.multiplied?.handle };
+}
