@@ -3,6 +3,7 @@ import { loadNative } from "../../lib/core/addon/native.js";
 import type { Backend, ExpertMatrices, LayerDescription, LayerHandle } from "../../lib/core/device/backend.js";
 import { isMoeError } from "../../lib/core/errors.js";
 import { plainWeight, type WeightMatrix } from "../../lib/core/formats/weight_format.js";
+import { isGated } from "../../lib/core/layer/activation.js";
 import type { StageName } from "../../lib/core/layer/stages.js";
 import type { QuantizedField } from "../../lib/core/layer/weight_role.js";
 import type { DType } from "../../lib/core/tensors/dtype.js";
@@ -219,13 +220,19 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     const calls: Record<string, () => void> = {};
     for (const [kind, description] of Object.entries({ plain, shared })) {
       const layer = layerOf(description);
-      const known = { x, logits, ids, weights, y: x };
+      const rows = T * (k + description.sharedExperts);
+      const pre = { dtype: "f32", shape: [rows, isGated(description.activation) ? 2 * I : I] } as const;
+      const known = { x, logits, ids, weights, y: x, pre, multiplied: { dtype: "f32", shape: [rows, I] } as const };
       const methods: Record<string, (given: Readonly<Record<string, TensorHandle>>) => void> = {
         logits: ({ x, logits }) => layer.logits(x as TensorHandle, logits as TensorHandle),
         route: ({ x, ids, weights }) => layer.route(x as TensorHandle, ids as TensorHandle, weights as TensorHandle),
         forward: ({ x, y }) => layer.forward(x as TensorHandle, y as TensorHandle, null, null, -1),
         routed: ({ x, y, ids, weights }) =>
           layer.forward(x as TensorHandle, y as TensorHandle, ids as TensorHandle, weights as TensorHandle, -1),
+        kept: ({ x, y, pre, multiplied }) => {
+          const rows = { pre: pre as TensorHandle, multiplied };
+          layer.forward(x as TensorHandle, y as TensorHandle, null, null, -1, undefined, undefined, undefined, rows);
+        },
         capture: ({ x, y, ids, weights }) =>
           layer
             .capture(x as TensorHandle, y as TensorHandle, ids as TensorHandle, weights as TensorHandle, -1)
@@ -236,6 +243,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
         route: ["x", "ids", "weights"],
         forward: ["x", "y"],
         routed: ["x", "y", "ids", "weights"],
+        kept: ["x", "y", "pre", ...(description.multiplier ? (["multiplied"] as const) : [])],
         capture: ["x", "y", "ids", "weights"],
       };
       for (const [method, names] of Object.entries(uses)) {
@@ -265,6 +273,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     const run = (y: TensorHandle | null, a: TensorHandle | null, b: TensorHandle | null, ...stages: StageName[]) => {
       layer.forward(given, y, a, b, -1, stages);
     };
+    const inner = { dtype: "f32", shape: [T * k, 2 * I] } as const;
     const whole = ["router", "sharedGate", "gating", "sort", "gateUp", "down", "combine"] as const;
     const calls = {
       "no y": () => run(null, null, null, ...whole),
@@ -274,6 +283,13 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
       "gating without logits": () => run(null, chosen, weighed, "gating"),
       "combine alone": () => run(y, chosen, weighed, "combine"),
       "a stage twice": () => run(y, chosen, weighed, "router", "router"),
+      "rows of no stage": () =>
+        layer.forward(given, null, chosen, weighed, -1, ["sort"], undefined, undefined, { pre: tensor(inner) }),
+      "rows of a multiplier that it has not": () =>
+        layer.forward(given, y, chosen, weighed, -1, undefined, undefined, undefined, {
+          pre: tensor(inner),
+          multiplied: tensor({ dtype: "f32", shape: [T * k, I] }),
+        }),
     };
     expect(taken(calls)).toEqual([]);
     run(y, chosen, weighed, ...whole);
