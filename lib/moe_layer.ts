@@ -197,10 +197,9 @@ export class MoeLayer extends ThreadBound implements Disposable {
    * and shaped like what {@link MoeLayer.create} takes. The choice of experts is held fixed; dropped choices get none. Sums over
    * tokens have a fixed order, so results have the same bits on every run and with any number of threads.
    *
-   * The first `save` or backward of a layer copies its experts into layouts of their own, before the activation and
-   * transposed, which take twice as much memory as the layer's (part of {@link byteLength} from then on). Quantised
-   * experts are dequantised for it, to 8 bytes a weight, and get no gradients themselves; the rounding of tokens to 8
-   * bits is ignored in their gradients.
+   * The first `save` or backward of a layer copies its experts, transposed, which takes as much memory as the layer's own
+   * (part of {@link byteLength} from then on). Quantised experts are dequantised for it, to 4 bytes a weight, and get no
+   * gradients themselves; the rounding of tokens to 8 bits is ignored in their gradients.
    * @param state what the forward returned. It is used up and freed, unless an argument is refused.
    * @param dy like y; NaN in a row goes to this token's dx and to the gradients of what it was multiplied with.
    * @throws DISPOSED for a state that was used, INVALID_ARGUMENT for another layer's, or if the layer's weights have

@@ -123,7 +123,7 @@ struct LayerForward {
   TensorView residual = {};  // [T, H] float: added to y by combine; absent: nothing
   TensorView y = {};         // [T, H] like x
   // The rows before the activation, of every slot, in the order of experts: written by gate_up; absent: not kept. Rows
-  // without an expert are zeros.
+  // without an expert are zeros. Not together with `state`.
   TensorView pre = {};         // [R, P] float: gate before up, or up alone
   TensorView multiplied = {};  // [R, I] float: of the third projection
   // At most this many of the ids are not -1; -1: unknown.

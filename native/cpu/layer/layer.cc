@@ -108,9 +108,10 @@ Status CpuLayer::run_chunks(Stages stages, const LayerForward& f) {
   tokens.pre = f.pre;
   tokens.multiplied = f.multiplied;
   StageTimes times;
-  // Rows that are kept are in the order of all tokens.
+  // Rows that are kept are in the order of all tokens, so there is one chunk; it gives its memory back.
   const int64_t most = f.keeps_rows() ? tokens.count : kChunkRows / std::max<int64_t>(1, d.slots(tokens.choices));
   const int64_t chunk = std::max<int64_t>(1, most);
+  Buffer for_kept_rows;
   auto* state = static_cast<CpuForwardState*>(f.state);
   Status data_error;
   for (int64_t first = 0; first < tokens.count; first += chunk) {
@@ -121,7 +122,9 @@ Status CpuLayer::run_chunks(Stages stages, const LayerForward& f) {
     if (offload_) offloaded.emplace(*offload_);
     Pass pass(context_, d, weights_, part, stages, kept == nullptr ? own : kept->state,
               offloaded ? &*offloaded : nullptr);
-    Status status = pass.run(times, kept == nullptr ? nullptr : &kept->memory.emplace_back());
+    Buffer* memory = f.keeps_rows() ? &for_kept_rows : nullptr;
+    if (kept != nullptr) memory = &kept->memory.emplace_back();
+    Status status = pass.run(times, memory);
     if (!status.ok() && !status.in_data()) return status;
     if (data_error.ok()) data_error = std::move(status);
   }
