@@ -73,6 +73,43 @@ function backward(device: Device, format: WeightFormatName, weights: MoeLayerOpt
   return { results, hasExperts };
 }
 
+/** A layer whose gate, up and shared experts have formats of their own, from the same values on every device. */
+function mixedBackward(device: Device) {
+  const sizes = { hiddenSize: 96, intermediateSize: 64, numExperts, topK: 2 };
+  const width = 96;
+  const values = (name: string, rows: number, columns: number, experts?: number) =>
+    device.tensor(new Random(name).normals((experts ?? 1) * rows * columns, 0.2), [
+      ...(experts ? [experts] : []),
+      rows,
+      columns,
+    ]);
+  const expert = (name: string, inner: number, count?: number) => ({
+    gate: values(`${name} gate`, inner, sizes.hiddenSize, count),
+    up: values(`${name} up`, inner, sizes.hiddenSize, count),
+    multiplier: values(`${name} multiplier`, inner, sizes.hiddenSize, count),
+    down: values(`${name} down`, sizes.hiddenSize, inner, count),
+  });
+  using layer = MoeLayer.create({
+    ...sizes,
+    device,
+    multiplier: true,
+    router: values("router", numExperts, sizes.hiddenSize),
+    experts: expert("routed", sizes.intermediateSize, numExperts),
+    sharedExpert: { intermediateSize: width },
+    shared: expert("shared", width),
+    dtype: { gate: "int8", up: "int4_g32", multiplier: "mxfp4", down: "bf16", shared: "int4_g32" },
+  });
+  const x = device.tensor(normals(2, tokens, sizes.hiddenSize), [tokens, sizes.hiddenSize]);
+  const { y, state } = layer.forward(x, { save: true });
+  const { dx } = layer.backward(state, x);
+  return {
+    y,
+    dx,
+    plain: layer.forward(x),
+    again: layer.backward(layer.forward(x, { save: true, recompute: true }).state, x),
+  };
+}
+
 const formats: readonly WeightFormatName[] = [
   "i8_channel_f32",
   "i4_g32_bf16",
@@ -101,6 +138,19 @@ describe.each(deviceNames)("backward of quantised experts on %s", (name) => {
       found.results.forEach((values, index) => {
         expect(relativeError(values, expected.results[index] as Float64Array)).toBeLessThan(1e-5);
       });
+    }
+  });
+
+  test("may have a format for every matrix, and others where they are shared", () => {
+    const { y, dx, plain, again } = mixedBackward(device());
+    const expected = mixedBackward(reference);
+    if (name !== "reference") expect(y.rawSync()).toEqual(plain.rawSync());
+    expect(again.dx.rawSync()).toEqual(dx.rawSync());
+    for (const [found, of] of [
+      [y, expected.y],
+      [dx, expected.dx],
+    ] as const) {
+      expect(relativeError(found.dataSync(), Float64Array.from(of.dataSync()))).toBeLessThan(1e-5);
     }
   });
 
