@@ -102,8 +102,9 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
         const weights = this.weights.viewsOf(layer, expert);
         bank.renewExpert(layer, expert, weights);
         for (const view of Object.values(weights)) view.dispose();
+        matrices.renew(expert, memory);
       }
-      matrices.renew(memory);
+      matrices.renewBiases(memory);
     }
     for (const role of this.weights.projectionRoles) {
       const { weight, bias } = this.weights.projection(role) as {

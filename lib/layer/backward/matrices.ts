@@ -50,14 +50,12 @@ export class CopiedMatrices implements Disposable {
     }
   }
 
-  /** Packs matrices [A, N, K] again. */
-  renew({ shape, dtype, handle }: Tensor<"f32">): void {
-    const [experts, rows, columns] = shape as [number, number, number];
-    for (let expert = 0; expert < experts; expert++) {
-      const matrix = handle.view([rows, columns], expert * rows * columns);
-      this.#set(expert, dtype, matrix);
-      matrix.free();
-    }
+  /** Packs an expert's matrix again, one of [A, N, K]. */
+  renew(expert: number, { dtype, handle }: Tensor<"f32">): void {
+    const [rows, columns] = [this.#rows, this.#columns];
+    const matrix = handle.view([rows, columns], expert * rows * columns);
+    this.#set(expert, dtype, matrix);
+    matrix.free();
   }
 
   #set(expert: number, dtype: FloatDType, handle: TensorHandle): void {
@@ -103,12 +101,16 @@ export class BackwardMatrices implements Disposable {
     this.downBias = copiedDownBias(layer);
   }
 
-  /** Packs all weights again. */
-  renew({ gateUp, multiplier, down, downBias }: ExpertMemory): void {
-    this.gateUp.renew(gateUp);
-    if (multiplier) this.multiplier?.renew(multiplier);
-    this.down.renew(down);
-    this.downForward?.renew(down);
+  /** Packs an expert's matrices again. */
+  renew(expert: number, { gateUp, multiplier, down }: ExpertMemory): void {
+    this.gateUp.renew(expert, gateUp);
+    if (multiplier) this.multiplier?.renew(expert, multiplier);
+    this.down.renew(expert, down);
+    this.downForward?.renew(expert, down);
+  }
+
+  /** Copies all biases again. */
+  renewBiases({ downBias }: ExpertMemory): void {
     if (downBias && this.downBias) copyAll(downBias, this.downBias);
   }
 
