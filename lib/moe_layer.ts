@@ -214,7 +214,8 @@ export class MoeLayer extends ThreadBound implements Disposable {
   /**
    * The layer's weights in float32, to be trained, and memory for their gradients; see {@link LayerParameters}. Each call
    * makes new ones from the layer's present weights.
-   * @throws UNSUPPORTED_OPERATION for offload, or if quantised experts are asked for; OUT_OF_MEMORY, DISPOSED.
+   * @throws UNSUPPORTED_OPERATION for offload, for the weights of a cache file, or if quantised experts are asked for;
+   * OUT_OF_MEMORY, DISPOSED.
    */
   parameters(options: ParametersOptions = {}): LayerParameters {
     const dtype = resultDType({ dtype: this.#parts.description.weightDType });

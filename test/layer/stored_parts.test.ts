@@ -43,8 +43,10 @@ describe("a layer over stored parts", () => {
         /: expected a layer with weights of its own, got one with those of a/,
       );
     }
-    using parameters = stored.parameters();
-    expectError(parameters.changed, "UNSUPPORTED_OPERATION", /^parameters: expected a layer with weights of its own/);
+    for (const experts of [true, false]) {
+      const message = /^parameters: expected a layer with weights of its own/;
+      expectError(() => stored.parameters({ experts }), "UNSUPPORTED_OPERATION", message);
+    }
     using still = stored.forward(random.x);
     expect(still.rawSync()).toEqual(expected);
   });

@@ -48,10 +48,12 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   /** @internal Use {@link MoeLayer.parameters}. */
   constructor(parts: LayerParts, dtype: "f32", options: Read<typeof parametersOptions>) {
     checkOwnClass(new.target, LayerParameters);
-    // Checks, before memory is taken, that the layer's weights can be copied.
+    // Checked before memory is taken: the layer's weights can be copied, and set.
     checkCopied(parts.routed);
     const which = { experts: trainsExperts(parts, options.experts), routers: true };
-    if (which.experts) for (const layer of parts.expertLayers) parts.backwardMatrices(layer);
+    const { onDevice, expertLayers } = parts;
+    for (const layer of which.experts ? [onDevice, ...expertLayers] : [onDevice]) layer.checkSettable("parameters");
+    if (which.experts) for (const layer of expertLayers) parts.backwardMatrices(layer);
     this.#parts = parts;
     const tensors = (kind: TensorKind) => new LayerTensors(parts, dtype, which, kind);
     this.weights = tensors("weights");
@@ -86,13 +88,10 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
 
   /**
    * Packs the weights again, in order with the enqueued work. Optimisers call it after each step.
-   * @throws UNSUPPORTED_OPERATION if the layer's weights are those of a cache file; DISPOSED.
+   * @throws DISPOSED.
    */
   readonly changed = (): void => {
-    const { bank, router, expertLayers, onDevice } = this.#parts;
-    for (const layer of [onDevice, ...expertLayers]) {
-      if (layer === onDevice || this.weights.memoryOf(layer) !== undefined) layer.checkSettable("parameters");
-    }
+    const { bank, router, expertLayers } = this.#parts;
     this.weights.gather();
     for (const layer of expertLayers) {
       const memory = this.weights.memoryOf(layer);
