@@ -152,9 +152,10 @@ class Backend {
   // Device to host, complete on return.
   virtual Status read(void* host, const void* device, size_t bytes) = 0;
   virtual Status synchronize() = 0;
-  // Any thread: waits until the device no longer uses memory that enqueued work used, and calls `then`, which may tell
-  // its owner and must not throw. UNSUPPORTED_OPERATION while the caller captures its stream, which allows no wait:
-  // `then` is called after a later one.
+  // Any thread. Without `then`, waits until the device no longer uses memory that enqueued work used. `then` is called
+  // when that is so, no later than the next wait ends: perhaps after this returns, and on another thread. It may tell
+  // the memory's owner, and must neither throw, nor wait, nor use the device. UNSUPPORTED_OPERATION while the caller
+  // captures its stream, which allows no wait: `then` is called after a later one.
   virtual Status settle(std::function<void()> then) noexcept {
     if (then) then();
     return {};
