@@ -293,6 +293,9 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEven
   if (!from->timed || !to->timed || from->queue == nullptr || to->queue == nullptr) {
     return cudaErrorInvalidResourceHandle;
   }
+  for (const cudaEvent_t event : {from, to}) {
+    if (event->queue->done < event->position) return cudaErrorNotReady;
+  }
   *milliseconds = static_cast<float>(to->position - from->position);
   return cudaSuccess;
 }

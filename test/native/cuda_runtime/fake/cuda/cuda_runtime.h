@@ -45,6 +45,7 @@ enum cudaError_t : int {
   cudaErrorJitCompilationDisabled = 223,
   cudaErrorOperatingSystem = 304,
   cudaErrorInvalidResourceHandle = 400,
+  cudaErrorNotReady = 600,
   cudaErrorIllegalAddress = 700,
   cudaErrorLaunchTimeout = 702,
   cudaErrorAssert = 710,
