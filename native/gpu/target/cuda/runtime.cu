@@ -7,8 +7,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
-#include <map>
-#include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -18,6 +16,7 @@
 #include "core/stream.h"
 #include "gpu/target/cuda/discovery.h"
 #include "gpu/target/cuda/messages.h"
+#include "gpu/target/cuda/notices.h"
 #include "gpu/target/cuda/on_gpu.h"
 #include "gpu/target/cuda/pools.h"
 #include "gpu/target/cuda/staging.h"
@@ -101,14 +100,8 @@ struct Runtime::State {
   std::mutex kept_mutex;
   std::vector<void*> kept;
 
-  // To call once the work before is done, by number: by whoever waits for it, or by CUDA on `notices`, which is made
-  // when it is first needed. No call of CUDA's is made under the lock, since CUDA's own thread takes it.
-  std::mutex untold_mutex;
-  std::map<uint64_t, std::function<void()>> untold;
-  uint64_t numbers = 0;
-  std::mutex notices_mutex;
-  cudaStream_t notices = nullptr;
-  cudaEvent_t worked = nullptr;
+  // What is put off until a wait, or until CUDA calls it.
+  Notices notices;
 
   // On the GPU.
   ~State() {
@@ -118,15 +111,9 @@ struct Runtime::State {
       release_kept();
       wait();
     }
-    if (notices != nullptr) {
-      cudaStreamSynchronize(notices);
-      cudaStreamDestroy(notices);
-    }
-    if (worked != nullptr) cudaEventDestroy(worked);
     if (last != nullptr && last != given && last != recording) cudaStreamDestroy(last);
     if (recording != nullptr) cudaStreamDestroy(recording);
     if (pool != nullptr) cudaMemPoolDestroy(pool);
-    for (const auto& [number, then] : untold) then();
   }
 
   // What work is enqueued behind: the GPU is the thread's, and the stream nobody's recording.
@@ -158,76 +145,10 @@ struct Runtime::State {
   // Waits for the work enqueued so far, and calls what is put off until then. False if the caller captures the stream.
   bool wait() noexcept {
     if (caller_captures()) return false;
-    std::map<uint64_t, std::function<void()>> told;
-    {
-      const std::lock_guard lock(untold_mutex);
-      told.swap(untold);
-    }
+    const Notices::Functions due = notices.take_all();
     cudaStreamSynchronize(stream);
-    for (const auto& [number, then] : told) then();
+    for (const auto& [number, then] : due) then();
     return true;
-  }
-
-  uint64_t put_off(std::function<void()>& then) {
-    const std::lock_guard lock(untold_mutex);
-    untold.emplace(++numbers, std::move(then));
-    return numbers;
-  }
-
-  bool has_put_off() {
-    const std::lock_guard lock(untold_mutex);
-    return !untold.empty();
-  }
-
-  // What was put off under this number; empty if it has been called.
-  std::function<void()> take(uint64_t number) {
-    const std::lock_guard lock(untold_mutex);
-    const auto found = untold.extract(number);
-    return found.empty() ? nullptr : std::move(found.mapped());
-  }
-
-  // Has CUDA call `then` once the work enqueued so far is done. False if it cannot, and `then` is as it was.
-  bool put_off_until_done(std::function<void()>& then) noexcept {
-    if (caller_captures()) return false;
-    uint64_t number = 0;
-    const Status status = guarded([&] {
-      auto notice = std::make_unique<Notice>(*this);
-      number = notice->number = put_off(then);
-      MOE_TRY(call_when_done(notice.get()));
-      (void)notice.release();
-      return Status();
-    });
-    if (!status.ok() && number != 0) then = take(number);
-    // If it is empty now, another thread has waited and called it.
-    return status.ok() || !then;
-  }
-
- private:
-  struct Notice {
-    explicit Notice(State& of) : state(of) {}
-
-    State& state;
-    uint64_t number = 0;
-  };
-
-  // On a thread of CUDA's, which may not be kept waiting or call CUDA.
-  static void CUDART_CB tell(void* data) {
-    const std::unique_ptr<Notice> notice(static_cast<Notice*>(data));
-    if (const std::function<void()> then = notice->state.take(notice->number)) then();
-  }
-
-  // Not on the stream itself, where work that is enqueued later would wait for the host.
-  Status call_when_done(Notice* notice) {
-    const std::lock_guard lock(notices_mutex);
-    if (worked == nullptr) {
-      MOE_TRY(cuda_status(cudaEventCreateWithFlags(&worked, cudaEventDisableTiming), "cudaEventCreate"));
-    }
-    if (notices == nullptr) {
-      MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&notices, cudaStreamNonBlocking), "cudaStreamCreate"));
-    }
-    MOE_TRY(cuda_status(cudaEventRecord(worked, stream), "cudaEventRecord"));
-    MOE_TRY(cuda_status(cudaStreamWaitEvent(notices, worked, 0), "cudaStreamWaitEvent"));
-    return cuda_status(cudaLaunchHostFunc(notices, tell, notice), "cudaLaunchHostFunc");
   }
 };
 
@@ -292,7 +213,7 @@ void Runtime::release_stream() noexcept {
   Pools::of_process().move(state_->pool, state_->recording);
   state_->stream = state_->recording;
   state_->release_kept();
-  if (state_->has_put_off()) state_->wait();
+  if (!state_->notices.empty()) state_->wait();
 }
 
 Status Runtime::use() { return state_->check(OnGpu(state_->device)); }
@@ -341,7 +262,7 @@ Status Runtime::read(std::span<const Download> downloads) {
   const OnGpu here(state_->device);
   MOE_TRY(state_->check(here));
   MOE_TRY(state_->downloads.download(downloads, state_->stream));
-  if (state_->has_put_off()) state_->wait();
+  if (!state_->notices.empty()) state_->wait();
   return {};
 }
 
@@ -360,10 +281,11 @@ Status Runtime::settle(std::function<void()> then) noexcept {
   return guarded([&]() -> Status {
     const OnGpu here(state_->device);
     // The calling thread, which may be JavaScript's, does not wait unless it has to.
-    if (then && state_->put_off_until_done(then)) return {};
+    const bool calls = then && !state_->caller_captures();
+    if (calls && state_->notices.call_behind(state_->stream, then)) return {};
     if (!state_->wait()) {
       // Without memory to keep it, it is not called.
-      if (then) state_->put_off(then);
+      if (then) state_->notices.put_off(then);
       return captured_stream();
     }
     if (then) then();
