@@ -152,9 +152,9 @@ class Backend {
   // Device to host, complete on return.
   virtual Status read(void* host, const void* device, size_t bytes) = 0;
   virtual Status synchronize() = 0;
-  // Any thread: waits until the device no longer uses memory that enqueued work used, and calls `then`, which may tell
-  // its owner and must not throw. UNSUPPORTED_OPERATION while the caller captures its stream, which allows no wait:
-  // `then` is called after a later one.
+  // Any thread: waits until enqueued work no longer uses its memory. `then` may instead be called once that is so, by
+  // any thread, until the next wait ends; it may tell an owner, and must not throw, wait or use the device. While the
+  // caller captures its stream, which allows no wait: UNSUPPORTED_OPERATION, and `then` is called after a later wait.
   virtual Status settle(std::function<void()> then) noexcept {
     if (then) then();
     return {};

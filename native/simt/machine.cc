@@ -98,12 +98,12 @@ void copy_async(const Call& call, void* shared, const void* global, size_t bytes
 void note_write(const void* shared) {
   Multiprocessor& processor = Multiprocessor::current();
   Thread& thread = processor.scheduler().current();
-  processor.shared().note_write(shared, {thread.number, thread.writes.next()});
+  processor.shared().note_write(shared, {thread.number, thread.writes.next()}, true);
 }
 
 void note_copy(const void* shared) {
   Multiprocessor& processor = Multiprocessor::current();
-  processor.shared().note_write(shared, {processor.scheduler().current().number, kIncompleteCopy});
+  processor.shared().note_write(shared, {processor.scheduler().current().number, kIncompleteCopy}, false);
 }
 
 uint32_t dynamic_offset(const Call& call, const void* shared) {
@@ -134,6 +134,12 @@ void read_async(const Call& call, size_t offset, std::byte* bytes, size_t count)
                     : seen == SharedWrites::Seen::no_fence
                         ? " wrote, which has made no fence_proxy_async since the store, or since it waited for the copy"
                         : " wrote and made a fence_proxy_async for, but no barrier has come since that fence"));
+  }
+  if (!processor.shared().as_noted(place)) {
+    fail(call,
+         "reads what was stored by no function of ptx/, so that nobody knows whether a fence_proxy_async has come "
+         "since: "
+         "store it by st_shared_32, 64 or 128");
   }
   sanitizer::reads(place, count);
   std::copy_n(place, count, bytes);

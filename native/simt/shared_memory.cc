@@ -44,6 +44,7 @@ void SharedMemory::start(size_t dynamic_bytes) {
   reset(fixed_, fixed_end_);
   dynamic_bytes_ = dynamic_bytes;
   last_writes_.assign((dynamic_bytes + kWriteBytes - 1) / kWriteBytes, {});
+  noted_.assign(dynamic_bytes / kWriteBytes * kWriteBytes, std::byte{kNaNPattern});
   fixed_bytes_ = 0;
   fixed_end_ = 0;
   fixed_allocations_.clear();
@@ -72,9 +73,19 @@ std::byte* SharedMemory::fixed(const void* tag, size_t bytes, size_t alignment) 
   return fixed_ + offset;
 }
 
-void SharedMemory::note_write(const void* address, LastWrite write) {
+void SharedMemory::note_write(const void* address, LastWrite write, bool complete) {
   const size_t place = (reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(dynamic_)) / kWriteBytes;
-  if (place < last_writes_.size()) last_writes_[place] = write;
+  if (place >= last_writes_.size()) return;
+  last_writes_[place] = write;
+  const size_t first = place * kWriteBytes;
+  const sanitizer::Unseen unseen;
+  if (complete && first < noted_.size()) memcpy(&noted_[first], dynamic_ + first, kWriteBytes);
+}
+
+bool SharedMemory::as_noted(const std::byte* address) const {
+  const size_t first = static_cast<size_t>(address - dynamic_);
+  const sanitizer::Unseen unseen;
+  return first + kWriteBytes > noted_.size() || memcmp(&noted_[first], address, kWriteBytes) == 0;
 }
 
 LastWrite SharedMemory::last_write(const void* address) const {

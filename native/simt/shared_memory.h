@@ -38,9 +38,12 @@ class SharedMemory {
   // The static storage for `tag`; null if shared memory is full.
   std::byte* fixed(const void* tag, size_t bytes, size_t alignment);
 
-  // Of bytes that are not across a multiple of 16. Only what is said of dynamic memory is kept.
-  void note_write(const void* address, LastWrite write);
+  // Of bytes that are not across a multiple of 16. Only what is said of dynamic memory is kept. A `complete` write has
+  // been made.
+  void note_write(const void* address, LastWrite write, bool complete);
   LastWrite last_write(const void* address) const;
+  // Whether the 16 bytes here are still as they were when the last complete write was noted, or at the start.
+  bool as_noted(const std::byte* address) const;
 
   // Whether something was written just past the end of an allocation. Call at the end of a block.
   bool overrun();
@@ -71,6 +74,7 @@ class SharedMemory {
   size_t fixed_end_ = 0;
   std::vector<Fixed> fixed_allocations_;
   std::vector<LastWrite> last_writes_;  // to each 16 bytes of dynamic memory
+  std::vector<std::byte> noted_;        // what they were then
 };
 
 }  // namespace moe::simt::machine

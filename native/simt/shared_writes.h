@@ -1,5 +1,5 @@
 // Which of a thread's writes to shared memory the asynchronous proxy sees, through which wgmma reads. Only copies that
-// the thread has waited for and stores through functions of ptx/ are tracked.
+// the thread has waited for and stores through functions of ptx/ are tracked; it must not read others.
 #pragma once
 
 #include <cstdint>

@@ -290,6 +290,58 @@ MOE_TEST(a_stream_of_the_callers_is_not_used_once_it_is_released) {
   });
 }
 
+MOE_TEST(owners_of_memory_are_told_once_by_whatever_comes_first_after_the_work) {
+  using After = void (*)(std::unique_ptr<Runtime> & runtime, void* data);
+  const After afters[] = {
+      [](auto&, void*) { fake::finish(); },
+      [](auto& runtime, void* data) {
+        int number = 0;
+        MOE_CHECK(runtime->read(&number, data, sizeof number).ok());
+        MOE_CHECK_EQUAL(number, 2);
+      },
+      [](auto& runtime, void*) { MOE_CHECK(runtime->settle().ok()); },
+      [](auto& runtime, void*) { runtime.reset(); },
+  };
+  for (const After after : afters) {
+    fake::start({{}});
+    fake::call_late();
+    {
+      auto runtime = opened();
+      void* data = nullptr;
+      MOE_CHECK(write_numbers(*runtime, {1}, &data).ok());
+      MOE_CHECK(launch_add(data, 1, 1, runtime->stream()).ok());
+      int told = 0, later = 0;
+      MOE_CHECK(runtime->settle([&] { ++told; }).ok());
+      MOE_CHECK_EQUAL(told, 0);
+      after(runtime, data);
+      MOE_CHECK_EQUAL(told, 1);
+      if (runtime == nullptr) continue;
+      runtime->release(data);
+      MOE_CHECK(runtime->settle([&] { ++later; }).ok());
+      fake::finish();
+      MOE_CHECK_EQUAL(told, 1);
+      MOE_CHECK_EQUAL(later, 1);
+    }
+    check_clean();
+  }
+}
+
+MOE_TEST(where_a_stream_cannot_call_the_host_owners_of_memory_are_told_after_a_wait) {
+  for (const char* call : {"cudaStreamCreateWithFlags", "cudaEventCreateWithFlags", "cudaEventRecord",
+                           "cudaStreamWaitEvent", "cudaLaunchHostFunc"}) {
+    fake::start({{}});
+    {
+      const auto runtime = opened();
+      fake::fail(call, cudaErrorUnknown);
+      int told = 0;
+      MOE_CHECK(runtime->settle([&] { ++told; }).ok());
+      MOE_CHECK_EQUAL(told, 1);
+      fake::succeed();
+    }
+    check_clean();
+  }
+}
+
 MOE_TEST(a_stream_of_the_callers_is_not_used_while_it_is_captured) {
   fake::start({{}});
   {

@@ -91,12 +91,16 @@ inline Status use_all(int index) {
   MOE_TRY(runtime->launch(*graph));
   MOE_TRY(
       launch("add", add, dim3(1), dim3(32), 60 * 1024, runtime->stream(), reinterpret_cast<int*>(data.at(0)), 1, 1));
+  int told = 0;
+  MOE_TRY(runtime->settle([&] { ++told; }));
   DataErrors errors(*runtime);
   MOE_TRY(errors.open());
   Warnings warnings;
   MOE_TRY(errors.collect(warnings));
   std::vector<int> results(100);
-  return runtime->read(results.data(), data.at(0), 400);
+  MOE_TRY(runtime->read(results.data(), data.at(0), 400));
+  MOE_CHECK_EQUAL(told, 1);
+  return {};
 }
 
 }  // namespace moe::cuda::test

@@ -23,6 +23,7 @@ enum class Mistake {
   no_proxy_fence,
   no_barrier_behind_proxy_fence,
   store_behind_proxy_fence,
+  plain_store,
   no_copy_wait,
   no_wait,
   early_read,
@@ -78,6 +79,11 @@ __global__ void mistaken_kernel(const bf16* ones, float* d) {
     if (threadIdx.x == 5) ptx::st_shared_32(shared, 0x3f803f80);
     __syncthreads();
   }
+  if (mistake == Mistake::plain_store) {
+    if (threadIdx.x == 5) reinterpret_cast<uint32_t*>(shared)[3] = 0x40004000;
+    ptx::fence_proxy_async();
+    __syncthreads();
+  }
   ptx::wgmma_check_base(shared + (mistake == Mistake::unaligned_base ? 512 : 0));
   float sums[16][4] = {};
   uint32_t fragment[4] = {};
@@ -125,6 +131,7 @@ MOE_TEST(mistakes_around_wgmma_are_reported) {
       {"wgmma_k16_bf16", "reads what thread", "no barrier has come since that fence"});
   check_reported<Mistake::store_behind_proxy_fence>(
       {"wgmma_k16_bf16", "reads what thread 5 wrote", "no fence_proxy_async"});
+  check_reported<Mistake::plain_store>({"wgmma_k16_bf16", "stored by no function of ptx/", "st_shared_32"});
   check_reported<Mistake::no_copy_wait>({"wgmma_k16_bf16", "copies and has not waited for"});
   check_reported<Mistake::no_wait>({"wgmma_k16_bf16", "exits", "not waited for this product"});
   check_reported<Mistake::early_write>({"wgmma_k16_bf16", "the sums changed"});

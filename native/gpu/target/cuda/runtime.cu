@@ -16,6 +16,7 @@
 #include "core/stream.h"
 #include "gpu/target/cuda/discovery.h"
 #include "gpu/target/cuda/messages.h"
+#include "gpu/target/cuda/notices.h"
 #include "gpu/target/cuda/on_gpu.h"
 #include "gpu/target/cuda/pools.h"
 #include "gpu/target/cuda/staging.h"
@@ -94,11 +95,13 @@ struct Runtime::State {
   Staging uploads{8};
   Staging downloads{2};
 
-  // What is put off while the caller captures its stream: CUDA takes a release for the graph's then, and allows no
-  // wait.
+  // Memory to release, which is put off while the caller captures its stream: CUDA takes a release for the graph's
+  // then.
   std::mutex kept_mutex;
-  std::vector<void*> kept;                    // memory to release
-  std::vector<std::function<void()>> untold;  // to call after a wait
+  std::vector<void*> kept;
+
+  // What is put off until a wait, or until CUDA calls it.
+  Notices notices;
 
   // On the GPU.
   ~State() {
@@ -111,7 +114,6 @@ struct Runtime::State {
     if (last != nullptr && last != given && last != recording) cudaStreamDestroy(last);
     if (recording != nullptr) cudaStreamDestroy(recording);
     if (pool != nullptr) cudaMemPoolDestroy(pool);
-    for (const std::function<void()>& each : untold) each();
   }
 
   // What work is enqueued behind: the GPU is the thread's, and the stream nobody's recording.
@@ -143,24 +145,10 @@ struct Runtime::State {
   // Waits for the work enqueued so far, and calls what is put off until then. False if the caller captures the stream.
   bool wait() noexcept {
     if (caller_captures()) return false;
-    std::vector<std::function<void()>> told;
-    {
-      const std::lock_guard lock(kept_mutex);
-      told.swap(untold);
-    }
+    const Notices::Functions due = notices.take_all();
     cudaStreamSynchronize(stream);
-    for (const std::function<void()>& each : told) each();
+    for (const auto& [number, then] : due) then();
     return true;
-  }
-
-  void put_off(std::function<void()> then) {
-    const std::lock_guard lock(kept_mutex);
-    untold.push_back(std::move(then));
-  }
-
-  bool has_put_off() {
-    const std::lock_guard lock(kept_mutex);
-    return !untold.empty();
   }
 };
 
@@ -225,7 +213,7 @@ void Runtime::release_stream() noexcept {
   Pools::of_process().move(state_->pool, state_->recording);
   state_->stream = state_->recording;
   state_->release_kept();
-  if (state_->has_put_off()) state_->wait();
+  if (!state_->notices.empty()) state_->wait();
 }
 
 Status Runtime::use() { return state_->check(OnGpu(state_->device)); }
@@ -274,7 +262,7 @@ Status Runtime::read(std::span<const Download> downloads) {
   const OnGpu here(state_->device);
   MOE_TRY(state_->check(here));
   MOE_TRY(state_->downloads.download(downloads, state_->stream));
-  if (state_->has_put_off()) state_->wait();
+  if (!state_->notices.empty()) state_->wait();
   return {};
 }
 
@@ -292,9 +280,12 @@ void Runtime::unpin(void* data) {
 Status Runtime::settle(std::function<void()> then) noexcept {
   return guarded([&]() -> Status {
     const OnGpu here(state_->device);
+    // The calling thread, which may be JavaScript's, does not wait unless it has to.
+    const bool calls = then && !state_->caller_captures();
+    if (calls && state_->notices.call_behind(state_->stream, then)) return {};
     if (!state_->wait()) {
       // Without memory to keep it, it is not called.
-      if (then) state_->put_off(std::move(then));
+      if (then) state_->notices.put_off(then);
       return captured_stream();
     }
     if (then) then();

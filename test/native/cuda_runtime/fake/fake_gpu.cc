@@ -40,9 +40,21 @@ void start(std::vector<Gpu> gpus, int driver, Timing timing) {
   s.retired.clear();
   s.retired_bytes = 0;
   s.fault = cudaSuccess;
+  s.late_calls = false;
   current_device = 0;
   capture_mode = cudaStreamCaptureModeGlobal;
   s.opened.clear();
+}
+
+void call_late() { state().late_calls = true; }
+
+void finish() {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  for (const void* each : s.streams) {
+    Queue& queue = *static_cast<const CUstream_st*>(each)->queue;
+    queue.run_to(queue.enqueued);
+  }
 }
 
 void fail(const std::string& call, cudaError_t error) {

@@ -35,6 +35,12 @@ bool failed_once();
 // No call fails any more.
 void succeed();
 
+// Functions of the host that streams are to call are called as late as other work, and not, as they are otherwise, as
+// soon as they are given to a stream: a GPU comes to them, even if nothing waits for it.
+void call_late();
+// Does all work of all streams.
+void finish();
+
 // Static shared memory of a kernel.
 void set_static_shared(const void* kernel, size_t bytes);
 // Reported by kernels of tests: these bytes of the GPU's memory are used.

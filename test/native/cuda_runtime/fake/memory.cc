@@ -178,8 +178,9 @@ cudaError_t cudaHostUnregister(void* data) {
   return s.pinned.erase(static_cast<char*>(data)) == 0 ? cudaErrorHostMemoryNotRegistered : cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   FAKE_CALL();
+  if (kind == cudaMemcpyHostToDevice && (!on_gpu(to) || on_gpu(from))) return cudaErrorInvalidValue;
   return enqueue(stream, [=] {
     access(to, bytes);
     access(from, bytes);

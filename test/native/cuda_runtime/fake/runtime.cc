@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <climits>
 #include <cstring>
+#include <utility>
 
 #include "state.h"
 
@@ -17,6 +18,10 @@ cudaError_t enter(const char* name) {
   if (s.ended) {
     problem("CUDA is used after it has ended with the process");
     return cudaErrorCudartUnloading;
+  }
+  if (s.calls_host) {
+    problem("a function of the host that a stream calls uses CUDA");
+    return cudaErrorNotPermitted;
   }
   const std::string called = name;
   const bool gives_back = called.ends_with("Destroy") || called.starts_with("cudaFree") ||
@@ -227,6 +232,20 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return enqueue(stream, [queue = event->queue, position = event->position] { queue->run_to(position); });
 }
 
+// Nobody need wait for it.
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+  FAKE_CALL();
+  const cudaError_t failed = enqueue(stream, [function, data] {
+    State& s = state();
+    // CUDA calls it on a thread that has no GPU to call.
+    const bool outer = std::exchange(s.calls_host, true);
+    function(data);
+    s.calls_host = outer;
+  });
+  if (failed == cudaSuccess && !s.late_calls) stream->queue->run_to(stream->queue->enqueued);
+  return failed;
+}
+
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   FAKE_CALL_OFF_STREAMS();
   *event = new CUevent_st{.device = current_device, .timed = (flags & cudaEventDisableTiming) == 0, .queue = nullptr};
@@ -273,6 +292,9 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEven
   FAKE_CALL();
   if (!from->timed || !to->timed || from->queue == nullptr || to->queue == nullptr) {
     return cudaErrorInvalidResourceHandle;
+  }
+  for (const cudaEvent_t event : {from, to}) {
+    if (event->queue->done < event->position) return cudaErrorNotReady;
   }
   *milliseconds = static_cast<float>(to->position - from->position);
   return cudaSuccess;

@@ -79,6 +79,8 @@ struct State {
   int garbage = 0xcd;               // every byte of fresh memory
   cudaError_t fault = cudaSuccess;  // of a kernel: all later calls return it
   bool ended = false;               // with the process
+  bool late_calls = false;          // see call_late()
+  bool calls_host = false;          // a stream does
   std::map<const char*, Block> blocks;
   // Of those, the ones that were released last, so that a use of them is told from that of other memory.
   std::deque<const char*> retired;

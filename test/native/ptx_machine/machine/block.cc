@@ -56,11 +56,24 @@ void Block::run(std::array<unsigned, 3> which) {
       }
       done = done && warp.state() == Warp::State::done;
     }
-    if (done) return;
+    if (done) return check_warpgroups();
     if (!runs) break;
   }
   for (Warp& warp : warps) {
     if (warp.state() == Warp::State::waits) warp.fault("warps wait at a barrier that others do not come to");
+  }
+}
+
+void Block::check_warpgroups() const {
+  constexpr size_t kWarps = 4;
+  for (size_t i = 0; i < warps.size(); ++i) {
+    const size_t first = i / kWarps * kWarps;
+    if (warps[i].products_begun() != warps[first].products_begun()) {
+      warps[i].fault("other products of wgmma than the first warp of the warpgroup has begun");
+    }
+    if (warps[i].products_begun() != 0 && first + kWarps > warps.size()) {
+      warps[i].fault("products of wgmma in a warpgroup that lacks warps");
+    }
   }
 }
 

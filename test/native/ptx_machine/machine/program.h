@@ -43,8 +43,9 @@ struct Instruction {
   int64_t immediate = 0;
   // All that the instruction's name says, of a type that its step knows. Program::details owns it.
   const void* details = nullptr;
-  uint32_t target = 0;   // the index of an instruction
-  uint32_t members = 0;  // the operand that says which lanes take part; 0: all that have not left
+  uint32_t target = 0;  // the index of an instruction
+  // The operand that says which lanes take part. 0: all of the warp; in barriers, all that have not left.
+  uint32_t members = 0;
 };
 
 // A warp's registers are in one block of memory, and a place is an offset into it, in bytes. A register holds the

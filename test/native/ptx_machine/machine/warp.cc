@@ -52,6 +52,7 @@ void Warp::begin() {
   local_.assign(block_.kernel.program->local_bytes * kLanes, std::byte{0xff});
   copies_ = {};
   products_ = {};
+  products_begun_ = 0;
   steps_ = 0;
   for (const SpecialRegister& special : block_.kernel.program->specials) {
     for (unsigned lane = 0; lane < kLanes; ++lane) {
@@ -120,6 +121,10 @@ void Warp::wait_for_copies(size_t newest) {
 void Warp::fence_products() { products_.fence(*this, block_.kernel.program->product_registers); }
 
 void Warp::begin_product(Product product) {
+  for (const uint64_t part :
+       {reinterpret_cast<uint64_t>(product.details), product.a, product.b, uint64_t{product.adds}}) {
+    products_begun_ = (products_begun_ ^ part) * 0x9e3779b97f4a7c15u + 1;
+  }
   products_.begin(*this, product);
   if (block_.launch.background == Background::late) return;
   products_.commit();
@@ -232,8 +237,10 @@ bool Warp::leave(Group& group, Mask lanes) {
 // What some lanes do together, once all of them are here.
 bool Warp::together(Group& group, const Instruction& in, Mask lanes) {
   const auto first = static_cast<unsigned>(std::countr_zero(lanes));
-  const Mask members = in.members != 0 ? at<uint32_t>(in.members)[first] : live_;
-  if ((members & ~live_) != 0) fault("an instruction for lanes that have left");
+  // Barriers are for those that have not left, everything else without a mask for the whole warp.
+  const Mask all = in.flow == Flow::together ? kAll : live_;
+  const Mask members = in.members != 0 ? at<uint32_t>(in.members)[first] : all;
+  if ((members & ~live_) != 0) fault("an instruction for lanes that have left or never were");
   if ((members & lanes) != members) {
     group.waits = true;
     return false;

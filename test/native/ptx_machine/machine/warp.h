@@ -69,6 +69,8 @@ class Warp {
   void pass_barrier() { state_ = State::ready; }
   State state() const { return state_; }
   Mask live() const { return live_; }
+  // The same for warps that have begun the same products; 0: none.
+  uint64_t products_begun() const { return products_begun_; }
   unsigned index() const { return index_; }
   [[noreturn]] void fault(const std::string& what) const;
 
@@ -103,6 +105,7 @@ class Warp {
   std::vector<std::byte> local_;
   Groups<Copy> copies_;
   RunningProducts products_;
+  uint64_t products_begun_ = 0;
   // The memory that was found last.
   uint64_t range_begin_ = 1, range_end_ = 0;
   uint64_t steps_ = 0;
@@ -138,6 +141,8 @@ struct Block {
  private:
   unsigned live_threads() const;
   void release(Barrier& barrier);
+  // At the end: products take all four warps of a warpgroup.
+  void check_warpgroups() const;
 };
 
 // Calls `body` with the index of each lane of the mask.

@@ -106,4 +106,19 @@ MOE_TEST(matrices_that_a_gpu_would_not_load) {
   check_contains(problem_of(begin + "ldmatrix.sync.aligned.m16n16.x1.shared.b8 {%v0}, [%s];"), "unknown instruction");
 }
 
+MOE_TEST(matrices_take_the_whole_warp) {
+  const std::string begin =
+      ".shared .align 16 .b8 data[128]; .reg .b32 %s, %i, %v<4>; .reg .pred %q; mov.u32 %s, data; mov.u32 %i, %tid.x; "
+      "setp.eq.u32 %q, %i, 30; ";
+  const std::string load = "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%v0}, [%s];";
+  const std::string problem = "an instruction for lanes that have left or never were";
+  MOE_CHECK_EQUAL(problem_of(begin + load), "");
+  check_contains(problem_of(begin + "@%q ret; " + load), problem);
+  check_contains(problem_of(begin + load, {}, block_of(40)), problem);
+  check_contains(problem_of(".reg .b32 %v; mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%v, %v, %v, %v}, "
+                            "{%v, %v, %v, %v}, {%v, %v}, {%v, %v, %v, %v};",
+                            {}, block_of(16)),
+                 problem);
+}
+
 }  // namespace ptx_machine::test

@@ -267,6 +267,18 @@ MOE_TEST(registers_from_the_fence_to_the_product) {
   check_contains(problem_of_ones(kProduct + kCommit + kFence + kWait + kProduct + end), late);
 }
 
+MOE_TEST(products_take_all_warps_of_a_warpgroup) {
+  const std::string begin = ".reg .b32 %j; .reg .pred %q; mov.u32 %j, %tid.x; shr.u32 %j, %j, 5; ";
+  const std::string product = kProduct + kCommit + kWait;
+  MOE_CHECK_EQUAL(problem_of_ones(begin + product), "");
+  check_contains(problem_of_ones(begin + "setp.eq.u32 %q, %j, 2; @%q bra past; " + product + "past:"),
+                 "other products of wgmma than the first warp of the warpgroup has begun, in block (0, 0, 0), warp 2");
+  check_contains(problem_of_ones(begin + "setp.eq.u32 %q, %j, 3; @%q add.u64 %y, %y, 2; " + product), "warp 3");
+  std::vector<float> sums(512);
+  check_contains(problem_of(of_ones(product), {Memory(sums)}, block_of(96)),
+                 "products of wgmma in a warpgroup that lacks warps, in block (0, 0, 0), warp 0");
+}
+
 MOE_TEST(wgmma_that_a_gpu_would_not_do) {
   const auto problem = [](const std::string& body, const Layout& layout = {.columns = 8}) {
     return problem_of(
