@@ -97,7 +97,7 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
   }
 
   cancellation(): CancellationHandle {
-    return { cancel: () => {} };
+    return { cancel: () => {}, pending: () => false };
   }
 
   /** Work is done when it is called. */

@@ -6,7 +6,8 @@ namespace moe::binding {
 
 void CancellationObject::define(Napi::Env env) {
   Addon::of(env).cancellation =
-      Napi::Persistent(DefineClass(env, {InstanceMethod<&CancellationObject::cancel>("cancel")}));
+      Napi::Persistent(DefineClass(env, {InstanceMethod<&CancellationObject::cancel>("cancel"),
+                                         InstanceMethod<&CancellationObject::pending>("pending")}));
 }
 
 Napi::Object CancellationObject::create(Napi::Env env) { return Addon::of(env).cancellation.New({}); }
@@ -20,6 +21,10 @@ void CancellationObject::cancel(const Napi::CallbackInfo& info) {
     return Status();
   });
   cancelled_->store(number, std::memory_order_release);
+}
+
+Napi::Value CancellationObject::pending(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), cancelled_.use_count() > 1);
 }
 
 }  // namespace moe::binding

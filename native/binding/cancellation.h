@@ -25,7 +25,9 @@ class CancellationObject : public Object<CancellationObject> {
 
  private:
   void cancel(const Napi::CallbackInfo& info);
+  Napi::Value pending(const Napi::CallbackInfo& info);
 
+  // Work that it could cancel has a copy.
   std::shared_ptr<Cancelled> cancelled_ = std::make_shared<Cancelled>(0);
 };
 

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { describe, expect, test } from "vitest";
 import {
   AdamW,
@@ -257,6 +258,63 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
     controller.abort();
     await device().synchronize();
     expect(listeners).toBe(1);
+  });
+
+  test("a signal that nothing waits for loses its listener, which would keep one of AbortSignal.any alive", async () => {
+    const { layer, x } = smallLayer();
+    const server = new AbortController();
+    const signals: AbortSignal[] = [];
+    const listening = () => signals.filter((signal) => getEventListeners(signal, "abort").length > 0);
+    const request = () => {
+      const signal = AbortSignal.any([new AbortController().signal, server.signal]);
+      signals.push(signal);
+      return layer.forward(x, { signal });
+    };
+    for (let i = 0; i < 20; i++) await request().data();
+    expect(listening()).toEqual(signals.slice(-1));
+    // Used again it is listened to again, for as long as its work waits.
+    for (let size = firstSize; ; size *= 2) {
+      const controller = new AbortController();
+      const { signal } = controller;
+      await layer.forward(x, { signal }).data();
+      await request().data();
+      expect(getEventListeners(signal, "abort")).toEqual([]);
+      holdUp(size);
+      const y = layer.forward(x, { signal });
+      const others = [request(), request()];
+      controller.abort("enough");
+      if (await succeeds(y)) continue;
+      expect(await causeOf(y)).toBe("enough");
+      for (const other of others) expect(await succeeds(other)).toBe(true);
+      break;
+    }
+  });
+
+  test("a foreign signal from which no listener can be removed is listened to once", async () => {
+    const { layer, x } = smallLayer();
+    const controller = new AbortController();
+    let listeners = 0;
+    const foreign = {
+      throwIfAborted: () => controller.signal.throwIfAborted(),
+      addEventListener: (type: "abort", listener: () => void) => {
+        listeners++;
+        controller.signal.addEventListener(type, listener);
+      },
+      get reason() {
+        return controller.signal.reason as unknown;
+      },
+    } as unknown as AbortSignal;
+    for (let i = 0; i < 3; i++) {
+      await layer.forward(x, { signal: foreign }).data();
+      await layer.forward(x, { signal: new AbortController().signal }).data();
+    }
+    expect(listeners).toBe(1);
+    for (let size = firstSize; !controller.signal.aborted; size *= 2) {
+      holdUp(size);
+      const y = layer.forward(x, { signal: foreign });
+      controller.abort("enough");
+      if (!(await succeeds(y))) expect(await causeOf(y)).toBe("enough");
+    }
   });
 
   test("cancelling the first forward to save leaves the next one what it needs", async () => {

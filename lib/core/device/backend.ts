@@ -300,6 +300,8 @@ export interface LayerHandle {
 export interface CancellationHandle {
   /** @param reason the `cause` of the errors of the work that does not run. */
   cancel(reason: unknown): void;
+  /** Whether there is enqueued work that it could cancel, or that is running. */
+  pending(): boolean;
 }
 
 /** Slots that layers of one device share. They keep it alive. */

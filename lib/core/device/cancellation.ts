@@ -19,31 +19,77 @@ interface Cancellation {
   readonly handle: CancellationHandle;
 }
 
-/** By signal. Each signal has one listener, however much work and however many devices it is for. */
-const cancellations = new WeakMap<AbortSignal, Set<Cancellation>>();
+/**
+ * The listener of a signal, one however much work and however many devices it is for. It is removed once there is nothing
+ * left to cancel, because a signal of AbortSignal.any lives as long as its sources while it has listeners.
+ */
+class Listener {
+  readonly #signal: AbortSignal;
+  readonly #cancellations = new Set<Cancellation>();
+  readonly #abort = () => {
+    const reason = reasonOf(this.#signal);
+    for (const { handle } of this.#cancellations) handle.cancel(reason);
+  };
 
-function cancellationOf(device: Device, signal: AbortSignal): CancellationHandle {
-  const all = cancellations.get(signal) ?? listenTo(signal);
-  for (const each of all) {
-    const other = each.device.deref();
-    if (other === device) return each.handle;
-    if (other === undefined || other.disposed) all.delete(each);
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+    attempt("signal", () => signal.addEventListener("abort", this.#abort, { once: true }));
   }
-  const made = { device: new WeakRef(device), handle: device.backend.cancellation() };
-  all.add(made);
-  return made.handle;
+
+  handleOn(device: Device): CancellationHandle {
+    for (const each of this.#cancellations) {
+      const other = each.device.deref();
+      if (other === device) return each.handle;
+      if (other === undefined || other.disposed) this.#cancellations.delete(each);
+    }
+    const made = { device: new WeakRef(device), handle: device.backend.cancellation() };
+    this.#cancellations.add(made);
+    return made.handle;
+  }
+
+  /** Whether work waits that it could cancel. */
+  get pending(): boolean {
+    return [...this.#cancellations].some(({ handle }) => handle.pending());
+  }
+
+  remove(): void {
+    try {
+      this.#signal.removeEventListener("abort", this.#abort);
+      bySignal.delete(this.#signal);
+    } catch {
+      // A foreign signal may throw, or lack the method: it keeps this listener, which serves it again.
+    }
+  }
 }
 
-/** Makes the set of a signal's cancellations, and cancels them all once it is aborted. */
-function listenTo(signal: AbortSignal): Set<Cancellation> {
-  const all = new Set<Cancellation>();
-  const cancel = () => {
-    const reason = reasonOf(signal);
-    for (const { handle } of all) handle.cancel(reason);
-  };
-  attempt("signal", () => signal.addEventListener("abort", cancel, { once: true }));
-  cancellations.set(signal, all);
-  return all;
+const bySignal = new WeakMap<AbortSignal, Listener>();
+/** Those that were not removed. The references are weak, so that signals without pending work are not kept. */
+const listeners = new Set<WeakRef<Listener>>();
+
+function listenerOf(signal: AbortSignal): Listener {
+  const known = bySignal.get(signal);
+  if (known !== undefined) return known;
+  const made = new Listener(signal);
+  removeIdle();
+  bySignal.set(signal, made);
+  listeners.add(new WeakRef(made));
+  return made;
+}
+
+/**
+ * Removes listeners up to the first one that is needed, which goes to the end. Done whenever one is added, so that few more
+ * are left than there are signals with pending work.
+ */
+function removeIdle(): void {
+  for (const reference of listeners) {
+    const listener = reference.deref();
+    listeners.delete(reference);
+    if (listener?.pending) {
+      listeners.add(reference);
+      return;
+    }
+    listener?.remove();
+  }
 }
 
 /** A foreign signal's getter may throw: nobody could catch that in a listener, and the work must be cancelled all the same. */
@@ -62,7 +108,7 @@ export function reasonOf(signal: AbortSignal): unknown {
 export function withSignal<T>(device: Device, signal: AbortSignal | undefined, enqueue: () => T): T {
   if (signal === undefined) return enqueue();
   signal.throwIfAborted();
-  return cancelledBy(cancellationOf(device, signal), device, enqueue);
+  return cancelledBy(listenerOf(signal).handleOn(device), device, enqueue);
 }
 
 /** Calls `enqueue` for work whose results later calls need too: it runs even if the signal of this call is aborted. */
