@@ -56,7 +56,13 @@ export function layerCalls(device: api.Device, directory: string): Part {
   const biased = api.MoeLayer.create({ ...plain, selectionBias: floats(E) } as Options);
 
   const trained = api.MoeLayer.create(plain as Options);
-  const trainedBefore = trained.backward(trained.forward(floats(T, H), { save: true }).state, floats(T, H)).gradients;
+  const [x, dy] = [floats(T, H), floats(T, H)];
+  const backward = (options: Options = {}) => {
+    const { y, state } = trained.forward(x, { save: true });
+    y.dispose();
+    return trained.backward(state, dy, options);
+  };
+  const trainedBefore = backward().gradients;
   return {
     calls: [
       {
@@ -121,8 +127,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
       {
         name: "MoeLayer.backward",
         args: [],
-        call: (options) =>
-          trained.backward(trained.forward(floats(T, H), { save: true }).state, floats(T, H), options as Options),
+        call: backward,
         valid: [
           { gradients: trainedBefore, accumulate: true, experts: true },
           {
