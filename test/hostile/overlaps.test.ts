@@ -36,14 +36,15 @@ const outputs = calls.flatMap(({ name, args, valid, after, call }) =>
 );
 
 test.each(outputs)("$name: $place", async ({ call, list, output: { path, tensor } }) => {
-  const { shape, size, dtype } = tensor;
-  for (const { tensor: other } of tensorsIn(list)) {
-    if (other === tensor || other.dtype !== dtype || other.size < size) continue;
-    const overlapping = other
-      .reshape([other.size])
-      .rows(other.size - size, other.size)
-      .reshape(shape);
-    const refused = async () => call(...(replaced(list, path, overlapping) as unknown[]));
+  const { dtype } = tensor;
+  for (const other of tensorsIn(list)) {
+    if (other.tensor === tensor || other.tensor.dtype !== dtype) continue;
+    using both = device.zeros([Math.max(tensor.size, other.tensor.size)], dtype);
+    const within = ({ shape, size }: api.Tensor) => both.rows(both.size - size, both.size).reshape(shape);
+    const overlapping = [{ path, tensor }, other].reduce<unknown>((all, one) => {
+      return replaced(all, one.path, within(one.tensor));
+    }, list);
+    const refused = async () => call(...(overlapping as unknown[]));
     await expectRejection(refused(), "INVALID_ARGUMENT", /expected memory of its own, got .*overlaps/);
   }
 });

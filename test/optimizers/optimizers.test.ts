@@ -126,6 +126,12 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
     using measured = new SGD([steep], { learningRate: 1, maxNorm: Number.POSITIVE_INFINITY });
     expect(measured.step()?.dataSync()).toEqual(Float32Array.of(9));
     expect(parameterValues(steep)).toEqual(Float32Array.of(-3));
+    // It clips nothing, not even if the norm's square has no place in float32.
+    const most = 2 ** 70;
+    const steepest = new TestParameter(device(), "d", [0], [most]);
+    using only = new SGD([steepest], { learningRate: 1, maxNorm: Number.POSITIVE_INFINITY });
+    expect(only.step()?.dataSync()).toEqual(Float32Array.of(Number.POSITIVE_INFINITY));
+    expect(parameterValues(steepest)).toEqual(Float32Array.of(-most));
   });
 
   test("a parameter may have its own weight decay and learning rate, under one norm", () => {

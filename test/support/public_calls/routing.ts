@@ -44,7 +44,7 @@ export function routingCalls(device: api.Device): Part {
       },
       {
         name: "gatingBackward",
-        args: [logits, routing(), floats(T, 2)],
+        args: [logits, { ids: integers(T, 2) }, floats(T, 2)],
         call: api.gatingBackward,
         valid: [
           { ...rule, out: floats(T, E) },
