@@ -157,6 +157,8 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
       const expected = new RegExp(`^parameters\\[0\\]\\.${name}: expected a finite number >= 0`);
       expectError(() => new SGD([{ ...plain, ...wrong }], { learningRate: 1 }), "INVALID_ARGUMENT", expected);
     }
+    const called = () => new SGD([{ ...plain, changed: 1 as never }], { learningRate: 1 });
+    expectError(called, "INVALID_ARGUMENT", /^parameters\[0\]\.changed: expected a function, got 1$/);
   });
 
   test("NaN in a gradient makes NaN of its own parameter, or of all if the norm is limited", () => {
