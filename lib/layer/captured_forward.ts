@@ -65,8 +65,8 @@ export class CapturedForward<D extends FloatDType = FloatDType> extends ThreadBo
       if (norm !== undefined) checkNorm(norm, x);
       this.#y = empty();
       if (norm !== undefined) {
-        const weight = norm.weight.reshape(norm.weight.shape);
-        this.#norm = { norm: { ...norm, weight }, out: empty() };
+        const out = empty();
+        this.#norm = { norm: { ...norm, weight: norm.weight.reshape(norm.weight.shape) }, out };
       }
       const input = this.#norm?.out ?? x;
       if (logits) this.#logits = device.zeros([count, numExperts], checkTokens(onDevice, x).dtype);

@@ -54,23 +54,23 @@ export class LayerParts implements Disposable {
   constructor(device: Device, description: MoeLayerDescription, { stored, quantizing, offload }: LayerOrigin = {}) {
     this.device = device;
     this.description = deepFreeze(description);
-    if (description.latent === undefined) {
-      this.onDevice = new DeviceLayer(device, description, stored, offload);
-      this.routed = this.onDevice;
-    } else {
-      const record = new WeightRecord(stored, ["experts"]);
-      this.routed = new DeviceLayer(device, routedLayer(description), stored, offload, record);
-      try {
+    try {
+      if (description.latent === undefined) {
+        this.onDevice = new DeviceLayer(device, description, stored, offload);
+        this.routed = this.onDevice;
+      } else {
+        const record = new WeightRecord(stored, ["experts"]);
+        this.routed = new DeviceLayer(device, routedLayer(description), stored, offload, record);
         this.onDevice = new DeviceLayer(device, layerOfTokens(description), undefined, undefined, record);
-      } catch (error) {
-        this.routed.free();
-        throw error;
+        this.projections = new LatentProjections(this.onDevice, quantizing);
       }
-      this.projections = new LatentProjections(this.onDevice, quantizing);
+      this.router = new Router(this.onDevice, description);
+      this.bank = new ExpertBank(this, quantizing);
+      this.offload = offload && new ExpertOffload(this.routed, offload);
+    } catch (error) {
+      this.dispose();
+      throw error;
     }
-    this.router = new Router(this.onDevice, description);
-    this.bank = new ExpertBank(this, quantizing);
-    this.offload = offload && new ExpertOffload(this.routed, offload);
   }
 
   /** Sets a weight that the device's layer does not hold. */
@@ -140,9 +140,8 @@ export class LayerParts implements Disposable {
 
   /** Frees the weights, once enqueued work no longer needs them. Idempotent. */
   dispose(): void {
-    for (const layer of this.#layers) layer.free();
-    this.router.free();
-    this.bank.free();
+    // Undefined are those that the constructor failed before.
+    for (const part of [this.routed, this.onDevice, this.router, this.bank]) part?.free();
     this.projections?.free();
     for (const matrices of this.#backwardMatrices.values()) matrices[Symbol.dispose]();
     this.#backwardMatrices.clear();

@@ -13,6 +13,7 @@ import {
   positiveOrInfinite,
   unchecked,
 } from "../core/input/options.js";
+import { allOrNone } from "../core/tensors/all_or_none.js";
 import { shapeSize, shapeText } from "../core/tensors/shape.js";
 import { Tensor } from "../core/tensors/tensor.js";
 import type { TensorHandle } from "../core/tensors/tensor_handle.js";
@@ -125,11 +126,11 @@ export class Optimizer extends ThreadBound implements Disposable {
     }
     this.#device = first.value.device;
     this.#keeps = keeps;
-    this.#kept = new Map(
-      this.#parameters.flatMap(({ name, value }) =>
-        keeps.names.map((kept) => [`${name}.${kept}`, this.#device.zeros(value.shape, value.dtype)] as const),
-      ),
+    const places = this.#parameters.flatMap(({ name, value }) =>
+      keeps.names.map((kept) => [`${name}.${kept}`, value] as const),
     );
+    const zeros = allOrNone(places, ([, value]) => this.#device.zeros(value.shape, value.dtype));
+    this.#kept = new Map(places.map(([name], index) => [name, zeros[index] as Tensor<"f32">]));
   }
 
   /** The device of all parameters. */

@@ -1,4 +1,5 @@
 import type { Device } from "../core/device/device.js";
+import { allOrNone } from "../core/tensors/all_or_none.js";
 import type { FloatDType } from "../core/tensors/dtype.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import type { TensorHandle } from "../core/tensors/tensor_handle.js";
@@ -44,21 +45,30 @@ export class WindowTotals implements Disposable {
     this.#device = device;
     this.#windows = windows;
     this.#experts = experts;
-    const part = (dtype: "i32" | "f32", perWindow: number): Part => ({
-      perWindow,
-      ofCall: device.empty([perWindow], dtype),
-      totals: device.zeros([windows * perWindow, 2], dtype),
-    });
-    this.#counts = part("i32", experts + 2);
-    this.#sums = part("f32", experts + 1);
-    const [counts, sums] = [this.#counts.ofCall.handle, this.#sums.ofCall.handle];
+    const sizes = [
+      ["i32", experts + 2],
+      ["f32", experts + 1],
+    ] as const;
+    const all = allOrNone(
+      sizes.flatMap(([dtype, perWindow]) => [
+        { dtype, shape: [perWindow] },
+        { dtype, shape: [windows * perWindow, 2] },
+      ]),
+      ({ dtype, shape }) => device.zeros(shape, dtype),
+    );
+    const [counts, sums] = sizes.map(([, perWindow], index): Part => {
+      return { perWindow, ofCall: all[2 * index] as Tensor, totals: all[2 * index + 1] as Tensor };
+    }) as [Part, Part];
+    this.#counts = counts;
+    this.#sums = sums;
+    const [counted, summed] = [counts.ofCall.handle, sums.ofCall.handle];
     this.#views = {
-      tokens: counts.view([1, experts], 0),
-      dropped: counts.view([1], experts),
-      rows: counts.view([1], experts + 1),
-      importance: sums.view([1, experts], 0),
-      entropy: sums.view([1, 1], experts),
-      entropyAlone: sums.view([1], experts),
+      tokens: counted.view([1, experts], 0),
+      dropped: counted.view([1], experts),
+      rows: counted.view([1], experts + 1),
+      importance: summed.view([1, experts], 0),
+      entropy: summed.view([1, 1], experts),
+      entropyAlone: summed.view([1], experts),
     };
   }
 

@@ -133,17 +133,47 @@ describe.each(deviceNames)("%s", (name) => {
   });
 
   test("more experts than ids can name are refused, also where no memory stands behind them", () => {
-    const [logits, message] = [
-      floats(0, 2 ** 32 + 1),
-      /^(logits|clean): expected fewer than 2\^31 - 1 experts, got 4294967297$/,
-    ];
-    const routing = { ids: integers(0, 1), weights: floats(0, 1) };
-    const refused = (call: () => unknown) => expectError(call, "INVALID_ARGUMENT", message);
-    refused(() => api.gating(logits, { topK: 1 }));
-    refused(() => api.gatingWeights(logits, routing, { topK: 1 }));
-    refused(() => api.gatingBackward(logits, routing, routing.weights, { topK: 1 }));
-    refused(() => api.hierarchicalGating(floats(0, 1), logits, { groups: { topK: 1 }, experts: { topK: 1 } }));
-    refused(() => api.expertLoad(logits, logits, logits, { topK: 1 }));
+    for (const experts of [2 ** 31 - 1, 2 ** 32 + 1]) {
+      const logits = floats(0, experts);
+      const message = new RegExp(`^(logits|clean): expected fewer than 2\\^31 - 1 experts, got ${experts}$`);
+      const routing = { ids: integers(0, 1), weights: floats(0, 1) };
+      const refused = (call: () => unknown) => expectError(call, "INVALID_ARGUMENT", message);
+      refused(() => api.gating(logits, { topK: 1 }));
+      refused(() => api.gatingWeights(logits, routing, { topK: 1 }));
+      refused(() => api.gatingBackward(logits, routing, routing.weights, { topK: 1 }));
+      refused(() => api.hierarchicalGating(floats(0, 1), logits, { groups: { topK: 1 }, experts: { topK: 1 } }));
+      refused(() => api.expertLoad(logits, logits, logits, { topK: 1 }));
+    }
+  });
+
+  test("rows and pairs that 32 bits cannot number are refused", () => {
+    const most = 2 ** 31;
+    const refused = (parameter: string, call: () => unknown) =>
+      expectError(
+        call,
+        "INVALID_ARGUMENT",
+        new RegExp(`^${parameter}: expected fewer than 2\\^31 .*, got ${most}( tokens)?$`),
+      );
+    const [x, none, offsets] = [floats(most, 0), integers(most, 0), integers(2)];
+    refused("x", () => api.linear(x, floats(4, 0)));
+    refused("x", () => api.routerProjection(x, floats(0, 0)));
+    refused("x", () => api.routerProjectionBackward(x, floats(0, 0), x));
+    refused("x", () => api.groupedGemmWeightBackward(x, x, offsets));
+    refused("ids", () => api.sharedSlots(none, x, { numExperts: 2, sharedExperts: 1 }));
+    if (device().kind === "reference") return; // what follows needs an address, which nothing is read from
+    const at = <D extends "i32" | "f32">(dtype: D, ...shape: number[]) => device().wrapPointer(4096n, shape, dtype);
+    const [ids, weights] = [at("i32", most, 1), at("f32", most, 1)];
+    refused("tokenOfRow", () => {
+      api.groupedGemmWeightBackward(floats(1, 0), x, offsets, { tokenOfRow: at("i32", most) });
+    });
+    refused("rowOfSlot", () => api.combineBackward(floats(1, 0), ids, weights, x));
+    refused("ids", () => api.sort(ids, { numExperts: 2 }));
+    refused("ids", () => api.expertSlots(ids, { numExperts: 2, capacity: 1 }));
+    refused("routing\\.ids", () => api.limitCapacity({ ids, weights }, { numExperts: 2, tokens: 1 }));
+    refused("ids", () => api.expertTotals(ids, { numExperts: 2 }));
+    refused("logits", () => api.expertChoice(weights, { tokens: 1 }));
+    const one = { topK: 1 };
+    refused("groupLogits", () => api.hierarchicalGating(weights, weights, { groups: one, experts: one }));
   });
 
   test("a router without experts scores nothing", async () => {

@@ -29,6 +29,12 @@ describe.each(deviceNames)("bad arguments of layers on %s", (name) => {
     bad({ activation: "swish" }, /activation: expected one of .*got "swish"/);
     bad({ scoring: "max" }, /scoring: .*got "max"/);
     bad({ dtype: "f8" }, /dtype: .*got "f8"/);
+    const chosen = { topK: 2, expertChoice: { tokens: 1 } };
+    bad({ ...chosen, selectionKey: "logit" }, /^selectionKey: expected "score" with expertChoice, got "logit"/);
+    const sharedExpert = { intermediateSize: 3 };
+    const gated = { ...sharedExpert, gate: "sigmoid" };
+    bad({ sharedExpert: gated, weightOn: "input" }, /^sharedExpert\.gate "sigmoid" cannot be .*weightOn "input"$/);
+    bad({ sharedExpert, outputActivation: "softmax" }, /^sharedExpert cannot be .*outputActivation "softmax"$/);
     bad({ experts: [expert()] }, /experts: expected 2 experts or stacked tensors, got array of length 1/);
     expectError(create({ dtype: "i32" }), "UNSUPPORTED_DTYPE", /dtype: expected f32, f16 or bf16, got i32/);
   });

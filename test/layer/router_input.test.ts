@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
+  cast,
   type FloatDType,
   gating,
   MoeLayer,
@@ -52,6 +53,15 @@ describe.each(deviceNames)("on %s", (name) => {
     });
     return { layer, router, routerNormWeight, expertScale };
   }
+
+  test("jitter multiplies the normalised tokens, which are float32 whatever x is", async () => {
+    const { layer } = layerOf({ ...norm, routerJitter: 0.3 }, "bf16");
+    const x = drawn("x", [tokens, hidden], "bf16");
+    const training = { seed: 5 };
+    const [narrow, wide] = [x, cast(x, { dtype: "f32" })].map((each) => layer.route(each, { training }));
+    expect(await narrow?.weights.data()).toEqual(await wide?.weights.data());
+    expect(await narrow?.weights.data()).not.toEqual(await layer.route(x).weights.data());
+  });
 
   test("the routing is the composition of its operators", async () => {
     const { layer, router, routerNormWeight, expertScale } = layerOf(gemma);

@@ -126,6 +126,12 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
     using measured = new SGD([steep], { learningRate: 1, maxNorm: Number.POSITIVE_INFINITY });
     expect(measured.step()?.dataSync()).toEqual(Float32Array.of(9));
     expect(parameterValues(steep)).toEqual(Float32Array.of(-3));
+    // It clips nothing, not even if the norm's square has no place in float32.
+    const most = 2 ** 70;
+    const steepest = new TestParameter(device(), "d", [0], [most]);
+    using only = new SGD([steepest], { learningRate: 1, maxNorm: Number.POSITIVE_INFINITY });
+    expect(only.step()?.dataSync()).toEqual(Float32Array.of(Number.POSITIVE_INFINITY));
+    expect(parameterValues(steepest)).toEqual(Float32Array.of(-most));
   });
 
   test("a parameter may have its own weight decay and learning rate, under one norm", () => {
@@ -151,6 +157,8 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
       const expected = new RegExp(`^parameters\\[0\\]\\.${name}: expected a finite number >= 0`);
       expectError(() => new SGD([{ ...plain, ...wrong }], { learningRate: 1 }), "INVALID_ARGUMENT", expected);
     }
+    const called = () => new SGD([{ ...plain, changed: 1 as never }], { learningRate: 1 });
+    expectError(called, "INVALID_ARGUMENT", /^parameters\[0\]\.changed: expected a function, got 1$/);
   });
 
   test("NaN in a gradient makes NaN of its own parameter, or of all if the norm is limited", () => {

@@ -1,4 +1,5 @@
 import type { ExpertScoring } from "../../core/layer/routing_rule.js";
+import { allOrNone } from "../../core/tensors/all_or_none.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
@@ -210,11 +211,13 @@ export function emptyRouting(router: RouterWeights, tokens: Tokens): Routing {
   const { device, description } = router;
   if (tokens.expertIds !== undefined && description.capacity === undefined) return givenRouting(router, tokens);
   const shape = [tokens.count, description.topK];
-  return { ids: device.empty(shape, "i32"), weights: device.empty(shape, tokens.dtype) };
+  const [ids, weights] = allOrNone(["i32", tokens.dtype] as const, (dtype) => device.empty(shape, dtype));
+  return { ids, weights } as Routing;
 }
 
 /** Memory for the weights of experts that are given. */
 function givenRouting({ device }: RouterWeights, { expertIds, dtype }: Tokens): Routing {
   const { shape } = expertIds as Tensor<"i32">;
-  return { ids: (expertIds as Tensor<"i32">).reshape(shape), weights: device.empty(shape, dtype) };
+  const weights = device.empty(shape, dtype);
+  return { ids: (expertIds as Tensor<"i32">).reshape(shape), weights };
 }

@@ -71,7 +71,7 @@ export function groupedGemm(
   if (weight instanceof PackedExperts) return multiply(x, weight, offsets, read);
   const stack = weightOf(weight, x, read.transpose);
   using packed = pack(stack, read);
-  return multiply(x, packed, offsets, read);
+  return multiply(x, packed, offsets, read, stack.tensors);
 }
 
 /** The weight of {@link groupedGemm} if it is not packed. */
@@ -91,12 +91,16 @@ function weightOf(
   return readStack(weight, transpose, x.shape[1]);
 }
 
-/** {@link groupedGemm} with packed weights and options that have been read. */
+/**
+ * {@link groupedGemm} with packed weights and options that have been read.
+ * @param unpacked what the weights were packed from for this call.
+ */
 function multiply(
   x: Tensor<FloatDType>,
   weight: PackedExperts,
   offsets: Tensor<"i32">,
   options: Read<typeof groupedGemmOptions>,
+  unpacked: readonly Tensor[] = [],
 ): Tensor<FloatDType> {
   const { device } = x;
   if (weight.device !== device) {
@@ -132,7 +136,7 @@ function multiply(
   const bias = checkOptional("bias", options.bias, "float", [experts, rows], device);
   const shape = [(tokenOfRow ?? x).shape[0] as number, isGated(activation) ? rows / 2 : rows];
   const dtype = options.out?.dtype ?? x.dtype;
-  const inputs = [x, offsets, tokenOfRow, bias];
+  const inputs = [x, offsets, tokenOfRow, bias, ...unpacked];
   const y = output("out", options.out, device, shape, dtype, inputs);
   checkTensor("out", y, "float", shape, device);
   device.backend.groupedGemm({

@@ -21,6 +21,7 @@ import {
   type QuantizedWeight,
   quantizedMatrix,
   quantizedWeight,
+  tensorsOf,
 } from "./quantized_weight.js";
 
 /** What {@link packExperts} has made of weights, and for which product. */
@@ -171,6 +172,8 @@ export interface ExpertStack {
   readonly format: WeightFormatName;
   /** [E, N, K] */
   readonly shape: readonly [number, number, number];
+  /** What they are in. */
+  readonly tensors: readonly Tensor[];
   /** Some rows of one expert's matrix. Free its handles after use. */
   rows(expert: number, first: number, count: number): WeightMatrix;
 }
@@ -189,6 +192,7 @@ export function readStack(weight: unknown, transpose: boolean | undefined, width
     device: read.codes.device,
     format: read.format,
     shape: [lead[0] ?? 1, rows, columns],
+    tensors: tensorsOf(read),
     rows: (expert, firstRow, count) => {
       const one = matrixOf(read, expert);
       try {
@@ -200,7 +204,8 @@ export function readStack(weight: unknown, transpose: boolean | undefined, width
   };
 }
 
-export function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>, transpose = false): ExpertStack {
+export function floatStack(weight: Tensor<FloatDType>, transpose = false): ExpertStack {
+  const { device, dtype, handle, shape } = weight;
   const { lead, rows, columns } = matricesOf(shape);
   const [size, step] = [rows * columns, transpose ? 1 : columns];
   const [outputs, inputs] = transpose ? [columns, rows] : [rows, columns];
@@ -208,6 +213,7 @@ export function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>,
     device,
     format: dtype,
     shape: [lead[0] ?? 1, outputs, inputs],
+    tensors: [weight],
     rows: (expert, first, count) =>
       plainWeight(dtype, {
         handle: handle.view([size - first * step], expert * size + first * step),

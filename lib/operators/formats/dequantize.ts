@@ -3,7 +3,7 @@ import { type Fields, floatDType, object, optional, type Reader } from "../../co
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkApart, checkTensor, output } from "../check.js";
+import { checkTensor, output } from "../check.js";
 import {
   disposeQuantized,
   type QuantizedWeight,
@@ -84,8 +84,8 @@ export function quantizationError(
   checkTensor("values", values, "float", [...matrices.lead, matrices.rows, matrices.columns], read.codes.device);
   const { out } = errorOptions(options, "options");
   const { device } = values;
-  const errors = output("out", out, device, matrices.lead.length === 0 ? [1] : matrices.lead, "f32", [values]);
-  checkApart("out", errors, ...tensorsOf(read));
+  const shape = matrices.lead.length === 0 ? [1] : matrices.lead;
+  const errors = output("out", out, device, shape, "f32", [values, ...tensorsOf(read)]);
   if (matrices.count === 0) errors.handle.overwrite(new Float32Array(errors.size), false);
   for (let index = 0; index < matrices.count; index++) {
     const source = denseMatrix(values, index);

@@ -297,8 +297,10 @@ describe("the file", () => {
   test.each(["q4_0", "nvfp4"])("in %s is resumed after an interruption, with the same bytes", async (format) => {
     const source = await write(families.qwen3_moe);
     const complete = fresh(".gguf");
-    const expected = await run(source, complete, format);
-    for (const limit of [0.001, 0.6, 0.95]) {
+    const shares: number[] = [];
+    const expected = await run(source, complete, format, { onProgress: (share) => shares.push(share) });
+    // The last piece, after which only the file's end is told, has the scales of those before it, if there are such.
+    for (const limit of [0.001, 0.6, 0.95, shares.at(-3) as number]) {
       const out = fresh(".gguf");
       const stop = new Error("stop");
       const onProgress = (share: number) => {
@@ -318,6 +320,20 @@ describe("the file", () => {
       expect(readFileSync(out).equals(readFileSync(complete))).toBe(true);
     }
   });
+});
+
+test("a file is not resumed for a model of another name, which its header has", async () => {
+  const source = await write(families.qwen3_moe);
+  const out = fresh(".gguf");
+  const stop = new Error("stop");
+  const onProgress = (share: number) => {
+    if (share > 0.6) throw stop;
+  };
+  await expect(run(source, out, "q4_0", { onProgress })).rejects.toBe(stop);
+  const moved = fresh();
+  renameSync(source, moved);
+  const begun = /it was begun with other settings: expected the same header; /;
+  await expectRejection(run(moved, out, "q4_0", { existing: "resume" }), "BAD_CHECKPOINT", begun);
 });
 
 describe("a process that ends while a file is begun", () => {

@@ -412,9 +412,17 @@ describe.each(deviceNames)("backward on %s", (name) => {
     const unchanged = saved();
     expectError(() => layer.setSelectionBias(device().zeros([3], "f32")), "SHAPE_MISMATCH", /selectionBias/);
     layer.backward(unchanged, dy);
-    const stale = saved();
-    layer.parameters().changed();
-    expectError(() => layer.backward(stale, dy), "INVALID_ARGUMENT", /changed since/);
+    const given = () => layer.forward(x, { save: true, routing: layer.route(x) }).state;
+    const losses = { gradLosses: { zLoss: 0.1 } };
+    expectError(() => layer.backward(given(), dy, losses), "INVALID_ARGUMENT", /^gradLosses requires .*own routing$/);
+    for (const change of [
+      () => layer.parameters().changed(),
+      () => layer.setSelectionBias(device().zeros([layer.description.numExperts], "f32")),
+    ]) {
+      const stale = saved();
+      change();
+      expectError(() => layer.backward(stale, dy), "INVALID_ARGUMENT", /changed since/);
+    }
   });
 });
 

@@ -109,6 +109,21 @@ MOE_TEST(parts_fail_and_are_written_apart) {
   MOE_CHECK_EQUAL(read(stream, content), "");
 }
 
+MOE_TEST(parts_that_fail_one_after_the_other_are_all_failed) {
+  Stream stream;
+  const auto content = std::make_shared<Content>();
+  for (const Part part : {Part{30, 40}, Part{10, 20}, Part{50, 60}}) {
+    stream.enqueue(fail, writes(content, part));
+    MOE_CHECK(!wait(stream).ok());
+  }
+  for (const size_t begin : {10, 30, 50})
+    MOE_CHECK_EQUAL(read(stream, content, {begin, begin + 1}), "no memory for it");
+  // Those before what is written at the end remain.
+  stream.enqueue(succeed, writes(content, {20, 70}));
+  MOE_CHECK_EQUAL(read(stream, content, {20, 70}), "");
+  MOE_CHECK_EQUAL(read(stream, content, {10, 20}), "no memory for it");
+}
+
 MOE_TEST(an_index_out_of_range_leaves_its_defined_outputs) {
   Stream stream;
   const auto content = std::make_shared<Content>();

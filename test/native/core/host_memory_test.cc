@@ -180,6 +180,46 @@ MOE_TEST(only_temporary_memory_is_kept_and_not_for_long) {
   MOE_CHECK(!is_mapped(again));
 }
 
+MOE_TEST(of_kept_blocks_the_smallest_that_is_large_enough_is_granted) {
+  std::chrono::steady_clock::time_point now{};
+  HostMemory memory([] { return 1600 * kMiB; }, [&now] { return now; });
+  memory.release(grant(memory, 64 * kMiB));
+  memory.give_back_kept();
+  void* large = grant(memory, 44 * kMiB);
+  void* small = grant(memory, 40 * kMiB);
+  void* medium = grant(memory, 42 * kMiB);
+  for (void* block : {large, small, medium}) memory.release(block);
+  MOE_CHECK(grant(memory, 40 * kMiB) == small);
+  MOE_CHECK(grant(memory, 40 * kMiB) == medium);
+  MOE_CHECK(grant(memory, 40 * kMiB) == large);
+  for (void* block : {large, small, medium}) memory.release(block);
+}
+
+MOE_TEST(what_was_given_back_leaves_room_for_others_to_be_kept) {
+  std::chrono::steady_clock::time_point now{};
+  HostMemory memory([] { return 800 * kMiB; }, [&now] { return now; });
+  for (int turn = 0; turn < 3; ++turn) {
+    void* block = grant(memory, 80 * kMiB);
+    memory.release(block);
+    MOE_CHECK(is_mapped(block));
+    now += std::chrono::seconds(31);
+    void* other = grant(memory, 10 * kMiB);
+    memory.release(other);
+    MOE_CHECK(!is_mapped(block) && is_mapped(other));
+  }
+}
+
+MOE_TEST(memory_is_granted_that_is_there_once_what_was_kept_has_gone) {
+  void* kept = nullptr;
+  HostMemory memory([&kept] { return (kept != nullptr && is_mapped(kept) ? 200 : 400) * kMiB; });
+  void* block = grant(memory, 64 * kMiB);
+  kept = grant(memory, 10 * kMiB);
+  memory.release(kept);
+  memory.release(grant(memory, 300 * kMiB));
+  MOE_CHECK(!is_mapped(kept));
+  memory.release(block);
+}
+
 MOE_TEST(kept_memory_makes_way) {
   bool kept = false;
   HostMemory memory([&kept] { return (kept ? 200 : 400) * kMiB; });

@@ -74,7 +74,7 @@ MOE_TEST(a_wait_for_content_is_told_of_it_alone) {
   struct Memory : moe::Content {};
   const auto memory = std::make_shared<Memory>();
   std::atomic<int> told{0};
-  Code codes[2] = {};
+  Code codes[3] = {};
   const auto wait_for_memory = [&](Stream& stream, Code* code) {
     moe::Uses uses;
     uses.reads(memory, moe::kWhole);
@@ -97,9 +97,13 @@ MOE_TEST(a_wait_for_content_is_told_of_it_alone) {
   write_memory(stream);
   wait_for_memory(stream, &codes[1]);
   MOE_CHECK(wait(stream).ok());
-  MOE_CHECK_EQUAL(told.load(), 2);
+  stream.enqueue([] { return Status(Code::id_out_of_range, "of other work again"); });
+  wait_for_memory(stream, &codes[2]);
+  MOE_CHECK_EQUAL(wait(stream).message, "of other work again");
+  MOE_CHECK_EQUAL(told.load(), 3);
   MOE_CHECK(codes[0] == Code::ok);
   MOE_CHECK(codes[1] == Code::out_of_memory);
+  MOE_CHECK(codes[2] == Code::out_of_memory);
 }
 
 MOE_TEST(a_stream_survives_work_that_throws) {

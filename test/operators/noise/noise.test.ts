@@ -218,6 +218,7 @@ describe.each(deviceNames)("bad arguments of noise on %s", (name) => {
     const [clean, noise] = [floats(2, 3), floats(2, 3)];
     bad(() => noisyLogits(clean, noise, {}), /options: expected exactly one of noise and seed, got neither/);
     bad(() => noisyLogits(clean, noise, { noise, seed: 1 }), /exactly one of noise and seed, got both/);
+    bad(() => noisyLogits(clean, noise, { noise, offset: 1 }), /^offset cannot be combined with noise$/);
     bad(() => noisyLogits(clean, noise, { seed: 1, epsilon: -1 }), /epsilon: expected a finite number >= 0, got -1/);
     bad(
       () => noisyLogits(clean, noise, { noise, out: { logits: noise, deviation: clean } }),

@@ -49,6 +49,8 @@ describe("rules that make no sense are refused", () => {
     ["epsilon 0", { topK: 2, normalize: { by: "clamped_sum", epsilon: 0 } }, /normalize.epsilon/],
     ["epsilon NaN", { topK: 2, normalize: { by: "sum_plus_epsilon", epsilon: nan } }, /normalize.epsilon/],
     ["no epsilon", { topK: 2, normalize: { by: "sum_plus_epsilon" } }, /normalize.epsilon/],
+    ["an epsilon that is not used", { topK: 2, normalize: { by: "sum", epsilon: 1 } }, /epsilon cannot be .*by "sum"/],
+    ["a power that is not used", { topK: 2, normalize: { by: "sum", power: 2 } }, /power cannot be .*by "sum"/],
     ["power 0", { topK: 2, normalize: { by: "lp", power: 0 } }, /normalize.power/],
     ["no power", { topK: 2, normalize: { by: "lp" } }, /normalize.power/],
     ["jitter of a softmax", { topK: 2, jitter: 0.1 }, /jitter cannot be combined with scoring softmax/],

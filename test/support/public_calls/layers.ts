@@ -56,7 +56,13 @@ export function layerCalls(device: api.Device, directory: string): Part {
   const biased = api.MoeLayer.create({ ...plain, selectionBias: floats(E) } as Options);
 
   const trained = api.MoeLayer.create(plain as Options);
-  const trainedBefore = trained.backward(trained.forward(floats(T, H), { save: true }).state, floats(T, H)).gradients;
+  const [x, dy] = [floats(T, H), floats(T, H)];
+  const backward = (options: Options = {}) => {
+    const { y, state } = trained.forward(x, { save: true });
+    y.dispose();
+    return trained.backward(state, dy, options);
+  };
+  const trainedBefore = backward().gradients;
   return {
     calls: [
       {
@@ -101,16 +107,22 @@ export function layerCalls(device: api.Device, directory: string): Part {
           { save: true, recompute: true },
           { save: true, offload: true },
           { want: ["routing", "logits"] },
-          { norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true },
-          { residual: floats(T, H), signal: transfer.signal },
-          { expertIds: integers(T, 2), logits: floats(T, E) },
+          { norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true, out: floats(T, H) },
+          { residual: floats(T, H), signal: transfer.signal, out: floats(T, H) },
+          { expertIds: integers(T, 2), logits: floats(T, E), out: floats(T, H) },
         ],
       },
       {
         name: "MoeLayer.forward with a router that reads other tokens",
         args: [floats(T, H)],
         call: own.forward.bind(own),
-        valid: [{ routerInput: floats(T, H) }],
+        valid: [{ routerInput: floats(T, H), out: floats(T, H) }],
+      },
+      {
+        name: "MoeLayer.forward with noise",
+        args: [floats(T, H)],
+        call: deep.forward.bind(deep),
+        valid: [{ training: { noise: floats(T, E), groupNoise: floats(T, 2) }, out: floats(T, H) }],
       },
       {
         name: "MoeLayer.forward with token ids",
@@ -121,8 +133,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
       {
         name: "MoeLayer.backward",
         args: [],
-        call: (options) =>
-          trained.backward(trained.forward(floats(T, H), { save: true }).state, floats(T, H), options as Options),
+        call: backward,
         valid: [
           { gradients: trainedBefore, accumulate: true, experts: true },
           {

@@ -5,6 +5,7 @@ import { type Part, T, tensorsOf } from "./call.js";
 export function optimizerCalls(device: api.Device): Part {
   const { floats } = tensorsOf(device);
   const parameter = { name: "p", value: floats(T), gradient: floats(T) };
+  const adam = new api.AdamW([parameter], { learningRate: 0.1 });
   return {
     calls: [
       {
@@ -19,6 +20,8 @@ export function optimizerCalls(device: api.Device): Part {
         call: (...args) => Reflect.construct(api.SGD, args),
         valid: [{ learningRate: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.1, maxNorm: 1 }],
       },
+      { name: "Optimizer.step", args: [], call: adam.step.bind(adam) },
+      { name: "Optimizer.load", args: [adam.state()], call: adam.load.bind(adam) },
       { name: "squaredNorm", args: [[floats(T)]], call: api.squaredNorm, valid: [] },
     ],
   };

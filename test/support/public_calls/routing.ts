@@ -44,7 +44,7 @@ export function routingCalls(device: api.Device): Part {
       },
       {
         name: "gatingBackward",
-        args: [logits, routing(), floats(T, 2)],
+        args: [logits, { ids: integers(T, 2) }, floats(T, 2)],
         call: api.gatingBackward,
         valid: [
           { ...rule, out: floats(T, E) },
@@ -61,7 +61,7 @@ export function routingCalls(device: api.Device): Part {
       },
       {
         name: "hierarchicalGatingBackward",
-        args: [floats(T, 2), logits, routing(), floats(T, 2)],
+        args: [floats(T, 2), logits, { ids: integers(T, 2) }, floats(T, 2)],
         call: api.hierarchicalGatingBackward,
         valid: [
           {
@@ -82,7 +82,7 @@ export function routingCalls(device: api.Device): Part {
       },
       {
         name: "limitCapacityBackward",
-        args: [routing(), routing(), floats(T, 2)],
+        args: [routing(), { ids: integers(T, 2) }, floats(T, 2)],
         call: api.limitCapacityBackward,
         valid: [{ renormalize: { by: "chosen", scale: 2 }, out: floats(T, 2) }],
       },

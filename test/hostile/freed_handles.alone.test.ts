@@ -1,0 +1,67 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import * as api from "../../lib/index.js";
+import { liveHandles } from "../support/live_handles.js";
+import { publicCalls } from "../support/public_calls/index.js";
+
+// What a public function takes of a device and does not return it gives back itself, without waiting for the collector.
+
+const device = api.openDevice("reference");
+const directory = mkdtempSync(join(tmpdir(), "moe-kernels-freed-"));
+const handles = liveHandles(device);
+const { calls, close } = await publicCalls(device, directory);
+afterAll(async () => {
+  await close();
+  device.dispose();
+  rmSync(directory, { recursive: true });
+});
+
+describe.each(calls)("$name", ({ args, valid, after, call }) => {
+  test("keeps no more handles with every call", async () => {
+    const lists = valid.length === 0 ? [[...args, ...after]] : valid.map((options) => [...args, options, ...after]);
+    for (const list of lists) {
+      const given = objectsIn(list);
+      let isOwner = false;
+      const run = async () => {
+        const result = await call(...list);
+        isOwner = ownsMemory(result);
+        await disposeNew(result, given);
+      };
+      // The first may keep some for the next.
+      await run();
+      const kept = handles.places();
+      await run();
+      expect(handles.places()).toEqual(kept);
+      // What is to hold memory is made whole or not at all. Of several outputs, the collector frees those before one that is refused.
+      for (let nth = 0; isOwner && (await handles.refuse(nth, run)); nth++) expect(handles.places()).toEqual(kept);
+    }
+  });
+});
+
+/** Whether a result is a layer, an optimiser or the like. */
+function ownsMemory(result: unknown): boolean {
+  return typeof result === "object" && result !== null && Symbol.dispose in result && !(result instanceof api.Tensor);
+}
+
+/** All objects in arguments, which calls may return. */
+function objectsIn(value: unknown, found: Set<unknown> = new Set()): ReadonlySet<unknown> {
+  if (typeof value !== "object" || value === null || found.has(value)) return found;
+  found.add(value);
+  for (const part of Object.values(value)) objectsIn(part, found);
+  return found;
+}
+
+/** Disposes of all that a result holds but what was given. */
+async function disposeNew(result: unknown, given: ReadonlySet<unknown>): Promise<void> {
+  if (typeof result !== "object" || result === null || given.has(result)) return;
+  if (Symbol.asyncDispose in result) {
+    await (result as AsyncDisposable)[Symbol.asyncDispose]();
+  } else if (Symbol.dispose in result) {
+    (result as Disposable)[Symbol.dispose]();
+  } else {
+    const parts: Iterable<unknown> = result instanceof Map ? result.values() : Object.values(result);
+    for (const part of parts) await disposeNew(part, given);
+  }
+}
