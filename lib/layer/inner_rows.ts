@@ -1,5 +1,6 @@
 import type { InnerRowHandles } from "../core/device/backend.js";
 import { isGated } from "../core/layer/activation.js";
+import { allOrNone } from "../core/tensors/all_or_none.js";
 import type { FloatDType } from "../core/tensors/dtype.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import type { DeviceLayer } from "./device_layer.js";
@@ -26,13 +27,9 @@ export function emptyInnerRows(
 ): InnerRows {
   const { sharedExperts, activation, intermediateSize, multiplier } = description;
   const rows = tokens * (choices + sharedExperts);
-  const pre = device.empty([rows, (isGated(activation) ? 2 : 1) * intermediateSize], dtype);
-  try {
-    return { pre, multiplied: multiplier ? device.empty([rows, intermediateSize], dtype) : undefined };
-  } catch (error) {
-    pre.dispose();
-    throw error;
-  }
+  const widths = [(isGated(activation) ? 2 : 1) * intermediateSize, ...(multiplier ? [intermediateSize] : [])];
+  const [pre, multiplied] = allOrNone(widths, (columns) => device.empty([rows, columns], dtype));
+  return { pre: pre as Tensor<FloatDType>, multiplied };
 }
 
 export function handlesOf(rows: InnerRows | undefined): InnerRowHandles | undefined {
