@@ -28,7 +28,8 @@ interface Attack {
 /** A public call with one or two hostile values among its arguments: it is accepted or refused. */
 export function hostileStep(draw: Draw, targets: ReadonlyMap<Device, Target>): Step {
   const [{ calls }] = targets.values() as unknown as [Target];
-  const call = draw.integer(0, calls.length - 1);
+  const takeArguments = calls.flatMap((each, index) => (argumentsOf(each, 0).length > 0 ? [index] : []));
+  const call = draw.pick(takeArguments);
   const { valid } = calls[call] as PublicCall;
   const options = draw.integer(0, Math.max(0, valid.length - 1));
   const args = argumentsOf(calls[call] as PublicCall, options);
