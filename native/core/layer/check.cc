@@ -106,10 +106,10 @@ Status check_forward(const LayerDescription& layer, Stages stages, const LayerFo
   MOE_TRY(check("weights", f.weights, "[T, k] f32"));
   MOE_TRY(check("residual", f.residual, "[T, H] float"));
   MOE_TRY(check("y", f.y, "[T, H] D"));
-  MOE_TRY(check_kept_rows(layer, stages, f));
   MOE_TRY(expect_sizes(f.ids.absent() == f.weights.absent(), "layer: expected ids and weights together"));
   MOE_TRY(expect_sizes(f.x.shape[0] == 0 || layer.slots(f.choices(layer)) <= INT32_MAX,
                        "layer: expected fewer than 2^31 slots of a token"));
+  MOE_TRY(check_kept_rows(layer, stages, f));
   return expect_sizes(!gating || layer.gating.fits(layer.experts), "layer: expected a rule that fits the experts");
 }
 
