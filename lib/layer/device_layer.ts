@@ -1,14 +1,28 @@
 import type { LayerHandle, OffloadRule, WeightParts } from "../core/device/backend.js";
 import type { Device } from "../core/device/device.js";
 import { MoeError } from "../core/errors.js";
-import { forwardStages, scoredStages } from "../core/layer/stages.js";
+import { forwardStages, type StageList, scoredStages } from "../core/layer/stages.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import { resultDType } from "../operators/check.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
+import type { InnerRows } from "./inner_rows.js";
 import { TokenConstants } from "./token_constants.js";
 import { WeightRecord } from "./weights/weight_record.js";
+
+/** A forward whose routing is given, as {@link LayerHandle.forward} describes it. */
+interface RoutedForward {
+  readonly x: TensorHandle;
+  readonly y: TensorHandle | null;
+  readonly routing: Routing;
+  readonly maxChoices: number;
+  readonly residual?: TensorHandle | undefined;
+  /** Where to keep rows before the activation; default nowhere. */
+  readonly rows?: InnerRows | undefined;
+  /** Default all of them. */
+  readonly stages?: StageList;
+}
 
 /**
  * A layer's memory and fused stages on a device, which cover both router and experts. {@link Router} and
@@ -100,6 +114,13 @@ export class DeviceLayer {
     const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
     const stages = logits?.given ? scoredStages : routing && forwardStages;
     this.handle.forward(x, y, ids, weights, -1, stages, logits?.tensor.handle, residual);
+  }
+
+  /** Enqueues y = the outputs of the experts for x under a routing, + residual. */
+  forwardRouted({ x, y, routing, maxChoices, residual, rows, stages }: RoutedForward): void {
+    const [ids, weights] = [routing.ids.handle, routing.weights.handle];
+    const kept = rows && { pre: rows.pre.handle, multiplied: rows.multiplied?.handle };
+    this.handle.forward(x, y, ids, weights, maxChoices, stages, undefined, residual, kept);
   }
 
   free(): void {

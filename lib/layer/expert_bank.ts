@@ -11,7 +11,6 @@ import { type ExpertSet, formatsOf, matrixRoles } from "./description/storage.js
 import type { DeviceLayer } from "./device_layer.js";
 import type { ForwardPass } from "./forward_pass.js";
 import { IdentityExperts } from "./identity_experts.js";
-import { handlesOf } from "./inner_rows.js";
 import { latentForward } from "./latent_forward.js";
 import {
   checkExpert,
@@ -120,12 +119,9 @@ export class ExpertBank {
   forward(pass: ForwardPass): Tensor<FloatDType> | undefined {
     const [routed, projections] = [this.#layer, this.#projections];
     if (projections !== undefined) return latentForward({ onDevice: this.#shared, routed, projections }, pass);
-    const { x, y, routing, maxChoices, residual, kept } = pass;
-    const { ids, weights } = routing;
+    const { x, routing, residual, kept } = pass;
     using identity = this.identity?.outputs(x, routing, residual);
-    const added = identity?.handle ?? residual;
-    const rows = handlesOf(kept?.routed);
-    routed.handle.forward(x, y, ids.handle, weights.handle, maxChoices, undefined, undefined, added, rows);
+    routed.forwardRouted({ ...pass, residual: identity?.handle ?? residual, rows: kept?.routed });
     return undefined;
   }
 

@@ -1,9 +1,9 @@
-import type { InnerRowHandles } from "../core/device/backend.js";
-import { isGated } from "../core/layer/activation.js";
+import type { Device } from "../core/device/device.js";
+import { gateUpRows } from "../core/layer/activation.js";
 import { allOrNone } from "../core/tensors/all_or_none.js";
 import type { FloatDType } from "../core/tensors/dtype.js";
 import type { Tensor } from "../core/tensors/tensor.js";
-import type { DeviceLayer } from "./device_layer.js";
+import type { MoeLayerDescription } from "./description/config.js";
 
 /** The rows of a pass before the activation: those of every token's slots, in the order of experts. */
 export interface InnerRows {
@@ -21,17 +21,13 @@ export interface KeptRows {
 
 /** Memory for the rows of a pass of T tokens, each with k choices. */
 export function emptyInnerRows(
-  { device, description }: DeviceLayer,
+  { device, description }: { readonly device: Device; readonly description: MoeLayerDescription },
   [tokens, choices]: readonly [number, number],
   dtype: FloatDType,
 ): InnerRows {
   const { sharedExperts, activation, intermediateSize, multiplier } = description;
   const rows = tokens * (choices + sharedExperts);
-  const widths = [(isGated(activation) ? 2 : 1) * intermediateSize, ...(multiplier ? [intermediateSize] : [])];
+  const widths = [gateUpRows(activation, intermediateSize), ...(multiplier ? [intermediateSize] : [])];
   const [pre, multiplied] = allOrNone(widths, (columns) => device.empty([rows, columns], dtype));
   return { pre: pre as Tensor<FloatDType>, multiplied };
-}
-
-export function handlesOf(rows: InnerRows | undefined): InnerRowHandles | undefined {
-  return rows && { pre: rows.pre.handle, multiplied: rows.multiplied?.handle };
 }

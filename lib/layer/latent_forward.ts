@@ -2,7 +2,6 @@ import type { FloatDType } from "../core/tensors/dtype.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import type { DeviceLayer } from "./device_layer.js";
 import type { ForwardPass } from "./forward_pass.js";
-import { handlesOf } from "./inner_rows.js";
 import { Temporaries } from "./temporaries.js";
 import type { LatentProjections } from "./weights/latent_projections.js";
 
@@ -26,15 +25,13 @@ export function latentForward(
   { x, y, tokens, routing, maxChoices, residual, kept }: ForwardPass,
 ): Tensor<FloatDType> {
   const { count, inputDType, dtype } = tokens;
-  const [ids, weights] = [routing.ids.handle, routing.weights.handle];
   const { device, description } = onDevice;
   const { hiddenSize, sharedExperts } = description;
   using temporaries = new Temporaries();
   const z = temporaries.keep(projections.down(x, count, inputDType));
   const sums = device.empty(z.shape, inputDType);
   try {
-    const rows = handlesOf(kept?.routed);
-    routed.handle.forward(z.handle, sums.handle, ids, weights, maxChoices, undefined, undefined, undefined, rows);
+    routed.forwardRouted({ x: z.handle, y: sums.handle, routing, maxChoices, rows: kept?.routed });
     const read = projections.normalised(sums);
     if (read !== sums) temporaries.keep(read);
     if (sharedExperts === 0 && residual === undefined) {
@@ -51,8 +48,7 @@ export function latentForward(
       device.backend.combine({ ...inputs, y: sharedExperts === 0 ? y : added.handle });
     }
     if (sharedExperts > 0) {
-      const ofShared = handlesOf(kept?.shared);
-      onDevice.handle.forward(x, y, ids, weights, 0, undefined, undefined, added.handle, ofShared);
+      onDevice.forwardRouted({ x, y, routing, maxChoices: 0, residual: added.handle, rows: kept?.shared });
     }
     return sums;
   } catch (error) {

@@ -1,4 +1,4 @@
-import { isGated } from "../../core/layer/activation.js";
+import { gateUpRows } from "../../core/layer/activation.js";
 import { activate } from "../../operators/experts/activate.js";
 import { activationBackward } from "../../operators/experts/activation_backward.js";
 import { activationOf } from "../../operators/experts/activation_options.js";
@@ -18,7 +18,7 @@ function routed(draw: Draw, { tokens, topK, numExperts }: Sizes) {
 /** Values before the activation, and what devices are told of it. */
 function activations(draw: Draw, { rows, intermediateSize, dtype, description }: Sizes) {
   const { activation, clamp } = description;
-  const columns = (isGated(activation) ? 2 : 1) * intermediateSize;
+  const columns = gateUpRows(activation, intermediateSize);
   const own = { activation, clamp, sharedClamp: clamp, sharedExperts: 0 };
   return { pre: draw.normals([rows, columns], dtype), ...own };
 }
@@ -76,7 +76,7 @@ export const expertsCases: readonly OperatorCase[] = [
       dInner: draw.normals([sizes.rows, sizes.intermediateSize], sizes.dtype),
     }),
     outputs: ({ rows, intermediateSize, dtype, description }) => {
-      const columns = (isGated(description.activation) ? 2 : 1) * intermediateSize;
+      const columns = gateUpRows(description.activation, intermediateSize);
       return { dPre: { shape: [rows, columns], dtype }, inner: { shape: [rows, intermediateSize], dtype } };
     },
     call:

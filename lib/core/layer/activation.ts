@@ -27,6 +27,11 @@ export function isGated(activation: Activation): boolean {
   return activations.indexOf(activation) >= activations.indexOf("swiglu");
 }
 
+/** P: the rows of the matrix of gate and up, or of up alone, of an expert of this size. */
+export function gateUpRows(activation: Activation, intermediateSize: number): number {
+  return (isGated(activation) ? 2 : 1) * intermediateSize;
+}
+
 const clampedActivations = ["swiglu_clamped", "swiglu_clamped_after", "situ"] as const satisfies readonly Activation[];
 
 /** An activation that has a {@link Clamp}. */

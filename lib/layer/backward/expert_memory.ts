@@ -1,5 +1,5 @@
 import { greatestCommonDivisor } from "../../core/greatest_common_divisor.js";
-import { isGated } from "../../core/layer/activation.js";
+import { gateUpRows, isGated } from "../../core/layer/activation.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { copyAll } from "../../operators/copy_all.js";
@@ -28,7 +28,7 @@ export function expertMemory(layer: DeviceLayer, dtype: "f32"): ExpertMemory {
   const { device, description } = layer;
   const { bank, sharedExperts, intermediateSize, hiddenSize, activation, multiplier } = description;
   const experts = bank.count + sharedExperts;
-  const inner = (isGated(activation) ? 2 : 1) * intermediateSize;
+  const inner = gateUpRows(activation, intermediateSize);
   const memory = (...shape: Shape) => device.zeros([experts, ...shape], dtype);
   return {
     gateUp: memory(inner, hiddenSize),

@@ -12,7 +12,7 @@ import { routerProjection } from "../../operators/routing/router_projection.js";
 import { sharedSlots } from "../../operators/routing/shared_slots.js";
 import { type SortedRows, sort } from "../../operators/routing/sort.js";
 import type { DeviceLayer } from "../device_layer.js";
-import { emptyInnerRows, handlesOf, type InnerRows } from "../inner_rows.js";
+import { emptyInnerRows, type InnerRows } from "../inner_rows.js";
 import type { Temporaries } from "../temporaries.js";
 import { type BackwardMatrices, type CopiedMatrices, copiedBias, copiedProjection } from "./matrices.js";
 
@@ -66,10 +66,9 @@ export function weightedRows({ rowOfSlot, weights }: PassRows, x: Tensor<FloatDT
 }
 
 /** Computes the rows of a routing before the activation. */
-export function innerRows(layer: DeviceLayer, x: Tensor<FloatDType>, { ids, weights }: Routing): InnerRows {
-  const rows = emptyInnerRows(layer, ids.shape as [number, number], x.dtype);
-  const routing = [ids.handle, weights.handle] as const;
-  layer.handle.forward(x.handle, null, ...routing, -1, innerStages, undefined, undefined, handlesOf(rows));
+export function innerRows(layer: DeviceLayer, x: Tensor<FloatDType>, routing: Routing): InnerRows {
+  const rows = emptyInnerRows(layer, routing.ids.shape as [number, number], x.dtype);
+  layer.forwardRouted({ x: x.handle, y: null, routing, maxChoices: -1, rows, stages: innerStages });
   return rows;
 }
 

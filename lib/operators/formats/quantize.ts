@@ -3,6 +3,7 @@ import { MoeError } from "../../core/errors.js";
 import type { WeightFormat, WeightFormatName } from "../../core/formats/weight_format.js";
 import { isPlain, readOnlyFormats, weightFormat } from "../../core/formats/weight_formats.js";
 import { choice, type Fields, object, optional } from "../../core/input/options.js";
+import { allOrNone } from "../../core/tensors/all_or_none.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
@@ -115,15 +116,9 @@ export function emptyQuantized(
   matrix: readonly [number, number],
   lead: Shape = [],
 ): QuantizedWeight & Disposable {
-  const tensors: Record<string, Tensor> = {};
-  try {
-    for (const [role, shape, dtype] of quantizedTensors(format, [...lead, ...matrix])) {
-      tensors[role] = device.empty(shape, dtype);
-    }
-  } catch (error) {
-    for (const tensor of Object.values(tensors)) tensor.dispose();
-    throw error;
-  }
+  const parts = quantizedTensors(format, [...lead, ...matrix]);
+  const made = allOrNone(parts, ([, shape, dtype]) => device.empty(shape, dtype));
+  const tensors = Object.fromEntries(parts.map(([role], index) => [role, made[index]]));
   return ownedQuantized({ format, ...(tensors as { codes: Tensor<"u8"> }), columns: matrix[1] });
 }
 
