@@ -1,23 +1,15 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { GgufFile, SplitGguf } from "../lib/checkpoint/gguf/index.js";
 import { parseSafetensors, SafetensorsFile, ShardedCheckpoint } from "../lib/checkpoint/safetensors/index.js";
 import * as api from "../lib/index.js";
-import { type Options, publicCalls } from "./support/public_calls/index.js";
+import { callsForTests } from "./support/public_calls/calls_for_tests.js";
+import type { Options } from "./support/public_calls/index.js";
 
 // Calls every public function that takes options with an option that does not exist, with each of its options misspelt,
 // and with getters that return something else when they are read again.
 
 const device = api.openDevice("reference");
-const directory = mkdtempSync(join(tmpdir(), "moe-kernels-options-"));
-const { calls, close } = await publicCalls(device, directory);
-afterAll(async () => {
-  await close();
-  device.dispose();
-  rmSync(directory, { recursive: true });
-});
+const { calls } = await callsForTests(device);
 
 const classes = [
   "Device",

@@ -1,5 +1,5 @@
 import type { Device } from "../../lib/index.js";
-import type { PublicCall } from "../support/public_calls/index.js";
+import { argumentLists, type PublicCall } from "../support/public_calls/index.js";
 import { drawPath, type Path, replaced, sourceOf } from "./arguments.js";
 import type { Draw } from "./draw.js";
 import { hostile, hostileCount } from "./hostile.js";
@@ -28,11 +28,11 @@ interface Attack {
 /** A public call with one or two hostile values among its arguments: it is accepted or refused. */
 export function hostileStep(draw: Draw, targets: ReadonlyMap<Device, Target>): Step {
   const [{ calls }] = targets.values() as unknown as [Target];
-  const takeArguments = calls.flatMap((each, index) => (argumentsOf(each, 0).length > 0 ? [index] : []));
+  const takeArguments = calls.flatMap((each, index) => (argumentLists(each)[0]?.length ? [index] : []));
   const call = draw.pick(takeArguments);
-  const { valid } = calls[call] as PublicCall;
-  const options = draw.integer(0, Math.max(0, valid.length - 1));
-  const args = argumentsOf(calls[call] as PublicCall, options);
+  const lists = argumentLists(calls[call] as PublicCall);
+  const options = draw.integer(0, lists.length - 1);
+  const args = lists[options] as unknown[];
   const draws = Array.from({ length: draw.chance(0.7) ? 1 : 2 }, () => ({
     path: drawPath(draw, args),
     index: draw.integer(0, hostileCount - 1),
@@ -47,17 +47,13 @@ function overlap(a: Path, b: Path): boolean {
   return a.slice(0, b.length).every((name, index) => name === b[index]);
 }
 
-function argumentsOf({ args, valid, after }: PublicCall, options: number): unknown[] {
-  return [...args, ...(valid.length > 0 ? [valid[options]] : []), ...after];
-}
-
 function stepOf(attack: Attack, targets: ReadonlyMap<Device, Target>): Step {
   const { call, options, changes } = attack;
   const make = (device: Device) => {
     const { calls, other } = targets.get(device) as Target;
     const subject = calls[call] as PublicCall;
     const written = new Map<string, string>();
-    let args: unknown = argumentsOf(subject, options);
+    let args: unknown = argumentLists(subject)[options];
     for (const { path, index } of changes) {
       const { source, value } = hostile(index, device, other);
       args = replaced(args, path, value);

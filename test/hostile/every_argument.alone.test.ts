@@ -1,29 +1,23 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import * as api from "../../lib/index.js";
 import { paths, replaced } from "../fuzz/arguments.js";
 import { hostile, hostileCount } from "../fuzz/hostile.js";
 import { use } from "../fuzz/use.js";
-import { publicCalls } from "../support/public_calls/index.js";
+import { callsForTests } from "../support/public_calls/calls_for_tests.js";
+import { argumentLists } from "../support/public_calls/index.js";
 
 // Every public function, with every hostile value in the place of every argument and every option: what the fuzzer draws
 // from, gone through on the device that checks the same and computes at once.
 
 const device = api.openDevice("reference");
 const other = api.openDevice("reference");
-const directory = mkdtempSync(join(tmpdir(), "moe-kernels-hostile-"));
-const { calls, close } = await publicCalls(device, directory);
+const { calls, directory } = await callsForTests(device);
 // Functions that write files take any string for a path, such as the name of a dtype.
 const before = process.cwd();
 process.chdir(directory);
-afterAll(async () => {
-  await close();
+afterAll(() => {
   process.chdir(before);
-  device.dispose();
   other.dispose();
-  rmSync(directory, { recursive: true });
 });
 
 /** Whether a place is not one of the later entries of a list, which are treated like the first. */
@@ -31,16 +25,15 @@ function isFirst([, ...within]: readonly (string | number)[]): boolean {
   return within.every((name) => typeof name === "string" || name === 0);
 }
 
-describe.each(calls)("$name", ({ args, valid, after, call }) => {
+describe.each(calls)("$name", (subject) => {
   test("is accepted or refused by an error of this package", async () => {
-    const lists = valid.length === 0 ? [[...args, ...after]] : valid.map((options) => [...args, options, ...after]);
-    for (const list of lists) {
+    for (const list of argumentLists(subject)) {
       for (const path of paths(list).filter(isFirst)) {
         for (let index = 0; index < hostileCount; index++) {
           const { source, value } = hostile(index, device, other);
           let error: unknown;
           try {
-            await use(await call(...(replaced(list, path, value) as unknown[])));
+            await use(await subject.call(...(replaced(list, path, value) as unknown[])));
             await device.synchronize();
           } catch (thrown) {
             error = thrown;

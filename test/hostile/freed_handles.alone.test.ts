@@ -1,31 +1,22 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import * as api from "../../lib/index.js";
 import { liveHandles } from "../support/live_handles.js";
-import { publicCalls } from "../support/public_calls/index.js";
+import { callsForTests } from "../support/public_calls/calls_for_tests.js";
+import { argumentLists } from "../support/public_calls/index.js";
 
 // What a public function takes of a device and does not return it gives back itself, without waiting for the collector.
 
 const device = api.openDevice("reference");
-const directory = mkdtempSync(join(tmpdir(), "moe-kernels-freed-"));
 const handles = liveHandles(device);
-const { calls, close } = await publicCalls(device, directory);
-afterAll(async () => {
-  await close();
-  device.dispose();
-  rmSync(directory, { recursive: true });
-});
+const { calls } = await callsForTests(device);
 
-describe.each(calls)("$name", ({ args, valid, after, call }) => {
+describe.each(calls)("$name", (subject) => {
   test("keeps no more handles with every call", async () => {
-    const lists = valid.length === 0 ? [[...args, ...after]] : valid.map((options) => [...args, options, ...after]);
-    for (const list of lists) {
+    for (const list of argumentLists(subject)) {
       const given = objectsIn(list);
       let isOwner = false;
       const run = async () => {
-        const result = await call(...list);
+        const result = await subject.call(...list);
         isOwner = ownsMemory(result);
         await disposeNew(result, given);
       };

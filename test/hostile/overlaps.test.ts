@@ -1,22 +1,14 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, test } from "vitest";
+import { test } from "vitest";
 import * as api from "../../lib/index.js";
 import { paths, replaced } from "../fuzz/arguments.js";
 import { expectRejection } from "../support/errors.js";
-import { publicCalls } from "../support/public_calls/index.js";
+import { callsForTests } from "../support/public_calls/calls_for_tests.js";
+import { argumentLists } from "../support/public_calls/index.js";
 
 // What a function writes to has memory of its own: apart from all that it reads, and from its other outputs.
 
 const device = api.openDevice("reference");
-const directory = mkdtempSync(join(tmpdir(), "moe-kernels-overlaps-"));
-const { calls, close } = await publicCalls(device, directory);
-afterAll(async () => {
-  await close();
-  device.dispose();
-  rmSync(directory, { recursive: true });
-});
+const { calls } = await callsForTests(device);
 
 /** The tensors among arguments. */
 function tensorsIn(list: readonly unknown[]) {
@@ -26,13 +18,12 @@ function tensorsIn(list: readonly unknown[]) {
   });
 }
 
-const outputs = calls.flatMap(({ name, args, valid, after, call }) =>
-  valid
-    .map((options) => [...args, options, ...after])
-    .flatMap((list) => {
-      const outputs = tensorsIn(list).filter(({ path }) => path.includes("out"));
-      return outputs.map((output) => ({ name, call, list, output, place: output.path.slice(1).join(".") }));
-    }),
+const outputs = calls.flatMap((subject) =>
+  argumentLists(subject).flatMap((list) => {
+    const { name, call } = subject;
+    const outputs = tensorsIn(list).filter(({ path }) => path.includes("out"));
+    return outputs.map((output) => ({ name, call, list, output, place: output.path.slice(1).join(".") }));
+  }),
 );
 
 test.each(outputs)("$name: $place", async ({ call, list, output: { path, tensor } }) => {

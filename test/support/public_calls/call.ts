@@ -15,6 +15,11 @@ export interface PublicCall {
   call(...args: readonly unknown[]): unknown;
 }
 
+/** The arguments of a call, once with each of its options. */
+export function argumentLists({ args, valid, after }: PublicCall): unknown[][] {
+  return valid.length === 0 ? [[...args, ...after]] : valid.map((options) => [...args, options, ...after]);
+}
+
 /** As the tables have them; `call` takes what its own type says. */
 export interface Written extends Partial<PublicCall> {
   readonly name: string;

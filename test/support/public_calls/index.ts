@@ -10,7 +10,7 @@ import { routingCalls } from "./routing.js";
 import { statisticsCalls } from "./statistics.js";
 import { tensorCalls } from "./tensors.js";
 
-export type { Options, PublicCall } from "./call.js";
+export { argumentLists, type Options, type PublicCall } from "./call.js";
 
 export interface PublicCalls {
   readonly calls: readonly PublicCall[];
