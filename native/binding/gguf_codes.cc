@@ -22,14 +22,13 @@ Napi::Value convert_gguf_codes(const Napi::CallbackInfo& info) {
     if (data == nullptr) throw_error(env, {Code::internal, "convertGgufCodes: expected the bytes of its blocks"});
     return data;
   };
-  const auto* points = static_cast<const uint32_t*>(bytes(2, sizeof(uint32_t), type->point_words));
-  const auto* from = static_cast<const uint8_t*>(bytes(3, type->bytes, blocks));
-  auto* to = static_cast<uint8_t*>(bytes(4, type->code_bytes(), blocks));
+  const auto* from = static_cast<const uint8_t*>(bytes(2, type->bytes, blocks));
+  auto* to = static_cast<uint8_t*>(bytes(3, type->code_bytes(), blocks));
   // Keeps the arrays where they are.
   const auto arrays = std::make_shared<std::vector<Napi::Reference<Napi::Value>>>();
-  for (size_t i = 2; i < 5; ++i) arrays->push_back(Napi::Reference<Napi::Value>::New(info[i], 1));
+  for (size_t i = 2; i < 4; ++i) arrays->push_back(Napi::Reference<Napi::Value>::New(info[i], 1));
   const auto convert = [=] {
-    type->convert(points, from, blocks, to);
+    type->convert(from, blocks, to);
     return Status();
   };
   return run_on_pool(env, "moe-kernels GGUF codes", convert, [arrays](Napi::Env own) { return own.Undefined(); });

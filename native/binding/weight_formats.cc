@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "core/formats/find_format.h"
+#include "core/formats/grids.h"
 
 namespace moe::binding {
 
@@ -23,6 +24,17 @@ void set_level(Napi::Object format, const char* role, const ScaleLevel& level) {
   format.Set(role, result);
 }
 
+Napi::Object grid_of(Napi::Env env, const GridCodes& codes) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("coordinates", codes.coordinates);
+  result.Set("numberBits", codes.number_bits);
+  result.Set("signBits", codes.sign_bits);
+  Napi::Array points = Napi::Array::New(env, codes.points());
+  for (uint32_t i = 0; i < codes.points(); ++i) points.Set(i, grid_points(codes.grid)[i]);
+  result.Set("points", points);
+  return result;
+}
+
 }  // namespace
 
 Napi::Value weight_format_by_name(const Napi::CallbackInfo& info) {
@@ -39,6 +51,7 @@ Napi::Value weight_format_by_name(const Napi::CallbackInfo& info) {
     for (uint32_t i = 0; i < codes; ++i) table.Set(i, format->table[i]);
     result.Set("table", table);
   }
+  if (!format->grid.absent()) result.Set("grid", grid_of(env, format->grid));
   set_level(result, "scales", format->scales);
   set_level(result, "superScales", format->super_scales);
   if (format->offset != Offset::none) result.Set("offset", text(env, format->offset));

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { loadNative } from "../../lib/core/addon/native.js";
+import type { GridCodes } from "../../lib/core/formats/grids.js";
 import { commonFormats } from "../../lib/core/formats/weight_format.js";
 import { bitsPerWeight, findFormat, namedFormats, weightFormat } from "../../lib/core/formats/weight_formats.js";
 import { storageFormat } from "../../lib/layer/description/storage.js";
@@ -20,6 +21,10 @@ const composed = [...codes, "e4m3", "e2m1", "nf4", "fp4", "iq4"].flatMap((code) 
   groups.flatMap((group) => scales.map((scale) => `${code}_${group}_${scale}`)),
 );
 
+const gridData = ({ coordinates, numberBits, signBits, points }: GridCodes) => {
+  return { coordinates, numberBits, signBits, points: [...points] };
+};
+
 describe("weight formats", () => {
   const native = loadNative();
 
@@ -28,7 +33,8 @@ describe("weight formats", () => {
     for (const name of names) {
       const format = weightFormat(name);
       const table = format.table && { table: [...Float32Array.from(format.table)] };
-      expect(native.weightFormat(name)).toEqual({ ...format, ...table });
+      const grid = format.grid && { grid: gridData(format.grid) };
+      expect(native.weightFormat(name)).toEqual({ ...format, ...table, ...grid });
     }
   });
 
@@ -109,6 +115,9 @@ describe("weight formats", () => {
       nvfp4: 4.5 + 32 / 512,
       q4_1: 5,
       q4_k: 4 + 16 / 32 + 32 / 256,
+      iq3_s: 26 / 8 + 8 / 32 + 16 / 256,
+      iq2_xxs: 2 + 8 / 32 + 16 / 256,
+      iq1_m: 12 / 8 + 8 / 16 + 16 / 256,
       nf4_nested: 4 + 8 / 64 + 32 / 256 + 32 / 512,
     };
     for (const [name, expected] of Object.entries({ ...bits, ...more })) {

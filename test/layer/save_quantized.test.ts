@@ -17,7 +17,7 @@ import { expectSame, layerOf, saved } from "../support/saved_layers.js";
 /** One of every kind of code, of group and of scale, and all that have names of their own. */
 const formats: readonly WeightFormatName[] = [
   ...["mxfp4", "nvfp4", "q4_1", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "nf4_nested"],
-  ...["iq3_xxs", "iq3_s", "iq2_xxs", "iq2_xs", "iq1_s", "iq1_m"],
+  ...["iq3_xxs", "iq3_s", "iq2_xxs", "iq2_xs", "iq2_s", "iq1_s", "iq1_m"],
   ...["i2_g16_f32", "i3_g32_f16", "i4_g32_bf16", "i5_g16_f32", "i6_channel_f32", "i8_channel_bf16"],
   ...["u2_g16_bf16", "u3_g32_f16", "u4_g128_bf16", "u5_channel_f32", "u6_g64_f32", "u8_g32_f16"],
   ...["a2_g32_f16", "a3_g64_bf16", "a4_g64_bf16", "a8_channel_f32"],

@@ -1,6 +1,7 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/formats/weight_format.js";
 import {
+  byteOfColumn,
   isPlain,
   levelRoles,
   levelsOf,
@@ -86,7 +87,7 @@ function isWholeGroups(format: WeightFormat, shapes: readonly Shape[], axis: Axi
   const levels = Object.values(levelsOf(format)).filter((level) => level !== undefined);
   return (shapes as readonly (readonly [number, number])[]).every(([rows, columns]) => {
     if (axis === "rows") return levels.every((level) => rows % level.rows === 0);
-    if ((columns * format.bits) % 8 !== 0) return false;
+    if (!Number.isInteger(byteOfColumn(format, columns))) return false;
     return levels.every((level) => level.columns > 0 && columns % level.columns === 0);
   });
 }

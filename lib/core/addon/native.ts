@@ -145,17 +145,8 @@ export interface NativeBinding {
    * in any order and repeated or not. Ids that are no expert's are ignored. Sizes are in experts.
    */
   replayOffload(experts: number, rule: OffloadRule, ids: Int32Array, ends: Int32Array): OffloadStats;
-  /**
-   * Reads the codes of `blocks` blocks of a GGUF type on a thread of its own. The arrays stay here until then.
-   * @param points of the type's grid, a byte for each coordinate; empty if it has none.
-   */
-  convertGgufCodes(
-    type: string,
-    blocks: number,
-    points: Uint8Array,
-    from: Uint8Array,
-    codes: Uint8Array,
-  ): Promise<void>;
+  /** Reads the codes of `blocks` blocks of a GGUF type on a thread of its own. The arrays stay here until then. */
+  convertGgufCodes(type: string, blocks: number, from: Uint8Array, codes: Uint8Array): Promise<void>;
   devices(): DeviceInfo[];
   /** The kernel tables of all devices of this build. */
   kernels(): KernelInfo[];

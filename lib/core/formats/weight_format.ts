@@ -1,5 +1,6 @@
 import type { FloatDType } from "../tensors/dtype.js";
 import type { StridedMatrix, TensorHandle } from "../tensors/tensor_handle.js";
+import type { GridCodes } from "./grids.js";
 
 /** How the bits of one code are interpreted, before any scale. */
 export type CodeType = FloatDType | "e4m3" | "signed_integer" | "unsigned_integer" | "table";
@@ -32,6 +33,8 @@ export interface WeightFormat {
   readonly bits: number;
   /** For `table`: the values of the 2^bits codes. */
   readonly table?: readonly number[];
+  /** What is stored instead of each code. */
+  readonly grid?: GridCodes;
   readonly scales?: ScaleLevel;
   /** Scales of the scales. */
   readonly superScales?: ScaleLevel;
@@ -56,8 +59,8 @@ export type CommonFormat = (typeof commonFormats)[number];
 
 /**
  * A format's name. For a plain format, its dtype. Some quantised formats have names of their own: `mxfp4`, `nvfp4`, the
- * block formats of GGUF `q4_1`, `q5_1`, `q2_k`, `q3_k`, `q4_k`, `q5_k`, `q6_k`, `iq4_xs`, its grids with a code for each
- * element `iq3_s`, `iq3_xxs`, `iq2_xs` (also `iq2_s`), `iq2_xxs`, `iq1_m`, `iq1_s`, and those of bitsandbytes with nested
+ * block formats of GGUF `q4_1`, `q5_1`, `q2_k`, `q3_k`, `q4_k`, `q5_k`, `q6_k`, `iq4_xs`, its grids `iq3_s`, `iq3_xxs`,
+ * `iq2_s`, `iq2_xs`, `iq2_xxs`, `iq1_m`, `iq1_s`, and those of bitsandbytes with nested
  * scales, `nf4_nested` and `fp4_nested`. All others are `<code>_<groups>_<scales>`, such as `i4_g32_bf16`:
  * - code: `i2` `i3` `i4` `i5` `i6` `i8`, signed integers; `u2` ... `u8`, unsigned with a zero point for every scale; `a2`
  *   ... `a8`, unsigned with a minimum for every scale, of its type (f32, f16, bf16), which is subtracted after scaling;

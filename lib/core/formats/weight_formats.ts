@@ -1,5 +1,6 @@
 import { describe, MoeError } from "../errors.js";
 import { nearestHint } from "../input/nearest_name.js";
+import { iq1Grid, iq2SGrid, iq2XsGrid, iq2XxsGrid, iq3SGrid, iq3XxsGrid } from "./grids.js";
 import {
   type CommonFormat,
   commonFormats,
@@ -42,7 +43,7 @@ export const dynamic8: readonly number[] = Array.from({ length: 256 }, (_, code)
 const withSigns = (values: readonly number[]) => [...values, ...values.map((value) => -value)];
 /**
  * What elements of IQ1, IQ2 and IQ3 of GGUF are times odd scales (ggml-quants.c). Codes are the coordinates of a grid's
- * points, below the sign of an eighth or of the element; 3 is none.
+ * points, below the sign of an eighth or of the element (see GridCodes); 3 is none.
  */
 const iq1 = [-0.875, 0.125, 1.125, 0, -1.125, -0.125, 0.875, 0];
 const iq2 = withSigns([1, 3.125, 5.375, 0]);
@@ -87,12 +88,13 @@ export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
       { name: "q5_k", ...minimum(5), scales: groups("u6", 32), superScales: super256 },
       { name: "q6_k", ...signed(6), scales: groups("i8", 16), superScales: super256 },
       { name: "iq4_xs", ...tableOf("iq4"), scales: groups("i8", 32), superScales: super256 },
-      { name: "iq3_xxs", ...tableOf("iq3_xxs"), scales: groups("i8", 32), superScales: super256 },
-      { name: "iq3_s", ...tableOf("iq3_s"), scales: groups("i8", 32), superScales: super256 },
-      { name: "iq2_xxs", ...tableOf("iq2"), scales: groups("i8", 32), superScales: super256 },
-      { name: "iq2_xs", ...tableOf("iq2"), scales: groups("i8", 16), superScales: super256 },
-      { name: "iq1_s", ...tableOf("iq1"), scales: groups("i8", 32), superScales: super256 },
-      { name: "iq1_m", ...tableOf("iq1"), scales: groups("i8", 16), superScales: super256 },
+      { name: "iq3_xxs", ...tableOf("iq3_xxs"), grid: iq3XxsGrid, scales: groups("i8", 32), superScales: super256 },
+      { name: "iq3_s", ...tableOf("iq3_s"), grid: iq3SGrid, scales: groups("i8", 32), superScales: super256 },
+      { name: "iq2_xxs", ...tableOf("iq2"), grid: iq2XxsGrid, scales: groups("i8", 32), superScales: super256 },
+      { name: "iq2_xs", ...tableOf("iq2"), grid: iq2XsGrid, scales: groups("i8", 16), superScales: super256 },
+      { name: "iq2_s", ...tableOf("iq2"), grid: iq2SGrid, scales: groups("i8", 16), superScales: super256 },
+      { name: "iq1_s", ...tableOf("iq1"), grid: iq1Grid, scales: groups("i8", 32), superScales: super256 },
+      { name: "iq1_m", ...tableOf("iq1"), grid: iq1Grid, scales: groups("i8", 16), superScales: super256 },
       // bitsandbytes with nested scales. There a scale of scales is for 256 of them, which run on across rows.
       { name: "nf4_nested", ...tableOf("nf4"), ...nested },
       { name: "fp4_nested", ...tableOf("fp4"), ...nested },
@@ -102,7 +104,7 @@ export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
 
 /**
  * The formats that are only read from checkpoints, each with the one to quantise to instead. {@link quantize} cannot make
- * them: nested scales are computed over whole tensors, and the codes of IQ1 to IQ3 by a search on their grids.
+ * them: nested scales are computed over whole tensors, and the points of IQ1 to IQ3 by a search on their grids.
  */
 export const readOnlyFormats: ReadonlyMap<string, CommonFormat> = new Map([
   ["nf4_nested", "nf4"],
@@ -111,6 +113,7 @@ export const readOnlyFormats: ReadonlyMap<string, CommonFormat> = new Map([
   ["iq3_s", "q3_k"],
   ["iq2_xxs", "q2_k"],
   ["iq2_xs", "q2_k"],
+  ["iq2_s", "q2_k"],
   ["iq1_s", "q2_k"],
   ["iq1_m", "q2_k"],
 ]);
@@ -134,7 +137,6 @@ const shortNames: ReadonlyMap<string, WeightFormatName> = new Map([
   ["q5_0", "i5_g32_f16"],
   ["q8_0", "i8_g32_f16"],
   ["iq4_nl", "iq4_g32_f16"],
-  ["iq2_s", "iq2_xs"],
 ]);
 
 const shortName = /^(?:(u?int)([234568])|(fp8)|(nf4|fp4))(?:_(g[1-9]\d{1,3}|channel|b128))?$/;
@@ -191,9 +193,44 @@ export function isPlain({ code }: WeightFormat): boolean {
   return code === "f32" || code === "f16" || code === "bf16" || code === "f64";
 }
 
+/** Columns whose codes are stored together. */
+export function unitColumns({ grid }: WeightFormat): number {
+  return grid === undefined ? 1 : 8;
+}
+
+/** Bits that a column takes, on average over those that are stored together. */
+export function bitsPerColumn({ bits, grid }: WeightFormat): number {
+  return grid === undefined ? bits : grid.bits / 8;
+}
+
 /** Bytes of one row of codes. */
-export function rowBytes({ bits }: WeightFormat, columns: number): number {
-  return Math.ceil((columns * bits) / 8);
+export function rowBytes(format: WeightFormat, columns: number): number {
+  const unit = unitColumns(format);
+  return Math.ceil((Math.ceil(columns / unit) * unit * bitsPerColumn(format)) / 8);
+}
+
+/** The most columns whose codes this many bytes hold. */
+export function columnsIn(format: WeightFormat, bytes: number): number {
+  const unit = unitColumns(format);
+  return Math.floor((bytes * 8) / (unit * bitsPerColumn(format))) * unit;
+}
+
+/** The byte of a row in which the codes of a column begin; not a whole number if they begin within a byte. */
+export function byteOfColumn(format: WeightFormat, column: number): number {
+  return column % unitColumns(format) === 0 ? (column * bitsPerColumn(format)) / 8 : Number.NaN;
+}
+
+/** Reads the code of a column of a row, whose byte number `index` is `byteAt(index)`, or anything behind the row. */
+export function codeAt(format: WeightFormat, byteAt: (index: number) => number, column: number): number {
+  const { bits, grid } = format;
+  const width = grid?.bits ?? bits;
+  const first = (grid === undefined ? column : Math.floor(column / 8)) * width;
+  const low = first % 8;
+  // Up to five bytes.
+  let held = 0;
+  for (let place = 0, at = Math.floor(first / 8); place < low + width; place += 8) held += byteAt(at++) * 2 ** place;
+  const stored = Math.floor(held / 2 ** low) % 2 ** width;
+  return grid === undefined ? stored : grid.codeOf(stored, column % 8);
 }
 
 /** The tensors of a quantised matrix that hold scales and offsets. */
@@ -223,7 +260,7 @@ export function levelsOf({
 export function bitsPerWeight(format: WeightFormat, columns: number): number {
   const levels = Object.values(levelsOf(format)).filter((level) => level !== undefined);
   const bitsOf = (level: ScaleLevel) => (8 * scaleBytes(level.type)) / (level.rows * (level.columns || columns));
-  return levels.reduce((total, level) => total + bitsOf(level), format.bits);
+  return levels.reduce((total, level) => total + bitsOf(level), bitsPerColumn(format));
 }
 
 /** Bytes of one scale. */

@@ -2,6 +2,7 @@ import type { Device } from "../../core/device/device.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/formats/weight_format.js";
 import {
+  byteOfColumn,
   type InputField,
   inputFields,
   isPlain,
@@ -239,13 +240,14 @@ function scalesOfPart(tensor: Tensor, level: ScaleLevel, part: StoredPart): Stri
 function codesOfPart(codes: Tensor, part: StoredPart): StridedMatrix {
   const { parameter, format, step, firstRow } = part;
   const bytes = rowBytes(format, part.allColumns);
-  if ((part.firstColumn * format.bits) % 8 !== 0) {
+  const firstByte = byteOfColumn(format, part.firstColumn);
+  if (!Number.isInteger(firstByte)) {
     throw new MoeError(
       "UNSUPPORTED_OPERATION",
       `${parameter}: column ${part.firstColumn} of ${format.name} does not begin with a byte; dequantise it first`,
     );
   }
-  const offset = firstRow * bytes + (part.firstColumn * format.bits) / 8;
+  const offset = firstRow * bytes + firstByte;
   return {
     handle: codes.handle.view([shapeSize(codes.shape) - offset], offset),
     rows: part.rows,

@@ -1,4 +1,4 @@
-import { weightFormat } from "../../core/formats/weight_formats.js";
+import { columnsIn, weightFormat } from "../../core/formats/weight_formats.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import { type Shape, shapeSize } from "../../core/tensors/shape.js";
 import { Tensor } from "../../core/tensors/tensor.js";
@@ -36,7 +36,7 @@ export function checkQuantizedMatrices(weight: QuantizedWeight, width?: number):
   checkTensor("weight.codes", codes, ["u8"], stacked ? ["E", "N", "bytes"] : ["N", "bytes"]);
   const [stored, bytes] = codes.shape.slice(-2) as [number, number];
   const rows = part === undefined ? stored : Math.floor(stored / 2);
-  const columns = weight.columns ?? width ?? Math.floor((bytes * 8) / weightFormat(weight.format).bits);
+  const columns = weight.columns ?? width ?? columnsIn(weightFormat(weight.format), bytes);
   checkQuantized("weight", weight, [rows, columns], codes.device, stacked ? codes.shape[0] : undefined);
   return matricesOf([...codes.shape.slice(0, -2), rows, columns]);
 }

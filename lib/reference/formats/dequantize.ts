@@ -1,6 +1,6 @@
 import { MoeError } from "../../core/errors.js";
 import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/formats/weight_format.js";
-import { dynamic8, isPlain, levelsOf, weightFormat } from "../../core/formats/weight_formats.js";
+import { codeAt, dynamic8, isPlain, levelsOf, weightFormat } from "../../core/formats/weight_formats.js";
 import { checkOrder } from "../../core/layer/input_order.js";
 import { type DType, fromBF16, fromE4M3, fromE8M0, fromF16 } from "../../core/tensors/dtype.js";
 import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
@@ -109,16 +109,12 @@ function plainCodes(codes: StridedMatrix): (row: number, column: number) => numb
 }
 
 function packedCodes(format: WeightFormat, codes: StridedMatrix): (row: number, column: number) => number {
-  const { bits } = format;
   const bytes = (codes.handle as ReferenceTensor).map();
-  const values = Float64Array.from({ length: 1 << bits }, (_, raw) => codeValue(format, raw));
+  const values = Float64Array.from({ length: 1 << format.bits }, (_, raw) => codeValue(format, raw));
   return (row, column) => {
-    const place = column * bits;
-    const shift = place & 7;
-    const first = row * codes.rowStride + (place >> 3) * codes.columnStride;
-    const second = shift + bits > 8 ? (bytes[first + codes.columnStride] as number) : 0;
-    const raw = ((bytes[first] as number) | (second << 8)) >> shift;
-    return values[raw & (values.length - 1)] as number;
+    const first = row * codes.rowStride;
+    const byteAt = (index: number) => bytes[first + index * codes.columnStride] ?? 0;
+    return values[codeAt(format, byteAt, column)] as number;
   };
 }
 

@@ -1,6 +1,6 @@
 import type { Device } from "../../core/device/device.js";
 import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "../../core/formats/weight_format.js";
-import { levelsOf, weightFormat } from "../../core/formats/weight_formats.js";
+import { bitsPerColumn, levelsOf, unitColumns, weightFormat } from "../../core/formats/weight_formats.js";
 import { toE4M3 } from "../../core/tensors/dtype.js";
 import { type Shape, shapeSize } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
@@ -40,6 +40,7 @@ export function randomQuantized(
     return scaleTensor(device, type, values, shape);
   };
   const codes = integers("codes", 255);
+  clearRowEnds(codes, format, matrix[1]);
   if (code === "e4m3") codes.write(codes.dataSync().map((raw) => ((raw & 0x7f) === 0x7f ? 0 : raw)));
   // Integer scales have values around a quarter of their range, which the scale above them takes back. Nested ones lie on
   // both sides of their offset.
@@ -58,6 +59,18 @@ export function randomQuantized(
       superScales && { superZeros: level("superZeros", superScales, (size / small) * middle) }),
     ...(nested && { superZeros: level("superZeros", levelsOf(format).superZeros as ScaleLevel, size) }),
   };
+}
+
+/** Clears the bits of each row's last byte that no code has: whoever writes codes writes zeros there. */
+function clearRowEnds(codes: Tensor, format: WeightFormat, columns: number): void {
+  const unit = unitColumns(format);
+  const used = (Math.ceil(columns / unit) * unit * bitsPerColumn(format)) % 8;
+  const width = codes.shape.at(-1) as number;
+  if (used === 0 || codes.size === 0) return;
+  const bytes = codes.dataSync();
+  for (let last = width - 1; last < bytes.length; last += width)
+    bytes[last] = (bytes[last] as number) & (2 ** used - 1);
+  codes.write(bytes);
 }
 
 export const inputChanges = ["none", "scale", "order", "both"] as const;

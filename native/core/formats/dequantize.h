@@ -2,6 +2,7 @@
 // in float64.
 #pragma once
 
+#include "core/formats/grids.h"
 #include "core/formats/small_numbers.h"
 #include "core/formats/tables.h"
 #include "core/formats/weight_view.h"
@@ -46,15 +47,23 @@ MOE_HOST_DEVICE inline uint32_t element_bits(const MatrixView& matrix, int bytes
   }
 }
 
-// The code of element (row, column). Codes of fewer than 8 bits are packed without gaps and may cross bytes.
+// `bits` bits of a row, at most 26, from bit `first` on.
+MOE_HOST_DEVICE inline uint32_t bits_of_row(const MatrixView& codes, int64_t row, int64_t first, int bits) {
+  const int low = static_cast<int>(first & 7);
+  uint32_t found = element_bits(codes, 1, row, first >> 3) >> low;
+  for (int held = 8 - low; held < bits; held += 8) {
+    found |= element_bits(codes, 1, row, (first + held) >> 3) << held;
+  }
+  return found & ((1u << bits) - 1u);
+}
+
+// The code of element (row, column). Those of a row are packed without gaps and may cross bytes.
 MOE_HOST_DEVICE inline uint32_t code_bits(const WeightFormat& format, const MatrixView& codes, int64_t row,
                                           int64_t column) {
   if (format.plain()) return element_bits(codes, format.bits / 8, row, column);
-  const int64_t first = column * format.bits;
-  const int low = static_cast<int>(first & 7);
-  uint32_t bits = element_bits(codes, 1, row, first >> 3) >> low;
-  if (low + format.bits > 8) bits |= element_bits(codes, 1, row, (first >> 3) + 1) << (8 - low);
-  return bits & ((1u << format.bits) - 1u);
+  const int bits = format.unit_bits();
+  if (format.grid.absent()) return bits_of_row(codes, row, column * bits, bits);
+  return code_of_unit(format.grid, bits_of_row(codes, row, column / 8 * bits, bits), static_cast<int>(column % 8));
 }
 
 // The value of a scale by its bits.

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/formats/code_bytes.h"
+
 namespace moe {
 
 namespace {
@@ -32,27 +34,27 @@ void flip_signs(uint8_t* codes, int count) {
 
 // Blocks of 32 with one scale.
 
-void read_q4_0(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_q4_0(const uint8_t* block, uint8_t* codes) {
   read_nibbles(block + 2, 16, codes);
   flip_signs<4>(codes, 32);
 }
 template <int first>
-void read_32_nibbles(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_32_nibbles(const uint8_t* block, uint8_t* codes) {
   read_nibbles(block + first, 16, codes);
 }
 template <int first>
-void read_5_bits(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_5_bits(const uint8_t* block, uint8_t* codes) {
   read_nibbles(block + first + 4, 16, codes);
   const uint32_t fifth = word_at(block + first);
   for (int i = 0; i < 32; ++i) codes[i] |= (fifth >> i & 1u) << 4;
 }
-void read_q5_0(const uint8_t* block, const uint32_t*, uint8_t* codes) {
-  read_5_bits<2>(block, nullptr, codes);
+void read_q5_0(const uint8_t* block, uint8_t* codes) {
+  read_5_bits<2>(block, codes);
   flip_signs<5>(codes, 32);
 }
-void read_q8_0(const uint8_t* block, const uint32_t*, uint8_t* codes) { std::memcpy(codes, block + 2, 32); }
+void read_q8_0(const uint8_t* block, uint8_t* codes) { std::memcpy(codes, block + 2, 32); }
 
-void read_nvfp4(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_nvfp4(const uint8_t* block, uint8_t* codes) {
   for (int group = 0; group < 4; ++group) read_nibbles(block + 4 + 8 * group, 8, codes + 16 * group);
 }
 
@@ -73,20 +75,20 @@ void add_bit(const uint8_t* from, uint8_t inverted, uint8_t* codes) {
   }
 }
 
-void read_q2_k(const uint8_t* block, const uint32_t*, uint8_t* codes) { read_2_bits(block + 16, codes); }
-void read_q3_k(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_q2_k(const uint8_t* block, uint8_t* codes) { read_2_bits(block + 16, codes); }
+void read_q3_k(const uint8_t* block, uint8_t* codes) {
   read_2_bits(block + 32, codes);
   add_bit<2>(block, 0xff, codes);
 }
 template <int first>
-void read_256_nibbles(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_256_nibbles(const uint8_t* block, uint8_t* codes) {
   for (int part = 0; part < 4; ++part) read_nibbles(block + first + 32 * part, 32, codes + 64 * part);
 }
-void read_q5_k(const uint8_t* block, const uint32_t*, uint8_t* codes) {
-  read_256_nibbles<48>(block, nullptr, codes);
+void read_q5_k(const uint8_t* block, uint8_t* codes) {
+  read_256_nibbles<48>(block, codes);
   add_bit<4>(block + 16, 0, codes);
 }
-void read_q6_k(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_q6_k(const uint8_t* block, uint8_t* codes) {
   for (int half = 0; half < 2; ++half) {
     const uint8_t *low = block + 64 * half, *high = block + 128 + 32 * half;
     uint8_t* to = codes + 128 * half;
@@ -99,19 +101,14 @@ void read_q6_k(const uint8_t* block, const uint32_t*, uint8_t* codes) {
   }
   flip_signs<6>(codes, 256);
 }
-void read_iq4_xs(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_iq4_xs(const uint8_t* block, uint8_t* codes) {
   for (int group = 0; group < 8; ++group) read_nibbles(block + 8 + 16 * group, 16, codes + 32 * group);
 }
 
-// Points of grids, of 8 or 4 coordinates, with 8 signs above them.
+// Units of grids (see GridCodes): the numbers of points of 8 or 4 coordinates, with signs above them. Blocks have 32.
 
-template <int sign_bit>
-uint64_t signs_above(uint32_t signs) {
-  constexpr uint64_t each = 0x0101010101010101u;
-  // A bit for each byte: bit i of byte i, moved down.
-  const uint64_t own = signs * each & 0x8040201008040201u;
-  return ((own + 0x7f7f7f7f7f7f7f7fu) >> 7 & each) << sign_bit;
-}
+constexpr int kUnits = 32;
+
 // The eighth sign makes the number of ones even.
 uint32_t even_signs(uint32_t seven) {
   uint32_t odd = seven ^ seven >> 4;
@@ -119,57 +116,50 @@ uint32_t even_signs(uint32_t seven) {
   odd ^= odd >> 1;
   return seven | (odd & 1u) << 7;
 }
-
-template <uint32_t (*point)(const uint8_t*, int), uint32_t (*signs)(const uint8_t*, int)>
-void read_points_of_8(const uint8_t* block, const uint32_t* points, uint8_t* codes) {
-  for (int i = 0; i < 32; ++i) {
-    uint64_t eight;
-    std::memcpy(&eight, points + 2 * point(block, i), 8);
-    eight |= signs_above<2>(signs(block, i));
-    std::memcpy(codes + 8 * i, &eight, 8);
-  }
-}
-template <uint32_t (*point)(const uint8_t*, int), uint32_t (*signs)(const uint8_t*, int)>
-void read_points_of_4(const uint8_t* block, const uint32_t* points, uint8_t* codes) {
-  for (int i = 0; i < 32; ++i) {
-    const uint64_t first = points[point(block, 2 * i)], second = points[point(block, 2 * i + 1)];
-    const uint64_t eight = first | second << 32 | signs_above<3>(signs(block, i));
-    std::memcpy(codes + 8 * i, &eight, 8);
-  }
-}
-
-template <int first>
-uint32_t byte_of(const uint8_t* block, int i) {
-  return block[first + i];
-}
 template <int first, int step>
 uint32_t signs_in_words(const uint8_t* block, int i) {
   return even_signs(word_at(block + first + step * (i / 4)) >> 7 * (i % 4) & 127u);
 }
-uint32_t iq2_xxs_point(const uint8_t* block, int i) { return block[2 + 8 * (i / 4) + i % 4]; }
-uint32_t iq2_xs_point(const uint8_t* block, int i) { return half_at(block + 2 + 2 * i) & 511u; }
-uint32_t iq2_xs_signs(const uint8_t* block, int i) { return even_signs(half_at(block + 2 + 2 * i) >> 9); }
-uint32_t iq2_s_point(const uint8_t* block, int i) {
-  return block[2 + i] | (block[66 + i / 4] >> 2 * (i % 4) & 3u) << 8;
+
+uint32_t iq2_xxs_unit(const uint8_t* block, int i) {
+  return block[2 + 8 * (i / 4) + i % 4] | signs_in_words<6, 8>(block, i) << 8;
+}
+uint32_t iq2_xs_unit(const uint8_t* block, int i) {
+  const uint32_t half = half_at(block + 2 + 2 * i);
+  return (half & 511u) | even_signs(half >> 9) << 9;
+}
+uint32_t iq2_s_unit(const uint8_t* block, int i) {
+  return block[2 + i] | (block[66 + i / 4] >> 2 * (i % 4) & 3u) << 8 | uint32_t{block[34 + i]} << 10;
+}
+uint32_t iq3_xxs_unit(const uint8_t* block, int i) {
+  return half_at(block + 2 + 2 * i) | signs_in_words<66, 4>(block, i) << 16;
 }
 uint32_t iq3_s_point(const uint8_t* block, int i) { return block[2 + i] | (block[66 + i / 8] >> i % 8 & 1u) << 8; }
-uint32_t iq1_s_point(const uint8_t* block, int i) {
-  return block[2 + i] | (half_at(block + 34 + 2 * (i / 4)) >> 3 * (i % 4) & 7u) << 8;
+uint32_t iq3_s_unit(const uint8_t* block, int i) {
+  return iq3_s_point(block, 2 * i) | iq3_s_point(block, 2 * i + 1) << 9 | uint32_t{block[74 + i]} << 18;
 }
-uint32_t iq1_s_signs(const uint8_t* block, int i) { return block[35 + 2 * (i / 4)] >= 0x80 ? 0xff : 0; }
-uint32_t iq1_m_point(const uint8_t* block, int i) { return block[i] | (nibble_at(block + 32, i) & 7u) << 8; }
-uint32_t iq1_m_signs(const uint8_t* block, int i) { return nibble_at(block + 32, i) >= 8 ? 0xff : 0; }
+// Their signs are those of eighths.
+uint32_t iq1_s_unit(const uint8_t* block, int i) {
+  const uint32_t half = half_at(block + 34 + 2 * (i / 4));
+  return block[2 + i] | (half >> 3 * (i % 4) & 7u) << 8 | half >> 15 << 11;
+}
+uint32_t iq1_m_unit(const uint8_t* block, int i) { return block[i] | nibble_at(block + 32, i) << 8; }
+
+template <uint32_t (*unit)(const uint8_t*, int)>
+void read_units(const uint8_t* block, uint32_t* units) {
+  for (int i = 0; i < kUnits; ++i) units[i] = unit(block, i);
+}
 
 // Codes that count from -1, with the other sign: those of signed integers end at 1.
 
 void negate(uint8_t* codes, int count) {
   for (int i = 0; i < count; ++i) codes[i] = (1 - codes[i]) & 3;
 }
-void read_q2_0(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_q2_0(const uint8_t* block, uint8_t* codes) {
   for (int i = 0; i < 64; ++i) codes[i] = block[2 + i / 4] >> 2 * (i % 4) & 3;
   negate(codes, 64);
 }
-void read_tq2_0(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_tq2_0(const uint8_t* block, uint8_t* codes) {
   read_2_bits(block, codes);
   negate(codes, 256);
 }
@@ -180,14 +170,14 @@ uint8_t* read_digits(const uint8_t* from, int bytes, int digits, uint8_t* codes)
   }
   return codes;
 }
-void read_tq1_0(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_tq1_0(const uint8_t* block, uint8_t* codes) {
   uint8_t* next = read_digits(block, 32, 5, codes);
   next = read_digits(block + 32, 16, 5, next);
   read_digits(block + 48, 4, 4, next);
   negate(codes, 256);
 }
 // A bit for 1 or -1.
-void read_q1_0(const uint8_t* block, const uint32_t*, uint8_t* codes) {
+void read_q1_0(const uint8_t* block, uint8_t* codes) {
   for (int i = 0; i < 128; ++i) codes[i] = (block[2 + i / 8] >> i % 8 & 1) != 0 ? 1 : 3;
 }
 
@@ -206,13 +196,13 @@ constexpr GgufCodes kTypes[] = {
     {"IQ4_XS", 256, 136, 4, read_iq4_xs},
     {"MXFP4", 32, 17, 4, read_32_nibbles<1>},
     {"NVFP4", 64, 36, 4, read_nvfp4},
-    {"IQ1_S", 256, 50, 3, read_points_of_8<iq1_s_point, iq1_s_signs>, 2 * 2048},
-    {"IQ1_M", 256, 56, 3, read_points_of_8<iq1_m_point, iq1_m_signs>, 2 * 2048},
-    {"IQ2_XXS", 256, 66, 3, read_points_of_8<iq2_xxs_point, signs_in_words<6, 8>>, 2 * 256},
-    {"IQ2_XS", 256, 74, 3, read_points_of_8<iq2_xs_point, iq2_xs_signs>, 2 * 512},
-    {"IQ2_S", 256, 82, 3, read_points_of_8<iq2_s_point, byte_of<34>>, 2 * 1024},
-    {"IQ3_XXS", 256, 98, 4, read_points_of_4<byte_of<2>, signs_in_words<66, 4>>, 256},
-    {"IQ3_S", 256, 110, 4, read_points_of_4<iq3_s_point, byte_of<74>>, 512},
+    {"IQ1_S", 256, 50, 12, nullptr, read_units<iq1_s_unit>},
+    {"IQ1_M", 256, 56, 12, nullptr, read_units<iq1_m_unit>},
+    {"IQ2_XXS", 256, 66, 16, nullptr, read_units<iq2_xxs_unit>},
+    {"IQ2_XS", 256, 74, 17, nullptr, read_units<iq2_xs_unit>},
+    {"IQ2_S", 256, 82, 18, nullptr, read_units<iq2_s_unit>},
+    {"IQ3_XXS", 256, 98, 24, nullptr, read_units<iq3_xxs_unit>},
+    {"IQ3_S", 256, 110, 26, nullptr, read_units<iq3_s_unit>},
     {"TQ1_0", 256, 54, 2, read_tq1_0},
     {"TQ2_0", 256, 66, 2, read_tq2_0},
     {"Q1_0", 128, 18, 2, read_q1_0},
@@ -241,11 +231,19 @@ void pack(const uint8_t* codes, int count, uint8_t* to) {
 }
 
 template <int bits>
-void convert_codes(const GgufCodes& type, const uint32_t* points, const uint8_t* from, int64_t blocks, uint8_t* to) {
+void convert_codes(const GgufCodes& type, const uint8_t* from, int64_t blocks, uint8_t* to) {
   alignas(64) uint8_t codes[kMostElements];
   for (int64_t block = 0; block < blocks; ++block) {
-    type.read(from + block * type.bytes, points, codes);
+    type.read(from + block * type.bytes, codes);
     pack<bits>(codes, type.elements, to + block * type.code_bytes());
+  }
+}
+
+void convert_units(const GgufCodes& type, const uint8_t* from, int64_t blocks, uint8_t* to) {
+  uint32_t units[kUnits];
+  for (int64_t block = 0; block < blocks; ++block) {
+    type.read_units(from + block * type.bytes, units);
+    write_codes(type.bits, kUnits, to + block * type.code_bytes(), [&](int i) { return units[i]; });
   }
 }
 
@@ -258,14 +256,15 @@ const GgufCodes* find_gguf_codes(std::string_view type) {
   return nullptr;
 }
 
-void GgufCodes::convert(const uint32_t* points, const uint8_t* from, int64_t blocks, uint8_t* to) const {
+void GgufCodes::convert(const uint8_t* from, int64_t blocks, uint8_t* to) const {
+  if (read == nullptr) return convert_units(*this, from, blocks, to);
   switch (bits) {
-    case 2: return convert_codes<2>(*this, points, from, blocks, to);
-    case 3: return convert_codes<3>(*this, points, from, blocks, to);
-    case 4: return convert_codes<4>(*this, points, from, blocks, to);
-    case 5: return convert_codes<5>(*this, points, from, blocks, to);
-    case 6: return convert_codes<6>(*this, points, from, blocks, to);
-    default: return convert_codes<8>(*this, points, from, blocks, to);
+    case 2: return convert_codes<2>(*this, from, blocks, to);
+    case 3: return convert_codes<3>(*this, from, blocks, to);
+    case 4: return convert_codes<4>(*this, from, blocks, to);
+    case 5: return convert_codes<5>(*this, from, blocks, to);
+    case 6: return convert_codes<6>(*this, from, blocks, to);
+    default: return convert_codes<8>(*this, from, blocks, to);
   }
 }
 

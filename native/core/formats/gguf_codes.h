@@ -11,14 +11,14 @@ namespace moe {
 struct GgufCodes {
   const char* name;
   int elements, bytes;  // of a block
-  int bits;             // of a code
-  // The codes of a block, one a byte. `points` are those of a grid: a byte for each coordinate, four in a word.
-  void (*read)(const uint8_t* block, const uint32_t* points, uint8_t* codes);
-  int64_t point_words = 0;
+  int bits;             // of a code, or of a unit of a grid
+  // The codes of a block, one a byte; or its units, see GridCodes.
+  void (*read)(const uint8_t* block, uint8_t* codes) = nullptr;
+  void (*read_units)(const uint8_t* block, uint32_t* units) = nullptr;
 
-  int64_t code_bytes() const { return static_cast<int64_t>(elements) * bits / 8; }
+  int64_t code_bytes() const { return static_cast<int64_t>(read == nullptr ? elements / 8 : elements) * bits / 8; }
   // Converts the codes of `blocks` blocks.
-  void convert(const uint32_t* points, const uint8_t* from, int64_t blocks, uint8_t* to) const;
+  void convert(const uint8_t* from, int64_t blocks, uint8_t* to) const;
 };
 
 // Those of the type of this name, or null.

@@ -1,6 +1,7 @@
 // The weight formats that have names of their own. Those of other names are read from the name, see find_format.h.
 #pragma once
 
+#include "core/formats/grids.h"
 #include "core/formats/tables.h"
 #include "core/formats/weight_format.h"
 
@@ -63,12 +64,20 @@ constexpr WeightFormat table_block(const char* name, int columns, const float (&
                       table);
 }
 inline constexpr WeightFormat kIQ4_XSFormat = table_block("iq4_xs", 32, kIQ4Table);
-inline constexpr WeightFormat kIQ3_XXSFormat = table_block("iq3_xxs", 32, kIQ3XXSTable);
-inline constexpr WeightFormat kIQ3_SFormat = table_block("iq3_s", 32, kIQ3STable);
-inline constexpr WeightFormat kIQ2_XXSFormat = table_block("iq2_xxs", 32, kIQ2Table);
-inline constexpr WeightFormat kIQ2_XSFormat = table_block("iq2_xs", 16, kIQ2Table);
-inline constexpr WeightFormat kIQ1_SFormat = table_block("iq1_s", 32, kIQ1Table);
-inline constexpr WeightFormat kIQ1_MFormat = table_block("iq1_m", 16, kIQ1Table);
+// The same, of which points of a grid are stored.
+template <int size>
+constexpr WeightFormat grid_block(const char* name, int columns, const float (&table)[size], const GridCodes& grid) {
+  WeightFormat format = table_block(name, columns, table);
+  format.grid = grid;
+  return format;
+}
+inline constexpr WeightFormat kIQ3_XXSFormat = grid_block("iq3_xxs", 32, kIQ3XXSTable, kIQ3XXSGrid);
+inline constexpr WeightFormat kIQ3_SFormat = grid_block("iq3_s", 32, kIQ3STable, kIQ3SGrid);
+inline constexpr WeightFormat kIQ2_XXSFormat = grid_block("iq2_xxs", 32, kIQ2Table, kIQ2XXSGrid);
+inline constexpr WeightFormat kIQ2_XSFormat = grid_block("iq2_xs", 16, kIQ2Table, kIQ2XSGrid);
+inline constexpr WeightFormat kIQ2_SFormat = grid_block("iq2_s", 16, kIQ2Table, kIQ2SGrid);
+inline constexpr WeightFormat kIQ1_SFormat = grid_block("iq1_s", 32, kIQ1Table, kIQ1Grid);
+inline constexpr WeightFormat kIQ1_MFormat = grid_block("iq1_m", 16, kIQ1Table, kIQ1Grid);
 
 // bitsandbytes with nested ("double") quantisation. It has a scale of scales for 256 of them, which run on across rows;
 // here every 256 columns of a row have their own.
@@ -83,10 +92,10 @@ inline constexpr WeightFormat kNF4NestedFormat = nested_format("nf4_nested", kNF
 inline constexpr WeightFormat kFP4NestedFormat = nested_format("fp4_nested", kFP4Table);
 
 inline constexpr const WeightFormat* kNamedFormats[] = {
-    &kF32Format,          &kF16Format,       &kBF16Format,      &kMXFP4Format,   &kNVFP4Format,  &kQ4_1Format,
-    &kQ5_1Format,         &kQ2_KFormat,      &kQ3_KFormat,      &kQ4_KFormat,    &kQ5_KFormat,   &kQ6_KFormat,
-    &kIQ4_XSFormat,       &kIQ3_XXSFormat,   &kIQ3_SFormat,     &kIQ2_XXSFormat, &kIQ2_XSFormat, &kIQ1_SFormat,
-    &kIQ1_MFormat,        &kNF4NestedFormat, &kFP4NestedFormat,
+    &kF32Format,          &kF16Format,     &kBF16Format,      &kMXFP4Format,     &kNVFP4Format,  &kQ4_1Format,
+    &kQ5_1Format,         &kQ2_KFormat,    &kQ3_KFormat,      &kQ4_KFormat,      &kQ5_KFormat,   &kQ6_KFormat,
+    &kIQ4_XSFormat,       &kIQ3_XXSFormat, &kIQ3_SFormat,     &kIQ2_XXSFormat,   &kIQ2_XSFormat, &kIQ2_SFormat,
+    &kIQ1_SFormat,        &kIQ1_MFormat,   &kNF4NestedFormat, &kFP4NestedFormat,
 #if defined(MOE_EXTENSION)
     MOE_EXTENSION_FORMATS
 #endif

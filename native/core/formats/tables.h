@@ -31,7 +31,7 @@ inline constexpr float kFP4Table[16] = {0.0f,       0.0625f / 12, 8.0f / 12,  1.
 inline constexpr float kIQ4Table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 // Elements of IQ1, IQ2 and IQ3 of GGUF by odd scales (ggml-quants.c). Codes are the coordinates of a grid's points,
-// below the sign of an eighth or of the element; 3 is none.
+// below the sign of an eighth or of the element (see GridCodes); 3 is none.
 inline constexpr float kIQ1Table[8] = {-.875f, .125f, 1.125f, 0, -1.125f, -.125f, .875f, 0};
 inline constexpr float kIQ2Table[8] = {1, 3.125f, 5.375f, 0, -1, -3.125f, -5.375f, -0.0f};
 inline constexpr float kIQ3XXSTable[16] = {1, 3, 5, 7, 9, 11, 13, 15.5f, -1, -3, -5, -7, -9, -11, -13, -15.5f};

@@ -44,6 +44,27 @@ struct ScaleLevel {
 // is added to a row's scales once these are multiplied by their super scales (as in bitsandbytes' nested quantisation).
 MOE_ENUM(Offset, none, zero_point, minimum, scale_offset)
 
+// The grids of grids.h.
+enum class Grid : uint8_t { none, iq1, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s };
+
+// How codes of eight columns are stored together, as a unit: the numbers of the points of a grid that have the columns'
+// coordinates, the first in the lowest bits, and above them the signs. A column's code is its coordinate below its
+// sign.
+struct GridCodes {
+  Grid grid = Grid::none;
+  int coordinates = 8;  // of a point: 4 or 8
+  int number_bits = 0;  // of the number of a point
+  int sign_bits = 0;    // 8: one for each column; 1: one for all
+
+  MOE_HOST_DEVICE constexpr bool absent() const { return grid == Grid::none; }
+  MOE_HOST_DEVICE constexpr uint32_t points() const { return 1u << number_bits; }
+  MOE_HOST_DEVICE constexpr int coordinate_bits() const { return coordinates == 8 ? 2 : 3; }
+  // The distance of two coordinates in grid_points().
+  MOE_HOST_DEVICE constexpr int spacing() const { return coordinates == 8 ? 2 : 4; }
+  // Bits of a unit.
+  MOE_HOST_DEVICE constexpr int bits() const { return 8 / coordinates * number_bits + sign_bits; }
+};
+
 // value = (code - zero point) * (scale * super scale + scale offset) * the matrix's scalar - minimum * super minimum,
 // then times the input scale of its column.
 struct WeightFormat {
@@ -51,6 +72,7 @@ struct WeightFormat {
   CodeType code = CodeType::f32;
   int bits = 32;         // per code; below 8, the code of the lower column is in a byte's lower bits
   float table[16] = {};  // the values of 2^bits codes, for CodeType::table
+  GridCodes grid = {};   // what is stored instead of each code
   ScaleLevel scales = {};
   ScaleLevel super_scales = {};  // the scales' own scales
   Offset offset = Offset::none;
@@ -67,8 +89,13 @@ struct WeightFormat {
   }
   // Whether elements are stored as floats, so that codes are the values.
   MOE_HOST_DEVICE constexpr bool plain() const { return code <= CodeType::bf16; }
+  // Columns whose codes are stored together, and the bits that they take.
+  MOE_HOST_DEVICE constexpr int unit_columns() const { return grid.absent() ? 1 : 8; }
+  MOE_HOST_DEVICE constexpr int unit_bits() const { return grid.absent() ? bits : grid.bits(); }
   // Bytes of one row of codes.
-  MOE_HOST_DEVICE constexpr int64_t row_bytes(int64_t columns) const { return (columns * bits + 7) / 8; }
+  MOE_HOST_DEVICE constexpr int64_t row_bytes(int64_t columns) const {
+    return ceil_divide(ceil_divide(columns, unit_columns()) * unit_bits(), 8);
+  }
 };
 
 inline constexpr WeightFormat kF32Format{.name = "f32", .code = CodeType::f32, .bits = 32};

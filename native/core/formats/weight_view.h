@@ -28,8 +28,8 @@ inline WeightView plain_weight(const MatrixView& matrix) {
   return {.format = &plain_format(matrix.dtype), .rows = matrix.rows, .columns = matrix.columns, .codes = matrix};
 }
 
-// Whether the codes fill a weight, and every level of its format has one value for each group. A row's codes and values
-// lie side by side, unless the format is plain.
+// Whether the codes fill a weight, and every level of its format has one value for each group. A row's
+// codes and values lie side by side, unless the format is plain.
 inline bool fits_weight(const WeightView& weight) {
   const WeightFormat& format = *weight.format;
   const auto groups = [&weight](const ScaleLevel& level, const MatrixView& matrix) {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "cpu/gemm/pack_grids.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/gemm/panel_writer.h"
 
@@ -212,7 +213,9 @@ void pack_coded_panel(const PanelSource& source, char* panel) {
   // Missing rows have scales and offsets of zero; missing k do, too, unless their row's scales have an offset.
   std::memset(panel, 0, static_cast<size_t>(source.scales->bytes));
   pack_scales(source, panel);
-  switch (source.weight->weight().format->bits) {
+  const WeightFormat& format = *source.weight->weight().format;
+  if (!format.grid.absent()) return pack_grids(source, codes);
+  switch (format.bits) {
     case 2: return pack_codes<2>(source, codes);
     case 3: return pack_codes<3>(source, codes);
     case 4: return pack_codes<4>(source, codes);

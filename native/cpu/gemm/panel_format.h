@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/formats/weight_format.h"
+#include "cpu/gemm/grid_units.h"
 #include "cpu/gemm/panel_scales.h"
 
 namespace moe::cpu {
@@ -68,10 +69,17 @@ constexpr PanelFormat bf16_tile_panels(const WeightFormat&) {
   return {.id = "bf16_tiles.1", .step = 32, .column_bytes = 64, .group = 2, .pack = pack_bf16_panel};
 }
 
-// Scales, then codes, see panel_codes.h.
+// Scales, then codes, see panel_codes.h, or units of grids, see grid_units.h.
 void pack_coded_panel(const PanelSource& source, char* panel);
 
 constexpr PanelFormat coded_panels(const WeightFormat& format) {
+  if (!format.grid.absent()) {
+    return {.id = "grids.1",
+            .step = kGridStep,
+            .column_bytes = grid_step_bytes(format.grid.grid),
+            .scales_apart = true,
+            .pack = pack_coded_panel};
+  }
   const int segment = segment_of(format);
   return {.id = "codes.2",
           .step = segment,

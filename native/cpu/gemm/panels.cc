@@ -18,7 +18,9 @@ PanelLayout::PanelLayout(const ExpertProduct& weights, const PanelFormat& format
       padded_k(round_up(weights.columns, format.step)),
       step(format.step),
       step_bytes(columns * format.column_bytes),
-      group(format.group) {
+      group(format.group),
+      grid(weights.format->grid),
+      code_bits(weights.format->bits) {
   if (format.scales_apart) scales = PanelScales(*weights.format, columns, padded_k);
   panel_bytes = place_of(padded_k);
 }

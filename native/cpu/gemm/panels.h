@@ -28,6 +28,8 @@ struct PanelLayout {
   int64_t step_bytes = 0;  // in this many bytes of a panel
   int64_t group = 1;       // consecutive k of a column that lie next to each other
   PanelScales scales;      // if the panel format keeps them apart: before the first k
+  GridCodes grid;          // of the codes, if they are stored so
+  int code_bits = 0;       // of each code, once expanded
   int64_t panel_bytes = 0;
 
   PanelLayout() = default;
@@ -37,6 +39,15 @@ struct PanelLayout {
   // is none for the beginning.
   int64_t place_of(int64_t k) const { return scales.bytes + (k == 0 ? 0 : k / step * step_bytes); }
   int64_t expert_bytes() const { return panels * panel_bytes; }
+  // The codes of k consecutive k of a panel, once expanded.
+  int64_t expanded_bytes(int64_t k) const { return grid.absent() ? 0 : k * code_bits / 8 * panel_columns; }
+  // The codes of `count` consecutive k of a panel, as kernels read them: where they are, or expanded.
+  const char* codes(const Kernels& kernels, const char* panel, int64_t k, int64_t count, char* expanded) const {
+    const char* stored = panel + place_of(k);
+    if (grid.absent()) return stored;
+    kernels.expand_grids(grid.grid, stored, count / step, expanded);
+    return expanded;
+  }
 };
 
 // Checks that a stored part has exactly `bytes` bytes, and its place.

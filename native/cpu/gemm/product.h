@@ -80,7 +80,17 @@ struct Product {
                   segments = k / layout().scales.segment;
     return round_up((codes + 2 * segments) * layout().panel_columns, 16);
   }
-  int64_t scratch_size() const { return round_up(unpacked_floats() + result_sums(), 16); }
+  // Consecutive k of a panel that a single tile reads at once: all, or those that the first-level cache holds expanded.
+  int64_t single_block() const {
+    constexpr int64_t kExpanded = 1024;
+    return layout().grid.absent() ? layout().padded_k : std::min(layout().padded_k, kExpanded);
+  }
+  // The same for a panel's expanded codes.
+  int64_t expanded_floats() const {
+    const int64_t k = std::max(std::min(plan.k_block, layout().padded_k), single_block());
+    return round_up(layout().expanded_bytes(k) / int64_t{sizeof(float)}, 16);
+  }
+  int64_t scratch_size() const { return round_up(unpacked_floats() + expanded_floats() + result_sums(), 16); }
   int64_t x_segments() const {
     return layout().scales.segment == 0 ? 0 : layout().scales.segments_in(layout().padded_k);
   }
@@ -144,20 +154,24 @@ class ProductThread {
         row_scales_(product.weights->inputs().scales_per_row()),
         x_sums_per_row_(product.x_sums_per_row()),
         scales_groups_(product.row_scales != nullptr && !tokens_.scales_rows()),
+        expands_(!layout_.grid.absent()),
         unpacked_(reinterpret_cast<char*>(scratch)),
-        sums_(scratch + product.unpacked_floats()),
+        expanded_(reinterpret_cast<char*>(scratch + product.unpacked_floats())),
+        sums_(scratch + product.unpacked_floats() + product.expanded_floats()),
         store_(store) {}
 
   void compute(const WorkItem& item) {
     if (layout_.padded_k == 0) return finish_without_k(item);
     const Reading reading = reading_of(item);
-    const int64_t k_block = reading.shared ? product_.plan.k_block : layout_.padded_k;
-    for (int64_t k = 0; k < layout_.padded_k; k += k_block) {
-      const KBlock block = block_of(k, std::min(k_block, layout_.padded_k - k));
+    if (!reading.shared) {
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
         panels = p + reading.wide.panels <= item.panels ? reading.wide.panels : 1;
-        multiply(reading, block, p, panels);
+        for_blocks(product_.single_block(), [&](const KBlock& block) { multiply(reading, block, p, panels); });
       }
+    } else {
+      for_blocks(product_.plan.k_block, [&](const KBlock& block) {
+        for (int64_t p = 0; p < item.panels; ++p) multiply(reading, block, p, 1);
+      });
     }
   }
 
@@ -187,11 +201,15 @@ class ProductThread {
             .tiles = tiles,
             .weights = product_.weights->data() + tiles[0].expert * layout_.expert_bytes(),
             .shared = shared,
-            .in_order = !shared && tiles[0].rows <= gemm_.in_order_rows,
+            .in_order = !shared && !expands_ && tiles[0].rows <= gemm_.in_order_rows,
             .unpacks = gemm_.unpacked.unpack != nullptr && item.tiles >= gemm_.unpacked.at_least,
             .wide = shared ? WideTile{} : gemm_.wide_tile[tiles[0].rows]};
   }
 
+  template <class Use>
+  void for_blocks(int64_t k_block, Use&& use) const {
+    for (int64_t k = 0; k < layout_.padded_k; k += k_block) use(block_of(k, std::min(k_block, layout_.padded_k - k)));
+  }
   KBlock block_of(int64_t k, int64_t count) const {
     const bool last = k + count >= layout_.padded_k;
     const int64_t first_code = layout_.place_of(k);
@@ -204,12 +222,13 @@ class ProductThread {
   }
 
   // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
-  // of the next panel, and so does unpacking. A single tile reads its panels from memory: it prefetches codes a little
-  // ahead itself, so only the next panel's scales, a second stream, are left. Where scales and codes are one stream,
-  // nothing is left.
+  // of the next panel, and so does unpacking. A single tile reads its panels from memory: it prefetches codes
+  // a little ahead itself, so only the next panel's scales, a second stream, are left. Where scales and codes are one
+  // stream, nothing is left.
   PrefetchShares prefetches(const Reading& reading, const KBlock& block, int64_t p, const char* next_panel) const {
     const WorkItem& item = reading.item;
-    const int64_t bytes = reading.in_order ? 0 : (reading.shared ? block.end : layout_.scales.bytes) - block.begin;
+    const bool all = reading.shared || expands_;
+    const int64_t bytes = reading.in_order ? 0 : (all ? block.end : layout_.scales.bytes) - block.begin;
     // After the last panel of a block of k, the first one is read again for the next block.
     const bool restarts = reading.shared && !block.last && p + 1 == item.panels && item.panels > 1;
     const char* first =
@@ -229,12 +248,12 @@ class ProductThread {
                     .k = block.count,
                     .rows = 0,
                     .x = nullptr,
-                    .w = base + block.first_code,
+                    .w = layout_.codes(*product_.kernels, base, block.k, block.count, expanded_),
                     .c = nullptr,
                     .accumulate = false,
                     .prefetch = nullptr,
                     .prefetch_lines = 0,
-                    .next = next_codes(reading, block, next_panel),
+                    .next = expands_ ? nullptr : next_codes(reading, block, next_panel),
                     .scales = &layout_.scales,
                     .panel = base,
                     .x_sums = nullptr};
@@ -335,7 +354,9 @@ class ProductThread {
   const TokenScheme& tokens_;
   const int64_t row_scales_, x_sums_per_row_;
   const bool scales_groups_;  // x are codes whose scales are those of groups of k, not of rows
+  const bool expands_;        // weights are units of grids
   char* const unpacked_;
+  char* const expanded_;
   float* const sums_;
   Store& store_;
 };

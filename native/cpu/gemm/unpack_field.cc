@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/formats/code_bytes.h"
+#include "cpu/gemm/pack_grids.h"
 #include "cpu/gemm/panel_codes.h"
 
 namespace moe::cpu {
@@ -80,8 +81,14 @@ void copy_codes(const Source& source, const Team& team, const TensorView& target
   const uint32_t flipped = flipped_bit(format);
   team.for_range(product.outputs(), 16, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      copy(source.panel_of(row) + source.layout().place_of(0), source.layout().panel_columns, source.column_of(row),
-           product.columns, flipped, target.as<uint8_t>() + row * format.row_bytes(product.columns));
+      const char* codes = source.panel_of(row) + source.layout().place_of(0);
+      const int64_t columns = source.layout().panel_columns, column = source.column_of(row);
+      uint8_t* to = target.as<uint8_t>() + row * format.row_bytes(product.columns);
+      if (format.grid.absent()) {
+        copy(codes, columns, column, product.columns, flipped, to);
+      } else {
+        unpack_grids(format.grid, codes, columns, column, ceil_divide(product.columns, 8), to);
+      }
     }
   });
 }

@@ -81,21 +81,24 @@ class Identity {
     }
   }
 
-  // Sums that multiply() needs room for.
-  int64_t sums() const { return gemm_.max_rows * layout_.panel_columns; }
+  // Floats that multiply() needs room for: sums, behind codes that it expands.
+  int64_t room() const { return expanded_floats() + gemm_.max_rows * layout_.panel_columns; }
 
   // Calls use(k, the numbers of all columns) for each k of a panel.
   template <class Use>
-  void multiply(const char* panel, float* sums, Use&& use) const {
+  void multiply(const char* panel, float* room, Use&& use) const {
+    float* const sums = room + expanded_floats();
     for (int64_t k = 0; k < layout_.padded_k; k += block_) {
+      const int64_t count = std::min(block_, layout_.padded_k - k);
+      const char* codes = layout_.codes(kernels_, panel, k, count, reinterpret_cast<char*>(room));
       for (const Tile& tile : tiles_) {
         const int64_t first = k + tile.first;
         if (first >= layout_.padded_k) break;
         gemm_.tile[tile.rows]({.first_k = k,
-                               .k = std::min(block_, layout_.padded_k - k),
+                               .k = count,
                                .rows = tile.rows,
                                .x = tile.x.data(),
-                               .w = panel + layout_.place_of(k),
+                               .w = codes,
                                .c = sums,
                                .accumulate = false,
                                .prefetch = nullptr,
@@ -111,6 +114,8 @@ class Identity {
   }
 
  private:
+  int64_t expanded_floats() const { return layout_.expanded_bytes(block_) / int64_t{sizeof(float)}; }
+
   struct Tile {
     int64_t first;  // row
     int rows;
@@ -144,7 +149,7 @@ Status CpuPackedExperts::copy_coded(int64_t expert, bool up, const TensorView& t
   if (inputs_.orders.data() != nullptr) {
     std::copy_n(reinterpret_cast<const int32_t*>(inputs_.orders.data()) + expert * columns, columns, inputs.data());
   }
-  const int64_t rows_size = layout_.outputs_per_panel * columns, size = rows_size + identity.sums();
+  const int64_t rows_size = layout_.outputs_per_panel * columns, size = rows_size + identity.room();
   std::vector<float> scratch(static_cast<size_t>(team_.threads * size));
   team_.for_pieces(layout_.panels, 1, [&](int thread, int64_t panel, int64_t) {
     float* rows = scratch.data() + thread * size;

@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/gemm/grid_units.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 
@@ -21,6 +22,7 @@
 #include "cpu/isa/target_begin.h"
 namespace moe::cpu::avx2 {
 
+#include "cpu/isa/halves_array.h"
 #include "cpu/isa/vector_avx2.h"
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"

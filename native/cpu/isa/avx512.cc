@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/gemm/grid_units.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 #include "cpu/isa/tiles/model_registers.h"
@@ -22,6 +23,7 @@
 #include "cpu/isa/target_begin.h"
 namespace moe::cpu::avx512 {
 
+#include "cpu/isa/halves_avx512.h"
 #include "cpu/isa/vector_avx512.h"
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/kernels.h"

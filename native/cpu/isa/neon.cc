@@ -14,11 +14,13 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/gemm/grid_units.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 
 namespace moe::cpu::neon {
 
+#include "cpu/isa/halves_array.h"
 #include "cpu/isa/vector_neon.h"
 constexpr int kTileRows = 12;
 #include "cpu/isa/template/kernels.h"

@@ -12,12 +12,14 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/gemm/grid_units.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 #include "cpu/isa/tiles/model_registers.h"
 
 namespace moe::cpu::portable {
 
+#include "cpu/isa/halves_array.h"
 #include "cpu/isa/vector_portable.h"
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"

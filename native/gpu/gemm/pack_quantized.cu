@@ -87,7 +87,8 @@ struct Piece {
 };
 
 // One thread per stage of a row.
-MOE_KERNEL(pack_codes_kernel, (gpu::kRowThreads), const CodeArguments a) {
+// See dequantize_rows_kernel for the number of blocks.
+MOE_KERNEL(pack_codes_kernel, (gpu::kRowThreads, 8), const CodeArguments a) {
   const int bits = a.format.bits;
   const int low = gpu::low_bits(bits), high = gpu::high_bits(bits), quads = gpu::low_quads(bits);
   for_each_item(a.rows * a.stages, [&](int64_t item) {

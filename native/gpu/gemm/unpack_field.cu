@@ -4,6 +4,7 @@
 #include <ptx/launch.cuh>
 
 #include "core/formats/code_bytes.h"
+#include "core/formats/grids.h"
 #include "gpu/gemm/quantized.cuh"
 #include "gpu/gemm/quantized_layout.h"
 #include "gpu/plan/plan.h"
@@ -19,8 +20,10 @@ struct CodeArguments {
   int64_t padded_rows;
   int bits;
   uint32_t inverted;
+  GridCodes grid;
   bool gated, up;
   uint8_t* target;
+  int64_t row_bytes, stage_bytes;  // of the target
   int64_t rows, columns, stages;
 };
 
@@ -50,7 +53,6 @@ struct CodeStage {
 
 // One thread per stage of a row, whose codes fill whole bytes.
 MOE_KERNEL(unpack_codes_kernel, (gpu::kRowThreads), const CodeArguments a) {
-  const int64_t row_bytes = (a.columns * a.bits + 7) / 8;
   for_each_item(a.rows * a.stages, [&](int64_t item) {
     const int64_t row = item / a.stages, stage = item % a.stages;
     const CodeStage codes{.data = a.matrix + stage * a.padded_rows * gpu::stage_bytes(a.bits),
@@ -60,8 +62,14 @@ MOE_KERNEL(unpack_codes_kernel, (gpu::kRowThreads), const CodeArguments a) {
                           .high = gpu::high_bits(a.bits)};
     const int64_t first = stage * gpu::kCodeStage, left = a.columns - first;
     const int count = static_cast<int>(left < gpu::kCodeStage ? left : gpu::kCodeStage);
-    uint8_t* target = a.target + row * row_bytes + stage * gpu::stage_bytes(a.bits);
-    write_codes(a.bits, count, target, [&](int column) { return codes.code(column) ^ a.inverted; });
+    uint8_t* target = a.target + row * a.row_bytes + stage * a.stage_bytes;
+    if (a.grid.absent()) {
+      write_codes(a.bits, count, target, [&](int column) { return codes.code(column) ^ a.inverted; });
+    } else {
+      write_codes(a.grid.bits(), (count + 7) / 8, target, [&](int unit) {
+        return unit_of_codes(a.grid, count - 8 * unit, [&](int place) { return codes.code(8 * unit + place); });
+      });
+    }
   });
 }
 
@@ -98,9 +106,12 @@ Status launch_codes(const UnpackField& unpack, const TensorView& target, const g
                                 .padded_rows = unpack.packed.padded_rows,
                                 .bits = format.bits,
                                 .inverted = format.code == CodeType::signed_integer ? 1u << (format.bits - 1) : 0u,
+                                .grid = format.grid,
                                 .gated = product.gated(),
                                 .up = unpack.up,
                                 .target = target.as<uint8_t>(),
+                                .row_bytes = format.row_bytes(product.columns),
+                                .stage_bytes = format.row_bytes(gpu::kCodeStage),
                                 .rows = product.outputs(),
                                 .columns = product.columns,
                                 .stages = ceil_divide(product.columns, gpu::kCodeStage)};

@@ -137,7 +137,21 @@ const integerFormats = [
   "mxfp4",
   "nvfp4",
   "iq4_g32_f16",
-  ...["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "iq3_xxs", "iq3_s", "iq2_xxs", "iq2_xs", "iq1_s", "iq1_m"],
+  ...[
+    "q2_k",
+    "q3_k",
+    "q4_k",
+    "q5_k",
+    "q6_k",
+    "iq4_xs",
+    "iq3_xxs",
+    "iq3_s",
+    "iq2_xxs",
+    "iq2_xs",
+    "iq2_s",
+    "iq1_s",
+    "iq1_m",
+  ],
 ];
 /** More columns than are summed at once: blocks of them end within a scale of scales. */
 const columnsOf = (format: string) =>
@@ -211,9 +225,9 @@ describe.each(kernelPaths)("on $label", (path) => {
     ["q5_k", [0xff], 63],
     ["q6_k", [0x00], 0x80],
     ["iq4_xs", [0x00], 0x80],
-    ["iq3_xxs", [0x77], 0x80],
-    // Code 2 again and again.
-    ["iq2_xs", [0x92, 0x24, 0x49], 0x80],
+    // The points with the largest coordinates, again and again.
+    ["iq3_xxs", [0x87, 0x87, 0x00], 0x80],
+    ["iq2_s", [0xff, 0x03, 0xfc, 0x0f, 0xf0, 0x3f, 0xc0, 0xff, 0x00], 0x80],
   ])("nor that of the largest integer scales: %s", async (format, bytes, scale) => {
     using reference = openDevice("reference");
     const [rows, columns, outputs] = [3, 4352, 17];

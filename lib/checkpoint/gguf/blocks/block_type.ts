@@ -1,5 +1,4 @@
 import type { WeightFormatName } from "../../../core/formats/weight_format.js";
-import type { Grid } from "./grids.js";
 
 /** The scales of a matrix: one value for each group of columns, or for each block at the upper level. */
 export interface BlockScales {
@@ -13,9 +12,7 @@ export interface BlockScales {
 /** How the blocks of a quantised type become a weight format; their layouts are those of ggml-common.h. */
 export interface BlockReader {
   readonly format: WeightFormatName;
-  /** The grid whose points' coordinates codes are, if they are such. */
-  readonly grid?: Grid;
-  /** Reads the codes of the block that begins at `at`: one a byte, in the order of the columns. */
+  /** Reads the codes of the block that begins at `at`: one a byte, or units of a grid, in the order of the columns. */
   readCodes(view: DataView, at: number, words: Uint32Array): void;
   /** Reads its scales, as the matrix's block number `block`. */
   readScales(view: DataView, at: number, target: BlockScales, block: number): void;

@@ -1,5 +1,5 @@
 // Codes on their way from a file's blocks to a row of dense bits: one in a byte, four in a 32-bit word, in the order of
-// the columns.
+// the columns. Or units of a grid (see GridCodes), one in a word.
 
 /** Mask of the lowest bit of each byte; times n, a mask or value n for each. */
 export const eachByte = 0x01010101;
@@ -58,6 +58,18 @@ export function packWords(words: Uint32Array, bits: number, target: Uint8Array, 
     let dense = denseWord(words[index] as number, bits) | (second << (4 * bits));
     for (const next = end + Math.min(4, bits); end < next; dense >>>= 8) target[end++] = dense;
     if (bits === 5) target[end++] = second >>> 12;
+  }
+  return end;
+}
+
+/** Writes units of `bits` bits side by side. @returns the first byte behind them, which they fill. */
+export function packUnits(units: Uint32Array, bits: number, target: Uint8Array, at: number): number {
+  let end = at;
+  let pending = 0;
+  let held = 0;
+  for (const unit of units) {
+    pending += unit * 2 ** held;
+    for (held += bits; held >= 8; held -= 8, pending = Math.floor(pending / 256)) target[end++] = pending % 256;
   }
   return end;
 }

@@ -1,14 +1,14 @@
 import { availableParallelism } from "node:os";
 import { loadedNative, type NativeBinding } from "../../../core/addon/native.js";
 import type { ScaleLevel, WeightFormat } from "../../../core/formats/weight_format.js";
-import { findFormat, scaleBytes, weightFormat } from "../../../core/formats/weight_formats.js";
+import { findFormat, rowBytes, scaleBytes, weightFormat } from "../../../core/formats/weight_formats.js";
 import { newBytes } from "../../../core/tensors/allocated.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
 import { firstNonFinite } from "../../non_finite.js";
 import { asBytes } from "../../schemes/bits.js";
 import { type GgufType, ggufTypes } from "../types.js";
 import type { BlockReader, BlockScales, BlockType } from "./block_type.js";
-import { packWords, unpackWords } from "./code_words.js";
+import { packUnits, packWords, unpackWords } from "./code_words.js";
 import { q1_0, q2_0, tq1_0, tq2_0 } from "./few_bit_types.js";
 import { mxfp4, nvfp4 } from "./fp4_types.js";
 import { iq1_m, iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs } from "./grid_types.js";
@@ -103,16 +103,17 @@ function begin(type: GgufType, blocks: Uint8Array): Conversion {
   const count = blocks.byteLength / bytes;
   const format = weightFormat(reader.format);
   const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
-  const codes = newBytes((count * elements * format.bits) / 8);
+  const codes = newBytes(rowBytes(format, count * elements));
   return { type, reader, format, blocks, view, count, codes, scales: allocateScales(format, count * elements) };
 }
 
 function readCodes({ type, reader, format, view, count, codes }: Conversion): void {
   const { elements, bytes } = ggufTypes[type];
-  const words = new Uint32Array(elements / 4);
+  const { bits, grid } = format;
+  const words = new Uint32Array(grid === undefined ? elements / 4 : elements / 8);
   for (let block = 0, end = 0; block < count; block++) {
     reader.readCodes(view, block * bytes, words);
-    end = packWords(words, format.bits, codes, end);
+    end = grid === undefined ? packWords(words, bits, codes, end) : packUnits(words, grid.bits, codes, end);
   }
 }
 
@@ -121,11 +122,7 @@ const threads = Math.min(4, availableParallelism());
 /** Fewer are not worth a thread. */
 const leastBlocks = 1024;
 
-async function readCodesAside(
-  native: NativeBinding,
-  { type, reader, blocks, count, codes }: Conversion,
-): Promise<void> {
-  const points = reader.grid === undefined ? new Uint8Array(0) : asBytes(reader.grid.points);
+async function readCodesAside(native: NativeBinding, { type, blocks, count, codes }: Conversion): Promise<void> {
   const { bytes } = ggufTypes[type];
   const codeBytes = codes.byteLength / count;
   const piece = Math.max(leastBlocks, Math.ceil(count / threads));
@@ -134,7 +131,7 @@ async function readCodesAside(
     const end = Math.min(first + piece, count);
     const from = blocks.subarray(first * bytes, end * bytes);
     const to = codes.subarray(first * codeBytes, end * codeBytes);
-    pieces.push(native.convertGgufCodes(type, end - first, points, from, to));
+    pieces.push(native.convertGgufCodes(type, end - first, from, to));
   }
   await Promise.all(pieces);
 }

@@ -1,4 +1,4 @@
-import { weightFormat } from "../../../core/formats/weight_formats.js";
+import { codeAt, weightFormat } from "../../../core/formats/weight_formats.js";
 import { convertInto } from "../../../core/tensors/convert.js";
 import { fromE4M3, fromE8M0, fromF16 } from "../../../core/tensors/dtype.js";
 import type { QuantizedBytes } from "../../locate/located_weight.js";
@@ -9,7 +9,8 @@ export function blockValues(
   weight: QuantizedBytes,
   [rows, columns]: readonly [number, number],
 ): Float32Array {
-  const { bits, code, table, scales: level, superScales: superLevel } = weightFormat(name);
+  const format = weightFormat(name);
+  const { bits, code, table, scales: level, superScales: superLevel } = format;
   const width = level?.columns ?? columns;
   const superWidth = superLevel?.columns || columns;
   const scales = numbers(weight.scales, level?.type);
@@ -18,7 +19,7 @@ export function blockValues(
   const superZeros = numbers(weight.superZeros, superLevel?.type);
   const { codes } = weight;
   const sign = code === "signed_integer" ? 1 << (bits - 1) : 0;
-  const mask = (1 << bits) - 1;
+  const byteAt = (index: number) => codes[index] ?? 0;
   const values = new Float32Array(rows * columns);
   // Rows are whole blocks, so groups follow each other through all rows.
   for (let first = 0; first < values.length; first += width) {
@@ -27,9 +28,7 @@ export function blockValues(
     const scale = (scales?.[group] ?? 1) * (superScales?.[block] ?? 1);
     const minimum = (zeros?.[group] ?? 0) * (superZeros?.[block] ?? 1);
     for (let index = first; index < first + width; index++) {
-      const bit = index * bits;
-      const at = Math.floor(bit / 8);
-      const raw = (((codes[at] as number) | ((codes[at + 1] ?? 0) << 8)) >>> (bit % 8)) & mask;
+      const raw = codeAt(format, byteAt, index);
       values[index] = (table === undefined ? (raw ^ sign) - sign : (table[raw] as number)) * scale - minimum;
     }
   }

@@ -85,9 +85,11 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
   for (int64_t panel = 0; panel < Operands::kPanels; panel += panels) {
     for (int64_t begin = 0; begin < k; begin += step) {
       const char* first = operands.packed->data() + panel * layout.panel_bytes;
-      const char* w = first + layout.place_of(begin);
+      const int64_t count = std::min(step, k - begin);
+      std::vector<char> expanded(static_cast<size_t>(layout.expanded_bytes(count)));
+      const char* w = layout.codes(kernels, first, begin, count, expanded.data());
       TileArguments t{.first_k = begin,
-                      .k = std::min(step, k - begin),
+                      .k = count,
                       .block_k = k_block,
                       .rows = rows,
                       .x = x.data() + begin * rows * element_bytes(gemm.arithmetic),

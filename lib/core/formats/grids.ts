@@ -1,53 +1,78 @@
-// The grids of IQ1, IQ2 and IQ3: which points with integer coordinates blocks can name, in the order of their numbers.
-// Facts of the format, from ggml-common.h.
+// The grids of GGUF's IQ1, IQ2 and IQ3: which points with integer coordinates codes can name, in the order of their
+// numbers. Facts of the format, from ggml-common.h; native/core/formats/grids.h has the same.
 
 const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/** Points with `places` coordinates from 0 to `levels` - 1 each. */
-export class Grid {
-  readonly levels: number;
-  readonly places: 4 | 8;
+/**
+ * How codes of eight columns are stored together, as a unit: the numbers of the points of a grid that have the columns'
+ * coordinates, the first in the lowest bits, and above them the signs. A column's code is its coordinate below its sign.
+ */
+export class GridCodes {
+  /** Of a point. Those of 8 have three levels each, those of 4 have eight. */
+  readonly coordinates: 4 | 8;
+  /** Bits of the number of a point. */
+  readonly numberBits: number;
+  /** A sign for each column, or one for all. */
+  readonly signBits: 8 | 1;
   readonly #steps: string;
-  #points: Uint32Array | undefined;
+  #points: Uint16Array | undefined;
 
   /**
-   * @param steps The points as numbers to the base `levels`, the first coordinate in the lowest place, which ascend: what each
-   * is above the one before, as a digit of base64. A digit of 63 continues: the next one is added to it.
+   * @param steps The points as numbers to the base of their levels, the first coordinate in the lowest place, which ascend:
+   * what each is above the one before, as a digit of base64. A digit of 63 continues: the next one is added to it.
    */
-  constructor(levels: number, places: 4 | 8, steps: string) {
-    this.levels = levels;
-    this.places = places;
+  constructor(coordinates: 4 | 8, numberBits: number, signBits: 8 | 1, steps: string) {
+    this.coordinates = coordinates;
+    this.numberBits = numberBits;
+    this.signBits = signBits;
     this.#steps = steps;
   }
 
-  /** The coordinates of all points, one a byte, four in a word. */
-  get points(): Uint32Array {
+  /** Bits of a unit. */
+  get bits(): number {
+    return (8 / this.coordinates) * this.numberBits + this.signBits;
+  }
+
+  /** All points: coordinate i is in a point's bits from i * 16 / coordinates on. */
+  get points(): Uint16Array {
     this.#points ??= this.#decode();
     return this.#points;
   }
 
-  #decode(): Uint32Array {
-    const { levels, places } = this;
-    const words: number[] = [];
+  /** The code of column `place` of the eight that `unit` stands for. */
+  codeOf(unit: number, place: number): number {
+    const { coordinates, numberBits, signBits } = this;
+    const width = coordinates === 8 ? 2 : 3;
+    const within = place % coordinates;
+    const number = (unit >>> (within === place ? 0 : numberBits)) & (2 ** numberBits - 1);
+    const coordinate = ((this.points[number] as number) >> ((within * 16) / coordinates)) & (2 ** width - 1);
+    const signs = unit >>> (this.bits - signBits);
+    return coordinate | ((signBits === 1 ? signs : (signs >>> place) & 1) << width);
+  }
+
+  #decode(): Uint16Array {
+    const { coordinates } = this;
+    const levels = coordinates === 8 ? 3 : 8;
+    const points: number[] = [];
     let number = 0;
     for (const digit of this.#steps) {
       number += digits.indexOf(digit);
       if (digit === "/") continue;
-      let rest = number;
-      for (let place = 0; place < places; place += 4) {
-        let word = 0;
-        for (let shift = 0; shift < 32; shift += 8, rest = Math.floor(rest / levels)) word |= (rest % levels) << shift;
-        words.push(word);
+      let point = 0;
+      for (let rest = number, shift = 0; shift < 16; shift += 16 / coordinates, rest = Math.floor(rest / levels)) {
+        point |= (rest % levels) << shift;
       }
+      points.push(point);
     }
-    return Uint32Array.from(words);
+    return Uint16Array.from(points);
   }
 }
 
 /** 2048 points, of IQ1_S and IQ1_M. Coordinates are those of the elements, and 1. */
-export const iq1Grid = new Grid(
-  3,
+export const iq1Grid = new GridCodes(
   8,
+  11,
+  1,
   "ACCCCCDFCECFGCCIFCECFFCECEBGCCCBFGECECECCCBHGCCIFCECFFCECFGGFECCECCDDCCECLCCIGGGEEBPGGGCBBICCICEEBBCBBCCCCCCCJDC" +
     "CCCBBCOEMCGCCCDBECGGCELCECFFCECFGEIFCECFFCECFGCEFBGIBDGCEMCCCGFCECFFCECFGGDDFCCCCFFCECKBCEFBGCGECECBDMCCFDGCCCCC" +
     "CCECEGEBBBBBBCCEIICGCQCCIFFCECCCECIGCCIGECFBCBDEFDBBCCCBBCECCGECDBCBBCCBDECECCBBCCCCCCCCBBFBBBBCBCCBBCCCBBCCBBCB" +
@@ -70,8 +95,9 @@ export const iq1Grid = new Grid(
 );
 
 /** 256 points. Coordinates stand for the magnitudes 8, 25 and 43, as those of the next two do. */
-export const iq2XxsGrid = new Grid(
-  3,
+export const iq2XxsGrid = new GridCodes(
+  8,
+  8,
   8,
   "ACCCCCCGCECCCGGECGCGMICGEOeMMCSkaCGKCGCEMKCGMGCEMOUCKYCSeSGECGMECGCWYY4K/HCGKISMGEOGMSIKwKyGMEMUqgiO/FCGScaE/Fus" +
     "CGWQICyIwC/RCGSOocU/hYMw//A0CGGECGGIEKCGSScIEYIYIKeGMkQWK8/TCGSEyqEK4gSGEGCkGYau/H/RCY/LmqKGg88/PGSYeo4ekE/XCu//" +
@@ -79,8 +105,9 @@ export const iq2XxsGrid = new Grid(
 );
 
 /** 512 points. */
-export const iq2XsGrid = new Grid(
-  3,
+export const iq2XsGrid = new GridCodes(
+  8,
+  9,
   8,
   "ACCCCCCCCCCCCECCCCCCCECGCCCECECKCCCCCCCCCCGCCCECGGECGSCCCECGKCGEOIUCCCCCCCECGCCCECCEKCGSCCCECGKCGKIcCGOECcYCCCCC" +
     "CGEGCGGMSICCGScGUSGsEKCCCCCCCECGCCCECGICCGSCCCECGKCGSMCOCCESSkCCCECGKCECMGcCGS2MWwCGCQMUWEu/FqCCCCCCCGKCGSSKCGSG" +
@@ -90,8 +117,9 @@ export const iq2XsGrid = new Grid(
 );
 
 /** 1024 points. */
-export const iq2SGrid = new Grid(
-  3,
+export const iq2SGrid = new GridCodes(
+  8,
+  10,
   8,
   "ACCCCCCCCCCCCECCCCCCCECCCCCCCECGEECCCCCCCCECGCCCECCCCECECGCCGCGCCCECGICCCCCEOEEEIICCCCCCCECCCCCCCCCCCCCCCGCCCCEC" +
     "ECGCCCCCCCCCECECCCCCCCECGCCCECGKCCCCEOECECGKCGSCCCECCCCEECCCCCCCCECGEIOCCGCCCEIECECGKISKCIECKiMCCCCCCCECCECCCECC" +
@@ -106,18 +134,20 @@ export const iq2SGrid = new Grid(
 );
 
 /** 256 points. Coordinates stand for the magnitudes 4, 12, 20, 28, 36, 44, 52 and 62. */
-export const iq3XxsGrid = new Grid(
-  8,
+export const iq3XxsGrid = new GridCodes(
   4,
+  8,
+  8,
   "ACCFCEBCHJZCECFCHEDCHLMICCFHCHCEKGOEGBCLjTUFLMCEGTQzXUECVOQCFCHCFCCLBYCHHCvCFCHHiGCOJNQLEjoESTM/OOgCHCFCEDJfCCDC" +
     "HHbEBICHGBCNBNUHEsEhOYUKb/GCLXcHCHCVNFGCOJLCbCFNVQPS9PTGGMbfSVoVULOCME/OUPBQGReflLhOV/ODCOyXXIGQXfOgIpdLEjIX/QsO" +
     "yQCOdgelkG/HhlxoOyCCBSQsKqbFWNOVhQfCS/F",
 );
 
 /** 512 points. Coordinates stand for the magnitudes 1, 3, .. 15. */
-export const iq3SGrid = new Grid(
-  8,
+export const iq3SGrid = new GridCodes(
   4,
+  9,
+  8,
   "ABBDCBBBCCCBEGFCDCCCFCHDDBBBCEBEDDECEHNEFGBECBDDDEDEGDCCCNDIGEDCHCDGECNCEDLECDGGDGPKCMCEFGECPFLDCORPHCCMCEFNEUBB" +
     "CEBCCCBCHDCOCDJGBCDCEFHDGHCOGCKDCBEGGDKDKHDDBDGGBEFRGLCFCNCHECEVHDGHCPnEDNCbCFCHMERGIBCCCBCCCDCEBCHCCDCNBDCDCGDE" +
     "DDEDGHYDDKCFHCKEKDECDEJCFCHGOLGJDHDEZDHFJNBLNICFKcEUENCLFaHCCCDHCCFCDCKGICCHFCNQKECKGKCMZHEFCEBJCEGOIGFEHRGENHCL" +
