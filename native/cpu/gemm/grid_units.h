@@ -1,12 +1,14 @@
-// Where a panel keeps units of a grid (see GridCodes): those of 64 k of all columns, then of the next 64. First the
-// lower eight bits of the numbers of points, [point][column]. Then what numbers have above these, with the sign of all
-// eight columns above that, if there is one: fields of [column] with as many points as fit into two bytes. Then each
-// column's signs, [unit of panel_codes.h][column].
+// Where a panel keeps units of a grid (see GridCodes): groups of four points of all columns, so two pairs whose codes
+// are two words of panel_codes.h for each column. A group has, of all columns,
+//   the lower eight bits of the numbers of both pairs' first points, then of their second ones;
+//   for each bit above these, that of the first points, then of the second ones;
+//   the signs: of points of eight coordinates as the upper planes of both units, [unit][column] in panel_codes.h; of
+//   points of four a byte for each pair; if eight columns share one, [point][column] a bit.
+// Bytes and bits of pairs are where place_in_group() says.
 //
-// Before products, they are expanded to the codes that panel_codes.h describes, so that no kernel knows a grid.
+// Before products, units are expanded to the codes that panel_codes.h describes, so that no kernel knows a grid.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <cstring>
 
@@ -15,23 +17,31 @@
 
 namespace moe::cpu {
 
+// k of whole groups, and of whole bytes of them.
 constexpr int kGridStep = 64;
 
 template <GridCodes codes>
-struct GridStep {
-  static constexpr int kUnits = kGridStep / 8;
-  // Of a column.
-  static constexpr int kPoints = kGridStep / codes.coordinates;
-  // Of a point, above the lower eight.
-  static constexpr int kUpperBits = codes.number_bits - 8 + (codes.sign_bits == 1 ? 1 : 0);
-  static constexpr int kFieldBytes = kPoints * kUpperBits > 8 ? 2 : 1;
-  static constexpr int kFields = kPoints * kUpperBits / (8 * kFieldBytes);
-  static constexpr int kFieldPoints = kFields == 0 ? kPoints : kPoints / kFields;
-  // Places and sizes, in bytes of a column.
-  static constexpr int kUpper = kPoints;
-  static constexpr int kSigns = kUpper + kFields * kFieldBytes;
-  static constexpr int kBytes = kSigns + (codes.sign_bits == 8 ? kGridStep / 8 : 0);
+struct GridGroup {
+  static constexpr int kPoints = 4;
+  static constexpr int kK = kPoints * codes.coordinates;
+  static constexpr int kUpperBits = codes.number_bits - 8;
+  static constexpr bool kOneSign = codes.sign_bits == 1;
+  // Of a column: where its bits and its signs begin, and all.
+  static constexpr int kUpper = 8 * kPoints;
+  static constexpr int kSigns = kUpper + kPoints * kUpperBits;
+  static constexpr int kBits = kSigns + (kOneSign ? kPoints : kK);
+  // Codes have three or four bits.
+  static constexpr int kExpandedBits = kK * (codes.coordinate_bits() + 1);
+
+  static constexpr int64_t bytes(int64_t columns) { return columns * kBits / 8; }
 };
+
+// Place of pair 0 or 1 of a column among those of all columns. Instructions that interleave bytes and halves of four
+// registers, whose lanes have 16 bytes, then leave the words of each pair in the order of the columns.
+constexpr int place_in_group(int columns, int pair, int column) {
+  const int half = columns / 2, within = column % half;
+  return within / 4 * 16 + (2 * pair + column / half) * 4 + within % 4;
+}
 
 // use<codes>() for the codes of a grid.
 template <class Use>
@@ -48,38 +58,38 @@ constexpr decltype(auto) with_grid(Grid grid, Use&& use) {
   return use.template operator()<kIQ1Grid>();
 }
 
+// Of a column.
 constexpr int64_t grid_step_bytes(Grid grid) {
-  return with_grid(grid, []<GridCodes codes> { return int64_t{GridStep<codes>::kBytes}; });
+  return with_grid(grid, []<GridCodes codes> {
+    static_assert(kGridStep % GridGroup<codes>::kK == 0);
+    return int64_t{kGridStep / GridGroup<codes>::kK * GridGroup<codes>::kBits / 8};
+  });
 }
 
-// The bit of code `k` of a unit of panel_codes.h among its column's 16 signs: that of the upper plane; or, where codes
-// have four bits and no upper plane, so that a shift moves every fourth sign to the highest bits of half a word's
-// codes.
-constexpr int sign_bit_of(int coordinates, int k) {
-  if (coordinates == 8) return plane_bit(1, k);
-  const int bit = plane_bit(4, k);
-  return bit % 16 / 4 * 4 + 3 - bit / 16;
-}
-
-// The coordinates of points as expanding needs them: those of bytes 0, 2, 1 and 3 of a word of panel_codes.h.
+// The codes of the points of a grid, without signs, as words of panel_codes.h have those of a pair's first one.
 template <GridCodes codes>
-const uint16_t* arranged_points() {
-  struct Points {
-    alignas(64) uint16_t points[codes.points()];
-    Points() : points{} {
+const uint32_t* point_words() {
+  struct Words {
+    uint32_t words[codes.points()];
+    Words() : words{} {
+      constexpr uint32_t kMask = (1u << codes.coordinate_bits()) - 1u;
       for (uint32_t i = 0; i < codes.points(); ++i) {
         for (int k = 0; k < codes.coordinates; ++k) {
-          constexpr int kWidth = codes.coordinates == 8 ? 2 : 3;
-          const uint32_t coordinate = grid_points(codes.grid)[i] >> k * codes.spacing() & ((1u << kWidth) - 1u);
-          const int bit = plane_bit(codes.coordinates == 8 ? 2 : 4, k), byte = bit / 8;
-          const int nibble = byte % 2 * 2 + byte / 2;
-          points[i] = static_cast<uint16_t>(points[i] | coordinate << (4 * nibble + bit % 8));
+          const uint32_t coordinate = grid_points(codes.grid)[i] >> k * codes.spacing() & kMask;
+          words[i] |= coordinate << plane_bit(codes.spacing(), k);
         }
       }
     }
   };
-  static const Points made;
-  return made.points;
+  static const Words made;
+  return made.words;
+}
+
+// The bit of the sign of code k, of a pair's eight, where points have four coordinates: that of byte i of the word
+// moves to the highest bits of its codes when it is shifted by i.
+constexpr int pair_sign_bit(int k) {
+  const int bit = plane_bit(4, k);
+  return 3 + bit % 8 - bit / 8;
 }
 
 }  // namespace moe::cpu

@@ -1,6 +1,7 @@
 #include "cpu/gemm/pack_grids.h"
 
 #include <algorithm>
+#include <array>
 
 #include "core/formats/code_bytes.h"
 #include "cpu/gemm/grid_units.h"
@@ -10,7 +11,12 @@ namespace moe::cpu {
 
 namespace {
 
-// Where a byte of signs goes among its column's 16, for the first and the second eight k of a unit of panel_codes.h.
+// Where a byte of signs goes: among its column's 16 in a unit of panel_codes.h, for the first or the second eight k; or
+// among a pair's eight.
+template <int coordinates>
+constexpr int sign_bit(int half, int k) {
+  return coordinates == 8 ? plane_bit(1, 8 * half + k) : pair_sign_bit(k);
+}
 using SignTable = std::array<std::array<uint16_t, 256>, 2>;
 template <int coordinates>
 inline constexpr SignTable kSignTable = [] {
@@ -18,7 +24,7 @@ inline constexpr SignTable kSignTable = [] {
   for (int half = 0; half < 2; ++half) {
     for (int signs = 0; signs < 256; ++signs) {
       for (int k = 0; k < 8; ++k) {
-        const int bit = (signs >> k & 1) << sign_bit_of(coordinates, 8 * half + k);
+        const int bit = (signs >> k & 1) << sign_bit<coordinates>(half, k);
         table[half][signs] = static_cast<uint16_t>(table[half][signs] | bit);
       }
     }
@@ -26,98 +32,100 @@ inline constexpr SignTable kSignTable = [] {
   return table;
 }();
 
-// Steps whose units are read of a column before the next column, so that the processor foresees the reads.
-constexpr int64_t kStepsAtOnce = 16;
-
-// The units of one column and step.
+// One column of a group. `group` is where it begins in the panel.
 template <GridCodes codes>
-void pack_step(const uint8_t* units, int64_t columns, int64_t column, char* step) {
-  using Step = GridStep<codes>;
-  constexpr int kBits = codes.bits(), kPointsOfUnit = 8 / codes.coordinates;
-  std::array<uint16_t, Step::kFields + 1> fields{};
-  std::array<uint16_t, kGridStep / kUnit> signs{};
-#pragma GCC unroll 8
-  for (int i = 0; i < Step::kUnits; ++i) {
-    uint64_t unit;
-    std::memcpy(&unit, units + i * kBits / 8, sizeof unit);
-    unit >>= i * kBits % 8;
-#pragma GCC unroll 2
-    for (int j = 0; j < kPointsOfUnit; ++j) {
-      const int point = i * kPointsOfUnit + j;
-      const uint64_t number = unit >> j * codes.number_bits;
-      step[point * columns + column] = static_cast<char>(number);
-      const uint64_t upper = number >> 8 & ((1u << Step::kUpperBits) - 1u);
-      uint16_t& field = fields[point / Step::kFieldPoints];
-      field = static_cast<uint16_t>(field | upper << point % Step::kFieldPoints * Step::kUpperBits);
+class GroupColumn {
+ public:
+  using Group = GridGroup<codes>;
+  static constexpr int kUnits = Group::kK / 8, kPointsOfUnit = 8 / codes.coordinates;
+
+  GroupColumn(char* group, int columns, int column)
+      : bytes_(reinterpret_cast<uint8_t*>(group)), columns_(columns), column_(column) {}
+
+  // Into a group of zeros.
+  void set(int index, uint32_t unit) const {
+    for (int i = 0; i < kPointsOfUnit; ++i) {
+      const int point = index * kPointsOfUnit + i, place = place_of(point);
+      const uint32_t number = unit >> i * codes.number_bits;
+      bytes_[number_of(point)] = static_cast<uint8_t>(number);
+      for (int bit = 0; bit < Group::kUpperBits; ++bit) set_bit(upper_of(point, bit), place, number >> (8 + bit) & 1u);
     }
-    if constexpr (codes.sign_bits == 8) {
-      const uint16_t placed = kSignTable<codes.coordinates>[i % 2][unit >> (kBits - 8) & 0xff];
-      signs[i / 2] = static_cast<uint16_t>(signs[i / 2] | placed);
+    const uint32_t signs = unit >> (codes.bits() - codes.sign_bits);
+    if constexpr (Group::kOneSign) {
+      set_bit(at(Group::kSigns + index), column_, signs & 1u);
+    } else {
+      const uint16_t placed = kSignTable<codes.coordinates>[index % 2][signs & 0xff];
+      bytes_[signs_of(index)] |= static_cast<uint8_t>(placed);
+      if constexpr (codes.coordinates == 8) bytes_[signs_of(index) + 1] |= static_cast<uint8_t>(placed >> 8);
     }
   }
-  for (int i = 0; i < Step::kFields; ++i) {
-    constexpr int64_t kBytes = Step::kFieldBytes;
-    std::memcpy(step + (Step::kUpper + i * kBytes) * columns + column * kBytes, &fields[i], kBytes);
+
+  uint32_t get(int index) const {
+    uint32_t unit = 0;
+    for (int i = 0; i < kPointsOfUnit; ++i) {
+      const int point = index * kPointsOfUnit + i, place = place_of(point);
+      uint32_t number = bytes_[number_of(point)];
+      for (int bit = 0; bit < Group::kUpperBits; ++bit) number |= get_bit(upper_of(point, bit), place) << (8 + bit);
+      unit |= number << i * codes.number_bits;
+    }
+    if constexpr (Group::kOneSign) return unit | get_bit(at(Group::kSigns + index), column_) << (codes.bits() - 1);
+    uint32_t placed = bytes_[signs_of(index)];
+    if constexpr (codes.coordinates == 8) placed |= uint32_t{bytes_[signs_of(index) + 1]} << 8;
+    for (int k = 0; k < 8; ++k) {
+      const uint32_t sign = placed >> sign_bit<codes.coordinates>(index % 2, k) & 1u;
+      unit |= sign << (codes.bits() - 8 + k);
+    }
+    return unit;
   }
-  if constexpr (codes.sign_bits == 1) return;
-  for (int64_t i = 0; i < std::ssize(signs); ++i) {
-    std::memcpy(step + (Step::kSigns + 2 * i) * columns + 2 * column, &signs[i], sizeof signs[i]);
+
+ private:
+  // The byte in which the columns' bits from `bits` on begin.
+  int at(int bits) const { return bits * columns_ / 8; }
+  int place_of(int point) const { return place_in_group(columns_, point / 2, column_); }
+  int number_of(int point) const { return point % 2 * 2 * columns_ + place_of(point); }
+  int upper_of(int point, int bit) const { return at(Group::kUpper + (2 * bit + point % 2) * 2); }
+  int signs_of(int index) const {
+    if (codes.coordinates == 8) return at(Group::kSigns) + 2 * (index / 2 * columns_ + column_);
+    return at(Group::kSigns) + place_in_group(columns_, index, column_);
   }
-}
+  void set_bit(int first, int place, uint32_t bit) const {
+    bytes_[first + place / 8] |= static_cast<uint8_t>(bit << place % 8);
+  }
+  uint32_t get_bit(int first, int place) const { return bytes_[first + place / 8] >> place % 8 & 1u; }
+
+  uint8_t* const bytes_;
+  const int columns_, column_;
+};
 
 template <GridCodes codes>
 void pack(const PanelSource& source, char* panel) {
-  constexpr int64_t kStepBytes = codes.bits() * GridStep<codes>::kUnits / 8;  // of a row
-  constexpr int64_t kReadBeyond = sizeof(uint64_t);
-  const int64_t columns = source.panel_columns, bytes_of_step = columns * GridStep<codes>::kBytes;
-  const int64_t steps = source.padded_k / kGridStep;
-  for (int64_t first = 0; first < steps; first += kStepsAtOnce) {
-    const int64_t count = std::min(kStepsAtOnce, steps - first);
+  using Group = GridGroup<codes>;
+  constexpr int kUnits = GroupColumn<codes>::kUnits;
+  // Units that are read of a column before the next column, so that the processor foresees the reads.
+  constexpr int64_t kUnitsAtOnce = 128, kReadBeyond = sizeof(uint64_t);
+  constexpr uint32_t kMask = (1u << codes.bits()) - 1u;
+  const int64_t columns = source.panel_columns, group_bytes = Group::bytes(columns), units = source.padded_k / 8;
+  std::memset(panel, 0, static_cast<size_t>(units / kUnits * group_bytes));
+  for (int64_t first = 0; first < units; first += kUnitsAtOnce) {
+    const int64_t count = std::min(kUnitsAtOnce, units - first);
     for (int64_t column = 0; column < columns; ++column) {
       const WeightView& weight = source.reader(column).weight();
       const int64_t row = source.row(column);
       // What is missing has any codes, as its scales, or the inputs that it multiplies, are zeros.
-      uint8_t units[kStepsAtOnce * kStepBytes + kReadBeyond] = {};
-      if (row >= 0 && row < weight.rows) {
-        const int64_t begin = first * kStepBytes;
-        const int64_t left = weight.format->row_bytes(weight.columns) - begin;
-        const auto* codes_of_row = static_cast<const uint8_t*>(weight.codes.data) + row * weight.codes.row_stride;
-        std::memcpy(units, codes_of_row + begin, static_cast<size_t>(std::clamp<int64_t>(left, 0, count * kStepBytes)));
-      }
+      if (row < 0 || row >= weight.rows) continue;
+      uint8_t bytes[kUnitsAtOnce * codes.bits() / 8 + kReadBeyond] = {};
+      const int64_t begin = first * codes.bits() / 8, left = weight.format->row_bytes(weight.columns) - begin;
+      const auto* stored = static_cast<const uint8_t*>(weight.codes.data) + row * weight.codes.row_stride + begin;
+      std::memcpy(bytes, stored, static_cast<size_t>(std::clamp<int64_t>(left, 0, count * codes.bits() / 8)));
       for (int64_t i = 0; i < count; ++i) {
-        pack_step<codes>(units + i * kStepBytes, columns, column, panel + (first + i) * bytes_of_step);
+        const GroupColumn<codes> group(panel + (first + i) / kUnits * group_bytes, static_cast<int>(columns),
+                                       static_cast<int>(column));
+        uint64_t unit;
+        std::memcpy(&unit, bytes + i * codes.bits() / 8, sizeof unit);
+        group.set(static_cast<int>(i % kUnits), static_cast<uint32_t>(unit >> i * codes.bits() % 8) & kMask);
       }
     }
   }
-}
-
-// Unit `index` of one column and step.
-template <GridCodes codes>
-uint32_t unit_of(const char* step, int64_t columns, int64_t column, int index) {
-  using Step = GridStep<codes>;
-  constexpr int kPointsOfUnit = 8 / codes.coordinates;
-  uint32_t unit = 0;
-  for (int j = 0; j < kPointsOfUnit; ++j) {
-    const int point = index * kPointsOfUnit + j, field = point / Step::kFieldPoints;
-    uint32_t number = static_cast<uint8_t>(step[point * columns + column]);
-    if constexpr (Step::kFields > 0) {
-      constexpr int64_t kBytes = Step::kFieldBytes;
-      uint16_t bits = 0;
-      std::memcpy(&bits, step + (Step::kUpper + field * kBytes) * columns + column * kBytes, kBytes);
-      const uint32_t upper = uint32_t{bits} >> point % Step::kFieldPoints * Step::kUpperBits;
-      number |= (upper & ((1u << Step::kUpperBits) - 1u)) << 8;
-    }
-    unit |= number << j * codes.number_bits;
-  }
-  if constexpr (codes.sign_bits == 8) {
-    uint16_t signs;
-    std::memcpy(&signs, step + (Step::kSigns + index / 2 * 2) * columns + 2 * column, sizeof signs);
-    for (int k = 0; k < 8; ++k) {
-      const uint32_t sign = signs >> sign_bit_of(codes.coordinates, index % 2 * 8 + k) & 1u;
-      unit |= sign << (codes.bits() - 8 + k);
-    }
-  }
-  return unit;
 }
 
 }  // namespace
@@ -129,10 +137,11 @@ void pack_grids(const PanelSource& source, char* codes) {
 void unpack_grids(const GridCodes& grid, const char* codes, int64_t columns, int64_t column, int64_t units,
                   uint8_t* row) {
   with_grid(grid.grid, [&]<GridCodes own> {
-    constexpr int64_t kUnits = GridStep<own>::kUnits;
+    constexpr int64_t kUnits = GroupColumn<own>::kUnits;
     write_codes(own.bits(), units, row, [&](int64_t unit) {
-      const char* step = codes + unit / kUnits * columns * GridStep<own>::kBytes;
-      return unit_of<own>(step, columns, column, static_cast<int>(unit % kUnits));
+      char* group = const_cast<char*>(codes) + unit / kUnits * GridGroup<own>::bytes(columns);
+      return GroupColumn<own>(group, static_cast<int>(columns), static_cast<int>(column))
+          .get(static_cast<int>(unit % kUnits));
     });
   });
 }

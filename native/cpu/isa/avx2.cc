@@ -22,7 +22,6 @@
 #include "cpu/isa/target_begin.h"
 namespace moe::cpu::avx2 {
 
-#include "cpu/isa/halves_array.h"
 #include "cpu/isa/vector_avx2.h"
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"

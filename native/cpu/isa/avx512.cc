@@ -23,7 +23,6 @@
 #include "cpu/isa/target_begin.h"
 namespace moe::cpu::avx512 {
 
-#include "cpu/isa/halves_avx512.h"
 #include "cpu/isa/vector_avx512.h"
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/kernels.h"

@@ -40,6 +40,7 @@ constexpr Features with(Features some, std::initializer_list<Feature> others) {
 constexpr Features kForAvx2 = with(0, {kAvx2, kBmi, kFma, kF16c});
 constexpr Features kForAvx2Vnni = with(kForAvx2, {kAvxVnni});
 constexpr Features kForAvx512 = with(kForAvx2, {kAvx512F, kAvx512Bw, kAvx512Dq, kAvx512Vl});
+constexpr Features kForAvx512Vbmi = with(kForAvx512, {kAvx512Vbmi});
 constexpr Features kForAvx512Vnni = with(kForAvx512, {kAvx512Vnni});
 constexpr Features kForAvx512Bf16 = with(kForAvx512Vnni, {kAvx512Vbmi, kAvx512Bf16});
 #else

@@ -74,7 +74,7 @@ struct InstructionSet {
 // stays in the first-level cache, so blocks of k are short enough for a tile's rows to fit there. AMD's have slow
 // stores, read one panel faster than several at once, and read codes faster in the order of memory where a tile uses
 // them up faster than memory delivers. Past the caches they read plain weights up to a tenth faster, and the last-level
-// cache keeps what the rest of the program needs between two layers.
+// cache keeps what the rest of the program needs between two layers. Grids are expanded by VBMI where there is any.
 Kernels fitted(Kernels all) {
   constexpr int64_t kLongestK = 512, kPastCaches = 4096;
   const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
@@ -89,6 +89,7 @@ Kernels fitted(Kernels all) {
     if (row.sum_segments == nullptr) row.past_caches = kPastCaches;
   }
   all.gemm = kept(std::move(rows));
+  if (lacking(kForAvx512Vbmi).empty()) all.expand_grids = avx512_vbmi::expand_grids;
   return all;
 }
 

@@ -29,12 +29,15 @@ std::string layout_id(const Kernels& kernels, const WeightFormat& format);
 // they are chosen for.
 std::vector<KernelDescription> describe_kernels(const Variables& variables);
 
-// What they have beside AVX-512's, AVX2's or NEON's. Data alone: a function compiled for an instruction set may run
-// only where it exists.
+// What they have beside AVX-512's, AVX2's or NEON's: data, and functions that may run only where the instruction set
+// exists.
 namespace avx512_bf16 {
 extern const std::span<const GemmKernel> kGemm;
 extern const PeakLoop kPeak;
 }  // namespace avx512_bf16
+namespace avx512_vbmi {
+void expand_grids(Grid grid, const char* units, int64_t steps, char* codes);  // see Kernels::expand_grids
+}  // namespace avx512_vbmi
 namespace avx512_vnni {
 extern const std::span<const GemmKernel> kGemm;
 extern const std::span<const GemmKernel> kDigitGemm;  // products of float tokens by those of their digits

@@ -20,7 +20,6 @@
 
 namespace moe::cpu::neon {
 
-#include "cpu/isa/halves_array.h"
 #include "cpu/isa/vector_neon.h"
 constexpr int kTileRows = 12;
 #include "cpu/isa/template/kernels.h"

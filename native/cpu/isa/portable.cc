@@ -19,7 +19,6 @@
 
 namespace moe::cpu::portable {
 
-#include "cpu/isa/halves_array.h"
 #include "cpu/isa/vector_portable.h"
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"
