@@ -45,22 +45,30 @@ template <int bits>
   }
 }
 
+// Bit `bit` above the lower eight of the numbers of both pairs' first or second points.
+template <GridCodes codes>
+[[gnu::always_inline]] inline __mmask64 upper_bits(const char* group, int point, int bit) {
+  __mmask64 bits;
+  std::memcpy(&bits, group + GridGroup<codes>::kUpper * kColumns / 8 + 8 * (2 * bit + point), sizeof bits);
+  return bits;
+}
+
 // Of each byte, the bits of b that the mask has, and the others of a.
 template <int mask>
 [[gnu::always_inline]] inline __m512i blended(__m512i a, __m512i b) {
   return _mm512_ternarylogic_epi32(_mm512_set1_epi8(static_cast<char>(mask)), b, a, 0xca);
 }
 
+// Writes the words of both pairs.
 template <GridCodes codes>
-[[gnu::always_inline]] inline void expand_group(const PointBytes<codes>& table, const char* group, char* expanded) {
+[[gnu::always_inline]] inline void expand_words(const char* group, char* const (&words)[2]) {
   using Group = GridGroup<codes>;
+  const PointBytes<codes>& table = PointBytes<codes>::made();
   __m512i low[2], high[2];
   for (int point = 0; point < 2; ++point) {
     const __m512i numbers = _mm512_loadu_si512(group + 64 * point);
     __mmask64 upper[1 + Group::kUpperBits] = {_mm512_movepi8_mask(numbers)};
-    for (int bit = 0; bit < Group::kUpperBits; ++bit) {
-      std::memcpy(&upper[1 + bit], group + Group::kUpper * kColumns / 8 + 8 * (2 * bit + point), sizeof upper[0]);
-    }
+    for (int bit = 0; bit < Group::kUpperBits; ++bit) upper[1 + bit] = upper_bits<codes>(group, point, bit);
     low[point] = find_points<codes.number_bits>(table.low, numbers, upper);
     high[point] = find_points<codes.number_bits>(table.high, numbers, upper);
   }
@@ -70,22 +78,30 @@ template <GridCodes codes>
   bytes[1] = blended<0xf0>(high[0], _mm512_slli_epi16(high[1], 4));
   bytes[2] = blended<0xf0>(_mm512_srli_epi16(low[0], 4), low[1]);
   bytes[3] = blended<0xf0>(_mm512_srli_epi16(high[0], 4), high[1]);
-  const char* const signs = group + Group::kSigns * kColumns / 8;
   if constexpr (codes.coordinates == 4) {
-    const __m512i of_pairs = _mm512_loadu_si512(signs);
-    bytes[0] = blended<0x88>(bytes[0], of_pairs);
-    bytes[1] = blended<0x88>(bytes[1], _mm512_slli_epi16(of_pairs, 1));
-    bytes[2] = blended<0x88>(bytes[2], _mm512_slli_epi16(of_pairs, 2));
-    bytes[3] = blended<0x88>(bytes[3], _mm512_slli_epi16(of_pairs, 3));
+    const __m512i signs = _mm512_loadu_si512(group + Group::kSigns * kColumns / 8);
+    bytes[0] = blended<0x88>(bytes[0], signs);
+    bytes[1] = blended<0x88>(bytes[1], _mm512_slli_epi16(signs, 1));
+    bytes[2] = blended<0x88>(bytes[2], _mm512_slli_epi16(signs, 2));
+    bytes[3] = blended<0x88>(bytes[3], _mm512_slli_epi16(signs, 3));
   }
   const __m512i halves[] = {_mm512_unpacklo_epi8(bytes[0], bytes[1]), _mm512_unpacklo_epi8(bytes[2], bytes[3]),
                             _mm512_unpackhi_epi8(bytes[0], bytes[1]), _mm512_unpackhi_epi8(bytes[2], bytes[3])};
   for (int pair = 0; pair < 2; ++pair) {
-    const __m512i first = halves[2 * pair], second = halves[2 * pair + 1];
-    char* const words = expanded + (codes.coordinates == 4 ? 4 : 6) * pair * kColumns;
-    _mm512_storeu_si512(words, _mm512_unpacklo_epi16(first, second));
-    _mm512_storeu_si512(words + 64, _mm512_unpackhi_epi16(first, second));
-    if constexpr (codes.coordinates == 4) continue;
+    _mm512_storeu_si512(words[pair], _mm512_unpacklo_epi16(halves[2 * pair], halves[2 * pair + 1]));
+    _mm512_storeu_si512(words[pair] + 64, _mm512_unpackhi_epi16(halves[2 * pair], halves[2 * pair + 1]));
+  }
+}
+
+template <GridCodes codes>
+[[gnu::always_inline]] inline void expand_group(const char* group, char* expanded) {
+  using Group = GridGroup<codes>;
+  constexpr int kUnitBytes = (codes.coordinates == 4 ? 4 : 6) * kColumns;
+  char* const words[] = {expanded, expanded + kUnitBytes};
+  expand_words<codes>(group, words);
+  if constexpr (codes.coordinates == 4) return;
+  const char* const signs = group + Group::kSigns * kColumns / 8;
+  for (int pair = 0; pair < 2; ++pair) {
     __m512i plane;
     if constexpr (Group::kOneSign) {
       __mmask32 of_points[2];
@@ -96,16 +112,15 @@ template <GridCodes codes>
     } else {
       plane = _mm512_loadu_si512(signs + 64 * pair);
     }
-    _mm512_storeu_si512(words + 128, plane);
+    _mm512_storeu_si512(words[pair] + 128, plane);
   }
 }
 
 template <GridCodes codes>
 void expand_groups(const char* units, int64_t count, char* expanded) {
   using Group = GridGroup<codes>;
-  const PointBytes<codes>& table = PointBytes<codes>::made();
   for (; count > 0; --count, units += Group::bytes(kColumns), expanded += Group::kExpandedBits * kColumns / 8) {
-    expand_group<codes>(table, units, expanded);
+    expand_group<codes>(units, expanded);
   }
 }
 

@@ -1,30 +1,54 @@
 // Expanding units of grids to codes, point by point. See kernels.h here, and cpu/gemm/grid_units.h for where units are.
 
-// The words of pair `pair` of a group.
+// Eight bits as eight bytes.
+inline uint64_t spread_bits(uint8_t bits) {
+  constexpr uint64_t each = 0x0101010101010101u;
+  return ((bits * each & 0x8040201008040201u) + 0x7f7f7f7f7f7f7f7fu) >> 7 & each;
+}
+
+// The numbers of both pairs' first or second points.
 template <GridCodes codes>
-inline void expand_pair(const uint32_t* points, const uint8_t* group, int pair, char* words) {
-  using Group = GridGroup<codes>;
-  constexpr int columns = kPanelColumns;
-  const auto number_of = [&](int point, int place) {
-    uint32_t number = group[2 * point * columns + place];
-    for (int bit = 0; bit < Group::kUpperBits; ++bit) {
-      const uint8_t* upper = group + (Group::kUpper + (2 * bit + point) * 2) * columns / 8;
-      number |= (upper[place / 8] >> place % 8 & 1u) << (8 + bit);
+inline void read_numbers(const uint8_t* group, int point, uint16_t (&numbers)[2 * kPanelColumns]) {
+  constexpr int places = 2 * kPanelColumns, upper_bits = GridGroup<codes>::kUpperBits;
+  const uint8_t* const lower = group + point * places;
+  if constexpr (upper_bits == 0) {
+    std::copy_n(lower, places, numbers);
+    return;
+  }
+  for (int first = 0; first < places; first += 8) {
+    uint64_t upper = 0;
+    for (int bit = 0; bit < upper_bits; ++bit) {
+      const uint8_t* bits = group + GridGroup<codes>::kUpper * kPanelColumns / 8 + (2 * bit + point) * places / 8;
+      upper |= spread_bits(bits[first / 8]) << bit;
     }
-    return number;
-  };
-  for (int column = 0; column < columns; ++column) {
-    const int place = place_in_group(columns, pair, column);
-    uint32_t word = points[number_of(0, place)] | points[number_of(1, place)] << 4;
-    if constexpr (codes.coordinates == 4) {
-      const uint32_t signs = group[Group::kSigns * columns / 8 + place];
-      word |= (signs | signs << 9 | signs << 18 | signs << 27) & 0x88888888u;  // see pair_sign_bit()
+    for (int i = 0; i < 8; ++i) {
+      numbers[first + i] = static_cast<uint16_t>(lower[first + i] | (upper >> 8 * i & 0xffu) << 8);
     }
-    std::memcpy(words + 4 * column, &word, sizeof word);
   }
 }
 
-// The upper planes of both units, of points whose columns share a sign.
+// The words of a group's pairs, [pair][column].
+template <GridCodes codes>
+inline void expand_words(const uint8_t* group, uint32_t (&words)[2][kPanelColumns]) {
+  constexpr int columns = kPanelColumns;
+  uint16_t first[2 * columns], second[2 * columns];
+  read_numbers<codes>(group, 0, first);
+  read_numbers<codes>(group, 1, second);
+  const uint32_t* const points = point_words<codes>();
+  for (int pair = 0; pair < 2; ++pair) {
+    for (int column = 0; column < columns; ++column) {
+      const int place = place_in_group(columns, pair, column);
+      uint32_t word = points[first[place]] | points[second[place]] << 4;
+      if constexpr (codes.coordinates == 4) {
+        const uint32_t signs = group[GridGroup<codes>::kSigns * columns / 8 + place];
+        word |= (signs | signs << 9 | signs << 18 | signs << 27) & 0x88888888u;  // see pair_sign_bit()
+      }
+      words[pair][column] = word;
+    }
+  }
+}
+
+// The upper plane of a unit, of points whose columns share a sign.
 template <GridCodes codes>
 inline void expand_one_sign(const uint8_t* group, int unit, char* plane) {
   constexpr int columns = kPanelColumns;
@@ -42,18 +66,17 @@ inline void expand_group(const char* group, char* expanded) {
   using Group = GridGroup<codes>;
   constexpr int columns = kPanelColumns;
   const auto* bytes = reinterpret_cast<const uint8_t*>(group);
-  const uint32_t* points = point_words<codes>();
+  uint32_t words[2][columns];
+  expand_words<codes>(bytes, words);
   for (int pair = 0; pair < 2; ++pair) {
-    if constexpr (codes.coordinates == 4) {
-      expand_pair<codes>(points, bytes, pair, expanded + 4 * pair * columns);
+    char* const unit = expanded + (codes.coordinates == 4 ? 4 : 6) * pair * columns;
+    std::memcpy(unit, words[pair], sizeof words[pair]);
+    if constexpr (codes.coordinates == 4) continue;
+    char* const plane = unit + sizeof words[pair];
+    if constexpr (Group::kOneSign) {
+      expand_one_sign<codes>(bytes, pair, plane);
     } else {
-      char* const unit = expanded + 6 * pair * columns;
-      expand_pair<codes>(points, bytes, pair, unit);
-      if constexpr (Group::kOneSign) {
-        expand_one_sign<codes>(bytes, pair, unit + 4 * columns);
-      } else {
-        std::memcpy(unit + 4 * columns, group + Group::kSigns * columns / 8 + 2 * pair * columns, 2 * columns);
-      }
+      std::memcpy(plane, group + Group::kSigns * columns / 8 + 2 * pair * columns, 2 * columns);
     }
   }
 }
