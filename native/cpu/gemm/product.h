@@ -80,15 +80,9 @@ struct Product {
                   segments = k / layout().scales.segment;
     return round_up((codes + 2 * segments) * layout().panel_columns, 16);
   }
-  // Consecutive k of a panel that a single tile reads at once: all, or those that the first-level cache holds expanded.
-  int64_t single_block() const {
-    constexpr int64_t kExpanded = 1024;
-    return layout().grid.absent() ? layout().padded_k : std::min(layout().padded_k, kExpanded);
-  }
-  // The same for a panel's expanded codes.
+  // The same for a panel's expanded codes, which a single tile reads from end to end.
   int64_t expanded_floats() const {
-    const int64_t k = std::max(std::min(plan.k_block, layout().padded_k), single_block());
-    return round_up(layout().expanded_bytes(k) / int64_t{sizeof(float)}, 16);
+    return round_up(layout().expanded_bytes(layout().padded_k) / int64_t{sizeof(float)}, 16);
   }
   int64_t scratch_size() const { return round_up(unpacked_floats() + expanded_floats() + result_sums(), 16); }
   int64_t x_segments() const {
@@ -163,15 +157,13 @@ class ProductThread {
   void compute(const WorkItem& item) {
     if (layout_.padded_k == 0) return finish_without_k(item);
     const Reading reading = reading_of(item);
-    if (!reading.shared) {
+    const int64_t k_block = reading.shared ? product_.plan.k_block : layout_.padded_k;
+    for (int64_t k = 0; k < layout_.padded_k; k += k_block) {
+      const KBlock block = block_of(k, std::min(k_block, layout_.padded_k - k));
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
         panels = p + reading.wide.panels <= item.panels ? reading.wide.panels : 1;
-        for_blocks(product_.single_block(), [&](const KBlock& block) { multiply(reading, block, p, panels); });
+        multiply(reading, block, p, panels);
       }
-    } else {
-      for_blocks(product_.plan.k_block, [&](const KBlock& block) {
-        for (int64_t p = 0; p < item.panels; ++p) multiply(reading, block, p, 1);
-      });
     }
   }
 
@@ -206,10 +198,6 @@ class ProductThread {
             .wide = shared ? WideTile{} : gemm_.wide_tile[tiles[0].rows]};
   }
 
-  template <class Use>
-  void for_blocks(int64_t k_block, Use&& use) const {
-    for (int64_t k = 0; k < layout_.padded_k; k += k_block) use(block_of(k, std::min(k_block, layout_.padded_k - k)));
-  }
   KBlock block_of(int64_t k, int64_t count) const {
     const bool last = k + count >= layout_.padded_k;
     const int64_t first_code = layout_.place_of(k);
@@ -222,9 +210,9 @@ class ProductThread {
   }
 
   // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
-  // of the next panel, and so does unpacking. A single tile reads its panels from memory: it prefetches codes
-  // a little ahead itself, so only the next panel's scales, a second stream, are left. Where scales and codes are one
-  // stream, nothing is left.
+  // of the next panel, and so does unpacking. A single tile reads its panels from memory: unless they were expanded, it
+  // prefetches codes a little ahead itself, so only the next panel's scales, a second stream, are left. Where scales and
+  // codes are one stream, nothing is left.
   PrefetchShares prefetches(const Reading& reading, const KBlock& block, int64_t p, const char* next_panel) const {
     const WorkItem& item = reading.item;
     const bool all = reading.shared || expands_;

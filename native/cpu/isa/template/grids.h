@@ -10,40 +10,34 @@ inline uint64_t spread_bits(uint8_t bits) {
 template <GridCodes codes>
 inline void read_numbers(const uint8_t* group, int point, uint16_t (&numbers)[2 * kPanelColumns]) {
   constexpr int places = 2 * kPanelColumns, upper_bits = GridGroup<codes>::kUpperBits;
-  const uint8_t* const lower = group + point * places;
-  if constexpr (upper_bits == 0) {
-    std::copy_n(lower, places, numbers);
-    return;
-  }
-  for (int first = 0; first < places; first += 8) {
-    uint64_t upper = 0;
+  uint8_t upper[places] = {};
+  for (int first = 0; first < places && upper_bits > 0; first += 8) {
+    uint64_t bytes = 0;
     for (int bit = 0; bit < upper_bits; ++bit) {
       const uint8_t* bits = group + GridGroup<codes>::kUpper * kPanelColumns / 8 + (2 * bit + point) * places / 8;
-      upper |= spread_bits(bits[first / 8]) << bit;
+      bytes |= spread_bits(bits[first / 8]) << bit;
     }
-    for (int i = 0; i < 8; ++i) {
-      numbers[first + i] = static_cast<uint16_t>(lower[first + i] | (upper >> 8 * i & 0xffu) << 8);
-    }
+    std::memcpy(upper + first, &bytes, sizeof bytes);
   }
+  const uint8_t* const lower = group + point * places;
+  for (int i = 0; i < places; ++i) numbers[i] = static_cast<uint16_t>(lower[i] | upper[i] << 8);
 }
 
-// The words of a group's pairs, [pair][column].
+// Writes the words of a pair. Places and columns run on in fours, see place_in_group().
 template <GridCodes codes>
-inline void expand_words(const uint8_t* group, uint32_t (&words)[2][kPanelColumns]) {
-  constexpr int columns = kPanelColumns;
-  uint16_t first[2 * columns], second[2 * columns];
-  read_numbers<codes>(group, 0, first);
-  read_numbers<codes>(group, 1, second);
+inline void expand_words(const uint16_t* first, const uint16_t* second, const uint8_t* signs, int pair, char* words) {
+  constexpr int half_columns = kPanelColumns / 2;
   const uint32_t* const points = point_words<codes>();
-  for (int pair = 0; pair < 2; ++pair) {
-    for (int column = 0; column < columns; ++column) {
-      const int place = place_in_group(columns, pair, column);
-      uint32_t word = points[first[place]] | points[second[place]] << 4;
+  for (int column = 0; column < kPanelColumns; column += 4) {
+    const int place = column % half_columns * 4 + 8 * pair + column / half_columns * 4;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      uint32_t word = points[first[place + i]] | points[second[place + i]] << 4;
       if constexpr (codes.coordinates == 4) {
-        const uint32_t signs = group[GridGroup<codes>::kSigns * columns / 8 + place];
-        word |= (signs | signs << 9 | signs << 18 | signs << 27) & 0x88888888u;  // see pair_sign_bit()
+        // Shifted by 0, 9, 18 and 27; see pair_sign_bit().
+        word |= signs[place + i] * 0x08040201u & 0x88888888u;
       }
-      words[pair][column] = word;
+      std::memcpy(words + 4 * (column + i), &word, sizeof word);
     }
   }
 }
@@ -66,13 +60,14 @@ inline void expand_group(const char* group, char* expanded) {
   using Group = GridGroup<codes>;
   constexpr int columns = kPanelColumns;
   const auto* bytes = reinterpret_cast<const uint8_t*>(group);
-  uint32_t words[2][columns];
-  expand_words<codes>(bytes, words);
+  uint16_t first[2 * columns], second[2 * columns];
+  read_numbers<codes>(bytes, 0, first);
+  read_numbers<codes>(bytes, 1, second);
   for (int pair = 0; pair < 2; ++pair) {
-    char* const unit = expanded + (codes.coordinates == 4 ? 4 : 6) * pair * columns;
-    std::memcpy(unit, words[pair], sizeof words[pair]);
+    char* const words = expanded + (codes.coordinates == 4 ? 4 : 6) * pair * columns;
+    expand_words<codes>(first, second, bytes + Group::kSigns * columns / 8, pair, words);
     if constexpr (codes.coordinates == 4) continue;
-    char* const plane = unit + sizeof words[pair];
+    char* const plane = words + 4 * columns;
     if constexpr (Group::kOneSign) {
       expand_one_sign<codes>(bytes, pair, plane);
     } else {
