@@ -213,7 +213,7 @@ export class MoeLayer extends ThreadBound implements Disposable {
 
   /**
    * The layer's weights in float32, to be trained, and memory for their gradients; see {@link LayerParameters}. Each call
-   * makes new ones from the layer's present weights.
+   * makes new ones from the layer's present weights. Train by one of them: once it has changed the layer, older ones cannot.
    * @throws UNSUPPORTED_OPERATION for offload, for the weights of a cache file, or if quantised experts are asked for;
    * OUT_OF_MEMORY, DISPOSED.
    */

@@ -1,5 +1,6 @@
 import { inspect } from "node:util";
 import { checkOwnClass } from "../../core/device/own_class.js";
+import { MoeError } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read } from "../../core/input/options.js";
 import type { WeightRole } from "../../core/layer/weight_role.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
@@ -44,6 +45,8 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   /** Where backward is to write or add gradients. Until then they are zeros, and optimisers have nothing to step by. */
   readonly gradients: LayerTensors;
   readonly #parts: LayerParts;
+  /** What the layer's count of packings was when these weights were its own. */
+  #packings: number;
 
   /** @internal Use {@link MoeLayer.parameters}. */
   constructor(parts: LayerParts, dtype: "f32", options: Read<typeof parametersOptions>) {
@@ -60,6 +63,7 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     this.gradients = tensors("gradients");
     this.gradients.markUnwritten();
     copyWeights(parts, this.weights);
+    this.#packings = parts.packedByParameters;
     Object.freeze(this);
   }
 
@@ -88,9 +92,18 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
 
   /**
    * Packs the weights again, in order with the enqueued work. Optimisers call it after each step.
-   * @throws DISPOSED.
+   * @throws INVALID_ARGUMENT if other parameters of the layer have packed theirs since these were made: what they changed
+   * would be lost. DISPOSED.
    */
   readonly changed = (): void => {
+    if (this.#packings !== this.#parts.packedByParameters) {
+      throw new MoeError(
+        "INVALID_ARGUMENT",
+        "parameters: expected those that have the layer's present weights, got older ones: other parameters() of this layer " +
+          "have changed it since; go on with those, or make new ones with layer.parameters()",
+      );
+    }
+    this.#packings = ++this.#parts.packedByParameters;
     const { bank, router, expertLayers } = this.#parts;
     this.weights.gather();
     for (const layer of expertLayers) {
