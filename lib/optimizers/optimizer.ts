@@ -215,7 +215,7 @@ export class Optimizer extends ThreadBound implements Disposable {
    * Goes on from a state, with the same bits as if there had been no break. Blocks until the work that computes the state's
    * tensors is done. If it fails, the optimiser is as before.
    * @param state of the same optimiser over parameters of the same names and shapes; its tensors are copied, to new memory:
-   * views of an earlier {@link state} keep their values. They may be typed arrays, as `SafetensorsFile` reads them. A
+   * views that an earlier `state()` gave keep their values. They may be typed arrays, as `SafetensorsFile` reads them. A
    * parameter without `<parameter>.steps` has had all the steps.
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, OUT_OF_MEMORY, DISPOSED.
    */
