@@ -16,6 +16,7 @@ import type { FilePath } from "./core/files/file_path.js";
 import { boolean, type Fields, floatDType, object, optional } from "./core/input/options.js";
 import type { StageTimes } from "./core/layer/stages.js";
 import type { FloatDType } from "./core/tensors/dtype.js";
+import { Made } from "./core/tensors/made.js";
 import type { Tensor } from "./core/tensors/tensor.js";
 import { tensor } from "./core/tensors/tensor_option.js";
 import {
@@ -283,10 +284,13 @@ export class MoeLayer extends ThreadBound implements Disposable {
     const { router } = this.#parts;
     const { noisy, hierarchy } = this.#parts.description;
     if (noisy === undefined) throw requires("trainingLogits", "a layer with noisy");
-    return withMatrix(x, (input) => ({
-      ...router.noisyLogits(input, tokens, source, "experts"),
-      ...(hierarchy && { groups: router.noisyLogits(input, tokens, source, "groups") }),
-    }));
+    return withMatrix(x, (input) => {
+      using made = new Made();
+      const experts = router.noisyLogits(input, tokens, source, "experts");
+      for (const logits of [experts.clean, experts.logits, experts.deviation]) made.own(logits);
+      const groups = hierarchy && router.noisyLogits(input, tokens, source, "groups");
+      return made.returned({ ...experts, ...(groups && { groups }) });
+    });
   }
 
   /**

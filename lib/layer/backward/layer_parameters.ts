@@ -3,6 +3,7 @@ import { checkOwnClass } from "../../core/device/own_class.js";
 import { MoeError } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read } from "../../core/input/options.js";
 import type { WeightRole } from "../../core/layer/weight_role.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { copyAll } from "../../operators/copy_all.js";
 import type { Parameter } from "../../optimizers/parameter.js";
@@ -58,12 +59,14 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     for (const layer of which.experts ? [onDevice, ...expertLayers] : [onDevice]) layer.checkSettable("parameters");
     if (which.experts) for (const layer of expertLayers) parts.backwardMatrices(layer);
     this.#parts = parts;
-    const tensors = (kind: TensorKind) => new LayerTensors(parts, dtype, which, kind);
+    using made = new Made();
+    const tensors = (kind: TensorKind) => made.own(new LayerTensors(parts, dtype, which, kind));
     this.weights = tensors("weights");
     this.gradients = tensors("gradients");
     this.gradients.markUnwritten();
     copyWeights(parts, this.weights);
     this.#packings = parts.packedByParameters;
+    made.returned(this);
     Object.freeze(this);
   }
 
