@@ -16,6 +16,7 @@ import type { FilePath } from "./core/files/file_path.js";
 import { boolean, type Fields, floatDType, object, optional } from "./core/input/options.js";
 import type { StageTimes } from "./core/layer/stages.js";
 import type { FloatDType } from "./core/tensors/dtype.js";
+import { Made } from "./core/tensors/made.js";
 import type { Tensor } from "./core/tensors/tensor.js";
 import { tensor } from "./core/tensors/tensor_option.js";
 import {
@@ -213,7 +214,7 @@ export class MoeLayer extends ThreadBound implements Disposable {
 
   /**
    * The layer's weights in float32, to be trained, and memory for their gradients; see {@link LayerParameters}. Each call
-   * makes new ones from the layer's present weights.
+   * makes new ones from the layer's present weights. Train by one of them: once it has changed the layer, older ones cannot.
    * @throws UNSUPPORTED_OPERATION for offload, for the weights of a cache file, or if quantised experts are asked for;
    * OUT_OF_MEMORY, DISPOSED.
    */
@@ -283,10 +284,13 @@ export class MoeLayer extends ThreadBound implements Disposable {
     const { router } = this.#parts;
     const { noisy, hierarchy } = this.#parts.description;
     if (noisy === undefined) throw requires("trainingLogits", "a layer with noisy");
-    return withMatrix(x, (input) => ({
-      ...router.noisyLogits(input, tokens, source, "experts"),
-      ...(hierarchy && { groups: router.noisyLogits(input, tokens, source, "groups") }),
-    }));
+    return withMatrix(x, (input) => {
+      using made = new Made();
+      const experts = router.noisyLogits(input, tokens, source, "experts");
+      for (const logits of [experts.clean, experts.logits, experts.deviation]) made.own(logits);
+      const groups = hierarchy && router.noisyLogits(input, tokens, source, "groups");
+      return made.returned({ ...experts, ...(groups && { groups }) });
+    });
   }
 
   /**

@@ -40,7 +40,7 @@ export async function runBenchmark(options: BenchmarkOptions): Promise<BenchRepo
     }
     return await measure(benchmarkOptions(options, "options"), contenders);
   } finally {
-    await closeSubjects(...contenders);
+    await closeSubjects(contenders);
   }
 }
 

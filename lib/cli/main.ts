@@ -19,3 +19,7 @@ process.on("exit", (code) => {
 });
 process.exitCode = await run(process.argv.slice(2), process);
 isDone = true;
+// A module from outside may have left something at work, such as a call that never ends.
+const written = [process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write("", resolve)));
+await Promise.all(written);
+process.exit();

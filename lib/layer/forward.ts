@@ -1,9 +1,10 @@
 import { cannotCombine, requires } from "../core/errors.js";
 import type { Read } from "../core/input/options.js";
 import type { FloatDType } from "../core/tensors/dtype.js";
+import type { Made } from "../core/tensors/made.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import type { TensorHandle } from "../core/tensors/tensor_handle.js";
-import { output } from "../operators/check.js";
+import { Outputs } from "../operators/outputs.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { savedForward } from "./backward/saved_forward.js";
 import { checkNorm, normalised, residualOf } from "./block.js";
@@ -12,6 +13,7 @@ import { type ForwardResult, type forwardOptions, forwardResult } from "./forwar
 import type { LayerParts } from "./layer_parts.js";
 import { checkExpertIds, checkLogits, checkRouting } from "./router/given_routing.js";
 import { routingViews } from "./router/routing_views.js";
+import { ownRouting } from "./router/stages.js";
 import { tokenIdsOnDevice } from "./router/token_ids.js";
 import { checkRouterInput, readFrom, type Tokens, withGiven, withMatrix } from "./router/tokens.js";
 import { checkTraining } from "./router/training.js";
@@ -36,7 +38,8 @@ export function layerForward<D extends FloatDType>(
   const noise = [training?.noise, training?.groupNoise];
   const given = [routerInput, ids, expertIds, givenLogits, routing?.ids, routing?.weights];
   const inputs = [x, norm?.weight, residual, ...given, ...noise];
-  const y = output("out", options.out, device, x.shape, x.dtype, inputs);
+  using outputs = new Outputs(device, inputs);
+  const y = outputs.next("out", options.out, x.shape, x.dtype);
   using normed = norm && normalised(x, norm);
   const source = normed ?? x;
   const read = routerInput ?? source;
@@ -48,22 +51,25 @@ export function layerForward<D extends FloatDType>(
       fused && givenLogits === undefined
         ? router.emptyLogits(tokens)
         : withMatrix(read, (input) => router.logits(input, readFrom(tokens, read), "experts"));
+    outputs.own(logits);
   }
   if (save) {
     const kept = { recompute: options.recompute, offload: options.offload };
     const pass = { x: source, tokensGiven: x, routerInput, norm, residual, y, tokens, routing, training, ...kept };
-    const state = savedForward(parts, pass);
-    return forwardResult(y, logits, wantsRouting ? state.routing() : undefined, state);
+    const state = outputs.own(savedForward(parts, pass));
+    return outputs.returned(forwardResult(y, logits, wantsRouting ? state.routing() : undefined, state));
   }
   const compute = (added?: TensorHandle) =>
     withMatrix(source, (input) =>
       withMatrix(y, (target) => {
         const pass = { x: input, y: target, residual: added, tokens, wantsRouting };
-        return fused ? fusedForward(parts, pass, logits) : composedForward(parts, pass, read, options);
+        return fused
+          ? fusedForward(parts, pass, logits, outputs)
+          : composedForward(parts, pass, read, options, outputs);
       }),
     );
   const used = residual === undefined ? compute() : withMatrix(residual, compute);
-  return want === undefined ? y : forwardResult(y, logits, used);
+  return outputs.returned(want === undefined ? y : forwardResult(y, logits, used));
 }
 
 /** Refuses options that do not go together, or not with this layer or these tokens. */
@@ -104,8 +110,9 @@ function fusedForward(
   { onDevice, router }: LayerParts,
   { x, y, residual, tokens, wantsRouting }: Pass,
   logits: Tensor<"f32"> | undefined,
+  made: Made,
 ): Routing | undefined {
-  const routing = wantsRouting ? router.emptyRouting(tokens) : undefined;
+  const routing = wantsRouting ? ownRouting(made, router.emptyRouting(tokens)) : undefined;
   const scores = tokens.logits ?? logits;
   onDevice.forward(x, y, residual, routing, scores && { tensor: scores, given: tokens.logits !== undefined });
   return routing;
@@ -117,8 +124,10 @@ function composedForward(
   { x, y, residual, tokens, wantsRouting }: Pass,
   read: Tensor<FloatDType>,
   { routing: given, training }: Options,
+  made: Made,
 ): Routing | undefined {
-  const routing = given ?? withMatrix(read, (input) => router.route(input, readFrom(tokens, read), training));
+  const route = (input: TensorHandle) => ownRouting(made, router.route(input, readFrom(tokens, read), training));
+  const routing = given ?? withMatrix(read, route);
   const maxChoices = given === undefined ? router.mostChoices(tokens) : -1;
   bank.forward({ x, y, tokens, routing, maxChoices, residual })?.dispose();
   if (wantsRouting) return given === undefined ? routing : routingViews(given);

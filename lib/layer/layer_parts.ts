@@ -43,6 +43,8 @@ export class LayerParts implements Disposable {
   readonly bank: ExpertBank;
   /** Undefined if all experts are resident. */
   readonly offload: ExpertOffload | undefined;
+  /** How often any {@link LayerParameters} have packed the weights. */
+  packedByParameters = 0;
   readonly #backwardMatrices = new Map<DeviceLayer, BackwardMatrices>();
 
   /**

@@ -91,7 +91,7 @@ export class Optimizer extends ThreadBound implements Disposable {
   readonly #maxNorm: number | undefined;
   readonly #parameters: readonly Owned[];
   readonly #device: Device;
-  readonly #kept: ReadonlyMap<string, Tensor<"f32">>;
+  #kept: ReadonlyMap<string, Tensor<"f32">>;
   readonly #keeps: Kept;
   readonly #enqueue: EnqueueStep;
   #steps = 0;
@@ -213,22 +213,27 @@ export class Optimizer extends ThreadBound implements Disposable {
 
   /**
    * Goes on from a state, with the same bits as if there had been no break. Blocks until the work that computes the state's
-   * tensors is done.
-   * @param state of the same optimiser over parameters of the same names and shapes; its tensors are copied. They may be
-   * typed arrays, as `SafetensorsFile` reads them. A parameter without `<parameter>.steps` has had all the steps.
-   * @throws INVALID_ARGUMENT, SHAPE_MISMATCH.
+   * tensors is done. If it fails, the optimiser is as before.
+   * @param state of the same optimiser over parameters of the same names and shapes; its tensors are copied, to new memory:
+   * views that an earlier `state()` gave keep their values. They may be typed arrays, as `SafetensorsFile` reads them. A
+   * parameter without `<parameter>.steps` has had all the steps.
+   * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, OUT_OF_MEMORY, DISPOSED.
    */
   load(state: {
     readonly steps: number;
     readonly tensors: Readonly<Record<string, Tensor<"f32"> | Float32Array>>;
   }): void {
     const { steps, tensors } = readState(state, "state");
-    const given = [...this.#kept].map(([name, kept]) => ({ kept, values: stateValues(tensors, name, kept) }));
+    // Refuses an optimiser that was disposed of.
+    for (const kept of this.#kept.values()) void kept.handle;
+    const given = [...this.#kept].map(([name, kept]) => ({ name, kept, values: stateValues(tensors, name, kept) }));
     const counts = this.#parameters.map(({ name, value }) => {
       const isThere = this.#keeps.counted && stateTensor(tensors, `${name}.steps`) !== undefined;
       return isThere ? stepsOf(stateValues(tensors, `${name}.steps`, { dtype: value.dtype, shape: [1] }), name) : steps;
     });
-    for (const { kept, values } of given) kept.write(values);
+    const loaded = allOrNone(given, ({ kept, values }) => this.#device.tensor(values, kept.shape, kept.dtype));
+    this.dispose();
+    this.#kept = new Map(given.map(({ name }, index) => [name, loaded[index] as Tensor<"f32">]));
     for (const [index, parameter] of this.#parameters.entries()) parameter.steps = counts[index] as number;
     this.#steps = steps;
   }

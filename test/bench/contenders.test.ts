@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test, vi } from "vitest";
 import { runBenchmark } from "../../lib/bench/index.js";
 import { openDevice } from "../../lib/devices.js";
 import { deviceSubject, processSubject, type Subject, type SubjectOperator } from "../../lib/testing/index.js";
+import type { UntypedOperator } from "../../lib/testing/subject/subject.js";
 
 const reference = openDevice("reference");
 afterAll(() => reference.dispose());
@@ -88,6 +89,26 @@ describe("a contender that is right at first", () => {
     expect(cases?.[0]).toMatchObject({ name: "until", failure: expect.stringMatching(failure), ...notRanked });
     expect(cases?.[1]).toMatchObject({ name: "right", ...ranked });
   });
+});
+
+test.each(["layer", "combine"] as const)("a contender that keeps results of %s is not ranked", async (operator) => {
+  const { [operator]: computed } = deviceSubject(reference).operators as Record<string, UntypedOperator>;
+  const kept = new Map<unknown, ReturnType<UntypedOperator>>();
+  const remembers: UntypedOperator = (inputs) => {
+    const key = (inputs.x ?? inputs.rows).data;
+    const result = kept.get(key) ?? (computed as UntypedOperator)(inputs);
+    kept.set(key, result);
+    return result;
+  };
+  const contenders = [computed, remembers].map((run, index) => ({
+    name: `${index}`,
+    operators: { [operator]: run },
+  }));
+  const { [operator]: cases } = await timed([operator], ...(contenders as Subject[]));
+  expect(cases).toMatchObject([
+    ranked,
+    { failure: expect.stringMatching(/^after the timed calls: wrong results \(y: /), ...notRanked },
+  ]);
 });
 
 describe("a contender that changes its inputs", () => {

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { SubjectReport } from "../../lib/testing/index.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
@@ -78,6 +78,49 @@ test("a module that waits for what nothing can settle cannot be loaded", () => {
     status: 1,
     stderr: `moe-kernels: INVALID_ARGUMENT: --subject: ${file} cannot be loaded: ${unsettled}\n`,
   });
+});
+
+test("what is not done within --timeout is an error, and keeps no process going", () => {
+  using directory = temporaryDirectory();
+  const file = join(directory.path, "subject.mjs");
+  writeFileSync(file, "setInterval(() => {}, 1000); await new Promise(() => {}); export default {};");
+  const { status, stderr } = runScript("dist/cli/main.js", ["verify", "--subject", file, "--timeout", "0.001"]);
+  const late = "a promise did not settle within the timeout of 0.001 seconds";
+  expect({ status, stderr }).toEqual({
+    status: 1,
+    stderr: `moe-kernels: INVALID_ARGUMENT: --subject: ${file} cannot be loaded: ${late}\n`,
+  });
+});
+
+test("--timeout is also that of the calls", async () => {
+  using directory = temporaryDirectory();
+  const file = join(directory.path, "subject.mjs");
+  const work = setInterval(() => {}, 1000);
+  // The clock of timers moves when the subject is called, and by that alone.
+  const moves = "() => { globalThis.moveTimers(); return new Promise(() => {}); }";
+  writeFileSync(file, `export default { name: "never", operators: { permute: ${moves} } };`);
+  vi.useFakeTimers({ toFake: ["setTimeout"] });
+  vi.stubGlobal("moveTimers", () => setImmediate(() => vi.advanceTimersByTime(7000)));
+  const args = ["verify", "--subject", file, "--filter", "R33 H51 f32", "--timeout", "7"];
+  const { exitCode, stdout } = await runCli(args).finally(() => {
+    vi.useRealTimers();
+    vi.unstubAllGlobals();
+    clearInterval(work);
+  });
+  expect(exitCode).toBe(1);
+  expect(stdout).toContain("a promise did not settle within the timeout of 7 seconds");
+});
+
+test("what a subject prints goes to standard error, and results alone to standard output", () => {
+  using directory = temporaryDirectory();
+  const file = join(directory.path, "subject.mjs");
+  const permute = "permute() { process.stdout.write('called\\n'); return null; }";
+  const close = "close() { console.info('closed'); }";
+  writeFileSync(file, `console.log("loaded"); export default { name: "prints", operators: { ${permute} }, ${close} };`);
+  const args = ["verify", "--subject", file, "--filter", "R33 H51 f32", "--json"];
+  const { stdout, stderr } = runScript("dist/cli/main.js", args);
+  expect(JSON.parse(stdout)).toMatchObject({ subject: "prints", skipped: [{ operator: "permute" }] });
+  expect(stderr).toBe("loaded\nVerifying prints ...\ncalled\nclosed\n");
 });
 
 test.each([

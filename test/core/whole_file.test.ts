@@ -2,8 +2,26 @@ import { randomUUID } from "node:crypto";
 import { readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { writeWholeText } from "../../lib/core/files/whole_file.js";
+import { isUnfinishedOf, underTemporaryName, writeWholeText } from "../../lib/core/files/whole_file.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+
+test.each(["x".repeat(255), "é".repeat(127), `${"🦔".repeat(61)}12.json`])(
+  "a long name is written: %s",
+  async (name) => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, name);
+    // What stays if the process ends here.
+    await underTemporaryName(path, async (temporary) => {
+      writeFileSync(temporary, "some");
+      utimesSync(temporary, 0, 0);
+    });
+    const [left = ""] = readdirSync(directory.path);
+    expect(left).toMatch(/\.tmp$/);
+    expect(isUnfinishedOf(path, left)).toBe(true);
+    await writeWholeText(path, "all");
+    expect(readdirSync(directory.path)).toEqual([name]);
+  },
+);
 
 test("what ended processes left of the same file is removed when it is written", async () => {
   using directory = temporaryDirectory();

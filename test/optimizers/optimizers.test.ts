@@ -1,11 +1,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { SafetensorsFile, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import {
   AdamW,
   type Device,
+  MoeError,
   type OptimizerState,
   openDevice,
   type Parameter,
@@ -275,6 +276,39 @@ describe.each(deviceNames)("optimisers on %s", (name) => {
     const short = { steps: 1, tensors: { "p.mean": new Float32Array(1), "p.square": new Float32Array(2) } };
     expectError(() => optimizer.load(short), "SHAPE_MISMATCH", /p\.mean: expected 2 elements/);
     expectError(() => squaredNorm([]), "INVALID_ARGUMENT", /tensors: expected at least one/);
+  });
+
+  test("a state for which there is no memory is not loaded in part", () => {
+    const parameters = ["a", "b"].map((each) => new TestParameter(device(), each, [1], [0.5]));
+    const options = { learningRate: 0.1, weightDecay: 0 };
+    using optimizer = new AdamW(parameters, options);
+    optimizer.step();
+    const values = () => {
+      const { steps, tensors } = optimizer.state();
+      return { steps, tensors: Object.entries(tensors).map(([tensor, kept]) => [tensor, kept.dataSync()]) };
+    };
+    const before = values();
+    using other = new AdamW(parameters, options);
+    other.step();
+    other.step();
+    const state = other.state();
+    const { backend } = device();
+    const grant = backend.empty;
+    for (let granted = 0; granted < 4; granted++) {
+      let left = granted;
+      const refusal = vi.spyOn(backend, "empty").mockImplementation((...description) => {
+        if (left-- === 0) throw new MoeError("OUT_OF_MEMORY", "refused");
+        return grant.apply(backend, description);
+      });
+      expectError(() => optimizer.load(state), "OUT_OF_MEMORY", /refused/);
+      refusal.mockRestore();
+      expect(values()).toEqual(before);
+    }
+    optimizer.load(state);
+    expect(values().steps).toBe(2);
+    expect(optimizer.state().tensors["b.square"]?.dataSync()).toEqual(state.tensors["b.square"]?.dataSync());
+    optimizer.dispose();
+    expectError(() => optimizer.load(state), "DISPOSED", /used after dispose/);
   });
 
   test("a step with a parameter that was disposed of changes no other", () => {

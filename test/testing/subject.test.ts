@@ -178,6 +178,35 @@ describe("a subject", () => {
       });
   });
 
+  test.each(["permute", "supports"] as const)("whose %s never settles is asked nothing more", async (part) => {
+    // Something that goes on, so that the promise could settle.
+    const work = setInterval(() => {}, 1000);
+    const never = vi.fn(() => new Promise<never>(() => {}));
+    const subject = part === "permute" ? permuting(never) : { ...permuting(rightPermute), supports: never };
+    const { passed, results } = await runCases(subject, { filter: "R33", timeout: 0.001 });
+    clearInterval(work);
+    expect(never).toHaveBeenCalledOnce();
+    expect(passed).toBe(false);
+    const late = "a promise did not settle within the timeout of 0.001 seconds";
+    expect(results.map(({ failure }) => failure)).toEqual([
+      part === "permute" ? late : `supports: ${late}`,
+      `not asked, because in an earlier case ${late}`,
+      `not asked, because in an earlier case ${late}`,
+    ]);
+  });
+
+  test("whose close() never settles is left with a warning", async () => {
+    const work = setInterval(() => {}, 1000);
+    const warning = vi.spyOn(process, "emitWarning").mockImplementation(() => {});
+    const subject: Subject = { ...permuting(rightPermute), close: () => new Promise(() => {}) };
+    expect(await runCases(subject, { filter: "R33 H51 f32", timeout: 0.001 })).toMatchObject({ passed: true });
+    clearInterval(work);
+    expect(warning).toHaveBeenCalledWith(
+      "close() of mine <1> failed: a promise did not settle within the timeout of 0.001 seconds",
+    );
+    warning.mockRestore();
+  });
+
   test("may be of a class", async () => {
     class Operators {
       readonly #permute = rightPermute;

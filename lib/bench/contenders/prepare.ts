@@ -1,4 +1,5 @@
 import { messageOf } from "../../core/errors.js";
+import { arraysIn } from "../../testing/subject/arrays.js";
 import { operatorOf } from "../../testing/subject/operator_of.js";
 import { changedInputs } from "../../testing/subject/returned.js";
 import type { Subject, SubjectInputs, SubjectOperatorName } from "../../testing/subject/subject.js";
@@ -33,7 +34,10 @@ export interface Prepared {
   readonly ours: readonly OutputError[] | null;
   /** Those that have the operator. */
   readonly contenders: readonly PreparedContender[];
-  /** Checks the timed ones once more: what was right at first need not be so after many calls. */
+  /**
+   * Checks the timed ones once more, on other numbers in the same arrays: what was right at first need not be so after many
+   * calls, and results that were kept are not those of these numbers.
+   */
   finish(): Promise<void>;
 }
 
@@ -70,12 +74,14 @@ async function checkAgain(prepared: readonly PreparedContender[], drawn: DrawnCa
   const ranked = prepared.flatMap(({ contender, timed }) => (timed?.end === null ? [{ contender, timed }] : []));
   const isAlone = prepared.filter(({ timed }) => timed !== undefined).length === 1;
   const changed = drawn.restore();
+  if (changed !== null) {
+    const who = isAlone ? "it" : "a contender";
+    const failure = `in the timed calls ${who} changed the input ${changed}`;
+    for (const { timed } of ranked) timed.stop({ failure, leftOut: null });
+    return;
+  }
+  if (ranked.length > 0) await drawn.renumber();
   for (const { contender, timed } of ranked) {
-    if (changed !== null) {
-      const who = isAlone ? "it" : "a contender";
-      timed.stop({ failure: `in the timed calls ${who} changed the input ${changed}`, leftOut: null });
-      continue;
-    }
     const check = await checkContender(contender, drawn.expected);
     if (isRight(check)) continue;
     const { failure, leftOut } = check;
@@ -96,6 +102,7 @@ class DrawnCalls {
   readonly #benchCase: BenchCase;
   calls: readonly SubjectInputs[];
   expected: Expected;
+  #isRenumbered = false;
 
   constructor(benchCase: BenchCase, { calls }: ContenderProblem, expected: Expected) {
     this.#benchCase = benchCase;
@@ -108,8 +115,25 @@ class DrawnCalls {
     const changed = changedInputs(this.expected.digests, this.expected.inputs);
     if (changed === null) return null;
     this.calls = this.#benchCase.contenderCalls(true);
+    if (this.#isRenumbered) renumberFirst(this.calls);
     this.expected = { ...this.expected, inputs: this.calls[0] as SubjectInputs };
     return changed;
+  }
+
+  /** Gives the first call the numbers of the second. */
+  async renumber(): Promise<void> {
+    this.#isRenumbered = true;
+    renumberFirst(this.calls);
+    this.expected = await expectedOf({ operator: this.expected.operator, calls: this.calls });
+  }
+}
+
+/** Copies the second call's numbers into the arrays of the first, but for weights, of which contenders may keep what they prepared. */
+function renumberFirst([first, second]: readonly SubjectInputs[]): void {
+  const others = new Map(arraysIn(second));
+  for (const [path, { data }] of arraysIn(first)) {
+    const other = others.get(path);
+    if (other !== undefined && !/^weights?(\.|$)/.test(path)) data.set(other.data);
   }
 }
 

@@ -2,7 +2,7 @@ import { lstat, readdir, realpath, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { makeFolder } from "../../core/files/make_folder.js";
-import { unfinishedFile } from "../../core/files/whole_file.js";
+import { isUnfinishedOf, unfinishedFile } from "../../core/files/whole_file.js";
 import { callFileSystem, fileSystemError } from "../file_system_error.js";
 import { configName, indexName, isPickled, quantizeStateName } from "../remedies.js";
 import { copyAtomically, writeTextAtomically } from "../safetensors/atomic_file.js";
@@ -81,7 +81,7 @@ export class OutputFolder {
     const names = await callFileSystem(source, "read", () => readdir(source));
     const others = names.filter((name) => !isWritten(name) && !hasOtherWeights(name));
     const there = (await this.#names()) ?? [];
-    await this.#clear(there.filter((name) => others.includes(unfinishedFile(name) ?? "")));
+    await this.#clear(there.filter((name) => others.some((other) => isUnfinishedOf(other, name))));
     for (const name of others) {
       const path = join(source, name);
       if ((await statsOf(path))?.isFile()) await copyAtomically(path, join(this.path, name));

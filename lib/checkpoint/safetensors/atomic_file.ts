@@ -94,7 +94,6 @@ async function writeParts(
     const bytes = typeof part.bytes === "function" ? await part.bytes() : part.bytes;
     for (let offset = 0; offset < part.byteLength; ) {
       signal?.throwIfAborted();
-      checkInPlace(part, bytes);
       const length = Math.min(chunkBytes, part.byteLength - offset);
       const write = () => handle.write(bytes, offset, length, done);
       const { bytesWritten } = await callFileSystem(path, "written", write);

@@ -1,6 +1,6 @@
 import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
-import { MoeError } from "../../core/errors.js";
+import { MoeError, unexpected } from "../../core/errors.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { callFileSystem, fileSystemError } from "../file_system_error.js";
 
@@ -57,7 +57,8 @@ export class RegularFile implements AsyncDisposable {
 
   /**
    * Fills `target` with the file's bytes from `position`.
-   * @throws BAD_CHECKPOINT if it ends before or cannot be read; DISPOSED; the signal's reason.
+   * @throws BAD_CHECKPOINT if it ends before or cannot be read; INVALID_ARGUMENT if the buffer of `target` is transferred
+   * meanwhile; DISPOSED; the signal's reason.
    */
   async read(target: Uint8Array, position: number, { onProgress, signal }: TransferOptions = {}): Promise<void> {
     void this.#opened;
@@ -73,6 +74,7 @@ export class RegularFile implements AsyncDisposable {
       }
       done += bytesRead;
       onProgress?.(done, total);
+      checkKept(target, total);
     }
   }
 
@@ -92,6 +94,12 @@ export class RegularFile implements AsyncDisposable {
     if (this.#handle === undefined) throw new MoeError("DISPOSED", `${this.path}: used after close()`);
     return this.#handle;
   }
+}
+
+/** The caller has the target too, and may transfer its buffer in any wait, which leaves an array of no bytes. */
+function checkKept(target: Uint8Array, total: number): void {
+  if (target.byteLength === total) return;
+  throw unexpected("target", "an array that keeps its buffer", "one whose buffer was transferred");
 }
 
 function kindOf(stats: Awaited<ReturnType<FileHandle["stat"]>>): string {

@@ -46,6 +46,11 @@ export const verify = defineCommand({
       default: "1",
       help: "compute every case N times; every time must give the same values (1)",
     },
+    timeout: {
+      type: "string",
+      value: "SECONDS",
+      help: "time for each promise of a subject, and to load it (900)",
+    },
     report: {
       type: "string",
       multiple: true,
@@ -58,7 +63,7 @@ export const verify = defineCommand({
   async run(values, io) {
     const repeat = integerOption("repeat", values.repeat, 1, mostRepeats);
     if (values.subject !== undefined) return verifySubject({ ...values, subject: values.subject, repeat }, io);
-    for (const option of ["seed", "report"] as const) {
+    for (const option of ["seed", "timeout", "report"] as const) {
       if (values[option] !== undefined) throw new UsageError(`--${option} needs --subject`);
     }
     const selected = cases.filter((one) => caseContains(one, values.filter ?? ""));

@@ -1,12 +1,14 @@
 import { printable } from "../../core/text/printable.js";
-import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { integerOption, listOption, secondsOption, UsageError } from "../../terminal/option_values.js";
 import { outputListOption } from "../../terminal/output_file.js";
 import { startProgress } from "../../terminal/progress.js";
 import { caseContains } from "../../testing/case_filter.js";
 import { formatReport, type ReportFormat } from "../../testing/reports/report.js";
-import { runCases } from "../../testing/subject/run_cases.js";
+import { runCases, type SubjectReport } from "../../testing/subject/run_cases.js";
+import { defaultTimeout } from "../../testing/subject/settled.js";
 import { testCases } from "../../testing/subject/test_cases.js";
 import type { Io } from "../io.js";
+import { redirectForeignOutput } from "./foreign_output.js";
 import { loadSubject } from "./load_subject.js";
 
 interface Values {
@@ -14,6 +16,7 @@ interface Values {
   readonly filter?: string | undefined;
   readonly seed?: string | undefined;
   readonly repeat: number;
+  readonly timeout?: string | undefined;
   readonly report?: readonly string[] | undefined;
   readonly json?: boolean | undefined;
   readonly device?: readonly string[] | undefined;
@@ -29,23 +32,27 @@ export async function verifySubject(values: Values, io: Io): Promise<number> {
   }
   const seed = values.seed === undefined ? 0 : integerOption("seed", values.seed, 0);
   const files = await outputListOption("report", listOption("report", values.report), Object.keys(formats));
-  const subject = await loadSubject("subject", values.subject);
-  const { filter = "" } = values;
+  const timeout = values.timeout === undefined ? defaultTimeout : secondsOption("timeout", values.timeout);
+  const report = await reportOn(values, { seed, timeout }, io);
+  io.stdout.write(formatReport(report, values.json ? "json" : "table"));
+  for (const file of files) await file.write(formatReport(report, formats[file.extension] as ReportFormat));
+  return report.passed ? 0 : 1;
+}
+
+async function reportOn(
+  { subject: file, filter = "", repeat }: Values,
+  { seed, timeout }: { readonly seed: number; readonly timeout: number },
+  io: Io,
+): Promise<SubjectReport> {
+  using _ = redirectForeignOutput();
+  const subject = await loadSubject("subject", file, { seconds: timeout });
   const selected = testCases.filter(
     (one) => subject.operators?.[one.operator] !== undefined && caseContains(one, filter),
   );
   const progress = startProgress(io.stderr, `Verifying ${printable(String(subject.name))}`, selected.length);
   try {
-    const report = await runCases(subject, {
-      filter,
-      seed,
-      repeat: values.repeat,
-      onResult: (_result, done) => progress.update(done),
-    });
-    progress.stop();
-    io.stdout.write(formatReport(report, values.json ? "json" : "table"));
-    for (const file of files) await file.write(formatReport(report, formats[file.extension] as ReportFormat));
-    return report.passed ? 0 : 1;
+    const onResult = (_result: unknown, done: number) => progress.update(done);
+    return await runCases(subject, { filter, seed, repeat, timeout, onResult });
   } finally {
     progress.stop();
   }

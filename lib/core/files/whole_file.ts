@@ -10,7 +10,7 @@ import { basename, dirname, join } from "node:path";
  */
 export async function underTemporaryName(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
   await removeAbandoned(path);
-  const temporary = `${path}.${randomUUID()}.tmp`;
+  const temporary = join(dirname(path), `${beginningOf(path)}.${randomUUID()}.tmp`);
   try {
     await write(temporary);
   } catch (error) {
@@ -20,9 +20,25 @@ export async function underTemporaryName(path: string, write: (temporary: string
   }
 }
 
-/** The file of which `name` is a part that was left when the process ended; undefined for others. */
+/** The file of which `name` is a part that was left when the process ended, or of a long name its beginning; undefined for others. */
 export function unfinishedFile(name: string): string | undefined {
   return /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name)?.[1];
+}
+
+/** Whether `name` is what a process that ended left of the file at `path`. */
+export function isUnfinishedOf(path: string, name: string): boolean {
+  return unfinishedFile(name) === beginningOf(path);
+}
+
+/** Most bytes of a name in common file systems, and how many what {@link unfinishedFile} takes for one adds. */
+const longestName = 255;
+const addedBytes = ".".length + 36 + ".tmp".length;
+
+/** A file's name, or as much of it as leaves room for what is added. */
+function beginningOf(path: string): string {
+  const characters = Array.from(basename(path));
+  while (Buffer.byteLength(characters.join("")) > longestName - addedBytes) characters.pop();
+  return characters.join("");
 }
 
 /** An unfinished file to which nothing has been written for this long, in milliseconds, is not being written any more. */
@@ -32,7 +48,7 @@ async function removeAbandoned(path: string): Promise<void> {
   const folder = dirname(path);
   // What cannot be listed, looked at or removed stays: the file may be written nevertheless.
   const names = await readdir(folder).catch(() => []);
-  for (const name of names.filter((name) => unfinishedFile(name) === basename(path))) {
+  for (const name of names.filter((name) => isUnfinishedOf(path, name))) {
     const left = join(folder, name);
     const written = (await lstat(left).catch(() => undefined))?.mtimeMs;
     if (written !== undefined && Date.now() - written > abandonedAfter) await rm(left).catch(() => {});

@@ -1,11 +1,7 @@
+import { Made } from "./made.js";
+
 /** What `make` makes of each value. If it throws for one, what it made of those before is disposed of. */
 export function allOrNone<T, R extends Disposable>(values: readonly T[], make: (value: T) => R): R[] {
-  const made: R[] = [];
-  try {
-    for (const value of values) made.push(make(value));
-    return made;
-  } catch (error) {
-    for (const each of made) each[Symbol.dispose]();
-    throw error;
-  }
+  using made = new Made();
+  return made.returned(values.map((value) => made.own(make(value))));
 }

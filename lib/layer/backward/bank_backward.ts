@@ -1,4 +1,5 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { sharedSlotsBackward } from "../../operators/routing/shared_slots_backward.js";
@@ -50,7 +51,9 @@ export function bankBackward(parts: LayerParts, pass: BankPass, target: BankTarg
   temporaries.keep(dSlots);
   const { sharedExperts } = layer.description;
   const { gate } = rows;
+  using made = new Made();
   const { dWeights, dGate } = sharedSlotsBackward(routing.weights, dSlots, { sharedExperts, ...(gate && { gate }) });
+  made.own(dWeights);
   if (dGate) {
     temporaries.keep(dGate);
     const weight = temporaries.keep(copiedProjection(layer, "sharedGate", dGate.shape[1] as number));
@@ -58,7 +61,7 @@ export function bankBackward(parts: LayerParts, pass: BankPass, target: BankTarg
     using term = dx.term();
     if (into) projectionBackward({ x, weight, dLogits: dGate, dx: term, into, accumulate });
   }
-  return dWeights;
+  return made.returned(dWeights);
 }
 
 /** The rows before the activation, computed again if they were not kept. */

@@ -1,5 +1,6 @@
 import { greatestCommonDivisor } from "../../core/greatest_common_divisor.js";
 import { gateUpRows, isGated } from "../../core/layer/activation.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { copyAll } from "../../operators/copy_all.js";
@@ -29,14 +30,15 @@ export function expertMemory(layer: DeviceLayer, dtype: "f32"): ExpertMemory {
   const { bank, sharedExperts, intermediateSize, hiddenSize, activation, multiplier } = description;
   const experts = bank.count + sharedExperts;
   const inner = gateUpRows(activation, intermediateSize);
-  const memory = (...shape: Shape) => device.zeros([experts, ...shape], dtype);
-  return {
+  using made = new Made();
+  const memory = (...shape: Shape) => made.own(device.zeros([experts, ...shape], dtype));
+  return made.returned({
     gateUp: memory(inner, hiddenSize),
     multiplier: multiplier ? memory(intermediateSize, hiddenSize) : undefined,
     down: memory(hiddenSize, intermediateSize),
     gateUpBias: layer.hasExpertBias("gateBias") || layer.hasExpertBias("upBias") ? memory(inner) : undefined,
     downBias: layer.hasExpertBias("downBias") ? memory(hiddenSize) : undefined,
-  };
+  });
 }
 
 /** Some of the rows of a matrix or a vector for every expert, as one expert has them. */

@@ -1,4 +1,5 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { copyAll } from "../../operators/copy_all.js";
 import { activationBackward } from "../../operators/experts/activation_backward.js";
@@ -54,7 +55,9 @@ export function expertsBackward(pass: ExpertPass, target: ExpertTarget): Tensor<
   const { layer, saved, rows } = pass;
   const { weightOn } = layer.description;
   const inner = temporaries.keep(activatedRows(layer, rows, saved));
+  using made = new Made();
   const { dInner, dWeights } = outputsBackward(pass, inner, target, temporaries);
+  made.own(dWeights);
   const gradients = activationBackward(saved.pre, dInner, rowActivation(layer, rows, saved));
   const dPre = temporaries.keep(gradients.dPre);
   const dMultiplied = gradients.dMultiplier && temporaries.keep(gradients.dMultiplier);
@@ -81,7 +84,7 @@ export function expertsBackward(pass: ExpertPass, target: ExpertTarget): Tensor<
     if (onInput) combine(gradient, rows.rowOfSlot, rows.weights, { out: dx });
     else permuteBackward(gradient, rows.rowOfSlot, { out: dx });
   }
-  return onInput ? inputWeights(pass, ofInputs) : (dWeights as Tensor<"f32">);
+  return onInput ? inputWeights(pass, ofInputs) : made.returned(dWeights as Tensor<"f32">);
 }
 
 /** What {@link outputsBackward} finds. */
@@ -150,7 +153,7 @@ function weightedInner(
     using asMatrices = bias.reshape([bias.shape[0] as number, 1, bias.shape[1] as number]);
     groupedGemm(dy, asMatrices, rows.offsets, { tokenOfRow: rows.tokenOfRow, out });
   }
-  const sums = bias ? temporaries.keep(dRowWeights.into(device.empty([count, 1], dtype))) : products;
+  const sums = bias ? temporaries.keep(dRowWeights.toTensor([count, 1], dtype)) : products;
   using slots = unpermute(sums, rows.rowOfSlot);
   return { dInner, dWeights: slots.reshape(rows.weights.shape) as Tensor<"f32"> };
 }
@@ -175,7 +178,7 @@ function inputWeights(pass: ExpertPass, ofInputs: readonly Tensor<FloatDType>[])
     using term = sum.term();
     slotProducts(pass, gradient, x, term);
   }
-  return sum.into(layer.device.empty(shape, dtype));
+  return sum.toTensor(shape, dtype);
 }
 
 function weightGradient(

@@ -37,7 +37,7 @@ export function gateInputBackward(parts: LayerParts, pass: SavedPass, sum: Matri
     return;
   }
   using temporaries = new Temporaries();
-  const dRead = temporaries.keep(sum.into(device.empty([pass.tokens.count, hiddenSize], pass.tokens.dtype)));
+  const dRead = temporaries.keep(sum.toTensor([pass.tokens.count, hiddenSize], pass.tokens.dtype));
   const gradient = jitter ? temporaries.keep(jittered(parts, pass, dRead)) : dRead;
   if (routerNorm === undefined) {
     copyAll(gradient, dx);

@@ -32,5 +32,5 @@ export function identityBackward(
   copyAll(dWeights, ofOthers);
   using ofThese = sum.term();
   combineBackward(experts.ones, ids, weights, dShares, { want: "dWeights", out: { dWeights: ofThese } });
-  return sum.into(dy.device.empty(dWeights.shape, dWeights.dtype));
+  return sum.toTensor(dWeights.shape, dWeights.dtype);
 }

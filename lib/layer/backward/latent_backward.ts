@@ -1,4 +1,5 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import { groupedGemmWeightBackward } from "../../operators/experts/grouped_gemm_weight_backward.js";
@@ -50,11 +51,12 @@ export function latentBackward(
   const size = z.shape as [number, number];
   const dzTerms = temporaries.keep(new MatrixSum(device, size, tokens.dtype, dxTerms(routed)));
   const own = { ...pass, layer: routed, x: z, dy: dSums };
-  const dWeights = bankBackward(parts, own, { gradients, accumulate, dx: dzTerms });
-  const dz = temporaries.keep(dzTerms.into(device.empty(size, x.dtype)));
+  using made = new Made();
+  const dWeights = made.own(bankBackward(parts, own, { gradients, accumulate, dx: dzTerms }));
+  const dz = temporaries.keep(dzTerms.toTensor(size, x.dtype));
   using dx = target.dx.term();
   matrixBackward(projections, "latentDown", x, dz, dx, target);
-  return dWeights;
+  return made.returned(dWeights);
 }
 
 /** From the gradient of a projection of x to x and, unless it is quantised, to its matrix. */

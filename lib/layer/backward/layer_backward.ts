@@ -1,6 +1,7 @@
 import { invalidArgument, MoeError, requires } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/input/options.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import { shapeSize } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
@@ -103,12 +104,13 @@ export function layerBackward(
   options.gradients?.checkFor(onDevice, wanted);
   const dNormWeight = normWeightTarget(options.dNormWeight, state, dy);
   const pass = state.take(onDevice);
+  using made = new Made();
   try {
     const dtype = resultDType(pass.x);
-    const result = options.gradients ?? new LayerTensors(parts, dtype, wanted, "gradients");
+    const result = options.gradients ?? made.own(new LayerTensors(parts, dtype, wanted, "gradients"));
     const results = passBackward(parts, pass, dy, result, { accumulate, gradLosses, dNormWeight });
     result.markWritten(wanted, accumulate);
-    return { ...results, gradients: result };
+    return made.returned({ ...results, gradients: result });
   } finally {
     freePass(pass);
   }
@@ -134,6 +136,7 @@ function passBackward(
   options: Pick<Read<typeof backwardOptions>, "accumulate" | "gradLosses" | "dNormWeight">,
 ): Omit<LayerBackward, "gradients"> {
   using temporaries = new Temporaries();
+  using made = new Made();
   const { onDevice, device, description } = parts;
   const { accumulate, gradLosses: losses } = options;
   const { tokens } = pass;
@@ -151,17 +154,21 @@ function passBackward(
   const dWeights = identity ? identityBackward(identity, pass, dy, temporaries.keep(dChosen), dx) : dChosen;
   let dRouterInput: Tensor<FloatDType> | undefined;
   let values: LossValues | undefined;
-  if (!pass.given) {
+  if (pass.given) made.own(dWeights);
+  else {
     temporaries.keep(dWeights);
     const { routerInput } = pass;
-    dRouterInput = routerInput && device.empty(pass.shape, routerInput.dtype);
+    dRouterInput = routerInput && made.own(device.empty(pass.shape, routerInput.dtype));
     using place = dRouterInput?.reshape(size) ?? dx.term();
     values = routingBackward(parts, pass, dWeights, { gradients, accumulate, losses, dx: place });
+    made.own(values?.loadBalancingLoss);
+    made.own(values?.zLoss);
   }
-  const result = device.empty(pass.shape, pass.x.dtype);
+  const result = made.own(device.empty(pass.shape, pass.x.dtype));
   using flat = result.reshape(size);
   const dNormWeight = intoTokens(pass, dx, pass.addsTokens ? dy : undefined, { ...options, dx: flat });
-  return { dx: result, dRouterInput, dWeights: pass.given ? dWeights : undefined, dNormWeight, losses: values };
+  const ofRouting = pass.given ? dWeights : undefined;
+  return made.returned({ dx: result, dRouterInput, dWeights: ofRouting, dNormWeight, losses: values });
 }
 
 /** Where the gradients of the caller's tokens go, and those of the weight of their norm. */
@@ -184,8 +191,9 @@ function intoTokens(
   }
   const { device } = dx;
   const { weight, epsilon, offset } = norm;
-  using dNormalised = sum.into(device.empty(dx.shape, tokens.dtype));
-  const target = dNormWeight ?? device.empty(weight.shape, tokens.dtype);
+  using dNormalised = sum.toTensor(dx.shape, tokens.dtype);
+  using made = new Made();
+  const target = dNormWeight ?? made.own(device.empty(weight.shape, tokens.dtype));
   using term = accumulate && dNormWeight ? device.empty(weight.shape, tokens.dtype) : undefined;
   rmsNormBackward(norm.tokens, weight, dNormalised, {
     epsilon,
@@ -194,5 +202,5 @@ function intoTokens(
     out: { dx, dWeight: term ?? target },
   });
   if (term) addTo(target, term);
-  return target;
+  return made.returned(target);
 }

@@ -1,7 +1,9 @@
 import { inspect } from "node:util";
 import { checkOwnClass } from "../../core/device/own_class.js";
+import { MoeError } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read } from "../../core/input/options.js";
 import type { WeightRole } from "../../core/layer/weight_role.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { copyAll } from "../../operators/copy_all.js";
 import type { Parameter } from "../../optimizers/parameter.js";
@@ -44,6 +46,8 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   /** Where backward is to write or add gradients. Until then they are zeros, and optimisers have nothing to step by. */
   readonly gradients: LayerTensors;
   readonly #parts: LayerParts;
+  /** What the layer's count of packings was when these weights were its own. */
+  #packings: number;
 
   /** @internal Use {@link MoeLayer.parameters}. */
   constructor(parts: LayerParts, dtype: "f32", options: Read<typeof parametersOptions>) {
@@ -55,11 +59,14 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     for (const layer of which.experts ? [onDevice, ...expertLayers] : [onDevice]) layer.checkSettable("parameters");
     if (which.experts) for (const layer of expertLayers) parts.backwardMatrices(layer);
     this.#parts = parts;
-    const tensors = (kind: TensorKind) => new LayerTensors(parts, dtype, which, kind);
+    using made = new Made();
+    const tensors = (kind: TensorKind) => made.own(new LayerTensors(parts, dtype, which, kind));
     this.weights = tensors("weights");
     this.gradients = tensors("gradients");
     this.gradients.markUnwritten();
     copyWeights(parts, this.weights);
+    this.#packings = parts.packedByParameters;
+    made.returned(this);
     Object.freeze(this);
   }
 
@@ -88,9 +95,18 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
 
   /**
    * Packs the weights again, in order with the enqueued work. Optimisers call it after each step.
-   * @throws DISPOSED.
+   * @throws INVALID_ARGUMENT if other parameters of the layer have packed theirs since these were made: what they changed
+   * would be lost. DISPOSED.
    */
   readonly changed = (): void => {
+    if (this.#packings !== this.#parts.packedByParameters) {
+      throw new MoeError(
+        "INVALID_ARGUMENT",
+        "parameters: expected those that have the layer's present weights, got older ones: other parameters() of this layer " +
+          "have changed it since; go on with those, or make new ones with layer.parameters()",
+      );
+    }
+    this.#packings = ++this.#parts.packedByParameters;
     const { bank, router, expertLayers } = this.#parts;
     this.weights.gather();
     for (const layer of expertLayers) {

@@ -2,6 +2,7 @@ import { inspect } from "node:util";
 import { checkOwnClass } from "../../core/device/own_class.js";
 import { ThreadBound } from "../../core/device/thread_bound.js";
 import { unexpected } from "../../core/errors.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import { Tensor } from "../../core/tensors/tensor.js";
 import { isUnwritten, markUnwritten, markWritten } from "../../core/tensors/unwritten.js";
@@ -84,9 +85,10 @@ export class LayerTensors extends ThreadBound implements Disposable {
     this.#kind = kind;
     const { device, description, record } = layer;
     const { numExperts, hiddenSize, sharedGate } = description;
+    using made = new Made();
+    const zeros = (shape: Shape) => made.own(device.zeros(shape, dtype));
     const projection = (role: ProjectionRole, shape: Shape, bias: boolean) => {
-      const weight = device.zeros(shape, dtype);
-      this.#projections[role] = { weight, bias: bias ? device.zeros(shape.slice(0, 1), dtype) : undefined };
+      this.#projections[role] = { weight: zeros(shape), bias: bias ? zeros(shape.slice(0, 1)) : undefined };
     };
     const shapes = new Map(extraWeights(description).map(({ role, shape }) => [role, shape]));
     if (parts.routers) {
@@ -105,13 +107,18 @@ export class LayerTensors extends ThreadBound implements Disposable {
       projection("sharedGate", [rows, hiddenSize], record.hasBias("layer", "sharedGateBias"));
     }
     if (parts.experts) {
-      for (const each of expertLayers) this.#memory.set(each, expertMemory(each, dtype));
+      for (const each of expertLayers) {
+        const memory = expertMemory(each, dtype);
+        for (const tensor of Object.values(memory) as (Tensor | undefined)[]) made.own(tensor);
+        this.#memory.set(each, memory);
+      }
       const memory = this.#memory.get(routed) as ExpertMemory;
       const { count } = routed.description.bank;
       this.experts = Array.from({ length: count }, (_, expert) => expertViews(routed, memory, "experts", expert));
       const ofShared = this.#memory.get(layer);
       this.shared = ofShared && sharedGradients(layer, ofShared);
     }
+    made.returned(this);
     Object.freeze(this);
   }
 

@@ -1,6 +1,7 @@
 import type { Device } from "../../core/device/device.js";
 import { type Fields, finite, object, optional, type Read, type Reader } from "../../core/input/options.js";
 import { withoutUndefined } from "../../core/input/without_undefined.js";
+import type { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkSequences, checkTokenMask, type TokenMaskOption, tokenMaskField } from "../../operators/check.js";
 import {
@@ -60,11 +61,12 @@ export function checkLosses({ loadBalancingLoss, zLoss }: ReadLosses, tokens: nu
   checkTokenMask(zLoss?.tokenMask, tokens, device, "gradLosses.zLoss.tokenMask");
 }
 
-/** Adds the gradients of losses to those of the logits [T, E], where `next` gives the place of each; returns the losses. */
+/** Adds the gradients of losses to those of the logits [T, E], where `next` gives the place of each; returns the losses, also made. */
 export function addLosses(
   losses: ReadLosses,
   logits: Tensor<"f32">,
   ids: Tensor<"i32">,
+  made: Made,
   next: () => Tensor<"f32">,
 ): LossValues {
   let balance: Tensor<"f32"> | undefined;
@@ -74,13 +76,13 @@ export function addLosses(
     const { factor, sequences: given, ...others } = withoutUndefined(losses.loadBalancingLoss);
     const options = { ...others, sequences: given as number };
     loadBalancingLossBackward(logits, ids, { ...options, factor, out });
-    balance = loadBalancingLoss(logits, ids, options);
+    balance = made.own(loadBalancingLoss(logits, ids, options));
   }
   if (losses.zLoss) {
     using out = next();
     const { factor, ...options } = withoutUndefined(losses.zLoss);
     zLossBackward(logits, { ...options, factor, out });
-    z = zLoss(logits, options);
+    z = made.own(zLoss(logits, options));
   }
   return { loadBalancingLoss: balance, zLoss: z };
 }

@@ -1,5 +1,6 @@
 import type { ExpertScoring } from "../../core/layer/routing_rule.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { noisyLogitsBackward } from "../../operators/noise/noisy_logits_backward.js";
 import { expertChoiceBackward } from "../../operators/routing/expert_choice_backward.js";
@@ -40,6 +41,7 @@ export function routingBackward(
   target: RoutingTarget,
 ): LossValues | undefined {
   using temporaries = new Temporaries();
+  using made = new Made();
   const { device, router } = parts;
   const { description } = parts.onDevice;
   const { tokens, training } = pass;
@@ -58,7 +60,7 @@ export function routingBackward(
   const dChosen = perExpertScale
     ? temporaries.keep(expertScaleBackward(parts, pass, dWeights, scales, target.accumulate))
     : dWeights;
-  const { dLogits, losses } = logitsBackward(parts, pass, dChosen, gates, target.losses, temporaries);
+  const { dLogits, losses } = logitsBackward(parts, pass, dChosen, gates, target.losses, { temporaries, made });
 
   const names = Object.keys(gates) as GateName[];
   const sum = temporaries.keep(new MatrixSum(device, [tokens.count, hiddenSize], tokens.dtype, 2 * names.length));
@@ -82,7 +84,7 @@ export function routingBackward(
     backward(role, router.weights.extra(role) as Tensor<FloatDType>, dSpread);
   }
   gateInputBackward(parts, pass, sum, target);
-  return losses;
+  return made.returned(losses);
 }
 
 /** The gradients of the gates' logits, and the losses among what they come from. */
@@ -92,7 +94,7 @@ function logitsBackward(
   dWeights: Tensor<"f32">,
   gates: { readonly experts: Gate; readonly groups?: Gate | undefined },
   losses: ReadLosses | undefined,
-  temporaries: Temporaries,
+  { temporaries, made }: { readonly temporaries: Temporaries; readonly made: Made },
 ): { readonly dLogits: Partial<Record<GateName, Tensor<"f32">>>; readonly losses?: LossValues | undefined } {
   const { device, description } = parts;
   const { hierarchy, expertChoice, scoring } = description;
@@ -129,8 +131,8 @@ function logitsBackward(
       rule: description,
     });
   }
-  const values = losses && addLosses(losses, logits, ids, () => sum.term());
-  return { dLogits: { experts: temporaries.keep(sum.into(device.empty(shape, logits.dtype))) }, losses: values };
+  const values = losses && addLosses(losses, logits, ids, made, () => sum.term());
+  return { dLogits: { experts: temporaries.keep(sum.toTensor(shape, logits.dtype)) }, losses: values };
 }
 
 /** What the gate had chosen before `capacity` dropped choices, and the gradient of its weights. */

@@ -1,4 +1,5 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import type { Norm } from "../block.js";
@@ -7,7 +8,7 @@ import type { LayerParts } from "../layer_parts.js";
 import { routingViews } from "../router/routing_views.js";
 import { readFrom, type Tokens } from "../router/tokens.js";
 import type { NoiseSource } from "../router/training.js";
-import { LayerState, movedToHost } from "./layer_state.js";
+import { freePass, LayerState, movedToHost } from "./layer_state.js";
 
 /** A forward whose results a backward pass needs. */
 export interface ForwardToSave {
@@ -32,11 +33,12 @@ export function savedForward(parts: LayerParts, { recompute, offload, training, 
   const { onDevice, router, bank } = parts;
   const { tokens } = given;
   for (const layer of parts.expertLayers) parts.backwardMatrices(layer);
+  using made = new Made();
   const size = [tokens.count, onDevice.description.hiddenSize] as const;
   using y = given.y.reshape(size);
   using residual = given.residual?.reshape(size);
-  const x = given.x.reshape(size);
-  const routerInput = given.routerInput?.reshape(size);
+  const x = made.own(given.x.reshape(size));
+  const routerInput = made.own(given.routerInput?.reshape(size));
   const read = routerInput ?? x;
   const routing =
     given.routing === undefined
@@ -59,24 +61,28 @@ export function savedForward(parts: LayerParts, { recompute, offload, training, 
     routing,
     given: given.routing !== undefined,
   };
-  const kept = recompute ? {} : emptyRows(parts, x, routing);
+  made.own({ [Symbol.dispose]: () => freePass(pass) });
+  const kept = recompute ? {} : emptyRows(parts, x, routing, made);
   const maxChoices = pass.given ? -1 : router.mostChoices(tokens);
   const computed = { x: x.handle, y: y.handle, tokens, routing, maxChoices, residual: residual?.handle, kept };
-  const sums = bank.forward(computed);
+  const sums = made.own(bank.forward(computed));
   if (recompute) {
     if (given.norm) x.dispose();
-    return new LayerState({ ...pass, x: given.norm ? undefined : x, sums });
+    return made.returned(new LayerState({ ...pass, x: given.norm ? undefined : x, sums }));
   }
   const { routed, shared } = kept;
   const saved = { ...pass, ...routed, sharedPre: shared?.pre, sharedMultiplied: shared?.multiplied, sums };
-  return new LayerState(offload ? movedToHost(saved) : saved);
+  return made.returned(new LayerState(offload ? movedToHost(saved) : saved));
 }
 
 /** Memory for the rows of all layers of the device that hold experts. */
-function emptyRows(parts: LayerParts, x: Tensor<FloatDType>, { ids }: Routing): KeptRows {
-  const [routed, shared] = parts.expertLayers.map((layer) =>
-    emptyInnerRows(layer, ids.shape as [number, number], x.dtype),
-  );
+function emptyRows(parts: LayerParts, x: Tensor<FloatDType>, { ids }: Routing, made: Made): KeptRows {
+  const [routed, shared] = parts.expertLayers.map((layer) => {
+    const rows = emptyInnerRows(layer, ids.shape as [number, number], x.dtype);
+    made.own(rows.pre);
+    made.own(rows.multiplied);
+    return rows;
+  });
   return { routed, shared };
 }
 

@@ -1,4 +1,5 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { copyAll } from "../../operators/copy_all.js";
 import { combine } from "../../operators/experts/combine.js";
@@ -24,9 +25,10 @@ export function expertScaleBackward(
   const { tokens, training, routing } = pass;
   const { ids } = routing;
   const { shape, dtype, size } = dWeights;
-  const dUnscaled = device.empty(shape, dtype);
+  using made = new Made();
+  const dUnscaled = made.own(device.empty(shape, dtype));
   timesExpertScale({ ids, weights: dWeights }, router.weights.extra("expertScale") as Tensor<FloatDType>, dUnscaled);
-  if (into === undefined) return dUnscaled;
+  if (into === undefined) return made.returned(dUnscaled);
 
   using temporaries = new Temporaries();
   const read = readByRouter(pass);
@@ -42,5 +44,5 @@ export function expertScaleBackward(
   for (const total of Object.values(totals) as Tensor[]) temporaries.keep(total);
   if (accumulate) addTo(into, totals.weights);
   else copyAll(totals.weights, into);
-  return dUnscaled;
+  return made.returned(dUnscaled);
 }

@@ -1,5 +1,7 @@
 import type { Device } from "../../core/device/device.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
+import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { copyAll } from "../../operators/copy_all.js";
 import { combine } from "../../operators/experts/combine.js";
@@ -49,6 +51,12 @@ export class MatrixSum implements Disposable {
     const index = temporaries.keep(steps(this.#device, [rows, this.#count], rows));
     const weights = temporaries.keep(ones(this.#device, [rows, this.#count], this.#dtype));
     return combine(this.#terms, index, weights, { out, ...(residual && { residual }) });
+  }
+
+  /** The sum as a new tensor. */
+  toTensor<D extends FloatDType>(shape: Shape, dtype: D): Tensor<D> {
+    using made = new Made();
+    return made.returned(this.into(made.own(this.#device.empty(shape, dtype))));
   }
 
   /** As {@link dispose}, for `using`. */

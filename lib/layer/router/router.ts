@@ -1,3 +1,4 @@
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { tokensOfExpert } from "../../operators/routing/expert_choice.js";
@@ -66,15 +67,16 @@ export class Router {
     stages.forEach((stage, index) => {
       stage(state, this.weights, index === stages.length - 1 ? out : undefined);
     });
-    return state.routing as Routing;
+    return state.made.returned(state.routing as Routing);
   }
 
   /** The logits of a gate with noisy gating, with and without noise. */
   noisyLogits(x: TensorHandle, tokens: Tokens, source: NoiseSource, gate: GateName): GateLogits {
     using normalised = this.weights.normalised(x, tokens);
     const read = normalised?.handle ?? x;
-    const clean = this.weights.logits(read, tokens, gate);
-    return { clean, ...noisyGate(read, clean, source, this.weights, gate) };
+    using made = new Made();
+    const clean = made.own(this.weights.logits(read, tokens, gate));
+    return made.returned({ clean, ...noisyGate(read, clean, source, this.weights, gate) });
   }
 
   /** Memory for the router's logits of these tokens. */

@@ -1,6 +1,7 @@
 import type { ExpertScoring } from "../../core/layer/routing_rule.js";
 import { allOrNone } from "../../core/tensors/all_or_none.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { type NoiseSource as GivenNoise, type NoisyLogits, noisyLogits } from "../../operators/noise/noisy_logits.js";
@@ -25,12 +26,19 @@ export class RoutingState extends Temporaries {
   readonly source: NoiseSource | undefined;
   readonly logits: Partial<Record<GateName, Tensor<"f32">>> = {};
   routing: Routing | undefined;
+  /** What is the caller's once the last step is done. */
+  readonly made: Made = new Made();
 
   constructor(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined) {
     super();
     this.x = x;
     this.tokens = tokens;
     this.source = source;
+  }
+
+  override [Symbol.dispose](): void {
+    super[Symbol.dispose]();
+    this.made[Symbol.dispose]();
   }
 }
 
@@ -81,7 +89,7 @@ const normaliseInput: RoutingStage = (state, router) => {
 /** A stage that gives a routing, whose weights are then multiplied by the scales of the experts. */
 function scaled(stage: RoutingStage): RoutingStage {
   return (state, router, out) => {
-    const routing = out ?? emptyRouting(router, state.tokens);
+    const routing = out ?? newRouting(state, router);
     const { shape, dtype } = routing.weights;
     const before = { ids: routing.ids, weights: state.keep(router.device.empty(shape, dtype)) };
     stage(state, router, before);
@@ -143,12 +151,12 @@ export function gateNoise(
 }
 
 const chooseOnDevice: RoutingStage = (state, router, out) => {
-  state.routing = out ?? emptyRouting(router, state.tokens);
+  state.routing = out ?? newRouting(state, router);
   router.choose(state.x, state.tokens, state.routing.ids, state.routing.weights);
 };
 
 const chooseByLogits: RoutingStage = (state, router, out) => {
-  state.routing = out ?? emptyRouting(router, state.tokens);
+  state.routing = out ?? newRouting(state, router);
   const { ids, weights } = state.routing;
   const logits = state.logits.experts as Tensor;
   router.device.backend.gating({
@@ -160,14 +168,14 @@ const chooseByLogits: RoutingStage = (state, router, out) => {
 };
 
 const chooseByTokenIds: RoutingStage = (state, router, out) => {
-  const routing = out ?? emptyRouting(router, state.tokens);
+  const routing = out ?? newRouting(state, router);
   const tokenIds = state.tokens.ids as Tensor<"i32">;
   lookUpExperts(router.extra("expertTable") as Tensor<"i32">, tokenIds, { out: routing.ids });
   weigh(state, router, routing);
 };
 
 const takeGivenExperts: RoutingStage = (state, router, out) => {
-  weigh(state, router, out ?? givenRouting(router, state.tokens));
+  weigh(state, router, out ?? ownRouting(state.made, givenRouting(router, state.tokens)));
 };
 
 /** Writes the weights that the layer's rule gives to the experts of a routing. */
@@ -213,6 +221,18 @@ export function emptyRouting(router: RouterWeights, tokens: Tokens): Routing {
   const shape = [tokens.count, description.topK];
   const [ids, weights] = allOrNone(["i32", tokens.dtype] as const, (dtype) => device.empty(shape, dtype));
   return { ids, weights } as Routing;
+}
+
+/** Memory for what a step chooses. */
+function newRouting({ made, tokens }: RoutingState, router: RouterWeights): Routing {
+  return ownRouting(made, emptyRouting(router, tokens));
+}
+
+/** The same routing, both of whose tensors were made. */
+export function ownRouting(made: Made, routing: Routing): Routing {
+  made.own(routing.ids);
+  made.own(routing.weights);
+  return routing;
 }
 
 /** Memory for the weights of experts that are given. */

@@ -2,7 +2,8 @@ import { boolean, type Fields, object, optional, results } from "../../core/inpu
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkOptional, checkResult, checkTensor, output } from "../check.js";
+import { checkOptional, checkResult, checkTensor } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { activatedShape, checkActivation, type InnerActivation, innerActivationFields } from "./activate.js";
 
 /** The gradients of an activation's inputs. */
@@ -82,12 +83,11 @@ export function activationBackward(
   checkResult(out, "dMultiplier", multiplier !== undefined, "multiplier");
   checkResult(out, "inner", wantsInner, "inner: true");
 
-  const others = [pre, dInner, multiplier, given.shared?.offsets];
+  using outputs = new Outputs(device, [pre, dInner, multiplier, given.shared?.offsets]);
   const result = (name: keyof ActivationGradients, size: readonly number[], dtype: FloatDType) => {
     const own = out?.[name];
-    const tensor = output(`out.${name}`, own, device, size, own?.dtype ?? dtype, others);
+    const tensor = outputs.next(`out.${name}`, own, size, own?.dtype ?? dtype);
     checkTensor(`out.${name}`, tensor, "float", size, device);
-    others.push(tensor);
     return tensor;
   };
   const dPre = result("dPre", pre.shape, pre.dtype);
@@ -106,5 +106,5 @@ export function activationBackward(
     sharedExperts,
     offsets,
   });
-  return { dPre, ...(dMultiplier && { dMultiplier }), ...(inner && { inner }) };
+  return outputs.returned({ dPre, ...(dMultiplier && { dMultiplier }), ...(inner && { inner }) });
 }

@@ -3,7 +3,8 @@ import { choice, type Fields, object, optional, results } from "../../core/input
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkResult, checkTensor, output, resultDType } from "../check.js";
+import { checkResult, checkTensor, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 
 /** The gradients of what {@link combine} takes. */
 export interface CombineGradients<D extends FloatDType = FloatDType> {
@@ -89,11 +90,9 @@ export function combineBackward(
   checkResult(out, "dRows", want !== "dWeights", 'want: "dRows" or both');
   checkResult(out, "dWeights", want !== "dRows", 'want: "dWeights" or both');
 
-  const others: (Tensor | undefined)[] = [rows ?? undefined, rowOfSlot, weights, dy];
-  const dRows = want === "dWeights" ? undefined : rowsFor(rows ?? undefined, rowOfSlot, dy, out?.dRows, others);
-  others.push(dRows);
-  const dWeights =
-    want === "dRows" ? undefined : output("out.dWeights", out?.dWeights, device, rowOfSlot.shape, dtype, others);
+  using outputs = new Outputs(device, [rows ?? undefined, rowOfSlot, weights, dy]);
+  const dRows = want === "dWeights" ? undefined : rowsFor(rows ?? undefined, rowOfSlot, dy, out?.dRows, outputs);
+  const dWeights = want === "dRows" ? undefined : outputs.next("out.dWeights", out?.dWeights, rowOfSlot.shape, dtype);
   device.backend.combineBackward({
     rows: rows?.handle,
     rowOfSlot: rowOfSlot.handle,
@@ -102,7 +101,7 @@ export function combineBackward(
     dRows: dRows?.handle,
     dWeights: dWeights?.handle,
   });
-  return { ...(dRows && { dRows }), ...(dWeights && { dWeights }) };
+  return outputs.returned({ ...(dRows && { dRows }), ...(dWeights && { dWeights }) });
 }
 
 function rowsFor(
@@ -110,11 +109,11 @@ function rowsFor(
   rowOfSlot: Tensor<"i32">,
   dy: Tensor<FloatDType>,
   out: Tensor<FloatDType> | undefined,
-  others: readonly (Tensor | undefined)[],
+  outputs: Outputs,
 ): Tensor<FloatDType> {
   const { device } = dy;
   const hidden = dy.shape[1] as number;
   if (out !== undefined) checkTensor("out.dRows", out, "float", [rows?.shape[0] ?? "R", hidden], device);
   const shape = [(rows ?? out)?.shape[0] ?? rowOfSlot.size, hidden];
-  return output("out.dRows", out, device, shape, out?.dtype ?? (rows ?? dy).dtype, others);
+  return outputs.next("out.dRows", out, shape, out?.dtype ?? (rows ?? dy).dtype);
 }

@@ -3,7 +3,8 @@ import { type Fields, object, optional, results } from "../../core/input/options
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkApart, checkOptional, checkPair, checkTensor, output } from "../check.js";
+import { checkApart, checkOptional, checkPair, checkTensor } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { groupedGemm } from "./grouped_gemm.js";
 import {
   type BiasedGroupedGemmWeightGradients,
@@ -88,13 +89,13 @@ export function groupedGemmBackward(
   checkTensor("offsets", offsets, ["i32"], ["E+1"], x.device);
   const tokenOfRow = checkOptional("tokenOfRow", read.tokenOfRow, ["i32"], [shape[0] as number], x.device);
   const plain = weight instanceof Tensor ? weight : undefined;
-  const inputs = [x, offsets, dy, tokenOfRow, plain];
-  const dx = output("out.dx", out?.dx, x.device, shape, out?.dx.dtype ?? x.dtype, inputs);
+  using outputs = new Outputs(x.device, [x, offsets, dy, tokenOfRow, plain]);
+  const dx = outputs.next("out.dx", out?.dx, shape, out?.dx.dtype ?? x.dtype);
   checkTensor("out.dx", dx, "float", shape, x.device);
   if (out !== undefined) checkApart("out.dWeight", out.dWeight, dx, plain);
   if (out?.dBias !== undefined) checkApart("out.dBias", out.dBias, dx, plain);
   groupedGemm(dy, weight, offsets, { transpose: true, out: dx });
-  return { dx, ...weightGradients(x, dy, offsets, read) };
+  return outputs.returned({ dx, ...weightGradients(x, dy, offsets, read) });
 }
 
 /** Checks that a weight [E, N, K] goes with x [T, K] and dy [R, N]. */

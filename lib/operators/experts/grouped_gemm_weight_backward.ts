@@ -4,7 +4,8 @@ import type { FloatDType } from "../../core/tensors/dtype.js";
 import { type Shape, shapeText } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkOptional, checkPair, checkResult, checkTensor, output, resultDType } from "../check.js";
+import { checkOptional, checkPair, checkResult, checkTensor, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 
 /** The gradients of a grouped GEMM's weights. */
 export interface GroupedGemmWeightGradients {
@@ -95,12 +96,10 @@ export function weightGradients(
   if (accumulate && out === undefined) throw requires("accumulate", "out");
   checkResult(out, "dBias", bias, "bias: true");
 
-  const inputs = [x, dy, offsets, tokenOfRow];
+  using outputs = new Outputs(device, [x, dy, offsets, tokenOfRow]);
   const dtype = resultDType(x);
-  const dWeight = output("out.dWeight", out?.dWeight, device, shape, dtype, inputs);
-  const dBias = bias
-    ? output("out.dBias", out?.dBias, device, shape.slice(0, 2), dtype, [...inputs, dWeight])
-    : undefined;
+  const dWeight = outputs.next("out.dWeight", out?.dWeight, shape, dtype);
+  const dBias = bias ? outputs.next("out.dBias", out?.dBias, shape.slice(0, 2), dtype) : undefined;
   device.backend.groupedGemmWeightBackward({
     x: x.handle,
     tokenOfRow: tokenOfRow?.handle,
@@ -110,7 +109,7 @@ export function weightGradients(
     dWeight: dWeight.handle,
     dBias: dBias?.handle,
   });
-  return dBias === undefined ? { dWeight } : { dWeight, dBias };
+  return outputs.returned(dBias === undefined ? { dWeight } : { dWeight, dBias });
 }
 
 /** E, of offsets [E+1]. */

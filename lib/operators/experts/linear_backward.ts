@@ -75,24 +75,19 @@ export function linearBackward(
     if (out.dBias !== undefined) checkTensor("out.dBias", out.dBias, "float32", [outputs], x.device);
   }
   return withOneExpert(weight, x, (matrix, offsets) => {
+    using dMatrix = out?.dWeight.reshape([1, outputs, columns]);
+    using dVector = out?.dBias?.reshape([1, outputs]);
     const gradients = groupedGemmBackward(x, matrix, offsets, dy, {
       bias,
       accumulate,
-      ...(out && {
-        out: {
-          dx: out.dx,
-          dWeight: out.dWeight.reshape([1, outputs, columns]),
-          ...(out.dBias && { dBias: out.dBias.reshape([1, outputs]) }),
-        },
-      }),
+      ...(out && dMatrix && { out: { dx: out.dx, dWeight: dMatrix, ...(dVector && { dBias: dVector }) } }),
     });
-    const dBias = "dBias" in gradients ? (gradients.dBias as Tensor<"f32">) : undefined;
-    const shaped = {
-      dWeight: out?.dWeight ?? gradients.dWeight.reshape([outputs, columns]),
+    using dWeight = gradients.dWeight;
+    using dBias = "dBias" in gradients ? (gradients.dBias as Tensor<"f32">) : undefined;
+    return {
+      dx: gradients.dx,
+      dWeight: out?.dWeight ?? dWeight.reshape([outputs, columns]),
       ...(dBias && { dBias: out?.dBias ?? dBias.reshape([outputs]) }),
     };
-    gradients.dWeight.dispose();
-    dBias?.dispose();
-    return { dx: gradients.dx, ...shaped };
   });
 }

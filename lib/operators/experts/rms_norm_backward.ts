@@ -2,7 +2,8 @@ import { choice, type Fields, object, optional, results } from "../../core/input
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkOptional, checkPair, checkResult, checkTensor, output, resultDType } from "../check.js";
+import { checkOptional, checkPair, checkResult, checkTensor, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { checkNormed, type RmsNormNumbers, rmsNormFields } from "./rms_norm.js";
 
 /** The gradients of what {@link rmsNorm} takes. */
@@ -80,13 +81,11 @@ export function rmsNormBackward(
   checkResult(out, "dx", want !== "dWeight", 'want: "dx" or both');
   checkResult(out, "dWeight", want !== "dx", 'want: "dWeight" or both');
 
-  const others: (Tensor | undefined)[] = [x, weight, dy, residual];
+  using outputs = new Outputs(device, [x, weight, dy, residual]);
   const dtype = resultDType(x);
   if (out?.dx) checkTensor("out.dx", out.dx, "float", x.shape, device);
-  const dx =
-    want === "dWeight" ? undefined : output("out.dx", out?.dx, device, x.shape, out?.dx?.dtype ?? x.dtype, others);
-  others.push(dx);
-  const dWeight = want === "dx" ? undefined : output("out.dWeight", out?.dWeight, device, weight.shape, dtype, others);
+  const dx = want === "dWeight" ? undefined : outputs.next("out.dx", out?.dx, x.shape, out?.dx?.dtype ?? x.dtype);
+  const dWeight = want === "dx" ? undefined : outputs.next("out.dWeight", out?.dWeight, weight.shape, dtype);
   using terms = dWeight && device.empty(x.shape, dtype);
   device.backend.rmsNormBackward({
     x: x.handle,
@@ -102,5 +101,5 @@ export function rmsNormBackward(
     using means = dWeight.reshape([1, weight.size]);
     device.backend.columnMeans({ values: terms.handle, means: means.handle, square: false, total: true });
   }
-  return { ...(dx && { dx }), ...(dWeight && { dWeight }) };
+  return outputs.returned({ ...(dx && { dx }), ...(dWeight && { dWeight }) });
 }

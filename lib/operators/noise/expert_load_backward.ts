@@ -1,8 +1,9 @@
 import { type Fields, object, optional, results } from "../../core/input/options.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkResult, checkTensor, output } from "../check.js";
+import { checkResult, checkTensor } from "../check.js";
 import { combine } from "../experts/combine.js";
+import { Outputs } from "../outputs.js";
 import { checkLoad, type ExpertLoadOptions, expertLoad, loadFields } from "./expert_load.js";
 
 /** The gradients of a load's inputs. */
@@ -83,10 +84,10 @@ export function expertLoadBackward(
   const [, experts] = shape as [number, number];
   checkTensor("dLoad", dLoad, [dtype], [experts], device);
   checkResult(out, "dGroupLoad", groups !== undefined, "groups");
-  const inputs = [clean, noisy, deviation, dLoad, tokenMask, groups?.ids, groups?.load];
-  const dClean = output("out.dClean", out?.dClean, device, shape, dtype, inputs);
-  const dNoisy = output("out.dNoisy", out?.dNoisy, device, shape, dtype, [...inputs, dClean]);
-  const dDeviation = output("out.dDeviation", out?.dDeviation, device, shape, dtype, [...inputs, dClean, dNoisy]);
+  using outputs = new Outputs(device, [clean, noisy, deviation, dLoad, tokenMask, groups?.ids, groups?.load]);
+  const dClean = outputs.next("out.dClean", out?.dClean, shape, dtype);
+  const dNoisy = outputs.next("out.dNoisy", out?.dNoisy, shape, dtype);
+  const dDeviation = outputs.next("out.dDeviation", out?.dDeviation, shape, dtype);
   device.backend.expertLoadBackward({
     clean: clean.handle,
     noisy: noisy.handle,
@@ -100,11 +101,10 @@ export function expertLoadBackward(
     dNoisy: dNoisy.handle,
     dDeviation: dDeviation.handle,
   });
-  if (groups === undefined) return { dClean, dNoisy, dDeviation };
+  if (groups === undefined) return outputs.returned({ dClean, dNoisy, dDeviation });
 
   // The load of each expert is proportional to its group's: dGroupLoad[g] = Σ dLoad · (load with a group load of 1).
-  const others = [...inputs, dClean, dNoisy, dDeviation];
-  const dGroupLoad = output("out.dGroupLoad", out?.dGroupLoad, device, groups.load.shape, dtype, others);
+  const dGroupLoad = outputs.next("out.dGroupLoad", out?.dGroupLoad, groups.load.shape, dtype);
   const count = groups.load.size;
   const size = experts / count;
   using ones = device.tensor(new Float64Array(count).fill(1), [count], dtype) as Tensor<"f32">;
@@ -121,5 +121,5 @@ export function expertLoadBackward(
   using gradients = dLoad.reshape([count, size]);
   using sums = dGroupLoad.reshape([count, 1]);
   combine(rows, rowOfExpert, gradients, { out: sums });
-  return { dClean, dNoisy, dDeviation, dGroupLoad } as GroupedExpertLoadGradients;
+  return outputs.returned({ dClean, dNoisy, dDeviation, dGroupLoad }) as GroupedExpertLoadGradients;
 }

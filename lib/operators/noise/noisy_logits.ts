@@ -1,8 +1,10 @@
 import { cannotCombine, unexpected } from "../../core/errors.js";
 import { type Fields, nonNegative, object, optional, results, unchecked } from "../../core/input/options.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkTensor, output } from "../check.js";
+import { checkTensor } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { random, type Seed, seed } from "./random.js";
 
 /** Noisy router logits and the deviation of their noise. */
@@ -65,9 +67,9 @@ export function noisyLogits(clean: Tensor<"f32">, spread: Tensor<"f32">, options
   const given = noisyLogitsOptions(options, "options");
   const { epsilon, out } = given;
   checkNoise(clean, given);
-  const inputs = [clean, spread, given.noise];
-  const logits = output("out.logits", out?.logits, device, shape, dtype, inputs);
-  const deviation = output("out.deviation", out?.deviation, device, shape, dtype, [...inputs, logits]);
+  using outputs = new Outputs(device, [clean, spread, given.noise]);
+  const logits = outputs.next("out.logits", out?.logits, shape, dtype);
+  const deviation = outputs.next("out.deviation", out?.deviation, shape, dtype);
   using noise = noiseFor(clean, given);
   device.backend.noisyLogits({
     clean: clean.handle,
@@ -77,7 +79,7 @@ export function noisyLogits(clean: Tensor<"f32">, spread: Tensor<"f32">, options
     logits: logits.handle,
     deviation: deviation.handle,
   });
-  return { logits, deviation };
+  return outputs.returned({ logits, deviation });
 }
 
 /** A {@link NoiseSource} after reading. */
@@ -111,11 +113,7 @@ export function noiseFor(
 }
 
 function draw({ device, shape, dtype }: Tensor<"f32">, seed: Seed, offset = 0): Tensor<"f32"> {
-  const out = device.empty(shape, dtype);
-  try {
-    return random(device, shape, { seed, offset, distribution: "normal", out });
-  } catch (error) {
-    out.dispose();
-    throw error;
-  }
+  using made = new Made();
+  const out = made.own(device.empty(shape, dtype));
+  return made.returned(random(device, shape, { seed, offset, distribution: "normal", out }));
 }

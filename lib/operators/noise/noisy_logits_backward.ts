@@ -1,7 +1,8 @@
 import { type Fields, object, optional } from "../../core/input/options.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkOptional, checkTensor, output } from "../check.js";
+import { checkOptional, checkTensor } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { checkNoise, type NoiseSource, noiseFields, noiseFor } from "./noisy_logits.js";
 
 /** Options of {@link noisyLogitsBackward}. */
@@ -44,7 +45,8 @@ export function noisyLogitsBackward(
   const { dDeviation } = given;
   checkOptional("dDeviation", dDeviation, [dtype], shape, device);
   checkNoise(spread, given);
-  const dSpread = output("out", given.out, device, shape, dtype, [spread, dLogits, dDeviation, given.noise]);
+  using outputs = new Outputs(device, [spread, dLogits, dDeviation, given.noise]);
+  const dSpread = outputs.next("out", given.out, shape, dtype);
   using noise = noiseFor(spread, given);
   device.backend.noisyLogitsBackward({
     spread: spread.handle,
@@ -53,5 +55,5 @@ export function noisyLogitsBackward(
     dDeviation: dDeviation?.handle,
     dSpread: dSpread.handle,
   });
-  return dSpread;
+  return outputs.returned(dSpread);
 }

@@ -4,7 +4,8 @@ import { type ExpertScoring, expertScorings } from "../../core/layer/routing_rul
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkTensor, output, resultDType } from "../check.js";
+import { checkTensor, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 import {
   type CapacityAmount,
   type CapacitySize,
@@ -90,10 +91,11 @@ export function chooseTokens(
   const capacity = tokensOfExpert(amount, numTokens, numExperts);
   const dtype = resultDType(logits);
   const places = [numExperts, capacity];
-  const tokens = output("out.tokens", out?.tokens, device, places, "i32", [logits]);
-  const tokenWeights = output("out.tokenWeights", out?.tokenWeights, device, places, dtype, [logits, tokens]);
-  const ids = output("out.ids", out?.ids, device, shape, "i32", [logits, tokens, tokenWeights]);
-  const weights = output("out.weights", out?.weights, device, shape, dtype, [logits, tokens, tokenWeights, ids]);
+  using outputs = new Outputs(device, [logits]);
+  const tokens = outputs.next("out.tokens", out?.tokens, places, "i32");
+  const tokenWeights = outputs.next("out.tokenWeights", out?.tokenWeights, places, dtype);
+  const ids = outputs.next("out.ids", out?.ids, shape, "i32");
+  const weights = outputs.next("out.weights", out?.weights, shape, dtype);
   device.backend.expertChoice({
     logits: logits.handle,
     tokens: tokens.handle,
@@ -102,7 +104,7 @@ export function chooseTokens(
     weights: weights.handle,
     scoring,
   });
-  return { tokens, tokenWeights, ids, weights };
+  return outputs.returned({ tokens, tokenWeights, ids, weights });
 }
 
 /** C: how many of the tokens each expert takes. */

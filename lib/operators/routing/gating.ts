@@ -2,7 +2,8 @@ import { type Fields, object, optional, results } from "../../core/input/options
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkExpertCount, checkOptional, checkTensor, output, resultDType } from "../check.js";
+import { checkExpertCount, checkOptional, checkTensor, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { checkGating, checkSelectionBias, type GatingRuleOptions, gatingFields } from "./gating_options.js";
 
 /** The experts of every token and their weights. */
@@ -65,8 +66,9 @@ export function gating(logits: Tensor<FloatDType>, options: GatingOptions): Rout
   checkSelectionBias(bias, rule.scoring);
   const shape = [tokens, rule.topK];
   const dtype = resultDType(logits);
-  const ids = output("out.ids", out?.ids, device, shape, "i32", [logits, bias]);
-  const weights = output("out.weights", out?.weights, device, shape, dtype, [logits, bias, ids]);
+  using outputs = new Outputs(device, [logits, bias]);
+  const ids = outputs.next("out.ids", out?.ids, shape, "i32");
+  const weights = outputs.next("out.weights", out?.weights, shape, dtype);
   device.backend.gating({
     logits: logits.handle,
     selectionBias: bias?.handle,
@@ -74,5 +76,5 @@ export function gating(logits: Tensor<FloatDType>, options: GatingOptions): Rout
     weights: weights.handle,
     rule,
   });
-  return { ids, weights };
+  return outputs.returned({ ids, weights });
 }

@@ -3,7 +3,8 @@ import { type Fields, object, optional } from "../../core/input/options.js";
 import type { Gating } from "../../core/layer/routing_rule.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
-import { checkExpertCount, checkTensor, output, resultDType } from "../check.js";
+import { checkExpertCount, checkTensor, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { type Routing, routingRecord } from "./gating.js";
 import { checkGating, type GatingRule, type GatingRuleOptions, gatingRule } from "./gating_options.js";
 
@@ -89,9 +90,9 @@ export function chooseByGroups(
     throw unexpected("groupLogits", "fewer than 2^31 (token, group) pairs and slots", `${tokens} tokens`);
   }
   const shape = [tokens, groups.topK * experts.topK];
-  const inputs = [groupLogits, logits];
-  const ids = output("out.ids", out?.ids, device, shape, "i32", inputs);
-  const weights = output("out.weights", out?.weights, device, shape, resultDType(logits), [...inputs, ids]);
+  using outputs = new Outputs(device, [groupLogits, logits]);
+  const ids = outputs.next("out.ids", out?.ids, shape, "i32");
+  const weights = outputs.next("out.weights", out?.weights, shape, resultDType(logits));
   device.backend.hierarchicalGating({
     groupLogits: groupLogits.handle,
     logits: logits.handle,
@@ -100,5 +101,5 @@ export function chooseByGroups(
     groups,
     experts,
   });
-  return { ids, weights };
+  return outputs.returned({ ids, weights });
 }

@@ -2,7 +2,8 @@ import { type Fields, object, optional, results } from "../../core/input/options
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkTensor, output, resultDType } from "../check.js";
+import { checkTensor, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 import type { Routing } from "./gating.js";
 import { choiceRecord } from "./gating_backward.js";
 import { gatingRule } from "./gating_options.js";
@@ -63,9 +64,9 @@ export function hierarchicalGatingBackward(
   const dtype = resultDType(logits);
   checkTensor("routing.ids", ids, ["i32"], shape, device);
   checkTensor("dWeights", dWeights, [dtype], shape, device);
-  const inputs = [groupLogits, logits, ids, dWeights];
-  const dGroupLogits = output("out.dGroupLogits", out?.dGroupLogits, device, groupLogits.shape, dtype, inputs);
-  const dLogits = output("out.dLogits", out?.dLogits, device, logits.shape, dtype, [...inputs, dGroupLogits]);
+  using outputs = new Outputs(device, [groupLogits, logits, ids, dWeights]);
+  const dGroupLogits = outputs.next("out.dGroupLogits", out?.dGroupLogits, groupLogits.shape, dtype);
+  const dLogits = outputs.next("out.dLogits", out?.dLogits, logits.shape, dtype);
   device.backend.hierarchicalGatingBackward({
     groupLogits: groupLogits.handle,
     logits: logits.handle,
@@ -76,5 +77,5 @@ export function hierarchicalGatingBackward(
     groups,
     experts,
   });
-  return { dGroupLogits, dLogits };
+  return outputs.returned({ dGroupLogits, dLogits });
 }

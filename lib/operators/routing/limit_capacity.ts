@@ -1,6 +1,7 @@
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
 import { type Fields, integer, object, optional } from "../../core/input/options.js";
-import { checkIds, checkTensor, expertCount, output } from "../check.js";
+import { checkIds, checkTensor, expertCount } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { type Capacity, type CapacityRule, capacityFields, capacityOf, checkCapacity } from "./capacity.js";
 import { type Routing, routingRecord } from "./gating.js";
 
@@ -58,8 +59,9 @@ export function dropOverflow(
   const { device, shape } = ids;
   const [tokens, topK] = shape as [number, number];
   const { length, capacity } = sharedCapacity(rule, tokens, sequenceLength, topK, numExperts);
-  const keptIds = output("out.ids", out?.ids, device, shape, "i32", [ids, weights]);
-  const keptWeights = output("out.weights", out?.weights, device, shape, weights.dtype, [ids, weights, keptIds]);
+  using outputs = new Outputs(device, [ids, weights]);
+  const keptIds = outputs.next("out.ids", out?.ids, shape, "i32");
+  const keptWeights = outputs.next("out.weights", out?.weights, shape, weights.dtype);
   device.backend.limitCapacity({
     ids: ids.handle,
     weights: weights.handle,
@@ -72,7 +74,7 @@ export function dropOverflow(
     divisor: rule.divisor,
     scale: rule.scale,
   });
-  return { ids: keptIds, weights: keptWeights };
+  return outputs.returned({ ids: keptIds, weights: keptWeights });
 }
 
 /** An expert's capacity, and the number of tokens that share it: those of a sequence or all. */

@@ -3,7 +3,8 @@ import { boolean, type Fields, object, optional, results } from "../../core/inpu
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkPair, checkResult, checkTensor, output, resultDType } from "../check.js";
+import { checkPair, checkResult, checkTensor, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 
 /** The gradients of a router projection's inputs. */
 export interface RouterProjectionGradients<D extends FloatDType = FloatDType> {
@@ -80,10 +81,10 @@ export function routerProjectionBackward(
   const { bias, out } = backwardOptions(options, "options");
   checkResult(out, "dBias", bias, "bias: true");
 
-  const inputs = [x, weight, dLogits];
-  const dx = output("out.dx", out?.dx, device, x.shape, out?.dx.dtype ?? x.dtype, inputs);
+  using outputs = new Outputs(device, [x, weight, dLogits]);
+  const dx = outputs.next("out.dx", out?.dx, x.shape, out?.dx.dtype ?? x.dtype);
   checkTensor("out.dx", dx, "float", x.shape, device);
-  const dWeight = output("out.dWeight", out?.dWeight, device, weight.shape, dtype, [...inputs, dx]);
+  const dWeight = outputs.next("out.dWeight", out?.dWeight, weight.shape, dtype);
   device.backend.routerProjectionBackward({
     x: x.handle,
     weight: weight.handle,
@@ -91,9 +92,9 @@ export function routerProjectionBackward(
     dx: dx.handle,
     dWeight: dWeight.handle,
   });
-  if (!bias) return { dx, dWeight };
-  const dBias = output("out.dBias", out?.dBias, device, [experts], dtype, [...inputs, dx, dWeight]);
+  if (!bias) return outputs.returned({ dx, dWeight });
+  const dBias = outputs.next("out.dBias", out?.dBias, [experts], dtype);
   using means = dBias.reshape([1, experts]);
   device.backend.columnMeans({ values: dLogits.handle, means: means.handle, square: false, total: true });
-  return { dx, dWeight, dBias } as BiasedRouterProjectionGradients;
+  return outputs.returned({ dx, dWeight, dBias }) as BiasedRouterProjectionGradients;
 }

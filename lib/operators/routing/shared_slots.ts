@@ -4,7 +4,8 @@ import { type Fields, integer, object, optional } from "../../core/input/options
 import { checkBank, type ExpertRange } from "../../core/layer/expert_range.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkTensor, expertCount, output } from "../check.js";
+import { checkTensor, expertCount } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { type Routing, routingRecord } from "./gating.js";
 
 /** Options of {@link sharedSlots}. */
@@ -84,9 +85,9 @@ export function sharedSlots(ids: Tensor<"i32">, weights: Tensor<"f32">, options:
   if (tokens * (topK + sharedExperts) >= 2 ** 31) {
     throw invalidArgument("ids", "fewer than 2^31 (token, slot) pairs", tokens * (topK + sharedExperts));
   }
-  const inputs = [ids, weights, gate];
-  const slotIds = output("out.ids", out?.ids, device, shape, "i32", inputs);
-  const slotWeights = output("out.weights", out?.weights, device, shape, dtype, [...inputs, slotIds]);
+  using outputs = new Outputs(device, [ids, weights, gate]);
+  const slotIds = outputs.next("out.ids", out?.ids, shape, "i32");
+  const slotWeights = outputs.next("out.weights", out?.weights, shape, dtype);
   device.backend.sharedSlots({
     ids: ids.handle,
     weights: weights.handle,
@@ -98,5 +99,5 @@ export function sharedSlots(ids: Tensor<"i32">, weights: Tensor<"f32">, options:
     bankCount: bank.count,
     sharedExperts,
   });
-  return { ids: slotIds, weights: slotWeights };
+  return outputs.returned({ ids: slotIds, weights: slotWeights });
 }

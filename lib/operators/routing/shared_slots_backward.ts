@@ -1,7 +1,8 @@
 import { type Fields, object, optional, results } from "../../core/input/options.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkResult, checkTensor, output } from "../check.js";
+import { checkResult, checkTensor } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { checkSharedGate, sharedExpertCount } from "./shared_slots.js";
 
 /** The gradients of what {@link sharedSlots} takes. */
@@ -66,9 +67,9 @@ export function sharedSlotsBackward(
   checkTensor("dSlotWeights", dSlotWeights, [dtype], [tokens, topK + sharedExperts], device);
   checkSharedGate(gate, tokens, dtype, device);
   checkResult(out, "dGate", gate !== undefined, "gate");
-  const inputs = [weights, dSlotWeights, gate];
-  const dWeights = output("out.dWeights", out?.dWeights, device, weights.shape, dtype, inputs);
-  const dGate = gate && output("out.dGate", out?.dGate, device, gate.shape, dtype, [...inputs, dWeights]);
+  using outputs = new Outputs(device, [weights, dSlotWeights, gate]);
+  const dWeights = outputs.next("out.dWeights", out?.dWeights, weights.shape, dtype);
+  const dGate = gate && outputs.next("out.dGate", out?.dGate, gate.shape, dtype);
   device.backend.sharedSlotsBackward({
     weights: weights.handle,
     gate: gate?.handle,
@@ -76,5 +77,5 @@ export function sharedSlotsBackward(
     dWeights: dWeights.handle,
     dGate: dGate?.handle,
   });
-  return { dWeights, ...(dGate && { dGate }) };
+  return outputs.returned({ dWeights, ...(dGate && { dGate }) });
 }

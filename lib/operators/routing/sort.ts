@@ -1,7 +1,8 @@
 import { object, optional, results } from "../../core/input/options.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkIds, expertCount, output } from "../check.js";
+import { checkIds, expertCount } from "../check.js";
+import { Outputs } from "../outputs.js";
 
 /** The (token, slot) pairs of a routing, sorted by expert. All i32. */
 export interface SortedRows {
@@ -35,14 +36,11 @@ export function sort(ids: Tensor<"i32">, options: { numExperts: number; out?: So
   checkIds("ids", ids);
   const { numExperts, out } = sortOptions(options, "options");
   const { device, size } = ids;
-  const offsets = output("out.offsets", out?.offsets, device, [numExperts + 1], "i32", [ids]);
-  const tokensPerExpert = output("out.tokensPerExpert", out?.tokensPerExpert, device, [numExperts], "i32", [
-    ids,
-    offsets,
-  ]);
-  const tokenOfRow = output("out.tokenOfRow", out?.tokenOfRow, device, [size], "i32", [ids, offsets, tokensPerExpert]);
-  const inputs = [ids, offsets, tokensPerExpert, tokenOfRow];
-  const rowOfSlot = output("out.rowOfSlot", out?.rowOfSlot, device, ids.shape, "i32", inputs);
+  using outputs = new Outputs(device, [ids]);
+  const offsets = outputs.next("out.offsets", out?.offsets, [numExperts + 1], "i32");
+  const tokensPerExpert = outputs.next("out.tokensPerExpert", out?.tokensPerExpert, [numExperts], "i32");
+  const tokenOfRow = outputs.next("out.tokenOfRow", out?.tokenOfRow, [size], "i32");
+  const rowOfSlot = outputs.next("out.rowOfSlot", out?.rowOfSlot, ids.shape, "i32");
   device.backend.sort({
     ids: ids.handle,
     offsets: offsets.handle,
@@ -50,5 +48,5 @@ export function sort(ids: Tensor<"i32">, options: { numExperts: number; out?: So
     tokenOfRow: tokenOfRow.handle,
     rowOfSlot: rowOfSlot.handle,
   });
-  return { offsets, tokensPerExpert, tokenOfRow, rowOfSlot };
+  return outputs.returned({ offsets, tokensPerExpert, tokenOfRow, rowOfSlot });
 }

@@ -9,11 +9,11 @@ import {
   checkSequences,
   checkTokenMask,
   expertCount,
-  output,
   resultDType,
   type TokenMaskOption,
   tokenMaskField,
 } from "../check.js";
+import { Outputs } from "../outputs.js";
 
 /** How many tokens of each sequence go to each expert. */
 export interface ExpertTotals {
@@ -78,17 +78,15 @@ export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): 
   checkOptional("weights", weights, ["f32", "f64"], ids.shape, device);
   checkResult(out, "weights", weights !== undefined, "weights");
   const mask = checkTokenMask(tokenMask, tokenCount, device);
-  const inputs = [ids, weights, tokenMask];
-  const tokens = output("out.tokens", out?.tokens, device, [sequences, numExperts], "i32", inputs);
-  const dropped = output("out.dropped", out?.dropped, device, [sequences], "i32", [...inputs, tokens]);
+  using outputs = new Outputs(device, [ids, weights, tokenMask]);
+  const tokens = outputs.next("out.tokens", out?.tokens, [sequences, numExperts], "i32");
+  const dropped = outputs.next("out.dropped", out?.dropped, [sequences], "i32");
   const operands = { ids: ids.handle, tokenMask: mask, tokens: tokens.handle, dropped: dropped.handle, choices };
   if (weights === undefined) {
     device.backend.expertTotals(operands);
-    return { tokens, dropped };
+    return outputs.returned({ tokens, dropped });
   }
-  const others = [...inputs, tokens, dropped];
-  const dtype = resultDType(weights);
-  const sums = output("out.weights", out?.weights, device, [sequences, numExperts], dtype, others);
+  const sums = outputs.next("out.weights", out?.weights, [sequences, numExperts], resultDType(weights));
   device.backend.expertTotals({ ...operands, weights: weights.handle, sums: sums.handle });
-  return { tokens, dropped, weights: sums } as WeightedExpertTotals;
+  return outputs.returned({ tokens, dropped, weights: sums }) as WeightedExpertTotals;
 }

@@ -62,15 +62,16 @@ export function loadBalancingLoss(
   const normalize = scoring === "sigmoid";
   using means = meanScores(logits, { scoring, normalize }, { sequences, tokenMask });
   const totals = expertTotals(ids, { numExperts, sequences, choices: counted, tokenMask });
+  using tokens = totals.tokens;
+  totals.dropped.dispose();
   const loss = device.empty([1], resultDType(logits));
   device.backend.balanceLoss({
-    tokens: totals.tokens.handle,
+    tokens: tokens.handle,
     means: means.mean.handle,
     counts: means.counts.handle,
     loss: loss.handle,
     scale,
   });
-  for (const tensor of [totals.tokens, totals.dropped]) tensor.dispose();
   return loss;
 }
 

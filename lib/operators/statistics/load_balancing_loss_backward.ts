@@ -2,7 +2,8 @@ import { finite, object, optional } from "../../core/input/options.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkTokenMask, output, resultDType } from "../check.js";
+import { checkTokenMask, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { expertTotals } from "./expert_totals.js";
 import { checkLoss, type LoadBalancingLossOptions, lossFields } from "./load_balancing_loss.js";
 import { tokenCounts } from "./mean_scores.js";
@@ -42,18 +43,20 @@ export function loadBalancingLossBackward(
   const { device, shape } = logits;
   const mask = checkTokenMask(tokenMask, shape[0] as number, device);
   const dtype = resultDType(logits);
-  const dLogits = output("out", out, device, shape, dtype, [logits, ids, tokenMask]);
-  if (dLogits.size === 0) return dLogits;
+  using outputs = new Outputs(device, [logits, ids, tokenMask]);
+  const dLogits = outputs.next("out", out, shape, dtype);
+  if (dLogits.size === 0) return outputs.returned(dLogits);
   using counts = tokenCounts(device, shape[0] as number, { sequences, tokenMask });
   const totals = expertTotals(ids, { numExperts, sequences, choices: counted, tokenMask });
+  using tokens = totals.tokens;
+  totals.dropped.dispose();
   using dMeans = device.empty([sequences, numExperts], dtype);
   device.backend.balanceLossBackward({
-    tokens: totals.tokens.handle,
+    tokens: tokens.handle,
     counts: counts.handle,
     dMeans: dMeans.handle,
     scale: factor * scale,
   });
-  for (const tensor of [totals.tokens, totals.dropped]) tensor.dispose();
   using dScores = device.empty(shape, dtype);
   device.backend.columnMeansBackward({
     dMeans: dMeans.handle,
@@ -68,5 +71,5 @@ export function loadBalancingLossBackward(
     scoring,
     normalize: scoring === "sigmoid",
   });
-  return dLogits;
+  return outputs.returned(dLogits);
 }

@@ -1,6 +1,7 @@
 import type { Device } from "../../core/device/device.js";
 import type { ExpertScoring } from "../../core/layer/routing_rule.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkTokenMask, resultDType, type TokenMaskOption } from "../check.js";
 
@@ -49,8 +50,9 @@ function countedMean(values: Tensor<"f32">, square: boolean, options: CountedMea
   const { device } = values;
   const [rows, columns] = values.shape as [number, number];
   const mask = checkTokenMask(tokenMask, rows, device);
-  const mean = device.empty([sequences, columns], values.dtype);
-  const counts = device.empty([sequences], "i32");
+  using made = new Made();
+  const mean = made.own(device.empty([sequences, columns], values.dtype));
+  const counts = made.own(device.empty([sequences], "i32"));
   device.backend.columnMeans({
     values: values.handle,
     tokenMask: mask,
@@ -59,14 +61,14 @@ function countedMean(values: Tensor<"f32">, square: boolean, options: CountedMea
     square,
     total: false,
   });
-  return {
+  return made.returned({
     mean,
     counts,
     [Symbol.dispose]() {
       mean.dispose();
       counts.dispose();
     },
-  };
+  });
 }
 
 /** How many tokens of each sequence count, [S] i32: the counts of a mean of nothing. */

@@ -3,7 +3,8 @@ import { type ExpertScoring, expertScorings } from "../../core/layer/routing_rul
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkTensor, output, resultDType } from "../check.js";
+import { checkTensor, resultDType } from "../check.js";
+import { Outputs } from "../outputs.js";
 
 /** Scores, log-sum-exp and entropy of every token's logits. All f32. */
 export interface RouterScores {
@@ -49,9 +50,10 @@ export function routerScores(logits: Tensor<FloatDType>, options: RouterScoresOp
   const { device } = logits;
   const tokens = logits.shape[0] as number;
   const dtype = resultDType(logits);
-  const scores = output("out.scores", out?.scores, device, logits.shape, dtype, [logits]);
-  const logSumExp = output("out.logSumExp", out?.logSumExp, device, [tokens], dtype, [logits, scores]);
-  const entropy = output("out.entropy", out?.entropy, device, [tokens], dtype, [logits, scores, logSumExp]);
+  using outputs = new Outputs(device, [logits]);
+  const scores = outputs.next("out.scores", out?.scores, logits.shape, dtype);
+  const logSumExp = outputs.next("out.logSumExp", out?.logSumExp, [tokens], dtype);
+  const entropy = outputs.next("out.entropy", out?.entropy, [tokens], dtype);
   device.backend.routerScores({
     logits: logits.handle,
     scores: scores.handle,
@@ -60,5 +62,5 @@ export function routerScores(logits: Tensor<FloatDType>, options: RouterScoresOp
     scoring,
     normalize,
   });
-  return { scores, logSumExp, entropy };
+  return outputs.returned({ scores, logSumExp, entropy });
 }

@@ -1,5 +1,6 @@
 import { type Fields, object, optional, unchecked } from "../../core/input/options.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { checkSequences, checkTensor, type TokenMaskOption, tokenMaskField } from "../check.js";
 import { type ExpertTotals, expertTotals } from "./expert_totals.js";
@@ -42,7 +43,10 @@ export function routerStatistics(
   checkTensor("ids", ids, ["i32"], [tokens, "k"], logits.device);
   const { sequences, tokenMask } = statisticsOptions(options, "options");
   checkSequences(sequences, tokens);
+  using made = new Made();
   const totals = expertTotals(ids, { numExperts, sequences, tokenMask });
+  for (const tensor of [totals.tokens, totals.dropped]) made.own(tensor);
   using entropy = tokenMean(logits, "entropy", { tokenMask });
-  return { ...totals, meanEntropy: entropy.mean.reshape([1]), maximumViolation: maximumViolation(totals.tokens) };
+  const meanEntropy = made.own(entropy.mean.reshape([1]));
+  return made.returned({ ...totals, meanEntropy, maximumViolation: maximumViolation(totals.tokens) });
 }

@@ -2,7 +2,8 @@ import { finite, object, optional } from "../../core/input/options.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkTensor, checkTokenMask, output, resultDType, type TokenMaskOption, tokenMaskField } from "../check.js";
+import { checkTensor, checkTokenMask, resultDType, type TokenMaskOption, tokenMaskField } from "../check.js";
+import { Outputs } from "../outputs.js";
 import { tokenCounts } from "./mean_scores.js";
 
 /** Options of {@link zLossBackward}. */
@@ -33,8 +34,9 @@ export function zLossBackward(logits: Tensor<FloatDType>, options: ZLossBackward
   const tokens = shape[0] as number;
   const mask = checkTokenMask(tokenMask, tokens, device);
   const dtype = resultDType(logits);
-  const dLogits = output("out", out, device, shape, dtype, [logits, tokenMask]);
-  if (dLogits.size === 0) return dLogits;
+  using outputs = new Outputs(device, [logits, tokenMask]);
+  const dLogits = outputs.next("out", out, shape, dtype);
+  if (dLogits.size === 0) return outputs.returned(dLogits);
   const scoring = "softmax";
   using counts = tokenCounts(device, tokens, { tokenMask });
   using logSumExp = device.empty([tokens], dtype);
@@ -57,5 +59,5 @@ export function zLossBackward(logits: Tensor<FloatDType>, options: ZLossBackward
     scoring,
     normalize: false,
   });
-  return dLogits;
+  return outputs.returned(dLogits);
 }

@@ -5,6 +5,7 @@ import { MoeError, messageOf, unexpected } from "../../core/errors.js";
 import { type Fields, list, object, optional, positive, type Read, record, text } from "../../core/input/options.js";
 import { printable } from "../../core/text/printable.js";
 import { checkSubject } from "./run_cases.js";
+import { timerDelay } from "./settled.js";
 import type { Subject, SubjectInputs, UntypedOperator } from "./subject.js";
 import { quoted, readAnswer, readGreeting, requestLine, wrongAnswer } from "./wire.js";
 
@@ -172,8 +173,7 @@ class Peer {
   /** Kills the process if it does not do `what` in time. */
   #killLater(what: string): NodeJS.Timeout {
     const kill = () => this.#kill(`it did not ${what} within ${this.#timeout} seconds`);
-    // Timers wait for at most 2^31 - 1 milliseconds.
-    return setTimeout(kill, Math.min(1000 * this.#timeout, 2 ** 31 - 1));
+    return setTimeout(kill, timerDelay(this.#timeout));
   }
 
   #kill(why: string): void {

@@ -1,13 +1,22 @@
 import { invalidArgument, messageOf } from "../../core/errors.js";
 import { attempt } from "../../core/input/foreign.js";
-import { callback, type Fields, integer, object, optional, type Read, type Reader } from "../../core/input/options.js";
+import {
+  callback,
+  type Fields,
+  integer,
+  object,
+  optional,
+  positive,
+  type Read,
+  type Reader,
+} from "../../core/input/options.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import { caseContains } from "../case_filter.js";
 import { callText, type Difference, differenceOf, sameAgain } from "../difference.js";
 import { closeSubjects } from "./close.js";
 import { operatorOf } from "./operator_of.js";
 import { changedInputs, inputDigests, returnedValues } from "./returned.js";
-import { settled } from "./settled.js";
+import { defaultTimeout, type Patience, settled } from "./settled.js";
 import type { OutputArray, Problem, Subject } from "./subject.js";
 import { isSupported } from "./supports.js";
 import { type TestCase, testCases, testedOperators } from "./test_cases.js";
@@ -73,6 +82,11 @@ export interface RunCasesOptions {
   seed?: number | undefined;
   /** How often each case is computed; every call must give the same values. Default 1. */
   repeat?: number | undefined;
+  /**
+   * Seconds that each promise of the subject is waited for; default 900. If one does not settle in time, its case and all
+   * after it have failed: what it waits for may still be at work.
+   */
+  timeout?: number | undefined;
   /** Called after each case that is not skipped. */
   onResult?: ((result: SubjectResult, done: number, total: number) => void) | undefined;
 }
@@ -88,6 +102,7 @@ const runCasesOptions = object(
     filter: optional(filter, ""),
     seed: optional(integer(Number.MIN_SAFE_INTEGER), 0),
     repeat: optional(integer(1), 1),
+    timeout: optional(positive, defaultTimeout),
     onResult: optional(callback<NonNullable<RunCasesOptions["onResult"]>>()),
   } satisfies Fields<RunCasesOptions>,
   '{ filter: "gating" }',
@@ -95,21 +110,24 @@ const runCasesOptions = object(
 
 /**
  * Runs the cases of all operators that a subject has, one after another, and compares its outputs with those of `reference` in
- * float64. What the subject throws or returns wrongly is a failed case, and so is a promise that nothing can settle any more.
+ * float64. What the subject throws or returns wrongly is a failed case, and so is a promise that does not settle.
  * @throws INVALID_ARGUMENT for a subject without operators, with an operator that does not exist, or if no case is selected.
  */
 export async function runCases(subject: Subject, options: RunCasesOptions = {}): Promise<SubjectReport> {
   checkSubject(subject);
+  let seconds = defaultTimeout;
   try {
-    return await runSelected(subject, runCasesOptions(options, "options"));
+    const given = runCasesOptions(options, "options");
+    seconds = given.timeout;
+    return await runSelected(subject, given);
   } finally {
-    await closeSubjects(subject);
+    await closeSubjects([subject], { seconds });
   }
 }
 
 async function runSelected(
   subject: Subject,
-  { filter, seed, repeat, onResult }: Read<typeof runCasesOptions>,
+  { filter, seed, repeat, timeout, onResult }: Read<typeof runCasesOptions>,
 ): Promise<SubjectReport> {
   const wanted = typeof filter === "function" ? filter : (one: TestCase) => caseContains(one, filter);
   const selected = testCases.filter((one) => subject.operators[one.operator] !== undefined && wanted(one));
@@ -119,9 +137,10 @@ async function runSelected(
   const begin = performance.now();
   const results: SubjectResult[] = [];
   const skipped: { operator: string; name: string }[] = [];
+  const patience: Patience = { seconds: timeout };
   for (const one of selected) {
     const { operator, name } = one;
-    const result = await runOne(subject, one, one.problem(seed), repeat);
+    const result = await runOne(subject, one, { seed, repeat, patience });
     if (result === null) {
       skipped.push({ operator, name });
       continue;
@@ -170,8 +189,7 @@ export function checkSubject(subject: unknown): asserts subject is Subject {
 async function runOne(
   subject: Subject,
   one: TestCase,
-  problem: Problem,
-  repeat: number,
+  { seed, repeat, patience }: { readonly seed: number; readonly repeat: number; readonly patience: Patience },
 ): Promise<SubjectResult | null> {
   const begin = performance.now();
   const { operator, name } = one;
@@ -180,13 +198,15 @@ async function runOne(
     const passed = failure === null && checks.length > 0 && checks.every((check) => check.passed);
     return { operator, name, checks, failure, passed, seconds: (performance.now() - begin) / 1e3 };
   };
+  if (patience.end !== undefined) return finish(`not asked, because in an earlier case ${patience.end}`);
+  const problem = one.problem(seed);
   try {
     const { inputs } = problem;
-    if (!(await isSupported(subject, operator, inputs))) return null;
+    if (!(await isSupported(subject, operator, inputs, patience))) return null;
     const judged = judgedOutputs(one, problem);
     const before = inputDigests(inputs);
     for (let call = 1; call <= repeat; call++) {
-      const outputs: unknown = await settled(operatorOf(subject, operator)?.(inputs));
+      const outputs: unknown = await settled(operatorOf(subject, operator)?.(inputs), patience);
       if (outputs === null) return null;
       const changed = changedInputs(before, inputs);
       if (changed !== null) return finish(`it changed its input ${changed}`);

@@ -1,5 +1,5 @@
 import { MoeError, messageOf } from "../../core/errors.js";
-import { settled } from "./settled.js";
+import { type Patience, settled } from "./settled.js";
 import type { Subject, SubjectInputs, SubjectOperatorName } from "./subject.js";
 
 /**
@@ -10,9 +10,10 @@ export async function isSupported(
   subject: Subject,
   operator: SubjectOperatorName,
   inputs: SubjectInputs,
+  patience?: Patience,
 ): Promise<boolean> {
   try {
-    return (await settled(subject.supports?.(operator, inputs))) !== false;
+    return (await settled(subject.supports?.(operator, inputs), patience)) !== false;
   } catch (cause) {
     throw new MoeError("INVALID_ARGUMENT", `supports: ${messageOf(cause)}`, { cause });
   }

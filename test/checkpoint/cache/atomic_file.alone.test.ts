@@ -2,13 +2,17 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
-import { copyAtomically, writeAtomically } from "../../../lib/checkpoint/safetensors/atomic_file.js";
+import {
+  copyAtomically,
+  writeAtomically,
+  writeTextAtomically,
+} from "../../../lib/checkpoint/safetensors/atomic_file.js";
 import { writeSafetensors, writeShardedSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
 import { expectRejection } from "../../support/errors.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
 
 /** What was done to the file system, in order, and what is to fail. */
-const calls = vi.hoisted(() => ({ log: [] as string[], failing: "", code: "EIO" }));
+const calls = vi.hoisted(() => ({ log: [] as string[], failing: "", code: "EIO", onWrite: () => {} }));
 
 vi.mock("node:fs/promises", async (importOriginal) => {
   const original = await importOriginal<typeof import("node:fs/promises")>();
@@ -34,8 +38,12 @@ vi.mock("node:fs/promises", async (importOriginal) => {
       }
       const write = handle.write.bind(handle) as FileHandle["write"];
       const nothing = async () => ({ bytesWritten: 0 });
-      const takes = (...given: Parameters<typeof write>) =>
-        calls.failing === "take bytes" ? nothing() : write(...given);
+      const takes = (...given: Parameters<typeof write>) => {
+        if (calls.failing === "take bytes") return nothing();
+        const writing = write(...given);
+        calls.onWrite();
+        return writing;
+      };
       return Object.assign(handle, { write: takes } as Partial<FileHandle>);
     },
     copyFile: async (from: string, to: string) => {
@@ -59,14 +67,17 @@ vi.mock("node:fs/promises", async (importOriginal) => {
 });
 
 beforeEach(() => {
-  Object.assign(calls, { log: [], failing: "", code: "EIO" });
+  Object.assign(calls, { log: [], failing: "", code: "EIO", onWrite: () => {} });
 });
 
 const tensors = { a: { dtype: "U8", shape: [1], data: Uint8Array.of(1) } } as const;
 
-test("a file is on disk before it has its name, and the name before the call ends", async () => {
+test.each([
+  ["a file", (path: string) => writeSafetensors(path, tensors)],
+  ["a text", (path: string) => writeTextAtomically(path, "{}")],
+])("%s is on disk before it has its name, and the name before the call ends", async (_, write) => {
   using directory = temporaryDirectory();
-  await writeSafetensors(join(directory.path, "a.safetensors"), tensors);
+  await write(join(directory.path, "a"));
   expect(calls.log).toEqual([
     "open file",
     "sync file",
@@ -121,6 +132,16 @@ test("a file system that takes no bytes is an error", async () => {
   calls.failing = "take bytes";
   const writing = writeSafetensors(join(directory.path, "a.safetensors"), tensors);
   await expectRejection(writing, "WRITE_FAILED", /cannot be written: none of \d+ bytes were taken$/);
+  expect(readdirSync(directory.path)).toEqual([]);
+});
+
+test("a buffer that is transferred while its last bytes are written is refused", async () => {
+  using directory = temporaryDirectory();
+  const { buffer } = new Uint8Array(3);
+  calls.onWrite = () => void (buffer.byteLength > 0 && structuredClone(buffer, { transfer: [buffer] }));
+  const parts = [{ place: "a", byteLength: 3, bytes: new Uint8Array(buffer) }];
+  const writing = writeAtomically(join(directory.path, "a"), parts, {});
+  await expectRejection(writing, "INVALID_ARGUMENT", /^a: expected a buffer that stays in place until it is written/);
   expect(readdirSync(directory.path)).toEqual([]);
 });
 

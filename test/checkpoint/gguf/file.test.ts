@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { GgufFile, SplitGguf } from "../../../lib/checkpoint/gguf/index.js";
 import { expectRejection } from "../../support/errors.js";
@@ -219,6 +219,20 @@ describe("SplitGguf", () => {
   test.each(wrong)("%s", async (_what, change, message) => {
     using directory = temporaryDirectory();
     await expectRejection(SplitGguf.open(writeSplit(directory, change)), "BAD_CHECKPOINT", message);
+  });
+
+  test("closes what it has opened where another file cannot be opened or does not belong to it", async () => {
+    using directory = temporaryDirectory();
+    const close = vi.spyOn(GgufFile.prototype, "close");
+    const closed = () => close.mock.contexts.map((file) => basename((file as GgufFile).path));
+    const first = writeSplit(directory, (index) => (index === 2 ? { metadata: {} } : {}));
+    await expect(SplitGguf.open(first)).rejects.toThrow(/split\.no/);
+    expect(closed()).toEqual([0, 1, 2].map(splitName));
+    close.mockClear();
+    rmSync(join(directory.path, splitName(2)));
+    await expect(SplitGguf.open(first)).rejects.toThrow(/ENOENT/);
+    expect(closed()).toEqual([0, 1].map(splitName));
+    close.mockRestore();
   });
 
   test("a file that is missing, and one that is not the first", async () => {

@@ -290,6 +290,30 @@ describe("the reader", () => {
     );
   });
 
+  test("refuses memory whose buffer is transferred while it is read: at once, and between two chunks", async () => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, "large.safetensors");
+    const length = chunkBytes + 1;
+    await writeSafetensors(path, { a: { dtype: "U8", shape: [length], data: new Uint8Array(length) } });
+    await using file = await SafetensorsFile.open(path);
+    const transferred = failure(
+      "INVALID_ARGUMENT",
+      "target: expected an array that keeps its buffer, got one whose buffer was transferred",
+    );
+    const transfer = ({ buffer }: Uint8Array) => void structuredClone(buffer, { transfer: [buffer as ArrayBuffer] });
+    for (const size of [1, length]) {
+      const target = new Uint8Array(size);
+      const reading = file.readRange("a", 0, target);
+      transfer(target);
+      await expect(reading).rejects.toEqual(transferred);
+    }
+    for (const at of [chunkBytes, length]) {
+      const target = new Uint8Array(length);
+      const onProgress = (done: number) => done === at && transfer(target);
+      await expect(file.readInto("a", target, { onProgress: onProgress as never })).rejects.toEqual(transferred);
+    }
+  });
+
   test("reports progress and stops at a signal, chunk by chunk", async () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, "large.safetensors");

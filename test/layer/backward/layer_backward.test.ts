@@ -424,6 +424,23 @@ describe.each(deviceNames)("backward on %s", (name) => {
       expectError(() => layer.backward(stale, dy), "INVALID_ARGUMENT", /changed since/);
     }
   });
+
+  test("parameters cannot undo what later ones have changed", () => {
+    using random = new RandomLayer(device(), { config: exampleConfig, tokens: 5, dtype: "f32", seed: 3 });
+    const { layer, x } = random;
+    using first = layer.parameters();
+    using second = layer.parameters();
+    first.changed();
+    second.weights.router?.write(new Float32Array(second.weights.router.size));
+    expectError(() => second.changed(), "INVALID_ARGUMENT", /present weights, got older ones.*layer\.parameters\(\)/);
+    first.changed();
+    const before = layer.forward(x).dataSync();
+    using third = layer.parameters({ experts: false });
+    expectError(() => second.changed(), "INVALID_ARGUMENT", /got older ones/);
+    third.changed();
+    expect(layer.forward(x).dataSync()).toEqual(before);
+    expectError(() => first.changed(), "INVALID_ARGUMENT", /got older ones/);
+  });
 });
 
 test("gradients have the same bits with any number of threads", () => {

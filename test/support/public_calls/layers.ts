@@ -153,6 +153,12 @@ export function layerCalls(device: api.Device, directory: string): Part {
         ],
       },
       {
+        name: "MoeLayer.parameters",
+        args: [],
+        call: trained.parameters.bind(trained),
+        valid: [{ experts: true }, { experts: false }],
+      },
+      {
         name: "MoeLayer.route",
         args: [floats(T, H)],
         call: noisy.route.bind(noisy),

@@ -1,8 +1,8 @@
 import { constants } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { MoeError } from "../../../core/errors.js";
-import { renamed, unfinishedFile } from "../../../core/files/whole_file.js";
+import { isUnfinishedOf, renamed } from "../../../core/files/whole_file.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
 import { callFileSystem } from "../../file_system_error.js";
 import { nothingTaken, writeTextAtomically } from "../../safetensors/atomic_file.js";
@@ -132,7 +132,7 @@ async function checkLength(path: string, handle: FileHandle, bytes: number): Pro
 async function removeUnfinished(path: string): Promise<void> {
   const folder = dirname(path);
   await callFileSystem(path, "written", async () => {
-    const left = (await readdir(folder)).filter((name) => unfinishedFile(name) === basename(path));
+    const left = (await readdir(folder)).filter((name) => isUnfinishedOf(path, name));
     for (const name of left) await rm(join(folder, name), { force: true });
   });
 }
