@@ -72,11 +72,6 @@ struct Words {
     const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
     return {_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), v)};
   }
-  // The words of a table with these numbers.
-  static Words gathered(const uint32_t* table, const uint16_t* numbers) {
-    const __m256i indices = load_halves(reinterpret_cast<const char*>(numbers)).v;
-    return {_mm256_i32gather_epi32(reinterpret_cast<const int*>(table), indices, 4)};
-  }
   Words with(Words other) const { return {_mm256_or_si256(v, other.v)}; }
   // These bits where the mask has ones, the other's elsewhere.
   Words under(uint32_t mask, Words other) const {
