@@ -36,17 +36,14 @@ export type {
   OffloadCounts,
   OffloadPolicy,
   OffloadStats,
-  OutputActivation,
-  SharedGate,
   Warnings,
-  WeightPlace,
 } from "./core/device/backend.js";
 export { Device, type WrapPointerOptions } from "./core/device/device.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export type { FilePath } from "./core/files/file_path.js";
 export type { TokenFormat } from "./core/formats/token_format.js";
 export type { CommonFormat, WeightFormatName } from "./core/formats/weight_format.js";
-export type { Activation, Clamp, ClampOptions } from "./core/layer/activation.js";
+export type { Activation, Clamp, ClampOptions, OutputActivation } from "./core/layer/activation.js";
 export type { ExpertRange } from "./core/layer/expert_range.js";
 export type {
   Drop,
@@ -57,7 +54,9 @@ export type {
   Normalization,
   Scoring,
   SelectionKey,
+  WeightPlace,
 } from "./core/layer/routing_rule.js";
+export type { SharedGate } from "./core/layer/shared_gate.js";
 export type { StageName, StageTimes } from "./core/layer/stages.js";
 export type { Distribution } from "./core/operators/noise.js";
 export type { DLDataType, DLDevice, DLTensor } from "./core/tensors/dlpack.js";

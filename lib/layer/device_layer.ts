@@ -92,6 +92,11 @@ export class DeviceLayer {
     return this.record.sharedWidth ?? this.description.sharedExperts * this.description.intermediateSize;
   }
 
+  /** A: how many experts it holds, the bank's and then the shared ones. */
+  get expertCount(): number {
+    return this.description.bank.count + this.description.sharedExperts;
+  }
+
   /** Whether some expert that it holds has a bias of this role. */
   hasExpertBias(role: "gateBias" | "upBias" | "downBias"): boolean {
     const { bank, sharedExperts } = this.description;

@@ -1,6 +1,7 @@
 import type { CapturedHandle, ExpertMatrices } from "../core/device/backend.js";
 import { invalidArgument, requires } from "../core/errors.js";
 import { inputFields, isPlain, weightFormat } from "../core/formats/weight_formats.js";
+import { sharedGateRows } from "../core/layer/shared_gate.js";
 import { scoredStages } from "../core/layer/stages.js";
 import type { FloatDType } from "../core/tensors/dtype.js";
 import type { Tensor } from "../core/tensors/tensor.js";
@@ -89,8 +90,8 @@ export class ExpertBank {
   /** Sets the shared expert's gate. */
   setSharedGate(weight: ExpertMatrix, bias?: Weight): void {
     const { device, description, handle, record } = this.#shared;
-    const rows = description.sharedGate === "softmax" ? 2 : 1;
-    setLinear(device, "sharedGate", [rows, description.hiddenSize], weight, bias, (matrix, vector) => {
+    const shape = [sharedGateRows(description.sharedGate), description.hiddenSize];
+    setLinear(device, "sharedGate", shape, weight, bias, (matrix, vector) => {
       handle.setSharedGate(matrix, vector);
     });
     record.version++;

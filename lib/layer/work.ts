@@ -1,6 +1,7 @@
 import type { ExpertFormats, LayerDescription } from "../core/device/backend.js";
 import type { WeightFormatName } from "../core/formats/weight_format.js";
 import { bitsPerWeight, weightFormat } from "../core/formats/weight_formats.js";
+import { sharedGateRows } from "../core/layer/shared_gate.js";
 import type { StageTimes } from "../core/layer/stages.js";
 import { type DType, dtypes } from "../core/tensors/dtype.js";
 import { expertsWithWeights } from "./description/identity_experts.js";
@@ -74,7 +75,7 @@ export function countWeights(
     router: numExperts * hiddenSize,
     expert: expert(intermediateSize, latent?.size),
     shared: expert(sharedWidth),
-    sharedGate: { none: 0, sigmoid: 1, softmax: 2 }[sharedGate] * hiddenSize,
+    sharedGate: sharedGateRows(sharedGate) * hiddenSize,
     latent: (latent?.size ?? 0) * hiddenSize,
   };
 }

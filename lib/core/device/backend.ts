@@ -1,8 +1,9 @@
 import type { TokenFormat } from "../formats/token_format.js";
 import type { WeightFormatName, WeightMatrix } from "../formats/weight_format.js";
-import type { Activation, Clamp } from "../layer/activation.js";
+import type { Activation, Clamp, OutputActivation } from "../layer/activation.js";
 import type { ExpertRange } from "../layer/expert_range.js";
-import type { Gating } from "../layer/routing_rule.js";
+import type { Gating, WeightPlace } from "../layer/routing_rule.js";
+import type { SharedGate } from "../layer/shared_gate.js";
 import type { StageList, StageTimes } from "../layer/stages.js";
 import type { QuantizedField, WeightRole } from "../layer/weight_role.js";
 import type { Operators, OperatorTable } from "../operators/table.js";
@@ -17,31 +18,6 @@ export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;
  * @useDeclaredType
  */
 export type DeviceKind = (typeof deviceKinds)[number];
-
-export const outputActivations = ["none", "softmax"] as const;
-/**
- * The activation of an expert's output row, bias included, before it is weighted.
- *
- * @useDeclaredType
- */
-export type OutputActivation = (typeof outputActivations)[number];
-
-export const weightPlaces = ["output", "input"] as const;
-/**
- * Whether the router's weight multiplies an expert's output or its input.
- *
- * @useDeclaredType
- */
-export type WeightPlace = (typeof weightPlaces)[number];
-
-export const sharedGates = ["none", "sigmoid", "softmax"] as const;
-/**
- * The weight of the shared experts' output: 1 (`none`), the sigmoid of a linear projection, or the second entry of a
- * softmax over two (residual MoE), whose first entry multiplies the routed experts' weights.
- *
- * @useDeclaredType
- */
-export type SharedGate = (typeof sharedGates)[number];
 
 /** The sizes and formula of one MoE layer, as devices compute it. */
 export interface LayerDescription extends Gating {

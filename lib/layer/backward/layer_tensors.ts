@@ -2,6 +2,7 @@ import { inspect } from "node:util";
 import { checkOwnClass } from "../../core/device/own_class.js";
 import { ThreadBound } from "../../core/device/thread_bound.js";
 import { unexpected } from "../../core/errors.js";
+import { sharedGateRows } from "../../core/layer/shared_gate.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import { Tensor } from "../../core/tensors/tensor.js";
 import { isUnwritten, markUnwritten, markWritten } from "../../core/tensors/unwritten.js";
@@ -101,7 +102,7 @@ export class LayerTensors extends ThreadBound implements Disposable {
       if (projections?.weight(role) instanceof Tensor) projection(role, shapes.get(role) as Shape, false);
     }
     if (sharedGate !== "none") {
-      const rows = sharedGate === "sigmoid" ? 1 : 2;
+      const rows = sharedGateRows(sharedGate);
       projection("sharedGate", [rows, hiddenSize], record.hasBias("layer", "sharedGateBias"));
     }
     if (parts.experts) {

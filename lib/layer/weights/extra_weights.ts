@@ -84,6 +84,11 @@ export function extraWeights(sizes: LayerSizes): readonly ExtraWeight[] {
   ];
 }
 
+/** The shape of a weight of this kind that a layer has. */
+export function extraShape(sizes: LayerSizes, role: ExtraRole): Shape {
+  return extraWeights(sizes).find((one) => one.role === role)?.shape as Shape;
+}
+
 const causes: Readonly<Record<ExtraRole, string>> = {
   noiseRouter: "noisy",
   groupRouter: "hierarchy",
@@ -101,12 +106,10 @@ const causes: Readonly<Record<ExtraRole, string>> = {
 export function checkExtraWeights(sizes: LayerSizes, given: Partial<Record<ExtraRole, unknown>>): void {
   const known = extraWeights(sizes);
   for (const role of extraRoles) {
-    const router = known.find((router) => router.role === role);
+    const needed = known.find((one) => one.role === role);
     const cause = causes[role];
-    if (given[role] !== undefined && router === undefined) {
-      throw requires(role, cause);
-    }
-    if (given[role] === undefined && router?.optional === false) {
+    if (given[role] !== undefined && needed === undefined) throw requires(role, cause);
+    if (given[role] === undefined && needed?.optional === false) {
       throw invalidArgument(role, `a tensor for ${cause}`, undefined);
     }
   }

@@ -1,3 +1,4 @@
+import { sharedGateRows } from "../../core/layer/shared_gate.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
@@ -61,7 +62,7 @@ export function randomShared(
   const { intermediateSize: width, gate = "none" } = config.sharedExpert;
   const shared = randomExpert(draw, config, width, biases);
   if (gate === "none") return { shared };
-  const rows = gate === "softmax" ? 2 : 1;
+  const rows = sharedGateRows(gate);
   const sharedGate = draw([rows, config.hiddenSize], config.hiddenSize ** -0.5);
   return { shared, sharedGate, ...(biases && { sharedGateBias: draw([rows], 1) }) };
 }
