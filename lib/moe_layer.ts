@@ -246,8 +246,8 @@ export class MoeLayer extends ThreadBound implements Disposable {
     const tokens = checkTokens(onDevice, x);
     const { tokenIds, expertIds, logits, training } = routeOptions(options, "options");
     if (training !== undefined) checkTraining(onDevice, training, tokens);
-    if (expertIds !== undefined) checkExpertIds(onDevice, expertIds, tokens.count);
-    if (logits !== undefined) checkLogits(onDevice, logits, tokens.count, x.dtype, { training });
+    if (expertIds !== undefined) checkExpertIds(onDevice, expertIds, tokens);
+    if (logits !== undefined) checkLogits(onDevice, logits, tokens, { training });
     using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, expertIds && "expertIds");
     return withMatrix(x, (input) => router.route(input, { ...tokens, ids, expertIds, logits }, training));
   }

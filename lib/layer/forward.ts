@@ -77,11 +77,9 @@ function checkOptions(
   const { routing, expertIds, logits: givenLogits, training, routerInput, save, recompute, offload, norm } = given;
   if (recompute && !save) throw requires("recompute", "save");
   if (offload && !save) throw requires("offload", "save");
-  if (routing !== undefined) checkRouting(layer, routing, tokens.count, x.dtype);
-  if (expertIds !== undefined) checkExpertIds(layer, expertIds, tokens.count, routing);
-  if (givenLogits !== undefined) {
-    checkLogits(layer, givenLogits, tokens.count, x.dtype, { routing, routerInput, training, save });
-  }
+  if (routing !== undefined) checkRouting(layer, routing, tokens);
+  if (expertIds !== undefined) checkExpertIds(layer, expertIds, tokens, routing);
+  if (givenLogits !== undefined) checkLogits(layer, givenLogits, tokens, { routing, routerInput, training, save });
   if (training !== undefined) {
     checkTraining(layer, training, tokens);
     if (routing !== undefined) throw cannotCombine("training", "routing");

@@ -117,6 +117,11 @@ export function resultDType(input: { readonly dtype: string }): "f32" {
   return input.dtype === "f64" ? ("f64" as "f32") : "f32";
 }
 
+/** The dtypes of an argument that is float32 beside another: f64 also passes beside f64. */
+export function float32Beside({ dtype }: { readonly dtype: DType }): Allowed {
+  return dtype === "f64" ? "float32" : ["f32"];
+}
+
 /** Throws INVALID_ARGUMENT if `tensor` overlaps one of `others`. */
 export function checkApart(parameter: string, tensor: Tensor, ...others: readonly (Tensor | undefined)[]): void {
   for (const other of others) {

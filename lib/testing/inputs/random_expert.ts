@@ -31,18 +31,17 @@ export function randomExpert(
   return Object.fromEntries(tensors) as unknown as ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>;
 }
 
-/** The weights of `count` routed experts, stacked, and what leads to them and back if they work on a projection. */
+/** The weights of the routed experts, stacked, and what leads to them and back if they work on a projection. */
 export function randomRouted(
   draw: Draw,
   config: MoeLayerConfig,
   biases: boolean,
-  count = expertsWithWeights(config),
 ): Pick<MoeLayerOptions, "latentDown" | "latentUp" | "latentNormWeight"> & {
   readonly experts: ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>;
 } {
   const { hiddenSize, intermediateSize, latent } = config;
   const size = latent?.size ?? hiddenSize;
-  const experts = randomExpert(draw, config, intermediateSize, biases, [count], size);
+  const experts = randomExpert(draw, config, intermediateSize, biases, [expertsWithWeights(config)], size);
   if (latent === undefined) return { experts };
   return {
     experts,

@@ -45,6 +45,13 @@ test("the gradients of any layer are its derivatives", () => {
   );
 });
 
+test("a gradient of another kind of float than the layer's is refused", () => {
+  using made = float64Layer({ config: exampleConfig, tokens: 2, dtype: "f64", seed: 1 });
+  using state = made.layer.forward(made.x, { save: true }).state;
+  using dy = reference.zeros(made.x.shape, "f32");
+  expectError(() => made.layer.backward(state, dy), "UNSUPPORTED_DTYPE", /^dy: expected f64 for .*f64, got f32$/);
+});
+
 const small = { ...exampleConfig, hiddenSize: 12, intermediateSize: 7 };
 const noise = { noisy: {}, scoring: "softmax_selected" as const, normalize: false };
 
