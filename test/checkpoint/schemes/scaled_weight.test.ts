@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { scaledWeight } from "../../../lib/checkpoint/locate/scaled_weight.js";
 import { writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
+import { shapeSize } from "../../../lib/core/tensors/shape.js";
 import { dequantize, MoeLayer, openDevice, quantize, type Tensor } from "../../../lib/index.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { expectError, expectRejection } from "../../support/errors.js";
@@ -82,7 +83,7 @@ test("a factor among the names of tensors", async () => {
   using directory = temporaryDirectory();
   const [hidden, inner, experts] = [4, 3, 2];
   const draw = (name: string, shape: number[]) => {
-    const data = new Random(name).normals(shape.reduce((product, size) => product * size, 1));
+    const data = new Random(name).normals(shapeSize(shape));
     return [name, { dtype: "F32", shape, data }] as const;
   };
   const stack = (name: string, shape: number[]) => draw(name, [experts, ...shape]);

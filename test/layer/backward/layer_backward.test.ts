@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { shapeSize } from "../../../lib/core/tensors/shape.js";
 import {
   type FloatDType,
   type ForwardResult,
@@ -112,16 +113,7 @@ test.each(features)("the gradients of %o are its derivatives", ({ training, sequ
   const random = new Random(JSON.stringify(config));
   const { numExperts, hiddenSize, intermediateSize, hierarchy, noisy, sharedExpert } = config;
   const { separateRouterInput, routerNorm, perExpertScale, latent, hashRouting } = config;
-  const draw = (...shape: number[]) =>
-    float64(
-      reference,
-      normals(
-        random,
-        shape.reduce((product, size) => product * size, 1),
-        0.5,
-      ),
-      shape,
-    );
+  const draw = (...shape: number[]) => float64(reference, normals(random, shapeSize(shape), 0.5), shape);
   const expert = (hidden: number, width: number, ...stack: number[]) => ({
     gate: draw(...stack, width, hidden),
     up: draw(...stack, width, hidden),
