@@ -446,10 +446,10 @@ describe("the folder", () => {
 });
 
 describe("what is refused", () => {
-  const refused = async (name: string, changes: object, options: Partial<QuantizeCheckpointOptions> = {}) => {
+  const refused = async (name: string, changes: object) => {
     const path = await writeModel(name, changes);
     const out = fresh();
-    return { path, promise: run(path, out, options), out };
+    return { path, promise: run(path, out), out };
   };
 
   test("formats that compressed-tensors does not have", async () => {
