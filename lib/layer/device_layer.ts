@@ -69,7 +69,7 @@ export class DeviceLayer {
     return this.#handle;
   }
 
-  /** Those of the last passes of so many tokens; not to be disposed of. */
+  /** Constants for passes of so many tokens, kept until passes have another number; not to be disposed of. */
   constants(tokens: number): TokenConstants {
     if (this.#constants?.tokens !== tokens) {
       this.#constants?.[Symbol.dispose]();

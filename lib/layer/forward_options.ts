@@ -125,7 +125,7 @@ export const forwardOptions = object(
   "{ out }",
 );
 
-/** Those of a forward without any, which most are. */
+/** The options of a forward that is given none, as most are. */
 export const noForwardOptions = forwardOptions({}, "options");
 
 /** What a forward with `save` or `want` returns. */

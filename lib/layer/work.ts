@@ -42,10 +42,10 @@ type CountedLayer = LayerDescription & {
 export interface WeightCounts {
   readonly router: number;
   readonly expert: ExpertWeightCounts;
-  /** Those of the shared expert; zeros if there is none. */
+  /** Weights of the shared expert; zeros if there is none. */
   readonly shared: ExpertWeightCounts;
   readonly sharedGate: number;
-  /** Those of one of the two projections of `latent`; 0 without. */
+  /** Weights of one of the two projections of `latent`; 0 without. */
   readonly latent: number;
 }
 
@@ -53,7 +53,7 @@ export interface WeightCounts {
 const firstRoles = ["gate", "up", "multiplier"] as const;
 
 export interface ExpertWeightCounts {
-  /** Those of the first products: gate, up and multiplier. */
+  /** Weights of the first products: gate, up and multiplier. */
   readonly gateUp: number;
   readonly down: number;
 }

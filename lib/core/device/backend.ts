@@ -35,11 +35,11 @@ export interface LayerDescription extends Gating {
   readonly sharedExperts: number;
   /** The weight of the shared experts' output. */
   readonly sharedGate: SharedGate;
-  /** After the first products. */
+  /** The activation after the first products. */
   readonly activation: Activation;
   /** Parameters of an activation that has some. */
   readonly clamp: Clamp;
-  /** Those of the shared experts. */
+  /** The same parameters for the shared experts. */
   readonly sharedClamp: Clamp;
   /** Whether a third projection multiplies the activation: down(act(gate x) * (up x) * (multiplier x)). */
   readonly multiplier: boolean;
@@ -83,7 +83,7 @@ export interface LayerFormats extends ExpertFormats {
   readonly router: WeightFormatName;
   /** The shared experts' gate; ignored if there is none. */
   readonly sharedGate: WeightFormatName;
-  /** Those of the shared experts, if they differ. */
+  /** The formats of the shared experts, if they differ. */
   readonly shared?: ExpertFormats;
   /** The projection to the width of the routed experts, if there is one; devices' layers do not hold it. */
   readonly latentDown?: WeightFormatName;

@@ -49,7 +49,7 @@ export interface LayerBackward<D extends FloatDType = FloatDType> {
   readonly dx: Tensor<D>;
   /** Has the shape and dtype of `routerInput`; undefined without one, and if the routing was given. */
   readonly dRouterInput: Tensor<FloatDType> | undefined;
-  /** Those of the layer's weights. */
+  /** The gradients of the layer's weights. */
   readonly gradients: LayerTensors;
   /** [T, k] f32: the gradient of the weights of a routing that was given; otherwise undefined. */
   readonly dWeights: Tensor<"f32"> | undefined;

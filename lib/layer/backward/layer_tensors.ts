@@ -27,15 +27,15 @@ import {
   sharedGradients,
 } from "./expert_memory.js";
 
-/** The tensors of a weight of the router's side. */
+/** The tensors of a weight outside the experts. */
 export interface ProjectionTensors {
   readonly weight: Tensor<"f32">;
   readonly bias: Tensor<"f32"> | undefined;
 }
 
 /**
- * The weights of a router's side: projections of the gates and of their noise, and what scales inputs and weights. And what
- * leads to the experts and back.
+ * The weights outside the experts: projections of the gates and of their noise, what scales inputs and weights, and what
+ * leads to experts on a projection and back.
  */
 export type ProjectionRole = "router" | "sharedGate" | TrainedRole;
 
@@ -56,7 +56,7 @@ export interface TensorOwners {
   readonly projections: LatentProjections | undefined;
 }
 
-/** Which of them: backward writes to the latter alone. */
+/** What the tensors are; backward writes to gradients alone. */
 export type TensorKind = "weights" | "gradients";
 
 /**
@@ -64,9 +64,9 @@ export type TensorKind = "weights" | "gradients";
  * {@link MoeLayer.backward} makes or adds to, or the weights that training changes ({@link MoeLayer.parameters}).
  */
 export class LayerTensors extends ThreadBound implements Disposable {
-  /** Those of the bank's experts. */
+  /** The tensors of the bank's experts. */
   readonly experts: readonly ExpertTensors[] | undefined;
-  /** Those of the shared expert. */
+  /** The tensors of the shared expert. */
   readonly shared: ExpertTensors | undefined;
   readonly #layer: DeviceLayer;
   readonly #parts: TensorParts;
