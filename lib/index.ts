@@ -73,8 +73,6 @@ export { LayerParameters, type ParametersOptions } from "./layer/backward/layer_
 export { LayerState } from "./layer/backward/layer_state.js";
 export { LayerTensors } from "./layer/backward/layer_tensors.js";
 export type { GradLosses, LossFactor, LossValues } from "./layer/backward/losses.js";
-export type { NormOption } from "./layer/block.js";
-export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";
 export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";
 export type { HashRouting, HashRoutingConfig } from "./layer/description/hash_routing.js";
@@ -83,13 +81,15 @@ export type { Latent, LatentConfig } from "./layer/description/latent.js";
 export type { RouterInput, RouterInputConfig, RouterNorm, RouterNormConfig } from "./layer/description/router_input.js";
 export type { RouterNoise, RouterNoiseConfig } from "./layer/description/router_noise.js";
 export type { WeightDTypes } from "./layer/description/storage.js";
+export { CapturedForward, type CaptureOptions } from "./layer/forward/captured_forward.js";
 export type {
   ForwardOptions,
   ForwardResult,
   ForwardResultName,
   SavedForward,
   WantedForward,
-} from "./layer/forward_options.js";
+} from "./layer/forward/forward_options.js";
+export type { NormOption } from "./layer/forward/norm_and_residual.js";
 export type { ExpertOffload, OffloadOptions, OnMiss } from "./layer/offload.js";
 export { OffloadBudget, type OffloadBudgetOptions } from "./layer/offload_budget.js";
 export type { TokenIds } from "./layer/router/token_ids.js";

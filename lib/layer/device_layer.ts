@@ -7,7 +7,7 @@ import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import { resultDType } from "../operators/check.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
-import type { InnerRows } from "./inner_rows.js";
+import type { InnerRows } from "./forward/inner_rows.js";
 import { TokenConstants } from "./token_constants.js";
 import { WeightRecord } from "./weights/weight_record.js";
 

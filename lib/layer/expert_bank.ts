@@ -10,9 +10,9 @@ import type { MoeLayerDescription } from "./description/config.js";
 import { addsIdentity } from "./description/identity_experts.js";
 import { type ExpertSet, formatsOf, matrixRoles } from "./description/storage.js";
 import type { DeviceLayer } from "./device_layer.js";
-import type { ForwardPass } from "./forward_pass.js";
-import { IdentityExperts } from "./identity_experts.js";
-import { latentForward } from "./latent_forward.js";
+import type { ForwardPass } from "./forward/forward_pass.js";
+import { IdentityExperts } from "./forward/identity_experts.js";
+import { latentForward } from "./forward/latent_forward.js";
 import {
   checkExpert,
   disposeExpert,

@@ -13,7 +13,7 @@ import { routerProjection } from "../../operators/routing/router_projection.js";
 import { sharedSlots } from "../../operators/routing/shared_slots.js";
 import { type SortedRows, sort } from "../../operators/routing/sort.js";
 import type { DeviceLayer } from "../device_layer.js";
-import { emptyInnerRows, type InnerRows } from "../inner_rows.js";
+import { emptyInnerRows, type InnerRows } from "../forward/inner_rows.js";
 import type { Temporaries } from "../temporaries.js";
 import { type BackwardMatrices, type CopiedMatrices, copiedBias, copiedProjection } from "./matrices.js";
 

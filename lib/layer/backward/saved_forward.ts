@@ -1,8 +1,8 @@
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { Routing } from "../../operators/routing/gating.js";
-import type { Norm } from "../block.js";
-import { emptyInnerRows, type KeptRows } from "../inner_rows.js";
+import { emptyInnerRows, type KeptRows } from "../forward/inner_rows.js";
+import type { Norm } from "../forward/norm_and_residual.js";
 import type { LayerParts } from "../layer_parts.js";
 import { routingViews } from "../router/routing_views.js";
 import { readFrom, type Tokens } from "../router/tokens.js";

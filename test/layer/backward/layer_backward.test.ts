@@ -14,7 +14,7 @@ import {
   zLoss,
 } from "../../../lib/index.js";
 import { expertsWithWeights } from "../../../lib/layer/description/identity_experts.js";
-import type { ForwardOptions } from "../../../lib/layer/forward_options.js";
+import type { ForwardOptions } from "../../../lib/layer/forward/forward_options.js";
 import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { dot } from "../../support/central_differences.js";

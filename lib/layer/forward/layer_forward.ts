@@ -1,20 +1,20 @@
-import { cannotCombine, requires } from "../core/errors.js";
-import type { Read } from "../core/input/options.js";
-import type { FloatDType } from "../core/tensors/dtype.js";
-import type { Tensor } from "../core/tensors/tensor.js";
-import type { TensorHandle } from "../core/tensors/tensor_handle.js";
-import { output } from "../operators/check.js";
-import type { Routing } from "../operators/routing/gating.js";
-import { savedForward } from "./backward/saved_forward.js";
-import { checkNorm, normalised, residualOf } from "./block.js";
-import type { DeviceLayer } from "./device_layer.js";
+import { cannotCombine, requires } from "../../core/errors.js";
+import type { Read } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
+import { output } from "../../operators/check.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import { savedForward } from "../backward/saved_forward.js";
+import type { DeviceLayer } from "../device_layer.js";
+import type { LayerParts } from "../layer_parts.js";
+import { checkExpertIds, checkLogits, checkRouting } from "../router/given_routing.js";
+import { routingViews } from "../router/routing_views.js";
+import { tokenIdsOnDevice } from "../router/token_ids.js";
+import { checkRouterInput, readFrom, type Tokens, withGiven, withMatrix } from "../router/tokens.js";
+import { checkTraining } from "../router/training.js";
 import { type ForwardResult, type forwardOptions, forwardResult } from "./forward_options.js";
-import type { LayerParts } from "./layer_parts.js";
-import { checkExpertIds, checkLogits, checkRouting } from "./router/given_routing.js";
-import { routingViews } from "./router/routing_views.js";
-import { tokenIdsOnDevice } from "./router/token_ids.js";
-import { checkRouterInput, readFrom, type Tokens, withGiven, withMatrix } from "./router/tokens.js";
-import { checkTraining } from "./router/training.js";
+import { checkNorm, normalised, residualOf } from "./norm_and_residual.js";
 
 type Options = Read<typeof forwardOptions>;
 
