@@ -1,4 +1,4 @@
-import type { LayerHandle, OffloadRule, WeightParts } from "../core/device/backend.js";
+import type { CapturedHandle, LayerHandle, OffloadRule, WeightParts } from "../core/device/backend.js";
 import type { Device } from "../core/device/device.js";
 import { MoeError } from "../core/errors.js";
 import { forwardStages, type StageList, scoredStages } from "../core/layer/stages.js";
@@ -126,6 +126,18 @@ export class DeviceLayer {
     const [ids, weights] = [routing.ids.handle, routing.weights.handle];
     const kept = rows && { pre: rows.pre.handle, multiplied: rows.multiplied?.handle };
     this.handle.forward(x, y, ids, weights, maxChoices, stages, undefined, residual, kept);
+  }
+
+  /**
+   * Enqueues the capture of a forward: under a routing or, without one, by the device's own.
+   * @param logits the router's, if they are given; only without a routing.
+   */
+  capture(
+    { x, y, routing, maxChoices, residual }: Omit<RoutedForward, "routing"> & { readonly routing: Routing | undefined },
+    logits: Tensor | undefined,
+  ): CapturedHandle {
+    const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
+    return this.handle.capture(x, y, ids, weights, maxChoices, logits && scoredStages, logits?.handle, residual);
   }
 
   free(): void {
