@@ -1,5 +1,5 @@
 import type { Device } from "../core/device/device.js";
-import { checkInteger, invalidArgument, MoeError, requires } from "../core/errors.js";
+import { checkInteger, invalidArgument, MoeError, requires, unexpected } from "../core/errors.js";
 import { integer, optional } from "../core/input/options.js";
 import type { DType } from "../core/tensors/dtype.js";
 import { checkSizes, type Shape } from "../core/tensors/shape.js";
@@ -126,10 +126,7 @@ export function float32Beside({ dtype }: { readonly dtype: DType }): Allowed {
 export function checkApart(parameter: string, tensor: Tensor, ...others: readonly (Tensor | undefined)[]): void {
   for (const other of others) {
     if (!other?.overlaps(tensor)) continue;
-    throw new MoeError(
-      "INVALID_ARGUMENT",
-      `${parameter}: expected memory of its own, got a tensor that overlaps an input or another output`,
-    );
+    throw unexpected(parameter, "memory of its own", "a tensor that overlaps an input or another output");
   }
 }
 
