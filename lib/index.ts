@@ -36,17 +36,14 @@ export type {
   OffloadCounts,
   OffloadPolicy,
   OffloadStats,
-  OutputActivation,
-  SharedGate,
   Warnings,
-  WeightPlace,
 } from "./core/device/backend.js";
 export { Device, type WrapPointerOptions } from "./core/device/device.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export type { FilePath } from "./core/files/file_path.js";
 export type { TokenFormat } from "./core/formats/token_format.js";
 export type { CommonFormat, WeightFormatName } from "./core/formats/weight_format.js";
-export type { Activation, Clamp, ClampOptions } from "./core/layer/activation.js";
+export type { Activation, Clamp, ClampOptions, OutputActivation } from "./core/layer/activation.js";
 export type { ExpertRange } from "./core/layer/expert_range.js";
 export type {
   Drop,
@@ -57,7 +54,9 @@ export type {
   Normalization,
   Scoring,
   SelectionKey,
+  WeightPlace,
 } from "./core/layer/routing_rule.js";
+export type { SharedGate } from "./core/layer/shared_gate.js";
 export type { StageName, StageTimes } from "./core/layer/stages.js";
 export type { Distribution } from "./core/operators/noise.js";
 export type { DLDataType, DLDevice, DLTensor } from "./core/tensors/dlpack.js";
@@ -74,8 +73,6 @@ export { LayerParameters, type ParametersOptions } from "./layer/backward/layer_
 export { LayerState } from "./layer/backward/layer_state.js";
 export { LayerTensors } from "./layer/backward/layer_tensors.js";
 export type { GradLosses, LossFactor, LossValues } from "./layer/backward/losses.js";
-export type { NormOption } from "./layer/block.js";
-export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";
 export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";
 export type { HashRouting, HashRoutingConfig } from "./layer/description/hash_routing.js";
@@ -84,13 +81,15 @@ export type { Latent, LatentConfig } from "./layer/description/latent.js";
 export type { RouterInput, RouterInputConfig, RouterNorm, RouterNormConfig } from "./layer/description/router_input.js";
 export type { RouterNoise, RouterNoiseConfig } from "./layer/description/router_noise.js";
 export type { WeightDTypes } from "./layer/description/storage.js";
+export { CapturedForward, type CaptureOptions } from "./layer/forward/captured_forward.js";
 export type {
   ForwardOptions,
   ForwardResult,
   ForwardResultName,
   SavedForward,
   WantedForward,
-} from "./layer/forward_options.js";
+} from "./layer/forward/forward_options.js";
+export type { NormOption } from "./layer/forward/norm_and_residual.js";
 export type { ExpertOffload, OffloadOptions, OnMiss } from "./layer/offload.js";
 export { OffloadBudget, type OffloadBudgetOptions } from "./layer/offload_budget.js";
 export type { TokenIds } from "./layer/router/token_ids.js";

@@ -27,11 +27,9 @@ import {
 } from "./layer/backward/layer_backward.js";
 import { LayerParameters, type ParametersOptions, parametersOptions } from "./layer/backward/layer_parameters.js";
 import type { LayerState } from "./layer/backward/layer_state.js";
-import { normOption } from "./layer/block.js";
-import { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 import { createLayer, type MoeLayerOptions } from "./layer/create.js";
 import type { MoeLayerDescription } from "./layer/description/config.js";
-import { layerForward } from "./layer/forward.js";
+import { CapturedForward, type CaptureOptions } from "./layer/forward/captured_forward.js";
 import {
   type ForwardOptions,
   type ForwardResult,
@@ -40,7 +38,9 @@ import {
   noForwardOptions,
   type SavedForward,
   type WantedForward,
-} from "./layer/forward_options.js";
+} from "./layer/forward/forward_options.js";
+import { layerForward } from "./layer/forward/layer_forward.js";
+import { normOption } from "./layer/forward/norm_and_residual.js";
 import { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
 import { checkExpertIds, checkLogits, checkTakesExpertIds, checkTakesLogits } from "./layer/router/given_routing.js";
@@ -247,8 +247,8 @@ export class MoeLayer extends ThreadBound implements Disposable {
     const tokens = checkTokens(onDevice, x);
     const { tokenIds, expertIds, logits, training } = routeOptions(options, "options");
     if (training !== undefined) checkTraining(onDevice, training, tokens);
-    if (expertIds !== undefined) checkExpertIds(onDevice, expertIds, tokens.count);
-    if (logits !== undefined) checkLogits(onDevice, logits, tokens.count, x.dtype, { training });
+    if (expertIds !== undefined) checkExpertIds(onDevice, expertIds, tokens);
+    if (logits !== undefined) checkLogits(onDevice, logits, tokens, { training });
     using ids = tokenIdsOnDevice(onDevice, tokenIds, x.shape, expertIds && "expertIds");
     return withMatrix(x, (input) => router.route(input, { ...tokens, ids, expertIds, logits }, training));
   }

@@ -14,7 +14,7 @@ export interface ComparedCase {
   readonly contender: string;
   /** Seconds of a call until its results were there, in the first report. */
   readonly before: Measurement;
-  /** The same in the second. */
+  /** Seconds of a call until its results were there, in the second report. */
   readonly after: Measurement;
   /** after / before, by the medians: less than 1 is faster. */
   readonly ratio: number;

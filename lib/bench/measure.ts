@@ -63,7 +63,7 @@ export async function inTurns<T>(
   return returned;
 }
 
-/** Before a turn beside other software: the threads of the last turn may spin for a while before they sleep. */
+/** How long a turn beside other software waits, as the threads of the last turn may spin for a while before they sleep. */
 const pauseMilliseconds = 20;
 
 /** A turn that waits until the threads of the last one sleep. */
@@ -80,7 +80,7 @@ export interface CallTimes {
   readonly total: number;
   /** Until the call returns. */
   readonly call: number;
-  /** That the device's stream was at work; null on a device that does the work within the call. */
+  /** How long the device's stream was at work; null on a device that does the work within the call. */
   readonly device: number | null;
 }
 

@@ -67,7 +67,7 @@ export interface BenchProgress {
   readonly total: number;
 }
 
-/** Of rounds, whose times are kept, and of calls, which a device's stream holds until they are waited for. */
+/** The most rounds, whose times are all kept, and the most calls between two waits, which a device's stream holds until then. */
 export const mostTurns = 1_000_000;
 
 /** The share of the free memory for weights; the rest is for inputs, results, files and packing. */

@@ -6,7 +6,7 @@ import { type Prepared, prepareContenders } from "./contenders/prepare.js";
 import { afterPause, type CallTimes, inTurns, ratios, summarize, type Turn, timeCalls } from "./measure.js";
 import type { BenchResult, ContenderResult } from "./report.js";
 
-/** Before the peaks are known, and what the case took turns with. */
+/** The result of a case whose bound is not known yet, as the peaks are not, nor what it took turns with. */
 export interface MeasuredCase extends Omit<BenchResult, keyof Bound | "apart"> {
   /** The median seconds of a call in each round, on the device where that tells. */
   readonly worked: readonly number[];

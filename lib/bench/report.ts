@@ -9,7 +9,7 @@ import type { BenchDType } from "./operators/draw.js";
 
 /** One contender beside us. */
 export interface ContenderResult {
-  /** As the contender says. */
+  /** What the contender calls itself. */
   readonly name: string;
   /** The errors of its first call. */
   readonly errors: readonly OutputError[];
@@ -39,18 +39,18 @@ export interface BenchResult {
   readonly total: Measurement;
   /** Until the call returns: checks and enqueuing. */
   readonly call: Measurement;
-  /** That the device worked; null on `reference`, which works within the call. */
+  /** How long the device worked; null on `reference`, which works within the call. */
   readonly device: Measurement | null;
   /** 10^9 operations a second, by the device's time where there is one. */
   readonly gflops: number;
-  /** The same of bytes. */
+  /** 10^9 bytes a second, by the same time. */
   readonly gbs: number;
   /**
    * How fast memory read, in 10^9 bytes a second: the median over the rounds if the case reads weights that no cache holds, else that
    * of the ceilings; null on other devices than `cpu`.
    */
   readonly readGBs: number | null;
-  /** Lower bound on the time set by that and the peaks, the median over the rounds; null on devices whose ceilings are not measured. */
+  /** Lower bound on the time, set by the read rate and the peaks, the median over the rounds; null on devices whose ceilings are not measured. */
   readonly floor: number | null;
   /** floor / time on the device, the median over the rounds: 1 is the ceiling; above 1, data came from a cache. */
   readonly ofCeiling: number | null;

@@ -80,7 +80,7 @@ async function ceilingsOf({ kind }: Device, threads: number, seconds: number): P
   return kind === "cpu" ? await ceilingsBeside(seconds, threads) : null;
 }
 
-/** Before the ceilings are known. */
+/** A result before the ceilings are known, and a group of them. */
 type MeasuredResult = MeasuredCase & Pick<BenchResult, "apart">;
 type MeasuredGroup = Omit<BenchGroup, "ceilings" | "results"> & { readonly results: readonly MeasuredResult[] };
 

@@ -20,7 +20,7 @@ export function fileSystemError(path: string, action: "read" | "written", cause:
   return new MoeError(code, printable(`${path}: cannot be ${action}: ${why}`), { cause });
 }
 
-/** That there is no folder for a file, whose own message is about a temporary name. */
+/** Says that the folder of a file does not exist, where the system's own message would name a temporary file in it. */
 function missingFolder(path: string, cause: unknown): string | undefined {
   const folder = dirname(path);
   const { code } = Object(cause) as NodeJS.ErrnoException;

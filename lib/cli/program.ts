@@ -59,7 +59,7 @@ async function runListed(listed: ListedCommand, rest: readonly string[], io: Io)
   }
 }
 
-/** What is thrown for sizes that nothing before has refused. */
+/** The error for sizes that nothing before has refused. */
 function tooLarge(cause: RangeError): MoeError {
   const message = `expected sizes that fit into memory, got some that do not (${cause.message}); give smaller ones`;
   return new MoeError("OUT_OF_MEMORY", message, { cause });

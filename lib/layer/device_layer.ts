@@ -1,4 +1,4 @@
-import type { LayerHandle, OffloadRule, WeightParts } from "../core/device/backend.js";
+import type { CapturedHandle, LayerHandle, OffloadRule, WeightParts } from "../core/device/backend.js";
 import type { Device } from "../core/device/device.js";
 import { MoeError } from "../core/errors.js";
 import { forwardStages, type StageList, scoredStages } from "../core/layer/stages.js";
@@ -7,7 +7,7 @@ import type { TensorHandle } from "../core/tensors/tensor_handle.js";
 import { resultDType } from "../operators/check.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
-import type { InnerRows } from "./inner_rows.js";
+import type { InnerRows } from "./forward/inner_rows.js";
 import { TokenConstants } from "./token_constants.js";
 import { WeightRecord } from "./weights/weight_record.js";
 
@@ -69,7 +69,7 @@ export class DeviceLayer {
     return this.#handle;
   }
 
-  /** Those of the last passes of so many tokens; not to be disposed of. */
+  /** Constants for passes of so many tokens, kept until passes have another number; not to be disposed of. */
   constants(tokens: number): TokenConstants {
     if (this.#constants?.tokens !== tokens) {
       this.#constants?.[Symbol.dispose]();
@@ -90,6 +90,11 @@ export class DeviceLayer {
   /** The width of the shared expert: as it was given or, if that is not known, filled up with zeros as it is stored. */
   get sharedWidth(): number {
     return this.record.sharedWidth ?? this.description.sharedExperts * this.description.intermediateSize;
+  }
+
+  /** A: how many experts it holds, the bank's and then the shared ones. */
+  get expertCount(): number {
+    return this.description.bank.count + this.description.sharedExperts;
   }
 
   /** Whether some expert that it holds has a bias of this role. */
@@ -121,6 +126,18 @@ export class DeviceLayer {
     const [ids, weights] = [routing.ids.handle, routing.weights.handle];
     const kept = rows && { pre: rows.pre.handle, multiplied: rows.multiplied?.handle };
     this.handle.forward(x, y, ids, weights, maxChoices, stages, undefined, residual, kept);
+  }
+
+  /**
+   * Enqueues the capture of a forward: under a routing or, without one, by the device's own.
+   * @param logits the router's, if they are given; only without a routing.
+   */
+  capture(
+    { x, y, routing, maxChoices, residual }: Omit<RoutedForward, "routing"> & { readonly routing: Routing | undefined },
+    logits: Tensor | undefined,
+  ): CapturedHandle {
+    const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
+    return this.handle.capture(x, y, ids, weights, maxChoices, logits && scoredStages, logits?.handle, residual);
   }
 
   free(): void {

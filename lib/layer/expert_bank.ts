@@ -1,7 +1,7 @@
 import type { CapturedHandle, ExpertMatrices } from "../core/device/backend.js";
 import { invalidArgument, requires } from "../core/errors.js";
 import { inputFields, isPlain, weightFormat } from "../core/formats/weight_formats.js";
-import { scoredStages } from "../core/layer/stages.js";
+import { sharedGateRows } from "../core/layer/shared_gate.js";
 import type { FloatDType } from "../core/tensors/dtype.js";
 import type { Tensor } from "../core/tensors/tensor.js";
 import type { Routing } from "../operators/routing/gating.js";
@@ -9,9 +9,9 @@ import type { MoeLayerDescription } from "./description/config.js";
 import { addsIdentity } from "./description/identity_experts.js";
 import { type ExpertSet, formatsOf, matrixRoles } from "./description/storage.js";
 import type { DeviceLayer } from "./device_layer.js";
-import type { ForwardPass } from "./forward_pass.js";
-import { IdentityExperts } from "./identity_experts.js";
-import { latentForward } from "./latent_forward.js";
+import type { ForwardPass } from "./forward/forward_pass.js";
+import { IdentityExperts } from "./forward/identity_experts.js";
+import { latentForward } from "./forward/latent_forward.js";
 import {
   checkExpert,
   disposeExpert,
@@ -36,21 +36,20 @@ interface BankParts {
 
 /**
  * The experts that a layer holds: those of `description.bank`, plus the shared ones and those that return their input if
- * the bank begins with expert 0.
- * Every setter checks its weights and enqueues a copy.
+ * the bank begins with expert 0. Every setter checks its weights and enqueues a copy.
  */
 export class ExpertBank {
-  /** The layers of the device that hold the routed experts and the shared ones: one, but with `latent` two. */
-  readonly #layer: DeviceLayer;
-  readonly #shared: DeviceLayer;
+  readonly #routed: DeviceLayer;
+  /** Holds the shared experts; with `latent` another layer of the device than that of the routed ones. */
+  readonly #onDevice: DeviceLayer;
   readonly #projections: LatentProjections | undefined;
   readonly #quantizing: Quantizing | undefined;
   /** Undefined if the bank adds none. */
   readonly identity: IdentityExperts | undefined;
 
   constructor({ routed, onDevice, projections }: BankParts, quantizing?: Quantizing) {
-    this.#layer = routed;
-    this.#shared = onDevice;
+    this.#routed = routed;
+    this.#onDevice = onDevice;
     this.#projections = projections;
     if (addsIdentity(routed.description)) this.identity = new IdentityExperts(routed);
     this.#quantizing = quantizing;
@@ -58,20 +57,20 @@ export class ExpertBank {
 
   /** Sets the weights of one expert, numbered within the bank. */
   setExpert(expert: number, weights: ExpertWeights): void {
-    const { device, description } = this.#layer;
+    const { device, description } = this.#routed;
     checkExpert(`experts[${expert}]`, weights, description, description.intermediateSize, device);
-    this.#setShares(this.#layer, expert, weights, description.intermediateSize);
+    this.#setShares(this.#routed, expert, weights, description.intermediateSize);
   }
 
   /** Sets the weights of all experts of the bank from stacked tensors. */
   setStacked(stacked: ExpertWeights): void {
-    const { device, description } = this.#layer;
+    const { device, description } = this.#routed;
     const { bank, hiddenSize, intermediateSize } = description;
     checkExpert("experts", stacked, description, intermediateSize, device, bank.count);
     for (let expert = 0; expert < bank.count; expert++) {
       const weights = stackedExpert(stacked, expert, hiddenSize, intermediateSize);
       try {
-        this.#setShares(this.#layer, expert, weights, intermediateSize);
+        this.#setShares(this.#routed, expert, weights, intermediateSize);
       } finally {
         disposeExpert(weights);
       }
@@ -80,17 +79,17 @@ export class ExpertBank {
 
   /** Sets the weights of the shared expert, which is stored as ceil(width / intermediateSize) experts. */
   setShared(weights: ExpertWeights, width: number): void {
-    const { device, description, record } = this.#shared;
+    const { device, description, record } = this.#onDevice;
     checkExpert("shared", weights, description, width, device);
     record.sharedWidth = width;
-    this.#setShares(this.#shared, description.bank.count, weights, width);
+    this.#setShares(this.#onDevice, description.bank.count, weights, width);
   }
 
   /** Sets the shared expert's gate. */
   setSharedGate(weight: ExpertMatrix, bias?: Weight): void {
-    const { device, description, handle, record } = this.#shared;
-    const rows = description.sharedGate === "softmax" ? 2 : 1;
-    setLinear(device, "sharedGate", [rows, description.hiddenSize], weight, bias, (matrix, vector) => {
+    const { device, description, handle, record } = this.#onDevice;
+    const shape = [sharedGateRows(description.sharedGate), description.hiddenSize];
+    setLinear(device, "sharedGate", shape, weight, bias, (matrix, vector) => {
       handle.setSharedGate(matrix, vector);
     });
     record.version++;
@@ -99,7 +98,7 @@ export class ExpertBank {
 
   /** Checks that exactly the weights that the shared expert needs are given; the gate's bias may be left out. */
   checkShared(given: { readonly [Name in "shared" | "sharedGate" | "sharedGateBias"]: unknown }): void {
-    const { sharedExperts, sharedGate, bank } = this.#shared.description;
+    const { sharedExperts, sharedGate, bank } = this.#onDevice.description;
     const bankWithShared = bank.first === 0 ? "sharedExpert" : "a bank that begins with expert 0";
     const needs = { shared: sharedExperts > 0, sharedGate: sharedGate !== "none" };
     for (const name of ["shared", "sharedGate"] as const) {
@@ -117,8 +116,8 @@ export class ExpertBank {
    * @returns of a layer with `latent` the sums [T, L] of its routed experts, for the caller to dispose of.
    */
   forward(pass: ForwardPass): Tensor<FloatDType> | undefined {
-    const [routed, projections] = [this.#layer, this.#projections];
-    if (projections !== undefined) return latentForward({ onDevice: this.#shared, routed, projections }, pass);
+    const [routed, onDevice, projections] = [this.#routed, this.#onDevice, this.#projections];
+    if (projections !== undefined) return latentForward({ onDevice, routed, projections }, pass);
     const { x, routing, residual, kept } = pass;
     using identity = this.identity?.outputs(x, routing, residual);
     routed.forwardRouted({ ...pass, residual: identity?.handle ?? residual, rows: kept?.routed });
@@ -130,13 +129,9 @@ export class ExpertBank {
    * `latent`, nothing of it is recorded.
    */
   capture(pass: Omit<ForwardPass, "routing"> & { readonly routing: Routing | undefined }): CapturedHandle {
-    const { x, y, tokens, routing, maxChoices, residual } = pass;
-    if (this.#projections === undefined) {
-      const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
-      const logits = routing === undefined ? tokens.logits : undefined;
-      const stages = logits && scoredStages;
-      return this.#layer.handle.capture(x, y, ids, weights, maxChoices, stages, logits?.handle, residual);
-    }
+    const { tokens, routing } = pass;
+    const logits = routing === undefined ? tokens.logits : undefined;
+    if (this.#projections === undefined) return this.#routed.capture(pass, logits);
     const replay = () => this.forward({ ...pass, routing: routing as Routing })?.dispose();
     return { replay, free: () => {} };
   }

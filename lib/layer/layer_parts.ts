@@ -105,7 +105,7 @@ export class LayerParts implements Disposable {
 
   /** The times of the last forward, of all layers of the device. */
   async stageTimes(): Promise<StageTimes> {
-    const ran = this.#layers.filter(({ description: { bank, sharedExperts } }) => bank.count + sharedExperts > 0);
+    const ran = this.#layers.filter(({ expertCount }) => expertCount > 0);
     const [first, ...others] = await Promise.all(ran.map(async ({ handle }) => await handle.stageTimes()));
     const sums: Record<string, number> = { ...first };
     for (const times of others)

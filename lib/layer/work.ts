@@ -1,6 +1,7 @@
 import type { ExpertFormats, LayerDescription } from "../core/device/backend.js";
 import type { WeightFormatName } from "../core/formats/weight_format.js";
 import { bitsPerWeight, weightFormat } from "../core/formats/weight_formats.js";
+import { sharedGateRows } from "../core/layer/shared_gate.js";
 import type { StageTimes } from "../core/layer/stages.js";
 import { type DType, dtypes } from "../core/tensors/dtype.js";
 import { expertsWithWeights } from "./description/identity_experts.js";
@@ -41,10 +42,10 @@ type CountedLayer = LayerDescription & {
 export interface WeightCounts {
   readonly router: number;
   readonly expert: ExpertWeightCounts;
-  /** Those of the shared expert; zeros if there is none. */
+  /** Weights of the shared expert; zeros if there is none. */
   readonly shared: ExpertWeightCounts;
   readonly sharedGate: number;
-  /** Those of one of the two projections of `latent`; 0 without. */
+  /** Weights of one of the two projections of `latent`; 0 without. */
   readonly latent: number;
 }
 
@@ -52,7 +53,7 @@ export interface WeightCounts {
 const firstRoles = ["gate", "up", "multiplier"] as const;
 
 export interface ExpertWeightCounts {
-  /** Those of the first products: gate, up and multiplier. */
+  /** Weights of the first products: gate, up and multiplier. */
   readonly gateUp: number;
   readonly down: number;
 }
@@ -74,7 +75,7 @@ export function countWeights(
     router: numExperts * hiddenSize,
     expert: expert(intermediateSize, latent?.size),
     shared: expert(sharedWidth),
-    sharedGate: { none: 0, sigmoid: 1, softmax: 2 }[sharedGate] * hiddenSize,
+    sharedGate: sharedGateRows(sharedGate) * hiddenSize,
     latent: (latent?.size ?? 0) * hiddenSize,
   };
 }

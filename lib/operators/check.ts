@@ -1,5 +1,5 @@
 import type { Device } from "../core/device/device.js";
-import { checkInteger, invalidArgument, MoeError, requires } from "../core/errors.js";
+import { checkInteger, invalidArgument, MoeError, requires, unexpected } from "../core/errors.js";
 import { integer, optional } from "../core/input/options.js";
 import type { DType } from "../core/tensors/dtype.js";
 import { checkSizes, type Shape } from "../core/tensors/shape.js";
@@ -117,14 +117,16 @@ export function resultDType(input: { readonly dtype: string }): "f32" {
   return input.dtype === "f64" ? ("f64" as "f32") : "f32";
 }
 
+/** The dtypes of an argument that is float32 beside another: f64 also passes beside f64. */
+export function float32Beside({ dtype }: { readonly dtype: DType }): Allowed {
+  return dtype === "f64" ? "float32" : ["f32"];
+}
+
 /** Throws INVALID_ARGUMENT if `tensor` overlaps one of `others`. */
 export function checkApart(parameter: string, tensor: Tensor, ...others: readonly (Tensor | undefined)[]): void {
   for (const other of others) {
     if (!other?.overlaps(tensor)) continue;
-    throw new MoeError(
-      "INVALID_ARGUMENT",
-      `${parameter}: expected memory of its own, got a tensor that overlaps an input or another output`,
-    );
+    throw unexpected(parameter, "memory of its own", "a tensor that overlaps an input or another output");
   }
 }
 

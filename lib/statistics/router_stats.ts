@@ -101,7 +101,7 @@ export class RouterStats extends ThreadBound implements Disposable {
     const { tokenMask } = recordOptions(options, "options");
     const tokens = logits.shape[0] as number;
     checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], device);
-    checkOptional("routing.weights", weights, ["f32", "f64"], ids.shape, device);
+    checkOptional("routing.weights", weights, "float32", ids.shape, device);
     checkTokenMask(tokenMask, tokens, device);
     checkIds("routing.ids", ids);
     const window = this.#windowOfCall();

@@ -46,12 +46,12 @@ export function listOption(name: string, texts: readonly string[] | undefined): 
   throw new UsageError(`--${name}: expected at least one, got none`);
 }
 
-/** The integers of a {@link listOption} whose entries may be ranges, ascending and each once: "0,4-6" is 0, 4, 5, 6; throws UsageError. */
-export function integerListOption(name: string, texts: readonly string[] | undefined, minimum: number): number[] {
+/** The integers from 0 on of a {@link listOption} whose entries may be ranges, ascending and each once: "0,4-6" is 0, 4, 5, 6; throws UsageError. */
+export function integerListOption(name: string, texts: readonly string[] | undefined): number[] {
   const numbers = listOption(name, texts).flatMap((entry) => {
     const [, from, to] = /^(\d+)-(\d+)$/.exec(entry) ?? [undefined, entry, entry];
-    const first = integerOption(name, from as string, minimum);
-    const last = integerOption(name, to as string, minimum, first + longestRange);
+    const first = integerOption(name, from as string, 0);
+    const last = integerOption(name, to as string, 0, first + longestRange);
     if (last < first) throw new UsageError(`--${name}: expected a range from low to high, got "${entry}"`);
     return Array.from({ length: last - first + 1 }, (_, index) => first + index);
   });

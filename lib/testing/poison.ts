@@ -5,7 +5,7 @@ import { checkDType, type DType, dtypes, type RawArrayOf } from "../core/tensors
  * unwritten, then shows in its results.
  */
 export function poisoned<D extends DType>(dtype: D, length: number): RawArrayOf<D> {
-  checkDType("dtype", dtype);
+  checkDType(dtype);
   const { raw, bytes } = dtypes[dtype];
   return new raw(new Uint8Array(length * bytes).fill(255).buffer) as RawArrayOf<D>;
 }

@@ -172,7 +172,7 @@ static LayerForward layer_forward(const Napi::CallbackInfo& info, Stages stages,
   return problem;
 }
 
-// The stages that the last argument of forward() and capture() names, by default those of a whole forward.
+// The stages that forward() and capture() are given, by default those of a whole forward.
 static std::vector<Stage> stages_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[5].IsArray()) return list_of(info[2].IsObject() ? Stages(kRoutedStages) : Stages(kForwardStages));

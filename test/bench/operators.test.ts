@@ -7,7 +7,7 @@ import { operatorBenchCases } from "../../lib/bench/operator_cases.js";
 import { operatorCases } from "../../lib/bench/operators/table.js";
 import type { WeightFormatName } from "../../lib/core/formats/weight_format.js";
 import { operators } from "../../lib/core/operators/table.js";
-import { type DeviceName, openDevice } from "../../lib/devices.js";
+import { openDevice } from "../../lib/devices.js";
 import * as exported from "../../lib/index.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { relativeError } from "../../lib/testing/difference.js";
@@ -33,9 +33,8 @@ async function withCase<T>(
   name: string,
   given: CaseOptions,
   use: (benchCase: BenchCase) => T | Promise<T>,
-  deviceName: DeviceName = "cpu",
 ): Promise<T> {
-  using device = openDevice(deviceName, { threads: 2 });
+  using device = openDevice("cpu", { threads: 2 });
   const operatorCase = operatorCases.find((one) => one.name === name);
   const cases = operatorCase ? operatorBenchCases(device, operatorCase, given) : layerCases(device, given);
   for await (const benchCase of cases) return await use(benchCase);

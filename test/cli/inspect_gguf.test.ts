@@ -7,11 +7,11 @@ import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js
 import { type GgufInput, rawGguf } from "../support/gguf.js";
 import { runCli } from "./support/run_cli.js";
 
-async function inspect(options: RandomLayer, change = (file: GgufInput): GgufInput => file, flags: string[] = []) {
+async function inspect(options: RandomLayer, change = (file: GgufInput): GgufInput => file) {
   using directory = temporaryDirectory();
   const path = join(directory.path, "model.gguf");
   writeFileSync(path, rawGguf(change(randomLayer(new Random("inspect"), options).file)));
-  return await runCli(["inspect", path, ...flags]);
+  return await runCli(["inspect", path]);
 }
 
 test("inspect tells formula, types and memory of a GGUF file", async () => {

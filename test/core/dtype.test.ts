@@ -55,5 +55,5 @@ describe.each([
 });
 
 test("an unknown dtype is named in the error", () => {
-  expect(() => checkDType("dtype", "f8")).toThrow(/dtype: expected one of "f32".*got "f8"/);
+  expect(() => checkDType("f8")).toThrow(/dtype: expected one of "f32".*got "f8"/);
 });

@@ -101,16 +101,9 @@ async function apart(family: string, first: string, second: string, options: Loa
 const yarn = { type: "yarn", factor: 40, beta_fast: 32, beta_slow: 1, original_max_position_embeddings: 64 };
 
 describe("a GGUF file", () => {
-  test.each(inGguf)("of %s has the logits of the directory in the same format", async (family) => {
+  test.each<[family: string, fields: object]>([
     // llama.cpp has no window for Mixtral.
-    const model = changed(family, family === "mixtral" ? { sliding_window: null } : {});
-    const file = `${model}.gguf`;
-    const { status, stderr } = runScript("dist/cli/main.js", ["quantize", model, "--format", "q8_0", "--out", file]);
-    expect(status, stderr).toBe(0);
-    expect(await apart(family, file, model, { dtype: "q8_0" })).toBeLessThan(2e-6);
-  });
-
-  test.each([
+    ...inGguf.map((family): [string, object] => [family, family === "mixtral" ? { sliding_window: null } : {}]),
     ["deepseek_v2", {}],
     ["kimi_k2", {}],
     ["glm4_moe", {}],

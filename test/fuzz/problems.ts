@@ -1,6 +1,6 @@
-import { outputActivations, sharedGates, weightPlaces } from "../../lib/core/device/backend.js";
-import { type Activation, activations, isClamped } from "../../lib/core/layer/activation.js";
-import { drops, expertScorings, groupScores } from "../../lib/core/layer/routing_rule.js";
+import { type Activation, activations, isClamped, outputActivations } from "../../lib/core/layer/activation.js";
+import { drops, expertScorings, groupScores, weightPlaces } from "../../lib/core/layer/routing_rule.js";
+import { sharedGates } from "../../lib/core/layer/shared_gate.js";
 import { distributions } from "../../lib/core/operators/noise.js";
 import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { scaleChoices } from "../../lib/operators/formats/quantize.js";

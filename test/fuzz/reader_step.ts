@@ -13,6 +13,7 @@ import {
   ShardedCheckpoint,
   serializeSafetensors,
 } from "../../lib/checkpoint/safetensors/index.js";
+import { shapeSize } from "../../lib/core/tensors/shape.js";
 import { Random } from "../../lib/testing/inputs/random.js";
 import { type LayerType, randomLayer } from "../checkpoint/support/gguf_layer.js";
 import { rawGguf } from "../support/gguf.js";
@@ -57,7 +58,7 @@ export function safetensorsReaderStep(draw: Draw, folder: string): Step {
   for (let index = draw.integer(0, 6); index > 0; index--) {
     const dtype = draw.pick(dtypes);
     const shape = Array.from({ length: draw.integer(0, 3) }, () => draw.integer(0, 4));
-    const elements = shape.reduce((product, size) => product * size, 1);
+    const elements = shapeSize(shape);
     const size = Number(/\d+/.exec(dtype)?.[0] ?? 8) / 8;
     tensors.set(`${draw.pick(["w", "model.layers.0.", "é"])}${index}`, {
       dtype,

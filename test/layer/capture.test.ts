@@ -3,7 +3,7 @@ import { describe, expect, test, vi } from "vitest";
 import { Device } from "../../lib/core/device/device.js";
 import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../lib/devices.js";
-import type { CapturedForward } from "../../lib/layer/captured_forward.js";
+import type { CapturedForward } from "../../lib/layer/forward/captured_forward.js";
 import type { MoeLayer } from "../../lib/moe_layer.js";
 import { unpermute } from "../../lib/operators/experts/permute.js";
 import { sort } from "../../lib/operators/routing/sort.js";

@@ -1,16 +1,18 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { Shape } from "../../lib/core/tensors/shape.js";
 import { type FloatDType, MoeLayer, type MoeLayerOptions, type Tensor } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/difference.js";
-import { Random } from "../../lib/testing/inputs/random.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { expertsOfBank, sumOfBanks } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";
+import { drawnExperts, drawnSizes, drawnTensor } from "../support/drawn_layer.js";
 import { expectError, expectRejection } from "../support/errors.js";
 
 // Layers of which a table of token ids chooses the experts, and the router only weighs them.
 
-const [tokens, hidden, inner, experts, topK, vocabulary] = [6, 33, 17, 5, 2, 8];
+const { hidden, inner } = drawnSizes;
+const [tokens, experts, topK, vocabulary] = [6, 5, 2, 8];
 const hashRouting = { vocabularySize: vocabulary };
 const rule = { hashRouting, scoring: "sqrt_softplus", normalize: true, scale: 1.5 } as const;
 /** The experts of each token id. */
@@ -42,18 +44,11 @@ function weightsOf(logits: ArrayLike<number>, given: readonly number[]): number[
 describe.each(deviceNames)("on %s", (name) => {
   const device = openForTests(name);
 
-  const drawn = <D extends FloatDType = "f32">(seed: string, shape: number[], dtype = "f32" as D, scale = 1) => {
-    const size = shape.reduce((product, length) => product * length, 1);
-    return device().tensor(new Random(seed).normals(size, scale), shape, dtype);
-  };
+  const drawn = <D extends FloatDType = "f32">(seed: string, shape: Shape, dtype?: D, scale?: number) =>
+    drawnTensor(device(), seed, shape, dtype, scale);
   const integers = (values: readonly number[], shape = [values.length]) =>
     device().tensor(Int32Array.from(values), shape);
-
-  const stacked = (dtype: FloatDType = "f32") => ({
-    gate: drawn("gate", [experts, inner, hidden], dtype, 0.3),
-    up: drawn("up", [experts, inner, hidden], dtype, 0.3),
-    down: drawn("down", [experts, hidden, inner], dtype, 0.3),
-  });
+  const stacked = (dtype?: FloatDType) => drawnExperts(device(), experts, dtype);
 
   function layerOf(config: Partial<MoeLayerOptions> = {}, dtype: FloatDType = "f32"): MoeLayer {
     return MoeLayer.create({

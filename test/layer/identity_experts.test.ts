@@ -3,33 +3,28 @@ import { describe, expect, test, vi } from "vitest";
 import { Device } from "../../lib/core/device/device.js";
 import { MoeError } from "../../lib/core/errors.js";
 import type { ExpertRange } from "../../lib/core/layer/expert_range.js";
+import type { Shape } from "../../lib/core/tensors/shape.js";
 import { type FloatDType, MoeLayer, type MoeLayerOptions, type Routing, type Tensor } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/difference.js";
-import { Random } from "../../lib/testing/inputs/random.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { expertsOfBank, sumOfBanks } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";
+import { drawnExperts, drawnSizes, drawnTensor } from "../support/drawn_layer.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { expectForwardsOfOwnRouting } from "../support/forwards.js";
 
 // Layers of which some experts have no weights and return their input.
 
-const [tokens, hidden, inner, withWeights, identityExperts, topK] = [12, 33, 17, 5, 3, 4];
+const { hidden, inner } = drawnSizes;
+const [tokens, withWeights, identityExperts, topK] = [12, 5, 3, 4];
 const numExperts = withWeights + identityExperts;
 
 describe.each(deviceNames)("on %s", (name) => {
   const device = openForTests(name);
 
-  const drawn = <D extends FloatDType = "f32">(seed: string, shape: number[], dtype = "f32" as D, scale = 1) => {
-    const size = shape.reduce((product, length) => product * length, 1);
-    return device().tensor(new Random(seed).normals(size, scale), shape, dtype);
-  };
-
-  const stack = (dtype: FloatDType = "f32") => ({
-    gate: drawn("gate", [withWeights, inner, hidden], dtype, 0.3),
-    up: drawn("up", [withWeights, inner, hidden], dtype, 0.3),
-    down: drawn("down", [withWeights, hidden, inner], dtype, 0.3),
-  });
+  const drawn = <D extends FloatDType = "f32">(seed: string, shape: Shape, dtype?: D, scale?: number) =>
+    drawnTensor(device(), seed, shape, dtype, scale);
+  const stack = (dtype?: FloatDType) => drawnExperts(device(), withWeights, dtype);
 
   const layerOf = (config: Partial<MoeLayerOptions> = {}, dtype: FloatDType = "f32") =>
     MoeLayer.create({

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { Shape } from "../../lib/core/tensors/shape.js";
 import {
   cast,
   type FloatDType,
@@ -11,15 +12,16 @@ import {
   type Tensor,
 } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/difference.js";
-import { Random } from "../../lib/testing/inputs/random.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { expertsOfBank, sumOfBanks } from "../support/banks.js";
 import { deviceNames, openForTests } from "../support/devices.js";
+import { drawnExperts, drawnSizes, drawnTensor } from "../support/drawn_layer.js";
 import { expectError } from "../support/errors.js";
 
 // Layers whose router reads other tokens than the experts, normalises what it reads, or has experts with scales.
 
-const [tokens, hidden, inner, experts, topK] = [12, 33, 17, 6, 2];
+const { hidden, inner, experts } = drawnSizes;
+const [tokens, topK] = [12, 2];
 const own = { separateRouterInput: true } as const;
 const norm = { routerNorm: { epsilon: 0.01, scale: hidden ** -0.5 } } as const;
 const scales = { perExpertScale: true } as const;
@@ -28,16 +30,9 @@ const gemma = { ...own, ...norm, ...scales, normalize: true } as const;
 describe.each(deviceNames)("on %s", (name) => {
   const device = openForTests(name);
 
-  const drawn = <D extends FloatDType = "f32">(seed: string, shape: number[], dtype = "f32" as D, scale = 1) => {
-    const size = shape.reduce((product, length) => product * length, 1);
-    return device().tensor(new Random(seed).normals(size, scale), shape, dtype);
-  };
-
-  const stacked = (dtype: FloatDType = "f32") => ({
-    gate: drawn("gate", [experts, inner, hidden], dtype, 0.3),
-    up: drawn("up", [experts, inner, hidden], dtype, 0.3),
-    down: drawn("down", [experts, hidden, inner], dtype, 0.3),
-  });
+  const drawn = <D extends FloatDType = "f32">(seed: string, shape: Shape, dtype?: D, scale?: number) =>
+    drawnTensor(device(), seed, shape, dtype, scale);
+  const stacked = (dtype?: FloatDType) => drawnExperts(device(), experts, dtype);
 
   function layerOf(config: Partial<MoeLayerOptions>, dtype: FloatDType = "f32") {
     const router = drawn("router", [experts, hidden], dtype, 0.5);

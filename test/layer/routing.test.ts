@@ -12,9 +12,9 @@ import { exampleConfig, type LayerProblem, RandomLayer } from "../support/random
 /** The effect of rounding routing weights to float32 on `reference`; other devices compute with rounded weights. */
 const roundedWeights = 1e-6;
 
-const example = (changes: Partial<LayerProblem["config"]>, tokens = 12): LayerProblem => ({
+const example = (changes: Partial<LayerProblem["config"]>): LayerProblem => ({
   config: { ...exampleConfig, ...changes },
-  tokens,
+  tokens: 12,
   dtype: "f32",
   seed: 7,
 });

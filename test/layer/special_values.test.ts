@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { SharedGate } from "../../lib/core/device/backend.js";
 import type { Device } from "../../lib/core/device/device.js";
+import type { SharedGate } from "../../lib/core/layer/shared_gate.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/difference.js";

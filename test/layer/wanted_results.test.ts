@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { shapeSize } from "../../lib/core/tensors/shape.js";
 import { MoeLayer, type MoeLayerOptions, type Tensor } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
@@ -14,8 +15,7 @@ describe.each(["cpu", "simt"] as const)("on %s", (name) => {
   function layerWith(options: Partial<MoeLayerOptions>): MoeLayer {
     const random = new Random("wanted");
     const weight = (...shape: number[]) => {
-      const size = shape.reduce((product, length) => product * length, 1);
-      return device().tensor(random.normals(size, (shape.at(-1) as number) ** -0.5), shape, "bf16");
+      return device().tensor(random.normals(shapeSize(shape), (shape.at(-1) as number) ** -0.5), shape, "bf16");
     };
     return MoeLayer.create({
       device: device(),
@@ -50,8 +50,7 @@ describe.each(["cpu", "simt"] as const)("on %s", (name) => {
       [3, 7, H],
       [0, H],
     ]) {
-      const size = shape.reduce((product, length) => product * length, 1);
-      using x = device().tensor(new Random("x").normals(size, 1), shape, "bf16");
+      using x = device().tensor(new Random("x").normals(shapeSize(shape)), shape, "bf16");
       const alone = layer.route(x);
       const [y, logits] = [layer.forward(x), layer.routerLogits(x)];
       const { ids, weights } = alone;

@@ -1,4 +1,5 @@
 import { expect } from "vitest";
+import { type Shape, shapeSize } from "../../lib/core/tensors/shape.js";
 import { type Device, type FloatDType, MoeLayer, type MoeLayerOptions, type Tensor } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
@@ -25,12 +26,17 @@ const { hidden, inner, experts, topK } = drawnSizes;
 export function drawnTensor<D extends FloatDType = "f32">(
   device: Device,
   seed: string,
-  shape: number[],
+  shape: Shape,
   dtype = "f32" as D,
   scale = 1,
 ): Tensor<D> {
-  const size = shape.reduce((product, length) => product * length, 1);
-  return device.tensor(new Random(seed).normals(size, scale), shape, dtype);
+  return device.tensor(new Random(seed).normals(shapeSize(shape), scale), shape, dtype);
+}
+
+/** The stacked weights of so many gated experts of these sizes. */
+export function drawnExperts(device: Device, count: number, dtype: FloatDType = "f32") {
+  const drawn = (seed: string, ...shape: number[]) => drawnTensor(device, seed, [count, ...shape], dtype, 0.3);
+  return { gate: drawn("gate", inner, hidden), up: drawn("up", inner, hidden), down: drawn("down", hidden, inner) };
 }
 
 /** A layer of these sizes with random weights, whose seeds are their names, and all else as `config` says. */

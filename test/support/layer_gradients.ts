@@ -2,7 +2,7 @@ import { expect } from "vitest";
 import type { MoeLayer, Tensor } from "../../lib/index.js";
 import type { BackwardOptions } from "../../lib/layer/backward/layer_backward.js";
 import type { LayerParameters } from "../../lib/layer/backward/layer_parameters.js";
-import type { ForwardOptions } from "../../lib/layer/forward_options.js";
+import type { ForwardOptions } from "../../lib/layer/forward/forward_options.js";
 import { relativeError } from "../../lib/testing/difference.js";
 import type { Random } from "../../lib/testing/inputs/random.js";
 import { dot } from "./central_differences.js";

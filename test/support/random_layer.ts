@@ -1,8 +1,8 @@
 import fc from "fast-check";
-import { sharedGates } from "../../lib/core/device/backend.js";
 import type { Device } from "../../lib/core/device/device.js";
 import { type Activation, activations, isClamped } from "../../lib/core/layer/activation.js";
 import { groupScores, type Scoring, scorings } from "../../lib/core/layer/routing_rule.js";
+import { sharedGates } from "../../lib/core/layer/shared_gate.js";
 import type { FloatDType } from "../../lib/core/tensors/dtype.js";
 import { type Shape, shapeSize } from "../../lib/core/tensors/shape.js";
 import type { Tensor } from "../../lib/core/tensors/tensor.js";

@@ -62,7 +62,7 @@ await runCommand({
       learningRate: values.number("learning-rate"),
       seed,
     });
-    const validation = corpus.validationBatches(4, 16, context).map((batch, step) => maskBytes(batch, device, 0, step));
+    const validation = corpus.validationBatches(context).map((batch, step) => maskBytes(batch, device, 0, step));
     const history: History = { steps: [], validation: [] };
     const validateEvery = values.integer("validate-every");
     const times = await runTraining(trainer, { steps, until: steps, validation, validateEvery, history });

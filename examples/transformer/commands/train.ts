@@ -102,7 +102,7 @@ async function train(values: Values, device: Device): Promise<void> {
   const times = await runTraining(trainer, {
     steps,
     until,
-    validation: corpus.validationBatches(4, 16, context),
+    validation: corpus.validationBatches(context),
     validateEvery,
     history,
     ...(saved !== undefined && { save: () => saveCheckpoint(saved, trainer, run) }),

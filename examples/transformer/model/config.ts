@@ -32,9 +32,9 @@ export interface ModelConfig {
   mixture?: MixtureConfig;
 }
 
-/** Whether block `index`, from 0, has a mixture of experts. */
-export function hasMixture(config: ModelConfig, index: number): boolean {
-  return config.mixture !== undefined && index % 2 === 1;
+/** The mixture of experts of block `index`, from 0; undefined if it has a dense layer. */
+export function mixtureOf(config: ModelConfig, index: number): MixtureConfig | undefined {
+  return index % 2 === 1 ? config.mixture : undefined;
 }
 
 /** Checks sizes that must divide each other. */
@@ -66,11 +66,9 @@ export function multiplyAdds(config: ModelConfig): number {
   let total = hiddenSize * vocabulary;
   for (let index = 0; index < layers; index++) {
     total += 4 * hiddenSize ** 2 + 2 * context * hiddenSize;
-    if (config.mixture === undefined || !hasMixture(config, index)) total += 3 * hiddenSize * intermediateSize;
-    else {
-      const { experts, topK, intermediateSize: width } = config.mixture;
-      total += 3 * hiddenSize * width * topK + experts * hiddenSize;
-    }
+    const mixture = mixtureOf(config, index);
+    total += 3 * hiddenSize * (mixture ? mixture.topK * mixture.intermediateSize : intermediateSize);
+    total += (mixture?.experts ?? 0) * hiddenSize;
   }
   return total;
 }

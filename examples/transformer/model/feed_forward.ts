@@ -8,8 +8,6 @@ interface Saved {
 
 /** A dense feed-forward layer, y = down(silu(gate x) · up x): what an expert of a mixture is. */
 export class FeedForward {
-  readonly hiddenSize: number;
-  readonly intermediateSize: number;
   /** [2I, H]: gate, then up; and [H, I]. */
   readonly gateUp: Weight;
   readonly down: Weight;
@@ -22,8 +20,6 @@ export class FeedForward {
     intermediateSize: number,
     outputDeviation: number,
   ) {
-    this.hiddenSize = hiddenSize;
-    this.intermediateSize = intermediateSize;
     const shape = [2 * intermediateSize, hiddenSize];
     this.gateUp = new Weight(`${name}.gateUp`, source.take(`${name}.gateUp`, shape, 0.02));
     const down = source.take(`${name}.down`, [hiddenSize, intermediateSize], outputDeviation);

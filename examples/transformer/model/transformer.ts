@@ -1,6 +1,6 @@
 import { type Device, linear, linearBackward, type Parameter, type Tensor } from "moe-kernels";
 import { Attention } from "./attention.js";
-import { checkConfig, hasMixture, type ModelConfig } from "./config.js";
+import { checkConfig, type ModelConfig, mixtureOf } from "./config.js";
 import { Embedding } from "./embedding.js";
 import { FeedForward } from "./feed_forward.js";
 import { HeadOrder } from "./head_order.js";
@@ -56,21 +56,21 @@ export class Transformer implements Disposable {
   constructor(config: ModelConfig, source: WeightSource) {
     this.config = checkConfig(config);
     this.host = new Host(source.device);
-    const { vocabulary, hiddenSize, layers, heads, intermediateSize, norm: kind, mixture } = config;
+    const { vocabulary, hiddenSize, layers, heads, intermediateSize, norm: kind } = config;
     const norm = (name: string) => new Norm(this.host, source, name, kind, hiddenSize);
     // Products that are added to the residual stream begin smaller, as there are two for each layer.
     const deviation = 0.02 / Math.sqrt(2 * layers);
     this.embedding = new Embedding(source, "embedding", vocabulary, hiddenSize);
     this.blocks = Array.from({ length: layers }, (_, index) => {
       const name = `blocks.${index}`;
+      const mixture = mixtureOf(config, index);
       return {
         attentionNorm: norm(`${name}.attentionNorm`),
         attention: new Attention(source, `${name}.attention`, hiddenSize, heads, deviation),
         feedForwardNorm: norm(`${name}.feedForwardNorm`),
-        feedForward:
-          mixture && hasMixture(config, index)
-            ? new Mixture(source, `${name}.mixture`, hiddenSize, mixture, deviation)
-            : new FeedForward(source, `${name}.feedForward`, hiddenSize, intermediateSize, deviation),
+        feedForward: mixture
+          ? new Mixture(source, `${name}.mixture`, hiddenSize, mixture, deviation)
+          : new FeedForward(source, `${name}.feedForward`, hiddenSize, intermediateSize, deviation),
       };
     });
     this.finalNorm = norm("finalNorm");

@@ -31,7 +31,7 @@ export async function compare(comparison: Comparison): Promise<{ facts: string[]
       const batch = (step: number) => corpus.draw(device, seed, step, sequences, context);
       using trainer = new Trainer(model, { batch, steps, learningRate, seed });
       console.log(`${name}, seed ${seed}: ${describe(config, model.size)}`);
-      const validation = corpus.validationBatches(4, 16, context);
+      const validation = corpus.validationBatches(context);
       const times = await runTraining(trainer, { steps, until: steps, validation, validateEvery, history });
       const { loss } = history.validation.at(-1) as History["validation"][number];
       const fact = `${name}, seed ${seed}: ${bits(loss).toFixed(4)} bits per byte; ${describeTimes(times)}`;

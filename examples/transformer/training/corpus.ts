@@ -42,8 +42,9 @@ export class Corpus {
     return batchAt(this.training, starts, length);
   }
 
-  /** Sequences at even distances over the text for validation, in batches. */
-  validationBatches(batches: number, sequences: number, length: number): Batch[] {
+  /** Sequences at even distances over the text for validation, in 4 batches of 16. */
+  validationBatches(length: number): Batch[] {
+    const [batches, sequences] = [4, 16];
     const last = this.validation.length - length - 1;
     if (last < 0) throw new RangeError(`text: expected at least ${20 * blockBytes} bytes, for validation too`);
     const startOf = (index: number) => Math.floor((index / (batches * sequences)) * (last + 1));

@@ -34,7 +34,7 @@ export interface ContenderProblem {
 export interface Expected {
   readonly operator: BenchedOperator;
   readonly inputs: SubjectInputs;
-  /** Of the inputs as they were drawn. */
+  /** Digests of the inputs as they were drawn, by which changes of them are found. */
   readonly digests: Readonly<Record<string, string>>;
   readonly sample: Sample;
 }

@@ -1,3 +1,4 @@
+import { shapeSize } from "../../core/tensors/shape.js";
 import type { TestArray } from "../../testing/subject/subject.js";
 
 /** Values of a problem's outputs, computed by `reference` in float64 from the inputs as they are rounded. */
@@ -20,7 +21,7 @@ export function spread(length: number, most: number): number[] {
 /** Some rows: entries along the first dimension. */
 export function rowsOf(array: TestArray, rows: readonly number[]): TestArray {
   const [, ...rest] = array.shape as [number, ...number[]];
-  const width = rest.reduce((product, size) => product * size, 1);
+  const width = shapeSize(rest);
   return { ...array, data: pickRows(array.data, rows, width) as TestArray["data"], shape: [rows.length, ...rest] };
 }
 

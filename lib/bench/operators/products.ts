@@ -1,4 +1,4 @@
-import { gateUpRows } from "../../layer/description/config.js";
+import { gateUpRows } from "../../core/layer/activation.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import { groupedGemmWeightBackward } from "../../operators/experts/grouped_gemm_weight_backward.js";
 import { type Draw, sortedRows } from "./draw.js";
@@ -6,6 +6,10 @@ import type { OperatorCase, Sizes } from "./operator_case.js";
 
 function rowsOf(draw: Draw, { tokens, topK, numExperts }: Sizes) {
   return sortedRows(draw.routing(tokens, topK, numExperts).ids, numExperts);
+}
+
+function gateUpRowsOf({ description, intermediateSize }: Sizes): number {
+  return gateUpRows(description.activation, intermediateSize);
 }
 
 /** The products of a layer, and the gradients of their weights. */
@@ -18,8 +22,8 @@ export const productCases: readonly OperatorCase[] = [
       return { x: draw.normals([sizes.tokens, sizes.hiddenSize], sizes.dtype), offsets, tokenOfRow };
     },
     outputs: ({ rows, intermediateSize, dtype }) => ({ y: { shape: [rows, intermediateSize], dtype } }),
-    weights: ({ description, hiddenSize }) => ({ rows: gateUpRows(description), columns: hiddenSize, activates: true }),
-    operations: ({ rows, hiddenSize, description }) => 2 * rows * hiddenSize * gateUpRows(description),
+    weights: (sizes) => ({ rows: gateUpRowsOf(sizes), columns: sizes.hiddenSize, activates: true }),
+    operations: (sizes) => 2 * sizes.rows * sizes.hiddenSize * gateUpRowsOf(sizes),
     call:
       () =>
       ({ x, weight, offsets, tokenOfRow }, { y }) =>

@@ -34,7 +34,7 @@ export class WeightPool implements Disposable {
     this.#weights = weights;
   }
 
-  /** As our operators take them. */
+  /** The weights as our operators take them. */
   async packed(): Promise<readonly PackedExperts[]> {
     const size = () => this.#packed.reduce((total, { byteLength }) => total + byteLength, 0);
     while (this.#packed.length === 0 || size() < this.#options.weightBytes) {

@@ -1,7 +1,7 @@
-import { sharedGates, weightPlaces } from "../../core/device/backend.js";
 import { MoeError } from "../../core/errors.js";
 import { activations, type Clamp, type ClampOptions, isClamped } from "../../core/layer/activation.js";
-import { groupScores, type Normalization, scorings } from "../../core/layer/routing_rule.js";
+import { groupScores, type Normalization, scorings, weightPlaces } from "../../core/layer/routing_rule.js";
+import { sharedGates } from "../../core/layer/shared_gate.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import type { MoeLayerConfig, SharedExpertConfig } from "../../layer/description/config.js";
 import type { CapacitySize } from "../../operators/routing/capacity.js";

@@ -56,7 +56,7 @@ export const quantizeModel = defineCommand({
     const name = (values.device ?? "auto") as DeviceName;
     checkDevices([name]);
     const threads = givenThreads(values.threads);
-    const layers = values.layer && integerListOption("layer", values.layer, 0);
+    const layers = values.layer && integerListOption("layer", values.layer);
     using device = openDevice(name, threads);
     const progress = startProgress(io.stderr, `Quantising on ${device.name}`, 1);
     let written: QuantizedCheckpoint;

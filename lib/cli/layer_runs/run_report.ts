@@ -8,7 +8,7 @@ import type { LayerRun } from "./layer_run.js";
 /** A run that recorded what its router did. */
 export type RecordedRun = LayerRun & { readonly history: RouterHistory };
 
-/** Those of each layer's first device. */
+/** The run of each layer on its first device, if that recorded its router. */
 export function recordedRuns(layers: readonly (readonly LayerRun[])[]): RecordedRun[] {
   return layers.flatMap((runs) => runs.slice(0, 1)).filter((run): run is RecordedRun => run.history !== null);
 }

@@ -52,7 +52,7 @@ export async function openWorkloads(options: WorkloadOptions): Promise<Workloads
   if (file !== undefined) return alone(await layerFile(file));
   const seed = integerOption("seed", options.seed ?? "0", 0);
   const count = integerOption("tokens", options.tokens ?? "256", 0);
-  const layers = integerListOption("layer", options.layer, 0);
+  const layers = integerListOption("layer", options.layer);
   const known = shape === undefined ? undefined : shapeOption(shape);
   const tokens = input === undefined ? seededTokens(count, seed) : await tokensOfFile(input);
   if (known !== undefined) return alone(namedShape(known, seed, tokens));

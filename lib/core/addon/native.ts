@@ -59,11 +59,11 @@ export interface DeviceInfo {
 
 /** How the native addon was built. */
 export interface BuildInfo {
-  /** Its name and version. */
+  /** The compiler's name and version. */
   readonly compiler: string;
   /** CMake's build type. */
   readonly buildType: string;
-  /** Those that it was built with; empty if none. */
+  /** The sanitizers that it was built with; empty if none. */
   readonly sanitizers: string;
   /** CUDA toolkit version; empty in a build without CUDA. */
   readonly cuda: string;
@@ -89,7 +89,7 @@ export interface KernelInfo {
 
 /** An instruction set of this build that is not used here. */
 export interface MissingIsa {
-  /** Its name. */
+  /** The instruction set's name. */
   readonly isa: string;
   /** Why this machine has no use of it. */
   readonly reason: string;
@@ -123,9 +123,9 @@ export interface ProductKernel {
 export interface Ceilings {
   /** float32 multiply-adds from registers, 10^9 operations a second; a multiply-add is two. */
   readonly fmaGflops: number;
-  /** The same of bfloat16, where the instruction set multiplies it; else 0. */
+  /** bfloat16 multiply-adds in the same way, where the instruction set has them; else 0. */
   readonly bf16Gflops: number;
-  /** The same of bytes, by the fastest instructions for them. */
+  /** Multiply-adds of bytes in the same way, by the fastest instructions for them. */
   readonly int8Gops: number;
   /** Reading memory in order, 10^9 bytes a second. */
   readonly readGBs: number;

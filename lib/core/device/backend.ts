@@ -1,8 +1,9 @@
 import type { TokenFormat } from "../formats/token_format.js";
 import type { WeightFormatName, WeightMatrix } from "../formats/weight_format.js";
-import type { Activation, Clamp } from "../layer/activation.js";
+import type { Activation, Clamp, OutputActivation } from "../layer/activation.js";
 import type { ExpertRange } from "../layer/expert_range.js";
-import type { Gating } from "../layer/routing_rule.js";
+import type { Gating, WeightPlace } from "../layer/routing_rule.js";
+import type { SharedGate } from "../layer/shared_gate.js";
 import type { StageList, StageTimes } from "../layer/stages.js";
 import type { QuantizedField, WeightRole } from "../layer/weight_role.js";
 import type { Operators, OperatorTable } from "../operators/table.js";
@@ -17,31 +18,6 @@ export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;
  * @useDeclaredType
  */
 export type DeviceKind = (typeof deviceKinds)[number];
-
-export const outputActivations = ["none", "softmax"] as const;
-/**
- * The activation of an expert's output row, bias included, before it is weighted.
- *
- * @useDeclaredType
- */
-export type OutputActivation = (typeof outputActivations)[number];
-
-export const weightPlaces = ["output", "input"] as const;
-/**
- * Whether the router's weight multiplies an expert's output or its input.
- *
- * @useDeclaredType
- */
-export type WeightPlace = (typeof weightPlaces)[number];
-
-export const sharedGates = ["none", "sigmoid", "softmax"] as const;
-/**
- * The weight of the shared experts' output: 1 (`none`), the sigmoid of a linear projection, or the second entry of a
- * softmax over two (residual MoE), whose first entry multiplies the routed experts' weights.
- *
- * @useDeclaredType
- */
-export type SharedGate = (typeof sharedGates)[number];
 
 /** The sizes and formula of one MoE layer, as devices compute it. */
 export interface LayerDescription extends Gating {
@@ -59,11 +35,11 @@ export interface LayerDescription extends Gating {
   readonly sharedExperts: number;
   /** The weight of the shared experts' output. */
   readonly sharedGate: SharedGate;
-  /** After the first products. */
+  /** The activation after the first products. */
   readonly activation: Activation;
   /** Parameters of an activation that has some. */
   readonly clamp: Clamp;
-  /** Those of the shared experts. */
+  /** The same parameters for the shared experts. */
   readonly sharedClamp: Clamp;
   /** Whether a third projection multiplies the activation: down(act(gate x) * (up x) * (multiplier x)). */
   readonly multiplier: boolean;
@@ -107,7 +83,7 @@ export interface LayerFormats extends ExpertFormats {
   readonly router: WeightFormatName;
   /** The shared experts' gate; ignored if there is none. */
   readonly sharedGate: WeightFormatName;
-  /** Those of the shared experts, if they differ. */
+  /** The formats of the shared experts, if they differ. */
   readonly shared?: ExpertFormats;
   /** The projection to the width of the routed experts, if there is one; devices' layers do not hold it. */
   readonly latentDown?: WeightFormatName;

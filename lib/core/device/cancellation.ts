@@ -63,7 +63,7 @@ class Listener {
 }
 
 const bySignal = new WeakMap<AbortSignal, Listener>();
-/** Those that were not removed. The references are weak, so that signals without pending work are not kept. */
+/** The listeners that were not removed. The references are weak, so that signals without pending work are not kept. */
 const listeners = new Set<WeakRef<Listener>>();
 
 function listenerOf(signal: AbortSignal): Listener {

@@ -98,7 +98,7 @@ export class Device extends ThreadBound implements Disposable, AsyncDisposable {
   tensor(source: TensorSource, shape?: Shape): Tensor<"f32">;
   tensor<D extends DType>(source: TensorSource, shape: Shape | undefined, dtype: D): Tensor<D>;
   tensor(source: TensorSource, shape?: Shape, dtype?: DType): Tensor {
-    if (dtype !== undefined) checkDType("dtype", dtype);
+    if (dtype !== undefined) checkDType(dtype);
     const checked = upload(source, shape, dtype);
     const tensor = this.allocate(checked.shape, checked.dtype);
     tensor.handle.write(checked.array, checked.converts);
@@ -141,7 +141,7 @@ export class Device extends ThreadBound implements Disposable, AsyncDisposable {
   wrapPointer<D extends DType>(address: bigint, shape: Shape, dtype: D, options: WrapPointerOptions = {}): Tensor<D> {
     const place = readAddress(address, "address");
     const sizes = readShape("shape", shape);
-    checkDType("dtype", dtype);
+    checkDType(dtype);
     this.#checkDType(dtype);
     const { release } = wrapPointerOptions(options, "options");
     const handle = this.backend.wrapPointer(place, dtype, sizes, release ?? null);
@@ -167,7 +167,7 @@ export class Device extends ThreadBound implements Disposable, AsyncDisposable {
    */
   empty<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const sizes = readShape("shape", shape);
-    checkDType("dtype", dtype);
+    checkDType(dtype);
     return this.allocate(sizes, dtype);
   }
 

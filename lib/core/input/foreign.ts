@@ -78,9 +78,10 @@ export function typedArray<const K extends ArrayKind>(
   try {
     return new arrays[kind](buffer, byteOffsetOf?.(value), lengthOf?.(value)) as ArrayOfKind<K>;
   } catch {
-    throw new MoeError(
-      "INVALID_ARGUMENT",
-      `${parameter}: expected an array with its buffer, got one whose buffer was transferred; transfer a copy instead`,
+    throw unexpected(
+      parameter,
+      "an array with its buffer",
+      "one whose buffer was transferred; transfer a copy instead",
     );
   }
 }

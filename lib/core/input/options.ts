@@ -213,7 +213,7 @@ function hasField(object: object, field: string | number): boolean {
   return false;
 }
 
-/** The same, and checks it. */
+/** Reads a field and checks it. */
 function readField<T>(object: object, field: string | number, reader: Reader<T>, place: string): T {
   return reader(fieldOf(object, field, place), place);
 }

@@ -32,6 +32,14 @@ export function gateUpRows(activation: Activation, intermediateSize: number): nu
   return (isGated(activation) ? 2 : 1) * intermediateSize;
 }
 
+export const outputActivations = ["none", "softmax"] as const;
+/**
+ * The activation of an expert's output row, bias included, before it is weighted.
+ *
+ * @useDeclaredType
+ */
+export type OutputActivation = (typeof outputActivations)[number];
+
 const clampedActivations = ["swiglu_clamped", "swiglu_clamped_after", "situ"] as const satisfies readonly Activation[];
 
 /** An activation that has a {@link Clamp}. */

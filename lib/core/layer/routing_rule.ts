@@ -36,6 +36,14 @@ export const groupScores = ["max", "top2_sum", "topk_sum"] as const;
  */
 export type GroupScore = (typeof groupScores)[number];
 
+export const weightPlaces = ["output", "input"] as const;
+/**
+ * Whether the router's weight multiplies an expert's output or its input.
+ *
+ * @useDeclaredType
+ */
+export type WeightPlace = (typeof weightPlaces)[number];
+
 const normalizations = ["none", "sum", "sum_plus_epsilon", "clamped_sum", "lp"] as const;
 /**
  * The divisor of the k chosen weights: none, their sum, their sum plus epsilon, the larger of their sum and epsilon, or

@@ -22,8 +22,7 @@ export const forwardStages: StageList = stageNames;
 export const scoredStages: StageList = stageNames.filter((name) => name !== "router");
 /** A forward whose routing is given. */
 export const routedStages: StageList = stageNames.filter((name) => name !== "router" && name !== "gating");
-
-/** Those of a forward whose routing is given, up to the activation. */
+/** A forward whose routing is given, up to the activation. */
 export const innerStages: StageList = ["sharedGate", "sort", "gateUp"];
 
 /** Microseconds that each stage of one forward took on the device; the router includes the shared experts' gate. */

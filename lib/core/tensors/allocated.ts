@@ -30,7 +30,7 @@ export function newBytes(length: number): Uint8Array<ArrayBuffer> {
   return allocated(length, `no memory for ${length} bytes; ${remedy}`, () => new Uint8Array(length));
 }
 
-/** Of V8. */
+/** The messages of V8 where it refuses memory. */
 const refusals = /^(Array buffer allocation failed|Invalid (typed array|array buffer|array|string) length)/;
 
 /** Whether this is what V8 throws if there is no memory for an array, or if no array can be that long. */

@@ -52,9 +52,9 @@ export const dtypeNames = Object.keys(dtypes) as readonly DType[];
 
 export const floatDTypes = dtypeNames.filter((name): name is FloatDType => dtypes[name].float);
 
-/** Throws INVALID_ARGUMENT unless `value` names a dtype. */
-export function checkDType(parameter: string, value: unknown): asserts value is DType {
-  checkChoice(parameter, value, dtypeNames);
+/** Throws INVALID_ARGUMENT unless `dtype` names a dtype. */
+export function checkDType(dtype: unknown): asserts dtype is DType {
+  checkChoice("dtype", dtype, dtypeNames);
 }
 
 /** Throws INVALID_ARGUMENT unless `value` names a dtype, UNSUPPORTED_DTYPE unless it is a floating-point one. */

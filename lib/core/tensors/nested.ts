@@ -4,7 +4,7 @@ import { type Shape, shapeSize, shapeText } from "./shape.js";
 /** Numbers nested as deep as a tensor has dimensions; a plain number for a scalar. */
 export type NestedArray = number | NestedArray[];
 
-/** The same to be read. */
+/** A {@link NestedArray} that is only read. */
 export type NestedSource = number | readonly NestedSource[];
 
 /** Values and arrays of the largest nested arrays that V8 has memory for. A proxy can say that it has more. */

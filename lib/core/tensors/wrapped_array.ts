@@ -29,7 +29,7 @@ export function wrappedArray(source: unknown, shape: Shape | undefined, given: D
   const kind = kinds.find((name) => array instanceof globalThis[name]) as string;
   const dtype = given ?? defaults.get(kind);
   if (dtype === undefined) throw invalidArgument("dtype", '"f16" or "bf16" for a Uint16Array', given);
-  checkDType("dtype", dtype);
+  checkDType(dtype);
   const { name } = dtypes[dtype].raw;
   if (name !== kind) {
     throw new MoeError(

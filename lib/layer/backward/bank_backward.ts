@@ -4,7 +4,7 @@ import type { Tensor } from "../../core/tensors/tensor.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { sharedSlotsBackward } from "../../operators/routing/shared_slots_backward.js";
 import type { DeviceLayer } from "../device_layer.js";
-import type { InnerRows } from "../inner_rows.js";
+import type { InnerRows } from "../forward/inner_rows.js";
 import type { LayerParts } from "../layer_parts.js";
 import { Temporaries } from "../temporaries.js";
 import { expertsBackward } from "./experts_backward.js";

@@ -26,12 +26,11 @@ export interface ExpertMemory {
 
 /** Memory for all experts of a layer of the device, shared ones included. All begin as zeros. */
 export function expertMemory(layer: DeviceLayer, dtype: "f32"): ExpertMemory {
-  const { device, description } = layer;
-  const { bank, sharedExperts, intermediateSize, hiddenSize, activation, multiplier } = description;
-  const experts = bank.count + sharedExperts;
+  const { device, description, expertCount } = layer;
+  const { intermediateSize, hiddenSize, activation, multiplier } = description;
   const inner = gateUpRows(activation, intermediateSize);
   using made = new Made();
-  const memory = (...shape: Shape) => made.own(device.zeros([experts, ...shape], dtype));
+  const memory = (...shape: Shape) => made.own(device.zeros([expertCount, ...shape], dtype));
   return made.returned({
     gateUp: memory(inner, hiddenSize),
     multiplier: multiplier ? memory(intermediateSize, hiddenSize) : undefined,
@@ -108,12 +107,13 @@ export function clearAbsent(layer: DeviceLayer, memory: ExpertMemory): void {
  * If some expert has a bias, there is memory for it in all: those that have none keep zeros, and no gradient, or an optimiser
  * would give them one. The bias of the shared expert's output is the first one's alone, or it would be added once for each.
  */
-function clearAbsentBiases({ description, record }: DeviceLayer, { gateUpBias, downBias }: ExpertMemory): void {
-  const { bank, sharedExperts, intermediateSize, activation } = description;
+function clearAbsentBiases(layer: DeviceLayer, { gateUpBias, downBias }: ExpertMemory): void {
+  const { description, record, expertCount } = layer;
+  const { bank, intermediateSize, activation } = description;
   const inner = isGated(activation) ? (["gateBias", "upBias"] as const) : (["upBias"] as const);
   const ofInner: number[] = [];
   const ofDown: number[] = [];
-  for (let expert = 0; expert < bank.count + sharedExperts; expert++) {
+  for (let expert = 0; expert < expertCount; expert++) {
     const owner = expert < bank.count ? "experts" : "shared";
     inner.forEach((role, part) => {
       if (!record.hasBias(owner, role)) ofInner.push(expert * inner.length + part);
@@ -128,10 +128,10 @@ function clearAbsentBiases({ description, record }: DeviceLayer, { gateUpBias, d
 
 /** The last of the experts that hold the shared one may be wider than what is left of it. */
 function clearPadding(layer: DeviceLayer, { gateUp, multiplier, down, gateUpBias }: ExpertMemory): void {
-  const { bank, sharedExperts, intermediateSize: width, hiddenSize } = layer.description;
+  const { sharedExperts, intermediateSize: width, hiddenSize } = layer.description;
   const used = layer.sharedWidth - (sharedExperts - 1) * width;
   if (sharedExperts === 0 || used === width) return;
-  const last = bank.count + sharedExperts - 1;
+  const last = layer.expertCount - 1;
   for (const memory of [gateUp, multiplier, gateUpBias]) {
     if (memory === undefined) continue;
     const [experts, rows, columns = 1] = memory.shape as [number, number, number?];
@@ -191,7 +191,7 @@ export function gatherShared(layer: DeviceLayer, memory: ExpertMemory, shared: E
     order[i] = (bank.count + (i % sharedExperts)) * hiddenSize + Math.floor(i / sharedExperts);
   }
   using rowOrder = device.tensor(order);
-  using all = memory.down.reshape([(bank.count + sharedExperts) * hiddenSize, intermediateSize]);
+  using all = memory.down.reshape([layer.expertCount * hiddenSize, intermediateSize]);
   using gathered = permute(all, rowOrder);
   const columns = sharedExperts * intermediateSize;
   const source = { handle: gathered.handle, rows: hiddenSize, columns: width, rowStride: columns, columnStride: 1 };

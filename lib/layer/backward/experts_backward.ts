@@ -12,7 +12,7 @@ import { permuteBackward } from "../../operators/experts/permute_backward.js";
 import { routerScores } from "../../operators/statistics/router_scores.js";
 import { routerScoresBackward } from "../../operators/statistics/router_scores_backward.js";
 import type { DeviceLayer } from "../device_layer.js";
-import type { InnerRows } from "../inner_rows.js";
+import type { InnerRows } from "../forward/inner_rows.js";
 import { Temporaries } from "../temporaries.js";
 import type { ExpertMemory } from "./expert_memory.js";
 import type { BackwardMatrices } from "./matrices.js";

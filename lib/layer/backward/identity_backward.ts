@@ -3,7 +3,7 @@ import type { Tensor } from "../../core/tensors/tensor.js";
 import { copyAll } from "../../operators/copy_all.js";
 import { combine } from "../../operators/experts/combine.js";
 import { combineBackward } from "../../operators/experts/combine_backward.js";
-import type { IdentityExperts } from "../identity_experts.js";
+import type { IdentityExperts } from "../forward/identity_experts.js";
 import { Temporaries } from "../temporaries.js";
 import type { SavedPass } from "./layer_state.js";
 import { MatrixSum } from "./sums.js";

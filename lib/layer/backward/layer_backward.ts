@@ -1,4 +1,4 @@
-import { invalidArgument, MoeError, requires } from "../../core/errors.js";
+import { invalidArgument, requires } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/input/options.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import { Made } from "../../core/tensors/made.js";
@@ -8,6 +8,7 @@ import { tensor } from "../../core/tensors/tensor_option.js";
 import { checkTensor, output, resultDType } from "../../operators/check.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import type { LayerParts } from "../layer_parts.js";
+import { checkGoesWithWeights } from "../router/tokens.js";
 import { Temporaries } from "../temporaries.js";
 import { bankBackward } from "./bank_backward.js";
 import { dxTerms } from "./experts_backward.js";
@@ -49,7 +50,7 @@ export interface LayerBackward<D extends FloatDType = FloatDType> {
   readonly dx: Tensor<D>;
   /** Has the shape and dtype of `routerInput`; undefined without one, and if the routing was given. */
   readonly dRouterInput: Tensor<FloatDType> | undefined;
-  /** Those of the layer's weights. */
+  /** The gradients of the layer's weights. */
   readonly gradients: LayerTensors;
   /** [T, k] f32: the gradient of the weights of a routing that was given; otherwise undefined. */
   readonly dWeights: Tensor<"f32"> | undefined;
@@ -88,9 +89,7 @@ export function layerBackward(
   const { onDevice, device, description } = parts;
   const shape = state.shapeFor(onDevice);
   checkTensor("dy", dy, "float", shape, device);
-  if ((dy.dtype === "f64") !== (description.weightDType === "f64")) {
-    throw new MoeError("UNSUPPORTED_DTYPE", `dy: expected f32, f16 or bf16 as the tokens, got ${dy.dtype}`);
-  }
+  checkGoesWithWeights("dy", dy.dtype, description.weightDType);
   const { accumulate, gradLosses } = options;
   const experts = trainsExperts(parts, options.experts);
   if (accumulate && options.gradients === undefined) throw requires("accumulate", "gradients to add to");

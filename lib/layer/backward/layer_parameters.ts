@@ -7,7 +7,6 @@ import { Made } from "../../core/tensors/made.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { copyAll } from "../../operators/copy_all.js";
 import type { Parameter } from "../../optimizers/parameter.js";
-import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
 import { isLatentRole, type TrainedRole } from "../weights/extra_weights.js";
 import type { ExpertMemory } from "./expert_memory.js";
@@ -113,7 +112,7 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
       const memory = this.weights.memoryOf(layer);
       if (memory === undefined) continue;
       const matrices = this.#parts.backwardMatrices(layer);
-      for (let expert = 0; expert < expertsOf(layer); expert++) {
+      for (let expert = 0; expert < layer.expertCount; expert++) {
         const weights = this.weights.viewsOf(layer, expert);
         bank.renewExpert(layer, expert, weights);
         for (const view of Object.values(weights)) view.dispose();
@@ -158,14 +157,9 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   }
 }
 
-/** The bank's and the shared ones. */
-function expertsOf({ description: { bank, sharedExperts } }: DeviceLayer): number {
-  return bank.count + sharedExperts;
-}
-
 function copyWeights({ onDevice, expertLayers, router, projections }: LayerParts, weights: LayerTensors): void {
   for (const layer of expertLayers) {
-    for (let expert = 0; weights.memoryOf(layer) !== undefined && expert < expertsOf(layer); expert++) {
+    for (let expert = 0; weights.memoryOf(layer) !== undefined && expert < layer.expertCount; expert++) {
       for (const [role, view] of Object.entries(weights.viewsOf(layer, expert)) as [WeightRole, Tensor][]) {
         layer.handle.copyWeight(role, expert, view.handle);
         view.dispose();

@@ -2,6 +2,7 @@ import { inspect } from "node:util";
 import { checkOwnClass } from "../../core/device/own_class.js";
 import { ThreadBound } from "../../core/device/thread_bound.js";
 import { unexpected } from "../../core/errors.js";
+import { sharedGateRows } from "../../core/layer/shared_gate.js";
 import { Made } from "../../core/tensors/made.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import { Tensor } from "../../core/tensors/tensor.js";
@@ -27,15 +28,15 @@ import {
   sharedGradients,
 } from "./expert_memory.js";
 
-/** The tensors of a weight of the router's side. */
+/** The tensors of a weight outside the experts. */
 export interface ProjectionTensors {
   readonly weight: Tensor<"f32">;
   readonly bias: Tensor<"f32"> | undefined;
 }
 
 /**
- * The weights of a router's side: projections of the gates and of their noise, and what scales inputs and weights. And what
- * leads to the experts and back.
+ * The weights outside the experts: projections of the gates and of their noise, what scales inputs and weights, and what
+ * leads to experts on a projection and back.
  */
 export type ProjectionRole = "router" | "sharedGate" | TrainedRole;
 
@@ -56,7 +57,7 @@ export interface TensorOwners {
   readonly projections: LatentProjections | undefined;
 }
 
-/** Which of them: backward writes to the latter alone. */
+/** What the tensors are; backward writes to gradients alone. */
 export type TensorKind = "weights" | "gradients";
 
 /**
@@ -64,9 +65,9 @@ export type TensorKind = "weights" | "gradients";
  * {@link MoeLayer.backward} makes or adds to, or the weights that training changes ({@link MoeLayer.parameters}).
  */
 export class LayerTensors extends ThreadBound implements Disposable {
-  /** Those of the bank's experts. */
+  /** The tensors of the bank's experts. */
   readonly experts: readonly ExpertTensors[] | undefined;
-  /** Those of the shared expert. */
+  /** The tensors of the shared expert. */
   readonly shared: ExpertTensors | undefined;
   readonly #layer: DeviceLayer;
   readonly #parts: TensorParts;
@@ -103,7 +104,7 @@ export class LayerTensors extends ThreadBound implements Disposable {
       if (projections?.weight(role) instanceof Tensor) projection(role, shapes.get(role) as Shape, false);
     }
     if (sharedGate !== "none") {
-      const rows = sharedGate === "sigmoid" ? 1 : 2;
+      const rows = sharedGateRows(sharedGate);
       projection("sharedGate", [rows, hiddenSize], record.hasBias("layer", "sharedGateBias"));
     }
     if (parts.experts) {

@@ -27,9 +27,8 @@ export class CopiedMatrices implements Disposable {
     [rows, columns]: readonly [number, number],
     transposed = true,
   ) {
-    const { device, description } = layer;
-    const { bank, sharedExperts, formats } = description;
-    const experts = bank.count + sharedExperts;
+    const { device, expertCount } = layer;
+    const { formats } = layer.description;
     const given = new Set(roles.flatMap((role) => [formats[role], formats.shared?.[role] ?? formats[role]]));
     const [format] = given;
     const dtype = given.size === 1 ? copiedDType(format as WeightFormatName) : "f32";
@@ -37,11 +36,11 @@ export class CopiedMatrices implements Disposable {
     this.#columns = columns;
     this.#transposed = transposed;
     const [n, k] = transposed ? [columns, this.#rows] : [this.#rows, columns];
-    const handle = device.backend.packedExperts(experts, n, k, dtype, "none", defaultClamp, "none");
+    const handle = device.backend.packedExperts(expertCount, n, k, dtype, "none", defaultClamp, "none");
     const packing = { activation: "none", clamp: defaultClamp, tokenFormat: "none", transposed: false } as const;
-    this.packed = new PackedExperts(device, handle, { format: dtype, shape: [experts, n, k], ...packing });
+    this.packed = new PackedExperts(device, handle, { format: dtype, shape: [expertCount, n, k], ...packing });
     using whole = device.empty([this.#rows, columns], dtype);
-    for (let expert = 0; expert < experts; expert++) {
+    for (let expert = 0; expert < expertCount; expert++) {
       roles.forEach((role, index) => {
         using part = whole.rows(index * rows, (index + 1) * rows);
         layer.handle.copyWeight(role, expert, part.handle);
@@ -166,10 +165,10 @@ export function trainsExperts({ description }: Pick<DeviceLayer, "description">,
 /** [A, H] of all experts. */
 function copiedDownBias(layer: DeviceLayer): Tensor<FloatDType> | undefined {
   if (!layer.hasExpertBias("downBias")) return undefined;
-  const { device, description, handle } = layer;
-  const { bank, sharedExperts, hiddenSize, biasDType } = description;
-  const all = device.empty([bank.count + sharedExperts, hiddenSize], biasDType as FloatDType);
-  for (let expert = 0; expert < bank.count + sharedExperts; expert++) {
+  const { device, description, handle, expertCount } = layer;
+  const { hiddenSize, biasDType } = description;
+  const all = device.empty([expertCount, hiddenSize], biasDType as FloatDType);
+  for (let expert = 0; expert < expertCount; expert++) {
     const part = all.handle.view([hiddenSize], expert * hiddenSize);
     handle.copyWeight("downBias", expert, part);
     part.free();

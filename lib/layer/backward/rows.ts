@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import { sharedGateRows } from "../../core/layer/shared_gate.js";
 import { innerStages } from "../../core/layer/stages.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
@@ -12,7 +13,7 @@ import { routerProjection } from "../../operators/routing/router_projection.js";
 import { sharedSlots } from "../../operators/routing/shared_slots.js";
 import { type SortedRows, sort } from "../../operators/routing/sort.js";
 import type { DeviceLayer } from "../device_layer.js";
-import { emptyInnerRows, type InnerRows } from "../inner_rows.js";
+import { emptyInnerRows, type InnerRows } from "../forward/inner_rows.js";
 import type { Temporaries } from "../temporaries.js";
 import { type BackwardMatrices, type CopiedMatrices, copiedBias, copiedProjection } from "./matrices.js";
 
@@ -35,7 +36,7 @@ export function passRows(
   const gate = sharedGate === "none" ? undefined : temporaries.keep(gateOutputs(layer, x));
   if (!hasOwnSlots(layer)) return { ...sortedRows(ids, numExperts, temporaries), weights, gate };
   const slots = sharedSlots(ids, weights, { numExperts, sharedExperts, bank, ...(gate && { gate }) });
-  const sorted = sortedRows(temporaries.keep(slots.ids), bank.count + sharedExperts, temporaries);
+  const sorted = sortedRows(temporaries.keep(slots.ids), layer.expertCount, temporaries);
   return { ...sorted, weights: temporaries.keep(slots.weights), gate };
 }
 
@@ -52,7 +53,7 @@ function sortedRows(ids: Tensor<"i32">, numExperts: number, temporaries: Tempora
 }
 
 function gateOutputs(layer: DeviceLayer, x: Tensor<FloatDType>): Tensor<"f32"> {
-  const outputs = layer.description.sharedGate === "sigmoid" ? 1 : 2;
+  const outputs = sharedGateRows(layer.description.sharedGate);
   using weight = copiedProjection(layer, "sharedGate", outputs);
   const bias = copiedBias(layer, "sharedGateBias", outputs, resultDType(x));
   const gate = routerProjection(x, weight, { ...(bias && { bias }) });

@@ -1,20 +1,24 @@
-import {
-  type ExpertFormats,
-  type LayerDescription,
-  type LayerFormats,
-  type OutputActivation,
-  outputActivations,
-  type SharedGate,
-  sharedGates,
-  type WeightPlace,
-  weightPlaces,
-} from "../../core/device/backend.js";
+import type { ExpertFormats, LayerDescription, LayerFormats } from "../../core/device/backend.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
 import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import { boolean, choice, type Fields, integer, object, optional, type Read } from "../../core/input/options.js";
-import { type Activation, activations, type ClampOptions, isGated } from "../../core/layer/activation.js";
+import {
+  type Activation,
+  activations,
+  type ClampOptions,
+  type OutputActivation,
+  outputActivations,
+} from "../../core/layer/activation.js";
 import type { ExpertRange } from "../../core/layer/expert_range.js";
-import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/layer/routing_rule.js";
+import {
+  type ExpertScoring,
+  expertScorings,
+  type Gating,
+  type Scoring,
+  type WeightPlace,
+  weightPlaces,
+} from "../../core/layer/routing_rule.js";
+import { type SharedGate, sharedGates } from "../../core/layer/shared_gate.js";
 import type { DType, FloatDType } from "../../core/tensors/dtype.js";
 import { expertCount } from "../../operators/check.js";
 import { activationFields, clampOf } from "../../operators/experts/activation_options.js";
@@ -296,9 +300,4 @@ function checkIdentityExperts({ identityExperts, outputActivation, sharedExpert 
   if (identityExperts === 0) return;
   if (outputActivation === "softmax") throw cannotCombine("identityExperts", 'outputActivation "softmax"');
   if (sharedExpert?.gate === "softmax") throw cannotCombine("identityExperts", 'sharedExpert.gate "softmax"');
-}
-
-/** Width of the first product before the activation: 2I if gated, else I. */
-export function gateUpRows(description: LayerDescription): number {
-  return (isGated(description.activation) ? 2 : 1) * description.intermediateSize;
 }

@@ -22,9 +22,6 @@ export function checkedBank(bank: ExpertRange | undefined, counts: ExpertCounts)
 }
 
 /** Whether a layer adds what its identity experts return: of all banks, that which begins with expert 0 does. */
-export function addsIdentity({
-  identityExperts,
-  bank,
-}: Required<ExpertCounts> & { readonly bank: ExpertRange }): boolean {
-  return (identityExperts as number) > 0 && bank.first === 0;
+export function addsIdentity(layer: { readonly identityExperts: number; readonly bank: ExpertRange }): boolean {
+  return layer.identityExperts > 0 && layer.bank.first === 0;
 }

@@ -1,4 +1,4 @@
-import { cannotCombine, MoeError } from "../../core/errors.js";
+import { cannotCombine, unexpected } from "../../core/errors.js";
 import { type Fields, integer, object, optional, type Read } from "../../core/input/options.js";
 import type { ExpertRange } from "../../core/layer/expert_range.js";
 import { type RmsNormNumbers, rmsNormFields } from "../../operators/experts/rms_norm.js";
@@ -60,9 +60,6 @@ export function checkNormalisedBank(
   bank: ExpertRange,
 ): void {
   if (latent?.norm === undefined || bank.count === numExperts) return;
-  throw new MoeError(
-    "INVALID_ARGUMENT",
-    `bank: expected all ${numExperts} experts for latent.norm, which normalises their sum, got ${bank.count}; ` +
-      "a layer with this norm cannot be divided into banks",
-  );
+  const expected = `all ${numExperts} experts for latent.norm, which normalises their sum`;
+  throw unexpected("bank", expected, `${bank.count}; a layer with this norm cannot be divided into banks`);
 }

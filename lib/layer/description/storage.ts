@@ -59,7 +59,7 @@ export interface GivenFormats extends GivenExpert {
 /** The routed experts, or the shared one. */
 export type ExpertSet = "experts" | "shared";
 
-/** The formats of one of them. */
+/** The formats of one set of experts. */
 export function formatsOf({ shared, ...experts }: LayerFormats, set: ExpertSet): ExpertFormats {
   return set === "shared" && shared ? shared : experts;
 }
@@ -67,13 +67,13 @@ export function formatsOf({ shared, ...experts }: LayerFormats, set: ExpertSet):
 /** The roles of experts' matrices. */
 export const matrixRoles = ["gate", "up", "multiplier", "down"] as const satisfies readonly (keyof ExpertFormats)[];
 
-/** One of them. */
+/** The role of an expert's matrix. */
 export type MatrixRole = (typeof matrixRoles)[number];
 
 /** The roles of experts' biases. */
 export const biasRoles = ["gateBias", "upBias", "downBias"] as const;
 
-/** Those of some roles that experts of this formula can have. */
+/** Of some roles, those that experts of this formula can have. */
 export function presentRoles<Role extends string>(
   roles: readonly Role[],
   {

@@ -1,33 +1,28 @@
 import { cannotCombine, requires, unexpected } from "../../core/errors.js";
-import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
-import { checkTensor } from "../../operators/check.js";
+import { checkTensor, float32Beside } from "../../operators/check.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import type { MoeLayerDescription } from "../description/config.js";
 import type { DeviceLayer } from "../device_layer.js";
+import type { Tokens } from "./tokens.js";
 
 // What a caller may give of a routing: all of it, the experts, which the layer's router then weighs, or the logits.
 
-/** Checks a routing that is given for `count` tokens of `dtype`. */
-export function checkRouting(
-  { device }: DeviceLayer,
-  { ids, weights }: Routing,
-  count: number,
-  dtype: FloatDType,
-): void {
-  checkTensor("routing.ids", ids, ["i32"], [count, "k"], device);
-  checkTensor("routing.weights", weights, dtype === "f64" ? ["f32", "f64"] : ["f32"], ids.shape, device);
+/** Checks a routing that is given for tokens. */
+export function checkRouting({ device }: DeviceLayer, { ids, weights }: Routing, tokens: Tokens): void {
+  checkTensor("routing.ids", ids, ["i32"], [tokens.count, "k"], device);
+  checkTensor("routing.weights", weights, float32Beside(tokens), ids.shape, device);
   if (ids.shape[1] === 0) throw unexpected("routing", "at least one choice per token", "k = 0");
 }
 
 /**
- * Checks the experts [T, k] that are given for `count` tokens.
+ * Checks the experts [T, k] that are given for tokens.
  * @param routing what else may have them.
  */
 export function checkExpertIds(
   { description, device }: DeviceLayer,
   expertIds: Tensor<"i32">,
-  count: number,
+  { count }: Tokens,
   routing?: Routing,
 ): void {
   checkTakesExpertIds(description);
@@ -36,21 +31,20 @@ export function checkExpertIds(
 }
 
 /**
- * Checks the logits [T, E] that are given for `count` tokens of `dtype`.
+ * Checks the logits [T, E] that are given for tokens.
  * @param others what may not be given too, by name.
  */
 export function checkLogits(
   { description, device }: DeviceLayer,
   logits: Tensor<"f32">,
-  count: number,
-  dtype: FloatDType,
+  tokens: Tokens,
   others: Readonly<Record<string, unknown>>,
 ): void {
   checkTakesLogits(description);
   for (const [name, other] of Object.entries(others)) {
     if (other !== undefined && other !== false) throw cannotCombine("logits", name);
   }
-  checkTensor("logits", logits, dtype === "f64" ? ["f32", "f64"] : ["f32"], [count, description.numExperts], device);
+  checkTensor("logits", logits, float32Beside(tokens), [tokens.count, description.numExperts], device);
 }
 
 /** Refuses a layer with more logits than those of its experts. */

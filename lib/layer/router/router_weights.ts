@@ -1,7 +1,6 @@
 import { cannotCombine } from "../../core/errors.js";
 import { gatingStages } from "../../core/layer/stages.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
-import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
@@ -11,7 +10,7 @@ import type { MoeLayerDescription } from "../description/config.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertMatrix } from "../weights/expert_weights.js";
 import {
-  extraWeights,
+  extraShape,
   type RouterRole,
   type RouterTensor,
   type RouterTensors,
@@ -85,7 +84,7 @@ export class RouterWeights {
   /** Sets a weight of floats that the device does not hold. */
   setExtra(role: TrainedRouterRole, weight: Weight): void {
     const { device, description, record } = this.#layer;
-    const shape = this.#shapeOf(role);
+    const shape = extraShape(description, role);
     checkWeight(role, weight, shape, device);
     const copy = this.#extra[role] ?? device.empty(shape, description.formats.router as FloatDType);
     this.#extra[role] = copy;
@@ -100,8 +99,8 @@ export class RouterWeights {
 
   /** Sets the table [V, k] of hash routing. */
   setExpertTable(table: Tensor<"i32">): void {
-    const { device, record } = this.#layer;
-    const shape = this.#shapeOf("expertTable");
+    const { device, description, record } = this.#layer;
+    const shape = extraShape(description, "expertTable");
     checkTensor("expertTable", table, ["i32"], shape, device);
     const copy = this.#extra.expertTable ?? device.empty(shape, "i32");
     this.#extra.expertTable = copy;
@@ -157,10 +156,6 @@ export class RouterWeights {
   free(): void {
     for (const weight of Object.values(this.#extra)) weight.dispose();
     this.normFactors?.dispose();
-  }
-
-  #shapeOf(role: RouterRole): Shape {
-    return extraWeights(this.#layer.description).find((router) => router.role === role)?.shape as Shape;
   }
 
   #project(x: TensorHandle, role: TrainedRouterRole, biasRole: TrainedRouterRole | undefined, out: Tensor): void {

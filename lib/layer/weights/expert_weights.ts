@@ -173,7 +173,7 @@ function share(place: MatrixPlace, role: ExpertRole, first: number, count: numbe
   return alongColumns ? someColumns(place, first, count) : someRows(place, first, count);
 }
 
-/** The same of a quantised matrix. */
+/** As {@link share}, of a quantised matrix. */
 function quantizedShare(
   role: ExpertRole,
   weight: QuantizedWeight,

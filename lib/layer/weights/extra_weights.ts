@@ -4,9 +4,9 @@ import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayerConfig } from "../description/config.js";
 
-// Devices hold a layer's main router. The layer itself keeps what else its routing needs: further projections, the weight of
-// the router's norm, the experts' scales, and the table of hash routing; and what leads to the experts and back, if these
-// work on a projection.
+// Devices hold a layer's experts and its main router. The layer itself keeps its extra weights: what else its routing needs
+// (further projections, the weight of the router's norm, the experts' scales, the table of hash routing), and what leads to
+// the experts and back, if these work on a projection.
 
 /** What a layer with `latent` holds besides its experts, named as in {@link LayerWeights}. */
 export const latentRoles = ["latentDown", "latentUp", "latentNormWeight"] as const;
@@ -25,12 +25,12 @@ export const trainedRouterRoles = [
 
 export type TrainedRouterRole = (typeof trainedRouterRoles)[number];
 
-/** Both: those of floats. */
+/** The extra weights that can be trained: those of floats. */
 export const trainedRoles = [...trainedRouterRoles, ...latentRoles] as const;
 
 export type TrainedRole = (typeof trainedRoles)[number];
 
-/** All of them. */
+/** All extra weights. */
 const extraRoles = [...trainedRoles, "expertTable"] as const;
 
 export type ExtraRole = (typeof extraRoles)[number];
@@ -40,10 +40,10 @@ export function isLatentRole(role: string): role is LatentRole {
   return (latentRoles as readonly string[]).includes(role);
 }
 
-/** Those of the router's side. */
+/** The extra weights of the router's side. */
 export type RouterRole = Exclude<ExtraRole, LatentRole>;
 
-/** The tensors in which a layer keeps these: floats in the dtype of its router. */
+/** The tensors in which a layer keeps them: floats in the dtype of its router. */
 export type RouterTensors = { [Role in RouterRole]?: RouterTensor<Role> };
 export type RouterTensor<Role extends RouterRole> = Tensor<Role extends "expertTable" ? "i32" : FloatDType>;
 
@@ -84,6 +84,11 @@ export function extraWeights(sizes: LayerSizes): readonly ExtraWeight[] {
   ];
 }
 
+/** The shape of an extra weight that a layer has. */
+export function extraShape(sizes: LayerSizes, role: ExtraRole): Shape {
+  return extraWeights(sizes).find((one) => one.role === role)?.shape as Shape;
+}
+
 const causes: Readonly<Record<ExtraRole, string>> = {
   noiseRouter: "noisy",
   groupRouter: "hierarchy",
@@ -97,16 +102,14 @@ const causes: Readonly<Record<ExtraRole, string>> = {
   latentNormWeight: "latent.norm",
 };
 
-/** Checks that exactly the weights of this kind that a layer needs are given. */
+/** Checks that exactly the extra weights that a layer needs are given. */
 export function checkExtraWeights(sizes: LayerSizes, given: Partial<Record<ExtraRole, unknown>>): void {
   const known = extraWeights(sizes);
   for (const role of extraRoles) {
-    const router = known.find((router) => router.role === role);
+    const needed = known.find((one) => one.role === role);
     const cause = causes[role];
-    if (given[role] !== undefined && router === undefined) {
-      throw requires(role, cause);
-    }
-    if (given[role] === undefined && router?.optional === false) {
+    if (given[role] !== undefined && needed === undefined) throw requires(role, cause);
+    if (given[role] === undefined && needed?.optional === false) {
       throw invalidArgument(role, `a tensor for ${cause}`, undefined);
     }
   }

@@ -1,6 +1,7 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormatName } from "../../core/formats/weight_format.js";
 import { type InputField, isPlain, weightFormat } from "../../core/formats/weight_formats.js";
+import { sharedGateRows } from "../../core/layer/shared_gate.js";
 import type { QuantizedField, WeightRole } from "../../core/layer/weight_role.js";
 import { newBytes } from "../../core/tensors/allocated.js";
 import { type DType, dtypes, type FloatDType } from "../../core/tensors/dtype.js";
@@ -58,7 +59,7 @@ export function heldTensors(parts: LayerParts): readonly HeldTensor[] {
     held.push({ name: "selectionBias", dtype: biasDType, shape: [numExperts], read });
   }
   if (sharedGate !== "none") {
-    const rows = sharedGate === "softmax" ? 2 : 1;
+    const rows = sharedGateRows(sharedGate);
     add("sharedGate", formats.sharedGate as FloatDType, [rows, hiddenSize]);
     if (record.hasBias("layer", "sharedGateBias")) add("sharedGateBias", biasDType, [rows]);
   }

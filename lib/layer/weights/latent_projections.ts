@@ -21,7 +21,7 @@ import {
 import type { QuantizeOptions } from "../../operators/formats/quantize.js";
 import type { DeviceLayer } from "../device_layer.js";
 import type { ExpertMatrix } from "./expert_weights.js";
-import { extraWeights, type LatentRole } from "./extra_weights.js";
+import { extraShape, type LatentRole } from "./extra_weights.js";
 import { withMatrices } from "./linear.js";
 import { quantizeMatrix } from "./quantizing.js";
 import { checkWeight, type Weight, wholeMatrix, wholeWeight } from "./weight_layout.js";
@@ -54,7 +54,7 @@ export class LatentProjections {
   /** Sets one of the weights. A matrix is kept in the format that the layer's description has for it. */
   set(role: LatentRole, weight: ExpertMatrix): void {
     const { device, description, record } = this.#layer;
-    const shape = extraWeights(description).find((one) => one.role === role)?.shape as Shape;
+    const shape = extraShape(description, role);
     if (role === "latentNormWeight") {
       checkWeight(role, weight as Weight, shape, device);
       this.#normWeight ??= device.empty(shape, description.formats.router as FloatDType);
@@ -99,7 +99,7 @@ export class LatentProjections {
     const held = this.weight(role) as Tensor<FloatDType> | QuantizedWeight;
     if (held instanceof Tensor) return held.reshape(held.shape);
     const { device, description } = this.#layer;
-    const shape = extraWeights(description).find((one) => one.role === role)?.shape as [number, number];
+    const shape = extraShape(description, role) as [number, number];
     const values = device.empty(shape, "f32");
     withMatrices({ matrix: quantizedMatrix(role, held, shape) }, ({ matrix }) => {
       device.backend.dequantize({ weight: matrix, values: values.handle });

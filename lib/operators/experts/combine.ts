@@ -2,7 +2,7 @@ import { type Fields, object, optional } from "../../core/input/options.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkOptional, checkPair, checkTensor, output } from "../check.js";
+import { checkOptional, checkPair, checkTensor, float32Beside, output } from "../check.js";
 
 /** Options of {@link combine}. */
 export interface CombineOptions {
@@ -49,7 +49,7 @@ export function combine(
   const { residual, out } = combineOptions(options, "options");
   const { device } = rows;
   checkTensor("rowOfSlot", rowOfSlot, ["i32"], ["T", "k"], device);
-  checkTensor("weights", weights, rows.dtype === "f64" ? ["f32", "f64"] : ["f32"], rowOfSlot.shape, device);
+  checkTensor("weights", weights, float32Beside(rows), rowOfSlot.shape, device);
   const shape = [rowOfSlot.shape[0] as number, rows.shape[1] as number];
   const dtype = out?.dtype ?? rows.dtype;
   checkOptional("residual", residual, "float", shape, device);

@@ -3,7 +3,7 @@ import { choice, type Fields, object, optional, results } from "../../core/input
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
-import { checkResult, checkTensor, resultDType } from "../check.js";
+import { checkResult, checkTensor, float32Beside, resultDType } from "../check.js";
 import { Outputs } from "../outputs.js";
 
 /** The gradients of what {@link combine} takes. */
@@ -85,7 +85,7 @@ export function combineBackward(
   if (want !== "dRows" || rows !== null) checkTensor("rows", rows, "float", ["R", hidden], device);
   checkTensor("rowOfSlot", rowOfSlot, ["i32"], [tokens, "k"], device);
   const dtype = resultDType(dy);
-  checkTensor("weights", weights, dtype === "f32" ? ["f32"] : ["f32", dtype], rowOfSlot.shape, device);
+  checkTensor("weights", weights, float32Beside(dy), rowOfSlot.shape, device);
   if (rowOfSlot.size >= 2 ** 31) throw invalidArgument("rowOfSlot", "fewer than 2^31 slots", rowOfSlot.size);
   checkResult(out, "dRows", want !== "dWeights", 'want: "dRows" or both');
   checkResult(out, "dWeights", want !== "dRows", 'want: "dWeights" or both');

@@ -1,5 +1,5 @@
 import { inspect, isDeepStrictEqual } from "node:util";
-import { invalidArgument, MoeError } from "../../core/errors.js";
+import { invalidArgument, MoeError, unexpected } from "../../core/errors.js";
 import { type Fields, object, optional, type Read } from "../../core/input/options.js";
 import { isGated } from "../../core/layer/activation.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
@@ -120,10 +120,7 @@ function multiply(
   }
   const given = options.clamp && clampOf(activation, options.clamp);
   if (given && !isDeepStrictEqual(given, clamp)) {
-    throw new MoeError(
-      "INVALID_ARGUMENT",
-      `clamp: expected ${inspect(clamp)}, which the weights were packed for, got ${inspect(given)}`,
-    );
+    throw unexpected("clamp", `${inspect(clamp)}, which the weights were packed for`, inspect(given));
   }
   if (options.tokenFormat !== undefined && options.tokenFormat !== tokenFormat) {
     throw invalidArgument("tokenFormat", `"${tokenFormat}", which the weights were packed for`, options.tokenFormat);

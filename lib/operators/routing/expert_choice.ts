@@ -1,4 +1,4 @@
-import { MoeError, unexpected } from "../../core/errors.js";
+import { invalidArgument, unexpected } from "../../core/errors.js";
 import { choice, type Fields, object, optional, results } from "../../core/input/options.js";
 import { type ExpertScoring, expertScorings } from "../../core/layer/routing_rule.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
@@ -85,9 +85,7 @@ export function chooseTokens(
   const { device, shape, size } = logits;
   const [numTokens, numExperts] = shape as [number, number];
   if (numExperts < 1) throw unexpected("logits", "at least one expert", `shape [${shape.join(", ")}]`);
-  if (size >= 2 ** 31) {
-    throw new MoeError("INVALID_ARGUMENT", `logits: expected fewer than 2^31 (token, expert) pairs, got ${size}`);
-  }
+  if (size >= 2 ** 31) throw invalidArgument("logits", "fewer than 2^31 (token, expert) pairs", size);
   const capacity = tokensOfExpert(amount, numTokens, numExperts);
   const dtype = resultDType(logits);
   const places = [numExperts, capacity];

@@ -93,7 +93,7 @@ export function sharedCapacity(
 function checkRouting({ ids, weights }: Routing): number {
   checkIds("routing.ids", ids);
   const { device, shape } = ids;
-  checkTensor("routing.weights", weights, device.kind === "reference" ? ["f32", "f64"] : ["f32"], shape, device);
+  checkTensor("routing.weights", weights, "float32", shape, device);
   return shape[0] as number;
 }
 

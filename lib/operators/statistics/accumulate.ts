@@ -1,6 +1,5 @@
 import { invalidArgument } from "../../core/errors.js";
 import { finite, object, optional } from "../../core/input/options.js";
-import type { DType } from "../../core/tensors/dtype.js";
 import { Tensor } from "../../core/tensors/tensor.js";
 import { checkApart, checkTensor } from "../check.js";
 
@@ -25,8 +24,7 @@ export function accumulate<D extends "i32" | "f32">(
   const { device, dtype } = totals;
   const count = totals.shape[0] as number;
   const valuesAreTotals = values instanceof Tensor && values.rank === 2;
-  const allowed: readonly DType[] = dtype === "i32" ? ["i32"] : ["f32", "f64"];
-  checkTensor("values", values, allowed, valuesAreTotals ? [count, 2] : [count], device);
+  checkTensor("values", values, dtype === "i32" ? ["i32"] : "float32", valuesAreTotals ? [count, 2] : [count], device);
   checkApart("values", values, totals);
   const { scale } = accumulateOptions(options, "options");
   if (dtype === "i32" && scale !== 1) throw invalidArgument("scale", "1 for integers", scale);

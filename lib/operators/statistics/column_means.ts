@@ -40,7 +40,7 @@ const meansOptions = object(
  * DISPOSED.
  */
 export function columnMeans(values: Tensor<"f32">, options: ColumnMeansOptions = {}): Tensor<"f32"> {
-  checkTensor("values", values, ["f32", "f64"], ["T", "N"]);
+  checkTensor("values", values, "float32", ["T", "N"]);
   const { device } = values;
   const [rows, columns] = values.shape as [number, number];
   const { sequences, square, tokenMask, out } = meansOptions(options, "options");

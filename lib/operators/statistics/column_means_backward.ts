@@ -43,7 +43,7 @@ export function columnMeansBackward(
   dMeans: Tensor<"f32">,
   options: ColumnMeansBackwardOptions = {},
 ): Tensor<"f32"> {
-  checkTensor("values", values, ["f32", "f64"], ["T", "N"]);
+  checkTensor("values", values, "float32", ["T", "N"]);
   const { device, shape } = values;
   const [rows, columns] = shape as [number, number];
   const dtype = resultDType(values);

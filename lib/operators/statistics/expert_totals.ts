@@ -75,7 +75,7 @@ export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): 
   const { numExperts, weights, sequences, choices = topK, tokenMask, out } = totalsOptions(options, "options");
   checkSequences(sequences, tokenCount);
   checkInteger("choices", choices, 0, topK);
-  checkOptional("weights", weights, ["f32", "f64"], ids.shape, device);
+  checkOptional("weights", weights, "float32", ids.shape, device);
   checkResult(out, "weights", weights !== undefined, "weights");
   const mask = checkTokenMask(tokenMask, tokenCount, device);
   using outputs = new Outputs(device, [ids, weights, tokenMask]);

@@ -48,7 +48,7 @@ export function expertTotalsBackward(
   checkIds("ids", ids);
   const { device, shape } = ids;
   const [tokens, topK] = shape as [number, number];
-  checkTensor("dWeightSums", dWeightSums, ["f32", "f64"], ["S", "E"], device);
+  checkTensor("dWeightSums", dWeightSums, "float32", ["S", "E"], device);
   const { choices = topK, tokenMask, out } = backwardOptions(options, "options");
   const sequences = dWeightSums.shape[0];
   checkSequences(sequences, tokens);

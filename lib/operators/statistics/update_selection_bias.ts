@@ -22,7 +22,7 @@ export function updateSelectionBias(
   tokens: Tensor<"i32">,
   options: { rate?: number | undefined; out?: Tensor<"f32"> | undefined } = {},
 ): Tensor<"f32"> {
-  checkTensor("bias", bias, ["f32", "f64"], ["E"]);
+  checkTensor("bias", bias, "float32", ["E"]);
   const { device } = bias;
   checkTensor("tokens", tokens, ["i32"], ["S", bias.size], device);
   const { rate, out } = updateOptions(options, "options");

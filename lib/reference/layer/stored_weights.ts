@@ -2,6 +2,7 @@ import type { ExpertFormats, ExpertMatrices, LayerDescription } from "../../core
 import type { WeightFormatName, WeightMatrix } from "../../core/formats/weight_format.js";
 import { isPlain, weightFormat } from "../../core/formats/weight_formats.js";
 import { isGated } from "../../core/layer/activation.js";
+import { sharedGateRows } from "../../core/layer/shared_gate.js";
 import type { QuantizedField, WeightRole } from "../../core/layer/weight_role.js";
 import type { DType } from "../../core/tensors/dtype.js";
 import type { StridedMatrix } from "../../core/tensors/tensor_handle.js";
@@ -135,7 +136,7 @@ export class StoredWeights {
   /** A weight of the layer or of one expert; zeros for a bias that was never set. */
   values(role: WeightRole, expert: number): Float64Array {
     const { numExperts, hiddenSize, intermediateSize, sharedGate } = this.#description;
-    const gates = { none: 0, sigmoid: 1, softmax: 2 }[sharedGate];
+    const gates = sharedGateRows(sharedGate);
     const bias = (of: ExpertProjection | undefined, rows: number) => {
       const values = of?.bias?.matrix()?.values;
       return values ? values.subarray(expert * rows, (expert + 1) * rows) : new Float64Array(rows);

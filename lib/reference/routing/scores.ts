@@ -29,7 +29,7 @@ function sqrtSoftplus(x: number): number {
   return x < exponentialSoftplus ? Math.exp(x / 2) : Math.sqrt(softplus(x));
 }
 
-/** Its derivative. */
+/** The derivative of √ln(1 + eˣ). */
 export function sqrtSoftplusSlope(x: number): number {
   return x < exponentialSoftplus ? Math.exp(x / 2) / 2 : 1 / (1 + Math.exp(-x)) / (2 * sqrtSoftplus(x));
 }

@@ -1,6 +1,7 @@
 import type { WeightFormatName } from "../../core/formats/weight_format.js";
 import { isPlain, namedFormats, readOnlyFormats } from "../../core/formats/weight_formats.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
+import { shapeSize } from "../../core/tensors/shape.js";
 import { tensorsOf } from "../../operators/experts/quantized_weight.js";
 import { dequantize, quantizationError } from "../../operators/formats/dequantize.js";
 import { quantize, type ScaleChoice } from "../../operators/formats/quantize.js";
@@ -39,7 +40,7 @@ export const quantizableFormats: readonly WeightFormatName[] = [
   ...quantizedFormats.filter((name) => !readOnlyFormats.has(name)),
 ];
 
-/** These, and those that are only read from checkpoints. */
+/** Formats to dequantise: also those that are only read from checkpoints. */
 export const dequantizableFormats: readonly WeightFormatName[] = [...composedFormats, ...quantizedFormats];
 
 interface Problem {
@@ -52,8 +53,7 @@ interface Problem {
 }
 
 function values(inputs: Inputs, { shape, dtype = "f32", mean = 0, deviation = 0.05 }: Problem) {
-  const count = shape.reduce((product, size) => product * size, 1);
-  const normals = inputs.random.normals(count, deviation);
+  const normals = inputs.random.normals(shapeSize(shape), deviation);
   return inputs.floats(
     normals.map((value) => value + mean),
     shape,

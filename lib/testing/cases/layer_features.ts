@@ -1,5 +1,5 @@
-import { sharedGates } from "../../core/device/backend.js";
 import { activations } from "../../core/layer/activation.js";
+import { sharedGates } from "../../core/layer/shared_gate.js";
 import type { Case } from "../case.js";
 import { type LayerProblem, layerCase } from "./layer_case.js";
 

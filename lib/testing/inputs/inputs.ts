@@ -3,7 +3,7 @@ import type { FloatDType } from "../../core/tensors/dtype.js";
 import { type Shape, shapeSize } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import type { MoeLayerOptions } from "../../layer/create.js";
-import type { ForwardOptions } from "../../layer/forward_options.js";
+import type { ForwardOptions } from "../../layer/forward/forward_options.js";
 import { MoeLayer } from "../../moe_layer.js";
 import { type PackedExperts, type PackOptions, packExperts } from "../../operators/experts/packed_experts.js";
 import { type QuantizedWeight, tensorsOf } from "../../operators/experts/quantized_weight.js";

@@ -1,3 +1,4 @@
+import { sharedGateRows } from "../../core/layer/shared_gate.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Shape } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
@@ -30,18 +31,17 @@ export function randomExpert(
   return Object.fromEntries(tensors) as unknown as ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>;
 }
 
-/** The weights of `count` routed experts, stacked, and what leads to them and back if they work on a projection. */
+/** The weights of the routed experts, stacked, and what leads to them and back if they work on a projection. */
 export function randomRouted(
   draw: Draw,
   config: MoeLayerConfig,
   biases: boolean,
-  count = expertsWithWeights(config),
 ): Pick<MoeLayerOptions, "latentDown" | "latentUp" | "latentNormWeight"> & {
   readonly experts: ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>;
 } {
   const { hiddenSize, intermediateSize, latent } = config;
   const size = latent?.size ?? hiddenSize;
-  const experts = randomExpert(draw, config, intermediateSize, biases, [count], size);
+  const experts = randomExpert(draw, config, intermediateSize, biases, [expertsWithWeights(config)], size);
   if (latent === undefined) return { experts };
   return {
     experts,
@@ -61,7 +61,7 @@ export function randomShared(
   const { intermediateSize: width, gate = "none" } = config.sharedExpert;
   const shared = randomExpert(draw, config, width, biases);
   if (gate === "none") return { shared };
-  const rows = gate === "softmax" ? 2 : 1;
+  const rows = sharedGateRows(gate);
   const sharedGate = draw([rows, config.hiddenSize], config.hiddenSize ** -0.5);
   return { shared, sharedGate, ...(biases && { sharedGateBias: draw([rows], 1) }) };
 }

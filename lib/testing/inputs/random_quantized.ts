@@ -88,7 +88,7 @@ export function randomInputs(
   const shape = [...lead, columns];
   const scales = new Float32Array(shapeSize(shape)).map(() => 0.5 + random.uniform());
   const orders = new Int32Array(shapeSize(shape));
-  for (let first = 0; first < orders.length; first += columns) orders.set(randomOrder(random, columns), first);
+  for (let first = 0; first < orders.length; first += columns) orders.set(random.sample(columns, columns), first);
   return {
     ...((change === "scale" || change === "both") && { inputScale: device.tensor(scales, shape) }),
     ...((change === "order" || change === "both") && { inputOrder: device.tensor(orders, shape) }),
@@ -108,16 +108,6 @@ export function randomExperts(
     ...randomInputs(device, random, change, columns, [experts]),
     columns,
   };
-}
-
-/** 0 .. count - 1 in any order. */
-function randomOrder(random: Random, count: number): readonly number[] {
-  const order = Array.from({ length: count }, (_, index) => index);
-  for (let last = count - 1; last > 0; last--) {
-    const other = random.integer(0, last);
-    [order[last], order[other]] = [order[other] as number, order[last] as number];
-  }
-  return order;
 }
 
 function smallScale(type: ScaleType | undefined): number {

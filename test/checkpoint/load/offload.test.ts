@@ -87,28 +87,24 @@ describe("experts in a cache file on cpu", () => {
     for (const [bits, expected] of await outputs([layer, again], counts)) expect(bits).toEqual(expected);
   });
 
-  // Shared experts; a third projection; biases and clamped SwiGLU; weights on the input.
-  test.each(["qwen2_moe", "openmoe", "gpt_oss", "llama4_scout"])("%s: the same bits as without", async (name) => {
+  async function expectSameBitsAsWithout(path: string, index: number): Promise<void> {
     using folder = temporaryDirectory();
-    const { layer: index } = await readFamilyResults(name);
     const options = { layer: index, device: device(), cache: folder.path };
-    const path = familyModelPath(name);
     using whole = await MoeLayer.load(path, options);
     using layer = await MoeLayer.load(path, { ...options, offload: { slots: 1 } });
     for (const [bits, expected] of await outputs([layer, whole], counts)) expect(bits).toEqual(expected);
+  }
+
+  // Shared experts; a third projection; biases and clamped SwiGLU; weights on the input.
+  test.each(["qwen2_moe", "openmoe", "gpt_oss", "llama4_scout"])("%s: the same bits as without", async (name) => {
+    const { layer } = await readFamilyResults(name);
+    await expectSameBitsAsWithout(familyModelPath(name), layer);
   });
 
   // Shared experts in formats of their own; input scales; input orders.
   test.each(["int4_shared_bf16", "gptq_shared_f16", "nvfp4_modelopt_awq", "gptq_act_order"])(
-    "%s: the same bits",
-    async (name) => {
-      using folder = temporaryDirectory();
-      const options = { layer: 0, device: device(), cache: folder.path };
-      const path = join("test/golden/quantised", name);
-      using whole = await MoeLayer.load(path, options);
-      using layer = await MoeLayer.load(path, { ...options, offload: { slots: 1 } });
-      for (const [bits, expected] of await outputs([layer, whole], counts)) expect(bits).toEqual(expected);
-    },
+    "%s: the same bits as without",
+    async (name) => await expectSameBitsAsWithout(join("test/golden/quantised", name), 0),
   );
 
   test("writes the file first where there is none, and counts as the other devices do", async () => {

@@ -14,8 +14,6 @@ import { weightFormat } from "../../../lib/core/formats/weight_formats.js";
 import { fromBF16, fromF16 } from "../../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
 import { quantizationError, quantize, type Tensor } from "../../../lib/index.js";
-import { MoeLayer } from "../../../lib/moe_layer.js";
-import { Random } from "../../../lib/testing/inputs/random.js";
 import { withIsa } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
 import { type DecodedType, decodeBlocks } from "../../support/gguf_blocks.js";
@@ -35,6 +33,7 @@ import {
   type Written,
   writeModel,
 } from "../support/gguf_models.js";
+import { layerOutputs, type OutputOptions } from "../support/layer_outputs.js";
 import { type RandomModel, writeRandomModel } from "../support/random_model.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
 
@@ -59,13 +58,7 @@ function run(from: string, out: string, format: string, options: Partial<Quantiz
   return quantizeToGguf(from, { ...defaults, format, ...options, out });
 }
 
-const x = device.tensor(new Random("x").normals(7 * H), [7, H]);
-
-async function outputs(path: string, layer: number, options: { dtype?: string } = {}): Promise<Float32Array> {
-  using loaded = await MoeLayer.load(path, { layer, device, ...options });
-  using y = loaded.forward(x);
-  return (await y.data()) as Float32Array;
-}
+const outputs = (path: string, layer: number, options?: OutputOptions) => layerOutputs(device, path, layer, options);
 
 /** A tensor of the model as numbers. */
 async function valuesOf(source: string, name: string): Promise<Float32Array> {
@@ -198,14 +191,8 @@ describe("formats", () => {
       const source = await write(families.mixtral);
       const out = fresh(".gguf");
       await run(source, out, format, { scale: "least_squares", layers: [1] });
-      using expected = await MoeLayer.load(source, {
-        layer: 1,
-        device,
-        dtype: format,
-        quantize: { scale: "least_squares" },
-      });
-      using y = expected.forward(x);
-      expect(await outputs(out, 1)).toEqual(await y.data());
+      const expected = await outputs(source, 1, { dtype: format, quantize: { scale: "least_squares" } });
+      expect(await outputs(out, 1)).toEqual(expected);
       await using file = await GgufFile.open(out);
       expect(file.info("blk.0.ffn_gate_exps.weight").type).toBe("BF16");
       expect(await outputs(out, 0)).toEqual(await outputs(source, 0));

@@ -10,8 +10,8 @@ import type { MoeErrorCode } from "../../../lib/core/errors.js";
 import { fromBF16 } from "../../../lib/core/tensors/dtype.js";
 import { openDevice } from "../../../lib/devices.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
-import { Random } from "../../../lib/testing/inputs/random.js";
 import { expectRejection } from "../../support/errors.js";
+import { expectSameLayers, layerOutputs } from "../support/layer_outputs.js";
 import { writeRandomModel } from "../support/random_model.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
 
@@ -58,9 +58,9 @@ const families: Readonly<Record<string, readonly [config: object, experts: strin
 
 const configOf = (modelType: string) => ({ ...common, ...families[modelType]?.[0], model_type: modelType });
 
-async function write(config: object, storage = 0, prefix?: string): Promise<string> {
+async function write(config: object, storage = 0): Promise<string> {
   const path = fresh();
-  await writeRandomModel(path, config, { storage, ...(prefix !== undefined && { prefix }) });
+  await writeRandomModel(path, config, { storage });
   return path;
 }
 
@@ -69,17 +69,7 @@ function run(from: string, out: string, options: Partial<QuantizeCheckpointOptio
   return quantizeCheckpoint(from, { ...defaults, onProgress: () => {}, ...options, out });
 }
 
-const x = device.tensor(new Random("x").normals(7 * H), [7, H]);
-
-async function outputs(path: string, layer: number, options: { dtype?: string } = {}): Promise<Float32Array> {
-  using loaded = await MoeLayer.load(path, { layer, device, ...options });
-  using y = loaded.forward(x);
-  return y.dataSync();
-}
-
-async function expectSame(out: string, source: string, dtype: string): Promise<void> {
-  for (const layer of [0, 1]) expect(await outputs(out, layer)).toEqual(await outputs(source, layer, { dtype }));
-}
+const expectSame = (out: string, source: string, dtype: string) => expectSameLayers(device, out, source, dtype);
 
 async function infoOf(path: string, name: string) {
   await using checkpoint = await ShardedCheckpoint.open(path);
@@ -134,13 +124,9 @@ describe("the layout", () => {
     const source = await write({ ...configOf("qwen3_moe"), hidden_size: wide, moe_intermediate_size: wide });
     const out = fresh();
     await run(source, out, { format: "a8_g128_f32" });
-    using loaded = await MoeLayer.load(out, { layer: 0, device });
-    using original = await MoeLayer.load(source, { layer: 0, device, dtype: "a8_g128_f32" });
-    expect(loaded.description.formats.up).toBe("a8_g128_f32");
-    using tokens = device.tensor(new Random("x").normals(3 * wide), [3, wide]);
-    using y = loaded.forward(tokens);
-    using expected = original.forward(tokens);
-    expect(y.dataSync()).toEqual(expected.dataSync());
+    using layer = await MoeLayer.load(out, { layer: 0, device });
+    expect(layer.description.formats.up).toBe("a8_g128_f32");
+    expect(await layerOutputs(device, out, 0)).toEqual(await layerOutputs(device, source, 0, { dtype: "a8_g128_f32" }));
   });
 
   test("adds its biases: code times scale plus bias is the weight", async () => {

@@ -21,6 +21,7 @@ import { MoeLayer } from "../../../lib/moe_layer.js";
 import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { expectRejection } from "../../support/errors.js";
+import { layerOutputs, type OutputOptions } from "../support/layer_outputs.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
 
 const [H, I, E, layers] = [64, 128, 3, 2];
@@ -92,13 +93,7 @@ function run(from: string, out: string, options: Partial<QuantizeCheckpointOptio
   return quantizeCheckpoint(from, { ...defaults, ...options, out });
 }
 
-const x = device.tensor(new Random("x").normals(7 * H), [7, H]);
-
-async function outputs(path: string, options: { dtype?: string } = {}): Promise<Float32Array> {
-  using layer = await MoeLayer.load(path, { layer: 1, device, ...options });
-  using y = layer.forward(x);
-  return y.dataSync();
-}
+const outputs = (path: string, options?: OutputOptions) => layerOutputs(device, path, 1, options);
 
 async function readTensors(path: string): Promise<Map<string, SafetensorsInput>> {
   await using file = await SafetensorsFile.open(path);
@@ -451,10 +446,10 @@ describe("the folder", () => {
 });
 
 describe("what is refused", () => {
-  const refused = async (name: string, changes: object, options: Partial<QuantizeCheckpointOptions> = {}) => {
+  const refused = async (name: string, changes: object) => {
     const path = await writeModel(name, changes);
     const out = fresh();
-    return { path, promise: run(path, out, options), out };
+    return { path, promise: run(path, out), out };
   };
 
   test("formats that compressed-tensors does not have", async () => {

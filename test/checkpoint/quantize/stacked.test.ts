@@ -4,9 +4,8 @@ import { afterAll, describe, expect, test } from "vitest";
 import { quantizeCheckpoint } from "../../../lib/checkpoint/quantize/quantize_checkpoint.js";
 import { SafetensorsFile, ShardedCheckpoint } from "../../../lib/checkpoint/safetensors/index.js";
 import { openDevice } from "../../../lib/devices.js";
-import { MoeLayer } from "../../../lib/moe_layer.js";
-import { Random } from "../../../lib/testing/inputs/random.js";
 import { expectRejection } from "../../support/errors.js";
+import { expectSameLayers } from "../support/layer_outputs.js";
 import { writeRandomModel } from "../support/random_model.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
 
@@ -99,17 +98,7 @@ function run(from: string, out: string, format: string, layers?: readonly number
   });
 }
 
-const x = device.tensor(new Random("x").normals(7 * H), [7, H]);
-
-async function outputs(path: string, layer: number, options: { dtype?: string } = {}): Promise<Float32Array> {
-  using loaded = await MoeLayer.load(path, { layer, device, ...options });
-  using y = loaded.forward(x);
-  return y.dataSync();
-}
-
-async function expectSame(out: string, source: string, dtype: string): Promise<void> {
-  for (const layer of [0, 1]) expect(await outputs(out, layer)).toEqual(await outputs(source, layer, { dtype }));
-}
+const expectSame = (out: string, source: string, dtype: string) => expectSameLayers(device, out, source, dtype);
 
 const readConfig = (path: string) => JSON.parse(readFileSync(join(path, "config.json"), "utf8"));
 

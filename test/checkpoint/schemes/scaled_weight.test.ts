@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { scaledWeight } from "../../../lib/checkpoint/locate/scaled_weight.js";
 import { writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
+import { shapeSize } from "../../../lib/core/tensors/shape.js";
 import { dequantize, MoeLayer, openDevice, quantize, type Tensor } from "../../../lib/index.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { expectError, expectRejection } from "../../support/errors.js";
@@ -78,17 +79,24 @@ test("scales of 8-bit floats are refused", () => {
   expectError(() => scaledWeight(located("e2m1_g16_e4m3", [4, 32]), 0.5), "UNSUPPORTED_OPERATION", message);
 });
 
+function drawn(name: string, shape: readonly number[]) {
+  return [name, { dtype: "F32", shape, data: new Random(name).normals(shapeSize(shape)) }] as const;
+}
+
+/** Expects that a factor of 0.5 halves the outputs of a layer. */
+async function expectHalved(load: (factor: number) => Promise<MoeLayer>, hidden: number): Promise<void> {
+  using x = device.tensor(new Random("x").normals(2 * hidden), [2, hidden]);
+  const [whole, half] = await Promise.all([1, 0.5].map(async (factor) => await (await load(factor)).forward(x).data()));
+  expect(half).toEqual(whole?.map((value) => value / 2));
+}
+
 test("a factor among the names of tensors", async () => {
   using directory = temporaryDirectory();
   const [hidden, inner, experts] = [4, 3, 2];
-  const draw = (name: string, shape: number[]) => {
-    const data = new Random(name).normals(shape.reduce((product, size) => product * size, 1));
-    return [name, { dtype: "F32", shape, data }] as const;
-  };
-  const stack = (name: string, shape: number[]) => draw(name, [experts, ...shape]);
+  const stack = (name: string, shape: number[]) => drawn(name, [experts, ...shape]);
   const path = join(directory.path, "model.safetensors");
   const tensors = [
-    draw("router", [experts, hidden]),
+    drawn("router", [experts, hidden]),
     stack("gate", [inner, hidden]),
     stack("up", [inner, hidden]),
     stack("down", [hidden, inner]),
@@ -104,9 +112,7 @@ test("a factor among the names of tensors", async () => {
         experts: { gate: stacked("gate"), up: stacked("up"), down: { ...stacked("down"), factor } },
       },
     });
-  const x = device.tensor(new Random("x").normals(2 * hidden), [2, hidden]);
-  const [whole, half] = await Promise.all([1, 0.5].map(async (factor) => await (await load(factor)).forward(x).data()));
-  expect(half).toEqual(whole?.map((value) => value / 2));
+  await expectHalved(load, hidden);
   const refused = /tensors\.experts\.down\.factor: expected a power of two, such as 0\.5, got 0\.3/;
   await expectRejection(load(0.3), "INVALID_ARGUMENT", refused);
 });
@@ -114,10 +120,12 @@ test("a factor among the names of tensors", async () => {
 test("a factor of one of two parts of a tensor", async () => {
   using directory = temporaryDirectory();
   const [hidden, inner] = [4, 3];
-  const draw = (name: string, shape: number[]) =>
-    [name, { dtype: "F32", shape, data: new Random(name).normals(shape.reduce((a, b) => a * b, 1)) }] as const;
   const path = join(directory.path, "model.safetensors");
-  const tensors = [draw("router", [1, hidden]), draw("both", [1, 2 * inner, hidden]), draw("down", [1, hidden, inner])];
+  const tensors = [
+    drawn("router", [1, hidden]),
+    drawn("both", [1, 2 * inner, hidden]),
+    drawn("down", [1, hidden, inner]),
+  ];
   await writeSafetensors(path, new Map(tensors));
   const stacked = "dim0";
   const load = (factor: number) =>
@@ -133,7 +141,5 @@ test("a factor of one of two parts of a tensor", async () => {
         },
       },
     });
-  const x = device.tensor(new Random("x").normals(2 * hidden), [2, hidden]);
-  const [whole, half] = await Promise.all([1, 0.5].map(async (factor) => await (await load(factor)).forward(x).data()));
-  expect(half).toEqual(whole?.map((value) => value / 2));
+  await expectHalved(load, hidden);
 });

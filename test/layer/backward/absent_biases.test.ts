@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { shapeSize } from "../../../lib/core/tensors/shape.js";
 import { MoeLayer, openDevice, SGD, type Tensor } from "../../../lib/index.js";
 import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
@@ -19,8 +20,7 @@ test.each(someBiases)("only biases that experts have are trained: %o", (biases) 
   const width = intermediateSize + 3;
   const random = new Random(14);
   const draw = (...shape: number[]) => {
-    const size = shape.reduce((product, length) => product * length, 1);
-    return float64(reference, normals(random, size, 0.5), shape);
+    return float64(reference, normals(random, shapeSize(shape), 0.5), shape);
   };
   const expert = (inner: number, roles: readonly string[], ...stack: number[]) => ({
     gate: draw(...stack, inner, hiddenSize),

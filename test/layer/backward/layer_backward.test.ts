@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { shapeSize } from "../../../lib/core/tensors/shape.js";
 import {
   type FloatDType,
   type ForwardResult,
@@ -13,7 +14,7 @@ import {
   zLoss,
 } from "../../../lib/index.js";
 import { expertsWithWeights } from "../../../lib/layer/description/identity_experts.js";
-import type { ForwardOptions } from "../../../lib/layer/forward_options.js";
+import type { ForwardOptions } from "../../../lib/layer/forward/forward_options.js";
 import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { dot } from "../../support/central_differences.js";
@@ -43,6 +44,13 @@ test("the gradients of any layer are its derivatives", () => {
     }),
     { numRuns: 40 },
   );
+});
+
+test("a gradient of another kind of float than the layer's is refused", () => {
+  using made = float64Layer({ config: exampleConfig, tokens: 2, dtype: "f64", seed: 1 });
+  using state = made.layer.forward(made.x, { save: true }).state;
+  using dy = reference.zeros(made.x.shape, "f32");
+  expectError(() => made.layer.backward(state, dy), "UNSUPPORTED_DTYPE", /^dy: expected f64 for .*f64, got f32$/);
 });
 
 const small = { ...exampleConfig, hiddenSize: 12, intermediateSize: 7 };
@@ -105,16 +113,7 @@ test.each(features)("the gradients of %o are its derivatives", ({ training, sequ
   const random = new Random(JSON.stringify(config));
   const { numExperts, hiddenSize, intermediateSize, hierarchy, noisy, sharedExpert } = config;
   const { separateRouterInput, routerNorm, perExpertScale, latent, hashRouting } = config;
-  const draw = (...shape: number[]) =>
-    float64(
-      reference,
-      normals(
-        random,
-        shape.reduce((product, size) => product * size, 1),
-        0.5,
-      ),
-      shape,
-    );
+  const draw = (...shape: number[]) => float64(reference, normals(random, shapeSize(shape), 0.5), shape);
   const expert = (hidden: number, width: number, ...stack: number[]) => ({
     gate: draw(...stack, width, hidden),
     up: draw(...stack, width, hidden),

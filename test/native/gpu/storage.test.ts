@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Device } from "../../../lib/core/device/device.js";
 import type { FloatDType } from "../../../lib/core/tensors/dtype.js";
+import { shapeSize } from "../../../lib/core/tensors/shape.js";
 import { openDevice } from "../../../lib/devices.js";
 import type { WeightDTypes } from "../../../lib/layer/description/storage.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
@@ -31,14 +32,7 @@ function forward(device: Device, { x: xType, weights, dtype, bank }: Asked): num
   const random = new Random("storage");
   const { hiddenSize, intermediateSize, numExperts } = config;
   const draw = (shape: readonly number[], deviation: number) =>
-    device.tensor(
-      random.normals(
-        shape.reduce((product, size) => product * size, 1),
-        deviation,
-      ),
-      shape,
-      weights,
-    );
+    device.tensor(random.normals(shapeSize(shape), deviation), shape, weights);
   const x = device.tensor(random.normals(40 * hiddenSize), [40, hiddenSize], xType);
   const router = draw([numExperts, hiddenSize], hiddenSize ** -0.5);
   const all = Array.from({ length: numExperts }, () => randomExpert(draw, config, intermediateSize, true));

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
+import { shapeSize } from "../../../lib/core/tensors/shape.js";
 import { openDevice } from "../../../lib/devices.js";
 import { cast } from "../../../lib/operators/formats/cast.js";
 import { kernelPaths, openForTests } from "../../support/devices.js";
@@ -23,7 +24,7 @@ describe.each(kernelPaths)("cast on $label", (path) => {
     const problem = { shape, numbers: fc.array(numbers, { minLength: 1 }), from: fc.constantFrom(...dtypes) };
     fc.assert(
       fc.property(fc.record(problem), fc.constantFrom(...dtypes), ({ shape, numbers, from }, to) => {
-        const size = shape.reduce((product, length) => product * length, 1);
+        const size = shapeSize(shape);
         const values = Float32Array.from({ length: size }, (_, index) => numbers[index % numbers.length] as number);
         using x = device().tensor(values, shape, from);
         using y = cast(x, { dtype: to });

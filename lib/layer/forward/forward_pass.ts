@@ -1,7 +1,7 @@
-import type { TensorHandle } from "../core/tensors/tensor_handle.js";
-import type { Routing } from "../operators/routing/gating.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import type { Tokens } from "../router/tokens.js";
 import type { KeptRows } from "./inner_rows.js";
-import type { Tokens } from "./router/tokens.js";
 
 /** A pass of tokens through the experts of a bank, under a routing. */
 export interface ForwardPass {

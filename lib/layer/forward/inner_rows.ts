@@ -1,9 +1,9 @@
-import type { Device } from "../core/device/device.js";
-import { gateUpRows } from "../core/layer/activation.js";
-import { allOrNone } from "../core/tensors/all_or_none.js";
-import type { FloatDType } from "../core/tensors/dtype.js";
-import type { Tensor } from "../core/tensors/tensor.js";
-import type { MoeLayerDescription } from "./description/config.js";
+import type { Device } from "../../core/device/device.js";
+import { gateUpRows } from "../../core/layer/activation.js";
+import { allOrNone } from "../../core/tensors/all_or_none.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { MoeLayerDescription } from "../description/config.js";
 
 /** The rows of a pass before the activation: those of every token's slots, in the order of experts. */
 export interface InnerRows {

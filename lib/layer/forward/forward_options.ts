@@ -1,13 +1,13 @@
-import { abortSignal } from "../core/device/cancellation.js";
-import { boolean, choice, type Fields, list, object, optional } from "../core/input/options.js";
-import type { FloatDType } from "../core/tensors/dtype.js";
-import type { Tensor } from "../core/tensors/tensor.js";
-import { tensor } from "../core/tensors/tensor_option.js";
-import { type Routing, routingRecord } from "../operators/routing/gating.js";
-import type { LayerState } from "./backward/layer_state.js";
-import { type NormOption, normOption, residualOption } from "./block.js";
-import { type TokenIds, tokenIdsOption } from "./router/token_ids.js";
-import { type Training, trainingOption } from "./router/training.js";
+import { abortSignal } from "../../core/device/cancellation.js";
+import { boolean, choice, type Fields, list, object, optional } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
+import { type Routing, routingRecord } from "../../operators/routing/gating.js";
+import type { LayerState } from "../backward/layer_state.js";
+import { type TokenIds, tokenIdsOption } from "../router/token_ids.js";
+import { type Training, trainingOption } from "../router/training.js";
+import { type NormOption, normOption, residualOption } from "./norm_and_residual.js";
 
 /** Options of {@link MoeLayer.forward}. */
 export interface ForwardOptions<D extends FloatDType = FloatDType> {
@@ -125,7 +125,7 @@ export const forwardOptions = object(
   "{ out }",
 );
 
-/** Those of a forward without any, which most are. */
+/** The options of a forward that is given none, as most are. */
 export const noForwardOptions = forwardOptions({}, "options");
 
 /** What a forward with `save` or `want` returns. */

@@ -1,9 +1,9 @@
-import type { FloatDType } from "../core/tensors/dtype.js";
-import type { Tensor } from "../core/tensors/tensor.js";
-import type { DeviceLayer } from "./device_layer.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { DeviceLayer } from "../device_layer.js";
+import { Temporaries } from "../temporaries.js";
+import type { LatentProjections } from "../weights/latent_projections.js";
 import type { ForwardPass } from "./forward_pass.js";
-import { Temporaries } from "./temporaries.js";
-import type { LatentProjections } from "./weights/latent_projections.js";
 
 /** A layer with `latent` on its device. */
 export interface LatentLayer {

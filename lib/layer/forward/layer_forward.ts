@@ -1,22 +1,22 @@
-import { cannotCombine, requires } from "../core/errors.js";
-import type { Read } from "../core/input/options.js";
-import type { FloatDType } from "../core/tensors/dtype.js";
-import type { Made } from "../core/tensors/made.js";
-import type { Tensor } from "../core/tensors/tensor.js";
-import type { TensorHandle } from "../core/tensors/tensor_handle.js";
-import { Outputs } from "../operators/outputs.js";
-import type { Routing } from "../operators/routing/gating.js";
-import { savedForward } from "./backward/saved_forward.js";
-import { checkNorm, normalised, residualOf } from "./block.js";
-import type { DeviceLayer } from "./device_layer.js";
+import { cannotCombine, requires } from "../../core/errors.js";
+import type { Read } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import type { Made } from "../../core/tensors/made.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
+import { Outputs } from "../../operators/outputs.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import { savedForward } from "../backward/saved_forward.js";
+import type { DeviceLayer } from "../device_layer.js";
+import type { LayerParts } from "../layer_parts.js";
+import { checkExpertIds, checkLogits, checkRouting } from "../router/given_routing.js";
+import { routingViews } from "../router/routing_views.js";
+import { ownRouting } from "../router/stages.js";
+import { tokenIdsOnDevice } from "../router/token_ids.js";
+import { checkRouterInput, readFrom, type Tokens, withGiven, withMatrix } from "../router/tokens.js";
+import { checkTraining } from "../router/training.js";
 import { type ForwardResult, type forwardOptions, forwardResult } from "./forward_options.js";
-import type { LayerParts } from "./layer_parts.js";
-import { checkExpertIds, checkLogits, checkRouting } from "./router/given_routing.js";
-import { routingViews } from "./router/routing_views.js";
-import { ownRouting } from "./router/stages.js";
-import { tokenIdsOnDevice } from "./router/token_ids.js";
-import { checkRouterInput, readFrom, type Tokens, withGiven, withMatrix } from "./router/tokens.js";
-import { checkTraining } from "./router/training.js";
+import { checkNorm, normalised, residualOf } from "./norm_and_residual.js";
 
 type Options = Read<typeof forwardOptions>;
 
@@ -83,11 +83,9 @@ function checkOptions(
   const { routing, expertIds, logits: givenLogits, training, routerInput, save, recompute, offload, norm } = given;
   if (recompute && !save) throw requires("recompute", "save");
   if (offload && !save) throw requires("offload", "save");
-  if (routing !== undefined) checkRouting(layer, routing, tokens.count, x.dtype);
-  if (expertIds !== undefined) checkExpertIds(layer, expertIds, tokens.count, routing);
-  if (givenLogits !== undefined) {
-    checkLogits(layer, givenLogits, tokens.count, x.dtype, { routing, routerInput, training, save });
-  }
+  if (routing !== undefined) checkRouting(layer, routing, tokens);
+  if (expertIds !== undefined) checkExpertIds(layer, expertIds, tokens, routing);
+  if (givenLogits !== undefined) checkLogits(layer, givenLogits, tokens, { routing, routerInput, training, save });
   if (training !== undefined) {
     checkTraining(layer, training, tokens);
     if (routing !== undefined) throw cannotCombine("training", "routing");

@@ -1,13 +1,13 @@
-import type { Tensor } from "../core/tensors/tensor.js";
-import type { TensorHandle } from "../core/tensors/tensor_handle.js";
-import { resultDType } from "../operators/check.js";
-import { combine } from "../operators/experts/combine.js";
-import type { Routing } from "../operators/routing/gating.js";
-import { sharedSlots } from "../operators/routing/shared_slots.js";
-import { ones } from "./backward/sums.js";
-import { expertsWithWeights } from "./description/identity_experts.js";
-import type { DeviceLayer } from "./device_layer.js";
-import { Temporaries } from "./temporaries.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
+import { resultDType } from "../../operators/check.js";
+import { combine } from "../../operators/experts/combine.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import { sharedSlots } from "../../operators/routing/shared_slots.js";
+import { ones } from "../backward/sums.js";
+import { expertsWithWeights } from "../description/identity_experts.js";
+import type { DeviceLayer } from "../device_layer.js";
+import { Temporaries } from "../temporaries.js";
 
 /**
  * The experts of a layer that return their input. What they add to a token's outputs is x times the sum of the weights of

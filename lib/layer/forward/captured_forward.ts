@@ -1,17 +1,17 @@
 import { inspect } from "node:util";
-import type { CapturedHandle } from "../core/device/backend.js";
-import { ThreadBound } from "../core/device/thread_bound.js";
-import { MoeError } from "../core/errors.js";
-import type { FloatDType } from "../core/tensors/dtype.js";
-import { shapeText } from "../core/tensors/shape.js";
-import type { Tensor } from "../core/tensors/tensor.js";
-import type { TensorHandle } from "../core/tensors/tensor_handle.js";
-import type { Routing } from "../operators/routing/gating.js";
-import { checkNorm, type Norm, type NormOption, normalised } from "./block.js";
+import type { CapturedHandle } from "../../core/device/backend.js";
+import { ThreadBound } from "../../core/device/thread_bound.js";
+import { MoeError } from "../../core/errors.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { shapeText } from "../../core/tensors/shape.js";
+import type { Tensor } from "../../core/tensors/tensor.js";
+import type { TensorHandle } from "../../core/tensors/tensor_handle.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import type { LayerParts } from "../layer_parts.js";
+import type { Router } from "../router/router.js";
+import { checkTokens, type Tokens, withGiven } from "../router/tokens.js";
 import type { IdentityExperts } from "./identity_experts.js";
-import type { LayerParts } from "./layer_parts.js";
-import type { Router } from "./router/router.js";
-import { checkTokens, type Tokens, withGiven } from "./router/tokens.js";
+import { checkNorm, type Norm, type NormOption, normalised } from "./norm_and_residual.js";
 
 /** Options of {@link MoeLayer.capture}. */
 export interface CaptureOptions<D extends FloatDType = FloatDType> {

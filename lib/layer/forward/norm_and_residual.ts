@@ -1,10 +1,10 @@
-import { boolean, type Fields, object, type Read, type Reader } from "../core/input/options.js";
-import type { FloatDType } from "../core/tensors/dtype.js";
-import { Tensor } from "../core/tensors/tensor.js";
-import { tensor } from "../core/tensors/tensor_option.js";
-import { checkPair, checkTensor } from "../operators/check.js";
-import { type RmsNormNumbers, rmsNormFields } from "../operators/experts/rms_norm.js";
-import { withMatrix } from "./router/tokens.js";
+import { boolean, type Fields, object, type Read, type Reader } from "../../core/input/options.js";
+import type { FloatDType } from "../../core/tensors/dtype.js";
+import { Tensor } from "../../core/tensors/tensor.js";
+import { tensor } from "../../core/tensors/tensor_option.js";
+import { checkPair, checkTensor } from "../../operators/check.js";
+import { type RmsNormNumbers, rmsNormFields } from "../../operators/experts/rms_norm.js";
+import { withMatrix } from "../router/tokens.js";
 
 /** The RMSNorm in front of a layer: of x over H, with the formula of {@link rmsNorm}. */
 export interface NormOption extends RmsNormNumbers {
