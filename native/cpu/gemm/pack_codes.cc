@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/formats/code_bytes.h"
+#include "core/formats/dequantize.h"
 #include "cpu/gemm/pack_grids.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/gemm/panel_writer.h"
@@ -123,11 +125,17 @@ void pack_codes(const PanelSource& source, char* panel) {
     const WeightView& weight = source.reader(column).weight();
     const int64_t row = source.row(column);
     const bool exists = row >= 0 && row < weight.rows;
-    const int64_t present = exists ? std::clamp<int64_t>(format.row_bytes(weight.columns) - first, 0, count) : 0;
+    const int64_t row_bytes = ceil_divide(weight.columns * bits, 8);
+    const int64_t present = exists ? std::clamp<int64_t>(row_bytes - first, 0, count) : 0;
     std::memset(target + present, missing, static_cast<size_t>(count - present));
     if (!exists) return;
-    const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride + first;
-    std::memcpy(target, codes, static_cast<size_t>(present));
+    if (format.grid.absent()) {
+      const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride + first;
+      std::memcpy(target, codes, static_cast<size_t>(present));
+    } else {
+      write_codes(bits, present * 8 / bits, reinterpret_cast<uint8_t*>(target),
+                  [&](int64_t k) { return code_bits(format, weight.codes, row, first * 8 / bits + k); });
+    }
     if (flipped_bit(format) == 0) return;
     constexpr UnitWords<bits> kHighest = highest_bits<bits>();
     auto* words = reinterpret_cast<uint32_t*>(target);
@@ -189,6 +197,8 @@ void pack_level(const PanelLevel& target, const ScaleLevel& level, const MatrixV
 
 void pack_scales(const PanelSource& source, char* panel) {
   const PanelScales& scales = *source.scales;
+  // Missing rows have scales and offsets of zero; missing k do, too, unless their row's scales have an offset.
+  std::memset(panel, 0, static_cast<size_t>(scales.bytes));
   for (int64_t column = 0; column < source.panel_columns; ++column) {
     const WeightView& weight = source.reader(column).weight();
     const int64_t row = source.row(column);
@@ -209,13 +219,9 @@ void pack_scales(const PanelSource& source, char* panel) {
 }  // namespace
 
 void pack_coded_panel(const PanelSource& source, char* panel) {
-  char* codes = panel + source.scales->bytes;
-  // Missing rows have scales and offsets of zero; missing k do, too, unless their row's scales have an offset.
-  std::memset(panel, 0, static_cast<size_t>(source.scales->bytes));
   pack_scales(source, panel);
-  const WeightFormat& format = *source.weight->weight().format;
-  if (!format.grid.absent()) return pack_grids(source, codes);
-  switch (format.bits) {
+  char* codes = panel + source.scales->bytes;
+  switch (source.weight->weight().format->bits) {
     case 2: return pack_codes<2>(source, codes);
     case 3: return pack_codes<3>(source, codes);
     case 4: return pack_codes<4>(source, codes);
@@ -223,6 +229,11 @@ void pack_coded_panel(const PanelSource& source, char* panel) {
     case 6: return pack_codes<6>(source, codes);
     default: return pack_codes<8>(source, codes);
   }
+}
+
+void pack_grid_panel(const PanelSource& source, char* panel) {
+  pack_scales(source, panel);
+  pack_grids(source, panel + source.scales->bytes);
 }
 
 }  // namespace moe::cpu

@@ -43,6 +43,7 @@ struct PanelFormat {
   int64_t column_bytes;       // of one column per step
   int64_t group = 1;          // consecutive k of a column that lie next to each other
   bool scales_apart = false;  // see panel_scales.h
+  GridCodes grid = {};        // whose units are stored instead of codes
   // Writes a whole panel: the scales, and padded_k / step * panel_columns * column_bytes bytes.
   void (*pack)(const PanelSource& source, char* panel);
 };
@@ -69,23 +70,29 @@ constexpr PanelFormat bf16_tile_panels(const WeightFormat&) {
   return {.id = "bf16_tiles.1", .step = 32, .column_bytes = 64, .group = 2, .pack = pack_bf16_panel};
 }
 
-// Scales, then codes, see panel_codes.h, or units of grids, see grid_units.h.
+// Scales, then codes, see panel_codes.h.
 void pack_coded_panel(const PanelSource& source, char* panel);
 
 constexpr PanelFormat coded_panels(const WeightFormat& format) {
-  if (!format.grid.absent()) {
-    return {.id = "grids.1",
-            .step = kGridStep,
-            .column_bytes = grid_step_bytes(format.grid.grid),
-            .scales_apart = true,
-            .pack = pack_coded_panel};
-  }
   const int segment = segment_of(format);
   return {.id = "codes.2",
           .step = segment,
           .column_bytes = segment * format.bits / 8,
           .scales_apart = true,
           .pack = pack_coded_panel};
+}
+
+// The same, with the units of grids instead of codes, see grid_units.h.
+void pack_grid_panel(const PanelSource& source, char* panel);
+
+constexpr PanelFormat grid_panels(const WeightFormat& format) {
+  if (format.grid.absent()) return coded_panels(format);
+  return {.id = "grids.1",
+          .step = kGridStep,
+          .column_bytes = grid_step_bytes(format.grid.grid),
+          .scales_apart = true,
+          .grid = format.grid,
+          .pack = pack_grid_panel};
 }
 
 }  // namespace moe::cpu

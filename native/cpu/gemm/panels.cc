@@ -19,7 +19,7 @@ PanelLayout::PanelLayout(const ExpertProduct& weights, const PanelFormat& format
       step(format.step),
       step_bytes(columns * format.column_bytes),
       group(format.group),
-      grid(weights.format->grid),
+      grid(format.grid),
       code_bits(weights.format->bits) {
   if (format.scales_apart) scales = PanelScales(*weights.format, columns, padded_k);
   panel_bytes = place_of(padded_k);

@@ -211,8 +211,8 @@ class ProductThread {
 
   // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
   // of the next panel, and so does unpacking. A single tile reads its panels from memory: unless they were expanded, it
-  // prefetches codes a little ahead itself, so only the next panel's scales, a second stream, are left. Where scales and
-  // codes are one stream, nothing is left.
+  // prefetches codes a little ahead itself, so only the next panel's scales, a second stream, are left. Where scales
+  // and codes are one stream, nothing is left.
   PrefetchShares prefetches(const Reading& reading, const KBlock& block, int64_t p, const char* next_panel) const {
     const WorkItem& item = reading.item;
     const bool all = reading.shared || expands_;

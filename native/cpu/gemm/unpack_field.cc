@@ -1,10 +1,13 @@
 // The reverse of pack_codes.cc.
 #include "cpu/gemm/unpack_field.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "core/formats/code_bytes.h"
+#include "core/formats/dequantize.h"
 #include "cpu/gemm/pack_grids.h"
 #include "cpu/gemm/panel_codes.h"
 
@@ -62,6 +65,15 @@ CopyColumn copy_column_of(int bits) {
   }
 }
 
+// Units of grids from a row that has a code for each column.
+void write_units(const WeightFormat& format, const uint8_t* single, int64_t columns, uint8_t* units) {
+  const MatrixView row = dense_matrix(single, DType::u8, 1, ceil_divide(columns * format.bits, 8));
+  write_codes(format.grid.bits(), ceil_divide(columns, 8), units, [&](int64_t unit) {
+    return unit_of_codes(format.grid, static_cast<int>(std::min<int64_t>(8, columns - 8 * unit)),
+                         [&](int place) { return bits_of_row(row, 0, (8 * unit + place) * format.bits, format.bits); });
+  });
+}
+
 // An expert's packed matrix, and the first column of a panel that belongs to this half of it.
 struct Source {
   const CpuPackedExperts& packed;
@@ -77,15 +89,21 @@ struct Source {
 void copy_codes(const Source& source, const Team& team, const TensorView& target) {
   const ExpertProduct& product = source.product();
   const WeightFormat& format = *product.format;
+  const PanelLayout& layout = source.layout();
+  const int64_t columns = layout.panel_columns, row_bytes = format.row_bytes(product.columns);
   const CopyColumn copy = copy_column_of(format.bits);
-  const uint32_t flipped = flipped_bit(format);
   team.for_range(product.outputs(), 16, [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> single;
     for (int64_t row = begin; row < end; ++row) {
-      const char* codes = source.panel_of(row) + source.layout().place_of(0);
-      const int64_t columns = source.layout().panel_columns, column = source.column_of(row);
-      uint8_t* to = target.as<uint8_t>() + row * format.row_bytes(product.columns);
+      const char* codes = source.panel_of(row) + layout.place_of(0);
+      const int64_t column = source.column_of(row);
+      uint8_t* to = target.as<uint8_t>() + row * row_bytes;
       if (format.grid.absent()) {
-        copy(codes, columns, column, product.columns, flipped, to);
+        copy(codes, columns, column, product.columns, flipped_bit(format), to);
+      } else if (layout.grid.absent()) {
+        single.resize(static_cast<size_t>(ceil_divide(product.columns * format.bits, 8)));
+        copy(codes, columns, column, product.columns, 0, single.data());
+        write_units(format, single.data(), product.columns, to);
       } else {
         unpack_grids(format.grid, codes, columns, column, ceil_divide(product.columns, 8), to);
       }

@@ -74,7 +74,7 @@ struct InstructionSet {
 // stays in the first-level cache, so blocks of k are short enough for a tile's rows to fit there. AMD's have slow
 // stores, read one panel faster than several at once, and read codes faster in the order of memory where a tile uses
 // them up faster than memory delivers. Past the caches they read plain weights up to a tenth faster, and the last-level
-// cache keeps what the rest of the program needs between two layers. Grids are expanded by VBMI where there is any.
+// cache keeps what the rest of the program needs between two layers.
 Kernels fitted(Kernels all) {
   constexpr int64_t kLongestK = 512, kPastCaches = 4096;
   const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
@@ -89,18 +89,29 @@ Kernels fitted(Kernels all) {
     if (row.sum_segments == nullptr) row.past_caches = kPastCaches;
   }
   all.gemm = kept(std::move(rows));
-  if (lacking(kForAvx512Vbmi).empty()) all.expand_grids = avx512_vbmi::expand_grids;
+  return all;
+}
+
+// Keeps the units of grids in panels where VBMI looks up points.
+Kernels with_grids(Kernels all) {
+  if (!lacking(kForAvx512Vbmi).empty()) return all;
+  std::vector<GemmKernel> rows(all.gemm.begin(), all.gemm.end());
+  for (GemmKernel& row : rows) {
+    if (row.panels == coded_panels) row.panels = grid_panels;
+  }
+  all.gemm = kept(std::move(rows));
+  all.expand_grids = avx512_vbmi::expand_grids;
   return all;
 }
 
 Kernels with_avx512_vnni(const char* name, const char* needs, std::span<const GemmKernel> floats) {
-  return fitted(with_bytes(avx512::kKernels, name, needs, avx512_vnni::kGemm, floats, avx512_vnni::kPeak));
+  return with_grids(fitted(with_bytes(avx512::kKernels, name, needs, avx512_vnni::kGemm, floats, avx512_vnni::kPeak)));
 }
 
 InstructionSet avx2_set() { return {&avx2::kKernels, lacking(kForAvx2)}; }
 
 InstructionSet avx512_set() {
-  static const Kernels kernels = fitted(avx512::kKernels);
+  static const Kernels kernels = with_grids(fitted(avx512::kKernels));
   return {&kernels, lacking(kForAvx512)};
 }
 
@@ -144,7 +155,8 @@ InstructionSet amx_set() {
   return {&kernels, kNotAssembled};
 #else
   static const Kernels vnni = with_avx512_vnni("", "", {});
-  static const Kernels kernels = with_tiles(vnni, kName, kNeeds, amx::kGemm, amx::kBf16Peak, amx::kInt8Peak);
+  static const Kernels kernels =
+      with_grids(with_tiles(vnni, kName, kNeeds, amx::kGemm, amx::kBf16Peak, amx::kInt8Peak));
   const TilePermission& tiles = tile_permission();
   return {&kernels, tiles.granted ? lacking(kForAvx512Vnni) : tiles.reason};
 #endif
@@ -174,8 +186,8 @@ InstructionSet amx_model_set() {
     constexpr const char *kName = "amx_model", *kNeeds = "nothing: a model of tile registers, for tests";
 #if defined(MOE_X86)
     if (avx512_set().available()) {
-      return with_tiles(avx512::kKernels, kName, kNeeds, avx512::kModelGemm, avx512::kModelBf16Peak,
-                        avx512::kModelInt8Peak);
+      return with_grids(with_tiles(avx512::kKernels, kName, kNeeds, avx512::kModelGemm, avx512::kModelBf16Peak,
+                                   avx512::kModelInt8Peak));
     }
 #endif
     return with_tiles(portable::kKernels, kName, kNeeds, portable::kModelGemm, portable::kModelBf16Peak,

@@ -73,8 +73,9 @@ struct Kernels {
   // Exchanges rows and columns of words of 32 bits: row r of `words` begins 4 r stride bytes after the first, and
   // becomes column r of target [columns, rows]. Both counts are multiples of panel_columns / 2.
   void (*transpose_words)(const void* words, int64_t stride, int64_t rows, int64_t columns, void* target);
-  // Expands `steps` steps of a panel's units of a grid to codes; see cpu/gemm/grid_units.h.
-  void (*expand_grids)(Grid grid, const char* units, int64_t steps, char* codes);
+  // Expands `steps` steps of a panel's units of a grid to codes, see cpu/gemm/grid_units.h. Null: panels have codes, as
+  // looking up points would take longer than all else.
+  void (*expand_grids)(Grid grid, const char* units, int64_t steps, char* codes) = nullptr;
   // Multiplies the rows of a tile's result c by their scales.
   void (*scale_rows)(const float* scales, int rows, float* c);
   // Copies the first `count` columns of a tile's result c to rows of a matrix that are `stride` values apart. If it

@@ -12,7 +12,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "cpu/gemm/grid_units.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 #include "cpu/isa/tiles/model_registers.h"

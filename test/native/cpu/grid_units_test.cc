@@ -71,7 +71,7 @@ MOE_TEST(points_ascend_and_units_are_those_of_their_codes) {
   }
 }
 
-MOE_TEST(units_in_panels_are_expanded_to_their_codes_and_come_back) {
+MOE_TEST(units_in_panels_become_their_codes_and_come_back) {
   test::Random random(8);
   for (const Kernels* kernels : available_kernels()) {
     for (const WeightFormat* format : grid_formats()) {
@@ -83,6 +83,7 @@ MOE_TEST(units_in_panels_are_expanded_to_their_codes_and_come_back) {
         for (int64_t row = 0; row < kRows; ++row) {
           const char* panel = packed.experts->data() + row / layout.panel_columns * layout.panel_bytes;
           const char* codes = layout.codes(*kernels, panel, 0, layout.padded_k, expanded.data());
+          MOE_CHECK((kernels->expand_grids == nullptr) == layout.grid.absent());
           for (int64_t k = 0; k < columns; ++k) {
             MOE_CHECK_EQUAL(expanded_code(codes, *format, layout.panel_columns, row % layout.panel_columns, k),
                             code_bits(*format, packed.weight.view().codes, row, k));
@@ -106,7 +107,7 @@ MOE_TEST(units_in_panels_are_expanded_to_their_codes_and_come_back) {
 
 MOE_TEST(panels_of_grids_take_the_bits_of_their_units) {
   for (const WeightFormat* format : grid_formats()) {
-    const PanelFormat panels = coded_panels(*format);
+    const PanelFormat panels = grid_panels(*format);
     MOE_CHECK_EQUAL(panels.column_bytes, panels.step * format->grid.bits() / 64);
   }
 }

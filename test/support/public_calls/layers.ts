@@ -57,10 +57,10 @@ export function layerCalls(device: api.Device, directory: string): Part {
 
   const trained = api.MoeLayer.create(plain as Options);
   const [x, dy] = [floats(T, H), floats(T, H)];
-  const backward = () => {
+  const backward = (options: Options = {}) => {
     const { y, state } = trained.forward(x, { save: true });
     y.dispose();
-    return trained.backward(state, dy);
+    return trained.backward(state, dy, options);
   };
   const trainedBefore = backward().gradients;
   return {

@@ -9,7 +9,6 @@
 #include "cpu/isa/template/activation_columns.h"
 #include "cpu/isa/template/combine.h"
 #include "cpu/isa/template/gemm.h"
-#include "cpu/isa/template/grids.h"
 #include "cpu/isa/template/rows.h"
 #include "cpu/isa/template/scores.h"
 #include "cpu/isa/template/sorting_network.h"
@@ -43,7 +42,6 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .pack_columns = pack_columns,
       .pack_tile_transposed = pack_tile_transposed,
       .transpose_words = transpose_words,
-      .expand_grids = expand_grids,
       .scale_rows = scale_rows,
       .store_rows = store_rows,
       .end_streams = Vector::end_streams,
