@@ -3,7 +3,7 @@ import type { GroupStorage, LayerGroup, ModelInspection, WeightMemory } from "..
 import type { StoredRole } from "../checkpoint/inspect/inspect_storage.js";
 import type { RefusedLayers } from "../checkpoint/inspect/read_layers.js";
 import { isNumbered } from "../checkpoint/locate/locate_layer.js";
-import { bitsPerWeight, findFormat } from "../core/formats/weight_formats.js";
+import { bitsPerWeight, findFormat, mostBitsPerWeight } from "../core/formats/weight_formats.js";
 import { shapeText } from "../core/tensors/shape.js";
 import { printable } from "../core/text/printable.js";
 import { expertsWithWeights } from "../layer/description/identity_experts.js";
@@ -138,8 +138,11 @@ function grownFormats(roles: GroupStorage["roles"]): readonly string[] {
   const lines = roles.flatMap(({ formats: [name = ""], bits, shape }) => {
     const format = findFormat(name);
     if (format === undefined || bits === null) return [];
-    const loaded = bitsPerWeight(format, shape.at(-1) as number);
-    return loaded > 1.05 * bits ? [`loaded, ${name} takes ${significant(loaded)} bits a weight`] : [];
+    const columns = shape.at(-1) as number;
+    const [least, most] = [bitsPerWeight(format, columns), mostBitsPerWeight(format, columns)];
+    if (most <= 1.05 * bits) return [];
+    const fewer = least < most ? `, on CPUs with AVX-512 VBMI ${significant(least)}` : "";
+    return [`loaded, ${name} takes ${significant(most)} bits a weight${fewer}`];
   });
   return [...new Set(lines)];
 }

@@ -263,6 +263,14 @@ export function bitsPerWeight(format: WeightFormat, columns: number): number {
   return levels.reduce((total, level) => total + bitsOf(level), bitsPerColumn(format));
 }
 
+/**
+ * The same where a matrix of a grid has a code for each element once it is packed: everywhere but on CPUs that look points
+ * up (AVX-512 VBMI).
+ */
+export function mostBitsPerWeight(format: WeightFormat, columns: number): number {
+  return bitsPerWeight(format, columns) + format.bits - bitsPerColumn(format);
+}
+
 /** Bytes of one scale. */
 export function scaleBytes(type: ScaleType): number {
   return type === "f32" ? 4 : type === "f16" || type === "bf16" ? 2 : 1;

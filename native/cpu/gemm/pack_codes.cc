@@ -6,7 +6,6 @@
 #include <cstring>
 #include <utility>
 
-#include "core/formats/code_bytes.h"
 #include "core/formats/dequantize.h"
 #include "cpu/gemm/pack_grids.h"
 #include "cpu/gemm/panel_codes.h"
@@ -116,6 +115,18 @@ void write_bytes(const uint32_t* __restrict words, int64_t count, int64_t column
   }
 }
 
+// Writes the codes of `count` units of a grid, from unit `first` of a row on, as bytes. Behind a row they may be any.
+template <int bits>
+void write_units(const WeightView& weight, int64_t row, int64_t first, int64_t count, char* target) {
+  const GridCodes& grid = weight.format->grid;
+  for (int64_t unit = first; unit < first + count; ++unit, target += bits) {
+    const uint32_t stored = bits_of_row(weight.codes, row, unit * grid.bits(), grid.bits());
+    uint32_t codes = 0;
+    for (int place = 0; place < 8; ++place) codes |= code_of_unit(grid, stored, place) << place * bits;
+    std::memcpy(target, &codes, bits);
+  }
+}
+
 template <int bits>
 void pack_codes(const PanelSource& source, char* panel) {
   const int64_t columns = source.panel_columns;
@@ -129,13 +140,13 @@ void pack_codes(const PanelSource& source, char* panel) {
     const int64_t present = exists ? std::clamp<int64_t>(row_bytes - first, 0, count) : 0;
     std::memset(target + present, missing, static_cast<size_t>(count - present));
     if (!exists) return;
-    if (format.grid.absent()) {
-      const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride + first;
-      std::memcpy(target, codes, static_cast<size_t>(present));
-    } else {
-      write_codes(bits, present * 8 / bits, reinterpret_cast<uint8_t*>(target),
-                  [&](int64_t k) { return code_bits(format, weight.codes, row, first * 8 / bits + k); });
+    if constexpr (bits == 3 || bits == 4) {
+      if (!format.grid.absent()) {
+        return write_units<bits>(weight, row, first / bits, ceil_divide(present, bits), target);
+      }
     }
+    const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride + first;
+    std::memcpy(target, codes, static_cast<size_t>(present));
     if (flipped_bit(format) == 0) return;
     constexpr UnitWords<bits> kHighest = highest_bits<bits>();
     auto* words = reinterpret_cast<uint32_t*>(target);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { blockTypes } from "../../../lib/checkpoint/gguf/blocks/convert.js";
 import type { Device } from "../../../lib/core/device/device.js";
-import { bitsPerWeight, weightFormat } from "../../../lib/core/formats/weight_formats.js";
+import { mostBitsPerWeight, weightFormat } from "../../../lib/core/formats/weight_formats.js";
 import { MoeLayer } from "../../../lib/moe_layer.js";
 import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
@@ -117,7 +117,7 @@ describe.each(deviceNames)("GGUF files on %s", (name) => {
     const grown = after.bytes - before.bytes;
     if (!readOnlyTypes.includes(type)) expect(grown).toBeLessThanOrEqual(1.05 * (after.stored - before.stored));
     const weights = 3 * (sizes.hidden ?? 256) * (sizes.inner ?? 256);
-    const bits = bitsPerWeight(weightFormat(blockTypes.get(type)?.format as string), 256);
+    const bits = mostBitsPerWeight(weightFormat(blockTypes.get(type)?.format as string), 256);
     expect((8 * grown) / weights).toBeLessThanOrEqual(1.05 * bits);
   });
 
