@@ -6,7 +6,6 @@
 #include <cstring>
 #include <utility>
 
-#include "core/formats/dequantize.h"
 #include "cpu/gemm/pack_grids.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/gemm/panel_writer.h"
@@ -115,18 +114,6 @@ void write_bytes(const uint32_t* __restrict words, int64_t count, int64_t column
   }
 }
 
-// Writes the codes of `count` units of a grid, from unit `first` of a row on, as bytes. Behind a row they may be any.
-template <int bits>
-void write_units(const WeightView& weight, int64_t row, int64_t first, int64_t count, char* target) {
-  const GridCodes& grid = weight.format->grid;
-  for (int64_t unit = first; unit < first + count; ++unit, target += bits) {
-    const uint32_t stored = bits_of_row(weight.codes, row, unit * grid.bits(), grid.bits());
-    uint32_t codes = 0;
-    for (int place = 0; place < 8; ++place) codes |= code_of_unit(grid, stored, place) << place * bits;
-    std::memcpy(target, &codes, bits);
-  }
-}
-
 template <int bits>
 void pack_codes(const PanelSource& source, char* panel) {
   const int64_t columns = source.panel_columns;
@@ -142,7 +129,7 @@ void pack_codes(const PanelSource& source, char* panel) {
     if (!exists) return;
     if constexpr (bits == 3 || bits == 4) {
       if (!format.grid.absent()) {
-        return write_units<bits>(weight, row, first / bits, ceil_divide(present, bits), target);
+        return expand_units(weight, row, first / bits, ceil_divide(present, bits), target);
       }
     }
     const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride + first;

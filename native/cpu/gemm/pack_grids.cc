@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/formats/code_bytes.h"
+#include "core/formats/dequantize.h"
 #include "cpu/gemm/grid_units.h"
 #include "cpu/gemm/weight_reader.h"
 
@@ -128,7 +129,46 @@ void pack(const PanelSource& source, char* panel) {
   }
 }
 
+// The codes that units stand for, side by side: those of points, without signs, and what signs add.
+template <GridCodes codes>
+struct CodesOfUnits {
+  static constexpr int kBits = codes.coordinate_bits() + 1;
+  uint32_t points[codes.points()] = {}, signs[1 << codes.sign_bits] = {};
+
+  CodesOfUnits() {
+    constexpr uint32_t kNumberMask = codes.points() - 1u;
+    for (uint32_t number = 0; number <= kNumberMask; ++number) {
+      for (int k = 0; k < codes.coordinates; ++k) points[number] |= code_of_unit(codes, number, k) << k * kBits;
+    }
+    for (uint32_t sign = 0; sign < 1u << codes.sign_bits; ++sign) {
+      for (int k = 0; k < 8; ++k) {
+        const uint32_t own = codes.sign_bits == 1 ? sign : sign >> k & 1u;
+        signs[sign] |= own << (k * kBits + kBits - 1);
+      }
+    }
+  }
+  uint32_t of(uint32_t unit) const {
+    constexpr uint32_t kNumberMask = codes.points() - 1u;
+    uint32_t found = points[unit & kNumberMask] | signs[unit >> (codes.bits() - codes.sign_bits)];
+    if constexpr (codes.coordinates == 4) found |= points[unit >> codes.number_bits & kNumberMask] << 4 * kBits;
+    return found;
+  }
+};
+
+template <GridCodes codes>
+void expand(const WeightView& weight, int64_t row, int64_t first, int64_t count, char* target) {
+  static const CodesOfUnits<codes> table;
+  for (int64_t unit = first; unit < first + count; ++unit, target += table.kBits) {
+    const uint32_t eight = table.of(bits_of_row(weight.codes, row, unit * codes.bits(), codes.bits()));
+    std::memcpy(target, &eight, table.kBits);
+  }
+}
+
 }  // namespace
+
+void expand_units(const WeightView& weight, int64_t row, int64_t first, int64_t count, char* codes) {
+  with_grid(weight.format->grid.grid, [&]<GridCodes grid> { expand<grid>(weight, row, first, count, codes); });
+}
 
 void pack_grids(const PanelSource& source, char* codes) {
   with_grid(source.weight->weight().format->grid.grid, [&]<GridCodes grid> { pack<grid>(source, codes); });
