@@ -36,9 +36,14 @@ const addedBytes = ".".length + 36 + ".tmp".length;
 
 /** A file's name, or as much of it as leaves room for what is added. */
 function beginningOf(path: string): string {
-  const characters = Array.from(basename(path));
-  while (Buffer.byteLength(characters.join("")) > longestName - addedBytes) characters.pop();
-  return characters.join("");
+  const name = basename(path);
+  let [bytes, end] = [0, 0];
+  for (const character of name) {
+    bytes += Buffer.byteLength(character);
+    if (bytes > longestName - addedBytes) break;
+    end += character.length;
+  }
+  return name.slice(0, end);
 }
 
 /** An unfinished file to which nothing has been written for this long, in milliseconds, is not being written any more. */
