@@ -1,6 +1,6 @@
 import { describe, MoeError } from "../errors.js";
 import { nearestHint } from "../input/nearest_name.js";
-import { iq1Grid, iq2SGrid, iq2XsGrid, iq2XxsGrid, iq3SGrid, iq3XxsGrid } from "./grids.js";
+import { type GridCodes, iq1Grid, iq2SGrid, iq2XsGrid, iq2XxsGrid, iq3SGrid, iq3XxsGrid } from "./grids.js";
 import {
   type CommonFormat,
   commonFormats,
@@ -203,10 +203,15 @@ export function bitsPerColumn({ bits, grid }: WeightFormat): number {
   return grid === undefined ? bits : grid.bits / 8;
 }
 
+/** Bits of the codes of one row. */
+export function rowBits(format: WeightFormat, columns: number): number {
+  const unit = unitColumns(format);
+  return Math.ceil(columns / unit) * unit * bitsPerColumn(format);
+}
+
 /** Bytes of one row of codes. */
 export function rowBytes(format: WeightFormat, columns: number): number {
-  const unit = unitColumns(format);
-  return Math.ceil((Math.ceil(columns / unit) * unit * bitsPerColumn(format)) / 8);
+  return Math.ceil(rowBits(format, columns) / 8);
 }
 
 /** The most columns whose codes this many bytes hold. */
@@ -221,16 +226,21 @@ export function byteOfColumn(format: WeightFormat, column: number): number {
 }
 
 /** Reads the code of a column of a row, whose byte number `index` is `byteAt(index)`, or anything behind the row. */
-export function codeAt(format: WeightFormat, byteAt: (index: number) => number, column: number): number {
-  const { bits, grid } = format;
-  const width = grid?.bits ?? bits;
-  const first = (grid === undefined ? column : Math.floor(column / 8)) * width;
+export function codeAt({ bits, grid }: WeightFormat, byteAt: (index: number) => number, column: number): number {
+  if (grid !== undefined) return grid.codeOf(unitAt(grid, byteAt, Math.floor(column / 8)), column % 8);
+  const first = column * bits;
+  const at = Math.floor(first / 8);
+  return ((byteAt(at) | (byteAt(at + 1) << 8)) >>> (first % 8)) & ((1 << bits) - 1);
+}
+
+/** A unit of a grid, whose bits may lie in five bytes. */
+function unitAt({ bits }: GridCodes, byteAt: (index: number) => number, unit: number): number {
+  const first = unit * bits;
+  const at = Math.floor(first / 8);
   const low = first % 8;
-  // Up to five bytes.
-  let held = 0;
-  for (let place = 0, at = Math.floor(first / 8); place < low + width; place += 8) held += byteAt(at++) * 2 ** place;
-  const stored = Math.floor(held / 2 ** low) % 2 ** width;
-  return grid === undefined ? stored : grid.codeOf(stored, column % 8);
+  const word = byteAt(at) | (byteAt(at + 1) << 8) | (byteAt(at + 2) << 16) | (byteAt(at + 3) << 24);
+  const held = low === 0 ? word : (word >>> low) | (byteAt(at + 4) << (32 - low));
+  return held & ((1 << bits) - 1);
 }
 
 /** The tensors of a quantised matrix that hold scales and offsets. */
@@ -264,7 +274,7 @@ export function bitsPerWeight(format: WeightFormat, columns: number): number {
 }
 
 /**
- * The same where a matrix of a grid has a code for each element once it is packed: everywhere but on CPUs that look points
+ * Bits per weight of a packed matrix where one of a grid has a code for each element: everywhere but on CPUs that look points
  * up (AVX-512 VBMI).
  */
 export function mostBitsPerWeight(format: WeightFormat, columns: number): number {

@@ -1,6 +1,6 @@
 import type { Device } from "../../core/device/device.js";
 import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "../../core/formats/weight_format.js";
-import { bitsPerColumn, levelsOf, unitColumns, weightFormat } from "../../core/formats/weight_formats.js";
+import { levelsOf, rowBits, weightFormat } from "../../core/formats/weight_formats.js";
 import { toE4M3 } from "../../core/tensors/dtype.js";
 import { type Shape, shapeSize } from "../../core/tensors/shape.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
@@ -63,8 +63,7 @@ export function randomQuantized(
 
 /** Clears the bits of each row's last byte that no code has: whoever writes codes writes zeros there. */
 function clearRowEnds(codes: Tensor, format: WeightFormat, columns: number): void {
-  const unit = unitColumns(format);
-  const used = (Math.ceil(columns / unit) * unit * bitsPerColumn(format)) % 8;
+  const used = rowBits(format, columns) % 8;
   const width = codes.shape.at(-1) as number;
   if (used === 0 || codes.size === 0) return;
   const bytes = codes.dataSync();

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/formats/code_bytes.h"
+#include "core/formats/grids.h"
 
 namespace moe {
 
@@ -196,13 +197,13 @@ constexpr GgufCodes kTypes[] = {
     {"IQ4_XS", 256, 136, 4, read_iq4_xs},
     {"MXFP4", 32, 17, 4, read_32_nibbles<1>},
     {"NVFP4", 64, 36, 4, read_nvfp4},
-    {"IQ1_S", 256, 50, 12, nullptr, read_units<iq1_s_unit>},
-    {"IQ1_M", 256, 56, 12, nullptr, read_units<iq1_m_unit>},
-    {"IQ2_XXS", 256, 66, 16, nullptr, read_units<iq2_xxs_unit>},
-    {"IQ2_XS", 256, 74, 17, nullptr, read_units<iq2_xs_unit>},
-    {"IQ2_S", 256, 82, 18, nullptr, read_units<iq2_s_unit>},
-    {"IQ3_XXS", 256, 98, 24, nullptr, read_units<iq3_xxs_unit>},
-    {"IQ3_S", 256, 110, 26, nullptr, read_units<iq3_s_unit>},
+    {"IQ1_S", 256, 50, kIQ1Grid.bits(), nullptr, read_units<iq1_s_unit>},
+    {"IQ1_M", 256, 56, kIQ1Grid.bits(), nullptr, read_units<iq1_m_unit>},
+    {"IQ2_XXS", 256, 66, kIQ2XXSGrid.bits(), nullptr, read_units<iq2_xxs_unit>},
+    {"IQ2_XS", 256, 74, kIQ2XSGrid.bits(), nullptr, read_units<iq2_xs_unit>},
+    {"IQ2_S", 256, 82, kIQ2SGrid.bits(), nullptr, read_units<iq2_s_unit>},
+    {"IQ3_XXS", 256, 98, kIQ3XXSGrid.bits(), nullptr, read_units<iq3_xxs_unit>},
+    {"IQ3_S", 256, 110, kIQ3SGrid.bits(), nullptr, read_units<iq3_s_unit>},
     {"TQ1_0", 256, 54, 2, read_tq1_0},
     {"TQ2_0", 256, 66, 2, read_tq2_0},
     {"Q1_0", 128, 18, 2, read_q1_0},

@@ -105,7 +105,7 @@ Kernels with_grids(Kernels all) {
 }
 
 Kernels with_avx512_vnni(const char* name, const char* needs, std::span<const GemmKernel> floats) {
-  return with_grids(fitted(with_bytes(avx512::kKernels, name, needs, avx512_vnni::kGemm, floats, avx512_vnni::kPeak)));
+  return fitted(with_bytes(avx512::kKernels, name, needs, avx512_vnni::kGemm, floats, avx512_vnni::kPeak));
 }
 
 InstructionSet avx2_set() { return {&avx2::kKernels, lacking(kForAvx2)}; }
@@ -117,7 +117,7 @@ InstructionSet avx512_set() {
 
 InstructionSet avx512_vnni_set() {
   static const Kernels kernels =
-      with_avx512_vnni("avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kDigitGemm);
+      with_grids(with_avx512_vnni("avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kDigitGemm));
   return {&kernels, lacking(kForAvx512Vnni)};
 }
 
@@ -127,7 +127,7 @@ InstructionSet avx512_bf16_set() {
     const std::vector<GemmKernel> floats = followed_by(avx512_bf16::kGemm, avx512_vnni::kDigitGemm);
     Kernels all = with_avx512_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI, VBMI and BF16", floats);
     all.bf16_peak = avx512_bf16::kPeak;
-    return all;
+    return with_grids(std::move(all));
   }();
   return {&kernels, lacking(kForAvx512Bf16)};
 }
