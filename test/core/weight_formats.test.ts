@@ -2,7 +2,13 @@ import { describe, expect, test } from "vitest";
 import { loadNative } from "../../lib/core/addon/native.js";
 import type { GridCodes } from "../../lib/core/formats/grids.js";
 import { commonFormats } from "../../lib/core/formats/weight_format.js";
-import { bitsPerWeight, findFormat, namedFormats, weightFormat } from "../../lib/core/formats/weight_formats.js";
+import {
+  bitsPerWeight,
+  findFormat,
+  mostBitsPerWeight,
+  namedFormats,
+  weightFormat,
+} from "../../lib/core/formats/weight_formats.js";
 import { storageFormat } from "../../lib/layer/description/storage.js";
 import { quantizableFormat } from "../../lib/operators/formats/quantize.js";
 import { expectError } from "../support/errors.js";
@@ -115,13 +121,19 @@ describe("weight formats", () => {
       nvfp4: 4.5 + 32 / 512,
       q4_1: 5,
       q4_k: 4 + 16 / 32 + 32 / 256,
-      iq3_s: 26 / 8 + 8 / 32 + 16 / 256,
-      iq2_xxs: 2 + 8 / 32 + 16 / 256,
-      iq1_m: 12 / 8 + 8 / 16 + 16 / 256,
+      q2_k: 2 + 8 / 16 + 32 / 256,
+      iq3_s: 26 / 8 + 4 / 32 + 16 / 256,
+      iq2_xxs: 2 + 4 / 32 + 16 / 256,
+      iq1_m: 12 / 8 + 4 / 16 + 16 / 256,
       nf4_nested: 4 + 8 / 64 + 32 / 256 + 32 / 512,
     };
     for (const [name, expected] of Object.entries({ ...bits, ...more })) {
       expect(bitsPerWeight(weightFormat(name), 512)).toBe(expected);
     }
+  });
+
+  test("have more where points of grids are not looked up", () => {
+    expect(mostBitsPerWeight(weightFormat("iq3_s"), 512)).toBe(4 + 8 / 32 + 16 / 256);
+    expect(mostBitsPerWeight(weightFormat("q2_k"), 512)).toBe(2 + 8 / 16 + 32 / 256);
   });
 });

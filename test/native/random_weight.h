@@ -83,6 +83,7 @@ class RandomWeight {
       case ScaleType::u4: return static_cast<uint32_t>(random_.below(16));
       case ScaleType::u6: return static_cast<uint32_t>(random_.below(64));
       case ScaleType::i8:
+      case ScaleType::odd4:
       case ScaleType::dynamic8: return static_cast<uint32_t>(random_.below(256));
     }
     return 0;

@@ -6,10 +6,11 @@ import type { GridCodes } from "./grids.js";
 export type CodeType = FloatDType | "e4m3" | "signed_integer" | "unsigned_integer" | "table";
 
 /**
- * How scales are stored. `e8m0` is a power of two with its exponent biased by 127; `u4`, `u6` and `i8` are integers;
- * `dynamic8` is a code of bitsandbytes' dynamic map. All but f32, f16 and bf16 take a byte.
+ * How scales are stored. `e8m0` is a power of two with its exponent biased by 127; `u4`, `u6` and `i8` are integers; the
+ * lower four bits n of `odd4` stand for 2 n + 1; `dynamic8` is a code of bitsandbytes' dynamic map. All but f32, f16 and
+ * bf16 take a byte.
  */
-export type ScaleType = "f32" | "f16" | "bf16" | "e4m3" | "e8m0" | "u4" | "u6" | "i8" | "dynamic8";
+export type ScaleType = "f32" | "f16" | "bf16" | "e4m3" | "e8m0" | "u4" | "u6" | "i8" | "odd4" | "dynamic8";
 
 /**
  * One level of scales: one value for every block of `rows` x `columns` elements; the last blocks may be smaller.

@@ -88,13 +88,13 @@ export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
       { name: "q5_k", ...minimum(5), scales: groups("u6", 32), superScales: super256 },
       { name: "q6_k", ...signed(6), scales: groups("i8", 16), superScales: super256 },
       { name: "iq4_xs", ...tableOf("iq4"), scales: groups("i8", 32), superScales: super256 },
-      { name: "iq3_xxs", ...tableOf("iq3_xxs"), grid: iq3XxsGrid, scales: groups("i8", 32), superScales: super256 },
-      { name: "iq3_s", ...tableOf("iq3_s"), grid: iq3SGrid, scales: groups("i8", 32), superScales: super256 },
-      { name: "iq2_xxs", ...tableOf("iq2"), grid: iq2XxsGrid, scales: groups("i8", 32), superScales: super256 },
-      { name: "iq2_xs", ...tableOf("iq2"), grid: iq2XsGrid, scales: groups("i8", 16), superScales: super256 },
-      { name: "iq2_s", ...tableOf("iq2"), grid: iq2SGrid, scales: groups("i8", 16), superScales: super256 },
-      { name: "iq1_s", ...tableOf("iq1"), grid: iq1Grid, scales: groups("i8", 32), superScales: super256 },
-      { name: "iq1_m", ...tableOf("iq1"), grid: iq1Grid, scales: groups("i8", 16), superScales: super256 },
+      { name: "iq3_xxs", ...tableOf("iq3_xxs"), grid: iq3XxsGrid, scales: groups("odd4", 32), superScales: super256 },
+      { name: "iq3_s", ...tableOf("iq3_s"), grid: iq3SGrid, scales: groups("odd4", 32), superScales: super256 },
+      { name: "iq2_xxs", ...tableOf("iq2"), grid: iq2XxsGrid, scales: groups("odd4", 32), superScales: super256 },
+      { name: "iq2_xs", ...tableOf("iq2"), grid: iq2XsGrid, scales: groups("odd4", 16), superScales: super256 },
+      { name: "iq2_s", ...tableOf("iq2"), grid: iq2SGrid, scales: groups("odd4", 16), superScales: super256 },
+      { name: "iq1_s", ...tableOf("iq1"), grid: iq1Grid, scales: groups("odd4", 32), superScales: super256 },
+      { name: "iq1_m", ...tableOf("iq1"), grid: iq1Grid, scales: groups("odd4", 16), superScales: super256 },
       // bitsandbytes with nested scales. There a scale of scales is for 256 of them, which run on across rows.
       { name: "nf4_nested", ...tableOf("nf4"), ...nested },
       { name: "fp4_nested", ...tableOf("fp4"), ...nested },
@@ -261,24 +261,35 @@ export function levelsOf({
   return {
     scales,
     superScales,
-    zeros: offset === "zero_point" && scales ? { ...scales, type: "u4" } : minimum ? scales : undefined,
+    zeros: offset === "zero_point" && scales ? { ...scales, type: "u6" } : minimum ? scales : undefined,
     superZeros: offset === "scale_offset" ? groups("f32", 0) : minimum ? superScales : undefined,
   };
 }
 
-/** Bits per weight of a matrix in this format, its scales and offsets included, if every group is whole. */
+/**
+ * Bits per weight of a packed matrix in this format, its scales and offsets included, if every group is whole. Of a grid, it
+ * is what CPUs pack that look points up (AVX-512 VBMI).
+ */
 export function bitsPerWeight(format: WeightFormat, columns: number): number {
-  const levels = Object.values(levelsOf(format)).filter((level) => level !== undefined);
-  const bitsOf = (level: ScaleLevel) => (8 * scaleBytes(level.type)) / (level.rows * (level.columns || columns));
-  return levels.reduce((total, level) => total + bitsOf(level), bitsPerColumn(format));
+  return bitsPerColumn(format) + bitsOfLevels(format, columns, (type) => (type === "odd4" ? 4 : packedBits(type)));
 }
 
-/**
- * Bits per weight of a packed matrix where one of a grid has a code for each element: everywhere but on CPUs that look points
- * up (AVX-512 VBMI).
- */
+/** The same where a matrix of a grid is packed as a code and a byte of scale for each element and group: elsewhere. */
 export function mostBitsPerWeight(format: WeightFormat, columns: number): number {
-  return bitsPerWeight(format, columns) + format.bits - bitsPerColumn(format);
+  return format.bits + bitsOfLevels(format, columns, packedBits);
+}
+
+function bitsOfLevels(format: WeightFormat, columns: number, bitsOf: (type: ScaleType) => number): number {
+  const levels = Object.values(levelsOf(format)).filter((level) => level !== undefined);
+  return levels.reduce(
+    (total, { type, ...level }) => total + bitsOf(type) / (level.rows * (level.columns || columns)),
+    0,
+  );
+}
+
+/** Of a scale. Those of four bits share their bytes with minima. */
+function packedBits(type: ScaleType): number {
+  return type === "u4" ? 4 : 8 * scaleBytes(type);
 }
 
 /** Bytes of one scale. */

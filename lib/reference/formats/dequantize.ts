@@ -99,6 +99,7 @@ export function scaleValue({ type }: ScaleLevel, stored: number): number {
   if (type === "e4m3") return fromE4M3(stored);
   if (type === "e8m0") return fromE8M0(stored);
   if (type === "dynamic8") return dynamic8[stored] as number;
+  if (type === "odd4") return 2 * (stored & 15) + 1;
   if (type === "i8") return stored >= 128 ? stored - 256 : stored;
   return stored;
 }

@@ -55,8 +55,9 @@ function encodeScale(type: ScaleType, value: number): number {
       return roundToEven(clamped(value, 0, 63));
     case "i8":
       return roundToEven(clamped(value, -128, 127)) & 0xff;
+    case "odd4":
     case "dynamic8":
-      throw new MoeError("INTERNAL", "quantize: expected a format that can be quantised to, got one of nested scales");
+      throw new MoeError("INTERNAL", "quantize: expected a format that can be quantised to, got one that is only read");
   }
 }
 

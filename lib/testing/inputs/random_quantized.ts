@@ -110,7 +110,7 @@ export function randomExperts(
 }
 
 function smallScale(type: ScaleType | undefined): number {
-  return type === "dynamic8" ? 2 : type === "u4" ? 6 : type === "u6" ? 24 : 48;
+  return type === "dynamic8" ? 2 : type === "u4" ? 6 : type === "odd4" ? 12 : type === "u6" ? 24 : 48;
 }
 
 function scaleTensor(device: Device, type: ScaleType, values: Float64Array, shape: Shape): Tensor {
@@ -127,6 +127,11 @@ function scaleTensor(device: Device, type: ScaleType, values: Float64Array, shap
       );
     case "e4m3":
       return device.tensor(Uint8Array.from(values, toE4M3), shape);
+    case "odd4":
+      return device.tensor(
+        Uint8Array.from(values, (value) => Math.round((value - 1) / 2)),
+        shape,
+      );
     default:
       return device.tensor(
         Uint8Array.from(values, (value) => Math.round(value)),

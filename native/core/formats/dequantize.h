@@ -77,6 +77,7 @@ MOE_HOST_DEVICE inline float scale_value(ScaleType type, uint32_t bits) {
     case ScaleType::u4:
     case ScaleType::u6: return static_cast<float>(bits);
     case ScaleType::i8: return static_cast<float>(static_cast<int8_t>(bits));
+    case ScaleType::odd4: return static_cast<float>(odd4_value(bits));
     case ScaleType::dynamic8: return dynamic8_value(bits);
   }
   return 1.0f;

@@ -58,18 +58,14 @@ inline constexpr WeightFormat kQ6_KFormat{.name = "q6_k",
                                           .bits = 6,
                                           .scales = {ScaleType::i8, 1, 16},
                                           .super_scales = {ScaleType::f16, 1, 256}};
-template <int size>
-constexpr WeightFormat table_block(const char* name, int columns, const float (&table)[size]) {
-  return table_format({.name = name, .scales = {ScaleType::i8, 1, columns}, .super_scales = {ScaleType::f16, 1, 256}},
-                      table);
-}
-inline constexpr WeightFormat kIQ4_XSFormat = table_block("iq4_xs", 32, kIQ4Table);
-// The same, of which points of a grid are stored.
+inline constexpr WeightFormat kIQ4_XSFormat = table_format(
+    {.name = "iq4_xs", .scales = {ScaleType::i8, 1, 32}, .super_scales = {ScaleType::f16, 1, 256}}, kIQ4Table);
+// Of which points of a grid are stored.
 template <int size>
 constexpr WeightFormat grid_block(const char* name, int columns, const float (&table)[size], const GridCodes& grid) {
-  WeightFormat format = table_block(name, columns, table);
-  format.grid = grid;
-  return format;
+  return table_format(
+      {.name = name, .grid = grid, .scales = {ScaleType::odd4, 1, columns}, .super_scales = {ScaleType::f16, 1, 256}},
+      table);
 }
 inline constexpr WeightFormat kIQ3_XXSFormat = grid_block("iq3_xxs", 32, kIQ3XXSTable, kIQ3XXSGrid);
 inline constexpr WeightFormat kIQ3_SFormat = grid_block("iq3_s", 32, kIQ3STable, kIQ3SGrid);

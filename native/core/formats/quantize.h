@@ -65,6 +65,7 @@ MOE_HOST_DEVICE inline uint32_t encode_scale(ScaleType type, float value) {
       const auto integer = static_cast<int32_t>(to_integer(clamped(value, -128.0f, 127.0f)));
       return static_cast<uint32_t>(integer) & 0xffu;
     }
+    case ScaleType::odd4:
     case ScaleType::dynamic8: break;  // See can_quantize().
   }
   return 0;

@@ -37,6 +37,9 @@ inline constexpr float kIQ2Table[8] = {1, 3.125f, 5.375f, 0, -1, -3.125f, -5.375
 inline constexpr float kIQ3XXSTable[16] = {1, 3, 5, 7, 9, 11, 13, 15.5f, -1, -3, -5, -7, -9, -11, -13, -15.5f};
 inline constexpr float kIQ3STable[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
 
+// The value of a scale of ScaleType::odd4.
+MOE_HOST_DEVICE constexpr int odd4_value(uint32_t bits) { return 2 * static_cast<int>(bits & 15u) + 1; }
+
 // The signed dynamic map of bitsandbytes (create_dynamic_map in functional.py): 127 magnitudes of either sign, 0 as
 // code 127 and 1 as code 255. The magnitudes below 10^(i - 6), i = 0 .. 6, are the middles of 2^i equal parts of what
 // lies between its tenth and itself. As whole numbers divided by whole numbers, they are rounded once.

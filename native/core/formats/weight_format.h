@@ -14,8 +14,9 @@ namespace moe {
 MOE_ENUM(CodeType, f32, f16, bf16, e4m3, signed_integer, unsigned_integer, table)
 
 // The storage of scales. e8m0 is a power of two, its exponent biased by 127; u4, u6 and i8 are integers, a byte each;
-// dynamic8 is a byte of bitsandbytes' dynamic map (see dynamic8_value() in tables.h).
-MOE_ENUM(ScaleType, f32, f16, bf16, e4m3, e8m0, u4, u6, i8, dynamic8)
+// odd4 is a byte whose lower four bits n stand for 2 n + 1; dynamic8 is a byte of bitsandbytes' dynamic map (see
+// dynamic8_value() in tables.h).
+MOE_ENUM(ScaleType, f32, f16, bf16, e4m3, e8m0, u4, u6, i8, odd4, dynamic8)
 
 // Bytes of one scale.
 MOE_HOST_DEVICE constexpr int scale_bytes(ScaleType type) {

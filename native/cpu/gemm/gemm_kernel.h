@@ -239,10 +239,10 @@ constexpr bool takes_integers(const WeightFormat& format) {
 template <CodeType code, int bits, ScaleType type>
 constexpr bool takes_factors(const WeightFormat& format) {
   constexpr Offset offset = code == CodeType::unsigned_integer ? Offset::minimum : Offset::none;
-  return format.code == code && format.bits == bits && format.offset == offset && format.scales.type == type &&
-         format.scales.columns == segment_of(format) && format.super_scales.type == ScaleType::f16 &&
-         format.super_scales.columns > 0 && format.super_scales.columns <= 256 &&
-         (code != CodeType::table || takes_integer_table<bits>(format));
+  return format.code == code && format.bits == bits && format.offset == offset &&
+         panel_type(format.scales.type) == type && format.scales.columns == segment_of(format) &&
+         format.super_scales.type == ScaleType::f16 && format.super_scales.columns > 0 &&
+         format.super_scales.columns <= 256 && (code != CodeType::table || takes_integer_table<bits>(format));
 }
 // What another predicate takes, with a float scale of this type for each segment, below one for a row.
 template <bool (*takes)(const WeightFormat&), ScaleType type>

@@ -179,6 +179,20 @@ void pack_values(const PanelLevel& target, const MatrixView& values, const char*
   }
 }
 
+// Numbers of odd4.
+void pack_odd4(const PanelLevel& target, const MatrixView& values, const char* from, int64_t panel_columns, char* to) {
+  const int64_t groups = std::min(target.groups, values.columns);
+  for (int64_t group = 0; group < groups; ++group) {
+    const int number = from[group] & 15;
+    if (target.type == ScaleType::odd4) {
+      char& pair = to[group / 2 * panel_columns];
+      pair = static_cast<char>(pair | number << group % 2 * 4);
+    } else {
+      to[group * panel_columns] = static_cast<char>(odd4_value(static_cast<uint32_t>(number)));
+    }
+  }
+}
+
 // The scalar is 1 unless the level is float32.
 void pack_level(const PanelLevel& target, const ScaleLevel& level, const MatrixView& values, float scalar, int64_t row,
                 const PanelSource& source, int64_t column, char* panel) {
@@ -186,6 +200,7 @@ void pack_level(const PanelLevel& target, const ScaleLevel& level, const MatrixV
   const int64_t bytes = scale_bytes(target.type);
   const char* from = static_cast<const char*>(values.data) + row / level.rows * values.row_stride * bytes;
   char* to = panel + target.at + column * bytes;
+  if (level.type == ScaleType::odd4) return pack_odd4(target, values, from, source.panel_columns, to);
   switch (bytes) {
     case 1: return pack_values<1>(target, values, from, scalar, source.panel_columns, to);
     case 2: return pack_values<2>(target, values, from, scalar, source.panel_columns, to);
@@ -194,9 +209,9 @@ void pack_level(const PanelLevel& target, const ScaleLevel& level, const MatrixV
 }
 
 void pack_scales(const PanelSource& source, char* panel) {
-  const PanelScales& scales = *source.scales;
+  const PanelLevels& levels = *source.levels;
   // Missing rows have scales and offsets of zero; missing k do, too, unless their row's scales have an offset.
-  std::memset(panel, 0, static_cast<size_t>(scales.bytes));
+  std::memset(panel, 0, static_cast<size_t>(levels.bytes));
   for (int64_t column = 0; column < source.panel_columns; ++column) {
     const WeightView& weight = source.reader(column).weight();
     const int64_t row = source.row(column);
@@ -207,10 +222,11 @@ void pack_scales(const PanelSource& source, char* panel) {
     const auto pack = [&](const PanelLevel& target, const ScaleLevel& level, const MatrixView& values, float scalar) {
       pack_level(target, level, values, scalar, row, source, column, panel);
     };
-    pack(scales.super_scales, format.super_scales, weight.super_scales, super ? weight.scalar : 1.0f);
-    pack(scales.scales, format.scales, weight.scales, super ? 1.0f : weight.scalar);
-    pack(scales.super_zeros, format.super_zeros(), weight.super_zeros, scales.offsets_scales ? weight.scalar : 1.0f);
-    pack(scales.zeros, format.scales, weight.zeros, 1.0f);
+    const bool offsets_scales = format.offset == Offset::scale_offset;
+    pack(levels.super_scales, format.super_scales, weight.super_scales, super ? weight.scalar : 1.0f);
+    pack(levels.scales, format.scales, weight.scales, super ? 1.0f : weight.scalar);
+    pack(levels.super_zeros, format.super_zeros(), weight.super_zeros, offsets_scales ? weight.scalar : 1.0f);
+    pack(levels.zeros, format.scales, weight.zeros, 1.0f);
   }
 }
 
@@ -218,7 +234,7 @@ void pack_scales(const PanelSource& source, char* panel) {
 
 void pack_coded_panel(const PanelSource& source, char* panel) {
   pack_scales(source, panel);
-  char* codes = panel + source.scales->bytes;
+  char* codes = panel + source.levels->bytes;
   switch (source.weight->weight().format->bits) {
     case 2: return pack_codes<2>(source, codes);
     case 3: return pack_codes<3>(source, codes);
@@ -231,7 +247,7 @@ void pack_coded_panel(const PanelSource& source, char* panel) {
 
 void pack_grid_panel(const PanelSource& source, char* panel) {
   pack_scales(source, panel);
-  pack_grids(source, panel + source.scales->bytes);
+  pack_grids(source, panel + source.levels->bytes);
 }
 
 }  // namespace moe::cpu

@@ -20,7 +20,7 @@ struct PanelSource {
   int64_t outputs;        // rows from here on are missing
   int64_t panel_columns;  // both halves
   int64_t padded_k;
-  const PanelScales* scales;
+  const PanelLevels* levels;
   // Whether plain panels are written past the caches; then Kernels::end_streams() must follow.
   bool streams;
 
@@ -82,12 +82,12 @@ constexpr PanelFormat coded_panels(const WeightFormat& format) {
           .pack = pack_coded_panel};
 }
 
-// The same, with the units of grids instead of codes, see grid_units.h.
+// The same, with compact scales, and with the units of grids instead of codes; see grid_units.h.
 void pack_grid_panel(const PanelSource& source, char* panel);
 
 constexpr PanelFormat grid_panels(const WeightFormat& format) {
   if (format.grid.absent()) return coded_panels(format);
-  return {.id = "grids.1",
+  return {.id = "grids.2",
           .step = kGridStep,
           .column_bytes = grid_step_bytes(format.grid.grid),
           .scales_apart = true,

@@ -16,15 +16,16 @@ class LevelPlacer {
   LevelPlacer(int64_t panel_columns, int64_t segments, int segment)
       : panel_columns_(panel_columns), segments_(segments), segment_(segment) {}
 
-  // With values of `type`, which may differ from the level's own.
+  // With values of `type`, which may differ from the level's own. Of odd4, two take a byte.
   PanelLevel place(const ScaleLevel& level, ScaleType type) {
     if (level.absent()) return {};
     const int64_t of_each = level.columns == 0 ? segments_ : level.columns / segment_;
     PanelLevel placed{.type = type, .at = bytes_, .groups = ceil_divide(segments_, of_each), .segments = of_each};
-    bytes_ += placed.groups * panel_columns_ * scale_bytes(type);
+    const int64_t values = type == ScaleType::odd4 ? ceil_divide(placed.groups, 2) : placed.groups;
+    bytes_ += values * panel_columns_ * scale_bytes(type);
     return placed;
   }
-  PanelLevel place(const ScaleLevel& level) { return place(level, level.type); }
+  PanelLevel place(const ScaleLevel& level) { return place(level, panel_type(level.type)); }
   int64_t bytes() const { return bytes_; }
 
  private:
@@ -32,27 +33,6 @@ class LevelPlacer {
   int segment_;
   int64_t bytes_ = 0;
 };
-
-PanelLevels place_levels(const WeightFormat& format, LevelPlacer& placer) {
-  PanelLevels levels;
-  levels.super_scales = placer.place(format.super_scales);
-  levels.scales = placer.place(format.scales);
-  switch (format.offset) {
-    case Offset::none: break;
-    // Integers of a byte.
-    case Offset::zero_point: levels.zeros = placer.place(format.scales, ScaleType::u6); break;
-    case Offset::scale_offset: levels.super_zeros = placer.place(format.super_zeros()); break;
-    case Offset::minimum:
-      levels.super_zeros = placer.place(format.super_scales);
-      if (format.scales.type == ScaleType::u4) {
-        levels.zeros = levels.scales;
-        levels.zeros.upper = true;
-      } else {
-        levels.zeros = placer.place(format.scales);
-      }
-  }
-  return levels;
-}
 
 // The levels with `of_each` segments counted as one.
 PanelLevels counted_in(PanelLevels levels, int64_t of_each) {
@@ -79,6 +59,30 @@ int longest_sum(const PanelLevels& levels, int segment, int64_t padded_k) {
 
 }  // namespace
 
+PanelLevels panel_levels(const WeightFormat& format, int64_t panel_columns, int64_t padded_k, bool compact) {
+  const int segment = segment_of(format);
+  LevelPlacer placer(panel_columns, std::max<int64_t>(1, padded_k / segment), segment);
+  PanelLevels levels;
+  levels.super_scales = placer.place(format.super_scales);
+  levels.scales = compact ? placer.place(format.scales, format.scales.type) : placer.place(format.scales);
+  switch (format.offset) {
+    case Offset::none: break;
+    // Integers of a byte.
+    case Offset::zero_point: levels.zeros = placer.place(format.scales, ScaleType::u6); break;
+    case Offset::scale_offset: levels.super_zeros = placer.place(format.super_zeros()); break;
+    case Offset::minimum:
+      levels.super_zeros = placer.place(format.super_scales);
+      if (format.scales.type == ScaleType::u4) {
+        levels.zeros = levels.scales;
+        levels.zeros.upper = true;
+      } else {
+        levels.zeros = placer.place(format.scales);
+      }
+  }
+  levels.bytes = round_up(placer.bytes(), kLineBytes);
+  return levels;
+}
+
 PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k)
     : segment(segment_of(format)),
       zeros_are_codes(format.offset == Offset::zero_point),
@@ -87,9 +91,7 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
   const int unit = std::max(1, table_unit(format));
   // See Vector::load_e4m3.
   code_unit = format.code == CodeType::e4m3 ? 256.0f : 1.0f / static_cast<float>(unit);
-  LevelPlacer placer(panel_columns, std::max<int64_t>(1, padded_k / segment), segment);
-  static_cast<PanelLevels&>(*this) = place_levels(format, placer);
-  bytes = round_up(placer.bytes(), kLineBytes);
+  static_cast<PanelLevels&>(*this) = panel_levels(format, panel_columns, padded_k, false);
   const bool plain_type = scales.type == ScaleType::f32 || scales.type == ScaleType::f16 ||
                           scales.type == ScaleType::bf16 || scales.type == ScaleType::e8m0;
   one_level = plain_type && super_scales.absent() && !offsets_scales && !have_offset();

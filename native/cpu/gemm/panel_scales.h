@@ -1,5 +1,5 @@
 // Where a panel of quantised weights keeps the scales and offsets of its groups: before the codes, one level after the
-// other, each as [group][column] in the type in which the format stores it.
+// other, each as [group][column] in its panel_type().
 #pragma once
 
 #include <bit>
@@ -20,6 +20,9 @@ constexpr int kSumsAtOnce = 4;
 constexpr int segment_of(const WeightFormat& format) {
   return format.scales.columns % 32 == 0 && format.super_scales.columns % 32 == 0 ? 32 : 16;
 }
+
+// The type in which kernels read a level. Of odd4 they read the values, so no kernel knows it.
+constexpr ScaleType panel_type(ScaleType type) { return type == ScaleType::odd4 ? ScaleType::i8 : type; }
 
 // What the codes of unsigned integers are lowered by when they are packed. Offsets take it back: as the codes are
 // centred on zero, little cancels.
@@ -75,11 +78,16 @@ struct PanelLevel {
 
 struct PanelLevels {
   PanelLevel scales, super_scales, zeros, super_zeros;
+  int64_t bytes = 0;  // of all levels, in whole cache lines
 };
+
+// The levels of panels of a quantised format with this many columns and k. If they are `compact`, scales of odd4 stay
+// in half a byte: a byte of [pair of groups][column] has that of the first group below that of the second.
+PanelLevels panel_levels(const WeightFormat& format, int64_t panel_columns, int64_t padded_k, bool compact);
 
 struct PanelScales : PanelLevels {
   PanelScales() = default;
-  // For panels of a quantised format with this many columns and k.
+  // As kernels read them.
   PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k);
 
   // The same levels, which count groups of `scales`, or sums of floats, in place of segments.
@@ -94,7 +102,6 @@ struct PanelScales : PanelLevels {
   // What codes of at most six bits are read as, as often as fits: bits above a code's do not matter.
   static constexpr int kTableSize = 64;
   float table[kTableSize] = {};
-  int64_t bytes = 0;  // of all levels, in whole cache lines
 
   // How many segments there are in k, a multiple of a segment.
   int64_t segments_in(int64_t k) const { return segment == 32 ? k / 32 : k / 16; }

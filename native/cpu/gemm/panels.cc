@@ -21,7 +21,10 @@ PanelLayout::PanelLayout(const ExpertProduct& weights, const PanelFormat& format
       group(format.group),
       grid(format.grid),
       code_bits(weights.format->bits) {
-  if (format.scales_apart) scales = PanelScales(*weights.format, columns, padded_k);
+  if (format.scales_apart) {
+    levels = panel_levels(*weights.format, columns, padded_k, !grid.absent());
+    scales = PanelScales(*weights.format, columns, padded_k);
+  }
   panel_bytes = place_of(padded_k);
 }
 
@@ -128,7 +131,7 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
                     .outputs = weights().outputs(),
                     .panel_columns = layout_.panel_columns,
                     .padded_k = layout_.padded_k,
-                    .scales = &layout_.scales,
+                    .levels = &layout_.levels,
                     .streams = streams},
                    target + panel * layout_.panel_bytes);
     }

@@ -1,6 +1,7 @@
 // Expert weights as the CPU reads them: in panels of columns, so that a thread streams one contiguous piece of memory.
 #pragma once
 
+#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -16,6 +17,12 @@
 
 namespace moe::cpu {
 
+// What kernels read of a panel.
+struct PanelParts {
+  const char* scales;  // where levels begin, see PanelScales
+  const char* codes;
+};
+
 // One expert's weight [rows, columns] (outputs x k) is cut into panels of panel_columns outputs. A gated panel holds
 // panel_columns / 2 gate columns, then the up columns of the same outputs. The last panel's missing columns and the
 // padding after the last k are zeros.
@@ -27,7 +34,8 @@ struct PanelLayout {
   int64_t step = 0;        // consecutive k that are stored together,
   int64_t step_bytes = 0;  // in this many bytes of a panel
   int64_t group = 1;       // consecutive k of a column that lie next to each other
-  PanelScales scales;      // if the panel format keeps them apart: before the first k
+  PanelLevels levels;      // if the panel format keeps scales apart: before the first k
+  PanelScales scales;      // as kernels read them, once expanded
   GridCodes grid;          // of the codes, if they are stored so
   int code_bits = 0;       // of each code, once expanded
   int64_t panel_bytes = 0;
@@ -37,16 +45,21 @@ struct PanelLayout {
 
   // Where k, a multiple of the step, is in a panel. A division takes as long as a part of a short tile, so that there
   // is none for the beginning.
-  int64_t place_of(int64_t k) const { return scales.bytes + (k == 0 ? 0 : k / step * step_bytes); }
+  int64_t place_of(int64_t k) const { return levels.bytes + (k == 0 ? 0 : k / step * step_bytes); }
   int64_t expert_bytes() const { return panels * panel_bytes; }
-  // The codes of k consecutive k of a panel, once expanded.
-  int64_t expanded_bytes(int64_t k) const { return grid.absent() ? 0 : k * code_bits / 8 * panel_columns; }
-  // The codes of `count` consecutive k of a panel, as kernels read them: where they are, or expanded.
-  const char* codes(const Kernels& kernels, const char* panel, int64_t k, int64_t count, char* expanded) const {
-    const char* stored = panel + place_of(k);
-    if (grid.absent()) return stored;
-    kernels.expand_grids(grid.grid, stored, count / step, expanded);
-    return expanded;
+  // The scales of a panel and the codes of k consecutive k, once expanded.
+  int64_t expanded_bytes(int64_t k) const {
+    return grid.absent() ? 0 : scales.bytes + k * code_bits / 8 * panel_columns;
+  }
+  // The scales of a panel and the codes of `count` consecutive k, where they are, or expanded.
+  PanelParts parts(const Kernels& kernels, const char* panel, int64_t k, int64_t count, char* expanded) const {
+    if (grid.absent()) return {panel, panel + place_of(k)};
+    // Below their scales, both have the same.
+    const int64_t at = levels.scales.at;
+    std::memcpy(expanded, panel, static_cast<size_t>(at));
+    kernels.expand_odd4(panel + at, levels.scales.groups / 2, expanded + at);
+    kernels.expand_grids(grid.grid, panel + place_of(k), count / step, expanded + scales.bytes);
+    return {expanded, expanded + scales.bytes};
   }
 };
 

@@ -80,7 +80,7 @@ struct Product {
                   segments = k / layout().scales.segment;
     return round_up((codes + 2 * segments) * layout().panel_columns, 16);
   }
-  // The same for a panel's expanded codes, which a single tile reads from end to end.
+  // The same for an expanded panel, which a single tile reads from end to end.
   int64_t expanded_floats() const {
     return round_up(layout().expanded_bytes(layout().padded_k) / int64_t{sizeof(float)}, 16);
   }
@@ -106,9 +106,9 @@ inline void load_panel_bias(const Product& product, int64_t expert, int64_t pane
 
 // Reads a panel's scales before its codes, so that the panel is a single stream in the order of memory. Hardware
 // prefetches such a stream unless it comes too fast, so each read waits some ten cycles for the one before.
-inline void read_scales(const char* panel, const PanelScales& scales) {
+inline void read_scales(const char* panel, int64_t bytes) {
   uint32_t sum = 0;
-  for (const char *line = panel, *end = panel + scales.bytes; line < end; line += kLineBytes) {
+  for (const char *line = panel, *end = panel + bytes; line < end; line += kLineBytes) {
     sum = (sum * 3 + *reinterpret_cast<const volatile uint8_t*>(line)) * 5;
   }
   [[maybe_unused]] volatile uint32_t kept = sum;
@@ -216,7 +216,7 @@ class ProductThread {
   PrefetchShares prefetches(const Reading& reading, const KBlock& block, int64_t p, const char* next_panel) const {
     const WorkItem& item = reading.item;
     const bool all = reading.shared || expands_;
-    const int64_t bytes = reading.in_order ? 0 : (all ? block.end : layout_.scales.bytes) - block.begin;
+    const int64_t bytes = reading.in_order ? 0 : (all ? block.end : layout_.levels.bytes) - block.begin;
     // After the last panel of a block of k, the first one is read again for the next block.
     const bool restarts = reading.shared && !block.last && p + 1 == item.panels && item.panels > 1;
     const char* first =
@@ -231,19 +231,20 @@ class ProductThread {
     const char* base = reading.weights + panel * layout_.panel_bytes;
     const char* next_panel = base + layout_.panel_bytes;
     PrefetchShares shares = prefetches(reading, block, p, next_panel);
-    if (reading.in_order) read_scales(base, layout_.scales);
+    if (reading.in_order) read_scales(base, layout_.levels.bytes);
+    const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, expanded_);
     TileArguments t{.first_k = block.k,
                     .k = block.count,
                     .rows = 0,
                     .x = nullptr,
-                    .w = layout_.codes(*product_.kernels, base, block.k, block.count, expanded_),
+                    .w = parts.codes,
                     .c = nullptr,
                     .accumulate = false,
                     .prefetch = nullptr,
                     .prefetch_lines = 0,
                     .next = expands_ ? nullptr : next_codes(reading, block, next_panel),
                     .scales = &layout_.scales,
-                    .panel = base,
+                    .panel = parts.scales,
                     .x_sums = nullptr};
     if (reading.unpacks) {
       shares.take(t);

@@ -113,23 +113,30 @@ void copy_codes(const Source& source, const Team& team, const TensorView& target
 
 void copy_level(const Source& source, QuantizedField field, const TensorView& target) {
   const ExpertProduct& product = source.product();
-  const PanelScales& scales = source.layout().scales;
-  const PanelLevel& level = field == QuantizedField::scales        ? scales.scales
-                            : field == QuantizedField::superScales ? scales.super_scales
-                            : field == QuantizedField::zeros       ? scales.zeros
-                                                                   : scales.super_zeros;
-  // A scale of four bits shares its byte with a minimum.
-  const bool lower = field == QuantizedField::scales && scales.zeros.upper;
-  const int64_t bytes = scale_bytes(level.type), row_step = level_of(*product.format, field).rows;
+  const PanelLevels& levels = source.layout().levels;
+  const PanelLevel& level = field == QuantizedField::scales        ? levels.scales
+                            : field == QuantizedField::superScales ? levels.super_scales
+                            : field == QuantizedField::zeros       ? levels.zeros
+                                                                   : levels.super_zeros;
+  const ScaleLevel stored = level_of(*product.format, field);
+  // A scale of four bits shares its byte with a minimum, or with the scale of another group.
+  const bool with_minimum = field == QuantizedField::scales && levels.zeros.upper;
+  const bool paired = level.type == ScaleType::odd4, has_values = stored.type == ScaleType::odd4 && !paired;
+  const auto stored_byte = [&](uint8_t byte, int64_t group) -> uint8_t {
+    if (has_values) return byte >> 1;
+    if (level.upper || (paired && group % 2 != 0)) return byte >> 4;
+    return with_minimum || paired ? byte & 15 : byte;
+  };
+  const int64_t bytes = scale_bytes(level.type), row_step = stored.rows;
   const FieldSize size = size_of_field(*product.format, field, product.outputs(), product.columns);
   char* to = target.as<char>();
   for (int64_t row = 0; row < size.rows; ++row) {
     const char* from = source.panel_of(row * row_step) + level.at;
     const int64_t column = source.column_of(row * row_step);
     for (int64_t group = 0; group < size.columns; ++group, to += bytes) {
-      std::memcpy(to, from + (group * source.layout().panel_columns + column) * bytes, static_cast<size_t>(bytes));
-      if (lower) *to = static_cast<char>(*to & 0xf);
-      if (level.upper) *to = static_cast<char>(static_cast<uint8_t>(*to) >> 4);
+      const int64_t place = paired ? group / 2 : group;
+      std::memcpy(to, from + (place * source.layout().panel_columns + column) * bytes, static_cast<size_t>(bytes));
+      if (bytes == 1) *to = static_cast<char>(stored_byte(static_cast<uint8_t>(*to), group));
     }
   }
 }
@@ -149,7 +156,7 @@ void copy_inputs(const Buffer& values, int64_t expert, const TensorView& target,
 Status unpack_field(const CpuPackedExperts& packed, int64_t expert, bool up, QuantizedField field, const Team& team,
                     const TensorView& target) {
   const PanelLayout& layout = packed.layout();
-  if (layout.scales.scales.absent()) {
+  if (layout.levels.scales.absent()) {
     return {Code::unsupported_operation, std::string("copyField: expected panels of codes and scales, got those of ") +
                                              packed.weights().format->name};
   }

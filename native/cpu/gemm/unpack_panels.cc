@@ -81,7 +81,7 @@ class Identity {
     }
   }
 
-  // Floats that multiply() needs room for: sums, behind codes that it expands.
+  // Floats that multiply() needs room for: sums, behind parts of panels that it expands.
   int64_t room() const { return expanded_floats() + gemm_.max_rows * layout_.panel_columns; }
 
   // Calls use(k, the numbers of all columns) for each k of a panel.
@@ -90,7 +90,7 @@ class Identity {
     float* const sums = room + expanded_floats();
     for (int64_t k = 0; k < layout_.padded_k; k += block_) {
       const int64_t count = std::min(block_, layout_.padded_k - k);
-      const char* codes = layout_.codes(kernels_, panel, k, count, reinterpret_cast<char*>(room));
+      const PanelParts parts = layout_.parts(kernels_, panel, k, count, reinterpret_cast<char*>(room));
       for (const Tile& tile : tiles_) {
         const int64_t first = k + tile.first;
         if (first >= layout_.padded_k) break;
@@ -98,13 +98,13 @@ class Identity {
                                .k = count,
                                .rows = tile.rows,
                                .x = tile.x.data(),
-                               .w = codes,
+                               .w = parts.codes,
                                .c = sums,
                                .accumulate = false,
                                .prefetch = nullptr,
                                .prefetch_lines = 0,
                                .scales = &layout_.scales,
-                               .panel = panel,
+                               .panel = parts.scales,
                                .x_sums = tile.sums.empty() ? nullptr : tile.sums.data()});
         apply_units(kernels_, gemm_, tile.x.data(), block_, tile.rows, sums);
         for (int r = 0; r < tile.rows; ++r) use(first + r, sums + r * layout_.panel_columns);

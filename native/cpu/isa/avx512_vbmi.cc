@@ -1,5 +1,5 @@
 // Expanding units of grids with AVX-512 VBMI: the points of both pairs are looked up at once. See cpu/gemm/grid_units.h
-// for where units are.
+// for where units are. And expanding the scales before them.
 #include <immintrin.h>
 
 #include <cstring>
@@ -128,6 +128,19 @@ void expand_groups(const char* units, int64_t count, char* expanded) {
 
 void expand_grids(Grid grid, const char* units, int64_t steps, char* codes) {
   with_grid(grid, [&]<GridCodes own> { expand_groups<own>(units, steps * (kGridStep / GridGroup<own>::kK), codes); });
+}
+
+void expand_odd4(const char* stored, int64_t pairs, char* scales) {
+  const __m256i lower = _mm256_set1_epi8(15), ones = _mm256_set1_epi8(1);
+  const auto store = [&](__m256i numbers, char* to) {
+    const __m256i values = _mm256_or_si256(_mm256_add_epi8(numbers, numbers), ones);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), values);
+  };
+  for (; pairs > 0; --pairs, stored += kColumns, scales += 2 * kColumns) {
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(stored));
+    store(_mm256_and_si256(both, lower), scales);
+    store(_mm256_and_si256(_mm256_srli_epi16(both, 4), lower), scales + kColumns);
+  }
 }
 
 }  // namespace moe::cpu::avx512_vbmi

@@ -101,6 +101,7 @@ Kernels with_grids(Kernels all) {
   }
   all.gemm = kept(std::move(rows));
   all.expand_grids = avx512_vbmi::expand_grids;
+  all.expand_odd4 = avx512_vbmi::expand_odd4;
   return all;
 }
 

@@ -36,7 +36,9 @@ extern const std::span<const GemmKernel> kGemm;
 extern const PeakLoop kPeak;
 }  // namespace avx512_bf16
 namespace avx512_vbmi {
-void expand_grids(Grid grid, const char* units, int64_t steps, char* codes);  // see Kernels::expand_grids
+// See Kernels.
+void expand_grids(Grid grid, const char* units, int64_t steps, char* codes);
+void expand_odd4(const char* stored, int64_t pairs, char* scales);
 }  // namespace avx512_vbmi
 namespace avx512_vnni {
 extern const std::span<const GemmKernel> kGemm;

@@ -76,6 +76,8 @@ struct Kernels {
   // Expands `steps` steps of a panel's units of a grid to codes, see cpu/gemm/grid_units.h. Null: panels have codes, as
   // looking up points would take longer than all else.
   void (*expand_grids)(Grid grid, const char* units, int64_t steps, char* codes) = nullptr;
+  // Expands the scales of pairs of groups of a panel with units of a grid, see panel_levels().
+  void (*expand_odd4)(const char* stored, int64_t pairs, char* scales) = nullptr;
   // Multiplies the rows of a tile's result c by their scales.
   void (*scale_rows)(const float* scales, int rows, float* c);
   // Copies the first `count` columns of a tile's result c to rows of a matrix that are `stride` values apart. If it

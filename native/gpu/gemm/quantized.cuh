@@ -73,6 +73,7 @@ __device__ __forceinline__ void multiply_by_scales(ScaleType type, const uint32_
     case ScaleType::e4m3: return multiply(value_of_e4m3);
     case ScaleType::e8m0: return multiply(from_e8m0);
     case ScaleType::i8: return multiply([](uint32_t byte) { return static_cast<float>(static_cast<int8_t>(byte)); });
+    case ScaleType::odd4: return multiply([](uint32_t byte) { return static_cast<float>(odd4_value(byte)); });
     case ScaleType::u4:
     case ScaleType::u6: return multiply([](uint32_t number) { return static_cast<float>(number); });
     case ScaleType::dynamic8:

@@ -82,7 +82,7 @@ MOE_TEST(units_in_panels_become_their_codes_and_come_back) {
         std::vector<char> expanded(static_cast<size_t>(layout.expanded_bytes(layout.padded_k)));
         for (int64_t row = 0; row < kRows; ++row) {
           const char* panel = packed.experts->data() + row / layout.panel_columns * layout.panel_bytes;
-          const char* codes = layout.codes(*kernels, panel, 0, layout.padded_k, expanded.data());
+          const char* codes = layout.parts(*kernels, panel, 0, layout.padded_k, expanded.data()).codes;
           MOE_CHECK((kernels->expand_grids == nullptr) == layout.grid.absent());
           for (int64_t k = 0; k < columns; ++k) {
             MOE_CHECK_EQUAL(expanded_code(codes, *format, layout.panel_columns, row % layout.panel_columns, k),
@@ -105,9 +105,43 @@ MOE_TEST(units_in_panels_become_their_codes_and_come_back) {
   }
 }
 
-MOE_TEST(panels_of_grids_take_the_bits_of_their_units) {
+MOE_TEST(scales_in_panels_become_their_values_and_come_back) {
+  test::Random random(9);
+  for (const Kernels* kernels : available_kernels()) {
+    for (const WeightFormat* format : grid_formats()) {
+      for (const int64_t columns : {1, 72, 256, 290}) {
+        constexpr int64_t kRows = 37;
+        const Packed packed(random, *kernels, *format, kRows, columns);
+        const PanelLayout& layout = packed.experts->layout();
+        const MatrixView& given = packed.weight.view().scales;
+        std::vector<char> expanded(static_cast<size_t>(layout.expanded_bytes(layout.padded_k)));
+        for (int64_t row = 0; row < kRows; ++row) {
+          const char* panel = packed.experts->data() + row / layout.panel_columns * layout.panel_bytes;
+          const PanelParts parts = layout.parts(*kernels, panel, 0, layout.padded_k, expanded.data());
+          const char* scales = parts.scales + layout.scales.scales.at + row % layout.panel_columns;
+          for (int64_t group = 0; group < given.columns; ++group) {
+            MOE_CHECK_EQUAL(int{scales[group * layout.panel_columns]},
+                            odd4_value(element_bits(given, 1, row, group)));
+          }
+        }
+        std::vector<uint8_t> back(static_cast<size_t>(kRows * given.columns));
+        const TensorView target{.data = back.data(), .dtype = DType::u8, .rank = 2, .shape = {kRows, given.columns}};
+        MOE_CHECK(unpack_field(*packed.experts, 0, false, QuantizedField::scales, packed.team, target).ok());
+        for (int64_t i = 0; i < kRows * given.columns; ++i) {
+          MOE_CHECK_EQUAL(int{back[i]}, static_cast<const uint8_t*>(given.data)[i] & 15);
+        }
+      }
+    }
+  }
+}
+
+MOE_TEST(panels_of_grids_take_the_bits_of_their_units_and_scales) {
   for (const WeightFormat* format : grid_formats()) {
     const PanelFormat panels = grid_panels(*format);
     MOE_CHECK_EQUAL(panels.column_bytes, panels.step * format->grid.bits() / 64);
+    constexpr int64_t kColumns = 32, kK = 512;
+    const int64_t scales = kK / format->scales.columns, super_scales = kK / 256;
+    MOE_CHECK_EQUAL(panel_levels(*format, kColumns, kK, true).bytes, kColumns * (scales / 2 + 2 * super_scales));
+    MOE_CHECK_EQUAL(panel_levels(*format, kColumns, kK, false).bytes, kColumns * (scales + 2 * super_scales));
   }
 }

@@ -4,7 +4,7 @@ import type { BlockReader } from "./block_type.js";
 import { nibbleAt } from "./code_words.js";
 
 // Blocks of 256 columns, of which 4 or 8 at a time are a point of a grid with signs. Formats have the same units, but all
-// of their signs, and scales that are one more than twice as much.
+// of their signs.
 
 interface GridLayout {
   readonly format: string;
@@ -14,7 +14,7 @@ interface GridLayout {
   signs(view: DataView, at: number, index: number): number;
   /** Columns that share a scale. */
   readonly columns: 16 | 32;
-  /** An integer: scales are one more than twice as much. */
+  /** Stored as odd4. */
   scale(view: DataView, at: number, group: number): number;
   /** A float16, the scale of the block's scales, unless the block begins with it. */
   superScale?(view: DataView, at: number): number;
@@ -35,7 +35,7 @@ function gridType({ format, columns, ...layout }: GridLayout): BlockReader {
     },
     readScales(view, at, { scales, superScales }, block) {
       for (let group = 0; group < groups; group++) {
-        scales[groups * block + group] = 2 * layout.scale(view, at, group) + 1;
+        scales[groups * block + group] = layout.scale(view, at, group);
       }
       (superScales as Uint16Array)[block] = layout.superScale?.(view, at) ?? view.getUint16(at, true);
     },

@@ -41,6 +41,7 @@ function numbers(scales: ArrayBufferView | undefined, type: string | undefined):
   if (scales instanceof Uint16Array) return convertInto(new Float64Array(scales.length), scales, fromF16);
   const bytes = scales as Uint8Array;
   if (type === "i8") return new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (type === "odd4") return convertInto(new Float64Array(bytes.length), bytes, (byte) => 2 * byte + 1);
   if (type === "e8m0") return convertInto(new Float64Array(bytes.length), bytes, fromE8M0);
   return type === "e4m3" ? convertInto(new Float64Array(bytes.length), bytes, fromE4M3) : bytes;
 }

@@ -101,6 +101,7 @@ template <class Use>
     case ScaleType::u6: return use.template operator()<ScaleType::u6>();
     case ScaleType::i8: return use.template operator()<ScaleType::i8>();
     case ScaleType::dynamic8: return use.template operator()<ScaleType::dynamic8>();
+    case ScaleType::odd4: break;  // See panel_type().
   }
 }
 

@@ -87,20 +87,20 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
       const char* first = operands.packed->data() + panel * layout.panel_bytes;
       const int64_t count = std::min(step, k - begin);
       std::vector<char> expanded(static_cast<size_t>(layout.expanded_bytes(count)));
-      const char* w = layout.codes(kernels, first, begin, count, expanded.data());
+      const PanelParts parts = layout.parts(kernels, first, begin, count, expanded.data());
       TileArguments t{.first_k = begin,
                       .k = count,
                       .block_k = k_block,
                       .rows = rows,
                       .x = x.data() + begin * rows * element_bytes(gemm.arithmetic),
-                      .w = w,
+                      .w = parts.codes,
                       .c = c.data() + panel * tile,
                       .accumulate = begin > 0,
                       .panel_bytes = layout.panel_bytes,
-                      .prefetch = w,
+                      .prefetch = parts.codes,
                       .prefetch_lines = 3,
                       .scales = &layout.scales,
-                      .panel = first,
+                      .panel = parts.scales,
                       .x_sums = x_sums.data() + begin / segment * sums_of_segment};
       if (unpacks) {
         tiles.unpack(t, unpacked.data());
