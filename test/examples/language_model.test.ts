@@ -1,11 +1,12 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type Device, dequantize, isMoeError, listDevices, openDevice, quantize } from "moe-kernels";
+import { type Device, dequantize, isMoeError, listDevices, type MoeModel, openDevice, quantize } from "moe-kernels";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "moe-kernels/safetensors";
 import { afterAll, describe, expect, test } from "vitest";
 import { LanguageModel, type LoadOptions } from "../../build/examples/language_model/model/language_model.js";
 import { Sequence } from "../../build/examples/language_model/model/sequence.js";
 import { Table } from "../../build/examples/language_model/model/table.js";
+import { Weights } from "../../build/examples/language_model/model/weights.js";
 import { tokenizerOf } from "../../build/examples/language_model/text/gguf_tokenizer.js";
 import { readTokenizerFiles, TextTokenizer } from "../../build/examples/language_model/text/tokenizer.js";
 import { relativeError } from "../../lib/testing/difference.js";
@@ -72,6 +73,16 @@ describe("a table", () => {
     using rows = device.zeros([256, 256], "f32");
     expect(() => new Table(quantize(rows, "fp8_b128"))).toThrow("expected a table whose rows have scales of their own");
   });
+});
+
+test("products with quantised weights round tokens as asked, others do not", async () => {
+  await using device = openDevice("cpu");
+  const matrix = () => device.zeros([32, 64], "f32");
+  const modelOf = (weight: unknown) => ({ weight: async () => weight }) as unknown as MoeModel;
+  const packed = (weight: unknown) => new Weights(modelOf(weight), device, "int8").packed("w", [32, 64]);
+  using quantised = await packed(quantize(matrix(), "q8_0"));
+  using plain = await packed(matrix());
+  expect([quantised.tokenFormat, plain.tokenFormat]).toEqual(["int8", "none"]);
 });
 
 const directory = temporaryDirectory();
@@ -275,6 +286,17 @@ describe("npm run example:language-model", () => {
     expect(answer.status).toBe(0);
     expect(answer.stdout.split("\n")[0]).toBe(of(model, "--dtype", "q8_0").stdout.split("\n")[0]);
     expect(answer.stdout).toContain("prompt: 5 tokens");
+  });
+
+  test("rounds tokens", () => {
+    const model = changed("qwen3_moe", {});
+    writeFileSync(join(model, "tokenizer.json"), JSON.stringify(words));
+    const given = ["--model", model, "--prompt", "w1 w2 w3", "--tokens", "2", "--token-format"];
+    const { status, stdout } = run(...given, "int8", "--dtype", "int8_g32");
+    expect(status).toBe(0);
+    expect(stdout).toContain("prompt: 3 tokens");
+    expect(run(...given, "int8").stderr).toContain('tokenFormat: expected "none" with weights that are not quantised');
+    expect(run(...given, "int9").stderr).toContain("tokenFormat: expected");
   });
 
   test("has as many tokens as the model", () => {

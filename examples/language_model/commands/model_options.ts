@@ -1,4 +1,4 @@
-import type { Device, WeightFormatName } from "moe-kernels";
+import type { Device, TokenFormat, WeightFormatName } from "moe-kernels";
 import { type Defaults, deviceHelp, deviceOptions, type Values } from "../../common/command.js";
 import { LanguageModel } from "../model/language_model.js";
 import { readGgufTokenizer } from "../text/gguf_tokenizer.js";
@@ -10,10 +10,12 @@ export const modelOptions = {
   model: undefined,
   tokenizer: undefined,
   dtype: undefined,
+  "token-format": "none",
 } satisfies Defaults;
 export const modelHelp = `  --model PATH           a directory with config.json, safetensors and tokenizer.json, or a GGUF file
   --tokenizer PATH       a directory with tokenizer.json, or a GGUF file (the model)
   --dtype FORMAT         format of the experts, such as int4_g32 (that of the files)
+  --token-format FORMAT  int8 or fp8: rounds the rows that quantised weights are multiplied by (none)
 ${deviceHelp}`;
 
 /** The value of --model. */
@@ -29,6 +31,7 @@ export async function readGivenTokenizer(values: Values): Promise<TextTokenizer>
 export async function loadGivenModel(values: Values, device: Device): Promise<LanguageModel> {
   return await LanguageModel.load(device, givenPath(values), {
     dtype: values.text("dtype") as WeightFormatName | undefined,
+    tokenFormat: values.text("token-format") as TokenFormat,
     onProgress: (loaded, layers) => process.stderr.write(`${loaded} of ${layers} layers\n`),
   });
 }

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Device, WeightFormatName } from "moe-kernels";
+import type { Device, TokenFormat, WeightFormatName } from "moe-kernels";
 import {
   deviceHelp,
   deviceOptions,
@@ -25,6 +25,7 @@ numbers of sequences in turn; the table has the medians of the rounds, and their
   --layers N             (4)
   --vocabulary N         (32768)
   --dtype FORMAT         format of the experts (int4_g32)
+  --token-format FORMAT  int8 or fp8: rounds the rows that quantised weights are multiplied by (none)
   --sequences NUMBERS    (1,2,4,8,16)
   --prompt N             tokens of each prompt (16)
   --tokens N             tokens that are timed, of each sequence (32)
@@ -42,6 +43,7 @@ await runCommand({
     layers: "4",
     vocabulary: "32768",
     dtype: "int4_g32",
+    "token-format": "none",
     sequences: "1,2,4,8,16",
     prompt: "16",
     tokens: "32",
@@ -78,9 +80,12 @@ await runCommand({
 });
 
 async function loadModel(values: Values, device: Device): Promise<LanguageModel> {
-  const dtype = values.text("dtype") as WeightFormatName;
+  const formats = {
+    dtype: values.text("dtype") as WeightFormatName,
+    tokenFormat: values.text("token-format") as TokenFormat,
+  };
   const given = values.text("model");
-  if (given !== undefined) return await LanguageModel.load(device, given, { dtype });
+  if (given !== undefined) return await LanguageModel.load(device, given, formats);
   const shape = integers(values, "shape");
   if (shape.length !== 4) throw new UsageError(`--shape: expected four sizes H,I,E,K, got ${shape.length}`);
   const [hiddenSize, intermediateSize, experts, topK] = shape;
@@ -89,7 +94,7 @@ async function loadModel(values: Values, device: Device): Promise<LanguageModel>
   try {
     const more = { layers: values.integer("layers"), vocabulary: values.integer("vocabulary") };
     await writeRandomModel(directory, device, { ...sizes, ...more });
-    return await LanguageModel.load(device, directory, { dtype });
+    return await LanguageModel.load(device, directory, formats);
   } finally {
     await rm(directory, { recursive: true });
   }

@@ -21,5 +21,15 @@ export async function loadDenseLayer(weights: Weights, names: BlockNames, config
   using down = await weights.stored(`${names.down}.weight`, [hiddenSize, intermediateSize]);
   using router = device.zeros([1, hiddenSize], gate instanceof Tensor ? gate.dtype : "f32");
   const experts = [{ gate, up, down }];
-  return MoeLayer.create({ device, hiddenSize, intermediateSize, numExperts: 1, topK: 1, router, experts });
+  const tokenFormat = weights.tokenFormatOf(gate, up, down);
+  return MoeLayer.create({
+    device,
+    hiddenSize,
+    intermediateSize,
+    numExperts: 1,
+    topK: 1,
+    tokenFormat,
+    router,
+    experts,
+  });
 }

@@ -7,6 +7,7 @@ import {
   type PackedExperts,
   rmsNorm,
   type Tensor,
+  type TokenFormat,
   type WeightFormatName,
 } from "moe-kernels";
 import type { ModelConfig } from "../config/config.js";
@@ -36,6 +37,8 @@ interface Parts {
 export interface LoadOptions {
   /** The format of the experts; default that of the files. */
   readonly dtype?: WeightFormatName | undefined;
+  /** What products with quantised weights round their rows to; default `none`. */
+  readonly tokenFormat?: TokenFormat | undefined;
   readonly onProgress?: ((loaded: number, layers: number) => void) | undefined;
 }
 
@@ -58,7 +61,8 @@ export class LanguageModel implements Disposable {
   static async load(device: Device, path: string, options: LoadOptions = {}): Promise<LanguageModel> {
     await using model = await openModel(path);
     const config = await readConfig(path);
-    return new LanguageModel(config, device, await loadParts(config, new Weights(model, device), options));
+    const weights = new Weights(model, device, options.tokenFormat ?? "none");
+    return new LanguageModel(config, device, await loadParts(config, weights, options));
   }
 
   /** An empty sequence. */
@@ -120,7 +124,8 @@ function scaled(values: Float32Array, scale: number): Float32Array {
   return values;
 }
 
-async function loadParts(config: ModelConfig, weights: Weights, { dtype, onProgress }: LoadOptions): Promise<Parts> {
+async function loadParts(config: ModelConfig, weights: Weights, options: LoadOptions): Promise<Parts> {
+  const { dtype, tokenFormat, onProgress } = options;
   const { layers, hiddenSize, vocabulary, rotary, windows, names } = config;
   const { device, model } = weights;
   const positions = rotaryPositions(rotary);
@@ -131,7 +136,7 @@ async function loadParts(config: ModelConfig, weights: Weights, { dtype, onProgr
     const attention = await Attention.load(weights, block, config, positions, window);
     const expertsNorm = await weights.floats(`${block.expertsNorm}.weight`, [hiddenSize]);
     const experts = model.layersWithExperts.includes(layer)
-      ? await model.load(layer, { device, dtype })
+      ? await model.load(layer, { device, dtype, tokenFormat })
       : await loadDenseLayer(weights, block, config);
     const parts = { attentionNorm, attention, expertsNorm, experts };
     const dispose = () => Object.values(parts).forEach((part) => void part[Symbol.dispose]());

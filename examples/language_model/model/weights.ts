@@ -7,6 +7,7 @@ import {
   packExperts,
   type QuantizedWeight,
   Tensor,
+  type TokenFormat,
 } from "moe-kernels";
 import type { Projection } from "./projection.js";
 import { Table } from "./table.js";
@@ -15,10 +16,18 @@ import { Table } from "./table.js";
 export class Weights {
   readonly model: MoeModel;
   readonly device: Device;
+  readonly #tokenFormat: TokenFormat;
 
-  constructor(model: MoeModel, device: Device) {
+  /** @param tokenFormat what products with quantised weights round their rows to. */
+  constructor(model: MoeModel, device: Device, tokenFormat: TokenFormat) {
     this.model = model;
     this.device = device;
+    this.#tokenFormat = tokenFormat;
+  }
+
+  /** What products with these weights round their rows to. */
+  tokenFormatOf(...weights: readonly (Tensor<FloatDType> | QuantizedWeight)[]): TokenFormat {
+    return weights.every((weight) => weight instanceof Tensor) ? "none" : this.#tokenFormat;
   }
 
   /** A weight in the format of the files. */
@@ -47,7 +56,7 @@ export class Weights {
   /** A matrix [N, K] for `linear`, or a stack [E, N, K] for `groupedGemm`, in the format of the files. */
   async packed(name: string, shape: readonly number[]): Promise<PackedExperts> {
     using weight = await this.stored(name, shape);
-    return packExperts(weight);
+    return packExperts(weight, { tokenFormat: this.tokenFormatOf(weight) });
   }
 
   /** `name.weight` [N, K] and, if there is one, `name.bias` [N]. @param norm of what it gives, to be disposed of with it. */
