@@ -29,7 +29,8 @@ Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owne
   weights.tokens = choice<TokenFormat>(env, info[6], "tokenFormat");
   check(env, weights.check());
   std::unique_ptr<PackedExperts> packed;
-  check(env, owner.backend(env)->packed_experts(weights, &packed));
+  const int64_t rows = info[7].IsUndefined() ? kManyProducts : integer(env, info[7], "rows");
+  check(env, owner.backend(env)->packed_experts(weights, rows, &packed));
   Napi::Object object = Addon::of(env).packed_experts.New({});
   PackedExpertsObject& result = *Unwrap(object);
   result.device_ = Napi::Persistent(device);
@@ -65,6 +66,7 @@ void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
   const WeightView up = optional_weight(env, info[2], uses);
   const std::shared_ptr<PackedExperts>& target = packed(env);
   check(env, target->weights().check_expert(expert, first, up));
+  if (target->borrows()) target->keep(uses);
   const size_t place = static_cast<size_t>(expert);
   uses.writes(target, {place, place + 1});
   DeviceObject::Unwrap(device_.Value())

@@ -33,11 +33,17 @@ class PackedExperts : public Content {
   // the gate or, if `up`, the other half.
   virtual Status copy_expert(int64_t expert, bool up, const TensorView& target) const = 0;
   virtual size_t bytes() const = 0;
+  // Whether weights are read where they are, when a product needs them: then keep() what holds them.
+  virtual bool borrows() const { return false; }
+  void keep(Uses weights) { kept_.push_back(std::move(weights)); }
   const ExpertProduct& weights() const { return weights_; }
 
  private:
   ExpertProduct weights_;
+  std::vector<Uses> kept_;
 };
+
+constexpr int64_t kManyProducts = -1;
 
 inline Status GroupedGemm::check() const {
   const ExpertProduct& product = weight->weights();
@@ -166,7 +172,8 @@ class Backend {
   MOE_OPERATORS(MOE_OPERATOR)
 #undef MOE_OPERATOR
 
-  virtual Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) = 0;
+  // If they are for a single product, `rows` are its rows, else kManyProducts.
+  virtual Status packed_experts(const ExpertProduct& weights, int64_t rows, std::unique_ptr<PackedExperts>* packed) = 0;
   // For layers of this device, which must outlive it.
   virtual std::shared_ptr<OffloadBudget> offload_budget(const BudgetOptions& options) = 0;
   // With `offload`, which may be null, only some of the bank's experts are in the device's memory at a time. Its budget

@@ -39,9 +39,13 @@ Status CpuBackend::read(void* host, const void* device, size_t bytes) {
   return {};
 }
 
-Status CpuBackend::packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) {
+Status CpuBackend::packed_experts(const ExpertProduct& weights, int64_t rows, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<CpuPackedExperts> made;
-  MOE_TRY(CpuPackedExperts::create(weights, context_.kernels, context_.team, context_.poison, &made));
+  if (weights.format->plain() && rows != kManyProducts && are_few_blocks(rows, weights.experts, weights.columns)) {
+    MOE_TRY(CpuPackedExperts::borrowing(weights, context_.kernels, context_.team, &made));
+  } else {
+    MOE_TRY(CpuPackedExperts::create(weights, context_.kernels, context_.team, context_.poison, &made));
+  }
   *packed = std::move(made);
   return {};
 }

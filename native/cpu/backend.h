@@ -29,7 +29,7 @@ class CpuBackend final : public Backend {
   std::shared_ptr<OffloadBudget> offload_budget(const BudgetOptions& options) override {
     return std::make_shared<OffloadBudget>(options);
   }
-  Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) override;
+  Status packed_experts(const ExpertProduct& weights, int64_t rows, std::unique_ptr<PackedExperts>* packed) override;
   Status layer(const LayerDescription& description, const OffloadOptions* offload,
                std::unique_ptr<Layer>* layer) override;
   std::string weight_layout(const LayerDescription& description) const override;

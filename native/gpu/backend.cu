@@ -25,7 +25,7 @@ Status GpuBackend::read(void* host, const void* device, size_t bytes) {
 // What has been reported is read behind all other work, so reading it waits for that too.
 Status GpuBackend::synchronize() { return context_.errors.collect(warnings); }
 
-Status GpuBackend::packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) {
+Status GpuBackend::packed_experts(const ExpertProduct& weights, int64_t, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<GpuPackedExperts> made;
   MOE_TRY(GpuPackedExperts::create(weights, nullptr, runtime(), &made));
   *packed = std::move(made);

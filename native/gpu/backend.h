@@ -33,7 +33,7 @@ class GpuBackend : public Backend {
   MOE_OPERATORS(MOE_OPERATOR)
 #undef MOE_OPERATOR
 
-  Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) override;
+  Status packed_experts(const ExpertProduct& weights, int64_t rows, std::unique_ptr<PackedExperts>* packed) override;
   std::shared_ptr<OffloadBudget> offload_budget(const BudgetOptions& options) override;
   Status layer(const LayerDescription& description, const OffloadOptions* offload,
                std::unique_ptr<Layer>* layer) override;

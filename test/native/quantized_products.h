@@ -28,7 +28,7 @@ class QuantizedProduct {
                                 .activation = activation,
                                 .tokens = tokens};
     scheme_ = product.token_scheme();
-    MOE_CHECK(backend.packed_experts(product, &packed_).ok());
+    MOE_CHECK(backend.packed_experts(product, kManyProducts, &packed_).ok());
     for (int64_t expert = 0; expert < kExperts; ++expert) {
       const WeightView weight = draw(format);
       MOE_CHECK(packed_->set_expert(expert, weight, gated_ ? draw(format) : WeightView{}).ok());

@@ -360,7 +360,10 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
   /** Ends the stream without waiting: drops work that has not begun, whose promises reject with DISPOSED. */
   dispose(): void;
 
-  /** Memory for packed expert weights [numExperts, N, K]; N = 2I rows if the activation is gated. */
+  /**
+   * Memory for packed expert weights [numExperts, N, K]; N = 2I rows if the activation is gated.
+   * @param onceRows of a single product, which alone will read them. The device may then read the weights where they are.
+   */
   packedExperts(
     numExperts: number,
     rows: number,
@@ -369,6 +372,7 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
     activation: Activation,
     clamp: Clamp,
     tokenFormat: TokenFormat,
+    onceRows?: number,
   ): PackedHandle;
   /**
    * A layer whose weights are set later or, with `stored`, are the parts of a layer of an equal description.

@@ -43,7 +43,7 @@ const groupedGemmOptions = object(groupedGemmFields, "{ tokenOfRow, bias }");
  *
  * @param x [R, K], or [T, K] with `tokenOfRow`; f32, f16 or bf16.
  * @param weight [E, N, K], float or quantised, or the same packed by {@link packExperts}. Weights that are not packed are
- * packed on every call, so pack those that are used more than once.
+ * packed on every call (on `cpu`, floats for few rows as they are multiplied), so pack those that are used more than once.
  * @param offsets [E+1] i32, not descending, offsets[E] <= R; otherwise ID_OUT_OF_RANGE at the next wait.
  * @returns y [R, N], or [R, N/2] if gated, in the dtype of `out` if given, else of x.
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT.
@@ -70,7 +70,7 @@ export function groupedGemm(
   const read = groupedGemmOptions(options, "options");
   if (weight instanceof PackedExperts) return multiply(x, weight, offsets, read);
   const stack = weightOf(weight, x, read.transpose);
-  using packed = pack(stack, read);
+  using packed = pack(stack, read, (read.tokenOfRow ?? x).shape[0]);
   return multiply(x, packed, offsets, read, stack.tensors);
 }
 

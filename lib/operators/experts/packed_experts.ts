@@ -225,8 +225,11 @@ export function floatStack(weight: Tensor<FloatDType>, transpose = false): Exper
   };
 }
 
-/** {@link packExperts} with options that have been read. */
-export function pack(stack: ExpertStack, given: Partial<Read<typeof packOptions>>): PackedExperts {
+/**
+ * {@link packExperts} with options that have been read.
+ * @param onceRows if only one product will read them, its rows.
+ */
+export function pack(stack: ExpertStack, given: Partial<Read<typeof packOptions>>, onceRows?: number): PackedExperts {
   const { activation = "none", tokenFormat = "none", transpose = false } = given;
   const clamp = clampOf(activation, given.clamp);
   if (transpose && activation !== "none") throw cannotCombine("transpose", `activation ${activation}`);
@@ -241,7 +244,7 @@ export function pack(stack: ExpertStack, given: Partial<Read<typeof packOptions>
   if (tokenFormat !== "none" && isPlain(weightFormat(format))) {
     throw nothingRounds("tokenFormat", [format], tokenFormat);
   }
-  const handle = device.backend.packedExperts(experts, rows, columns, format, activation, clamp, tokenFormat);
+  const handle = device.backend.packedExperts(experts, rows, columns, format, activation, clamp, tokenFormat, onceRows);
   const half = gated ? rows / 2 : rows;
   try {
     for (let expert = 0; expert < experts && rows * columns > 0; expert++) {

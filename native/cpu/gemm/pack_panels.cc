@@ -1,4 +1,5 @@
 // Packers for plain formats.
+#include "core/formats/dequantize.h"
 #include "cpu/gemm/interleave.h"
 #include "cpu/gemm/panel_writer.h"
 
@@ -25,21 +26,40 @@ class PlainPacker {
  private:
   using Words = PanelWriter::Words;
   static constexpr int64_t kElementBytes = sizeof(Element), kAtOnce = PanelWriter::kMostBytes / kElementBytes;
+  // Whether what lies next to each other in a panel is a word.
+  static constexpr bool kWholeWords = group * kElementBytes == sizeof(uint32_t);
 
   // From a weight that is stored row by row.
   void pack_rows() const {
     const auto read = [this](int64_t column, int64_t first, int64_t bytes, char* target) {
       source_.reader(column).read(dtype_, source_.row(column), first / kElementBytes, bytes / kElementBytes, target);
     };
-    writer_.pack_rows<PanelWriter::kMostWords>(source_.padded_k * kElementBytes, read,
-                                               [&](const Words& words, Words& arranged) -> const Words& {
-                                                 if constexpr (group * kElementBytes == sizeof(uint32_t)) {
-                                                   return words;
-                                                 } else {
-                                                   split(elements(words), elements(arranged));
-                                                   return arranged;
-                                                 }
-                                               });
+    writer_.pack_rows<PanelWriter::kMostWords>(
+        source_.padded_k * kElementBytes, read,
+        [&](const Words& words, Words& arranged) -> const Words& {
+          if constexpr (kWholeWords) {
+            return words;
+          } else {
+            split(elements(words), elements(arranged));
+            return arranged;
+          }
+        },
+        transpose_rows());
+  }
+
+  // Packs as much as rows of the same dtype have in whole pieces, without copying them first. Returns how many bytes of
+  // each column that is.
+  int64_t transpose_rows() const {
+    const WeightView& weight = source_.weight->weight();
+    const MatrixView& codes = weight.codes;
+    const int64_t stride = codes.row_stride * kElementBytes, first = source_.row(0);
+    const bool whole = source_.up == nullptr && elements_are_codes(weight) && codes.dtype == dtype_ &&
+                       codes.column_stride == 1 && stride % int64_t{sizeof(uint32_t)} == 0 &&
+                       first + columns_ <= std::min(weight.rows, source_.outputs);
+    if (!kWholeWords || !whole || source_.streams) return 0;
+    const int64_t bytes = weight.columns * kElementBytes / PanelWriter::kMostBytes * PanelWriter::kMostBytes;
+    writer_.transpose_rows(static_cast<const char*>(codes.data) + first * stride, stride, bytes);
+    return bytes;
   }
 
   // From pairs to rows of their first and second elements.

@@ -1,7 +1,6 @@
 #include "cpu/gemm/panels.h"
 
 #include <algorithm>
-#include <optional>
 #include <string>
 
 #include "core/formats/input_order.h"
@@ -65,6 +64,14 @@ Status CpuPackedExperts::create(const ExpertProduct& weights, const Kernels& ker
   return {};
 }
 
+Status CpuPackedExperts::borrowing(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
+                                   std::unique_ptr<CpuPackedExperts>* packed) {
+  MOE_TRY(make(weights, kernels, team, packed));
+  (*packed)->borrows_ = true;
+  (*packed)->borrowed_.resize(static_cast<size_t>(weights.experts));
+  return {};
+}
+
 Status CpuPackedExperts::over(const WeightPart& stored, const ExpertProduct& weights, const Kernels& kernels,
                               const Team& team, std::unique_ptr<CpuPackedExperts>* packed) {
   MOE_TRY(make(weights, kernels, team, packed));
@@ -118,26 +125,33 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
     }
     MOE_TRY(inputs_.set(expert, weight));
   }
-  const WeightReader weight_reader(kernels_, weight);
-  const std::optional<WeightReader> up_reader =
-      gated ? std::optional<WeightReader>(std::in_place, kernels_, up) : std::nullopt;
+  Source read_now;
+  Source& source = borrows_ ? borrowed_[expert] : read_now;
+  source.weight.emplace(kernels_, weight);
+  if (gated) source.up.emplace(kernels_, up);
+  if (borrows_) return {};
   char* target = buffer_.data() + expert * layout_.expert_bytes();
   const bool streams = are_streamed(packed_bytes());
   team_.for_range(layout_.panels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t panel = begin; panel < end; ++panel) {
-      format_.pack({.weight = &weight_reader,
-                    .up = gated ? &*up_reader : nullptr,
-                    .first_row = panel * layout_.outputs_per_panel,
-                    .outputs = weights().outputs(),
-                    .panel_columns = layout_.panel_columns,
-                    .padded_k = layout_.padded_k,
-                    .levels = &layout_.levels,
-                    .streams = streams},
-                   target + panel * layout_.panel_bytes);
-    }
+    for (int64_t panel = begin; panel < end; ++panel)
+      pack(source, panel, streams, target + panel * layout_.panel_bytes);
     kernels_.end_streams();
   });
   return {};
+}
+
+void CpuPackedExperts::pack(const Source& source, int64_t panel, bool streams, char* target) const {
+  // Of an expert that was never set.
+  if (!source.weight.has_value()) return static_cast<void>(std::fill_n(target, layout_.panel_bytes, 0));
+  format_.pack({.weight = &*source.weight,
+                .up = source.up.has_value() ? &*source.up : nullptr,
+                .first_row = panel * layout_.outputs_per_panel,
+                .outputs = weights().outputs(),
+                .panel_columns = layout_.panel_columns,
+                .padded_k = layout_.padded_k,
+                .levels = &layout_.levels,
+                .streams = streams},
+               target);
 }
 
 }  // namespace moe::cpu

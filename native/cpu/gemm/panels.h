@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "core/divide.h"
 #include "cpu/gemm/expert_inputs.h"
 #include "cpu/gemm/plan.h"
+#include "cpu/gemm/weight_reader.h"
 #include "cpu/isa/kernels.h"
 #include "cpu/runtime/checked_part.h"
 #include "cpu/runtime/memory.h"
@@ -72,12 +74,18 @@ class CpuPackedExperts final : public PackedExperts {
  public:
   static Status create(const ExpertProduct& weights, const Kernels& kernels, const Team& team, bool poison,
                        std::unique_ptr<CpuPackedExperts>* packed);
+  // Packs panels while a product with plain weights multiplies them, one at a time.
+  static Status borrowing(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
+                          std::unique_ptr<CpuPackedExperts>* packed);
   // Reads stored bytes in place; they must outlive it.
   static Status over(const WeightPart& stored, const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
   Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
   Status copy_expert(int64_t expert, bool up, const TensorView& target) const override;
   size_t bytes() const override { return buffer_.bytes() + inputs_.bytes(); }
+  bool borrows() const override { return borrows_; }
+  // Packs a panel of an expert that is borrowed.
+  void pack(int64_t expert, int64_t panel, char* target) const { pack(borrowed_[expert], panel, false, target); }
 
   // Checks weights that are read in place before they are first used; `part` must outlive this.
   void check_by(CheckedPart* part) { checked_ = part; }
@@ -107,6 +115,11 @@ class CpuPackedExperts final : public PackedExperts {
         last_read_(static_cast<size_t>(weights.experts)) {}
   static Status make(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
+  // An expert's matrix, or its gate and up.
+  struct Source {
+    std::optional<WeightReader> weight, up;
+  };
+  void pack(const Source& source, int64_t panel, bool streams, char* target) const;
   int64_t packed_bytes() const { return weights().experts * layout_.expert_bytes(); }
   // Rounded up and filled with zeros, so that whatever follows in a file is aligned too.
   int64_t stored_bytes() const { return round_up(packed_bytes(), kAlignment); }
@@ -122,6 +135,8 @@ class CpuPackedExperts final : public PackedExperts {
   ExpertInputs inputs_;
   mutable std::vector<int64_t> last_read_;
   CheckedPart* checked_ = nullptr;
+  bool borrows_ = false;
+  std::vector<Source> borrowed_;
 };
 
 }  // namespace moe::cpu

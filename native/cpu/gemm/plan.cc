@@ -25,6 +25,9 @@ constexpr int64_t kSumBytes = int64_t{512} << 10;
 constexpr int64_t kLongRowSumBytes = int64_t{1} << 20;
 constexpr int64_t kLongRowItemsPerThread = 16;
 
+// Packing a panel that stays in the cache takes about a third of the time that it takes to write it to memory.
+constexpr int64_t kFewBlocks = 3;
+
 // Consecutive tiles of one expert, whose rows of x stay in the cache together.
 struct TileBlock {
   int64_t first, count;
@@ -94,6 +97,11 @@ std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max
     }
   }
   return tiles;
+}
+
+bool are_few_blocks(int64_t rows, int64_t experts, int64_t columns) {
+  const int64_t block_rows = kBlockBytes / (int64_t{sizeof(float)} * std::max<int64_t>(1, columns));
+  return rows <= kFewBlocks * experts * block_rows;
 }
 
 ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes) {

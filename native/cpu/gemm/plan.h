@@ -49,6 +49,10 @@ struct ProductSizes {
   int threads;
 };
 
+// Whether the rows of a product with k of `columns`, if every expert has as many, are so few blocks of rows that packing
+// each panel for each block takes less time than packing all panels before.
+bool are_few_blocks(int64_t rows, int64_t experts, int64_t columns);
+
 ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes);
 
 }  // namespace moe::cpu

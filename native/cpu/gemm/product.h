@@ -84,7 +84,13 @@ struct Product {
   int64_t expanded_floats() const {
     return round_up(layout().expanded_bytes(layout().padded_k) / int64_t{sizeof(float)}, 16);
   }
-  int64_t scratch_size() const { return round_up(unpacked_floats() + expanded_floats() + result_sums(), 16); }
+  // The same for a panel that is packed when it is needed.
+  int64_t packed_floats() const {
+    return weights->borrows() ? round_up(layout().panel_bytes / int64_t{sizeof(float)}, 16) : 0;
+  }
+  int64_t scratch_size() const {
+    return round_up(unpacked_floats() + expanded_floats() + packed_floats() + result_sums(), 16);
+  }
   int64_t x_segments() const {
     return layout().scales.segment == 0 ? 0 : layout().scales.segments_in(layout().padded_k);
   }
@@ -149,9 +155,11 @@ class ProductThread {
         x_sums_per_row_(product.x_sums_per_row()),
         scales_groups_(product.row_scales != nullptr && !tokens_.scales_rows()),
         expands_(!layout_.grid.absent()),
+        packs_(product.weights->borrows()),
         unpacked_(reinterpret_cast<char*>(scratch)),
         expanded_(reinterpret_cast<char*>(scratch + product.unpacked_floats())),
-        sums_(scratch + product.unpacked_floats() + product.expanded_floats()),
+        packed_(reinterpret_cast<char*>(scratch + product.unpacked_floats() + product.expanded_floats())),
+        sums_(scratch + product.unpacked_floats() + product.expanded_floats() + product.packed_floats()),
         store_(store) {}
 
   void compute(const WorkItem& item) {
@@ -172,7 +180,7 @@ class ProductThread {
   struct Reading {
     const WorkItem& item;
     const RowTile* tiles;
-    const char* weights;  // the expert's first panel
+    const char* weights;  // the expert's first panel, unless panels are packed when they are needed
     bool shared;          // by several tiles; a single tile reads its panels from end to end
     bool in_order;        // scales before codes, see read_scales()
     bool unpacks;
@@ -193,9 +201,9 @@ class ProductThread {
             .tiles = tiles,
             .weights = product_.weights->data() + tiles[0].expert * layout_.expert_bytes(),
             .shared = shared,
-            .in_order = !shared && !expands_ && tiles[0].rows <= gemm_.in_order_rows,
+            .in_order = !shared && !expands_ && !packs_ && tiles[0].rows <= gemm_.in_order_rows,
             .unpacks = gemm_.unpacked.unpack != nullptr && item.tiles >= gemm_.unpacked.at_least,
-            .wide = shared ? WideTile{} : gemm_.wide_tile[tiles[0].rows]};
+            .wide = shared || packs_ ? WideTile{} : gemm_.wide_tile[tiles[0].rows]};
   }
 
   KBlock block_of(int64_t k, int64_t count) const {
@@ -207,6 +215,13 @@ class ProductThread {
             .first_code = first_code,
             .begin = k == 0 ? 0 : first_code,
             .end = last ? layout_.panel_bytes : layout_.place_of(k + count)};
+  }
+
+  // Where a panel of the item is.
+  const char* panel_at(const Reading& reading, int64_t panel) const {
+    if (!packs_) return reading.weights + panel * layout_.panel_bytes;
+    product_.weights->pack(reading.tiles[0].expert, panel, packed_);
+    return packed_;
   }
 
   // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
@@ -228,9 +243,9 @@ class ProductThread {
   void multiply(const Reading& reading, const KBlock& block, int64_t p, int64_t panels) {
     const WorkItem& item = reading.item;
     const int64_t panel = item.first_panel + p;
-    const char* base = reading.weights + panel * layout_.panel_bytes;
+    const char* base = panel_at(reading, panel);
     const char* next_panel = base + layout_.panel_bytes;
-    PrefetchShares shares = prefetches(reading, block, p, next_panel);
+    PrefetchShares shares = packs_ ? PrefetchShares(base, 0, 1) : prefetches(reading, block, p, next_panel);
     if (reading.in_order) read_scales(base, layout_.levels.bytes);
     const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, expanded_);
     TileArguments t{.first_k = block.k,
@@ -242,7 +257,7 @@ class ProductThread {
                     .accumulate = false,
                     .prefetch = nullptr,
                     .prefetch_lines = 0,
-                    .next = expands_ ? nullptr : next_codes(reading, block, next_panel),
+                    .next = expands_ || packs_ ? nullptr : next_codes(reading, block, next_panel),
                     .scales = &layout_.scales,
                     .panel = parts.scales,
                     .x_sums = nullptr};
@@ -255,7 +270,7 @@ class ProductThread {
     t.accumulate = block.k > 0;
     t.panel_bytes = layout_.panel_bytes;
     if (reading.in_order) t.distance = kJustAhead;
-    if (!reading.shared && !product_.cached) t.past_caches = gemm_.past_caches;
+    if (!reading.shared && !packs_ && !product_.cached) t.past_caches = gemm_.past_caches;
     t.x_scale_stride = row_scales_;
     t.x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0;
     const TileFunctions& functions = reading.unpacks ? gemm_.unpacked.tile : gemm_.tile;
@@ -344,8 +359,10 @@ class ProductThread {
   const int64_t row_scales_, x_sums_per_row_;
   const bool scales_groups_;  // x are codes whose scales are those of groups of k, not of rows
   const bool expands_;        // weights are units of grids
+  const bool packs_;          // panels are packed when they are needed
   char* const unpacked_;
   char* const expanded_;
+  char* const packed_;
   float* const sums_;
   Store& store_;
 };
@@ -396,13 +413,15 @@ inline bool note_reads(Context& context, const Product& product) {
 template <class Store>
 Status run_product(Context& context, Product product, Store&& store) {
   const PanelLayout& layout = product.layout();
+  // A panel that is packed for an item is multiplied by all its rows.
+  const int64_t longest_k = product.weights->borrows() ? layout.padded_k : product.gemm->longest_k;
   product.plan = plan_product(*product.tiles, {.padded_k = layout.padded_k,
                                                .step = std::lcm(layout.step, k_group(product.gemm->arithmetic)),
                                                .panels = layout.panels,
                                                .panels_at_once = product.gemm->panels_at_once(),
                                                .x_bytes = element_bytes(product.gemm->arithmetic),
                                                .tile_bytes = product.tile_sums() * int64_t{sizeof(float)},
-                                               .longest_k = product.gemm->longest_k,
+                                               .longest_k = longest_k,
                                                .threads = context.team.threads});
   product.cached = note_reads(context, product);
   MOE_TRY(sum_x(context, product));

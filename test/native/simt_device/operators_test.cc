@@ -30,7 +30,7 @@ MOE_TEST(matrices_with_too_many_columns_are_refused_before_they_take_memory) {
   MOE_CHECK(moe::simt::open(0, {}, &backend).ok());
   std::unique_ptr<moe::PackedExperts> packed;
   const moe::Status status = backend->packed_experts(
-      {.experts = 1, .rows = 1, .columns = int64_t{1} << 32, .format = &moe::kBF16Format}, &packed);
+      {.experts = 1, .rows = 1, .columns = int64_t{1} << 32, .format = &moe::kBF16Format}, moe::kManyProducts, &packed);
   MOE_CHECK(status.code == moe::Code::invalid_argument);
   MOE_CHECK_EQUAL(status.message,
                   "experts: expected matrices of fewer than 2^30 columns, got 4294967296: split them, and add up the "

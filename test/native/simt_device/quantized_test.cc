@@ -149,7 +149,7 @@ struct Zeros {
     scale_memory.write(scales.data());
     std::unique_ptr<PackedExperts> packed;
     const ExpertProduct product{.experts = 1, .rows = outputs, .columns = columns, .format = view.format};
-    MOE_CHECK(backend.packed_experts(product, &packed).ok());
+    MOE_CHECK(backend.packed_experts(product, kManyProducts, &packed).ok());
     return packed->set_expert(0, view, {});
   }
 

@@ -69,6 +69,20 @@ describe.each(kernelPaths)("grouped GEMM on $label", (path) => {
     }
   });
 
+  test("a weight of one call may be changed or disposed of right after it", () => {
+    const weight = device().tensor([[[3]]]);
+    const gathered = { tokenOfRow: device().tensor(Int32Array.of(0, 0)) };
+    const offsets = device().tensor(Int32Array.of(0, 2));
+    using before = groupedGemm(device().tensor([[2]]), weight, offsets, gathered);
+    weight.write(Float32Array.of(5));
+    using after = groupedGemm(device().tensor([[2]]), weight, offsets, gathered);
+    weight.dispose();
+    expect([before.toArraySync(), after.toArraySync()]).toEqual([
+      [[6], [6]],
+      [[10], [10]],
+    ]);
+  });
+
   test("packed weights are a copy: the tensor may be changed or disposed of afterwards", () => {
     const weight = device().tensor([[[3]]]);
     using packed = packExperts(weight);
