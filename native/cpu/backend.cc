@@ -41,7 +41,8 @@ Status CpuBackend::read(void* host, const void* device, size_t bytes) {
 
 Status CpuBackend::packed_experts(const ExpertProduct& weights, int64_t rows, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<CpuPackedExperts> made;
-  if (weights.format->plain() && rows != kManyProducts && are_few_blocks(rows, weights.experts, weights.columns)) {
+  const bool once = rows != kManyProducts, empty = weights.rows == 0 || weights.columns == 0;
+  if (once && !empty && weights.format->plain() && are_few_blocks(rows, weights.experts, weights.columns)) {
     MOE_TRY(CpuPackedExperts::borrowing(weights, context_.kernels, context_.team, &made));
   } else {
     MOE_TRY(CpuPackedExperts::create(weights, context_.kernels, context_.team, context_.poison, &made));

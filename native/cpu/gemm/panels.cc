@@ -142,7 +142,10 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
 
 void CpuPackedExperts::pack(const Source& source, int64_t panel, bool streams, char* target) const {
   // Of an expert that was never set.
-  if (!source.weight.has_value()) return static_cast<void>(std::fill_n(target, layout_.panel_bytes, 0));
+  if (!source.weight.has_value()) {
+    std::memset(target, 0, static_cast<size_t>(layout_.panel_bytes));
+    return;
+  }
   format_.pack({.weight = &*source.weight,
                 .up = source.up.has_value() ? &*source.up : nullptr,
                 .first_row = panel * layout_.outputs_per_panel,

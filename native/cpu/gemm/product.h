@@ -158,7 +158,7 @@ class ProductThread {
         packs_(product.weights->borrows()),
         unpacked_(reinterpret_cast<char*>(scratch)),
         expanded_(reinterpret_cast<char*>(scratch + product.unpacked_floats())),
-        packed_(reinterpret_cast<char*>(scratch + product.unpacked_floats() + product.expanded_floats())),
+        panel_(reinterpret_cast<char*>(scratch + product.unpacked_floats() + product.expanded_floats())),
         sums_(scratch + product.unpacked_floats() + product.expanded_floats() + product.packed_floats()),
         store_(store) {}
 
@@ -220,8 +220,8 @@ class ProductThread {
   // Where a panel of the item is.
   const char* panel_at(const Reading& reading, int64_t panel) const {
     if (!packs_) return reading.weights + panel * layout_.panel_bytes;
-    product_.weights->pack(reading.tiles[0].expert, panel, packed_);
-    return packed_;
+    product_.weights->pack(reading.tiles[0].expert, panel, panel_);
+    return panel_;
   }
 
   // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
@@ -362,7 +362,7 @@ class ProductThread {
   const bool packs_;          // panels are packed when they are needed
   char* const unpacked_;
   char* const expanded_;
-  char* const packed_;
+  char* const panel_;
   float* const sums_;
   Store& store_;
 };
@@ -414,7 +414,8 @@ template <class Store>
 Status run_product(Context& context, Product product, Store&& store) {
   const PanelLayout& layout = product.layout();
   // A panel that is packed for an item is multiplied by all its rows.
-  const int64_t longest_k = product.weights->borrows() ? layout.padded_k : product.gemm->longest_k;
+  const int64_t longest_k =
+      product.weights->borrows() ? std::max<int64_t>(1, layout.padded_k) : product.gemm->longest_k;
   product.plan = plan_product(*product.tiles, {.padded_k = layout.padded_k,
                                                .step = std::lcm(layout.step, k_group(product.gemm->arithmetic)),
                                                .panels = layout.panels,
