@@ -7,7 +7,7 @@ import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { HashRouting } from "../layer/description/hash_routing.js";
 import type { Hierarchy } from "../layer/description/hierarchy.js";
 import { expertsWithWeights } from "../layer/description/identity_experts.js";
-import { matrixRoles, presentRoles } from "../layer/description/storage.js";
+import { matrixRoles, presentRoles, routedFormats } from "../layer/description/storage.js";
 import type { CapacityAmount, CapacityRule } from "../operators/routing/capacity.js";
 import { plural } from "../terminal/format.js";
 
@@ -26,9 +26,11 @@ export function layerInWords(description: MoeLayerDescription, details: LayerDet
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** The dtype that a layer computes in, and how its experts are stored if that is another format. */
-export function storageInWords({ weightDType, formats }: MoeLayerDescription): string {
-  return `${weightDType}${isPlain(weightFormat(formats.up)) ? "" : `, experts in ${formats.up}`}`;
+/** The dtype that a layer computes in, and how its experts are stored if some of their matrices are quantised. */
+export function storageInWords(description: MoeLayerDescription): string {
+  const formats = routedFormats(description);
+  const arePlain = formats.every((format) => isPlain(weightFormat(format)));
+  return `${description.weightDType}${arePlain ? "" : `, experts in ${formats.join(" and ")}`}`;
 }
 
 /** How a layer chooses experts and weighs them, in clauses. */

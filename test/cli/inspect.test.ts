@@ -209,7 +209,7 @@ describe("weights", () => {
     const touched = 2 * stored.expertBytes + 2 * 3 * 64; // two experts and the router
     expect(batches[0].bytes).toBe(touched + 2 * 2 * 64);
     const { stdout } = await runCli(["inspect", model]);
-    expect(stdout).toContain("One layer in bf16, experts in i4_g32_bf16, all choices");
+    expect(stdout).toContain("One layer in bf16, experts in i4_g32_bf16 and i4_channel_bf16, all choices");
   });
 
   test("that were dequantised, contrary to config.json, count as floats", async () => {

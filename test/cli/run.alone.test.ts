@@ -547,6 +547,12 @@ describe("run --dtype with a quantised format", () => {
     const { exitCode, stderr } = await runCli(["run", "--shape", "D", "--compare", model]);
     expect(exitCode).toBe(2);
     expect(stderr).toContain("--compare requires --model DIR");
+    const quantised = (name: string) => join(import.meta.dirname, "..", "golden", "quantised", name);
+    const mixed = ["run", "--model", quantised("int4_packed"), "--layer", "0", "--device", "cpu", "--compare"];
+    const itself = await runCli([...mixed, quantised("int4_packed")]);
+    expect(itself.stdout).toMatch(/^In i4_g32_bf16 and i4_channel_bf16 the weights of .* have .* error of 0 /m);
+    const other = await runCli([...mixed, quantised("fp8_blocks")]);
+    expect(other.stderr).toMatch(/INVALID_ARGUMENT: --compare: expected a model of hidden size 64, got one of 160/);
   });
 
   test("refuses what is no format", async () => {

@@ -180,7 +180,8 @@ async function readLayers(path: string): Promise<Outcome> {
   for (const layer of model.layersWithExperts()) {
     const [config, tensors] = [model.config(layer), model.tensors(layer)];
     const { router, experts, shared } = await locateLayer({
-      ...{ configPath: path, config, tensors },
+      config,
+      tensors,
       locate: ggufLocator({ files, origin: path, tensors }),
     });
     for (const weight of [router, ...[...experts, ...(shared ? [shared] : [])].flatMap((one) => Object.values(one))]) {

@@ -15,7 +15,7 @@ import { type ExpertWeights, matricesOf } from "../../layer/weights/expert_weigh
 import { givenFormats, separatesGate } from "../../layer/weights/layer_weights.js";
 import { checkedAt } from "../bad_checkpoint.js";
 import type { SavedStorage } from "../layer_file/saved_layer.js";
-import { type LayerSource, locateLayer } from "../locate/locate_layer.js";
+import { type LayerSource, locateLayer, mapWeights, nameOf } from "../locate/locate_layer.js";
 import type { LocatedWeight } from "../locate/located_weight.js";
 import { type LoadedTokenFormat, resolveTokenFormat } from "../schemes/checkpoint_tokens.js";
 import { Quantization } from "../schemes/quantization.js";
@@ -64,9 +64,22 @@ async function storageOf(
   const { router, sharedGate } = given;
   // Devices hold the router and the shared expert's gate as floats.
   const floats = { router: floatFormat(router), sharedGate: sharedGate && floatFormat(sharedGate) };
-  const separateGate = separatesGate(located, ({ changesInputs }) => changesInputs === true);
+  const separateGate =
+    separatesGate(located, ({ changesInputs }) => changesInputs === true) || (await someChangeInputs(source));
   const keepsOwn = dtype === undefined && matricesOf(expert, located.shared).some(({ dequantized }) => dequantized);
   return { ...weightStorage(keepsOwn ? {} : dtype, { ...given, ...floats }), separateGate };
+}
+
+/**
+ * Whether the gates and ups of some experts, but not of all, have tensors that scale or order their inputs, as those of experts
+ * without samples may lack them: the first expert then does not tell for the others.
+ */
+async function someChangeInputs(source: LayerSource): Promise<boolean> {
+  const found = new Set<boolean>();
+  await mapWeights(source, async ({ role, weight, index }) => {
+    if (role === "experts.gate" || role === "experts.up") found.add(source.hasInputTensor(nameOf(weight, index)));
+  });
+  return found.size > 1;
 }
 
 function floatFormat(name: WeightFormatName): FloatDType {

@@ -187,12 +187,14 @@ export function layerSource(
   if (saved) checkHeld(bank, saved.bank);
   checkNormalisedBank(config.latent, config.numExperts, bank);
   const tensors = formula.tensors(layer);
+  const { locate, hasInputTensor } = files.layer(tensors, formula.isGiven);
   return {
     configPath: formula.path,
     config,
     bank,
     tensors,
-    locate: files.layer(tensors, formula.isGiven).locate,
+    locate,
+    hasInputTensor,
     saved,
   };
 }

@@ -100,6 +100,8 @@ export interface LayerSource {
   /** The experts to load; default all with weights. Only the bank that begins with expert 0 has the shared ones. */
   readonly bank?: ExpertRange | undefined;
   readonly locate: Locator;
+  /** Whether there is a tensor that may scale or order the inputs of the weight of this name. */
+  hasInputTensor(name: string): boolean;
   /** How the layer was stored if MoeLayer.save wrote it. */
   readonly saved?: SavedStorage | undefined;
 }
@@ -111,7 +113,9 @@ export type LocatedLayer = LayerWeights<
 >;
 
 /** Looks up all weights of a layer. @throws BAD_CHECKPOINT as a {@link Locator} does. */
-export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
+export async function locateLayer(
+  source: Pick<LayerSource, "config" | "tensors" | "bank" | "locate">,
+): Promise<LocatedLayer> {
   return mapWeights(source, (wanted) => locateWeight(source, wanted));
 }
 

@@ -30,7 +30,7 @@ export async function openDirectory(directory: string, signal?: AbortSignal): Pr
     const locate = async () => {
       throw missing;
     };
-    return { locate, has: () => false, find: async () => undefined };
+    return { locate, hasInputTensor: () => false, has: () => false, find: async () => undefined };
   };
   const has = (name: string) => checkpoint?.has(name) ?? false;
   return {

@@ -23,6 +23,7 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Gguf
     hasWeight: (name) => files.has(name),
     layer: (tensors) => ({
       locate: ggufLocator({ files, origin: sizesIn(path), tensors }),
+      hasInputTensor: () => false,
       has: (name) => files.has(name),
       find: async (name) => {
         const { type: dtype, byteLength } = files.fileOf(name).info(name);

@@ -6,7 +6,7 @@ import { type LayerTensors, sizesIn } from "../locate/locate_layer.js";
 import { tensorLocator } from "../locate/locate_tensors.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { Quantization } from "../schemes/quantization.js";
-import { hasMatrix } from "../schemes/stored_matrix.js";
+import { hasInputTensor, hasMatrix } from "../schemes/stored_matrix.js";
 import type { ModelFiles, ModelFormula } from "./model_files.js";
 
 export interface SingleFile extends ModelFiles {
@@ -43,6 +43,7 @@ function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): Singl
     hasWeight: (name) => hasMatrix(has, name),
     layer: (tensors, isGiven) => ({
       locate: saved === undefined ? locator(sizesIn(path), tensors, isGiven) : savedLocator(file, saved),
+      hasInputTensor: (name) => hasInputTensor(has, name),
       has: (name) => hasMatrix(has, name) || has(`${name}.codes`),
       find: async (name) => file.tensors.get(name),
     }),

@@ -33,13 +33,17 @@ export class NestedScales {
     this.map = matrix.needForAll("weight.nested_quant_map", ["F32"], [256]);
   }
 
-  /** Whether a format can hold them as they are: its groups do not cut blocks, and the values of its map are theirs. */
+  /**
+   * Whether a format can hold them as they are: its groups do not cut blocks, and the values of its map are theirs.
+   * @throws BAD_CHECKPOINT for a map with a value that is not finite.
+   */
   async areOf(format: WeightFormatName): Promise<boolean> {
+    const given = new Float32Array((await this.#matrix.read(this.map)).buffer);
+    this.#checkFinite(given, this.map);
     const { columns, pieceColumns } = this.#matrix;
     const [group, superGroup] = columnsOf(format);
     const fits = [columns, pieceColumns, this.#block * this.#nestedBlock].every((count) => count % superGroup === 0);
     if (this.#block !== group || !fits) return false;
-    const given = new Float32Array((await this.#matrix.read(this.map)).buffer);
     // Files have sums of rounded numbers.
     return dynamic8.every((value, code) => Math.abs((given[code] as number) - value) <= 1e-5 * Math.abs(value));
   }
@@ -71,10 +75,10 @@ export class NestedScales {
   }
 
   /** @throws BAD_CHECKPOINT */
-  #checkFinite(values: Float32Array): void {
+  #checkFinite(values: Float32Array, tensor = this.sizes): void {
     const at = values.findIndex((value) => !Number.isFinite(value));
     if (at < 0) return;
-    throw this.#matrix.errorAt(this.sizes, `expected finite scales, got another at ${at}`);
+    throw this.#matrix.errorAt(tensor, `expected finite scales, got ${values[at]} at ${at}`);
   }
 }
 

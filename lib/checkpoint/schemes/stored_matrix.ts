@@ -105,6 +105,14 @@ export function hasMatrix(has: (name: string) => boolean, name: string): boolean
   return storedNames(name).some(has);
 }
 
+/** The suffixes of tensors that give a matrix an input order or scale. */
+const inputSuffixes: readonly Suffix[] = ["g_idx", "weight_g_idx", "pre_quant_scale"];
+
+/** Whether files that have certain tensors have one that may scale or order the inputs of the weight `name`. */
+export function hasInputTensor(has: (name: string) => boolean, name: string): boolean {
+  return inputSuffixes.flatMap((suffix) => namesOf(name, suffix)).some(has);
+}
+
 /** The names that the values or codes of the weight `name` may have in files. */
 export function storedNames(name: string): readonly string[] {
   return codeSuffixes.flatMap((suffix) => namesOf(name, suffix));

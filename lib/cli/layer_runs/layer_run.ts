@@ -1,6 +1,7 @@
 import type { CacheStatus } from "../../checkpoint/cache/weight_cache.js";
 import type { LoadedTokenFormat } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import type { DeviceOptions } from "../../core/addon/native.js";
+import { unexpected } from "../../core/errors.js";
 import type { WeightFormatName } from "../../core/formats/weight_format.js";
 import type { StageTimes } from "../../core/layer/stages.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
@@ -8,7 +9,7 @@ import { shapeSize } from "../../core/tensors/shape.js";
 import { type DeviceName, openDevice } from "../../devices.js";
 import type { MoeLayerDescription } from "../../layer/description/config.js";
 import { expertsWithWeights } from "../../layer/description/identity_experts.js";
-import { isUniform } from "../../layer/description/storage.js";
+import { isUniform, routedFormats } from "../../layer/description/storage.js";
 import { countedRows, type LayerWork, layerWork } from "../../layer/work.js";
 import type { MoeLayer } from "../../moe_layer.js";
 import type { RouterHistory } from "../../statistics/router_history.js";
@@ -50,8 +51,8 @@ export interface LayerRun {
 export interface QuantizationEffect {
   /** The other model; null if it is the same. */
   readonly model: string | null;
-  /** The other layer's format of `up`. */
-  readonly comparedWith: WeightFormatName;
+  /** The other layer's formats of the routed experts. */
+  readonly comparedWith: string;
   readonly weightBytes: number;
   /** sqrt(Σ (y - y')² / Σ y'²) */
   readonly relativeError: number;
@@ -114,6 +115,10 @@ async function quantizationEffect(
   const output = await y.data();
   const { original } = workload;
   using other = await (original ? original.load(layer.device) : workload.load(layer.device, {}, () => {}));
+  const { hiddenSize } = other.description;
+  if (hiddenSize !== x.shape[1]) {
+    throw unexpected("--compare", `a model of hidden size ${x.shape[1]}`, `one of ${hiddenSize}`);
+  }
   using expected = other.forward(x, options);
   let [errors, squares] = [0, 0];
   for (const [index, value] of (await expected.data()).entries()) {
@@ -122,7 +127,7 @@ async function quantizationEffect(
   }
   return {
     model: original?.model ?? null,
-    comparedWith: other.description.formats.up,
+    comparedWith: routedFormats(other.description).join(" and "),
     weightBytes: other.byteLength,
     relativeError: errors === 0 ? 0 : Math.sqrt(errors / squares),
   };

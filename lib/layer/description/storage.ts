@@ -172,6 +172,15 @@ function expertFormats(
   return differs ? { ...experts, shared } : experts;
 }
 
+/** The formats of the matrices that a layer's routed experts have, each once. */
+export function routedFormats(layer: {
+  readonly formats: LayerFormats;
+  readonly activation: Activation;
+  readonly multiplier: boolean;
+}): readonly WeightFormatName[] {
+  return [...new Set(presentRoles(matrixRoles, layer).map((role) => layer.formats[role]))];
+}
+
 /** What the option `dtype` asks for, for a matrix of the routed experts or of the shared expert. */
 export function askedFormat(
   dtype: WeightFormatName | WeightDTypes | undefined,

@@ -579,7 +579,16 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
             "an infinite size of nested scales",
             name,
             filled("weight.nested_absmax", Number.POSITIVE_INFINITY, 0),
-            /nested_absmax": expected finite scales, got another at \d+/,
+            /nested_absmax": expected finite scales, got Infinity at \d+/,
+          ] as [string, string, (model: Checkpoint) => unknown, RegExp],
+      ),
+      ...["bnb_nested", "bnb_nested_kept"].map(
+        (name) =>
+          [
+            "NaN in the map of nested scales",
+            name,
+            filled("weight.nested_quant_map", Number.NaN),
+            /nested_quant_map": expected finite scales, got NaN at 3/,
           ] as [string, string, (model: Checkpoint) => unknown, RegExp],
       ),
       [
