@@ -6,6 +6,7 @@
 #include "core/operators/experts.h"
 #include "core/operators/noise.h"
 #include "core/operators/routing.h"
+#include "core/operators/statistics.h"
 
 namespace {
 
@@ -80,6 +81,18 @@ MOE_TEST(more_rows_to_keep_than_a_pass_can_number_are_refused) {
   MOE_CHECK(check(INT32_MAX, 0).ok());
   MOE_CHECK(check(kMany, 0).code == Code::shape_mismatch);
   MOE_CHECK(check(0, INT32_MAX).ok());
+}
+
+MOE_TEST(rows_are_counted_in_64_bits_where_counts_are_not_wanted) {
+  MOE_CHECK_EQUAL(TokenMask({}).count(0, kMany + 1), kMany + 1);
+  ColumnMeans means;
+  means.values = matrix(DType::f32, 2 * kMany, 1);
+  means.means = matrix(DType::f32, 2, 1);
+  MOE_CHECK(check_description(means).ok());
+  means.counts = {.dtype = DType::i32, .rank = 1, .shape = {2}};
+  MOE_CHECK(check_description(means).code == Code::shape_mismatch);
+  means.values.shape[0] = 2 * int64_t{INT32_MAX};
+  MOE_CHECK(check_description(means).ok());
 }
 
 MOE_TEST(codes_and_scales_of_a_row_lie_side_by_side) {
