@@ -70,7 +70,7 @@ class CapturedForward {
   virtual Status replay() = 0;
 };
 
-// Its parts are the experts of the bank and, behind them, router, selection bias and shared gate.
+// Its parts are the bank's experts, the shared ones and, behind them, router, selection bias and shared gate.
 class Layer : public Content {
  public:
   explicit Layer(const LayerDescription& description) : description_(description) {}
@@ -79,11 +79,12 @@ class Layer : public Content {
   virtual Status set_selection_bias(const MatrixView& bias) = 0;
   // weight [shared_gate_rows, H], bias [shared_gate_rows] or absent.
   virtual Status set_shared_gate(const WeightView& weight, const MatrixView& bias) = 0;
-  // Expert `expert` of the bank, 0 .. all_experts - 1. Missing rows and columns become zeros.
+  // Of the bank's experts and then the shared ones. Missing rows and columns become zeros; an absent bias, and what is
+  // missing of one, stays as it was.
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
   // Writes a weight, expert `expert`'s if experts have it, to a tensor with as many elements, of the weight's own dtype
   // or f32; zeros for a bias that was never set. check_copied_weight() must have accepted them. UNSUPPORTED_OPERATION
-  // for a layer with offload.
+  // on a GPU for an expert that is offloaded.
   virtual Status copy_weight(WeightRole role, int64_t expert, const TensorView& target);
   // Makes an empty state for run() to keep results in. The device must outlive it.
   virtual std::unique_ptr<ForwardState> new_state() = 0;

@@ -12,9 +12,9 @@ class TokenMask {
 
   MOE_HOST_DEVICE bool counts(int64_t token) const { return mask_ == nullptr || mask_[token] != 0; }
   // How many of tokens first .. end - 1 count.
-  MOE_HOST_DEVICE int count(int64_t first, int64_t end) const {
-    if (mask_ == nullptr) return static_cast<int>(end - first);
-    int counted = 0;
+  MOE_HOST_DEVICE int64_t count(int64_t first, int64_t end) const {
+    if (mask_ == nullptr) return end - first;
+    int64_t counted = 0;
     for (int64_t token = first; token < end; ++token) counted += counts(token) ? 1 : 0;
     return counted;
   }

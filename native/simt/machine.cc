@@ -7,12 +7,6 @@
 
 namespace moe::simt::machine {
 
-namespace {
-
-char fence_order;
-
-}  // namespace
-
 void fail(const Call& call, const std::string& message) { Multiprocessor::current().fail(call, message); }
 
 int sync(const Call& call, int barrier, unsigned threads, bool predicate) {
@@ -163,11 +157,6 @@ void polled(const Call& call, bool unchanged) {
   } else {
     processor.scheduler().yield();
   }
-}
-
-void fence() {
-  sanitizer::acquire(&fence_order);
-  sanitizer::release(&fence_order);
 }
 
 }  // namespace moe::simt::machine

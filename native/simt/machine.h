@@ -60,7 +60,4 @@ void copy_async_wait(size_t pending_groups);
 // block's other threads run, and the launch fails if polling is all that they do for long.
 void polled(const Call& call, bool unchanged);
 
-// __threadfence and similar.
-void fence();
-
 }  // namespace moe::simt::machine

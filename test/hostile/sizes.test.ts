@@ -158,6 +158,9 @@ describe.each(deviceNames)("%s", (name) => {
     refused("x", () => api.linear(x, floats(4, 0)));
     refused("x", () => api.routerProjection(x, floats(0, 0)));
     refused("x", () => api.routerProjectionBackward(x, floats(0, 0), x));
+    refused("weight", () => api.routerProjectionBackward(floats(0, 0), x, floats(0, most)));
+    refused("rowOfSlot", () => api.combine(floats(1, 0), integers(0, most), floats(0, most)));
+    refused("table", () => api.lookUpExperts(integers(0, most), integers(0)));
     refused("x", () => api.groupedGemmWeightBackward(x, x, offsets));
     refused("ids", () => api.sharedSlots(none, x, { numExperts: 2, sharedExperts: 1 }));
     if (device().kind === "reference") return; // what follows needs an address, which nothing is read from

@@ -60,6 +60,11 @@ describe.runIf(existsSync(preloaded))("calls of the system that fail", () => {
     const outcome = await runFixture("failed_output", device, [], { args: [preloaded], preload: preloaded });
     expect(outcome).toEqual(cleanExit(`${lines.join("\n")}\n`));
   });
+
+  test("end in right numbers where a replay failed after the layer's first selection bias", async () => {
+    const outcome = await runFixture("failed_replay", "simt", [], { args: [preloaded], preload: preloaded });
+    expect(outcome).toEqual(cleanExit("OUT_OF_MEMORY: 2 2 2 2\n"));
+  });
 });
 
 describe("npm run test:faults", () => {

@@ -1,3 +1,4 @@
+import { invalidArgument } from "../../core/errors.js";
 import { type Fields, object, optional } from "../../core/input/options.js";
 import type { FloatDType } from "../../core/tensors/dtype.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
@@ -25,7 +26,8 @@ const combineOptions = object(
  * @param rowOfSlot [T, k] i32, each -1 or 0 .. R-1; any other value is ID_OUT_OF_RANGE at the next wait.
  * @param weights [T, k] f32.
  * @returns y [T, H], in the dtype of `out` if given, else of `rows`.
- * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
+ * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (2^31 slots or more of a token,
+ * overlapping `out`).
  */
 export function combine<O extends FloatDType>(
   rows: Tensor<FloatDType>,
@@ -49,6 +51,8 @@ export function combine(
   const { residual, out } = combineOptions(options, "options");
   const { device } = rows;
   checkTensor("rowOfSlot", rowOfSlot, ["i32"], ["T", "k"], device);
+  const slots = rowOfSlot.shape[1] as number;
+  if (slots >= 2 ** 31) throw invalidArgument("rowOfSlot", "fewer than 2^31 slots of a token", slots);
   checkTensor("weights", weights, float32Beside(rows), rowOfSlot.shape, device);
   const shape = [rowOfSlot.shape[0] as number, rows.shape[1] as number];
   const dtype = out?.dtype ?? rows.dtype;

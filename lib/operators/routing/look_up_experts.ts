@@ -1,3 +1,4 @@
+import { invalidArgument } from "../../core/errors.js";
 import { type Fields, object, optional } from "../../core/input/options.js";
 import type { Tensor } from "../../core/tensors/tensor.js";
 import { tensor } from "../../core/tensors/tensor_option.js";
@@ -20,7 +21,8 @@ const lookUpOptions = object({ out: optional(tensor<"i32">()) } satisfies Fields
  * @param tokenIds [T] i32, each 0 .. V-1, or -1 for padding, which gets experts of -1. Any other counts as -1 and is
  * ID_OUT_OF_RANGE at the next wait.
  * @returns ids [T, k] i32.
- * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
+ * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (2^31 experts or more of a token
+ * id, overlapping `out`).
  */
 export function lookUpExperts(
   table: Tensor<"i32">,
@@ -31,7 +33,9 @@ export function lookUpExperts(
   const { device } = table;
   checkTensor("tokenIds", tokenIds, ["i32"], ["T"], device);
   const { out } = lookUpOptions(options, "options");
-  const shape = [tokenIds.size, table.shape[1] as number];
+  const choices = table.shape[1] as number;
+  if (choices >= 2 ** 31) throw invalidArgument("table", "fewer than 2^31 experts of a token id", choices);
+  const shape = [tokenIds.size, choices];
   const ids = output("out", out, device, shape, "i32", [table, tokenIds]);
   device.backend.lookUpExperts({ table: table.handle, tokenIds: tokenIds.handle, ids: ids.handle });
   return ids;

@@ -48,7 +48,7 @@ const backwardOptions = object(
  * @param weight [E, H] f32, f16 or bf16.
  * @param dLogits [T, E] f32.
  * @param options.out where to write: dx may be of any float dtype; by default dx has that of x.
- * @throws INVALID_ARGUMENT (2^31 tokens or more, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
+ * @throws INVALID_ARGUMENT (2^31 tokens or experts or more, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
  * DEVICE_MISMATCH, DISPOSED.
  */
 export function routerProjectionBackward<D extends FloatDType>(
@@ -76,6 +76,7 @@ export function routerProjectionBackward(
   checkPair(x, weight);
   const experts = weight.shape[0] as number;
   if (tokens >= 2 ** 31) throw invalidArgument("x", "fewer than 2^31 tokens", tokens);
+  if (experts >= 2 ** 31) throw invalidArgument("weight", "fewer than 2^31 experts", experts);
   const dtype = resultDType(x);
   checkTensor("dLogits", dLogits, [dtype], [tokens, experts], device);
   const { bias, out } = backwardOptions(options, "options");

@@ -1,5 +1,7 @@
 #include "core/layer/check.h"
 
+#include <algorithm>
+
 #include "core/operators/check.h"
 
 namespace moe {
@@ -26,8 +28,12 @@ Status check_kept_rows(const LayerDescription& layer, Stages stages, const Layer
   if (!f.keeps_rows()) return {};
   MOE_TRY(expect_sizes(contains(stages, Stage::gate_up) && (f.multiplied.absent() || layer.multiplier),
                        "forward: expected rows to keep of gateUp, and of a layer with a multiplier its own"));
+  // A pass over all of them at once counts tokens and rows in 32 bits.
+  const int64_t tokens = f.x.shape[0], slots = layer.slots(f.choices(layer));
+  MOE_TRY(expect_sizes(tokens <= INT32_MAX / std::max<int64_t>(1, slots),
+                       "forward: expected fewer than 2^31 tokens and rows to keep"));
   TensorMatch match;
-  match.set('R', f.x.shape[0] * layer.slots(f.choices(layer)));
+  match.set('R', tokens * slots);
   match.set('P', layer.gate_up_rows());
   match.set('I', layer.intermediate);
   if (!f.pre.absent()) MOE_TRY(check_tensor(match, "pre", f.pre, "[R, P] float"));

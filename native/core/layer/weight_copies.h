@@ -15,7 +15,8 @@ class WeightCopies {
   // Writes the selection bias to a float tensor [E]; zeros if it was never set.
   virtual Status copy_selection_bias(const TensorView& target) = 0;
   // Writes a field of an expert's quantised matrix as it was set, but with the matrix's scalar in its scales; an input
-  // scale of ones, or the order of the columns, if it has none. UNSUPPORTED_OPERATION for a layer with offload.
+  // scale of ones, or the order of the columns, if it has none. UNSUPPORTED_OPERATION on a GPU for a layer with
+  // offload.
   virtual Status copy_field(WeightRole role, int64_t expert, QuantizedField field, const TensorView& target) = 0;
 };
 

@@ -24,6 +24,13 @@ LayerDescription on_host(LayerDescription layer) {
   return layer;
 }
 
+// Keeps the first error in data, for which outputs are still defined, and returns others.
+Status unless_in_data(Status status, Status* in_data) {
+  if (!status.in_data()) return status;
+  if (in_data->ok()) *in_data = std::move(status);
+  return {};
+}
+
 // Weights of a device as the host can read them.
 class HostCopies {
  public:
@@ -43,27 +50,23 @@ class HostCopies {
     if (weight.input_order != nullptr) MOE_TRY(copy(weight.input_order, weight.columns * int64_t{sizeof(int32_t)}));
     return {};
   }
+  // What the waits for the copies have found in the data of earlier work.
+  Status in_data() const { return in_data_; }
 
  private:
   template <class T>
   Status copy(const T*& data, int64_t bytes) {
     std::shared_ptr<void>& copied = memory_.emplace_back();
     MOE_TRY(host_memory(static_cast<size_t>(bytes), &copied));
-    MOE_TRY(device_.read(copied.get(), data, static_cast<size_t>(bytes)));
+    MOE_TRY(unless_in_data(device_.read(copied.get(), data, static_cast<size_t>(bytes)), &in_data_));
     data = static_cast<const T*>(copied.get());
     return {};
   }
 
   Backend& device_;
+  Status in_data_;
   std::vector<std::shared_ptr<void>> memory_;
 };
-
-// Keeps the first error in data, for which outputs are still defined, and returns others.
-Status unless_in_data(Status status, Status* in_data) {
-  if (!status.in_data()) return status;
-  if (in_data->ok()) *in_data = std::move(status);
-  return {};
-}
 
 }  // namespace
 
@@ -82,7 +85,8 @@ Status SplitLayer::set_shared_gate(const WeightView& weight, const MatrixView& b
   MatrixView own_bias = bias;
   MOE_TRY(copies.copy(own_weight));
   MOE_TRY(copies.copy(own_bias));
-  return on_host_->set_shared_gate(own_weight, own_bias);
+  MOE_TRY(on_host_->set_shared_gate(own_weight, own_bias));
+  return copies.in_data();
 }
 
 Status SplitLayer::set_expert(int64_t expert, const ExpertViews& weights) {
@@ -92,10 +96,12 @@ Status SplitLayer::set_expert(int64_t expert, const ExpertViews& weights) {
   ExpertViews own = weights;
   for (WeightView* weight : {&own.gate, &own.up, &own.multiplier, &own.down}) MOE_TRY(copies.copy(*weight));
   for (MatrixView* bias : {&own.gate_bias, &own.up_bias, &own.down_bias}) MOE_TRY(copies.copy(*bias));
-  return on_host_->set_expert(expert, own);
+  MOE_TRY(on_host_->set_expert(expert, own));
+  return copies.in_data();
 }
 
 StageTimes SplitLayer::stage_times() {
+  timing_ = true;
   StageTimes times = on_device_->stage_times();
   for (int stage = 0; stage < kStageCount; ++stage) times.seconds[stage] += routing_times_.seconds[stage];
   return times;
@@ -129,7 +135,8 @@ Status SplitLayer::run(Stages stages, const LayerForward& f) {
   if (sort > 0) {
     MOE_TRY(unless_in_data(on_device_->run(stages.first(sort), routed), &in_data));
     MOE_TRY(unless_in_data(device_.synchronize(), &in_data));
-    routing_times_ = on_device_->stage_times();
+    // Not unless they are wanted: a GPU that is asked for times takes those of every run from then on.
+    if (timing_) routing_times_ = on_device_->stage_times();
   }
   MOE_TRY(unless_in_data(run_split(stages.subspan(sort), routed), &in_data));
   return in_data;

@@ -57,6 +57,7 @@ class SplitLayer final : public Layer {
   std::unique_ptr<Layer> on_host_;  // the bank's experts only
   Backend& device_;
   Backend& host_;
+  bool timing_ = false;       // somebody has asked for times
   StageTimes routing_times_;  // of the last run's stages before sort
 };
 

@@ -87,8 +87,10 @@ struct ColumnMeans {
 
   Status check() const {
     const int64_t sequences = means.shape[0];
-    return expect_sizes(sequences >= 1 && values.shape[0] % sequences == 0,
-                        "columnMeans: expected sequences that divide the rows");
+    MOE_TRY(expect_sizes(sequences >= 1 && values.shape[0] % sequences == 0,
+                         "columnMeans: expected sequences that divide the rows"));
+    return expect_sizes(counts.absent() || values.shape[0] / sequences <= INT32_MAX,
+                        "columnMeans: expected sequences of fewer than 2^31 rows to count");
   }
 };
 

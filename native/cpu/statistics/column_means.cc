@@ -22,13 +22,13 @@ Status run(Context& context, const ColumnMeans& p) {
     }
   });
   for (int64_t s = 0; s < units.sequences; ++s) {
-    const int count = mask.count(s * units.rows, (s + 1) * units.rows);
-    const double divisor = p.total ? 1 : count;
+    const int64_t count = mask.count(s * units.rows, (s + 1) * units.rows);
+    const double divisor = p.total ? 1 : static_cast<double>(count);
     for (int64_t c = 0; c < columns; ++c) {
       const double sum = sum_of_units(sums, units, s, columns, c);
       p.means.as<float>()[s * columns + c] = count == 0 ? 0.0f : static_cast<float>(sum / divisor);
     }
-    if (!p.counts.absent()) p.counts.as<int32_t>()[s] = count;
+    if (!p.counts.absent()) p.counts.as<int32_t>()[s] = static_cast<int32_t>(count);
   }
   return {};
 }

@@ -163,8 +163,7 @@ class GpuLayer::Captured final : public CapturedForward {
  private:
   Status record() {
     const int64_t bank_place = layer_.offload_ == nullptr ? 0 : layer_.offload_->share().first();
-    selection_bias_ = layer_.weights_->selection_bias().data;
-    return layer_.runtime().record(
+    MOE_TRY(layer_.runtime().record(
         [&](Stream stream) {
           return layer_.enqueue(stages_, forward_, plan_,
                                 {.stream = stream,
@@ -174,7 +173,9 @@ class GpuLayer::Captured final : public CapturedForward {
                                  .clock = nullptr,
                                  .bank_place = static_cast<int>(bank_place)});
         },
-        &graph_);
+        &graph_));
+    selection_bias_ = layer_.weights_->selection_bias().data;
+    return {};
   }
 
   GpuLayer& layer_;

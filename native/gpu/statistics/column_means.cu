@@ -26,7 +26,7 @@ MOE_KERNEL(unit_sums_kernel, (gpu::kRowThreads), const MeansArguments a) {
     const int64_t column = index % columns;
     const Rows rows = rows_of_unit(a.units, index / columns);
     if (column == a.columns) {
-      a.unit_sums[index] = a.mask.count(rows.first, rows.end);
+      a.unit_sums[index] = static_cast<double>(a.mask.count(rows.first, rows.end));
       return;
     }
     double sum = 0;

@@ -1,5 +1,5 @@
-// Barriers of a block and memory fences. Stricter than the hardware in one respect: a barrier needs every thread of the
-// block, even exited ones.
+// Barriers of a block. Stricter than the hardware in one respect: a barrier needs every thread of the block, even
+// exited ones.
 #pragma once
 
 #include <source_location>
@@ -21,9 +21,5 @@ inline int __syncthreads_and(int predicate, std::source_location where = std::so
 inline int __syncthreads_or(int predicate, std::source_location where = std::source_location::current()) {
   return machine::sync({"__syncthreads_or", where}, 0, machine::block_size(), predicate != 0) != 0;
 }
-
-inline void __threadfence_block() { machine::fence(); }
-inline void __threadfence() { machine::fence(); }
-inline void __threadfence_system() { machine::fence(); }
 
 }  // namespace moe::simt

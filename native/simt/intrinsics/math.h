@@ -1,4 +1,4 @@
-// Arithmetic intrinsics. CUDA's fast approximations are the precise functions of <cmath> here.
+// Arithmetic intrinsics.
 #pragma once
 
 #include <bit>
@@ -21,9 +21,6 @@ inline unsigned __brev(unsigned value) {
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((uint64_t{a} * b) >> 32); }
 
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
-inline int __float_as_int(float value) { return std::bit_cast<int>(value); }
-inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
-inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
 
 // x * y + z, rounded once. Where the compiler may not use the instruction, the library's function is a call, so it is
 // used only when needed: float64 holds the product exactly, and its sum rounds to the right float unless it is halfway
@@ -33,22 +30,6 @@ inline float fmaf(float x, float y, float z) {
   const bool halfway = (std::bit_cast<uint64_t>(sum) & 0x1fffffff) == 0x10000000;
   const bool subnormal = std::abs(sum) < 0x1p-126 && sum != 0.0;
   return halfway || subnormal ? std::fma(x, y, z) : static_cast<float>(sum);
-}
-
-inline float __expf(float x) { return std::exp(x); }
-inline float __exp10f(float x) { return std::pow(10.0f, x); }
-inline float __logf(float x) { return std::log(x); }
-inline float __log2f(float x) { return std::log2(x); }
-inline float __fdividef(float x, float y) { return x / y; }
-inline float __frcp_rn(float x) { return 1.0f / x; }
-inline float __fdiv_rn(float x, float y) { return x / y; }
-inline float __fsqrt_rn(float x) { return std::sqrt(x); }
-inline float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-
-template <class T>
-T __ldg(const T* address) {
-  return *address;
 }
 
 // Mixed operands get the usual arithmetic conversions, as in C.

@@ -6,6 +6,7 @@
 #include "core/operators/experts.h"
 #include "core/operators/noise.h"
 #include "core/operators/routing.h"
+#include "core/operators/statistics.h"
 
 namespace {
 
@@ -59,6 +60,39 @@ MOE_TEST(more_slots_of_a_token_than_a_row_can_number_are_refused) {
   MOE_CHECK(check(0, kMany + 1).ok());
   layer.shared_experts = 1;
   MOE_CHECK(check(1, INT32_MAX).code == Code::shape_mismatch);
+}
+
+MOE_TEST(more_rows_to_keep_than_a_pass_can_number_are_refused) {
+  LayerDescription layer;
+  layer.hidden = layer.intermediate = layer.experts = layer.bank.count = 1;
+  const auto check = [&](int64_t tokens, int64_t choices) {
+    LayerForward forward;
+    forward.x = forward.y = matrix(DType::f32, tokens, 1);
+    forward.ids = matrix(DType::i32, tokens, choices);
+    forward.weights = matrix(DType::f32, tokens, choices);
+    forward.pre = matrix(DType::f32, tokens * layer.slots(choices), layer.gate_up_rows());
+    return check_forward(layer, kRoutedStages, forward);
+  };
+  MOE_CHECK(check(INT32_MAX / 2, 2).ok());
+  MOE_CHECK(check(INT32_MAX / 2 + 1, 2).code == Code::shape_mismatch);
+  layer.shared_experts = 1;
+  MOE_CHECK(check(INT32_MAX / 2 + 1, 1).code == Code::shape_mismatch);
+  layer.shared_experts = 0;
+  MOE_CHECK(check(INT32_MAX, 0).ok());
+  MOE_CHECK(check(kMany, 0).code == Code::shape_mismatch);
+  MOE_CHECK(check(0, INT32_MAX).ok());
+}
+
+MOE_TEST(rows_are_counted_in_64_bits_where_counts_are_not_wanted) {
+  MOE_CHECK_EQUAL(TokenMask({}).count(0, kMany + 1), kMany + 1);
+  ColumnMeans means;
+  means.values = matrix(DType::f32, 2 * kMany, 1);
+  means.means = matrix(DType::f32, 2, 1);
+  MOE_CHECK(check_description(means).ok());
+  means.counts = {.dtype = DType::i32, .rank = 1, .shape = {2}};
+  MOE_CHECK(check_description(means).code == Code::shape_mismatch);
+  means.values.shape[0] = 2 * int64_t{INT32_MAX};
+  MOE_CHECK(check_description(means).ok());
 }
 
 MOE_TEST(codes_and_scales_of_a_row_lie_side_by_side) {

@@ -1,10 +1,13 @@
 import { expect, test } from "vitest";
 import { openDevice } from "../../../lib/devices.js";
 import { rmsNorm } from "../../../lib/operators/experts/rms_norm.js";
+import { sort } from "../../../lib/operators/routing/sort.js";
+import { relativeError } from "../../../lib/testing/difference.js";
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { runCase } from "../../../lib/testing/run.js";
 import { cases } from "../../../lib/testing/table.js";
 import { openForTests, withVariable } from "../../support/devices.js";
+import { expectRejection } from "../../support/errors.js";
 import { OffloadedPair } from "../../support/offloaded_pair.js";
 import { exampleConfig, RandomLayer } from "../../support/random_layer.js";
 
@@ -48,6 +51,17 @@ test("loads of experts come in order with the work that needs them", () => {
     const { y, expected } = pair.forward(new Random(call), 9);
     expect(y).toEqual(expected);
   }
+});
+
+test("what earlier work found in its data does not keep weights from the host", async () => {
+  using ids = device().tensor(Int32Array.of(99, 0), [1, 2]);
+  sort(ids, { numExperts: 6 });
+  const config = { ...exampleConfig, sharedExpert: { intermediateSize: 30, gate: "softmax" } } as const;
+  using pair = new OffloadedPair(device(), { ...example, config }, { slots: 1, onMiss: "cpu" });
+  await expectRejection(device().synchronize(), "ID_OUT_OF_RANGE", /^sort: ids\[0, 0\]: .*got 99$/);
+  const { y, expected } = pair.forward(new Random(3), 9);
+  expect((await pair.offload.stats()).onCpu).toBeGreaterThan(0);
+  expect(relativeError(y as Float32Array, expected as Float32Array)).toBeLessThanOrEqual(1e-5);
 });
 
 test("memory goes back to its owner once work is done with it", async () => {
