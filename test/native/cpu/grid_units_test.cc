@@ -51,6 +51,21 @@ struct Packed {
   std::unique_ptr<CpuPackedExperts> experts;
 };
 
+constexpr int64_t kRows = 37;
+
+// Calls check(packed, kernels) for matrices of kRows in all formats of grids.
+template <class Check>
+void for_each_packed(uint64_t seed, Check&& check) {
+  test::Random random(seed);
+  for (const Kernels* kernels : available_kernels()) {
+    for (const WeightFormat* format : grid_formats()) {
+      for (const int64_t columns : {1, 72, 256, 290}) {
+        check(Packed(random, *kernels, *format, kRows, columns), *kernels);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 MOE_TEST(points_ascend_and_units_are_those_of_their_codes) {
@@ -72,67 +87,54 @@ MOE_TEST(points_ascend_and_units_are_those_of_their_codes) {
 }
 
 MOE_TEST(units_in_panels_become_their_codes_and_come_back) {
-  test::Random random(8);
-  for (const Kernels* kernels : available_kernels()) {
-    for (const WeightFormat* format : grid_formats()) {
-      for (const int64_t columns : {1, 72, 256, 290}) {
-        constexpr int64_t kRows = 37;
-        const Packed packed(random, *kernels, *format, kRows, columns);
-        const PanelLayout& layout = packed.experts->layout();
-        std::vector<char> expanded(static_cast<size_t>(layout.expanded_bytes(layout.padded_k)));
-        for (int64_t row = 0; row < kRows; ++row) {
-          const char* panel = packed.experts->data() + row / layout.panel_columns * layout.panel_bytes;
-          const char* codes = layout.parts(*kernels, panel, 0, layout.padded_k, expanded.data()).codes;
-          MOE_CHECK((kernels->expand_grids == nullptr) == layout.grid.absent());
-          for (int64_t k = 0; k < columns; ++k) {
-            MOE_CHECK_EQUAL(expanded_code(codes, *format, layout.panel_columns, row % layout.panel_columns, k),
-                            code_bits(*format, packed.weight.view().codes, row, k));
-          }
-        }
-        std::vector<uint8_t> back(static_cast<size_t>(kRows * format->row_bytes(columns)));
-        const TensorView target{
-            .data = back.data(), .dtype = DType::u8, .rank = 2, .shape = {kRows, format->row_bytes(columns)}};
-        MOE_CHECK(unpack_field(*packed.experts, 0, false, QuantizedField::codes, packed.team, target).ok());
-        const MatrixView& given = packed.weight.view().codes;
-        const MatrixView copied = dense_matrix(back.data(), DType::u8, kRows, format->row_bytes(columns));
-        for (int64_t row = 0; row < kRows; ++row) {
-          for (int64_t k = 0; k < columns; ++k) {
-            MOE_CHECK_EQUAL(code_bits(*format, copied, row, k), code_bits(*format, given, row, k));
-          }
-        }
+  for_each_packed(8, [](const Packed& packed, const Kernels& kernels) {
+    const WeightFormat& format = *packed.weight.view().format;
+    const int64_t columns = packed.weight.view().columns;
+    const PanelLayout& layout = packed.experts->layout();
+    std::vector<char> expanded(static_cast<size_t>(layout.expanded_bytes(layout.padded_k)));
+    for (int64_t row = 0; row < kRows; ++row) {
+      const char* panel = packed.experts->data() + row / layout.panel_columns * layout.panel_bytes;
+      const char* codes = layout.parts(kernels, panel, 0, layout.padded_k, expanded.data()).codes;
+      MOE_CHECK((kernels.expand_grids == nullptr) == layout.grid.absent());
+      for (int64_t k = 0; k < columns; ++k) {
+        MOE_CHECK_EQUAL(expanded_code(codes, format, layout.panel_columns, row % layout.panel_columns, k),
+                        code_bits(format, packed.weight.view().codes, row, k));
       }
     }
-  }
+    std::vector<uint8_t> back(static_cast<size_t>(kRows * format.row_bytes(columns)));
+    const TensorView target{
+        .data = back.data(), .dtype = DType::u8, .rank = 2, .shape = {kRows, format.row_bytes(columns)}};
+    MOE_CHECK(unpack_field(*packed.experts, 0, false, QuantizedField::codes, packed.team, target).ok());
+    const MatrixView& given = packed.weight.view().codes;
+    const MatrixView copied = dense_matrix(back.data(), DType::u8, kRows, format.row_bytes(columns));
+    for (int64_t row = 0; row < kRows; ++row) {
+      for (int64_t k = 0; k < columns; ++k) {
+        MOE_CHECK_EQUAL(code_bits(format, copied, row, k), code_bits(format, given, row, k));
+      }
+    }
+  });
 }
 
 MOE_TEST(scales_in_panels_become_their_values_and_come_back) {
-  test::Random random(9);
-  for (const Kernels* kernels : available_kernels()) {
-    for (const WeightFormat* format : grid_formats()) {
-      for (const int64_t columns : {1, 72, 256, 290}) {
-        constexpr int64_t kRows = 37;
-        const Packed packed(random, *kernels, *format, kRows, columns);
-        const PanelLayout& layout = packed.experts->layout();
-        const MatrixView& given = packed.weight.view().scales;
-        std::vector<char> expanded(static_cast<size_t>(layout.expanded_bytes(layout.padded_k)));
-        for (int64_t row = 0; row < kRows; ++row) {
-          const char* panel = packed.experts->data() + row / layout.panel_columns * layout.panel_bytes;
-          const PanelParts parts = layout.parts(*kernels, panel, 0, layout.padded_k, expanded.data());
-          const char* scales = parts.scales + layout.scales.scales.at + row % layout.panel_columns;
-          for (int64_t group = 0; group < given.columns; ++group) {
-            MOE_CHECK_EQUAL(int{scales[group * layout.panel_columns]},
-                            odd4_value(element_bits(given, 1, row, group)));
-          }
-        }
-        std::vector<uint8_t> back(static_cast<size_t>(kRows * given.columns));
-        const TensorView target{.data = back.data(), .dtype = DType::u8, .rank = 2, .shape = {kRows, given.columns}};
-        MOE_CHECK(unpack_field(*packed.experts, 0, false, QuantizedField::scales, packed.team, target).ok());
-        for (int64_t i = 0; i < kRows * given.columns; ++i) {
-          MOE_CHECK_EQUAL(int{back[i]}, static_cast<const uint8_t*>(given.data)[i] & 15);
-        }
+  for_each_packed(9, [](const Packed& packed, const Kernels& kernels) {
+    const PanelLayout& layout = packed.experts->layout();
+    const MatrixView& given = packed.weight.view().scales;
+    std::vector<char> expanded(static_cast<size_t>(layout.expanded_bytes(layout.padded_k)));
+    for (int64_t row = 0; row < kRows; ++row) {
+      const char* panel = packed.experts->data() + row / layout.panel_columns * layout.panel_bytes;
+      const PanelParts parts = layout.parts(kernels, panel, 0, layout.padded_k, expanded.data());
+      const char* scales = parts.scales + layout.scales.scales.at + row % layout.panel_columns;
+      for (int64_t group = 0; group < given.columns; ++group) {
+        MOE_CHECK_EQUAL(int{scales[group * layout.panel_columns]}, odd4_value(element_bits(given, 1, row, group)));
       }
     }
-  }
+    std::vector<uint8_t> back(static_cast<size_t>(kRows * given.columns));
+    const TensorView target{.data = back.data(), .dtype = DType::u8, .rank = 2, .shape = {kRows, given.columns}};
+    MOE_CHECK(unpack_field(*packed.experts, 0, false, QuantizedField::scales, packed.team, target).ok());
+    for (int64_t i = 0; i < kRows * given.columns; ++i) {
+      MOE_CHECK_EQUAL(int{back[i]}, static_cast<const uint8_t*>(given.data)[i] & 15);
+    }
+  });
 }
 
 MOE_TEST(panels_of_grids_take_the_bits_of_their_units_and_scales) {
