@@ -1,8 +1,9 @@
-import type { Device, TokenFormat, WeightFormatName } from "moe-kernels";
+import type { Device } from "moe-kernels";
 import { type Defaults, deviceHelp, deviceOptions, type Values } from "../../common/command.js";
 import { LanguageModel } from "../model/language_model.js";
 import { readGgufTokenizer } from "../text/gguf_tokenizer.js";
 import { readTokenizerFiles, TextTokenizer } from "../text/tokenizer.js";
+import { givenFormats, tokenFormatHelp } from "./format_options.js";
 
 /** Options of a model and its device. */
 export const modelOptions = {
@@ -15,8 +16,7 @@ export const modelOptions = {
 export const modelHelp = `  --model PATH           a directory with config.json, safetensors and tokenizer.json, or a GGUF file
   --tokenizer PATH       a directory with tokenizer.json, or a GGUF file (the model)
   --dtype FORMAT         format of the experts, such as int4_g32 (that of the files)
-  --token-format FORMAT  int8 or fp8: rounds the rows that quantised weights are multiplied by (none)
-${deviceHelp}`;
+${tokenFormatHelp}${deviceHelp}`;
 
 /** The value of --model. */
 export function givenPath(values: Values): string {
@@ -30,8 +30,7 @@ export async function readGivenTokenizer(values: Values): Promise<TextTokenizer>
 
 export async function loadGivenModel(values: Values, device: Device): Promise<LanguageModel> {
   return await LanguageModel.load(device, givenPath(values), {
-    dtype: values.text("dtype") as WeightFormatName | undefined,
-    tokenFormat: values.text("token-format") as TokenFormat,
+    ...givenFormats(values),
     onProgress: (loaded, layers) => process.stderr.write(`${loaded} of ${layers} layers\n`),
   });
 }

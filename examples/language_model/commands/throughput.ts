@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Device, TokenFormat, WeightFormatName } from "moe-kernels";
+import type { Device } from "moe-kernels";
 import {
   deviceHelp,
   deviceOptions,
@@ -13,6 +13,7 @@ import {
 import { sample } from "../../common/sample.js";
 import { Engine } from "../generation/engine.js";
 import { LanguageModel } from "../model/language_model.js";
+import { givenFormats, tokenFormatHelp } from "./format_options.js";
 import { writeRandomModel } from "./random_model.js";
 
 const help = `Usage: npm run example:language-model-throughput -- [options]
@@ -25,8 +26,7 @@ numbers of sequences in turn; the table has the medians of the rounds, and their
   --layers N             (4)
   --vocabulary N         (32768)
   --dtype FORMAT         format of the experts (int4_g32)
-  --token-format FORMAT  int8 or fp8: rounds the rows that quantised weights are multiplied by (none)
-  --sequences NUMBERS    (1,2,4,8,16)
+${tokenFormatHelp}  --sequences NUMBERS    (1,2,4,8,16)
   --prompt N             tokens of each prompt (16)
   --tokens N             tokens that are timed, of each sequence (32)
   --rounds N             (7)
@@ -80,10 +80,7 @@ await runCommand({
 });
 
 async function loadModel(values: Values, device: Device): Promise<LanguageModel> {
-  const formats = {
-    dtype: values.text("dtype") as WeightFormatName,
-    tokenFormat: values.text("token-format") as TokenFormat,
-  };
+  const formats = givenFormats(values);
   const given = values.text("model");
   if (given !== undefined) return await LanguageModel.load(device, given, formats);
   const shape = integers(values, "shape");

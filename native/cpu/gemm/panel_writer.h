@@ -14,6 +14,9 @@ class PanelWriter {
  public:
   // The most words and bytes of each column that are laid out at a time.
   static constexpr int64_t kMostWords = 16, kMostBytes = kMostWords * int64_t{sizeof(uint32_t)};
+  // What is read of a column before the next column: enough for the processor to foresee the reads from memory, and so
+  // little that all columns' stay in the second-level cache.
+  static constexpr int64_t kRunBytes = 2048;
   // Those of all columns.
   struct Words {
     alignas(64) char bytes[kMostPanelColumns * kMostBytes];
@@ -28,9 +31,7 @@ class PanelWriter {
   // `begin` are there already.
   template <int64_t words, class Read, class Arrange>
   void pack_rows(int64_t bytes, Read&& read, Arrange&& arrange, int64_t begin = 0) const {
-    // What is read of a column before the next column: enough for the processor to foresee the reads from memory, and
-    // so little that all columns' stay in the second-level cache.
-    constexpr int64_t kBytes = words * int64_t{sizeof(uint32_t)}, kColumnBytes = 2048 / kBytes * kBytes;
+    constexpr int64_t kBytes = words * int64_t{sizeof(uint32_t)}, kColumnBytes = kRunBytes / kBytes * kBytes;
     // Not a power of two, so that the columns do not compete for the same lines of the cache.
     constexpr int64_t kStride = kColumnBytes + kMostBytes;
     alignas(64) char rows[kMostPanelColumns * kStride];
@@ -49,7 +50,7 @@ class PanelWriter {
   // Packs `bytes` bytes of each column, in whole pieces of kMostBytes, from rows of memory that are `stride` bytes
   // apart and have them in the order of the panel. For panels that stay in the cache.
   void transpose_rows(const char* rows, int64_t stride, int64_t bytes) const {
-    constexpr int64_t kRunBytes = 2048, kSteps = kRunBytes / kMostBytes;
+    constexpr int64_t kSteps = kRunBytes / kMostBytes;
     // All columns' rows are too many streams for the processor to foresee, so each run of a row is fetched as one.
     const auto fetch = [&](int64_t column, int64_t first) {
       if (column >= columns_) return;

@@ -67,7 +67,6 @@ Status CpuPackedExperts::create(const ExpertProduct& weights, const Kernels& ker
 Status CpuPackedExperts::borrowing(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                                    std::unique_ptr<CpuPackedExperts>* packed) {
   MOE_TRY(make(weights, kernels, team, packed));
-  (*packed)->borrows_ = true;
   (*packed)->borrowed_.resize(static_cast<size_t>(weights.experts));
   return {};
 }
@@ -126,10 +125,10 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
     MOE_TRY(inputs_.set(expert, weight));
   }
   Source read_now;
-  Source& source = borrows_ ? borrowed_[expert] : read_now;
+  Source& source = borrows() ? borrowed_[expert] : read_now;
   source.weight.emplace(kernels_, weight);
   if (gated) source.up.emplace(kernels_, up);
-  if (borrows_) return {};
+  if (borrows()) return {};
   char* target = buffer_.data() + expert * layout_.expert_bytes();
   const bool streams = are_streamed(packed_bytes());
   team_.for_range(layout_.panels, 1, [&](int64_t begin, int64_t end) {

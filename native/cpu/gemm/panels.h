@@ -83,7 +83,7 @@ class CpuPackedExperts final : public PackedExperts {
   Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
   Status copy_expert(int64_t expert, bool up, const TensorView& target) const override;
   size_t bytes() const override { return buffer_.bytes() + inputs_.bytes(); }
-  bool borrows() const override { return borrows_; }
+  bool borrows() const override { return !borrowed_.empty(); }
   // Packs a panel of an expert that is borrowed.
   void pack(int64_t expert, int64_t panel, char* target) const { pack(borrowed_[expert], panel, false, target); }
 
@@ -135,8 +135,7 @@ class CpuPackedExperts final : public PackedExperts {
   ExpertInputs inputs_;
   mutable std::vector<int64_t> last_read_;
   CheckedPart* checked_ = nullptr;
-  bool borrows_ = false;
-  std::vector<Source> borrowed_;
+  std::vector<Source> borrowed_;  // of all experts, or empty
 };
 
 }  // namespace moe::cpu

@@ -80,17 +80,13 @@ struct Product {
                   segments = k / layout().scales.segment;
     return round_up((codes + 2 * segments) * layout().panel_columns, 16);
   }
-  // The same for an expanded panel, which a single tile reads from end to end.
-  int64_t expanded_floats() const {
-    return round_up(layout().expanded_bytes(layout().padded_k) / int64_t{sizeof(float)}, 16);
+  // The same for a panel that is made in the cache before tiles read it: packed, or expanded. A single tile reads it
+  // from end to end.
+  int64_t made_floats() const {
+    const int64_t bytes = weights->borrows() ? layout().panel_bytes : layout().expanded_bytes(layout().padded_k);
+    return round_up(bytes / int64_t{sizeof(float)}, 16);
   }
-  // The same for a panel that is packed when it is needed.
-  int64_t packed_floats() const {
-    return weights->borrows() ? round_up(layout().panel_bytes / int64_t{sizeof(float)}, 16) : 0;
-  }
-  int64_t scratch_size() const {
-    return round_up(unpacked_floats() + expanded_floats() + packed_floats() + result_sums(), 16);
-  }
+  int64_t scratch_size() const { return round_up(unpacked_floats() + made_floats() + result_sums(), 16); }
   int64_t x_segments() const {
     return layout().scales.segment == 0 ? 0 : layout().scales.segments_in(layout().padded_k);
   }
@@ -157,9 +153,8 @@ class ProductThread {
         expands_(!layout_.grid.absent()),
         packs_(product.weights->borrows()),
         unpacked_(reinterpret_cast<char*>(scratch)),
-        expanded_(reinterpret_cast<char*>(scratch + product.unpacked_floats())),
-        panel_(reinterpret_cast<char*>(scratch + product.unpacked_floats() + product.expanded_floats())),
-        sums_(scratch + product.unpacked_floats() + product.expanded_floats() + product.packed_floats()),
+        made_(reinterpret_cast<char*>(scratch + product.unpacked_floats())),
+        sums_(scratch + product.unpacked_floats() + product.made_floats()),
         store_(store) {}
 
   void compute(const WorkItem& item) {
@@ -194,6 +189,9 @@ class ProductThread {
     int64_t begin, end;  // its part of a panel; that of the first block begins with the scales
   };
 
+  // Whether tiles read panels that were made in the cache.
+  bool makes_panels() const { return expands_ || packs_; }
+
   Reading reading_of(const WorkItem& item) const {
     const RowTile* tiles = product_.tiles->data() + item.first_tile;
     const bool shared = item.tiles > 1;
@@ -201,7 +199,7 @@ class ProductThread {
             .tiles = tiles,
             .weights = product_.weights->data() + tiles[0].expert * layout_.expert_bytes(),
             .shared = shared,
-            .in_order = !shared && !expands_ && !packs_ && tiles[0].rows <= gemm_.in_order_rows,
+            .in_order = !shared && !makes_panels() && tiles[0].rows <= gemm_.in_order_rows,
             .unpacks = gemm_.unpacked.unpack != nullptr && item.tiles >= gemm_.unpacked.at_least,
             .wide = shared || packs_ ? WideTile{} : gemm_.wide_tile[tiles[0].rows]};
   }
@@ -220,8 +218,8 @@ class ProductThread {
   // Where a panel of the item is.
   const char* panel_at(const Reading& reading, int64_t panel) const {
     if (!packs_) return reading.weights + panel * layout_.panel_bytes;
-    product_.weights->pack(reading.tiles[0].expert, panel, panel_);
-    return panel_;
+    product_.weights->pack(reading.tiles[0].expert, panel, made_);
+    return made_;
   }
 
   // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
@@ -247,7 +245,7 @@ class ProductThread {
     const char* next_panel = base + layout_.panel_bytes;
     PrefetchShares shares = packs_ ? PrefetchShares(base, 0, 1) : prefetches(reading, block, p, next_panel);
     if (reading.in_order) read_scales(base, layout_.levels.bytes);
-    const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, expanded_);
+    const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, made_);
     TileArguments t{.first_k = block.k,
                     .k = block.count,
                     .rows = 0,
@@ -257,7 +255,7 @@ class ProductThread {
                     .accumulate = false,
                     .prefetch = nullptr,
                     .prefetch_lines = 0,
-                    .next = expands_ || packs_ ? nullptr : next_codes(reading, block, next_panel),
+                    .next = makes_panels() ? nullptr : next_codes(reading, block, next_panel),
                     .scales = &layout_.scales,
                     .panel = parts.scales,
                     .x_sums = nullptr};
@@ -361,8 +359,7 @@ class ProductThread {
   const bool expands_;        // weights are units of grids
   const bool packs_;          // panels are packed when they are needed
   char* const unpacked_;
-  char* const expanded_;
-  char* const panel_;
+  char* const made_;
   float* const sums_;
   Store& store_;
 };

@@ -18,6 +18,21 @@ TensorView matrix(DType dtype, int64_t rows, int64_t columns) {
   return {.dtype = dtype, .rank = 2, .shape = {rows, columns}};
 }
 
+LayerDescription layer_of_ones() {
+  LayerDescription layer;
+  layer.hidden = layer.intermediate = layer.experts = layer.bank.count = 1;
+  return layer;
+}
+
+// Of such a layer, with a routing of its own.
+LayerForward routed_forward(int64_t tokens, int64_t choices) {
+  LayerForward forward;
+  forward.x = forward.y = matrix(DType::f32, tokens, 1);
+  forward.ids = matrix(DType::i32, tokens, choices);
+  forward.weights = matrix(DType::f32, tokens, choices);
+  return forward;
+}
+
 }  // namespace
 
 MOE_TEST(more_experts_than_an_id_can_name_are_refused) {
@@ -46,14 +61,9 @@ MOE_TEST(more_experts_than_an_id_can_name_are_refused) {
 }
 
 MOE_TEST(more_slots_of_a_token_than_a_row_can_number_are_refused) {
-  LayerDescription layer;
-  layer.hidden = layer.intermediate = layer.experts = layer.bank.count = 1;
+  LayerDescription layer = layer_of_ones();
   const auto check = [&](int64_t tokens, int64_t choices) {
-    LayerForward forward;
-    forward.x = forward.y = matrix(DType::f32, tokens, 1);
-    forward.ids = matrix(DType::i32, tokens, choices);
-    forward.weights = matrix(DType::f32, tokens, choices);
-    return check_forward(layer, kRoutedStages, forward);
+    return check_forward(layer, kRoutedStages, routed_forward(tokens, choices));
   };
   MOE_CHECK(check(1, INT32_MAX).ok());
   MOE_CHECK(check(1, kMany + 1).code == Code::shape_mismatch);
@@ -63,13 +73,9 @@ MOE_TEST(more_slots_of_a_token_than_a_row_can_number_are_refused) {
 }
 
 MOE_TEST(more_rows_to_keep_than_a_pass_can_number_are_refused) {
-  LayerDescription layer;
-  layer.hidden = layer.intermediate = layer.experts = layer.bank.count = 1;
+  LayerDescription layer = layer_of_ones();
   const auto check = [&](int64_t tokens, int64_t choices) {
-    LayerForward forward;
-    forward.x = forward.y = matrix(DType::f32, tokens, 1);
-    forward.ids = matrix(DType::i32, tokens, choices);
-    forward.weights = matrix(DType::f32, tokens, choices);
+    LayerForward forward = routed_forward(tokens, choices);
     forward.pre = matrix(DType::f32, tokens * layer.slots(choices), layer.gate_up_rows());
     return check_forward(layer, kRoutedStages, forward);
   };
