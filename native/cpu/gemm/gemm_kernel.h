@@ -8,6 +8,7 @@
 
 #include "core/formats/token_format.h"
 #include "cpu/gemm/panel_format.h"
+#include "cpu/gemm/plan.h"
 
 namespace moe::cpu {
 
@@ -80,7 +81,7 @@ constexpr int element_bytes(Arithmetic arithmetic) {
   return 4;
 }
 
-// Bytes of the unit by which a row's results are multiplied; see apply_units().
+// Bytes of the unit by which a row's results are multiplied; see row_units().
 constexpr int unit_bytes(Arithmetic arithmetic) { return arithmetic == Arithmetic::i8_digits ? int{sizeof(float)} : 0; }
 // Whether a row can be packed piece by piece, as soon as some of its elements are known.
 constexpr bool packs_pieces(Arithmetic arithmetic) { return unit_bytes(arithmetic) == 0; }
@@ -90,6 +91,17 @@ MOE_ENUM(Peak, fma, bf16, int8)
 constexpr Peak peak_of(Arithmetic arithmetic) {
   return is_bytes(arithmetic) ? Peak::int8 : arithmetic == Arithmetic::f32 ? Peak::fma : Peak::bf16;
 }
+
+// Work that a tile function may do between its products, a share at a time: while tile registers are multiplied,
+// vectors have nothing to do. The caller does what is left.
+class Aside {
+ public:
+  // One of `shares` shares of what is left.
+  virtual void share(int64_t shares) = 0;
+
+ protected:
+  ~Aside() = default;
+};
 
 // c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], for `k` consecutive k from `first_k` on. Sums are formed in
 // the same order whatever the number of rows, so a row's result does not depend on the rows beside it.
@@ -127,6 +139,7 @@ struct TileArguments {
   const float* x_scales = nullptr;
   int64_t x_scale_stride = 0;
   int64_t x_scale_segments = 0;
+  Aside* aside = nullptr;  // null: there is nothing to be done
 };
 using TileFunction = void (*)(const TileArguments& arguments);
 // By row count. There is none for 0 rows.
@@ -197,8 +210,8 @@ struct GemmKernel {
   // The same for CPUs whose stores are slow, see isa/template/row_parts.h.
   UnpackedTiles in_parts = {};
   TileFunctions tile_in_parts = {};
-  int64_t past_caches = 0;      // TileArguments::past_caches, for tiles of one panel that is not shared
-  int64_t longest_k = 4096;     // that a tile is multiplied by at once, see plan_product()
+  int64_t past_caches = 0;  // TileArguments::past_caches, for tiles of one panel that is not shared
+  Blocking blocking = {};
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 
   // The most that a wide tile takes.

@@ -10,8 +10,6 @@ namespace moe::cpu {
 
 namespace {
 
-// A work item keeps its rows of x in a core's second-level cache while panels stream through it.
-constexpr int64_t kBlockBytes = int64_t{512} << 10;
 // Items per thread: enough to even out the end of a phase, when threads wait for the slowest.
 constexpr int64_t kItemsPerThread = 64;
 // A tile that takes several panels at once gets them only if this many items per thread are left.
@@ -19,9 +17,8 @@ constexpr int64_t kFewestItemsPerThread = 8;
 
 // With several blocks of k, an item's sums stay in the second-level cache from one block to the next. If its rows stay
 // there too, with all their k, one panel after another reads them. If they are too long for that, only one block of k
-// stays; then an item takes more panels, so that rows come from memory less often.
+// stays; then an item takes more panels than Blocking says, so that rows come from memory less often.
 constexpr int64_t kLongRowBytes = int64_t{1} << 20;
-constexpr int64_t kSumBytes = int64_t{512} << 10;
 constexpr int64_t kLongRowSumBytes = int64_t{1} << 20;
 constexpr int64_t kLongRowItemsPerThread = 16;
 
@@ -47,8 +44,11 @@ int64_t block_of_k(const ProductSizes& sizes, int64_t blocks) {
   return std::max(unit, round_up(even, unit));
 }
 
-TileBlocks plan_blocks(const std::vector<RowTile>& tiles, int64_t row_bytes) {
-  const int64_t block_rows = std::max<int64_t>(1, kBlockBytes / std::max<int64_t>(1, row_bytes));
+int64_t rows_of_block(const Blocking& blocking, int64_t row_bytes) {
+  return blocking.row_bytes / std::max<int64_t>(1, row_bytes);
+}
+
+TileBlocks plan_blocks(const std::vector<RowTile>& tiles, int64_t block_rows) {
   TileBlocks blocks;
   const int64_t total = std::ssize(tiles);
   for (int64_t first = 0; first < total;) {
@@ -73,7 +73,7 @@ int64_t panels_of_item(const TileBlocks& blocks, const ProductSizes& sizes, int6
     const bool long_rows = blocks.most_rows * sizes.padded_k * sizes.x_bytes > kLongRowBytes;
     if (long_rows) items_per_thread = kLongRowItemsPerThread;
     const int64_t panel_sums = std::max<int64_t>(1, blocks.most_tiles * sizes.tile_bytes);
-    most = std::min(most, (long_rows ? kLongRowSumBytes : kSumBytes) / panel_sums);
+    most = std::min(most, (long_rows ? kLongRowSumBytes : sizes.blocking.sum_bytes) / panel_sums);
   }
   most = std::max<int64_t>(1, most);
   const int64_t panels = std::clamp<int64_t>(pieces / (sizes.threads * items_per_thread), 1, most);
@@ -100,15 +100,15 @@ std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max
 }
 
 bool are_few_blocks(int64_t rows, int64_t experts, int64_t columns) {
-  const int64_t block_rows = kBlockBytes / (int64_t{sizeof(float)} * std::max<int64_t>(1, columns));
-  return rows <= kFewBlocks * experts * block_rows;
+  const int64_t row_bytes = int64_t{sizeof(float)} * columns;
+  return rows <= kFewBlocks * experts * rows_of_block({}, row_bytes);
 }
 
 ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes) {
-  const int64_t blocks_of_k = ceil_divide(sizes.padded_k, sizes.longest_k);
+  const int64_t blocks_of_k = ceil_divide(sizes.padded_k, sizes.blocking.longest_k);
   ProductPlan plan;
   plan.k_block = block_of_k(sizes, blocks_of_k);
-  const TileBlocks blocks = plan_blocks(tiles, plan.k_block * sizes.x_bytes);
+  const TileBlocks blocks = plan_blocks(tiles, rows_of_block(sizes.blocking, plan.k_block * sizes.x_bytes));
   plan.most_tiles = blocks.most_tiles;
   plan.most_panels = panels_of_item(blocks, sizes, blocks_of_k);
   for (const TileBlock& block : blocks.list) {

@@ -34,6 +34,13 @@ struct ProductPlan {
   std::vector<WorkItem> items;
 };
 
+// How large the parts of a product are that a kernel is fastest with.
+struct Blocking {
+  int64_t longest_k = 4096;                // that a tile is multiplied by at once
+  int64_t row_bytes = int64_t{512} << 10;  // of an item's rows of x in a block of k
+  int64_t sum_bytes = int64_t{512} << 10;  // of sums that are kept from a block of k to the next
+};
+
 struct ProductSizes {
   int64_t padded_k;
   int64_t step;  // k is cut at multiples of this
@@ -44,13 +51,12 @@ struct ProductSizes {
   int64_t x_bytes;
   // Bytes of the sums of a tile and a panel.
   int64_t tile_bytes;
-  // The most k of a block.
-  int64_t longest_k;
+  Blocking blocking;
   int threads;
 };
 
-// Whether the rows of a product with k of `columns`, if every expert has as many, are so few blocks of rows that packing
-// each panel for each block takes less time than packing all panels before.
+// Whether the rows of a product with k of `columns`, if every expert has as many, are so few blocks of rows that
+// packing each panel for each block takes less time than packing all panels before.
 bool are_few_blocks(int64_t rows, int64_t experts, int64_t columns);
 
 ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes);

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/gemm/product.h"
 #include "cpu/gemm/row_packer.h"
+#include "cpu/gemm/run_product.h"
 #include "cpu/gemm/streams.h"
 #include "cpu/runtime/indices.h"
 
@@ -86,17 +86,17 @@ Status multiply_rows(Context& context, const RowProduct& p) {
   const int64_t outputs = weights.outputs();
   const bool plain_rows = p.y.dtype == DType::f32 && p.token_of_row == nullptr;
   const bool streams = plain_rows && are_streamed(rows * outputs * int64_t{sizeof(float)});
-  return run_product(context, product, [&](const RowTile& tile, int64_t panel, const float* c) {
-    const int64_t first = panel * layout.outputs_per_panel;
+  return run_product(context, product, [&](const TileResults& tile) {
+    const int64_t first = tile.panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
     if (plain_rows) {
-      float* target = p.y.as<float>() + tile.first_row * outputs + first;
-      return kernels.store_rows(c, tile.rows, count, target, outputs, streams);
+      float* target = p.y.as<float>() + tile.row() * outputs + first;
+      return kernels.store_rows(tile.c, tile.rows, count, target, outputs, streams);
     }
-    for (int32_t r = 0; r < tile.rows; ++r) {
-      const int64_t row = tile.first_row + r;
+    for (int r = 0; r < tile.rows; ++r) {
+      const int64_t row = tile.row() + r;
       if (p.token_of_row != nullptr && index_or_none(p.token_of_row[row], x_rows) < 0) continue;
-      kernels.from_f32(p.y.dtype, c + r * layout.panel_columns, count, p.y.at(row, first));
+      kernels.from_f32(p.y.dtype, tile.c + r * layout.panel_columns, count, p.y.at(row, first));
     }
   });
 }

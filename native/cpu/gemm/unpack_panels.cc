@@ -106,7 +106,9 @@ class Identity {
                                .scales = &layout_.scales,
                                .panel = parts.scales,
                                .x_sums = tile.sums.empty() ? nullptr : tile.sums.data()});
-        apply_units(kernels_, gemm_, tile.x.data(), block_, tile.rows, sums);
+        if (const float* units = row_units(gemm_, tile.x.data(), block_, tile.rows)) {
+          kernels_.scale_rows(units, tile.rows, sums);
+        }
         for (int r = 0; r < tile.rows; ++r) use(first + r, sums + r * layout_.panel_columns);
       }
     }

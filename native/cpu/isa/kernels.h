@@ -47,6 +47,13 @@ struct ActivationColumns {
   alignas(64) float d_multiplier[kMost] = {};
 };
 
+// Rows of a packed tile, from `first` on.
+struct PackedTile {
+  void* data;
+  int rows;  // of the whole tile
+  int first;
+};
+
 struct Kernels {
   const char* name;   // as in MOE_CPU_ISA
   const char* needs;  // what the CPU must have
@@ -64,9 +71,10 @@ struct Kernels {
   // group]. `padded_k` - k zeros follow.
   void (*pack_row)(Arithmetic arithmetic, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile,
                    int row, int rows);
-  // Writes the first `count` columns of a tile's result c into a packed tile, as elements first_k .. first_k + count -
-  // 1. count and first_k are multiples of the k group.
-  void (*pack_columns)(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows);
+  // Writes the first `count` columns of `rows` rows of a tile's result c into a packed tile, as elements first_k ..
+  // first_k + count - 1. count and first_k are multiples of the k group.
+  void (*pack_columns)(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, int rows,
+                       const PackedTile& target);
   // Writes `count` columns, from column `first` on, of k_group() rows of a matrix as the rows of a packed tile of
   // bf16_tiles.
   void (*pack_tile_transposed)(const void* const* rows, int64_t first, int count, void* tile);

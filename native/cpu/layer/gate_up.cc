@@ -137,20 +137,20 @@ Status multiply(Pass& pass, const Operand& operand, const std::vector<RowTile>& 
   return pass.multiply(operand, pack_rows(pass, operand, tiles), {kept}, results);
 }
 
-void multiply_values(const float* by, int64_t intermediate, const RowTile& tile, int64_t first, int64_t count,
-                     int64_t columns, float* c) {
+void multiply_values(const float* by, int64_t intermediate, const TileResults& tile, int64_t first, int64_t count,
+                     int64_t columns) {
   if (by == nullptr) return;
-  for (int32_t r = 0; r < tile.rows; ++r) {
-    const float* values = by + (tile.first_row + r) * intermediate + first;
-    for (int64_t i = 0; i < count; ++i) c[r * columns + i] *= values[i];
+  for (int r = 0; r < tile.rows; ++r) {
+    const float* values = by + (tile.row() + r) * intermediate + first;
+    for (int64_t i = 0; i < count; ++i) tile.c[r * columns + i] *= values[i];
   }
 }
 
 // Makes columns begin .. end - 1 zeros. Those after the last output hold activated zeros, some of which are not zeros,
 // or NaN where x is not finite; and the codes that the down product multiplies them by need not mean zero.
-void clear_columns(const RowTile& tile, int64_t begin, int64_t end, int64_t columns, float* c) {
+void clear_columns(const TileResults& tile, int64_t begin, int64_t end, int64_t columns) {
   if (begin == end) return;
-  for (int32_t r = 0; r < tile.rows; ++r) std::fill_n(c + r * columns + begin, end - begin, 0.0f);
+  for (int r = 0; r < tile.rows; ++r) std::fill_n(tile.c + r * columns + begin, end - begin, 0.0f);
 }
 
 Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& tiles) {
@@ -169,25 +169,26 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   const bool streams = are_streamed(pass.most_rows() * intermediate * int64_t{sizeof(float)});
   float* rows = pass.scratch.inner;
   const RowsBefore before{pre, has_gate ? intermediate : 0, intermediate};
-  MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), before, [&](const RowTile& tile, int64_t panel, float* c) {
-    const int64_t first = panel * layout.outputs_per_panel;
+  MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), before, [&](const TileResults& tile) {
+    const int64_t first = tile.panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, intermediate - first);
-    multiply_values(gate, intermediate, tile, first, count, layout.panel_columns, c);
-    multiply_values(multiplier, intermediate, tile, first, count, layout.panel_columns, c);
+    multiply_values(gate, intermediate, tile, first, count, layout.panel_columns);
+    multiply_values(multiplier, intermediate, tile, first, count, layout.panel_columns);
     if (changes_inner) {
-      float* target = rows + tile.first_row * intermediate + first;
-      return pass.kernels.store_rows(c, tile.rows, count, target, intermediate, streams);
+      float* target = rows + tile.row() * intermediate + first;
+      return pass.kernels.store_rows(tile.c, tile.rows, count, target, intermediate, streams);
     }
-    clear_columns(tile, count, layout.outputs_per_panel, layout.panel_columns, c);
-    char* inner = pass.state.inner_tiles + tile.first_row * pass.state.inner_row_bytes;
-    pass.kernels.pack_columns(down.gemm.arithmetic, c, first, std::min(layout.outputs_per_panel, inner_k - first),
-                              inner, tile.rows);
+    clear_columns(tile, count, layout.outputs_per_panel, layout.panel_columns);
+    const PackedTile inner{pass.state.inner_tiles + tile.tile.first_row * pass.state.inner_row_bytes, tile.tile.rows,
+                           tile.first_row};
+    pass.kernels.pack_columns(down.gemm.arithmetic, tile.c, first, std::min(layout.outputs_per_panel, inner_k - first),
+                              tile.rows, inner);
     // If the down product's steps are longer, fill up with zeros after the last panel.
-    if (panel + 1 < layout.panels) return;
-    std::fill_n(c, tile.rows * layout.panel_columns, 0.0f);
+    if (tile.panel + 1 < layout.panels) return;
+    std::fill_n(tile.c, tile.rows * layout.panel_columns, 0.0f);
     for (int64_t k = first + layout.outputs_per_panel; k < inner_k; k += layout.panel_columns) {
-      pass.kernels.pack_columns(down.gemm.arithmetic, c, k, std::min(layout.panel_columns, inner_k - k), inner,
-                                tile.rows);
+      pass.kernels.pack_columns(down.gemm.arithmetic, tile.c, k, std::min(layout.panel_columns, inner_k - k), tile.rows,
+                                inner);
     }
   }));
   if (changes_inner) {

@@ -3,7 +3,7 @@
 
 #include <atomic>
 
-#include "cpu/gemm/product.h"
+#include "cpu/gemm/run_product.h"
 #include "cpu/layer/layer_weights.h"
 #include "cpu/layer/offload.h"
 #include "cpu/layer/pass_state.h"
@@ -113,7 +113,7 @@ class Pass {
       for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) item(worker, i);
     });
   }
-  // Calls store(tile, panel, c) for every tile and panel of x times the weights; see run_product().
+  // Calls store(TileResults) for all rows of x and panels of the weights; see run_product().
   template <class Store>
   Status multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, Store&& store) {
     const auto product = [&](const std::vector<RowTile>& tiles) -> Status {

@@ -64,7 +64,7 @@ MOE_TEST(items_cover_every_tile_and_panel_once) {
                                                   .panels_at_once = panels_at_once,
                                                   .x_bytes = 4,
                                                   .tile_bytes = 1792,
-                                                  .longest_k = longest_k,
+                                                  .blocking = {.longest_k = longest_k},
                                                   .threads = 1 + static_cast<int>(random.below(8))});
     std::vector<int> covered(tiles.size() * static_cast<size_t>(panels), 0);
     for (const WorkItem& item : plan.items) {
@@ -89,7 +89,7 @@ MOE_TEST(items_have_whole_numbers_of_the_panels_that_are_taken_at_once) {
                                 .panels_at_once = 4,
                                 .x_bytes = 4,
                                 .tile_bytes = 1024,
-                                .longest_k = longest_k,
+                                .blocking = {.longest_k = longest_k},
                                 .threads = threads})
         .most_panels;
   };
@@ -110,7 +110,7 @@ MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
                                                               .panels_at_once = 1,
                                                               .x_bytes = 2,
                                                               .tile_bytes = 4096,
-                                                              .longest_k = 4096,
+                                                              .blocking = {.longest_k = 4096},
                                                               .threads = threads})
           .k_block;
     };
@@ -127,7 +127,7 @@ MOE_TEST(items_take_a_panel_even_where_its_sums_fill_the_cache) {
                                                 .panels_at_once = 4,
                                                 .x_bytes = 4,
                                                 .tile_bytes = int64_t{2} << 20,
-                                                .longest_k = 512,
+                                                .blocking = {.longest_k = 512},
                                                 .threads = 1});
   MOE_CHECK_EQUAL(plan.most_panels, 1);
   MOE_CHECK_EQUAL(std::ssize(plan.items), 64);

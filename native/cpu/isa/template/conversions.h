@@ -115,15 +115,17 @@ void store_rows(const float* c, int rows, int64_t count, float* target, int64_t 
   }
 }
 
-void pack_columns(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows) {
-  if (is_tiles(arithmetic)) return pack_tile_columns(parts_of(arithmetic), c, first_k, count, tile, rows);
+void pack_columns(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, int rows,
+                  const PackedTile& target) {
+  if (is_tiles(arithmetic)) return pack_tile_columns(parts_of(arithmetic), c, first_k, count, rows, target);
   for (int r = 0; r < rows; ++r, c += kPanelColumns) {
     if (arithmetic == Arithmetic::f32) {
-      scatter(c, count, first_k, tile, r, rows);
+      scatter(c, count, first_k, target.data, target.first + r, target.rows);
     } else {
       alignas(64) bf16 halves[kPanelColumns];
       for (int j = 0; j < kPanelColumns; j += kWidth) Vector::load(c + j).store(halves + j);
-      scatter(reinterpret_cast<const BF16Pair*>(halves), count / 2, first_k / 2, tile, r, rows);
+      const auto* pairs = reinterpret_cast<const BF16Pair*>(halves);
+      scatter(pairs, count / 2, first_k / 2, target.data, target.first + r, target.rows);
     }
   }
 }

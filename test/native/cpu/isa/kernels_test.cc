@@ -110,7 +110,8 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
       const TileFunction function = (unpacks ? tiles.tile : packed)[rows];
       (panels > 1 ? gemm.wide_tile[rows].function : function)(t);
     }
-    apply_units(kernels, gemm, x.data(), x_k, rows, c.data() + panel * tile);
+    const float* units = row_units(gemm, x.data(), x_k, rows);
+    if (units != nullptr) kernels.scale_rows(units, rows, c.data() + panel * tile);
   }
   if (gemm.release != nullptr) gemm.release();
   return c;

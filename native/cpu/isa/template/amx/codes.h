@@ -80,7 +80,7 @@ constexpr GemmKernel unpacking_kernel(const char* name, DType tokens, bool (*tak
           .numbers = numbers,
           .max_rows = kMaxTileRows,
           .unpacked = {.code_bytes = HalfElements::bytes},
-          .longest_k = 512,
+          .blocking = kTileBlocking,
           .release = release_tiles<Tiles>};
 }
 

@@ -25,7 +25,7 @@ void factor_group_tile(const TileArguments& t) {
   configure_tiles<Tiles>(steps.shapes()[t.rows]);
   Columns columns(t, steps.k);
   const char* x = static_cast<const char*>(t.x);
-  PacedPrefetches prefetches(t, steps.count);
+  BesideProducts beside(t, steps.count);
   alignas(64) int32_t sums[kMaxTileRows * kPanelColumns], totals[kMaxTileRows * kPanelColumns];
   if (!t.accumulate) std::fill_n(t.c, t.rows * kPanelColumns, 0.0f);
   for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
@@ -33,7 +33,7 @@ void factor_group_tile(const TileArguments& t) {
     for (int64_t s = run.begin; s < run.end; ++s) {
       zero_sums<Tiles, two>();
       for (int64_t k = s * steps.segment; k < (s + 1) * steps.segment; k += steps.k) {
-        prefetches.round();
+        beside.step();
         multiply_step<Tiles, ByteElements, 1, two>(x + k / register_k * t.rows * kTileRegisterBytes + k % register_k, 0,
                                                    columns.rows(k));
       }

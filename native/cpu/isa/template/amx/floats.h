@@ -28,9 +28,9 @@ inline void multiply_all_parts(const TileArguments& t) {
   const char* w = t.w;
   // Unpacked codes may end within a step: zeros follow them.
   const int64_t steps = (t.k + kTileK - 1) / kTileK, part_bytes = t.rows * kRowPartBytes;
-  PacedPrefetches prefetches(t, steps);
+  BesideProducts beside(t, steps);
   for (int64_t step = 0; step < steps; ++step) {
-    prefetches.round();
+    beside.step();
     multiply_parts<Tiles, parts, two, shared>(x, part_bytes, w);
     x += parts * part_bytes;
     w += kPanelStepBytes;
@@ -46,6 +46,10 @@ void float_tile(const TileArguments& t) {
   store_sums<Tiles, two>(t.c, stride);
 }
 
+// A panel's block of k stays in the first-level cache, and rows leave enough of the second-level one to weights that
+// are prefetched and to results.
+constexpr Blocking kTileBlocking = {.longest_k = 512, .row_bytes = int64_t{384} << 10, .sum_bytes = int64_t{48} << 10};
+
 // Tokens of one dtype.
 template <class Tiles, Arithmetic arithmetic>
 constexpr GemmKernel float_tile_kernel(const char* name, DType tokens, const char* numbers) {
@@ -59,7 +63,7 @@ constexpr GemmKernel float_tile_kernel(const char* name, DType tokens, const cha
       .numbers = numbers,
       .max_rows = kMaxTileRows,
       .tile = by_rows(float_tile<Tiles, parts_of(arithmetic), false>, float_tile<Tiles, parts_of(arithmetic), true>),
-      .longest_k = 512,
+      .blocking = kTileBlocking,
       .release = release_tiles<Tiles>};
 }
 
@@ -76,10 +80,10 @@ constexpr std::array kFloatTileGemm = {
 // Multiplies the same operands over and over, from the first-level cache.
 template <class Tiles>
 void float_tile_peak(int64_t iterations) {
-  alignas(64) static constexpr char kOperands[kMaxTileRows * kTileRegisterBytes] = {};
+  const char* operands = kPeakOperands<kMaxTileRows * kTileRegisterBytes>.bytes;
   configure_tiles<Tiles>(kFloatShapes[kMaxTileRows]);
   zero_sums<Tiles, true>();
-  for (int64_t i = 0; i < iterations; ++i) multiply_parts<Tiles, 1, true, true>(kOperands, 0, kOperands);
+  for (int64_t i = 0; i < iterations; ++i) multiply_parts<Tiles, 1, true, true>(operands, 0, operands);
   release_tiles<Tiles>();
 }
 template <class Tiles>

@@ -227,14 +227,14 @@ void group_tile(const TileArguments& t) {
   Columns columns(t, steps.k);
   const char* x = static_cast<const char*>(t.x);
   const int64_t part_bytes = int64_t{t.rows} * kTileRegisterBytes;
-  PacedPrefetches prefetches(t, steps.count);
+  BesideProducts beside(t, steps.count);
   alignas(64) typename Elements::Sum sums[kMaxTileRows * kPanelColumns];
   if (!t.accumulate && steps.segments == 0) std::fill_n(t.c, t.rows * kPanelColumns, 0.0f);
   for (int64_t begin = 0, end; begin < steps.segments; begin = end) {
     end = steps.end(begin);
     zero_sums<Tiles, two>();
     for (int64_t k = begin * steps.segment; k < end * steps.segment; k += steps.k) {
-      prefetches.round();
+      beside.step();
       multiply_step<Tiles, Elements, parts, two>(
           x + k / register_k * parts * part_bytes + k % register_k * Elements::bytes, part_bytes, columns.rows(k));
     }

@@ -93,12 +93,12 @@ constexpr std::array kRegisterIntegerGemm = {
 // As float_tile_peak().
 template <class Tiles>
 void register_integer_peak(int64_t iterations) {
-  alignas(64) static constexpr char kOperands[kMaxTileRows * kTileRegisterBytes] = {};
+  const char* operands = kPeakOperands<kMaxTileRows * kTileRegisterBytes>.bytes;
   configure_tiles<Tiles>(kGroupShapes[0][kMaxTileRows]);
   zero_sums<Tiles, true>();
   for (int64_t i = 0; i < iterations; ++i) {
-    load_rows<Tiles, false, true>(kOperands);
-    load_columns<Tiles, false>(kOperands);
+    load_rows<Tiles, false, true>(operands);
+    load_columns<Tiles, false>(operands);
     multiply_registers<Tiles, true, true>();
   }
   release_tiles<Tiles>();

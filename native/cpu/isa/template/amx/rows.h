@@ -47,11 +47,12 @@ inline void pack_tile_row(int parts, DType dtype, const void* source, int64_t k,
 }
 
 // Whole vectors: padding follows the last column.
-inline void pack_tile_columns(int parts, const float* c, int64_t first_k, int64_t count, void* tile, int rows) {
+inline void pack_tile_columns(int parts, const float* c, int64_t first_k, int64_t count, int rows,
+                              const PackedTile& tile) {
   for (int64_t j = 0; j < count; j += kWidth) {
-    bf16* target = tile_place(parts, tile, first_k + j, 0, rows);
+    bf16* target = tile_place(parts, tile.data, first_k + j, tile.first, tile.rows);
     for (int r = 0; r < rows; ++r, target += kTileGroup) {
-      store_parts(parts, Vector::load(c + r * kPanelColumns + j), target, rows * kTileGroup);
+      store_parts(parts, Vector::load(c + r * kPanelColumns + j), target, tile.rows * kTileGroup);
     }
   }
 }

@@ -56,7 +56,9 @@ void scaled_code_tile(const TileArguments& t) {
   t.accumulate ? load_sums<Tiles, two>(t.c, kWeightStride) : zero_sums<Tiles, two>();
   const char* x = static_cast<const char*>(t.x);
   const int64_t part_bytes = t.rows * kRowPartBytes;
+  BesideProducts beside(t, (t.k + kTileK - 1) / kTileK);
   for (int64_t k = 0; k < t.k; k += kTileK, x += parts * part_bytes) {
+    beside.step();
     multiply_step<Tiles, HalfElements, parts, two>(x, part_bytes, columns.rows(k));
   }
   store_sums<Tiles, two>(t.c, kWeightStride);

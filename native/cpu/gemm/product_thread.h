@@ -1,0 +1,251 @@
+// How one thread computes its part of a grouped matrix product.
+#pragma once
+
+#include <algorithm>
+
+#include "cpu/gemm/finishing.h"
+#include "cpu/gemm/product.h"
+
+namespace moe::cpu {
+
+// Reads a panel's scales before its codes, so that the panel is a single stream in the order of memory. Hardware
+// prefetches such a stream unless it comes too fast, so each read waits some ten cycles for the one before.
+inline void read_scales(const char* panel, int64_t bytes) {
+  uint32_t sum = 0;
+  for (const char *line = panel, *end = panel + bytes; line < end; line += kLineBytes) {
+    sum = (sum * 3 + *reinterpret_cast<const volatile uint8_t*>(line)) * 5;
+  }
+  [[maybe_unused]] volatile uint32_t kept = sum;
+}
+
+// The lines of memory that several calls prefetch together: each takes the next of equal shares.
+class PrefetchShares {
+ public:
+  PrefetchShares(const char* first, int64_t lines, int64_t shares) : first_(first), lines_(lines), shares_(shares) {}
+
+  // Sets what the next call prefetches.
+  void take(TileArguments& t) {
+    const int64_t begin = lines_taken_;
+    lines_taken_ = ++shares_taken_ == shares_ ? lines_ : lines_ * shares_taken_ / shares_;
+    t.prefetch = first_ + begin * kLineBytes;
+    t.prefetch_lines = lines_taken_ - begin;
+  }
+
+ private:
+  const char* first_;
+  int64_t lines_, shares_;
+  int64_t shares_taken_ = 0, lines_taken_ = 0;
+};
+
+// One thread's part of a product. Sums of groups end at the same k whatever the number of rows, so a row's result does
+// not depend on its tile.
+template <class Store>
+class ProductThread {
+ public:
+  // `scratch` has room for product.scratch_size() floats.
+  ProductThread(const Product& product, float* scratch, Store& store)
+      : product_(product),
+        layout_(product.layout()),
+        gemm_(*product.gemm),
+        tokens_(product.weights->inputs().tokens()),
+        row_scales_(product.weights->inputs().scales_per_row()),
+        x_sums_per_row_(product.x_sums_per_row()),
+        scales_groups_(product.row_scales != nullptr && !tokens_.scales_rows()),
+        expands_(!layout_.grid.absent()),
+        packs_(product.weights->borrows()),
+        unpacked_(reinterpret_cast<char*>(scratch)),
+        made_(reinterpret_cast<char*>(scratch + product.unpacked_floats())),
+        sums_(scratch + product.unpacked_floats() + product.made_floats()),
+        finishing_(product, store) {}
+
+  void compute(const WorkItem& item) {
+    if (layout_.padded_k == 0) return finish_without_k(item);
+    const Reading reading = reading_of(item);
+    const int64_t k_block = reading.shared ? product_.plan.k_block : layout_.padded_k;
+    for (int64_t k = 0; k < layout_.padded_k; k += k_block) {
+      const KBlock block = block_of(k, std::min(k_block, layout_.padded_k - k));
+      for (int64_t p = 0, panels; p < item.panels; p += panels) {
+        panels = p + reading.wide.panels <= item.panels ? reading.wide.panels : 1;
+        multiply(reading, block, p, panels);
+      }
+    }
+  }
+  // After the last item.
+  void finish() { finishing_.complete(); }
+
+ private:
+  // How an item's panels are read.
+  struct Reading {
+    const WorkItem& item;
+    const RowTile* tiles;
+    const char* weights;  // the expert's first panel, unless panels are packed when they are needed
+    bool shared;          // by several tiles; a single tile reads its panels from end to end
+    bool keeps_sums;
+    bool in_order;  // scales before codes, see read_scales()
+    bool unpacks;
+    WideTile wide;
+  };
+
+  struct KBlock {
+    int64_t k, count;
+    bool last;
+    int64_t first_code;  // where its codes begin in a panel
+    int64_t begin, end;  // its part of a panel; that of the first block begins with the scales
+  };
+
+  // Whether tiles read panels that were made in the cache.
+  bool makes_panels() const { return expands_ || packs_; }
+
+  Reading reading_of(const WorkItem& item) const {
+    const RowTile* tiles = product_.tiles->data() + item.first_tile;
+    const bool shared = item.tiles > 1;
+    return {.item = item,
+            .tiles = tiles,
+            .weights = product_.weights->data() + tiles[0].expert * layout_.expert_bytes(),
+            .shared = shared,
+            .keeps_sums = product_.keeps_sums(item),
+            .in_order = !shared && !makes_panels() && tiles[0].rows <= gemm_.in_order_rows,
+            .unpacks = gemm_.unpacked.unpack != nullptr && item.tiles >= gemm_.unpacked.at_least,
+            .wide = shared || packs_ ? WideTile{} : gemm_.wide_tile[tiles[0].rows]};
+  }
+
+  KBlock block_of(int64_t k, int64_t count) const {
+    const bool last = k + count >= layout_.padded_k;
+    const int64_t first_code = layout_.place_of(k);
+    return {.k = k,
+            .count = count,
+            .last = last,
+            .first_code = first_code,
+            .begin = k == 0 ? 0 : first_code,
+            .end = last ? layout_.panel_bytes : layout_.place_of(k + count)};
+  }
+
+  // Where a panel of the item is.
+  const char* panel_at(const Reading& reading, int64_t panel) const {
+    if (!packs_) return reading.weights + panel * layout_.panel_bytes;
+    product_.weights->pack(reading.tiles[0].expert, panel, made_);
+    return made_;
+  }
+
+  // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
+  // of the next panel, and so does unpacking. A single tile reads its panels from memory: unless they were expanded, it
+  // prefetches codes a little ahead itself, so only the next panel's scales, a second stream, are left. Where scales
+  // and codes are one stream, nothing is left.
+  PrefetchShares prefetches(const Reading& reading, const KBlock& block, int64_t p, const char* next_panel) const {
+    const WorkItem& item = reading.item;
+    const bool all = reading.shared || expands_;
+    const int64_t bytes = reading.in_order ? 0 : (all ? block.end : layout_.levels.bytes) - block.begin;
+    // After the last panel of a block of k, the first one is read again for the next block.
+    const bool restarts = reading.shared && !block.last && p + 1 == item.panels && item.panels > 1;
+    const char* first =
+        restarts ? reading.weights + item.first_panel * layout_.panel_bytes + block.end : next_panel + block.begin;
+    return {first, bytes / kLineBytes, item.tiles + (reading.unpacks ? 1 : 0)};
+  }
+
+  // Multiplies all tiles of an item by its panels p .. p + panels - 1.
+  void multiply(const Reading& reading, const KBlock& block, int64_t p, int64_t panels) {
+    const WorkItem& item = reading.item;
+    const int64_t panel = item.first_panel + p;
+    const char* base = panel_at(reading, panel);
+    const char* next_panel = base + layout_.panel_bytes;
+    PrefetchShares shares = packs_ ? PrefetchShares(base, 0, 1) : prefetches(reading, block, p, next_panel);
+    if (reading.in_order) read_scales(base, layout_.levels.bytes);
+    const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, made_);
+    TileArguments t{.first_k = block.k,
+                    .k = block.count,
+                    .rows = 0,
+                    .x = nullptr,
+                    .w = parts.codes,
+                    .c = nullptr,
+                    .accumulate = false,
+                    .prefetch = nullptr,
+                    .prefetch_lines = 0,
+                    .next = makes_panels() ? nullptr : next_codes(reading, block, next_panel),
+                    .scales = &layout_.scales,
+                    .panel = parts.scales,
+                    .x_sums = nullptr};
+    if (reading.unpacks) {
+      shares.take(t);
+      gemm_.unpacked.unpack(t, unpacked_);
+      t.w = unpacked_;
+    }
+    t.block_k = product_.plan.k_block;
+    t.accumulate = block.k > 0;
+    t.panel_bytes = layout_.panel_bytes;
+    // A single tile waits for memory, which it asks for too late after work aside.
+    if (reading.shared && is_tiles(gemm_.arithmetic)) t.aside = &finishing_;
+    if (reading.in_order) t.distance = kJustAhead;
+    if (!reading.shared && !packs_ && !product_.cached) t.past_caches = gemm_.past_caches;
+    t.x_scale_stride = row_scales_;
+    t.x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0;
+    const TileFunctions& functions = reading.unpacks ? gemm_.unpacked.tile : gemm_.tile;
+    for (int64_t i = 0; i < item.tiles; ++i) {
+      const RowTile& tile = reading.tiles[i];
+      t.rows = tile.rows;
+      t.x = product_.packed(tile) + block.k * tile.rows * element_bytes(gemm_.arithmetic);
+      t.c = sums_of(reading, p, i);
+      t.x_sums = x_sums_of(tile, block.k);
+      t.x_scales = scales_groups_ ? product_.row_scales + tile.first_row * row_scales_ : nullptr;
+      shares.take(t);
+      const TileFunction function = panels > 1 ? reading.wide.function : functions[tile.rows];
+      function(t);
+      finishing_.complete();
+      if (!block.last) continue;
+      for (int64_t j = 0; j < panels; ++j) {
+        finishing_.begin(tile, panel + j, t.c + j * tile.rows * layout_.panel_columns);
+        if (t.aside == nullptr) finishing_.complete();
+      }
+    }
+  }
+
+  float* sums_of(const Reading& reading, int64_t p, int64_t tile) {
+    const int64_t passing = product_.passing_sums();
+    if (reading.keeps_sums) return sums_ + 2 * passing + (p * reading.item.tiles + tile) * product_.tile_sums();
+    second_ = !second_;
+    return sums_ + (second_ ? passing : 0);
+  }
+
+  // Where a single tile reads on after a panel's codes; null if a panel's tiles share prefetches instead.
+  static const char* next_codes(const Reading& reading, const KBlock& block, const char* next_panel) {
+    if (reading.shared) return nullptr;
+    return reading.in_order ? next_panel : next_panel + block.first_code;
+  }
+
+  const float* x_sums_of(const RowTile& tile, int64_t k) const {
+    if (product_.x_sums == nullptr) return nullptr;
+    return product_.x_sums + tile.first_row * x_sums_per_row_ +
+           layout_.scales.segments_in(k) * tile.rows * gemm_.row_sums;
+  }
+
+  // Without any k, there is nothing that a kernel could read: sums are zeros, and results are the bias.
+  void finish_without_k(const WorkItem& item) {
+    for (int64_t i = 0; i < item.tiles; ++i) {
+      const RowTile& tile = (*product_.tiles)[item.first_tile + i];
+      for (int64_t p = 0; p < item.panels; ++p) {
+        std::fill_n(sums_, tile.rows * layout_.panel_columns, 0.0f);
+        finishing_.begin(tile, item.first_panel + p, sums_);
+        finishing_.complete();
+      }
+    }
+  }
+
+  // A panel that is one stream is prefetched just ahead of where it is read, in case the hardware does not do so. It
+  // does for plain weights, where more requests would only get in its way.
+  static constexpr int64_t kJustAhead = 1024;
+
+  const Product& product_;
+  const PanelLayout& layout_;
+  const GemmKernel& gemm_;
+  const TokenScheme& tokens_;
+  const int64_t row_scales_, x_sums_per_row_;
+  const bool scales_groups_;  // x are codes whose scales are those of groups of k, not of rows
+  const bool expands_;        // weights are units of grids
+  const bool packs_;          // panels are packed when they are needed
+  char* const unpacked_;
+  char* const made_;
+  float* const sums_;
+  bool second_ = false;  // which place the last sums took that are not kept
+  Finishing<Store> finishing_;
+};
+
+}  // namespace moe::cpu
