@@ -10,6 +10,8 @@ namespace moe::cpu {
 
 namespace {
 
+// A work item keeps its rows of x in a core's second-level cache while panels stream through it.
+constexpr int64_t kBlockBytes = int64_t{512} << 10;
 // Items per thread: enough to even out the end of a phase, when threads wait for the slowest.
 constexpr int64_t kItemsPerThread = 64;
 // A tile that takes several panels at once gets them only if this many items per thread are left.
@@ -44,23 +46,25 @@ int64_t block_of_k(const ProductSizes& sizes, int64_t blocks) {
   return std::max(unit, round_up(even, unit));
 }
 
-int64_t rows_of_block(const Blocking& blocking, int64_t row_bytes) {
-  return blocking.row_bytes / std::max<int64_t>(1, row_bytes);
-}
+int64_t rows_of_block(int64_t row_bytes) { return kBlockBytes / std::max<int64_t>(1, row_bytes); }
 
+// Blocks of at most block_rows rows, unless a tile has more, as even as possible.
 TileBlocks plan_blocks(const std::vector<RowTile>& tiles, int64_t block_rows) {
   TileBlocks blocks;
   const int64_t total = std::ssize(tiles);
-  for (int64_t first = 0; first < total;) {
-    int64_t end = first + 1;
-    int64_t rows = tiles[first].rows;
-    while (end < total && tiles[end].expert == tiles[first].expert && rows + tiles[end].rows <= block_rows) {
-      rows += tiles[end++].rows;
+  for (int64_t first = 0, end; first < total; first = end) {
+    int64_t most_rows = 1;
+    for (end = first; end < total && tiles[end].expert == tiles[first].expert; ++end) {
+      most_rows = std::max<int64_t>(most_rows, tiles[end].rows);
     }
-    blocks.list.push_back({first, end - first});
-    blocks.most_rows = std::max(blocks.most_rows, rows);
-    blocks.most_tiles = std::max(blocks.most_tiles, end - first);
-    first = end;
+    const int64_t count = end - first, tiles_of_block = std::max<int64_t>(1, block_rows / most_rows);
+    const int64_t of_expert = ceil_divide(count, tiles_of_block);
+    for (int64_t i = 0; i < of_expert; ++i) {
+      const int64_t begin = count * i / of_expert, size = count * (i + 1) / of_expert - begin;
+      blocks.list.push_back({first + begin, size});
+      blocks.most_rows = std::max(blocks.most_rows, size * most_rows);
+      blocks.most_tiles = std::max(blocks.most_tiles, size);
+    }
   }
   return blocks;
 }
@@ -101,14 +105,14 @@ std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max
 
 bool are_few_blocks(int64_t rows, int64_t experts, int64_t columns) {
   const int64_t row_bytes = int64_t{sizeof(float)} * columns;
-  return rows <= kFewBlocks * experts * rows_of_block({}, row_bytes);
+  return rows <= kFewBlocks * experts * rows_of_block(row_bytes);
 }
 
 ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes) {
   const int64_t blocks_of_k = ceil_divide(sizes.padded_k, sizes.blocking.longest_k);
   ProductPlan plan;
   plan.k_block = block_of_k(sizes, blocks_of_k);
-  const TileBlocks blocks = plan_blocks(tiles, rows_of_block(sizes.blocking, plan.k_block * sizes.x_bytes));
+  const TileBlocks blocks = plan_blocks(tiles, rows_of_block(plan.k_block * sizes.x_bytes));
   plan.most_tiles = blocks.most_tiles;
   plan.most_panels = panels_of_item(blocks, sizes, blocks_of_k);
   for (const TileBlock& block : blocks.list) {

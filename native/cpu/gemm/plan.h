@@ -37,8 +37,7 @@ struct ProductPlan {
 // How large the parts of a product are that a kernel is fastest with.
 struct Blocking {
   int64_t longest_k = 4096;                // that a tile is multiplied by at once
-  int64_t row_bytes = int64_t{512} << 10;  // of an item's rows of x in a block of k
-  int64_t sum_bytes = int64_t{512} << 10;  // of sums that are kept from a block of k to the next
+  int64_t sum_bytes = int64_t{512} << 10;  // of an item's sums that are kept from a block of k to the next
 };
 
 struct ProductSizes {

@@ -46,9 +46,9 @@ void float_tile(const TileArguments& t) {
   store_sums<Tiles, two>(t.c, stride);
 }
 
-// A panel's block of k stays in the first-level cache, and rows leave enough of the second-level one to weights that
-// are prefetched and to results.
-constexpr Blocking kTileBlocking = {.longest_k = 512, .row_bytes = int64_t{384} << 10, .sum_bytes = int64_t{48} << 10};
+// A panel's block of k stays in the first-level cache, and sums leave the second-level one to rows and to weights that
+// are prefetched.
+constexpr Blocking kTileBlocking = {.longest_k = 512, .sum_bytes = int64_t{64} << 10};
 
 // Tokens of one dtype.
 template <class Tiles, Arithmetic arithmetic>
