@@ -59,6 +59,19 @@ const UnpackedTiles& unpacked_tiles(const GemmKernel& gemm, Way way) {
   return way == Way::blocks_in_parts ? gemm.in_parts : gemm.unpacked;
 }
 
+// Work that a tile function does all shares of, or none.
+class WholeWork final : public Aside {
+ public:
+  void share(int64_t shares) override {
+    MOE_CHECK(shares > 0 && (left_ < 0 || shares == left_));
+    left_ = shares - 1;
+  }
+  void check() const { MOE_CHECK(left_ <= 0); }
+
+ private:
+  int64_t left_ = -1;  // as long as no share was done
+};
+
 // The tiles of the first rows of x and each panel, [panel][row][column], computed by pack_row and the tile kernel.
 std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, const Operands& operands, int rows,
                             int64_t k_block, Way way) {
@@ -108,7 +121,10 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
       }
       const TileFunctions& packed = way == Way::packed_blocks_in_parts ? gemm.tile_in_parts : gemm.tile;
       const TileFunction function = (unpacks ? tiles.tile : packed)[rows];
+      WholeWork work;
+      t.aside = &work;
       (panels > 1 ? gemm.wide_tile[rows].function : function)(t);
+      work.check();
     }
     const float* units = row_units(gemm, x.data(), x_k, rows);
     if (units != nullptr) kernels.scale_rows(units, rows, c.data() + panel * tile);
