@@ -152,17 +152,22 @@ inline void add_scaled(const Sum* sums, int rows, const GroupScales& group, bool
   for (int64_t s = 0; group.offset != nullptr && s < group.segments; ++s, x_sums += rows) {
     for (int r = 0; r < rows; ++r) totals[r] += x_sums[r];
   }
+  // In registers, as the compiler must think that stores to c change them.
+  Vector scales[kPanelVectors], offsets[kPanelVectors] = {};
+#pragma GCC unroll 2
+  for (int j = 0; j < kPanelVectors; ++j) {
+    scales[j] = Vector::load(group.scale + j * kWidth);
+    if (group.offset != nullptr) offsets[j] = Vector::load(group.offset + j * kWidth);
+  }
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
       const int64_t at = r * kPanelColumns + j * kWidth;
-      Vector scale = Vector::load(group.scale + j * kWidth);
+      Vector scale = scales[j];
       if (group.x_scales != nullptr) scale = scale * Vector::broadcast(group.x_scales[r * group.x_scale_stride]);
       const Vector before = accumulate ? Vector::load(c + at) : Vector::zero();
       Vector total = Vector::fma(scale, load_sum(sums + at), before);
-      if (group.offset != nullptr) {
-        total = Vector::fma(Vector::load(group.offset + j * kWidth), Vector::broadcast(totals[r]), total);
-      }
+      if (group.offset != nullptr) total = Vector::fma(offsets[j], Vector::broadcast(totals[r]), total);
       total.store(c + at);
     }
   }
@@ -178,7 +183,8 @@ struct GroupSteps {
         segments(t.k / segment),
         group(t.scales->scales.segments),
         x_group(t.x_scales == nullptr ? group : t.x_scale_segments),
-        block(t.block_k / segment) {
+        block(t.block_k / segment),
+        shortest(std::min({group, x_group, block})) {
     // The last group may be shorter: zeros follow it. Blocks of k are whole registers. What part of k this is must not
     // decide, since the sums of a register's k show in the bits.
     const bool whole = group * segment % kRegisterK<Elements> == 0 || t.scales->scales.groups <= 1;
@@ -186,6 +192,7 @@ struct GroupSteps {
     count = (t.k + k - 1) / k;
   }
   int64_t end(int64_t begin) const {
+    if (shortest == 1) return begin + 1;  // without divisions
     const int64_t at = first + begin;
     return begin + std::min({segments - begin, group - at % group, x_group - at % x_group, block - at % block});
   }
@@ -203,7 +210,7 @@ struct GroupSteps {
             .x_scale_stride = t.x_scale_stride};
   }
 
-  int64_t segment, first, segments, group, x_group, block;
+  int64_t segment, first, segments, group, x_group, block, shortest;
   int64_t k, count;  // of a step, and steps
 };
 
