@@ -7,7 +7,6 @@
 #include "cpu/gemm/panels.h"
 #include "cpu/gemm/plan.h"
 #include "cpu/runtime/context.h"
-#include "cpu/runtime/topology.h"
 
 namespace moe::cpu {
 
