@@ -31,8 +31,8 @@ export interface MoeLayerOptions
   device: Device;
   /**
    * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
-   * {@link WeightFormatName}), or one for each role. Default: the dtype of the given router; but if an expert's matrix is
-   * quantised, or is to be, every role keeps its own.
+   * {@link WeightFormatName}), or one for each role. Default: every role as it is given; but the dtype of the
+   * router for all where only some of the weights are f64 and none is quantised.
    */
   dtype?: WeightFormatName | WeightDTypes | undefined;
   /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */

@@ -83,6 +83,7 @@ const problems: readonly Problem[] = [
   { routed: "bf16", shared: "mxfp4", width: 40, gate: "softmax" },
   { routed: "nf4_g64_f32", shared: "i8_channel_f32", width: 128 },
   { routed: "q4_k", shared: "bf16", weightOn: "input" },
+  { routed: "bf16", shared: "f32" },
 ];
 
 describe.each(deviceNames)("on %s", (name) => {
@@ -158,15 +159,17 @@ test.each(kernelPaths)("on $label a token's bits do not depend on its batch", as
 });
 
 describe("formats", () => {
-  test("equal ones are not told apart, nor those of a dtype", () => {
-    using equal = layerOf(reference(), { routed: "i4_g32_bf16", shared: "i4_g32_bf16" }, false);
+  test.each(["i4_g32_bf16", "bf16"])("%s ones are not told apart", (format) => {
+    using equal = layerOf(reference(), { routed: format, shared: format }, false);
     expect(equal.description.formats.shared).toBeUndefined();
-    using plain = layerOf(reference(), { routed: "bf16", shared: "f32" }, false);
-    expect(plain.description.formats).toEqual({
-      ...plain.description.formats,
-      up: "f32",
-    });
-    expect(plain.description.formats.shared).toBeUndefined();
+  });
+
+  test("dtypes that differ are kept, but one dtype is for all", () => {
+    using kept = layerOf(reference(), { routed: "bf16", shared: "f32" }, false);
+    expect(kept.description.formats).toMatchObject({ up: "bf16", shared: { up: "f32" } });
+    using one = layerOf(reference(), { routed: "bf16", shared: "f32" }, false, { dtype: "f32" });
+    expect(one.description.formats.up).toBe("f32");
+    expect(one.description.formats.shared).toBeUndefined();
   });
 
   test("a dtype for the shared expert, or for all experts", () => {

@@ -89,17 +89,28 @@ describe("storage dtypes", () => {
     expect(layer.byteLength).toBe(bytes);
   });
 
-  test("roles that are left out keep the dtype of their tensors; without an object all follow the router", () => {
-    const options = optionsOf(device(), "f16");
-    const router = device().tensor(new Float32Array(experts * hidden), [experts, hidden], "f32");
-    using kept = MoeLayer.create({ ...options, router, dtype: {} });
+  const withRouter = (given: FloatDType, router: FloatDType) => ({
+    ...optionsOf(device(), given),
+    router: device().tensor(new Float64Array(experts * hidden), [experts, hidden], router),
+  });
+
+  test.each([undefined, {}])("roles that %j leaves out keep the dtype of their tensors", (dtype) => {
+    using kept = MoeLayer.create({ ...withRouter("f16", "f32"), dtype });
     expect(kept.description.formats).toEqual({
       router: "f32",
       ...Object.fromEntries(["sharedGate", "gate", "up", "multiplier", "down"].map((role) => [role, "f16"])),
     });
     expect(kept.description.biasDType).toBe("f16");
-    using all = MoeLayer.create({ ...options, router });
-    expect(new Set([...Object.values(all.description.formats), all.description.biasDType])).toEqual(new Set(["f32"]));
+  });
+
+  test.each<[FloatDType, FloatDType]>([
+    ["f32", "f64"],
+    ["f64", "f32"],
+  ])("where weights are %s and the router is %s, all follow the router", (given, router) => {
+    using layer = MoeLayer.create(withRouter(given, router));
+    expect(new Set([...Object.values(layer.description.formats), layer.description.biasDType])).toEqual(
+      new Set([router]),
+    );
   });
 
   test.each<[unknown, RegExp]>([

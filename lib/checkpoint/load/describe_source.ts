@@ -11,7 +11,7 @@ import {
   weightStorage,
 } from "../../layer/description/storage.js";
 import { quantizedFormats, withTokenFormat } from "../../layer/description/token_format.js";
-import { type ExpertWeights, matricesOf } from "../../layer/weights/expert_weights.js";
+import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { givenFormats, separatesGate } from "../../layer/weights/layer_weights.js";
 import { checkedAt } from "../bad_checkpoint.js";
 import type { SavedStorage } from "../layer_file/saved_layer.js";
@@ -66,8 +66,7 @@ async function storageOf(
   const floats = { router: floatFormat(router), sharedGate: sharedGate && floatFormat(sharedGate) };
   const separateGate =
     separatesGate(located, ({ changesInputs }) => changesInputs === true) || (await someChangeInputs(source));
-  const keepsOwn = dtype === undefined && matricesOf(expert, located.shared).some(({ dequantized }) => dequantized);
-  return { ...weightStorage(keepsOwn ? {} : dtype, { ...given, ...floats }), separateGate };
+  return { ...weightStorage(dtype, { ...given, ...floats }), separateGate };
 }
 
 /**

@@ -38,9 +38,8 @@ import type { Progress } from "./matrix_reader.js";
 export interface WeightOptions {
   /**
    * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
-   * {@link WeightFormatName}), or one for each role. Default: the dtype of the router's weight in the checkpoint; but if
-   * an expert's matrix is quantised, or is to be, every role keeps its own. `{}` keeps every role as it is in the
-   * checkpoint; so does the default for a layer that MoeLayer.save wrote.
+   * {@link WeightFormatName}), or one for each role. Default: every role as it is in the checkpoint; but
+   * the router's dtype for all where only some of the weights are f64 and none is quantised.
    */
   dtype?: WeightFormatName | WeightDTypes | undefined;
   /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */

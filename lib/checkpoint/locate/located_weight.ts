@@ -33,8 +33,6 @@ export interface LocatedWeight {
   readonly ranges: readonly TensorRange[];
   /** Whether it may have an input scale or order. */
   readonly changesInputs?: boolean;
-  /** Whether the file has it quantised as no format expresses, so that it has floats, which are not to be rounded again. */
-  readonly dequantized?: boolean;
   /**
    * Makes codes and scales from the bytes of `ranges`, which it may change and return, but not keep: the memory is another
    * weight's next; or for floats and integers, whose codes are their values. Absent for floats whose single range has the values.

@@ -60,7 +60,7 @@ function alongColumns(matrix: StoredMatrix, grid: Grid): LocatedWeight {
 /** Every weight of a row has a scale of its own, which no format expresses: the weights are floats. */
 function acrossRows(matrix: StoredMatrix, grid: Grid): LocatedWeight {
   const { width, bits, codes } = grid;
-  const weight = located(matrix, "f32", grid, (bytes) => {
+  return located(matrix, "f32", grid, (bytes) => {
     const { factors, offsets, unpacked } = read(matrix, grid, bytes, width);
     const weights = Float32Array.from(checked(matrix, codes, unpacked, bits), (code, index) => {
       const group = index % width;
@@ -68,7 +68,6 @@ function acrossRows(matrix: StoredMatrix, grid: Grid): LocatedWeight {
     });
     return { codes: asBytes(weights) };
   });
-  return { ...weight, dequantized: true };
 }
 
 function located(matrix: StoredMatrix, format: string, grid: Grid, convert: LocatedWeight["convert"]): LocatedWeight {

@@ -121,12 +121,12 @@ export function isUniform(dtype: WeightFormatName | WeightDTypes | undefined): d
 }
 
 /**
- * The storage of each role for the option `dtype`. By default all has the dtype of the router; but if an expert's matrix
- * is quantised, everything keeps the format it is given in: a router in bf16 says nothing of biases in f32.
+ * The storage of each role for the option `dtype`. By default everything keeps the format it is given in; but since f64
+ * goes with f64 alone, all has the dtype of the router where only some of the weights are f64 and none is quantised.
  */
 export function weightStorage(dtype: WeightFormatName | WeightDTypes | undefined, given: GivenFormats): WeightStorage {
   if (isUniform(dtype)) return uniformStorage(dtype);
-  if (dtype === undefined && !quantizesAny(given)) return uniformStorage(given.router);
+  if (dtype === undefined && isPartlyF64(given)) return uniformStorage(given.router);
   const byDefault = given.router === "f64" ? { sharedGate: given.router, biases: given.router } : {};
   const byRole: WeightDTypes = typeof dtype === "object" ? dtype : byDefault;
   const { router = given.router, sharedGate, latent, biases } = byRole;
@@ -151,10 +151,12 @@ export function weightStorage(dtype: WeightFormatName | WeightDTypes | undefined
   return storage;
 }
 
-/** Whether any of the given matrices is quantised. */
-function quantizesAny({ shared, latentDown, latentUp, ...experts }: GivenFormats): boolean {
-  const formats = [...matrixRoles.flatMap((role) => [experts[role], shared?.[role]]), latentDown, latentUp];
-  return formats.some((format) => format !== undefined && !isPlain(weightFormat(format)));
+/** Whether some of the given weights are f64, others of another dtype, and none quantised. */
+function isPartlyF64({ shared = {}, ...given }: GivenFormats): boolean {
+  const formats = [...Object.values(given), ...Object.values(shared)].filter((format) => format !== undefined);
+  return (
+    formats.every((format) => isPlain(weightFormat(format))) && formats.includes("f64") && new Set(formats).size > 1
+  );
 }
 
 /** The formats of all experts; those of the shared expert apart if a matrix that it has differs. */

@@ -22,6 +22,16 @@ async function load(model: Model, device: Device, options: Partial<LoadOptions> 
   return await MoeLayer.load(directory.path, { layer: 0, device, ...options });
 }
 
+/** The same model with some weights rounded to BF16. */
+function inBF16(model: Model, names: RegExp): Model {
+  const weights = Array.from(model.weights, ([name, tensor]) => {
+    const { shape, data } = tensor;
+    const bits = () => Uint16Array.from(data as Float32Array, toBF16);
+    return [name, names.test(name) ? { dtype: "BF16" as const, shape, data: bits() } : tensor] as const;
+  });
+  return { ...model, weights: new Map(weights) };
+}
+
 async function outputOf(layer: MoeLayer, { layerFile }: Model): Promise<Float32Array> {
   using x = layer.device.tensor(layerFile.x, layerFile.shape);
   using y = layer.forward(x);
@@ -71,23 +81,26 @@ describe.each(deviceNames)("a model directory on %s", (deviceName) => {
   });
 
   test("weights in BF16 keep their dtype, or are stored in the one asked for", async () => {
-    const model = await goldenModel("olmoe_small");
-    const weights = new Map(
-      Array.from(model.weights, ([name, { shape, data }]) => {
-        const bits = Uint16Array.from(data as Float32Array, toBF16);
-        return [name, { dtype: "BF16", shape, data: bits }] as const;
-      }),
-    );
-    using layer = await load({ ...model, weights }, device());
+    const model = inBF16(await goldenModel("olmoe_small"), /./);
+    using layer = await load(model, device());
     expect(layer.description.weightDType).toBe("bf16");
-    using wide = await load({ ...model, weights }, device(), { dtype: "f32" });
+    using wide = await load(model, device(), { dtype: "f32" });
     expect(wide.description.weightDType).toBe("f32");
     expect(wide.byteLength).toBeGreaterThan(layer.byteLength);
-    using rounded = await load(model, device(), { dtype: "bf16" });
+    using rounded = await load(await goldenModel("olmoe_small"), device(), { dtype: "bf16" });
     expect(rounded.description.weightDType).toBe("bf16");
     const output = await outputOf(layer, model);
     expect(await outputOf(rounded, model)).toEqual(output);
     expect(relativeError(output, model.layerFile.expected?.outputF64 as Float64Array)).toBeLessThanOrEqual(2e-2);
+  });
+
+  test("experts in BF16 and a router in F32 keep their dtypes", async () => {
+    const model = await goldenModel("olmoe_small");
+    using layer = await load(inBF16(model, /\.experts\./), device());
+    expect(layer.description.formats).toMatchObject({ router: "f32", gate: "bf16", up: "bf16", down: "bf16" });
+    using asked = await load(model, device(), { dtype: { router: "f32", experts: "bf16" } });
+    expect(asked.byteLength).toBe(layer.byteLength);
+    expect(await outputOf(layer, model)).toEqual(await outputOf(asked, model));
   });
 
   test("fails cleanly if the device is disposed of during loading", async () => {
