@@ -48,6 +48,17 @@ int64_t block_of_k(const ProductSizes& sizes, int64_t blocks) {
 
 int64_t rows_of_block(int64_t row_bytes) { return kBlockBytes / std::max<int64_t>(1, row_bytes); }
 
+// Cuts `total` into the fewest parts of at most `most`, whose sizes differ by at most one: calls part(first, size).
+template <class Part>
+void cut_evenly(int64_t total, int64_t most, Part&& part) {
+  const int64_t count = ceil_divide(total, most);
+  for (int64_t i = 0, first = 0; i < count; ++i) {
+    const int64_t size = total / count + (i < total % count ? 1 : 0);
+    part(first, size);
+    first += size;
+  }
+}
+
 // Blocks of at most block_rows rows, unless a tile has more, as even as possible.
 TileBlocks plan_blocks(const std::vector<RowTile>& tiles, int64_t block_rows) {
   TileBlocks blocks;
@@ -57,14 +68,11 @@ TileBlocks plan_blocks(const std::vector<RowTile>& tiles, int64_t block_rows) {
     for (end = first; end < total && tiles[end].expert == tiles[first].expert; ++end) {
       most_rows = std::max<int64_t>(most_rows, tiles[end].rows);
     }
-    const int64_t count = end - first, tiles_of_block = std::max<int64_t>(1, block_rows / most_rows);
-    const int64_t of_expert = ceil_divide(count, tiles_of_block);
-    for (int64_t i = 0; i < of_expert; ++i) {
-      const int64_t begin = count * i / of_expert, size = count * (i + 1) / of_expert - begin;
+    cut_evenly(end - first, std::max<int64_t>(1, block_rows / most_rows), [&](int64_t begin, int64_t size) {
       blocks.list.push_back({first + begin, size});
       blocks.most_rows = std::max(blocks.most_rows, size * most_rows);
       blocks.most_tiles = std::max(blocks.most_tiles, size);
-    }
+    });
   }
   return blocks;
 }
@@ -91,14 +99,10 @@ int64_t panels_of_item(const TileBlocks& blocks, const ProductSizes& sizes, int6
 std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max_rows) {
   std::vector<RowTile> tiles;
   for (int64_t expert = 0; expert < experts; ++expert) {
-    const int64_t rows = int64_t{offsets[expert + 1]} - offsets[expert];
-    const int64_t count = ceil_divide(rows, max_rows);
-    int64_t row = offsets[expert];
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t size = rows / count + (i < rows % count ? 1 : 0);
-      tiles.push_back({static_cast<int32_t>(expert), static_cast<int32_t>(size), row});
-      row += size;
-    }
+    const int64_t first = offsets[expert];
+    cut_evenly(offsets[expert + 1] - first, max_rows, [&](int64_t begin, int64_t size) {
+      tiles.push_back({static_cast<int32_t>(expert), static_cast<int32_t>(size), first + begin});
+    });
   }
   return tiles;
 }

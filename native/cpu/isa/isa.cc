@@ -80,8 +80,9 @@ Kernels fitted(Kernels all) {
   const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
   std::vector<GemmKernel> rows(all.gemm.begin(), all.gemm.end());
   for (GemmKernel& row : rows) {
-    if (intel && row.arithmetic == Arithmetic::f32)
+    if (intel && row.arithmetic == Arithmetic::f32) {
       row.blocking.longest_k = std::min(row.blocking.longest_k, kLongestK);
+    }
     if (!amd) continue;
     if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
     if (row.tile_in_parts[1] != nullptr) row.tile = row.tile_in_parts;
