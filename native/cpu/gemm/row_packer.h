@@ -1,6 +1,8 @@
 // Packs rows of x into the tiles that one product reads.
 #pragma once
 
+#include <algorithm>
+
 #include "cpu/gemm/product.h"
 
 namespace moe::cpu {
@@ -25,24 +27,27 @@ class RowPacker {
     if (weight == nullptr && inputs.as_they_are()) {
       return kernels_.pack_row(gemm_.arithmetic, dtype_, x, columns_, padded_k, target, r, tile.rows);
     }
-    kernels_.to_f32(dtype_, x, columns_, line);
+    const float* values = floats_of(x, line);
     if (!inputs.absent()) {
-      inputs.apply(tile.expert, line, line + columns_);
-      line += columns_;
+      inputs.apply(tile.expert, values, line + columns_);
+      values = line += columns_;
     }
-    if (tokens.coded()) kernels_.round_tokens(tokens, line, columns_, scales);
+    if (tokens.coded()) {
+      kernels_.round_tokens(tokens, values, columns_, line, scales);
+    } else if (values != line) {
+      std::copy_n(values, columns_, line);
+    }
     if (weight != nullptr) {
-      float* values = tokens.coded() ? scales : line;
+      float* weighted = tokens.coded() ? scales : line;
       const int64_t count = tokens.coded() ? inputs.scales_per_row() : columns_;
-      for (int64_t i = 0; i < count; ++i) values[i] *= *weight;
+      for (int64_t i = 0; i < count; ++i) weighted[i] *= *weight;
     }
     kernels_.pack_row(gemm_.arithmetic, DType::f32, line, columns_, padded_k, target, r, tile.rows);
   }
 
   // pack() in two steps, for a row that several experts read alike: codes are exact in bfloat16.
   void round(const char* x, bf16* codes, float* line, float* scales) const {
-    kernels_.to_f32(dtype_, x, columns_, line);
-    kernels_.round_tokens(weights_.inputs().tokens(), line, columns_, scales);
+    kernels_.round_tokens(weights_.inputs().tokens(), floats_of(x, line), columns_, line, scales);
     kernels_.from_f32(DType::bf16, line, columns_, codes);
   }
   void pack_rounded(const RowTile& tile, int32_t r, const bf16* codes, const float* code_scales, const float* weight,
@@ -54,6 +59,13 @@ class RowPacker {
   }
 
  private:
+  // The row as float32, in `line` if it is not.
+  const float* floats_of(const char* x, float* line) const {
+    if (dtype_ == DType::f32) return reinterpret_cast<const float*>(x);
+    kernels_.to_f32(dtype_, x, columns_, line);
+    return line;
+  }
+
   const Kernels& kernels_;
   const GemmKernel& gemm_;
   const CpuPackedExperts& weights_;

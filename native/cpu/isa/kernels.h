@@ -65,8 +65,8 @@ struct Kernels {
   void (*to_f32)(DType dtype, const void* source, int64_t count, float* values);
   // Converts `count` float32 values to any float dtype, rounding to nearest even.
   void (*from_f32)(DType dtype, const float* values, int64_t count, void* target);
-  // Makes a row's values the values of their codes; `scales` receives tokens.scales_of(count).
-  void (*round_tokens)(const TokenScheme& tokens, float* values, int64_t count, float* scales);
+  // Stores the values of the codes of a row's values, perhaps in their place; `scales` receives tokens.scales_of(count).
+  void (*round_tokens)(const TokenScheme& tokens, const float* values, int64_t count, float* codes, float* scales);
   // Writes k values of one row into row `row` of a packed tile of `rows` rows: element k goes to [k / group][row][k %
   // group]. `padded_k` - k zeros follow.
   void (*pack_row)(Arithmetic arithmetic, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile,

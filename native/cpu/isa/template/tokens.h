@@ -19,9 +19,9 @@ inline Vector rounded_to_e4m3(Vector values) {
   return Vector::select_negative(within.abs() - Vector::broadcast(0x1p-6f), subnormal, normal);
 }
 
-// Makes values that share a scale the values of their codes, and returns the scale.
+// Stores the values of the codes of values that share a scale, and returns the scale.
 template <TokenFormat format>
-inline float round_group(float* values, int64_t count) {
+inline float round_group(const float* values, int64_t count, float* codes) {
   // The sum of zeros is NaN if a value is not finite.
   Vector largest = Vector::zero(), zeros = Vector::zero();
   for_each_vector(values, count, 0.0f, [&](Vector value, int64_t, int64_t) {
@@ -30,29 +30,30 @@ inline float round_group(float* values, int64_t count) {
   });
   const float scale = token_scale(format, magnitude_bits(largest.largest() + zeros.sum()));
   if (!(scale > 0.0f)) {
-    std::fill_n(values, count, 0.0f);
+    std::fill_n(codes, count, 0.0f);
     return scale;
   }
   const Vector divisor = Vector::broadcast(scale);
   for_each_vector(values, count, 0.0f, [&](Vector value, int64_t first, int64_t lanes) {
     const Vector scaled = value / divisor;
-    const Vector codes = format == TokenFormat::int8 ? to_integers(clamped(scaled, 127.0f)) : rounded_to_e4m3(scaled);
-    codes.store_first(values + first, lanes);
+    const Vector code = format == TokenFormat::int8 ? to_integers(clamped(scaled, 127.0f)) : rounded_to_e4m3(scaled);
+    code.store_first(codes + first, lanes);
   });
   return scale;
 }
-inline float round_group(TokenFormat format, float* values, int64_t count) {
+inline float round_group(TokenFormat format, const float* values, int64_t count, float* codes) {
   switch (format) {
-    case TokenFormat::int8: return round_group<TokenFormat::int8>(values, count);
-    case TokenFormat::fp8: return round_group<TokenFormat::fp8>(values, count);
-    default: return round_group<TokenFormat::fp8_ue8m0>(values, count);
+    case TokenFormat::int8: return round_group<TokenFormat::int8>(values, count, codes);
+    case TokenFormat::fp8: return round_group<TokenFormat::fp8>(values, count, codes);
+    default: return round_group<TokenFormat::fp8_ue8m0>(values, count, codes);
   }
 }
 
-void round_tokens(const TokenScheme& tokens, float* values, int64_t count, float* scales) {
+void round_tokens(const TokenScheme& tokens, const float* values, int64_t count, float* codes, float* scales) {
   const int64_t width = tokens.columns == 0 ? count : tokens.columns;
   for (int64_t i = 0; i < tokens.scales_of(count); ++i) {
-    scales[i] = round_group(tokens.format, values + i * width, std::min(width, count - i * width));
+    const int64_t first = i * width;
+    scales[i] = round_group(tokens.format, values + first, std::min(width, count - first), codes + first);
   }
 }
 

@@ -1,6 +1,8 @@
 // What every instruction set computes as portable code does.
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -91,14 +93,16 @@ MOE_TEST(tokens_are_rounded_to_the_same_codes) {
   test::Random random(21);
   for (const TokenFormat format : {TokenFormat::int8, TokenFormat::fp8, TokenFormat::fp8_ue8m0}) {
     for (const int columns : {0, 128}) {
-      for (const int64_t count : {int64_t{1}, int64_t{7}, int64_t{300}}) {
+      for (const auto& [count, factor] : std::initializer_list<std::pair<int64_t, float>>{
+               {1, 1.0f}, {7, 1.0f}, {300, 1.0f}, {20000, 3.0f}, {300, 1e-41f}, {20000, 1e-22f}, {20000, 1e37f}}) {
         const TokenScheme scheme{format, columns};
-        const std::vector<float> values = random.values(count);
+        std::vector<float> values = random.values(count);
+        for (float& value : values) value *= factor;
         std::vector<float> expected = values, scales(static_cast<size_t>(scheme.scales_of(count)));
-        portable::kKernels.round_tokens(scheme, expected.data(), count, scales.data());
+        portable::kKernels.round_tokens(scheme, values.data(), count, expected.data(), scales.data());
         for_others([&](const Kernels& kernels) {
           std::vector<float> rounded = values, own_scales(scales.size());
-          kernels.round_tokens(scheme, rounded.data(), count, own_scales.data());
+          kernels.round_tokens(scheme, rounded.data(), count, rounded.data(), own_scales.data());
           MOE_CHECK(same_bits(own_scales, scales));
           MOE_CHECK(same_bits(rounded, expected));
         });
