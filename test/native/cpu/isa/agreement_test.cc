@@ -1,8 +1,6 @@
 // What every instruction set computes as portable code does.
 #include <cmath>
 #include <cstring>
-#include <initializer_list>
-#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -90,14 +88,20 @@ MOE_TEST(numbers_between_those_of_16_bits_are_rounded_in_the_same_way) {
 }
 
 MOE_TEST(tokens_are_rounded_to_the_same_codes) {
+  struct Row {
+    int64_t count;
+    float factor;
+  };
+  constexpr Row rows[] = {{1, 1.0f},     {7, 1.0f},       {300, 1.0f},   {20000, 3.0f},
+                          {300, 1e-41f}, {20000, 1e-22f}, {20000, 1e37f}};
   test::Random random(21);
   for (const TokenFormat format : {TokenFormat::int8, TokenFormat::fp8, TokenFormat::fp8_ue8m0}) {
     for (const int columns : {0, 128}) {
-      for (const auto& [count, factor] : std::initializer_list<std::pair<int64_t, float>>{
-               {1, 1.0f}, {7, 1.0f}, {300, 1.0f}, {20000, 3.0f}, {300, 1e-41f}, {20000, 1e-22f}, {20000, 1e37f}}) {
+      for (const Row& row : rows) {
+        const int64_t count = row.count;
         const TokenScheme scheme{format, columns};
         std::vector<float> values = random.values(count);
-        for (float& value : values) value *= factor;
+        for (float& value : values) value *= row.factor;
         std::vector<float> expected = values, scales(static_cast<size_t>(scheme.scales_of(count)));
         portable::kKernels.round_tokens(scheme, values.data(), count, expected.data(), scales.data());
         for_others([&](const Kernels& kernels) {
