@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "cpu/gemm/product.h"
 
@@ -19,33 +20,83 @@ struct TileResults {
   int64_t row() const { return tile.first_row + first_row; }
 };
 
-// Turns the sums of a tile and a panel into results and stores them: store(TileResults), in any number of parts. They
-// are finished while the next tile is multiplied, or after that.
+// Turns the sums of a tile and a panel into results and stores them: where Product::direct says, or by
+// store(TileResults) in any number of parts. They are finished while the next tile is multiplied, or after that.
 template <class Store>
-class Finishing final : public Aside {
+class Finishing {
  public:
-  Finishing(const Product& product, Store& store) : product_(product), layout_(product.layout()), store_(store) {}
+  Finishing(const Product& product, Store& store)
+      : product_(product), layout_(product.layout()), store_(store), direct_(direct_function()) {}
+  Finishing(const Finishing&) = delete;
+  Finishing& operator=(const Finishing&) = delete;
 
+  Aside& aside() { return rows_; }
   // After complete(). The sums stay where they are until then.
   void begin(const RowTile& tile, int64_t panel, float* c) {
+    const ExpertProduct& weights = product_.weights->weights();
     tile_ = &tile;
     panel_ = panel;
-    c_ = c;
-    finished_ = 0;
+    rows_.rows = tile.rows;
+    rows_.c = c;
     if (product_.bias != nullptr) load_bias();
+    // The last panel may have fewer outputs than columns, and more to be done.
+    if (direct_ == nullptr || panel + 1 == layout_.panels) {
+      rows_.finish = finish_parts;
+      return;
+    }
+    rows_.finish = direct_;
+    if (scales_rows()) rows_.scales = product_.row_scales + tile.first_row;
+    rows_.bias = product_.bias == nullptr ? nullptr : bias_;
+    rows_.clamp = &weights.clamps.of(tile.expert);
+    set_target(tile, panel * layout_.outputs_per_panel);
   }
-  void share(int64_t shares) override {
-    if (tile_ != nullptr) finish(static_cast<int>(ceil_divide(tile_->rows - finished_, shares)));
-  }
-  void complete() {
-    if (tile_ != nullptr) finish(tile_->rows - finished_);
-  }
+  void complete() { rows_.finish_rows(rows_.rows); }
 
  private:
-  void finish(int rows) {
-    const TileResults results{*tile_, finished_, rows, panel_, c_ + finished_ * layout_.panel_columns};
-    finished_ += rows;
-    if (finished_ == tile_->rows) tile_ = nullptr;
+  // A call of store() for two rows would take longer than these rows.
+  static constexpr int kRowsAtOnce = 8;
+
+  struct Rows final : ResultRows {
+    Finishing* finishing;
+    int waiting = 0;
+  };
+  static void finish_parts(Aside& aside, int count) {
+    Rows& rows = static_cast<Rows&>(aside);
+    rows.waiting = std::min(rows.waiting + count, rows.rows);
+    if (rows.waiting < std::min(kRowsAtOnce, rows.rows)) return;
+    rows.finishing->finish(std::exchange(rows.waiting, 0));
+  }
+
+  Aside::Finish direct_function() const {
+    const DirectResults& direct = product_.direct;
+    if (direct.rows == nullptr || !product_.before.rows.absent() || unit_bytes(product_.gemm->arithmetic) > 0) {
+      return nullptr;
+    }
+    const ExpertProduct& weights = product_.weights->weights();
+    return product_.kernels->finishing(weights.activation, weights.part, direct.storage);
+  }
+
+  void set_target(const RowTile& tile, int64_t first) {
+    const DirectResults& direct = product_.direct;
+    char* const rows = direct.rows + tile.first_row * direct.row_bytes;
+    if (direct.storage == ResultStorage::bf16) {
+      constexpr int64_t kTileK = k_group(Arithmetic::bf16_tiles), kTileRowBytes = kTileK * int64_t{sizeof(bf16)};
+      rows_.target = rows + first / kTileK * tile.rows * kTileRowBytes + first % kTileK * int64_t{sizeof(bf16)};
+      rows_.row_bytes = kTileRowBytes;
+    } else {
+      rows_.target = rows + first * int64_t{sizeof(float)};
+      rows_.row_bytes = direct.row_bytes;
+    }
+  }
+
+  bool scales_rows() const {
+    return product_.row_scales != nullptr && product_.weights->inputs().tokens().scales_rows();
+  }
+
+  void finish(int count) {
+    const TileResults results{*tile_, tile_->rows - rows_.rows, count, panel_, rows_.c};
+    rows_.c += count * layout_.panel_columns;
+    rows_.rows -= count;
     finish(results);
   }
 
@@ -54,7 +105,7 @@ class Finishing final : public Aside {
     const Kernels& kernels = *product_.kernels;
     const ExpertProduct& weights = product_.weights->weights();
     if (const float* units = product_.units_of(tile)) kernels.scale_rows(units + first_row, rows, c);
-    if (product_.row_scales != nullptr && product_.weights->inputs().tokens().scales_rows()) {
+    if (scales_rows()) {
       kernels.scale_rows(product_.row_scales + results.row(), rows, c);
     }
     const float* bias = product_.bias == nullptr ? nullptr : bias_;
@@ -95,10 +146,10 @@ class Finishing final : public Aside {
   const Product& product_;
   const PanelLayout& layout_;
   Store& store_;
-  const RowTile* tile_ = nullptr;  // null: nothing is to be finished
+  const Aside::Finish direct_;  // null: results need more
+  const RowTile* tile_ = nullptr;
   int64_t panel_ = 0;
-  float* c_ = nullptr;
-  int finished_ = 0;  // rows
+  Rows rows_{{}, this};
   alignas(64) float bias_[kMostPanelColumns];
 };
 

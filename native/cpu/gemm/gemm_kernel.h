@@ -2,11 +2,13 @@
 // tokens by weights of a format. A new kernel is a new row.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
 
 #include "core/formats/token_format.h"
+#include "core/operators/experts.h"
 #include "cpu/gemm/panel_format.h"
 #include "cpu/gemm/plan.h"
 
@@ -92,15 +94,54 @@ constexpr Peak peak_of(Arithmetic arithmetic) {
   return is_bytes(arithmetic) ? Peak::int8 : arithmetic == Arithmetic::f32 ? Peak::fma : Peak::bf16;
 }
 
-// Work that a tile function may do between its products, a share at a time: while tile registers are multiplied,
-// vectors have nothing to do. The caller does what is left.
-class Aside {
- public:
-  // One of `shares` shares of what is left.
-  virtual void share(int64_t shares) = 0;
+// Rows of results that a tile function may finish between its products: while tile registers are multiplied, vectors
+// have nothing to do. The caller finishes what is left.
+struct Aside {
+  using Finish = void (*)(Aside& aside, int rows);
 
- protected:
-  ~Aside() = default;
+  int rows = 0;             // that are left
+  Finish finish = nullptr;  // the next rows, at most as many as are left; at once, or together with those after them
+
+  void finish_rows(int most) {
+    if (rows > 0) finish(*this, std::min(most, rows));
+  }
+};
+
+// How rows of results are stored: as float32, perhaps past the caches, or as bfloat16.
+enum class ResultStorage : uint8_t { f32, streamed_f32, bf16 };
+
+// Rows of a panel's sums of which results are made and stored.
+struct ResultRows : Aside {
+  float* c = nullptr;             // the next row
+  const float* scales = nullptr;  // by which it and those after it are multiplied; null: by nothing
+  const float* bias = nullptr;    // the panel's, or null
+  const Clamp* clamp = nullptr;
+  char* target = nullptr;  // where its results go
+  int64_t row_bytes = 0;   // from there to those of the row after it
+};
+
+// Cache lines to prefetch, in streams that take turns. Of one stream, hardware asks for some 20 lines ahead within a
+// page, which is too few while a core multiplies; see bench/results/cpu-amx.md.
+struct PrefetchLines {
+  const char* first = nullptr;  // of the first stream
+  int64_t stream_bytes = 0;     // from a stream to the next
+  int stream_bits = 0;          // of the number of streams
+  int begin = 0, count = 0;     // which of them, counted in turns
+
+  // Line `index` of all streams, counted in turns.
+  const char* line(int index) const {
+    const int stream = index & ((1 << stream_bits) - 1);
+    return first + stream * stream_bytes + int64_t{index >> stream_bits} * 64;
+  }
+};
+
+// As many as bring lines fastest on Intel's processors.
+inline constexpr int kPrefetchStreams = 8;
+
+// In how many streams the next panel is prefetched.
+struct PrefetchStreams {
+  int shared = 1;  // by tiles that share a panel, each a part
+  int single = 0;  // by a single tile; 0: it does not, but may prefetch a little ahead itself
 };
 
 // c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], for `k` consecutive k from `first_k` on. Sums are formed in
@@ -120,9 +161,7 @@ struct TileArguments {
   int64_t panel_bytes = 0;
   // From a row of c to the next; only kernels for plain weights can have others than the panel's columns, which are 0.
   int64_t c_stride = 0;
-  // The first of the cache lines to prefetch during this call, spread over its work, and their number.
-  const char* prefetch;
-  int64_t prefetch_lines;
+  PrefetchLines prefetch = {};  // during this call, spread over its work
   // What is read after these codes, if they are read only once, and how far ahead they are asked for: far enough for
   // memory to answer, near enough to stay in the second-level cache. Null: all prefetches are listed above.
   const char* next = nullptr;
@@ -139,7 +178,7 @@ struct TileArguments {
   const float* x_scales = nullptr;
   int64_t x_scale_stride = 0;
   int64_t x_scale_segments = 0;
-  Aside* aside = nullptr;  // null: there is nothing to be done
+  Aside* aside = nullptr;  // null: there are no rows to be finished
 };
 using TileFunction = void (*)(const TileArguments& arguments);
 // By row count. There is none for 0 rows.
@@ -211,6 +250,7 @@ struct GemmKernel {
   UnpackedTiles in_parts = {};
   TileFunctions tile_in_parts = {};
   int64_t past_caches = 0;  // TileArguments::past_caches, for tiles of one panel that is not shared
+  PrefetchStreams streams = {};
   Blocking blocking = {};
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 

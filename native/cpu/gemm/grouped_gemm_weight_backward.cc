@@ -256,8 +256,6 @@ class WeightGradient {
                               .c = apart ? sums : target,
                               .accumulate = adds,
                               .c_stride = apart ? width : columns_,
-                              .prefetch = nullptr,
-                              .prefetch_lines = 0,
                               .scales = nullptr,
                               .panel = nullptr,
                               .x_sums = nullptr});

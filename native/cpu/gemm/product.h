@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "cpu/gemm/panels.h"
@@ -35,6 +36,21 @@ struct RowsBefore {
   int64_t second = 0;
 };
 
+// Where rows of results go that need no more than their activation.
+struct DirectResults {
+  char* rows = nullptr;                        // the first; null: they go elsewhere, see run_product()
+  int64_t row_bytes = 0;                       // from a row to the next, or of what a packed tile has for each
+  ResultStorage storage = ResultStorage::f32;  // bfloat16: packed as Arithmetic::bf16_tiles
+};
+
+// A matrix [.., outputs]. If it streams, rows are written past the caches where they are aligned for that.
+inline DirectResults direct_matrix(float* rows, int64_t outputs, bool streams) {
+  const int64_t row_bytes = outputs * int64_t{sizeof(float)};
+  const bool aligned = (reinterpret_cast<uintptr_t>(rows) | static_cast<uintptr_t>(row_bytes)) % kLineBytes == 0;
+  return {reinterpret_cast<char*>(rows), row_bytes,
+          streams && aligned ? ResultStorage::streamed_f32 : ResultStorage::f32};
+}
+
 struct Product {
   const Kernels* kernels = nullptr;
   const GemmKernel* gemm = nullptr;
@@ -46,6 +62,7 @@ struct Product {
   const float* bias = nullptr;        // the first expert's, or null
   int64_t bias_stride = 0;            // to the next expert's
   RowsBefore before = {};
+  DirectResults direct = {};
   const std::vector<RowTile>* tiles = nullptr;
   ProductPlan plan;
   bool cached = false;  // the last-level cache may have some of the weights that it reads

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/gemm/finishing.h"
+#include "cpu/gemm/prefetch_shares.h"
 #include "cpu/gemm/product.h"
 
 namespace moe::cpu {
@@ -17,25 +18,6 @@ inline void read_scales(const char* panel, int64_t bytes) {
   }
   [[maybe_unused]] volatile uint32_t kept = sum;
 }
-
-// The lines of memory that several calls prefetch together: each takes the next of equal shares.
-class PrefetchShares {
- public:
-  PrefetchShares(const char* first, int64_t lines, int64_t shares) : first_(first), lines_(lines), shares_(shares) {}
-
-  // Sets what the next call prefetches.
-  void take(TileArguments& t) {
-    const int64_t begin = lines_taken_;
-    lines_taken_ = ++shares_taken_ == shares_ ? lines_ : lines_ * shares_taken_ / shares_;
-    t.prefetch = first_ + begin * kLineBytes;
-    t.prefetch_lines = lines_taken_ - begin;
-  }
-
- private:
-  const char* first_;
-  int64_t lines_, shares_;
-  int64_t shares_taken_ = 0, lines_taken_ = 0;
-};
 
 // One thread's part of a product. Sums of groups end at the same k whatever the number of rows, so a row's result does
 // not depend on its tile.
@@ -82,6 +64,7 @@ class ProductThread {
     bool shared;          // by several tiles; a single tile reads its panels from end to end
     bool keeps_sums;
     bool in_order;  // scales before codes, see read_scales()
+    bool ahead;     // a single tile prefetches all of the next panel
     bool unpacks;
     WideTile wide;
   };
@@ -99,14 +82,16 @@ class ProductThread {
   Reading reading_of(const WorkItem& item) const {
     const RowTile* tiles = product_.tiles->data() + item.first_tile;
     const bool shared = item.tiles > 1;
+    const WideTile wide = shared || packs_ ? WideTile{} : gemm_.wide_tile[tiles[0].rows];
     return {.item = item,
             .tiles = tiles,
             .weights = product_.weights->data() + tiles[0].expert * layout_.expert_bytes(),
             .shared = shared,
             .keeps_sums = product_.keeps_sums(item),
             .in_order = !shared && !makes_panels() && tiles[0].rows <= gemm_.in_order_rows,
+            .ahead = !shared && wide.panels == 1 && gemm_.streams.single > 0 && layout_.panel_bytes <= kMostAhead,
             .unpacks = gemm_.unpacked.unpack != nullptr && item.tiles >= gemm_.unpacked.at_least,
-            .wide = shared || packs_ ? WideTile{} : gemm_.wide_tile[tiles[0].rows]};
+            .wide = wide};
   }
 
   KBlock block_of(int64_t k, int64_t count) const {
@@ -130,16 +115,17 @@ class ProductThread {
   // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
   // of the next panel, and so does unpacking. A single tile reads its panels from memory: unless they were expanded, it
   // prefetches codes a little ahead itself, so only the next panel's scales, a second stream, are left. Where scales
-  // and codes are one stream, nothing is left.
+  // and codes are one stream, nothing is left. Or it is told to prefetch all of the next panel.
   PrefetchShares prefetches(const Reading& reading, const KBlock& block, int64_t p, const char* next_panel) const {
     const WorkItem& item = reading.item;
-    const bool all = reading.shared || expands_;
+    const bool all = reading.shared || expands_ || reading.ahead;
     const int64_t bytes = reading.in_order ? 0 : (all ? block.end : layout_.levels.bytes) - block.begin;
     // After the last panel of a block of k, the first one is read again for the next block.
     const bool restarts = reading.shared && !block.last && p + 1 == item.panels && item.panels > 1;
     const char* first =
         restarts ? reading.weights + item.first_panel * layout_.panel_bytes + block.end : next_panel + block.begin;
-    return {first, bytes / kLineBytes, item.tiles + (reading.unpacks ? 1 : 0)};
+    const int streams = reading.shared ? gemm_.streams.shared : reading.ahead ? gemm_.streams.single : 1;
+    return {first, bytes, streams, item.tiles + (reading.unpacks ? 1 : 0)};
   }
 
   // Multiplies all tiles of an item by its panels p .. p + panels - 1.
@@ -148,7 +134,7 @@ class ProductThread {
     const int64_t panel = item.first_panel + p;
     const char* base = panel_at(reading, panel);
     const char* next_panel = base + layout_.panel_bytes;
-    PrefetchShares shares = packs_ ? PrefetchShares(base, 0, 1) : prefetches(reading, block, p, next_panel);
+    PrefetchShares shares = packs_ ? PrefetchShares() : prefetches(reading, block, p, next_panel);
     if (reading.in_order) read_scales(base, layout_.levels.bytes);
     const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, made_);
     TileArguments t{.first_k = block.k,
@@ -158,14 +144,12 @@ class ProductThread {
                     .w = parts.codes,
                     .c = nullptr,
                     .accumulate = false,
-                    .prefetch = nullptr,
-                    .prefetch_lines = 0,
-                    .next = makes_panels() ? nullptr : next_codes(reading, block, next_panel),
+                    .next = next_codes(reading, block, next_panel),
                     .scales = &layout_.scales,
                     .panel = parts.scales,
                     .x_sums = nullptr};
     if (reading.unpacks) {
-      shares.take(t);
+      t.prefetch = shares.take();
       gemm_.unpacked.unpack(t, unpacked_);
       t.w = unpacked_;
     }
@@ -173,7 +157,7 @@ class ProductThread {
     t.accumulate = block.k > 0;
     t.panel_bytes = layout_.panel_bytes;
     // A single tile waits for memory, which it asks for too late after work aside.
-    if (reading.shared && is_tiles(gemm_.arithmetic)) t.aside = &finishing_;
+    if (reading.shared && is_tiles(gemm_.arithmetic)) t.aside = &finishing_.aside();
     if (reading.in_order) t.distance = kJustAhead;
     if (!reading.shared && !packs_ && !product_.cached) t.past_caches = gemm_.past_caches;
     t.x_scale_stride = row_scales_;
@@ -186,7 +170,7 @@ class ProductThread {
       t.c = sums_of(reading, p, i);
       t.x_sums = x_sums_of(tile, block.k);
       t.x_scales = scales_groups_ ? product_.row_scales + tile.first_row * row_scales_ : nullptr;
-      shares.take(t);
+      t.prefetch = shares.take();
       const TileFunction function = panels > 1 ? reading.wide.function : functions[tile.rows];
       function(t);
       finishing_.complete();
@@ -205,9 +189,9 @@ class ProductThread {
     return sums_ + (second_ ? passing : 0);
   }
 
-  // Where a single tile reads on after a panel's codes; null if a panel's tiles share prefetches instead.
-  static const char* next_codes(const Reading& reading, const KBlock& block, const char* next_panel) {
-    if (reading.shared) return nullptr;
+  // Where a single tile reads on after a panel's codes; null if it does not prefetch them itself.
+  const char* next_codes(const Reading& reading, const KBlock& block, const char* next_panel) const {
+    if (reading.shared || reading.ahead || makes_panels()) return nullptr;
     return reading.in_order ? next_panel : next_panel + block.first_code;
   }
 
@@ -228,6 +212,9 @@ class ProductThread {
       }
     }
   }
+
+  // What certainly fits into the second-level cache beside the rows that a panel is multiplied by.
+  static constexpr int64_t kMostAhead = int64_t{512} << 10;
 
   // A panel that is one stream is prefetched just ahead of where it is read, in case the hardware does not do so. It
   // does for plain weights, where more requests would only get in its way.

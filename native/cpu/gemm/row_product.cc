@@ -86,6 +86,7 @@ Status multiply_rows(Context& context, const RowProduct& p) {
   const int64_t outputs = weights.outputs();
   const bool plain_rows = p.y.dtype == DType::f32 && p.token_of_row == nullptr;
   const bool streams = plain_rows && are_streamed(rows * outputs * int64_t{sizeof(float)});
+  if (plain_rows) product.direct = direct_matrix(p.y.as<float>(), outputs, streams);
   return run_product(context, product, [&](const TileResults& tile) {
     const int64_t first = tile.panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);

@@ -54,7 +54,7 @@ inline bool note_reads(Context& context, const Product& product) {
 }
 
 // Plans a product and computes it with as many threads as it is worth. Calls store(TileResults) for all rows and
-// panels: the first values of each row of c are results.
+// panels that Product::direct does not say where to store: the first values of each row of c are results.
 template <class Store>
 Status run_product(Context& context, Product product, Store&& store) {
   const PanelLayout& layout = product.layout();

@@ -101,8 +101,6 @@ class Identity {
                                .w = parts.codes,
                                .c = sums,
                                .accumulate = false,
-                               .prefetch = nullptr,
-                               .prefetch_lines = 0,
                                .scales = &layout_.scales,
                                .panel = parts.scales,
                                .x_sums = tile.sums.empty() ? nullptr : tile.sums.data()});

@@ -65,7 +65,8 @@ struct Kernels {
   void (*to_f32)(DType dtype, const void* source, int64_t count, float* values);
   // Converts `count` float32 values to any float dtype, rounding to nearest even.
   void (*from_f32)(DType dtype, const float* values, int64_t count, void* target);
-  // Stores the values of the codes of a row's values, perhaps in their place; `scales` receives tokens.scales_of(count).
+  // Stores the values of the codes of a row's values, perhaps in their place; `scales` receives
+  // tokens.scales_of(count).
   void (*round_tokens)(const TokenScheme& tokens, const float* values, int64_t count, float* codes, float* scales);
   // Writes k values of one row into row `row` of a packed tile of `rows` rows: element k goes to [k / group][row][k %
   // group]. `padded_k` - k zeros follow.
@@ -98,8 +99,10 @@ struct Kernels {
   // leaves panel_columns / 2 values at the start of each row of panel_columns.
   void (*activate)(Activation activation, ActivationPart part, const Clamp& clamp, const float* bias, float* c,
                    int rows);
-  // The same for columns of a row: computes `inner` of gate, up and multiplier; an activation without a gate reads no
-  // up.
+  // The function that does this for ResultRows and stores what it leaves; null: there is none.
+  Aside::Finish (*finishing)(Activation activation, ActivationPart part, ResultStorage storage);
+  // As activate(), for columns of a row: computes `inner` of gate, up and multiplier; an activation without a gate
+  // reads no up.
   void (*activate_columns)(Activation activation, const Clamp& clamp, int64_t count, ActivationColumns& columns);
   // Computes all results; without a gate, up must hold ones.
   void (*differentiate_columns)(Activation activation, const Clamp& clamp, int64_t count, ActivationColumns& columns);
@@ -139,7 +142,7 @@ struct Kernels {
   PeakLoop int8_peak;  // of the fastest products of bytes
   // Reads memory once, as fast as one thread can.
   using ReadLoop = void (*)(const char* bytes, int64_t count);
-  std::array<ReadLoop, 2> read_streams;  // which is faster depends on the processor
+  std::array<ReadLoop, 3> read_memory;  // which is fastest depends on the processor
 };
 
 // A key's bits above its inverted index.

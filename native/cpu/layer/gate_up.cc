@@ -169,7 +169,15 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   const bool streams = are_streamed(pass.most_rows() * intermediate * int64_t{sizeof(float)});
   float* rows = pass.scratch.inner;
   const RowsBefore before{pre, has_gate ? intermediate : 0, intermediate};
-  MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), before, [&](const TileResults& tile) {
+  DirectResults direct;
+  if (!has_gate && !has_multiplier) {
+    if (changes_inner) {
+      direct = direct_matrix(rows, intermediate, streams);
+    } else if (down.gemm.arithmetic == Arithmetic::bf16_tiles) {
+      direct = {pass.state.inner_tiles, pass.state.inner_row_bytes, ResultStorage::bf16};
+    }
+  }
+  MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), before, direct, [&](const TileResults& tile) {
     const int64_t first = tile.panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, intermediate - first);
     multiply_values(gate, intermediate, tile, first, count, layout.panel_columns);

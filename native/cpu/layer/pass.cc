@@ -64,7 +64,7 @@ Status Pass::multiply(const Operand& operand, const TiledRows& x, const RowsBefo
   const PanelLayout& layout = operand.weights.layout();
   const int64_t outputs = operand.weights.weights().outputs();
   const bool streams = are_streamed(most_rows() * outputs * int64_t{sizeof(float)});
-  return multiply(operand, x, before, [&](const TileResults& tile) {
+  return multiply(operand, x, before, direct_matrix(results, outputs, streams), [&](const TileResults& tile) {
     const int64_t first = tile.panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
     kernels.store_rows(tile.c, tile.rows, count, results + tile.row() * outputs + first, outputs, streams);

@@ -113,9 +113,11 @@ class Pass {
       for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) item(worker, i);
     });
   }
-  // Calls store(TileResults) for all rows of x and panels of the weights; see run_product().
+  // Stores results directly, or calls store(TileResults), for all rows of x and panels of the weights; see
+  // run_product().
   template <class Store>
-  Status multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, Store&& store) {
+  Status multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, const DirectResults& direct,
+                  Store&& store) {
     const auto product = [&](const std::vector<RowTile>& tiles) -> Status {
       MOE_TRY(operand.weights.check(tiles));
       return run_product(context,
@@ -128,6 +130,7 @@ class Pass {
                           .bias = operand.bias,
                           .bias_stride = operand.bias_stride,
                           .before = before,
+                          .direct = direct,
                           .tiles = &tiles,
                           .plan = {}},
                          store);

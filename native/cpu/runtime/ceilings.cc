@@ -71,8 +71,8 @@ Status measure_read_rate(const Kernels& kernels, int threads, double time, doubl
     std::fill(own, own + own_bytes, 1);
   });
   *bytes_per_second = 0;
-  for (const auto read : kernels.read_streams) {
-    const double share = time / static_cast<double>(kernels.read_streams.size());
+  for (const auto read : kernels.read_memory) {
+    const double share = time / static_cast<double>(kernels.read_memory.size());
     const double rate = best_rate(threads, share, static_cast<double>(own_bytes), 1, [&](int index, int64_t passes) {
       for (int64_t i = 0; i < passes; ++i) read(bytes + index * own_bytes, own_bytes);
     });

@@ -8,6 +8,7 @@
 
 #include "cpu/isa/template/activation_columns.h"
 #include "cpu/isa/template/combine.h"
+#include "cpu/isa/template/finishing.h"
 #include "cpu/isa/template/gemm.h"
 #include "cpu/isa/template/rows.h"
 #include "cpu/isa/template/scores.h"
@@ -46,6 +47,7 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .store_rows = store_rows,
       .end_streams = Vector::end_streams,
       .activate = activate,
+      .finishing = finishing,
       .activate_columns = activate_columns,
       .differentiate_columns = differentiate_columns,
       .gate = gate,
@@ -61,6 +63,7 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .f32_peak = peak_loop<PlainWeight<float>>(),
       .bf16_peak = {},
       .int8_peak = int8_peak,
-      .read_streams = {read_streams<false>, read_streams<true>},
+      .read_memory = {read_memory<Reading::streams>, read_memory<Reading::streams_past_caches>,
+                      read_memory<Reading::far_ahead>},
   };
 }

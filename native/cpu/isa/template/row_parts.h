@@ -35,7 +35,7 @@ inline TileArguments part_of(const TileArguments& t, int first_row) {
   TileArguments part = t;
   if (first_row > 0) {
     part.next = nullptr;
-    part.prefetch_lines = 0;
+    part.prefetch.count = 0;
   }
   return part;
 }

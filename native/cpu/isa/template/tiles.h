@@ -61,14 +61,30 @@ struct PairedWeight {
 // k from a round of prefetches to the next, where codes are read.
 constexpr int64_t kPrefetchedK = 256;
 
+// Of `count`, the most in one of as many equal shares.
+inline int share_of(int count, int64_t shares) {
+  const int divisor = static_cast<int>(shares);
+  return divisor > 0 ? (count + divisor - 1) / divisor : 0;
+}
+
 // The prefetches of a call, spread over its rounds.
 class PacedPrefetches {
  public:
   explicit PacedPrefetches(const TileArguments& t) : PacedPrefetches(t, (t.k + kPrefetchedK - 1) / kPrefetchedK) {}
   PacedPrefetches(const TileArguments& t, int64_t rounds)
-      : next_(t.prefetch), lines_(rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0) {}
+      : next_(t.prefetch.line(t.prefetch.begin)),
+        stream_bytes_(t.prefetch.stream_bytes),
+        lines_(share_of(t.prefetch.count, rounds)),
+        streams_(1 << t.prefetch.stream_bits),
+        streams_left_(streams_ - (t.prefetch.begin & (streams_ - 1))) {}
   void round() {
-    for (int64_t line = 0; line < lines_; ++line, next_ += 64) __builtin_prefetch(next_, 0, 2);
+    for (int line = 0; line < lines_; ++line) {
+      __builtin_prefetch(next_, 0, 2);
+      next_ += stream_bytes_;
+      if (--streams_left_ > 0) continue;
+      streams_left_ = streams_;
+      next_ += 64 - streams_ * stream_bytes_;
+    }
   }
   // Before each unit of k.
   void unit() {
@@ -79,7 +95,10 @@ class PacedPrefetches {
 
  private:
   const char* next_;
-  int64_t lines_, units_left_ = 0;
+  const int64_t stream_bytes_;
+  const int lines_, streams_;
+  int streams_left_;
+  int64_t units_left_ = 0;
 };
 
 // With several panels, c is [panel][row][column]. See WideTile.
@@ -115,7 +134,8 @@ void tile(const TileArguments& t) {
   const int64_t rounds = steps / kUnroll;
   PacedPrefetches prefetches(t, rounds);
   for (int64_t round = 0; round < rounds; ++round) {
-    prefetches.round();
+    // Several panels are as many streams already, and more prefetches would only get in their way.
+    if constexpr (panels == 1) prefetches.round();
 #pragma GCC unroll 4
     for (int u = 0; u < kUnroll; ++u) multiply();
   }

@@ -63,6 +63,7 @@ constexpr GemmKernel float_tile_kernel(const char* name, DType tokens, const cha
       .numbers = numbers,
       .max_rows = kMaxTileRows,
       .tile = by_rows(float_tile<Tiles, parts_of(arithmetic), false>, float_tile<Tiles, parts_of(arithmetic), true>),
+      .streams = {.shared = kPrefetchStreams, .single = kPrefetchStreams},
       .blocking = kTileBlocking,
       .release = release_tiles<Tiles>};
 }

@@ -74,6 +74,7 @@ constexpr GemmKernel register_integer_kernel(const char* name, bool (*takes)(con
           .unpacked = {.unpack = unpack_codes<RegisterBytes<Signed>>,
                        .code_bytes = ByteElements::bytes,
                        .tile = group_tiles<Tiles, UnpackedColumns<ByteElements>, 1>()},
+          .streams = {.shared = kPrefetchStreams},
           .release = release_tiles<Tiles>};
 }
 

@@ -126,24 +126,19 @@ constexpr TileFunctions by_rows(TileFunction one, TileFunction two) {
   return functions;
 }
 
-// What a call does beside its products: in each step of k prefetches, in every fourth a share of the work aside. That
-// is little enough for a core to have the next products under way meanwhile, and enough for its own overhead.
+// What a call does beside its products: in each step of k prefetches and some rows of results. That is little enough
+// for a core to have the next products under way meanwhile.
 class BesideProducts {
  public:
   BesideProducts(const TileArguments& t, int64_t steps)
-      : prefetches_(t, steps), aside_(t.aside), shares_((steps + kStepsPerShare - 1) / kStepsPerShare) {}
-  void step() {
+      : prefetches_(t, steps), aside_(t.aside), rows_(aside_ == nullptr ? 0 : share_of(aside_->rows, steps)) {}
+  [[gnu::always_inline]] void step() {
     prefetches_.round();
-    if (aside_ == nullptr || --steps_left_ > 0) return;
-    steps_left_ = kStepsPerShare;
-    aside_->share(shares_--);
+    if (rows_ > 0) aside_->finish_rows(rows_);
   }
 
  private:
-  static constexpr int kStepsPerShare = 4;
-
   PacedPrefetches prefetches_;
   Aside* const aside_;
-  int64_t shares_;
-  int steps_left_ = 1;
+  const int rows_;
 };
