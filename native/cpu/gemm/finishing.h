@@ -26,14 +26,17 @@ template <class Store>
 class Finishing {
  public:
   Finishing(const Product& product, Store& store)
-      : product_(product), layout_(product.layout()), store_(store), direct_(direct_function()) {}
+      : product_(product),
+        layout_(product.layout()),
+        store_(store),
+        scales_rows_(product.row_scales != nullptr && product.weights->inputs().tokens().scales_rows()),
+        direct_(direct_function()) {}
   Finishing(const Finishing&) = delete;
   Finishing& operator=(const Finishing&) = delete;
 
   Aside& aside() { return rows_; }
   // After complete(). The sums stay where they are until then.
   void begin(const RowTile& tile, int64_t panel, float* c) {
-    const ExpertProduct& weights = product_.weights->weights();
     tile_ = &tile;
     panel_ = panel;
     rows_.rows = tile.rows;
@@ -45,9 +48,9 @@ class Finishing {
       return;
     }
     rows_.finish = direct_;
-    if (scales_rows()) rows_.scales = product_.row_scales + tile.first_row;
+    if (scales_rows_) rows_.scales = product_.row_scales + tile.first_row;
     rows_.bias = product_.bias == nullptr ? nullptr : bias_;
-    rows_.clamp = &weights.clamps.of(tile.expert);
+    rows_.clamp = &product_.weights->weights().clamps.of(tile.expert);
     set_target(tile, panel * layout_.outputs_per_panel);
   }
   void complete() { rows_.finish_rows(rows_.rows); }
@@ -80,17 +83,12 @@ class Finishing {
     const DirectResults& direct = product_.direct;
     char* const rows = direct.rows + tile.first_row * direct.row_bytes;
     if (direct.storage == ResultStorage::bf16) {
-      constexpr int64_t kTileK = k_group(Arithmetic::bf16_tiles), kTileRowBytes = kTileK * int64_t{sizeof(bf16)};
-      rows_.target = rows + first / kTileK * tile.rows * kTileRowBytes + first % kTileK * int64_t{sizeof(bf16)};
-      rows_.row_bytes = kTileRowBytes;
+      rows_.target = rows + bf16_tile_offset(first, 1, tile.rows);
+      rows_.row_bytes = k_group(Arithmetic::bf16_tiles) * int64_t{sizeof(bf16)};
     } else {
       rows_.target = rows + first * int64_t{sizeof(float)};
       rows_.row_bytes = direct.row_bytes;
     }
-  }
-
-  bool scales_rows() const {
-    return product_.row_scales != nullptr && product_.weights->inputs().tokens().scales_rows();
   }
 
   void finish(int count) {
@@ -105,9 +103,7 @@ class Finishing {
     const Kernels& kernels = *product_.kernels;
     const ExpertProduct& weights = product_.weights->weights();
     if (const float* units = product_.units_of(tile)) kernels.scale_rows(units + first_row, rows, c);
-    if (scales_rows()) {
-      kernels.scale_rows(product_.row_scales + results.row(), rows, c);
-    }
+    if (scales_rows_) kernels.scale_rows(product_.row_scales + results.row(), rows, c);
     const float* bias = product_.bias == nullptr ? nullptr : bias_;
     if (!product_.before.rows.absent()) {
       kernels.activate(Activation::none, ActivationPart::whole, {}, bias, c, rows);
@@ -146,6 +142,7 @@ class Finishing {
   const Product& product_;
   const PanelLayout& layout_;
   Store& store_;
+  const bool scales_rows_;
   const Aside::Finish direct_;  // null: results need more
   const RowTile* tile_ = nullptr;
   int64_t panel_ = 0;

@@ -83,6 +83,13 @@ constexpr int element_bytes(Arithmetic arithmetic) {
   return 4;
 }
 
+// In a packed tile of bf16_tiles with so many parts and rows, bytes from a row's first element to the first part of its
+// element k.
+constexpr int64_t bf16_tile_offset(int64_t k, int parts, int rows) {
+  constexpr int64_t kGroup = k_group(Arithmetic::bf16_tiles);
+  return (k / kGroup * parts * rows * kGroup + k % kGroup) * int64_t{sizeof(bf16)};
+}
+
 // Bytes of the unit by which a row's results are multiplied; see row_units().
 constexpr int unit_bytes(Arithmetic arithmetic) { return arithmetic == Arithmetic::i8_digits ? int{sizeof(float)} : 0; }
 // Whether a row can be packed piece by piece, as soon as some of its elements are known.
@@ -137,12 +144,6 @@ struct PrefetchLines {
 
 // As many as bring lines fastest on Intel's processors.
 inline constexpr int kPrefetchStreams = 8;
-
-// In how many streams the next panel is prefetched.
-struct PrefetchStreams {
-  int shared = 1;  // by tiles that share a panel, each a part
-  int single = 0;  // by a single tile; 0: it does not, but may prefetch a little ahead itself
-};
 
 // c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], for `k` consecutive k from `first_k` on. Sums are formed in
 // the same order whatever the number of rows, so a row's result does not depend on the rows beside it.
@@ -250,7 +251,8 @@ struct GemmKernel {
   UnpackedTiles in_parts = {};
   TileFunctions tile_in_parts = {};
   int64_t past_caches = 0;  // TileArguments::past_caches, for tiles of one panel that is not shared
-  PrefetchStreams streams = {};
+  int streams = 1;          // in which the next panel is prefetched: by tiles that share one, each a part,
+  bool ahead = false;       // and by a single tile, which else may prefetch a little ahead itself
   Blocking blocking = {};
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 

@@ -89,7 +89,7 @@ class ProductThread {
             .shared = shared,
             .keeps_sums = product_.keeps_sums(item),
             .in_order = !shared && !makes_panels() && tiles[0].rows <= gemm_.in_order_rows,
-            .ahead = !shared && wide.panels == 1 && gemm_.streams.single > 0 && layout_.panel_bytes <= kMostAhead,
+            .ahead = !shared && wide.panels == 1 && gemm_.ahead && layout_.panel_bytes <= kMostAhead,
             .unpacks = gemm_.unpacked.unpack != nullptr && item.tiles >= gemm_.unpacked.at_least,
             .wide = wide};
   }
@@ -124,7 +124,7 @@ class ProductThread {
     const bool restarts = reading.shared && !block.last && p + 1 == item.panels && item.panels > 1;
     const char* first =
         restarts ? reading.weights + item.first_panel * layout_.panel_bytes + block.end : next_panel + block.begin;
-    const int streams = reading.shared ? gemm_.streams.shared : reading.ahead ? gemm_.streams.single : 1;
+    const int streams = reading.shared || reading.ahead ? gemm_.streams : 1;
     return {first, bytes, streams, item.tiles + (reading.unpacks ? 1 : 0)};
   }
 
@@ -213,11 +213,11 @@ class ProductThread {
     }
   }
 
-  // What certainly fits into the second-level cache beside the rows that a panel is multiplied by.
+  // A longer panel might leave the second-level cache before it is read.
   static constexpr int64_t kMostAhead = int64_t{512} << 10;
 
   // A panel that is one stream is prefetched just ahead of where it is read, in case the hardware does not do so. It
-  // does for plain weights, where more requests would only get in its way.
+  // does for plain weights on the processors that read panels in order, where more requests would only get in its way.
   static constexpr int64_t kJustAhead = 1024;
 
   const Product& product_;

@@ -82,8 +82,8 @@ Kernels fitted(Kernels all) {
   std::vector<GemmKernel> rows(all.gemm.begin(), all.gemm.end());
   for (GemmKernel& row : rows) {
     if (intel) {
-      row.streams.shared = kPrefetchStreams;
-      if (row.sum_segments == nullptr) row.streams.single = kPrefetchStreams;
+      row.streams = kPrefetchStreams;
+      row.ahead = row.sum_segments == nullptr;
       if (row.arithmetic == Arithmetic::f32) row.blocking.longest_k = std::min(row.blocking.longest_k, kLongestK);
     }
     if (!amd) continue;

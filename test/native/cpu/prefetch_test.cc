@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -8,18 +9,25 @@ namespace {
 
 using namespace moe::cpu;
 
+// What is prefetched.
+const std::vector<char> bytes_of_panel(65536);
+
+int64_t offset_of(const PrefetchLines& lines, int index) {
+  return lines.line(lines.begin + index) - bytes_of_panel.data();
+}
+
 MOE_TEST(calls_that_share_prefetches_bring_each_line_once) {
   for (const int64_t bytes : {0, 64, 4096, 4096 + 128, 30720, 32768, 65536}) {
     for (const int most_streams : {1, 2, 8}) {
       for (const int64_t shares : {1, 3, 5, 64}) {
-        PrefetchShares prefetches(nullptr, bytes, most_streams, shares);
+        PrefetchShares prefetches(bytes_of_panel.data(), bytes, most_streams, shares);
         std::vector<int> times(static_cast<size_t>(bytes / 64), 0);
         int streams = 0;
         for (int64_t share = 0; share < shares; ++share) {
           const PrefetchLines lines = prefetches.take();
           streams = 1 << lines.stream_bits;
           for (int i = 0; i < lines.count; ++i) {
-            const auto offset = reinterpret_cast<intptr_t>(lines.line(lines.begin + i));
+            const int64_t offset = offset_of(lines, i);
             MOE_CHECK(offset % 64 == 0 && offset < bytes);
             ++times[static_cast<size_t>(offset / 64)];
           }
@@ -35,15 +43,12 @@ MOE_TEST(calls_that_share_prefetches_bring_each_line_once) {
 }
 
 MOE_TEST(streams_take_turns) {
-  PrefetchShares prefetches(nullptr, 4 * 4096, 8, 2);
+  PrefetchShares prefetches(bytes_of_panel.data(), 4 * 4096, 8, 2);
   const PrefetchLines first = prefetches.take(), second = prefetches.take();
-  const auto offset = [](const PrefetchLines& lines, int index) {
-    return reinterpret_cast<intptr_t>(lines.line(lines.begin + index));
-  };
-  for (const auto& [index, expected] : std::vector<std::pair<int, intptr_t>>{{0, 0}, {1, 4096}, {3, 12288}, {4, 64}}) {
-    MOE_CHECK_EQUAL(offset(first, index), expected);
+  for (const auto& [index, expected] : std::vector<std::pair<int, int64_t>>{{0, 0}, {1, 4096}, {3, 12288}, {4, 64}}) {
+    MOE_CHECK_EQUAL(offset_of(first, index), expected);
   }
-  MOE_CHECK_EQUAL(offset(second, 0), 2048);
+  MOE_CHECK_EQUAL(offset_of(second, 0), 2048);
 }
 
 }  // namespace

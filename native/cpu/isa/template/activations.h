@@ -96,15 +96,13 @@ struct Gelu {
   static Vector apply(Vector x) { return x * share(x, bell(x)); }
 };
 
-inline Vector biased(const float* c, const float* bias) {
-  return bias == nullptr ? Vector::load(c) : Vector::load(c) + Vector::load(bias);
-}
+inline Vector biased(Vector sum, const float* bias) { return bias == nullptr ? sum : sum + Vector::load(bias); }
 
 template <class Function>
 inline void activate_each(const float* bias, float* c, int rows, Function&& function) {
   for (int r = 0; r < rows; ++r, c += kPanelColumns) {
     for (int j = 0; j < kPanelColumns; j += kWidth) {
-      function(biased(c + j, bias == nullptr ? nullptr : bias + j)).store(c + j);
+      function(biased(Vector::load(c + j), bias == nullptr ? nullptr : bias + j)).store(c + j);
     }
   }
 }
@@ -169,16 +167,6 @@ struct Situ {
   }
 };
 
-// The first vector holds gate columns, the second the up columns of the same outputs.
-template <class Function>
-inline void activate_gated(const float* bias, const Clamp& clamp, float* c, int rows) {
-  for (int r = 0; r < rows; ++r, c += kPanelColumns) {
-    const Vector gate = biased(c, bias);
-    const Vector up = biased(c + kWidth, bias == nullptr ? nullptr : bias + kWidth);
-    Function::apply(gate, up, clamp).store(c);
-  }
-}
-
 // The activation of an ungated product, or of a separate gate.
 inline void activate_values(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows) {
   switch (activation) {
@@ -210,19 +198,4 @@ inline void activate_up(Activation activation, const Clamp& clamp, const float* 
     return activate_each(bias, c, rows, [&clamp](Vector up) { return situ_up(up, clamp); });
   }
   activate_each(bias, c, rows, [&clamp](Vector up) { return clamped_up(up, clamp); });
-}
-
-void activate(Activation activation, ActivationPart part, const Clamp& clamp, const float* bias, float* c, int rows) {
-  if (part == ActivationPart::up) return activate_up(activation, clamp, bias, c, rows);
-  if (part == ActivationPart::gate) return activate_values(activation, clamp, bias, c, rows);
-  switch (activation) {
-    case Activation::swiglu: return activate_gated<Product<Silu>>(bias, clamp, c, rows);
-    case Activation::geglu: return activate_gated<Product<Gelu>>(bias, clamp, c, rows);
-    case Activation::geglu_tanh: return activate_gated<Product<GeluTanh>>(bias, clamp, c, rows);
-    case Activation::reglu: return activate_gated<Product<Relu>>(bias, clamp, c, rows);
-    case Activation::swiglu_clamped: return activate_gated<ClampedSwiglu>(bias, clamp, c, rows);
-    case Activation::swiglu_clamped_after: return activate_gated<SwigluClampedAfter>(bias, clamp, c, rows);
-    case Activation::situ: return activate_gated<Situ>(bias, clamp, c, rows);
-    default: return activate_values(activation, clamp, bias, c, rows);
-  }
 }

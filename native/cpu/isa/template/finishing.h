@@ -1,4 +1,4 @@
-// Makes results of a panel's sums and stores them, in one go. See kernels.h here.
+// Makes results of a panel's sums and stores them, elsewhere in one go or in their place. See kernels.h here.
 
 template <ResultStorage storage>
 inline void store_result(Vector values, char* target) {
@@ -34,6 +34,7 @@ template <class Row, ResultStorage storage>
 void finish_rows(Aside& aside, int count) {
   ResultRows& rows = static_cast<ResultRows&>(aside);
   const float *c = rows.c, *scales = rows.scales, *bias = rows.bias;
+  const Clamp clamp = *rows.clamp;  // a copy, which no store changes
   const int64_t row_bytes = rows.row_bytes;
   char* target = rows.target;
   for (int r = 0; r < count; ++r, c += kPanelColumns, target += row_bytes) {
@@ -42,9 +43,9 @@ void finish_rows(Aside& aside, int count) {
     for (int j = 0; j < kPanelVectors; ++j) {
       sums[j] = Vector::load(c + j * kWidth);
       if (scales != nullptr) sums[j] = sums[j] * Vector::broadcast(scales[r]);
-      if (bias != nullptr) sums[j] = sums[j] + Vector::load(bias + j * kWidth);
+      sums[j] = biased(sums[j], bias == nullptr ? nullptr : bias + j * kWidth);
     }
-    Row::template store<storage>(sums, *rows.clamp, target);
+    Row::template store<storage>(sums, clamp, target);
   }
   rows.rows -= count;
   rows.c += int64_t{count} * kPanelColumns;
@@ -75,4 +76,17 @@ Aside::Finish finishing(Activation activation, ActivationPart part, ResultStorag
     case Activation::situ: return finishing_of<GatedRow<Situ>>(storage);
     default: return nullptr;
   }
+}
+
+void activate(Activation activation, ActivationPart part, const Clamp& clamp, const float* bias, float* c, int rows) {
+  if (part == ActivationPart::up) return activate_up(activation, clamp, bias, c, rows);
+  if (part == ActivationPart::gate || !is_gated(activation)) return activate_values(activation, clamp, bias, c, rows);
+  ResultRows results;
+  results.rows = rows;
+  results.c = c;
+  results.bias = bias;
+  results.clamp = &clamp;
+  results.target = reinterpret_cast<char*>(c);
+  results.row_bytes = kPanelColumns * int64_t{sizeof(float)};
+  finishing(activation, part, ResultStorage::f32)(results, rows);
 }

@@ -61,7 +61,7 @@ struct PairedWeight {
 // k from a round of prefetches to the next, where codes are read.
 constexpr int64_t kPrefetchedK = 256;
 
-// Of `count`, the most in one of as many equal shares.
+// Of `count`, the most in one of as many equal shares. Divided in 32 bits, which takes half as long in every call.
 inline int share_of(int count, int64_t shares) {
   const int divisor = static_cast<int>(shares);
   return divisor > 0 ? (count + divisor - 1) / divisor : 0;

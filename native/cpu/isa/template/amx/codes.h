@@ -80,7 +80,8 @@ constexpr GemmKernel unpacking_kernel(const char* name, DType tokens, bool (*tak
           .numbers = numbers,
           .max_rows = kMaxTileRows,
           .unpacked = {.code_bytes = HalfElements::bytes},
-          .streams = {.shared = kPrefetchStreams, .single = kPrefetchStreams},
+          .streams = kPrefetchStreams,
+          .ahead = true,
           .blocking = kTileBlocking,
           .release = release_tiles<Tiles>};
 }

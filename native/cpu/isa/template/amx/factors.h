@@ -34,8 +34,8 @@ void factor_group_tile(const TileArguments& t) {
       zero_sums<Tiles, two>();
       for (int64_t k = s * steps.segment; k < (s + 1) * steps.segment; k += steps.k) {
         beside.step();
-        multiply_step<Tiles, ByteElements, 1, two>(x + k / register_k * t.rows * kTileRegisterBytes + k % register_k, 0,
-                                                   columns.rows(k));
+        multiply_step<Tiles, true, 1, two>(x + k / register_k * t.rows * kTileRegisterBytes + k % register_k, 0,
+                                           columns.rows(k));
       }
       store_sums<Tiles, two>(sums, kWeightStride);
       Words by[kPanelVectors];

@@ -11,19 +11,11 @@ constexpr ShapesByRows kFloatShapes = shapes_by_rows(kTileRegisterBytes);
 constexpr int64_t kRowPartBytes = kTileK * sizeof(bf16);
 constexpr int64_t kPanelStepBytes = kRowPartBytes * kPanelColumns;
 
-// 32 k. Small products come first.
-template <class Tiles, int parts, bool two, bool shared>
-inline void multiply_parts(const char* x, int64_t part_bytes, const char* w) {
-  load_columns<Tiles, !shared>(w);
-#pragma GCC unroll 3
-  for (int part = parts - 1; part >= 0; --part) {
-    load_rows<Tiles, shared, two>(x + part * part_bytes);
-    multiply_registers<Tiles, two, false>();
-  }
-}
-
-template <class Tiles, int parts, bool two, bool shared>
-inline void multiply_all_parts(const TileArguments& t) {
+template <class Tiles, int parts, bool two>
+void float_tile(const TileArguments& t) {
+  configure_tiles<Tiles>(kFloatShapes[t.rows]);
+  const int64_t stride = t.c_stride == 0 ? kWeightStride : t.c_stride * static_cast<int64_t>(sizeof(float));
+  t.accumulate ? load_sums<Tiles, two>(t.c, stride) : zero_sums<Tiles, two>();
   const char* x = static_cast<const char*>(t.x);
   const char* w = t.w;
   // Unpacked codes may end within a step: zeros follow them.
@@ -31,18 +23,10 @@ inline void multiply_all_parts(const TileArguments& t) {
   BesideProducts beside(t, steps);
   for (int64_t step = 0; step < steps; ++step) {
     beside.step();
-    multiply_parts<Tiles, parts, two, shared>(x, part_bytes, w);
+    multiply_step<Tiles, false, parts, two>(x, part_bytes, w);
     x += parts * part_bytes;
     w += kPanelStepBytes;
   }
-}
-
-template <class Tiles, int parts, bool two>
-void float_tile(const TileArguments& t) {
-  configure_tiles<Tiles>(kFloatShapes[t.rows]);
-  const int64_t stride = t.c_stride == 0 ? kWeightStride : t.c_stride * static_cast<int64_t>(sizeof(float));
-  t.accumulate ? load_sums<Tiles, two>(t.c, stride) : zero_sums<Tiles, two>();
-  t.next == nullptr ? multiply_all_parts<Tiles, parts, two, true>(t) : multiply_all_parts<Tiles, parts, two, false>(t);
   store_sums<Tiles, two>(t.c, stride);
 }
 
@@ -63,7 +47,8 @@ constexpr GemmKernel float_tile_kernel(const char* name, DType tokens, const cha
       .numbers = numbers,
       .max_rows = kMaxTileRows,
       .tile = by_rows(float_tile<Tiles, parts_of(arithmetic), false>, float_tile<Tiles, parts_of(arithmetic), true>),
-      .streams = {.shared = kPrefetchStreams, .single = kPrefetchStreams},
+      .streams = kPrefetchStreams,
+      .ahead = true,
       .blocking = kTileBlocking,
       .release = release_tiles<Tiles>};
 }
@@ -84,7 +69,7 @@ void float_tile_peak(int64_t iterations) {
   const char* operands = kPeakOperands<kMaxTileRows * kTileRegisterBytes>.bytes;
   configure_tiles<Tiles>(kFloatShapes[kMaxTileRows]);
   zero_sums<Tiles, true>();
-  for (int64_t i = 0; i < iterations; ++i) multiply_parts<Tiles, 1, true, true>(operands, 0, operands);
+  for (int64_t i = 0; i < iterations; ++i) multiply_step<Tiles, false, 1, true>(operands, 0, operands);
   release_tiles<Tiles>();
 }
 template <class Tiles>

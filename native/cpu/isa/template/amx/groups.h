@@ -214,17 +214,6 @@ struct GroupSteps {
   int64_t k, count;  // of a step, and steps
 };
 
-// A register's k of a group. Small products come first. Rows of many tiles pass through the cache.
-template <class Tiles, class Elements, int parts, bool two>
-inline void multiply_step(const char* x, int64_t part_bytes, const char* w) {
-  load_columns<Tiles, false>(w);
-#pragma GCC unroll 3
-  for (int part = parts - 1; part >= 0; --part) {
-    load_rows<Tiles, two, two>(x + part * part_bytes);
-    multiply_registers<Tiles, two, std::is_same_v<Elements, ByteElements>>();
-  }
-}
-
 template <class Tiles, class Columns, int parts, bool two>
 void group_tile(const TileArguments& t) {
   using Elements = typename Columns::Elements;
@@ -242,7 +231,7 @@ void group_tile(const TileArguments& t) {
     zero_sums<Tiles, two>();
     for (int64_t k = begin * steps.segment; k < end * steps.segment; k += steps.k) {
       beside.step();
-      multiply_step<Tiles, Elements, parts, two>(
+      multiply_step<Tiles, std::is_same_v<Elements, ByteElements>, parts, two>(
           x + k / register_k * parts * part_bytes + k % register_k * Elements::bytes, part_bytes, columns.rows(k));
     }
     store_sums<Tiles, two>(sums, kWeightStride);

@@ -74,7 +74,7 @@ constexpr GemmKernel register_integer_kernel(const char* name, bool (*takes)(con
           .unpacked = {.unpack = unpack_codes<RegisterBytes<Signed>>,
                        .code_bytes = ByteElements::bytes,
                        .tile = group_tiles<Tiles, UnpackedColumns<ByteElements>, 1>()},
-          .streams = {.shared = kPrefetchStreams},
+          .streams = kPrefetchStreams,
           .release = release_tiles<Tiles>};
 }
 
@@ -99,7 +99,7 @@ void register_integer_peak(int64_t iterations) {
   zero_sums<Tiles, true>();
   for (int64_t i = 0; i < iterations; ++i) {
     load_rows<Tiles, false, true>(operands);
-    load_columns<Tiles, false>(operands);
+    load_columns<Tiles>(operands);
     multiply_registers<Tiles, true, true>();
   }
   release_tiles<Tiles>();

@@ -59,7 +59,7 @@ void scaled_code_tile(const TileArguments& t) {
   BesideProducts beside(t, (t.k + kTileK - 1) / kTileK);
   for (int64_t k = 0; k < t.k; k += kTileK, x += parts * part_bytes) {
     beside.step();
-    multiply_step<Tiles, HalfElements, parts, two>(x, part_bytes, columns.rows(k));
+    multiply_step<Tiles, false, parts, two>(x, part_bytes, columns.rows(k));
   }
   store_sums<Tiles, two>(t.c, kWeightStride);
 }

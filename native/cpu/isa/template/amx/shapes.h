@@ -95,10 +95,10 @@ inline void load_rows(const char* x) {
   if constexpr (two) load_operand<Tiles, passes, 1>(x + kTileRegisterRows * kTileRegisterBytes, kTileRegisterBytes);
 }
 
-template <class Tiles, bool passes>
+template <class Tiles>
 inline void load_columns(const char* w) {
-  load_operand<Tiles, passes, 2>(w, kWeightStride);
-  if constexpr (kColumnRegisters == 2) load_operand<Tiles, passes, 3>(w + 4 * kRegisterColumns, kWeightStride);
+  Tiles::template load<2>(w, kWeightStride);
+  if constexpr (kColumnRegisters == 2) Tiles::template load<3>(w + 4 * kRegisterColumns, kWeightStride);
 }
 
 // Every row register times every column register.
@@ -116,6 +116,17 @@ inline void multiply_registers() {
   if constexpr (two) {
     multiply.template operator()<6, 1, 2>();
     if constexpr (kColumnRegisters == 2) multiply.template operator()<7, 1, 3>();
+  }
+}
+
+// A register's k of all parts of the rows. Small products come first. Rows of many tiles pass through the cache.
+template <class Tiles, bool integers, int parts, bool two>
+inline void multiply_step(const char* x, int64_t part_bytes, const char* w) {
+  load_columns<Tiles>(w);
+#pragma GCC unroll 3
+  for (int part = parts - 1; part >= 0; --part) {
+    load_rows<Tiles, two, two>(x + part * part_bytes);
+    multiply_registers<Tiles, two, integers>();
   }
 }
 
