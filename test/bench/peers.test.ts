@@ -147,7 +147,7 @@ test("contenders run for a while, then take turns, every second round in reverse
     outputs: () => Promise.reject(new Error("not asked for")),
     async time(tokens, limit) {
       log.push(`${name}${tokens} ${limit.toFixed(1)}`);
-      return [seconds, 3 * seconds, 2 * seconds];
+      return [9, 3 * seconds, 2 * seconds, seconds];
     },
   });
   const turns: number[] = [];
@@ -162,6 +162,22 @@ test("contenders run for a while, then take turns, every second round in reverse
     [2, 2, 2],
     [6, 6, 6],
   ]);
+});
+
+test("the first call of a turn does not count, and is never the only one", async () => {
+  const limits: number[] = [];
+  const contender: Contender = {
+    name: "slow",
+    version: "1",
+    outputs: () => Promise.reject(new Error("not asked for")),
+    async time(_tokens, limit) {
+      limits.push(limit);
+      return limit > 1 ? [2, 1] : [2];
+    },
+  };
+  const { medians } = await timeInTurns([contender], 8, 1, 0.1, async () => 1);
+  expect(limits.map((limit) => Number(limit.toFixed(1)))).toEqual([0.6, 0.1, 4]);
+  expect(medians).toEqual([[1]]);
 });
 
 test("ratios are taken round by round", () => {

@@ -83,8 +83,10 @@ class Finishing {
     const DirectResults& direct = product_.direct;
     char* const rows = direct.rows + tile.first_row * direct.row_bytes;
     if (direct.storage == ResultStorage::bf16) {
-      rows_.target = rows + bf16_tile_offset(first, 1, tile.rows);
-      rows_.row_bytes = k_group(Arithmetic::bf16_tiles) * int64_t{sizeof(bf16)};
+      constexpr int64_t kGroup = k_group(Arithmetic::bf16_tiles), kRowBytes = kGroup * int64_t{sizeof(bf16)};
+      rows_.target =
+          rows + register_rows_before(first, 1, tile.rows) * kRowBytes + first % kGroup * int64_t{sizeof(bf16)};
+      rows_.row_bytes = kRowBytes;
     } else {
       rows_.target = rows + first * int64_t{sizeof(float)};
       rows_.row_bytes = direct.row_bytes;

@@ -83,11 +83,9 @@ constexpr int element_bytes(Arithmetic arithmetic) {
   return 4;
 }
 
-// In a packed tile of bf16_tiles with so many parts and rows, bytes from a row's first element to the first part of its
-// element k.
-constexpr int64_t bf16_tile_offset(int64_t k, int parts, int rows) {
-  constexpr int64_t kGroup = k_group(Arithmetic::bf16_tiles);
-  return (k / kGroup * parts * rows * kGroup + k % kGroup) * int64_t{sizeof(bf16)};
+// In a packed tile of bf16_tiles with so many parts and rows, the register rows before those with the first part of k.
+constexpr int64_t register_rows_before(int64_t k, int parts, int rows) {
+  return k / k_group(Arithmetic::bf16_tiles) * parts * rows;
 }
 
 // Bytes of the unit by which a row's results are multiplied; see row_units().
@@ -253,6 +251,7 @@ struct GemmKernel {
   int64_t past_caches = 0;  // TileArguments::past_caches, for tiles of one panel that is not shared
   int streams = 1;          // in which the next panel is prefetched: by tiles that share one, each a part,
   bool ahead = false;       // and by a single tile, which else may prefetch a little ahead itself
+  int one_stream_rows = 0;  // so many rows use weights as fast as one stream brings them
   Blocking blocking = {};
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 

@@ -40,33 +40,41 @@ class ProductThread {
         sums_(scratch + product.unpacked_floats() + product.made_floats()),
         finishing_(product, store) {}
 
-  void compute(const WorkItem& item) {
+  // `next` is the item that probably follows, or null: its first panel is prefetched.
+  void compute(const WorkItem& item, const WorkItem* next) {
     if (layout_.padded_k == 0) return finish_without_k(item);
-    const Reading reading = reading_of(item);
-    const int64_t k_block = reading.shared ? product_.plan.k_block : layout_.padded_k;
-    for (int64_t k = 0; k < layout_.padded_k; k += k_block) {
-      const KBlock block = block_of(k, std::min(k_block, layout_.padded_k - k));
+    const Reading reading = reading_of(item, next);
+    int64_t k = 0;
+    do {
+      const KBlock block = block_at(item, k);
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
         panels = p + reading.wide.panels <= item.panels ? reading.wide.panels : 1;
         multiply(reading, block, p, panels);
       }
-    }
+      k += block.count;
+    } while (k < layout_.padded_k);
   }
   // After the last item.
   void finish() { finishing_.complete(); }
 
  private:
+  // A part of a panel.
+  struct PanelPart {
+    const char* panel;
+    int64_t begin, end;
+  };
+
   // How an item's panels are read.
   struct Reading {
     const WorkItem& item;
     const RowTile* tiles;
-    const char* weights;  // the expert's first panel, unless panels are packed when they are needed
-    bool shared;          // by several tiles; a single tile reads its panels from end to end
+    bool shared;  // by several tiles; a single tile reads its panels from end to end
     bool keeps_sums;
     bool in_order;  // scales before codes, see read_scales()
     bool ahead;     // a single tile prefetches all of the next panel
     bool unpacks;
     WideTile wide;
+    PanelPart after;  // what is read after the item
   };
 
   struct KBlock {
@@ -79,22 +87,39 @@ class ProductThread {
   // Whether tiles read panels that were made in the cache.
   bool makes_panels() const { return expands_ || packs_; }
 
-  Reading reading_of(const WorkItem& item) const {
-    const RowTile* tiles = product_.tiles->data() + item.first_tile;
+  const RowTile* tiles_of(const WorkItem& item) const { return product_.tiles->data() + item.first_tile; }
+
+  // Where a panel of the item is; not for panels that are packed when they are needed.
+  const char* panel_of(const WorkItem& item, int64_t p) const {
+    return product_.weights->data() + tiles_of(item)->expert * layout_.expert_bytes() +
+           (item.first_panel + p) * layout_.panel_bytes;
+  }
+
+  Reading reading_of(const WorkItem& item, const WorkItem* next) const {
+    const RowTile* tiles = tiles_of(item);
     const bool shared = item.tiles > 1;
     const WideTile wide = shared || packs_ ? WideTile{} : gemm_.wide_tile[tiles[0].rows];
     return {.item = item,
             .tiles = tiles,
-            .weights = product_.weights->data() + tiles[0].expert * layout_.expert_bytes(),
             .shared = shared,
             .keeps_sums = product_.keeps_sums(item),
             .in_order = !shared && !makes_panels() && tiles[0].rows <= gemm_.in_order_rows,
             .ahead = !shared && wide.panels == 1 && gemm_.ahead && layout_.panel_bytes <= kMostAhead,
             .unpacks = gemm_.unpacked.unpack != nullptr && item.tiles >= gemm_.unpacked.at_least,
-            .wide = wide};
+            .wide = wide,
+            .after = packs_ ? PanelPart{} : part_after(item, next)};
   }
 
-  KBlock block_of(int64_t k, int64_t count) const {
+  // The first block of the next item. Without one, what lies behind the item, as kernels always read on.
+  PanelPart part_after(const WorkItem& item, const WorkItem* next) const {
+    if (next == nullptr) return {panel_of(item, item.panels), 0, block_at(item, 0).end};
+    return {panel_of(*next, 0), 0, block_at(*next, 0).end};
+  }
+
+  // The block of k that begins at `k`. A single tile is multiplied by all k at once.
+  KBlock block_at(const WorkItem& item, int64_t k) const {
+    const int64_t most = item.tiles > 1 ? product_.plan.k_block : layout_.padded_k;
+    const int64_t count = std::min(most, layout_.padded_k - k);
     const bool last = k + count >= layout_.padded_k;
     const int64_t first_code = layout_.place_of(k);
     return {.k = k,
@@ -105,36 +130,45 @@ class ProductThread {
             .end = last ? layout_.panel_bytes : layout_.place_of(k + count)};
   }
 
-  // Where a panel of the item is.
-  const char* panel_at(const Reading& reading, int64_t panel) const {
-    if (!packs_) return reading.weights + panel * layout_.panel_bytes;
-    product_.weights->pack(reading.tiles[0].expert, panel, made_);
+  // Where tiles find a panel of the item.
+  const char* read_panel(const Reading& reading, int64_t p) const {
+    if (!packs_) return panel_of(reading.item, p);
+    product_.weights->pack(reading.tiles[0].expert, reading.item.first_panel + p, made_);
     return made_;
   }
 
-  // What the calls for panel `p` of the item prefetch. Tiles that share a panel each prefetch a share of the same part
-  // of the next panel, and so does unpacking. A single tile reads its panels from memory: unless they were expanded, it
-  // prefetches codes a little ahead itself, so only the next panel's scales, a second stream, are left. Where scales
-  // and codes are one stream, nothing is left. Or it is told to prefetch all of the next panel.
-  PrefetchShares prefetches(const Reading& reading, const KBlock& block, int64_t p, const char* next_panel) const {
+  // What is read after a block of k of the panels before `p`: that of the next one; after the last one, the first
+  // panel's next block.
+  PanelPart part_at(const Reading& reading, const KBlock& block, int64_t p) const {
+    const WorkItem& item = reading.item;
+    if (p < item.panels) return {panel_of(item, p), block.begin, block.end};
+    // A panel alone prefetches each of its blocks for the next one.
+    if (item.panels == 1) return {reading.after.panel, block.begin, block.end};
+    if (block.last) return reading.after;
+    const KBlock next = block_at(item, block.k + block.count);
+    return {panel_of(item, 0), next.begin, next.end};
+  }
+
+  // What the calls for a panel prefetch before `next` is read. Tiles that share a panel each prefetch a share of the
+  // same part of the next panel, and so does unpacking. A single tile reads its panels from memory: unless they were
+  // expanded, it prefetches codes a little ahead itself, so only the next panel's scales, a second stream, are left.
+  // Where scales and codes are one stream, nothing is left. Or it is told to prefetch all of the next panel.
+  PrefetchShares prefetches(const Reading& reading, const PanelPart& next) const {
     const WorkItem& item = reading.item;
     const bool all = reading.shared || expands_ || reading.ahead;
-    const int64_t bytes = reading.in_order ? 0 : (all ? block.end : layout_.levels.bytes) - block.begin;
-    // After the last panel of a block of k, the first one is read again for the next block.
-    const bool restarts = reading.shared && !block.last && p + 1 == item.panels && item.panels > 1;
-    const char* first =
-        restarts ? reading.weights + item.first_panel * layout_.panel_bytes + block.end : next_panel + block.begin;
-    const int streams = reading.shared || reading.ahead ? gemm_.streams : 1;
-    return {first, bytes, streams, item.tiles + (reading.unpacks ? 1 : 0)};
+    const int64_t bytes = reading.in_order ? 0 : (all ? next.end : layout_.levels.bytes) - next.begin;
+    const bool several = reading.shared || (reading.ahead && reading.tiles[0].rows > gemm_.one_stream_rows);
+    const int streams = several ? gemm_.streams : 1;
+    return {next.panel + next.begin, bytes, streams, item.tiles + (reading.unpacks ? 1 : 0)};
   }
 
   // Multiplies all tiles of an item by its panels p .. p + panels - 1.
   void multiply(const Reading& reading, const KBlock& block, int64_t p, int64_t panels) {
     const WorkItem& item = reading.item;
     const int64_t panel = item.first_panel + p;
-    const char* base = panel_at(reading, panel);
-    const char* next_panel = base + layout_.panel_bytes;
-    PrefetchShares shares = packs_ ? PrefetchShares() : prefetches(reading, block, p, next_panel);
+    const char* base = read_panel(reading, p);
+    const PanelPart next = packs_ ? PanelPart{} : part_at(reading, block, p + panels);
+    PrefetchShares shares = packs_ ? PrefetchShares() : prefetches(reading, next);
     if (reading.in_order) read_scales(base, layout_.levels.bytes);
     const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, made_);
     TileArguments t{.first_k = block.k,
@@ -144,7 +178,7 @@ class ProductThread {
                     .w = parts.codes,
                     .c = nullptr,
                     .accumulate = false,
-                    .next = next_codes(reading, block, next_panel),
+                    .next = next_codes(reading, block, next.panel),
                     .scales = &layout_.scales,
                     .panel = parts.scales,
                     .x_sums = nullptr};

@@ -78,7 +78,10 @@ Status run_product(Context& context, Product product, Store&& store) {
   context.queue.reset(items);
   context.team.share(items, product.work(), [&](const Worker& worker) {
     ProductThread thread(product, sums + worker.index * size, store);
-    for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) thread.compute(product.plan.items[i]);
+    for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) {
+      const WorkItem* item = &product.plan.items[i];
+      thread.compute(*item, i + 1 < items ? item + 1 : nullptr);
+    }
     thread.finish();
     if (product.gemm->release != nullptr) product.gemm->release();
     product.kernels->end_streams();

@@ -11,22 +11,28 @@ constexpr ShapesByRows kFloatShapes = shapes_by_rows(kTileRegisterBytes);
 constexpr int64_t kRowPartBytes = kTileK * sizeof(bf16);
 constexpr int64_t kPanelStepBytes = kRowPartBytes * kPanelColumns;
 
+// Either the rows pass through the cache, whose tiles share the columns, or the columns.
+template <class Tiles, int parts, bool two, bool shared>
+inline void multiply_all_steps(const TileArguments& t) {
+  const char* x = static_cast<const char*>(t.x);
+  const char* w = t.w;
+  // Unpacked codes may end within a step: zeros follow them.
+  const int64_t part_bytes = t.rows * kRowPartBytes, steps = (t.k + kTileK - 1) / kTileK;
+  BesideProducts beside(t, steps);
+  for (int64_t step = 0; step < steps; ++step) {
+    beside.step();
+    multiply_step<Tiles, false, parts, two, shared, !shared>(x, part_bytes, w);
+    x += parts * part_bytes;
+    w += kPanelStepBytes;
+  }
+}
+
 template <class Tiles, int parts, bool two>
 void float_tile(const TileArguments& t) {
   configure_tiles<Tiles>(kFloatShapes[t.rows]);
   const int64_t stride = t.c_stride == 0 ? kWeightStride : t.c_stride * static_cast<int64_t>(sizeof(float));
   t.accumulate ? load_sums<Tiles, two>(t.c, stride) : zero_sums<Tiles, two>();
-  const char* x = static_cast<const char*>(t.x);
-  const char* w = t.w;
-  // Unpacked codes may end within a step: zeros follow them.
-  const int64_t steps = (t.k + kTileK - 1) / kTileK, part_bytes = t.rows * kRowPartBytes;
-  BesideProducts beside(t, steps);
-  for (int64_t step = 0; step < steps; ++step) {
-    beside.step();
-    multiply_step<Tiles, false, parts, two>(x, part_bytes, w);
-    x += parts * part_bytes;
-    w += kPanelStepBytes;
-  }
+  t.next == nullptr ? multiply_all_steps<Tiles, parts, two, true>(t) : multiply_all_steps<Tiles, parts, two, false>(t);
   store_sums<Tiles, two>(t.c, stride);
 }
 
@@ -49,6 +55,7 @@ constexpr GemmKernel float_tile_kernel(const char* name, DType tokens, const cha
       .tile = by_rows(float_tile<Tiles, parts_of(arithmetic), false>, float_tile<Tiles, parts_of(arithmetic), true>),
       .streams = kPrefetchStreams,
       .ahead = true,
+      .one_stream_rows = 8,
       .blocking = kTileBlocking,
       .release = release_tiles<Tiles>};
 }

@@ -99,7 +99,7 @@ void register_integer_peak(int64_t iterations) {
   zero_sums<Tiles, true>();
   for (int64_t i = 0; i < iterations; ++i) {
     load_rows<Tiles, false, true>(operands);
-    load_columns<Tiles>(operands);
+    load_columns<Tiles, false>(operands);
     multiply_registers<Tiles, true, true>();
   }
   release_tiles<Tiles>();

@@ -25,7 +25,7 @@ inline void store_parts(int parts, Vector values, bf16* target, int64_t stride) 
 
 // Where element k of the first part of a row is.
 inline bf16* tile_place(int parts, void* tile, int64_t k, int row, int rows) {
-  return reinterpret_cast<bf16*>(static_cast<char*>(tile) + bf16_tile_offset(k, parts, rows)) + row * kTileGroup;
+  return (static_cast<TileRow*>(tile) + register_rows_before(k, parts, rows) + row)->values + k % kTileGroup;
 }
 
 inline void pack_tile_row(int parts, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile, int row,

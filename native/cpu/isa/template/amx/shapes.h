@@ -95,10 +95,10 @@ inline void load_rows(const char* x) {
   if constexpr (two) load_operand<Tiles, passes, 1>(x + kTileRegisterRows * kTileRegisterBytes, kTileRegisterBytes);
 }
 
-template <class Tiles>
+template <class Tiles, bool passes>
 inline void load_columns(const char* w) {
-  Tiles::template load<2>(w, kWeightStride);
-  if constexpr (kColumnRegisters == 2) Tiles::template load<3>(w + 4 * kRegisterColumns, kWeightStride);
+  load_operand<Tiles, passes, 2>(w, kWeightStride);
+  if constexpr (kColumnRegisters == 2) load_operand<Tiles, passes, 3>(w + 4 * kRegisterColumns, kWeightStride);
 }
 
 // Every row register times every column register.
@@ -120,12 +120,12 @@ inline void multiply_registers() {
 }
 
 // A register's k of all parts of the rows. Small products come first. Rows of many tiles pass through the cache.
-template <class Tiles, bool integers, int parts, bool two>
+template <class Tiles, bool integers, int parts, bool two, bool rows_pass = two, bool columns_pass = false>
 inline void multiply_step(const char* x, int64_t part_bytes, const char* w) {
-  load_columns<Tiles>(w);
+  load_columns<Tiles, columns_pass>(w);
 #pragma GCC unroll 3
   for (int part = parts - 1; part >= 0; --part) {
-    load_rows<Tiles, two, two>(x + part * part_bytes);
+    load_rows<Tiles, rows_pass, two>(x + part * part_bytes);
     multiply_registers<Tiles, two, integers>();
   }
 }
