@@ -74,7 +74,7 @@ class ProductThread {
     bool ahead;     // a single tile prefetches all of the next panel
     bool unpacks;
     WideTile wide;
-    PanelPart after;  // what is read after the item
+    const WorkItem* next;  // the item that probably follows, or null
   };
 
   struct KBlock {
@@ -107,13 +107,7 @@ class ProductThread {
             .ahead = !shared && wide.panels == 1 && gemm_.ahead && layout_.panel_bytes <= kMostAhead,
             .unpacks = gemm_.unpacked.unpack != nullptr && item.tiles >= gemm_.unpacked.at_least,
             .wide = wide,
-            .after = packs_ ? PanelPart{} : part_after(item, next)};
-  }
-
-  // The first block of the next item. Without one, what lies behind the item, as kernels always read on.
-  PanelPart part_after(const WorkItem& item, const WorkItem* next) const {
-    if (next == nullptr) return {panel_of(item, item.panels), 0, block_at(item, 0).end};
-    return {panel_of(*next, 0), 0, block_at(*next, 0).end};
+            .next = next};
   }
 
   // The block of k that begins at `k`. A single tile is multiplied by all k at once.
@@ -140,13 +134,15 @@ class ProductThread {
   // What is read after a block of k of the panels before `p`: that of the next one; after the last one, the first
   // panel's next block.
   PanelPart part_at(const Reading& reading, const KBlock& block, int64_t p) const {
-    const WorkItem& item = reading.item;
+    const WorkItem &item = reading.item, &next = reading.next == nullptr ? item : *reading.next;
     if (p < item.panels) return {panel_of(item, p), block.begin, block.end};
+    // Without a next item, what lies behind this one, as kernels always read on.
+    const char* after = reading.next == nullptr ? panel_of(item, item.panels) : panel_of(next, 0);
     // A panel alone prefetches each of its blocks for the next one.
-    if (item.panels == 1) return {reading.after.panel, block.begin, block.end};
-    if (block.last) return reading.after;
-    const KBlock next = block_at(item, block.k + block.count);
-    return {panel_of(item, 0), next.begin, next.end};
+    if (item.panels == 1) return {after, block.begin, block.end};
+    if (block.last) return {after, 0, block_at(next, 0).end};
+    const KBlock again = block_at(item, block.k + block.count);
+    return {panel_of(item, 0), again.begin, again.end};
   }
 
   // What the calls for a panel prefetch before `next` is read. Tiles that share a panel each prefetch a share of the

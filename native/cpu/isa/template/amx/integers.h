@@ -97,11 +97,7 @@ void register_integer_peak(int64_t iterations) {
   const char* operands = kPeakOperands<kMaxTileRows * kTileRegisterBytes>.bytes;
   configure_tiles<Tiles>(kGroupShapes[0][kMaxTileRows]);
   zero_sums<Tiles, true>();
-  for (int64_t i = 0; i < iterations; ++i) {
-    load_rows<Tiles, false, true>(operands);
-    load_columns<Tiles, false>(operands);
-    multiply_registers<Tiles, true, true>();
-  }
+  for (int64_t i = 0; i < iterations; ++i) multiply_step<Tiles, true, 1, true, false>(operands, 0, operands);
   release_tiles<Tiles>();
 }
 template <class Tiles>
