@@ -29,18 +29,20 @@ class Finishing {
       : product_(product),
         layout_(product.layout()),
         store_(store),
-        scales_rows_(product.row_scales != nullptr && product.weights->inputs().tokens().scales_rows()),
+        scales_rows_(product.rows.scales_per_row > 0 && product.weights->inputs().tokens().scales_rows()),
         direct_(direct_function()) {}
   Finishing(const Finishing&) = delete;
   Finishing& operator=(const Finishing&) = delete;
 
   Aside& aside() { return rows_; }
-  // After complete(). The sums stay where they are until then.
-  void begin(const RowTile& tile, int64_t panel, float* c) {
+  // After complete(). The sums, and what the tile's rows have beside them, stay where they are until then.
+  void begin(const RowTile& tile, const PackedRows& packed, int64_t panel, float* c) {
     tile_ = &tile;
     panel_ = panel;
+    units_ = product_.units_of(tile, packed);
     rows_.rows = tile.rows;
     rows_.c = c;
+    rows_.scales = scales_rows_ ? packed.scales_of(tile) : nullptr;
     if (product_.bias != nullptr) load_bias();
     // The last panel may have fewer outputs than columns, and more to be done.
     if (direct_ == nullptr || panel + 1 == layout_.panels) {
@@ -48,7 +50,6 @@ class Finishing {
       return;
     }
     rows_.finish = direct_;
-    if (scales_rows_) rows_.scales = product_.row_scales + tile.first_row;
     rows_.bias = product_.bias == nullptr ? nullptr : bias_;
     rows_.clamp = &product_.weights->weights().clamps.of(tile.expert);
     set_target(tile, panel * layout_.outputs_per_panel);
@@ -104,8 +105,8 @@ class Finishing {
     const auto& [tile, first_row, rows, panel, c] = results;
     const Kernels& kernels = *product_.kernels;
     const ExpertProduct& weights = product_.weights->weights();
-    if (const float* units = product_.units_of(tile)) kernels.scale_rows(units + first_row, rows, c);
-    if (scales_rows_) kernels.scale_rows(product_.row_scales + results.row(), rows, c);
+    if (units_ != nullptr) kernels.scale_rows(units_ + first_row, rows, c);
+    if (rows_.scales != nullptr) kernels.scale_rows(rows_.scales + first_row, rows, c);
     const float* bias = product_.bias == nullptr ? nullptr : bias_;
     if (!product_.before.rows.absent()) {
       kernels.activate(Activation::none, ActivationPart::whole, {}, bias, c, rows);
@@ -148,6 +149,7 @@ class Finishing {
   const Aside::Finish direct_;  // null: results need more
   const RowTile* tile_ = nullptr;
   int64_t panel_ = 0;
+  const float* units_ = nullptr;  // of the tile's rows, see row_units(); null: none
   Rows rows_{{}, this};
   alignas(64) float bias_[kMostPanelColumns];
 };

@@ -24,6 +24,9 @@ constexpr int64_t kLongRowBytes = int64_t{1} << 20;
 constexpr int64_t kLongRowSumBytes = int64_t{1} << 20;
 constexpr int64_t kLongRowItemsPerThread = 16;
 
+// Consecutive items run on one thread, except where the threads' shares meet and at the end.
+constexpr int64_t kManyBlocksPerThread = 4;
+
 // Packing a panel that stays in the cache takes about a third of the time that it takes to write it to memory.
 constexpr int64_t kFewBlocks = 3;
 
@@ -118,6 +121,7 @@ ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& 
   plan.k_block = block_of_k(sizes, blocks_of_k);
   const TileBlocks blocks = plan_blocks(tiles, rows_of_block(plan.k_block * sizes.x_bytes));
   plan.most_tiles = blocks.most_tiles;
+  plan.many_blocks = std::ssize(blocks.list) >= kManyBlocksPerThread * sizes.threads;
   plan.most_panels = panels_of_item(blocks, sizes, blocks_of_k);
   for (const TileBlock& block : blocks.list) {
     for (int64_t panel = 0; panel < sizes.panels; panel += plan.most_panels) {

@@ -30,6 +30,8 @@ struct ProductPlan {
   // Tiles and panels of the largest item.
   int64_t most_tiles = 0;
   int64_t most_panels = 0;
+  // Whether there are so many blocks of rows that few of them have items on several threads.
+  bool many_blocks = false;
   // In memory order: expert, rows, panels.
   std::vector<WorkItem> items;
 };

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/gemm/packed_rows.h"
 #include "cpu/gemm/panels.h"
 #include "cpu/gemm/plan.h"
 #include "cpu/runtime/context.h"
@@ -55,12 +56,10 @@ struct Product {
   const Kernels* kernels = nullptr;
   const GemmKernel* gemm = nullptr;
   const CpuPackedExperts* weights = nullptr;
-  const char* x = nullptr;            // packed tiles: the one of rows r .. starts at x + r * x_row_bytes
-  int64_t x_row_bytes = 0;            // at least packed_row_bytes()
-  const float* row_scales = nullptr;  // of rows packed as codes: [rows, ExpertInputs::scales_per_row()], or null
-  const float* x_sums = nullptr;      // of tile rows r ..: at r * x_sums_per_row(), [segment][row][row_sums]
-  const float* bias = nullptr;        // the first expert's, or null
-  int64_t bias_stride = 0;            // to the next expert's
+  PackedRows rows = {};                // their sums need not be there
+  const TilePacker* packer = nullptr;  // null: the rows are packed already
+  const float* bias = nullptr;         // the first expert's, or null
+  int64_t bias_stride = 0;             // to the next expert's
   RowsBefore before = {};
   DirectResults direct = {};
   const std::vector<RowTile>* tiles = nullptr;
@@ -68,9 +67,14 @@ struct Product {
   bool cached = false;  // the last-level cache may have some of the weights that it reads
 
   const PanelLayout& layout() const { return weights->layout(); }
-  const char* packed(const RowTile& tile) const { return x + tile.first_row * x_row_bytes; }
-  const float* units_of(const RowTile& tile) const {
-    return row_units(*gemm, packed(tile), packed_row_k(*gemm, layout()), tile.rows);
+  const float* units_of(const RowTile& tile, const PackedRows& packed) const {
+    return row_units(*gemm, packed.x_of(tile), packed_row_k(*gemm, layout()), tile.rows);
+  }
+  // Packs a tile, unless it is, and sums its rows, if weights need that.
+  void make_tile(int thread, const RowTile& tile, const PackedRows& packed) const {
+    if (packer != nullptr) packer->pack(thread, tile, packed.x_of(tile), packed.scales_of(tile));
+    if (!sums_x(tile)) return;
+    gemm->sum_segments(packed.x_of(tile), x_segments(), layout().scales.segment, tile.rows, packed.sums_of(tile));
   }
   // Weight bytes, counted once for each item that reads them, and multiply-adds.
   Work work() const {
@@ -82,33 +86,48 @@ struct Product {
     return {.bytes = static_cast<double>(panels * layout().panel_bytes),
             .operations = 2.0 * static_cast<double>(row_panels * layout().panel_columns * layout().padded_k)};
   }
+  // Whether each thread packs the rows of its items: then they are in its cache when they are multiplied.
+  bool threads_pack() const { return packer != nullptr && plan.many_blocks; }
   // With several blocks of k, sums of tiles that share panels are kept from block to block. Other tiles are multiplied
   // by all k at once.
   bool keeps_sums(const WorkItem& item) const { return item.tiles > 1 && plan.k_block < layout().padded_k; }
   int64_t tile_sums() const { return gemm->max_rows * layout().panel_columns; }
   // The sums of tiles that are not kept: those of one are finished while those of the next are in the making.
   int64_t passing_sums() const { return gemm->panels_at_once() * tile_sums(); }
-  // float32 sums of results that one thread needs room for: of tiles whose sums pass, and then of those whose are kept.
-  int64_t result_sums() const { return 2 * passing_sums() + plan.most_tiles * plan.most_panels * tile_sums(); }
-  // The same for a panel's unpacked block of k, in whole cache lines: codes, scales and offsets.
-  int64_t unpacked_floats() const {
-    if (gemm->unpacked.unpack == nullptr) return 0;
-    const int64_t k = round_up(plan.k_block, k_group(gemm->arithmetic));
-    const int64_t codes = k * gemm->unpacked.code_bytes / int64_t{sizeof(float)},
-                  segments = k / layout().scales.segment;
-    return round_up((codes + 2 * segments) * layout().panel_columns, 16);
+  // Takes memory for `rows` rows, packed or only summed.
+  PackedRows take_rows(Arena& arena, int64_t count) const {
+    PackedRows packed = rows;
+    packed.sums_per_row = x_segments() * gemm->row_sums;
+    if (packer != nullptr) {
+      packed.x = arena.take<char>(count * packed.row_bytes);
+      if (packed.scales_per_row > 0) packed.scales = arena.take<float>(count * packed.scales_per_row);
+    }
+    if (packed.sums_per_row > 0) packed.sums = arena.take<float>(count * packed.sums_per_row);
+    return packed;
   }
-  // The same for a panel that is made in the cache before tiles read it: packed, or expanded. A single tile reads it
-  // from end to end.
-  int64_t made_floats() const {
-    const int64_t bytes = weights->borrows() ? layout().panel_bytes : layout().expanded_bytes(layout().padded_k);
-    return round_up(bytes / int64_t{sizeof(float)}, 16);
+  // What one thread needs.
+  struct ThreadMemory {
+    char* unpacked;  // a panel's unpacked block of k: codes, scales and offsets
+    char* made;  // a panel that is made in the cache before tiles read it, which a single tile reads from end to end
+    PackedRows rows;  // of a block, if threads pack them
+    float* sums;      // of results: of tiles whose sums pass, and then of those whose sums are kept
+  };
+  ThreadMemory take_memory(Arena& arena) const {
+    ThreadMemory memory{};
+    if (gemm->unpacked.unpack != nullptr) {
+      const int64_t k = round_up(plan.k_block, k_group(gemm->arithmetic));
+      const int64_t scales = k / layout().scales.segment * 2 * int64_t{sizeof(float)};
+      memory.unpacked = arena.take<char>((k * gemm->unpacked.code_bytes + scales) * layout().panel_columns);
+    }
+    memory.made =
+        arena.take<char>(weights->borrows() ? layout().panel_bytes : layout().expanded_bytes(layout().padded_k));
+    memory.rows = threads_pack() ? take_rows(arena, plan.most_tiles * gemm->max_rows) : rows;
+    memory.sums = arena.take<float>(2 * passing_sums() + plan.most_tiles * plan.most_panels * tile_sums());
+    return memory;
   }
-  int64_t scratch_size() const { return round_up(unpacked_floats() + made_floats() + result_sums(), 16); }
   int64_t x_segments() const {
     return layout().scales.segment == 0 ? 0 : layout().scales.segments_in(layout().padded_k);
   }
-  int64_t x_sums_per_row() const { return x_segments() * gemm->row_sums; }
   bool sums_x(const RowTile& tile) const { return gemm->sums_x(layout().scales, tile.rows); }
 };
 

@@ -24,24 +24,21 @@ inline void read_scales(const char* panel, int64_t bytes) {
 template <class Store>
 class ProductThread {
  public:
-  // `scratch` has room for product.scratch_size() floats.
-  ProductThread(const Product& product, float* scratch, Store& store)
+  ProductThread(const Product& product, int thread, const Product::ThreadMemory& memory, Store& store)
       : product_(product),
         layout_(product.layout()),
         gemm_(*product.gemm),
         tokens_(product.weights->inputs().tokens()),
-        row_scales_(product.weights->inputs().scales_per_row()),
-        x_sums_per_row_(product.x_sums_per_row()),
-        scales_groups_(product.row_scales != nullptr && !tokens_.scales_rows()),
+        scales_groups_(product.rows.scales_per_row > 0 && !tokens_.scales_rows()),
         expands_(!layout_.grid.absent()),
         packs_(product.weights->borrows()),
-        unpacked_(reinterpret_cast<char*>(scratch)),
-        made_(reinterpret_cast<char*>(scratch + product.unpacked_floats())),
-        sums_(scratch + product.unpacked_floats() + product.made_floats()),
+        thread_(thread),
+        memory_(memory),
         finishing_(product, store) {}
 
   // `next` is the item that probably follows, or null: its first panel is prefetched.
   void compute(const WorkItem& item, const WorkItem* next) {
+    if (product_.threads_pack()) pack_rows(item);
     if (layout_.padded_k == 0) return finish_without_k(item);
     const Reading reading = reading_of(item, next);
     int64_t k = 0;
@@ -89,6 +86,16 @@ class ProductThread {
 
   const RowTile* tiles_of(const WorkItem& item) const { return product_.tiles->data() + item.first_tile; }
 
+  // Packs the rows of the item's block, unless they are those of the item before.
+  void pack_rows(const WorkItem& item) {
+    if (packed_tile_ == item.first_tile) return;
+    packed_tile_ = item.first_tile;
+    finishing_.complete();
+    const RowTile* tiles = tiles_of(item);
+    memory_.rows.first_row = tiles[0].first_row;
+    for (int64_t i = 0; i < item.tiles; ++i) product_.make_tile(thread_, tiles[i], memory_.rows);
+  }
+
   // Where a panel of the item is; not for panels that are packed when they are needed.
   const char* panel_of(const WorkItem& item, int64_t p) const {
     return product_.weights->data() + tiles_of(item)->expert * layout_.expert_bytes() +
@@ -127,8 +134,8 @@ class ProductThread {
   // Where tiles find a panel of the item.
   const char* read_panel(const Reading& reading, int64_t p) const {
     if (!packs_) return panel_of(reading.item, p);
-    product_.weights->pack(reading.tiles[0].expert, reading.item.first_panel + p, made_);
-    return made_;
+    product_.weights->pack(reading.tiles[0].expert, reading.item.first_panel + p, memory_.made);
+    return memory_.made;
   }
 
   // What is read after a block of k of the panels before `p`: that of the next one; after the last one, the first
@@ -166,7 +173,7 @@ class ProductThread {
     const PanelPart next = packs_ ? PanelPart{} : part_at(reading, block, p + panels);
     PrefetchShares shares = packs_ ? PrefetchShares() : prefetches(reading, next);
     if (reading.in_order) read_scales(base, layout_.levels.bytes);
-    const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, made_);
+    const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, memory_.made);
     TileArguments t{.first_k = block.k,
                     .k = block.count,
                     .rows = 0,
@@ -180,8 +187,8 @@ class ProductThread {
                     .x_sums = nullptr};
     if (reading.unpacks) {
       t.prefetch = shares.take();
-      gemm_.unpacked.unpack(t, unpacked_);
-      t.w = unpacked_;
+      gemm_.unpacked.unpack(t, memory_.unpacked);
+      t.w = memory_.unpacked;
     }
     t.block_k = product_.plan.k_block;
     t.accumulate = block.k > 0;
@@ -190,23 +197,23 @@ class ProductThread {
     if (reading.shared && is_tiles(gemm_.arithmetic)) t.aside = &finishing_.aside();
     if (reading.in_order) t.distance = kJustAhead;
     if (!reading.shared && !packs_ && !product_.cached) t.past_caches = gemm_.past_caches;
-    t.x_scale_stride = row_scales_;
+    t.x_scale_stride = memory_.rows.scales_per_row;
     t.x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0;
     const TileFunctions& functions = reading.unpacks ? gemm_.unpacked.tile : gemm_.tile;
     for (int64_t i = 0; i < item.tiles; ++i) {
       const RowTile& tile = reading.tiles[i];
       t.rows = tile.rows;
-      t.x = product_.packed(tile) + block.k * tile.rows * element_bytes(gemm_.arithmetic);
+      t.x = memory_.rows.x_of(tile) + block.k * tile.rows * element_bytes(gemm_.arithmetic);
       t.c = sums_of(reading, p, i);
       t.x_sums = x_sums_of(tile, block.k);
-      t.x_scales = scales_groups_ ? product_.row_scales + tile.first_row * row_scales_ : nullptr;
+      t.x_scales = scales_groups_ ? memory_.rows.scales_of(tile) : nullptr;
       t.prefetch = shares.take();
       const TileFunction function = panels > 1 ? reading.wide.function : functions[tile.rows];
       function(t);
       finishing_.complete();
       if (!block.last) continue;
       for (int64_t j = 0; j < panels; ++j) {
-        finishing_.begin(tile, panel + j, t.c + j * tile.rows * layout_.panel_columns);
+        finishing_.begin(tile, memory_.rows, panel + j, t.c + j * tile.rows * layout_.panel_columns);
         if (t.aside == nullptr) finishing_.complete();
       }
     }
@@ -214,9 +221,9 @@ class ProductThread {
 
   float* sums_of(const Reading& reading, int64_t p, int64_t tile) {
     const int64_t passing = product_.passing_sums();
-    if (reading.keeps_sums) return sums_ + 2 * passing + (p * reading.item.tiles + tile) * product_.tile_sums();
+    if (reading.keeps_sums) return memory_.sums + 2 * passing + (p * reading.item.tiles + tile) * product_.tile_sums();
     second_ = !second_;
-    return sums_ + (second_ ? passing : 0);
+    return memory_.sums + (second_ ? passing : 0);
   }
 
   // Where a single tile reads on after a panel's codes; null if it does not prefetch them itself.
@@ -226,9 +233,8 @@ class ProductThread {
   }
 
   const float* x_sums_of(const RowTile& tile, int64_t k) const {
-    if (product_.x_sums == nullptr) return nullptr;
-    return product_.x_sums + tile.first_row * x_sums_per_row_ +
-           layout_.scales.segments_in(k) * tile.rows * gemm_.row_sums;
+    const float* sums = memory_.rows.sums_of(tile);
+    return sums == nullptr ? nullptr : sums + layout_.scales.segments_in(k) * tile.rows * gemm_.row_sums;
   }
 
   // Without any k, there is nothing that a kernel could read: sums are zeros, and results are the bias.
@@ -236,8 +242,8 @@ class ProductThread {
     for (int64_t i = 0; i < item.tiles; ++i) {
       const RowTile& tile = (*product_.tiles)[item.first_tile + i];
       for (int64_t p = 0; p < item.panels; ++p) {
-        std::fill_n(sums_, tile.rows * layout_.panel_columns, 0.0f);
-        finishing_.begin(tile, item.first_panel + p, sums_);
+        std::fill_n(memory_.sums, tile.rows * layout_.panel_columns, 0.0f);
+        finishing_.begin(tile, memory_.rows, item.first_panel + p, memory_.sums);
         finishing_.complete();
       }
     }
@@ -254,14 +260,13 @@ class ProductThread {
   const PanelLayout& layout_;
   const GemmKernel& gemm_;
   const TokenScheme& tokens_;
-  const int64_t row_scales_, x_sums_per_row_;
   const bool scales_groups_;  // x are codes whose scales are those of groups of k, not of rows
   const bool expands_;        // weights are units of grids
   const bool packs_;          // panels are packed when they are needed
-  char* const unpacked_;
-  char* const made_;
-  float* const sums_;
-  bool second_ = false;  // which place the last sums took that are not kept
+  const int thread_;
+  Product::ThreadMemory memory_;
+  int64_t packed_tile_ = -1;  // the first of those that memory_.rows has
+  bool second_ = false;       // which place the last sums took that are not kept
   Finishing<Store> finishing_;
 };
 

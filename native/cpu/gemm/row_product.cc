@@ -12,40 +12,37 @@ namespace moe::cpu {
 
 namespace {
 
-// Packed rows of x.
-struct PackedInputs {
-  char* x = nullptr;
-  int64_t row_bytes = 0;
-  float* scales = nullptr;  // of rounded rows
-  float* lines = nullptr;   // for each thread
-  int64_t line_floats = 0;
-};
+// Rows without a token are zeros.
+class InputPacker final : public TilePacker {
+ public:
+  InputPacker(const Kernels& kernels, const RowProduct& p, const GemmKernel& gemm)
+      : p_(p),
+        scales_per_row_(p.weights->inputs().scales_per_row()),
+        line_floats_(p.weights->inputs().as_they_are() ? 0 : RowPacker::line_floats(p.weights->weights().columns)),
+        packer_(kernels, gemm, *p.weights, p.x.dtype) {}
 
-// Packs the rows of all tiles; rows without a token are zeros.
-void pack_rows(Context& context, const RowProduct& p, const GemmKernel& gemm, const std::vector<RowTile>& tiles,
-               const PackedInputs& to) {
-  const int64_t x_rows = p.x.shape[0];
-  const int64_t scales_per_row = p.weights->inputs().scales_per_row();
-  const std::vector<char> zeros(static_cast<size_t>(p.x.row_bytes()), 0);
-  ItemQueue& queue = context.queue;
-  queue.reset(std::ssize(tiles));
-  const RowPacker packer(context.kernels, gemm, *p.weights, p.x.dtype);
-  const ExpertProduct& weights = p.weights->weights();
-  const Work packing{.bytes = 8.0 * static_cast<double>(p.offsets[weights.experts] * weights.columns)};
-  context.team.share(std::ssize(tiles), packing, [&](const Worker& worker) {
-    for (int64_t i; (i = queue.next(worker.index)) >= 0;) {
-      const RowTile& tile = tiles[i];
-      for (int32_t r = 0; r < tile.rows; ++r) {
-        const int64_t row = tile.first_row + r;
-        const int64_t source = p.token_of_row == nullptr ? row : index_or_none(p.token_of_row[row], x_rows);
-        const char* values = source < 0 ? zeros.data() : p.x.at(source);
-        packer.pack(tile, r, values, nullptr, to.x + tile.first_row * to.row_bytes,
-                    to.lines + worker.index * to.line_floats,
-                    to.scales == nullptr ? nullptr : to.scales + row * scales_per_row);
-      }
+  // Before pack().
+  void take(Arena& arena, int64_t threads) {
+    lines_ = arena.take<float>(threads * line_floats_);
+    zeros_ = arena.take<char>(p_.x.row_bytes());
+  }
+  void clear() { std::fill_n(zeros_, p_.x.row_bytes(), char{0}); }
+
+  void pack(int thread, const RowTile& tile, char* x, float* scales) const override {
+    for (int32_t r = 0; r < tile.rows; ++r, scales += scales_per_row_) {
+      const int64_t row = tile.first_row + r;
+      const int64_t source = p_.token_of_row == nullptr ? row : index_or_none(p_.token_of_row[row], p_.x.shape[0]);
+      packer_.pack(tile, r, source < 0 ? zeros_ : p_.x.at(source), nullptr, x, lines_ + thread * line_floats_, scales);
     }
-  });
-}
+  }
+
+ private:
+  const RowProduct& p_;
+  const int64_t scales_per_row_, line_floats_;
+  const RowPacker packer_;
+  float* lines_ = nullptr;
+  char* zeros_ = nullptr;
+};
 
 }  // namespace
 
@@ -56,31 +53,26 @@ Status multiply_rows(Context& context, const RowProduct& p) {
   const PanelLayout& layout = p.weights->layout();
   const std::vector<RowTile> row_tiles = plan_tiles(p.offsets, weights.experts, gemm.max_rows);
   const int64_t rows = p.offsets[weights.experts];
-  Product product{.kernels = &kernels,
-                  .gemm = &gemm,
-                  .weights = p.weights,
-                  .x = nullptr,
-                  .x_row_bytes = packed_row_bytes(gemm, layout),
-                  .bias = nullptr,
-                  .bias_stride = weights.rows,
-                  .tiles = &row_tiles,
-                  .plan = {}};
+  Product product{
+      .kernels = &kernels,
+      .gemm = &gemm,
+      .weights = p.weights,
+      .rows = {.row_bytes = packed_row_bytes(gemm, layout), .scales_per_row = p.weights->inputs().scales_per_row()},
+      .bias = nullptr,
+      .bias_stride = weights.rows,
+      .tiles = &row_tiles,
+      .plan = {}};
 
-  const ExpertInputs& inputs = p.weights->inputs();
-  PackedInputs packed{.row_bytes = product.x_row_bytes,
-                      .line_floats = inputs.as_they_are() ? 0 : RowPacker::line_floats(weights.columns)};
+  InputPacker packer(kernels, p, gemm);
   float* bias = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
-    packed.x = arena.take<char>(rows * packed.row_bytes);
-    packed.lines = arena.take<float>(context.team.threads * packed.line_floats);
-    if (inputs.tokens().coded()) packed.scales = arena.take<float>(rows * inputs.scales_per_row());
+    packer.take(arena, context.team.threads);
     if (!p.bias.absent()) bias = arena.take<float>(p.bias.size());
   }));
+  packer.clear();
   if (bias != nullptr) kernels.to_f32(p.bias.dtype, p.bias.data, p.bias.size(), bias);
-  product.x = packed.x;
-  product.row_scales = packed.scales;
+  product.packer = &packer;
   product.bias = bias;
-  pack_rows(context, p, gemm, row_tiles, packed);
 
   const int64_t x_rows = p.x.shape[0];
   const int64_t outputs = weights.outputs();

@@ -11,27 +11,26 @@
 
 namespace moe::cpu {
 
-// Sums x over segments, once for all panels, where weights need it.
-inline Status sum_x(Context& context, Product& product) {
+// Packs and sums rows that threads do not pack as they need them, once for all panels.
+inline Status make_rows(Context& context, Product& product) {
   const std::vector<RowTile>& tiles = *product.tiles;
-  int64_t rows = 0, summed = 0;
+  const bool packs = product.packer != nullptr;
+  int64_t rows = 0, made = 0;
   for (const RowTile& tile : tiles) {
     rows = std::max(rows, tile.first_row + tile.rows);
-    if (product.sums_x(tile)) summed += tile.rows;
+    if (packs || product.sums_x(tile)) made += tile.rows;
   }
-  if (summed == 0) return {};
-  const int64_t segments = product.x_segments(), per_row = product.x_sums_per_row();
-  MOE_TRY(context.x_sums.reserve(static_cast<size_t>(rows * per_row) * sizeof(float), context.poison));
-  auto* sums = reinterpret_cast<float*>(context.x_sums.data());
-  product.x_sums = sums;
+  if (made == 0) return {};
+  Arena size;
+  product.take_rows(size, rows);
+  MOE_TRY(context.rows.reserve(std::max<size_t>(size.size(), 1), context.poison));
+  Arena arena(context.rows.data());
+  product.rows = product.take_rows(arena, rows);
   context.queue.reset(std::ssize(tiles));
-  const Work work{.bytes = static_cast<double>(summed * product.x_row_bytes)};
-  context.team.share(std::ssize(tiles), work, [&](const Worker& worker) {
+  const int64_t row_bytes = packs ? 8 * product.weights->weights().columns : product.rows.row_bytes;
+  context.team.share(std::ssize(tiles), {.bytes = static_cast<double>(made * row_bytes)}, [&](const Worker& worker) {
     for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) {
-      const RowTile& tile = tiles[i];
-      if (!product.sums_x(tile)) continue;
-      product.gemm->sum_segments(product.x + tile.first_row * product.x_row_bytes, segments,
-                                 product.layout().scales.segment, tile.rows, sums + tile.first_row * per_row);
+      product.make_tile(worker.index, tiles[i], product.rows);
     }
   });
   return {};
@@ -70,14 +69,15 @@ Status run_product(Context& context, Product product, Store&& store) {
                                                .blocking = blocking,
                                                .threads = context.team.threads});
   product.cached = note_reads(context, product);
-  MOE_TRY(sum_x(context, product));
-  const int64_t size = product.scratch_size();
-  MOE_TRY(context.sums.reserve(static_cast<size_t>(context.team.threads * size) * sizeof(float), context.poison));
-  float* sums = reinterpret_cast<float*>(context.sums.data());
+  if (!product.threads_pack()) MOE_TRY(make_rows(context, product));
+  Arena size;
+  product.take_memory(size);
+  MOE_TRY(context.thread_memory.reserve(std::max<size_t>(context.team.threads * size.size(), 1), context.poison));
   const int64_t items = std::ssize(product.plan.items);
   context.queue.reset(items);
   context.team.share(items, product.work(), [&](const Worker& worker) {
-    ProductThread thread(product, sums + worker.index * size, store);
+    Arena arena(context.thread_memory.data() + worker.index * size.size());
+    ProductThread thread(product, worker.index, product.take_memory(arena), store);
     for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) {
       const WorkItem* item = &product.plan.items[i];
       thread.compute(*item, i + 1 < items ? item + 1 : nullptr);

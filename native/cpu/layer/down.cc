@@ -1,24 +1,58 @@
 // The experts' output for every row, with its softmax if the layer has one.
+#include "cpu/gemm/row_packer.h"
 #include "cpu/layer/stage.h"
 
 namespace moe::cpu {
 
 namespace {
 
+using Group = LayerWeights::Group;
+
+Operand down_of(const Pass& pass, const Group& group) {
+  const float* bias = floats(pass.weights.down_bias);
+  return pass.operand(*group.down, pass.tokens.dtype,
+                      bias == nullptr ? nullptr : bias + group.experts.first * pass.layer.hidden, pass.layer.hidden);
+}
+
+// Packs activations.
+class InnerPacker final : public TilePacker {
+ public:
+  InnerPacker(const Pass& pass, const Operand& down)
+      : pass_(pass),
+        scales_per_row_(down.weights.inputs().scales_per_row()),
+        packer_(pass.kernels, down.gemm, down.weights, DType::f32) {}
+
+  void pack(int thread, const RowTile& tile, char* x, float* scales) const override {
+    for (int32_t r = 0; r < tile.rows; ++r, scales += scales_per_row_) {
+      const float* row = pass_.state.inner + (tile.first_row + r) * pass_.layer.intermediate;
+      packer_.pack(tile, r, reinterpret_cast<const char*>(row), nullptr, x, pass_.scratch.inner_lines.of(thread),
+                   scales);
+    }
+  }
+
+ private:
+  const Pass& pass_;
+  const int64_t scales_per_row_;
+  const RowPacker packer_;
+};
+
 void take(Pass& pass, StageMemory& memory) {
   pass.state.outputs = memory.state.take<float>(pass.most_rows() * pass.layer.hidden);
+  pass.scratch.inner_lines.take(memory.scratch, pass.threads(), RowPacker::line_floats(pass.layer.intermediate));
 }
 
 Status run(Pass& pass) {
-  const float* bias = floats(pass.weights.down_bias);
   for (size_t i = 0; i < pass.weights.groups.size(); ++i) {
-    const LayerWeights::Group& group = pass.weights.groups[i];
-    const Operand down =
-        pass.operand(*group.down, pass.tokens.dtype,
-                     bias == nullptr ? nullptr : bias + group.experts.first * pass.layer.hidden, pass.layer.hidden);
-    MOE_TRY(pass.multiply(
-        down, {pass.state.inner_tiles, pass.state.inner_row_bytes, pass.state.group_tiles[i], pass.state.inner_scales},
-        {}, pass.state.outputs));
+    const Operand down = down_of(pass, pass.weights.groups[i]);
+    const InnerPacker packer(pass, down);
+    TiledRows rows{pass.state.group_tiles[i]};
+    if (down.needs_whole_rows()) {
+      rows.packer = &packer;
+    } else {
+      rows.packed = pass.state.inner_tiles;
+      rows.row_bytes = pass.state.inner_row_bytes;
+    }
+    MOE_TRY(pass.multiply(down, rows, {}, pass.state.outputs));
   }
   if (pass.layer.output_activation == OutputActivation::none) return {};
   const int64_t rows = pass.state.offsets[pass.layer.all_experts()], hidden = pass.layer.hidden;

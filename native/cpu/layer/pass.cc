@@ -4,6 +4,7 @@
 
 #include "cpu/gemm/streams.h"
 #include "cpu/layer/stage.h"
+#include "cpu/layer/token_packer.h"
 #include "cpu/runtime/clock.h"
 
 namespace moe::cpu {
@@ -55,9 +56,7 @@ void Pass::take(StageMemory& memory) {
   if (tokens.ids != nullptr) state.ids = tokens.ids;
   if (tokens.weights != nullptr) state.weights = tokens.weights;
   if (tokens.logits != nullptr) state.logits = tokens.logits;
-  scratch.token_bytes = 0;
   for (const Stage stage : stages) cpu_stage(stage).take(*this, memory);
-  scratch.tokens.data = memory.scratch.take<char>(scratch.token_bytes);
 }
 
 Status Pass::multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, float* results) {
@@ -71,29 +70,11 @@ Status Pass::multiply(const Operand& operand, const TiledRows& x, const RowsBefo
   });
 }
 
-void Pass::take_packed_tokens(const Operand& operand) {
-  scratch.token_bytes = std::max(scratch.token_bytes, tokens.count * operand.row_bytes());
-}
-
 Status Pass::project(const Operand& operand, float* results) {
-  PackedRows& packed = scratch.tokens;
-  const PanelLayout& layout = operand.weights.layout();
-  const GemmKernel& gemm = operand.gemm;
-  if (!packed.suit(gemm, operand.weights)) {
-    packed.gemm = &gemm;
-    packed.padded_k = layout.padded_k;
-    const int32_t offsets[2] = {0, static_cast<int32_t>(tokens.count)};
-    token_tiles_ = plan_tiles(offsets, 1, gemm.max_rows);
-    const Work work{.bytes = 8.0 * static_cast<double>(tokens.count * layer.hidden)};
-    for_items(std::ssize(token_tiles_), work, [&](const Worker&, int64_t i) {
-      const RowTile& tile = token_tiles_[i];
-      for (int32_t r = 0; r < tile.rows; ++r) {
-        kernels.pack_row(gemm.arithmetic, tokens.dtype, token(tile.first_row + r), layer.hidden,
-                         packed_row_k(gemm, layout), packed.data + tile.first_row * operand.row_bytes(), r, tile.rows);
-      }
-    });
-  }
-  return multiply(operand, {packed.data, operand.row_bytes(), token_tiles_}, {}, results);
+  const int32_t offsets[2] = {0, static_cast<int32_t>(tokens.count)};
+  const std::vector<RowTile> tiles = plan_tiles(offsets, 1, operand.gemm.max_rows);
+  const TokenPacker packer(*this, operand, nullptr, nullptr);
+  return multiply(operand, {tiles, &packer}, {}, results);
 }
 
 }  // namespace moe::cpu

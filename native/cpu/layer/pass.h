@@ -29,22 +29,23 @@ struct LayerTokens {
   LayerTokens part(int64_t begin, int64_t size, const LayerDescription& description) const;
 };
 
-// Rows packed into tiles, for all products that read them in the same way: those without factors or orders of their
-// own.
-struct PackedRows {
-  const GemmKernel* gemm = nullptr;  // a kernel that reads them; null: not packed yet, or for one product only
-  int64_t padded_k = 0;
-  TokenScheme tokens = {};
-  char* data = nullptr;
-  float* scales = nullptr;  // [rows, scales_per_row()], if products take codes
-  // The same of tokens, which are rounded once for all their experts.
-  bf16* token_codes = nullptr;    // [tokens, hidden]
-  float* token_scales = nullptr;  // [tokens, scales_per_row()]
+// Tokens rounded to codes, once for all experts and all products that round them so.
+struct RoundedTokens {
+  bf16* codes = nullptr;    // [tokens, hidden]
+  float* scales = nullptr;  // [tokens, scales_per_row()]
+  TokenScheme scheme = {};  // that they have; at first none
+};
 
-  bool suit(const GemmKernel& other, const CpuPackedExperts& weights) const {
-    return gemm != nullptr && gemm->arithmetic == other.arithmetic && gemm->max_rows == other.max_rows &&
-           padded_k == weights.layout().padded_k && tokens == weights.inputs().tokens();
+// Memory in which each thread changes a row before it is packed.
+struct RowLines {
+  int64_t floats = 0;  // of a thread
+  float* data = nullptr;
+
+  void take(Arena& arena, int64_t threads, int64_t floats_of_each) {
+    floats = floats_of_each;
+    data = arena.take<float>(threads * floats);
   }
+  float* of(int thread) const { return data + thread * floats; }
 };
 
 // A matrix of the layer as one product reads it.
@@ -55,14 +56,16 @@ struct Operand {
   int64_t bias_stride = 0;      // to the next expert's
 
   int64_t row_bytes() const { return packed_row_bytes(gemm, weights.layout()); }
+  // Whether a row of x is packed only when all of its elements are known.
+  bool needs_whole_rows() const { return !weights.inputs().as_they_are() || !packs_pieces(gemm.arithmetic); }
 };
 
-// Tiles of packed rows; see Product.
+// Rows of x, as tiles.
 struct TiledRows {
-  const char* data;
-  int64_t row_bytes;
   const std::vector<RowTile>& tiles;
-  const float* scales = nullptr;
+  const TilePacker* packer = nullptr;  // null: the rows are packed already
+  char* packed = nullptr;
+  int64_t row_bytes = 0;
 };
 
 // What stages take memory from: for what they leave, and for themselves.
@@ -118,15 +121,19 @@ class Pass {
   template <class Store>
   Status multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, const DirectResults& direct,
                   Store&& store) {
+    PackedRows rows{.x = x.packed, .row_bytes = x.row_bytes};
+    if (x.packer != nullptr) {
+      rows.row_bytes = operand.row_bytes();
+      rows.scales_per_row = operand.weights.inputs().scales_per_row();
+    }
     const auto product = [&](const std::vector<RowTile>& tiles) -> Status {
       MOE_TRY(operand.weights.check(tiles));
       return run_product(context,
                          {.kernels = &kernels,
                           .gemm = &operand.gemm,
                           .weights = &operand.weights,
-                          .x = x.data,
-                          .x_row_bytes = x.row_bytes,
-                          .row_scales = operand.weights.inputs().tokens().coded() ? x.scales : nullptr,
+                          .rows = rows,
+                          .packer = x.packer,
                           .bias = operand.bias,
                           .bias_stride = operand.bias_stride,
                           .before = before,
@@ -142,7 +149,6 @@ class Pass {
   Status multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, float* results);
   // The tokens times these weights.
   Status project(const Operand& operand, float* results);
-  void take_packed_tokens(const Operand& operand);
 
   Context& context;
   const Kernels& kernels;
@@ -159,14 +165,11 @@ class Pass {
 
   // Memory that stages use internally.
   struct {
-    PackedRows tokens, rows;
-    int64_t token_bytes = 0;           // upper bound for packed tokens
-    int32_t* gating = nullptr;         // [threads, gating_scratch]
-    float* gate = nullptr;             // [rows, intermediate], if gate and up are separate products
-    float* multiplier = nullptr;       // [rows, intermediate]
-    float* inner = nullptr;            // [rows, intermediate], if a down product changes its inputs
-    int64_t line_floats = 0;           // of each thread's input_line,
-    float* input_line = nullptr;       // if rows are changed before they are packed
+    RoundedTokens rounded;
+    int32_t* gating = nullptr;    // [threads, gating_scratch]
+    float* gate = nullptr;        // [rows, intermediate], if gate and up are separate products
+    float* multiplier = nullptr;  // [rows, intermediate]
+    RowLines input_lines, inner_lines;
     float* line = nullptr;             // [threads, hidden]
     float* residual = nullptr;         // [threads, hidden], if there is one
     const void** slot_rows = nullptr;  // [threads, slots]
@@ -176,8 +179,6 @@ class Pass {
  private:
   Status reserve(Buffer* kept);
   void take(StageMemory& memory);
-
-  std::vector<RowTile> token_tiles_;
 };
 
 }  // namespace moe::cpu

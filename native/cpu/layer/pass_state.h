@@ -20,10 +20,10 @@ struct PassState {
   float* weight_of_row = nullptr;   // [rows], if weights multiply the input
   // Of each group of experts, from gate_up: its rows, as tiles of one expert each.
   std::vector<std::vector<RowTile>> group_tiles;
-  char* inner_tiles = nullptr;    // packed tiles of activations, from gate_up
-  int64_t inner_row_bytes = 0;    // of a row in them
-  float* inner_scales = nullptr;  // [rows, scales_per_row()]: their scales, if they are codes
-  float* outputs = nullptr;       // [rows, hidden], from down
+  char* inner_tiles = nullptr;  // packed tiles of activations, from gate_up,
+  int64_t inner_row_bytes = 0;  // of a row in them,
+  float* inner = nullptr;       // or [rows, intermediate], for down products that change their rows
+  float* outputs = nullptr;     // [rows, hidden], from down
 };
 
 }  // namespace moe::cpu

@@ -8,9 +8,8 @@ namespace {
 Operand router_of(const Pass& pass) { return pass.projection(*pass.weights.router, floats(pass.weights.router_bias)); }
 
 void take(Pass& pass, StageMemory& memory) {
-  pass.take_packed_tokens(router_of(pass));
-  if (pass.tokens.logits == nullptr)
-    pass.state.logits = memory.state.take<float>(pass.tokens.count * pass.layer.experts);
+  if (pass.tokens.logits != nullptr) return;
+  pass.state.logits = memory.state.take<float>(pass.tokens.count * pass.layer.experts);
 }
 
 Status run(Pass& pass) { return pass.project(router_of(pass), pass.state.logits); }

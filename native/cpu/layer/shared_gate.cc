@@ -11,7 +11,6 @@ Operand gate_of(const Pass& pass) {
 
 void take(Pass& pass, StageMemory& memory) {
   if (pass.weights.shared_gate == nullptr) return;
-  pass.take_packed_tokens(gate_of(pass));
   pass.state.shared_gate = memory.state.take<float>(pass.tokens.count * pass.layer.shared_gate_rows());
 }
 

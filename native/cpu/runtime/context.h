@@ -20,8 +20,8 @@ struct Context {
   ItemQueue queue;
   // For the operator that is running; kept between calls.
   Buffer workspace;
-  // For the matrix product that is running: of its threads' results, and of x.
-  Buffer sums, x_sums;
+  // For the matrix product that is running: what its threads need, and rows of x.
+  Buffer thread_memory, rows;
   // Bytes of weights that products have read so far.
   int64_t bytes_read = 0;
 };
