@@ -23,6 +23,8 @@ constexpr int64_t kFewestItemsPerThread = 8;
 constexpr int64_t kLongRowBytes = int64_t{1} << 20;
 constexpr int64_t kLongRowSumBytes = int64_t{1} << 20;
 constexpr int64_t kLongRowItemsPerThread = 16;
+// Rather than that, blocks have fewer rows, but not fewer than this, as each block reads all weights.
+constexpr int64_t kFewestShortRows = 256;
 
 // Consecutive items run on one thread, except where the threads' shares meet and at the end.
 constexpr int64_t kManyBlocksPerThread = 4;
@@ -50,6 +52,13 @@ int64_t block_of_k(const ProductSizes& sizes, int64_t blocks) {
 }
 
 int64_t rows_of_block(int64_t row_bytes) { return kBlockBytes / std::max<int64_t>(1, row_bytes); }
+
+// The most rows of a block.
+int64_t block_rows(const ProductSizes& sizes, int64_t k_block) {
+  const int64_t rows = rows_of_block(k_block * sizes.x_bytes);
+  const int64_t short_rows = kLongRowBytes / std::max<int64_t>(1, sizes.padded_k * sizes.x_bytes);
+  return short_rows < kFewestShortRows ? rows : std::min(rows, short_rows);
+}
 
 // Cuts `total` into the fewest parts of at most `most`, whose sizes differ by at most one: calls part(first, size).
 template <class Part>
@@ -119,7 +128,7 @@ ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& 
   const int64_t blocks_of_k = ceil_divide(sizes.padded_k, sizes.blocking.longest_k);
   ProductPlan plan;
   plan.k_block = block_of_k(sizes, blocks_of_k);
-  const TileBlocks blocks = plan_blocks(tiles, rows_of_block(plan.k_block * sizes.x_bytes));
+  const TileBlocks blocks = plan_blocks(tiles, block_rows(sizes, plan.k_block));
   plan.most_tiles = blocks.most_tiles;
   plan.many_blocks = std::ssize(blocks.list) >= kManyBlocksPerThread * sizes.threads;
   plan.most_panels = panels_of_item(blocks, sizes, blocks_of_k);
