@@ -56,8 +56,8 @@ struct Product {
   const Kernels* kernels = nullptr;
   const GemmKernel* gemm = nullptr;
   const CpuPackedExperts* weights = nullptr;
-  PackedRows rows = {};                // their sums need not be there
-  const TilePacker* packer = nullptr;  // null: the rows are packed already
+  PackedRows rows = {};                // if they are packed; else only how much a row takes
+  const TilePacker* packer = nullptr;  // null: they are packed
   const float* bias = nullptr;         // the first expert's, or null
   int64_t bias_stride = 0;             // to the next expert's
   RowsBefore before = {};
@@ -94,7 +94,7 @@ struct Product {
   int64_t tile_sums() const { return gemm->max_rows * layout().panel_columns; }
   // The sums of tiles that are not kept: those of one are finished while those of the next are in the making.
   int64_t passing_sums() const { return gemm->panels_at_once() * tile_sums(); }
-  // Takes memory for `rows` rows, packed or only summed.
+  // Takes memory for so many rows: to pack and sum them, or if they are packed, to sum them.
   PackedRows take_rows(Arena& arena, int64_t count) const {
     PackedRows packed = rows;
     packed.sums_per_row = x_segments() * gemm->row_sums;

@@ -7,6 +7,18 @@
 
 namespace moe::cpu {
 
+// Memory in which each thread changes a row before it is packed.
+struct RowLines {
+  int64_t floats = 0;  // of a thread
+  float* data = nullptr;
+
+  void take(Arena& arena, int64_t threads, int64_t floats_of_each) {
+    floats = floats_of_each;
+    data = arena.take<float>(threads * floats);
+  }
+  float* of(int thread) const { return data + thread * floats; }
+};
+
 class RowPacker {
  public:
   // Rows of `columns` elements of this dtype.

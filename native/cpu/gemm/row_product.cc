@@ -17,31 +17,29 @@ class InputPacker final : public TilePacker {
  public:
   InputPacker(const Kernels& kernels, const RowProduct& p, const GemmKernel& gemm)
       : p_(p),
-        scales_per_row_(p.weights->inputs().scales_per_row()),
-        line_floats_(p.weights->inputs().as_they_are() ? 0 : RowPacker::line_floats(p.weights->weights().columns)),
-        packer_(kernels, gemm, *p.weights, p.x.dtype) {}
+        inputs_(p.weights->inputs()),
+        packer_(kernels, gemm, *p.weights, p.x.dtype),
+        zeros_(static_cast<size_t>(p.x.row_bytes()), 0) {}
 
   // Before pack().
   void take(Arena& arena, int64_t threads) {
-    lines_ = arena.take<float>(threads * line_floats_);
-    zeros_ = arena.take<char>(p_.x.row_bytes());
+    lines_.take(arena, threads, inputs_.as_they_are() ? 0 : RowPacker::line_floats(p_.weights->weights().columns));
   }
-  void clear() { std::fill_n(zeros_, p_.x.row_bytes(), char{0}); }
 
   void pack(int thread, const RowTile& tile, char* x, float* scales) const override {
-    for (int32_t r = 0; r < tile.rows; ++r, scales += scales_per_row_) {
+    for (int32_t r = 0; r < tile.rows; ++r, scales += inputs_.scales_per_row()) {
       const int64_t row = tile.first_row + r;
       const int64_t source = p_.token_of_row == nullptr ? row : index_or_none(p_.token_of_row[row], p_.x.shape[0]);
-      packer_.pack(tile, r, source < 0 ? zeros_ : p_.x.at(source), nullptr, x, lines_ + thread * line_floats_, scales);
+      packer_.pack(tile, r, source < 0 ? zeros_.data() : p_.x.at(source), nullptr, x, lines_.of(thread), scales);
     }
   }
 
  private:
   const RowProduct& p_;
-  const int64_t scales_per_row_, line_floats_;
+  const ExpertInputs& inputs_;
   const RowPacker packer_;
-  float* lines_ = nullptr;
-  char* zeros_ = nullptr;
+  const std::vector<char> zeros_;
+  RowLines lines_;
 };
 
 }  // namespace
@@ -69,7 +67,6 @@ Status multiply_rows(Context& context, const RowProduct& p) {
     packer.take(arena, context.team.threads);
     if (!p.bias.absent()) bias = arena.take<float>(p.bias.size());
   }));
-  packer.clear();
   if (bias != nullptr) kernels.to_f32(p.bias.dtype, p.bias.data, p.bias.size(), bias);
   product.packer = &packer;
   product.bias = bias;

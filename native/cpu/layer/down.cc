@@ -1,5 +1,4 @@
 // The experts' output for every row, with its softmax if the layer has one.
-#include "cpu/gemm/row_packer.h"
 #include "cpu/layer/stage.h"
 
 namespace moe::cpu {
@@ -18,12 +17,10 @@ Operand down_of(const Pass& pass, const Group& group) {
 class InnerPacker final : public TilePacker {
  public:
   InnerPacker(const Pass& pass, const Operand& down)
-      : pass_(pass),
-        scales_per_row_(down.weights.inputs().scales_per_row()),
-        packer_(pass.kernels, down.gemm, down.weights, DType::f32) {}
+      : pass_(pass), inputs_(down.weights.inputs()), packer_(pass.kernels, down.gemm, down.weights, DType::f32) {}
 
   void pack(int thread, const RowTile& tile, char* x, float* scales) const override {
-    for (int32_t r = 0; r < tile.rows; ++r, scales += scales_per_row_) {
+    for (int32_t r = 0; r < tile.rows; ++r, scales += inputs_.scales_per_row()) {
       const float* row = pass_.state.inner + (tile.first_row + r) * pass_.layer.intermediate;
       packer_.pack(tile, r, reinterpret_cast<const char*>(row), nullptr, x, pass_.scratch.inner_lines.of(thread),
                    scales);
@@ -32,7 +29,7 @@ class InnerPacker final : public TilePacker {
 
  private:
   const Pass& pass_;
-  const int64_t scales_per_row_;
+  const ExpertInputs& inputs_;
   const RowPacker packer_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 
+#include "cpu/gemm/row_packer.h"
 #include "cpu/gemm/run_product.h"
 #include "cpu/layer/layer_weights.h"
 #include "cpu/layer/offload.h"
@@ -34,18 +35,6 @@ struct RoundedTokens {
   bf16* codes = nullptr;    // [tokens, hidden]
   float* scales = nullptr;  // [tokens, scales_per_row()]
   TokenScheme scheme = {};  // that they have; at first none
-};
-
-// Memory in which each thread changes a row before it is packed.
-struct RowLines {
-  int64_t floats = 0;  // of a thread
-  float* data = nullptr;
-
-  void take(Arena& arena, int64_t threads, int64_t floats_of_each) {
-    floats = floats_of_each;
-    data = arena.take<float>(threads * floats);
-  }
-  float* of(int thread) const { return data + thread * floats; }
 };
 
 // A matrix of the layer as one product reads it.

@@ -100,6 +100,44 @@ MOE_TEST(items_have_whole_numbers_of_the_panels_that_are_taken_at_once) {
   MOE_CHECK_EQUAL(panels_of(896, 2, 1024), 4);
 }
 
+MOE_TEST(blocks_keep_all_k_of_their_rows_in_the_cache_unless_they_would_be_short) {
+  const std::vector<int32_t> offsets = {0, 1024};
+  const std::vector<RowTile> tiles = plan_tiles(offsets.data(), 1, 32);
+  const auto most_rows = [&](int64_t k) {
+    return 32 * plan_product(tiles, {.padded_k = k,
+                                     .step = 32,
+                                     .panels = 64,
+                                     .panels_at_once = 1,
+                                     .x_bytes = 2,
+                                     .tile_bytes = 4096,
+                                     .blocking = {.longest_k = 512},
+                                     .threads = 2})
+                    .most_tiles;
+  };
+  MOE_CHECK_EQUAL(most_rows(1024), 512);
+  MOE_CHECK_EQUAL(most_rows(2048), 256);
+  MOE_CHECK_EQUAL(most_rows(4096), 512);
+}
+
+MOE_TEST(blocks_are_many_if_each_thread_has_several) {
+  const auto many = [](int64_t experts, int threads) {
+    std::vector<int32_t> offsets(static_cast<size_t>(experts) + 1);
+    for (int64_t e = 0; e <= experts; ++e) offsets[e] = static_cast<int32_t>(10 * e);
+    return plan_product(plan_tiles(offsets.data(), experts, 14), {.padded_k = 64,
+                                                                  .step = 1,
+                                                                  .panels = 20,
+                                                                  .panels_at_once = 1,
+                                                                  .x_bytes = 4,
+                                                                  .tile_bytes = 1792,
+                                                                  .blocking = {},
+                                                                  .threads = threads})
+        .many_blocks;
+  };
+  MOE_CHECK(many(8, 2));
+  MOE_CHECK(!many(7, 2));
+  MOE_CHECK(!many(8, 3));
+}
+
 MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
   const std::vector<int32_t> few = {0, 1}, many = {0, 5000};
   for (const int64_t k : {1, 64, 2048, 4097, 14336, 30000}) {
