@@ -29,7 +29,7 @@ class Finishing {
       : product_(product),
         layout_(product.layout()),
         store_(store),
-        scales_rows_(product.rows.scales_per_row > 0 && product.weights->inputs().tokens().scales_rows()),
+        scales_rows_(product.weights->inputs().tokens().scales_rows()),
         direct_(direct_function()) {}
   Finishing(const Finishing&) = delete;
   Finishing& operator=(const Finishing&) = delete;

@@ -54,7 +54,7 @@ int64_t block_of_k(const ProductSizes& sizes, int64_t blocks) {
 int64_t rows_of_block(int64_t row_bytes) { return kBlockBytes / std::max<int64_t>(1, row_bytes); }
 
 // The most rows of a block.
-int64_t block_rows(const ProductSizes& sizes, int64_t k_block) {
+int64_t most_rows_of_block(const ProductSizes& sizes, int64_t k_block) {
   const int64_t rows = rows_of_block(k_block * sizes.x_bytes);
   const int64_t short_rows = kLongRowBytes / std::max<int64_t>(1, sizes.padded_k * sizes.x_bytes);
   return short_rows < kFewestShortRows ? rows : std::min(rows, short_rows);
@@ -128,7 +128,7 @@ ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& 
   const int64_t blocks_of_k = ceil_divide(sizes.padded_k, sizes.blocking.longest_k);
   ProductPlan plan;
   plan.k_block = block_of_k(sizes, blocks_of_k);
-  const TileBlocks blocks = plan_blocks(tiles, block_rows(sizes, plan.k_block));
+  const TileBlocks blocks = plan_blocks(tiles, most_rows_of_block(sizes, plan.k_block));
   plan.most_tiles = blocks.most_tiles;
   plan.many_blocks = std::ssize(blocks.list) >= kManyBlocksPerThread * sizes.threads;
   plan.most_panels = panels_of_item(blocks, sizes, blocks_of_k);

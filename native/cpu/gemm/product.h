@@ -56,8 +56,8 @@ struct Product {
   const Kernels* kernels = nullptr;
   const GemmKernel* gemm = nullptr;
   const CpuPackedExperts* weights = nullptr;
-  PackedRows rows = {};                // if they are packed; else only how much a row takes
-  const TilePacker* packer = nullptr;  // null: they are packed
+  PackedRows rows = {};                // if they are packed already
+  const TilePacker* packer = nullptr;  // if they are not
   const float* bias = nullptr;         // the first expert's, or null
   int64_t bias_stride = 0;             // to the next expert's
   RowsBefore before = {};
@@ -97,12 +97,17 @@ struct Product {
   // Takes memory for so many rows: to pack and sum them, or if they are packed, to sum them.
   PackedRows take_rows(Arena& arena, int64_t count) const {
     PackedRows packed = rows;
-    packed.sums_per_row = x_segments() * gemm->row_sums;
     if (packer != nullptr) {
+      packed.row_bytes = packed_row_bytes(*gemm, layout());
       packed.x = arena.take<char>(count * packed.row_bytes);
+      packed.scales_per_row = weights->inputs().scales_per_row();
       if (packed.scales_per_row > 0) packed.scales = arena.take<float>(count * packed.scales_per_row);
     }
-    if (packed.sums_per_row > 0) packed.sums = arena.take<float>(count * packed.sums_per_row);
+    // Where some tiles need sums, those of one row do.
+    if (gemm->sums_x(layout().scales, 1)) {
+      packed.sums_per_row = x_segments() * gemm->row_sums;
+      packed.sums = arena.take<float>(count * packed.sums_per_row);
+    }
     return packed;
   }
   // What one thread needs.

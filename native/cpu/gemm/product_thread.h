@@ -29,7 +29,7 @@ class ProductThread {
         layout_(product.layout()),
         gemm_(*product.gemm),
         tokens_(product.weights->inputs().tokens()),
-        scales_groups_(product.rows.scales_per_row > 0 && !tokens_.scales_rows()),
+        scales_groups_(tokens_.coded() && !tokens_.scales_rows()),
         expands_(!layout_.grid.absent()),
         packs_(product.weights->borrows()),
         thread_(thread),

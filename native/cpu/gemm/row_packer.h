@@ -29,13 +29,14 @@ class RowPacker {
   static int64_t line_floats(int64_t columns) { return 2 * columns; }
 
   // Packs one row as row `r` of its tile at `target`, times a weight unless that is null. `line` has line_floats() if
-  // there is a weight or the product changes its inputs. `scales` receives those of a row of codes, times the
-  // weight.
+  // there is a weight or the product changes its inputs. Of a row of codes, the tile's `scales` receive its own, times
+  // the weight.
   void pack(const RowTile& tile, int32_t r, const char* x, const float* weight, char* target, float* line,
             float* scales) const {
     const int64_t padded_k = packed_row_k(gemm_, weights_.layout());
     const ExpertInputs& inputs = weights_.inputs();
     const TokenScheme& tokens = inputs.tokens();
+    scales += r * inputs.scales_per_row();
     if (weight == nullptr && inputs.as_they_are()) {
       return kernels_.pack_row(gemm_.arithmetic, dtype_, x, columns_, padded_k, target, r, tile.rows);
     }
@@ -65,6 +66,7 @@ class RowPacker {
   void pack_rounded(const RowTile& tile, int32_t r, const bf16* codes, const float* code_scales, const float* weight,
                     char* target, float* scales) const {
     const int64_t count = weights_.inputs().scales_per_row();
+    scales += r * count;
     for (int64_t i = 0; i < count; ++i) scales[i] = weight == nullptr ? code_scales[i] : code_scales[i] * *weight;
     kernels_.pack_row(gemm_.arithmetic, DType::bf16, codes, columns_, packed_row_k(gemm_, weights_.layout()), target, r,
                       tile.rows);

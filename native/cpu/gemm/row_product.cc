@@ -16,18 +16,16 @@ namespace {
 class InputPacker final : public TilePacker {
  public:
   InputPacker(const Kernels& kernels, const RowProduct& p, const GemmKernel& gemm)
-      : p_(p),
-        inputs_(p.weights->inputs()),
-        packer_(kernels, gemm, *p.weights, p.x.dtype),
-        zeros_(static_cast<size_t>(p.x.row_bytes()), 0) {}
+      : p_(p), packer_(kernels, gemm, *p.weights, p.x.dtype), zeros_(static_cast<size_t>(p.x.row_bytes()), 0) {}
 
   // Before pack().
   void take(Arena& arena, int64_t threads) {
-    lines_.take(arena, threads, inputs_.as_they_are() ? 0 : RowPacker::line_floats(p_.weights->weights().columns));
+    lines_.take(arena, threads,
+                p_.weights->inputs().as_they_are() ? 0 : RowPacker::line_floats(p_.weights->weights().columns));
   }
 
   void pack(int thread, const RowTile& tile, char* x, float* scales) const override {
-    for (int32_t r = 0; r < tile.rows; ++r, scales += inputs_.scales_per_row()) {
+    for (int32_t r = 0; r < tile.rows; ++r) {
       const int64_t row = tile.first_row + r;
       const int64_t source = p_.token_of_row == nullptr ? row : index_or_none(p_.token_of_row[row], p_.x.shape[0]);
       packer_.pack(tile, r, source < 0 ? zeros_.data() : p_.x.at(source), nullptr, x, lines_.of(thread), scales);
@@ -36,7 +34,6 @@ class InputPacker final : public TilePacker {
 
  private:
   const RowProduct& p_;
-  const ExpertInputs& inputs_;
   const RowPacker packer_;
   const std::vector<char> zeros_;
   RowLines lines_;
@@ -51,15 +48,13 @@ Status multiply_rows(Context& context, const RowProduct& p) {
   const PanelLayout& layout = p.weights->layout();
   const std::vector<RowTile> row_tiles = plan_tiles(p.offsets, weights.experts, gemm.max_rows);
   const int64_t rows = p.offsets[weights.experts];
-  Product product{
-      .kernels = &kernels,
-      .gemm = &gemm,
-      .weights = p.weights,
-      .rows = {.row_bytes = packed_row_bytes(gemm, layout), .scales_per_row = p.weights->inputs().scales_per_row()},
-      .bias = nullptr,
-      .bias_stride = weights.rows,
-      .tiles = &row_tiles,
-      .plan = {}};
+  Product product{.kernels = &kernels,
+                  .gemm = &gemm,
+                  .weights = p.weights,
+                  .bias = nullptr,
+                  .bias_stride = weights.rows,
+                  .tiles = &row_tiles,
+                  .plan = {}};
 
   InputPacker packer(kernels, p, gemm);
   float* bias = nullptr;

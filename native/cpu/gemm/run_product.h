@@ -21,11 +21,9 @@ inline Status make_rows(Context& context, Product& product) {
     if (packs || product.sums_x(tile)) made += tile.rows;
   }
   if (made == 0) return {};
-  Arena size;
-  product.take_rows(size, rows);
-  MOE_TRY(context.rows.reserve(std::max<size_t>(size.size(), 1), context.poison));
-  Arena arena(context.rows.data());
-  product.rows = product.take_rows(arena, rows);
+  PackedRows packed;
+  MOE_TRY(reserve_parts(context, context.rows, [&](Arena& arena) { packed = product.take_rows(arena, rows); }));
+  product.rows = packed;
   context.queue.reset(std::ssize(tiles));
   const int64_t row_bytes = packs ? 8 * product.weights->weights().columns : product.rows.row_bytes;
   context.team.share(std::ssize(tiles), {.bytes = static_cast<double>(made * row_bytes)}, [&](const Worker& worker) {
@@ -70,14 +68,14 @@ Status run_product(Context& context, Product product, Store&& store) {
                                                .threads = context.team.threads});
   product.cached = note_reads(context, product);
   if (!product.threads_pack()) MOE_TRY(make_rows(context, product));
-  Arena size;
-  product.take_memory(size);
-  MOE_TRY(context.thread_memory.reserve(std::max<size_t>(context.team.threads * size.size(), 1), context.poison));
+  std::vector<Product::ThreadMemory> memory(static_cast<size_t>(context.team.threads));
+  MOE_TRY(reserve_parts(context, context.thread_memory, [&](Arena& arena) {
+    for (Product::ThreadMemory& part : memory) part = product.take_memory(arena);
+  }));
   const int64_t items = std::ssize(product.plan.items);
   context.queue.reset(items);
   context.team.share(items, product.work(), [&](const Worker& worker) {
-    Arena arena(context.thread_memory.data() + worker.index * size.size());
-    ProductThread thread(product, worker.index, product.take_memory(arena), store);
+    ProductThread thread(product, worker.index, memory[worker.index], store);
     for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) {
       const WorkItem* item = &product.plan.items[i];
       thread.compute(*item, i + 1 < items ? item + 1 : nullptr);

@@ -5,22 +5,14 @@ namespace moe::cpu {
 
 namespace {
 
-using Group = LayerWeights::Group;
-
-Operand down_of(const Pass& pass, const Group& group) {
-  const float* bias = floats(pass.weights.down_bias);
-  return pass.operand(*group.down, pass.tokens.dtype,
-                      bias == nullptr ? nullptr : bias + group.experts.first * pass.layer.hidden, pass.layer.hidden);
-}
-
 // Packs activations.
 class InnerPacker final : public TilePacker {
  public:
   InnerPacker(const Pass& pass, const Operand& down)
-      : pass_(pass), inputs_(down.weights.inputs()), packer_(pass.kernels, down.gemm, down.weights, DType::f32) {}
+      : pass_(pass), packer_(pass.kernels, down.gemm, down.weights, DType::f32) {}
 
   void pack(int thread, const RowTile& tile, char* x, float* scales) const override {
-    for (int32_t r = 0; r < tile.rows; ++r, scales += inputs_.scales_per_row()) {
+    for (int32_t r = 0; r < tile.rows; ++r) {
       const float* row = pass_.state.inner + (tile.first_row + r) * pass_.layer.intermediate;
       packer_.pack(tile, r, reinterpret_cast<const char*>(row), nullptr, x, pass_.scratch.inner_lines.of(thread),
                    scales);
@@ -29,7 +21,6 @@ class InnerPacker final : public TilePacker {
 
  private:
   const Pass& pass_;
-  const ExpertInputs& inputs_;
   const RowPacker packer_;
 };
 
@@ -40,14 +31,13 @@ void take(Pass& pass, StageMemory& memory) {
 
 Status run(Pass& pass) {
   for (size_t i = 0; i < pass.weights.groups.size(); ++i) {
-    const Operand down = down_of(pass, pass.weights.groups[i]);
+    const Operand down = pass.down(pass.weights.groups[i]);
     const InnerPacker packer(pass, down);
     TiledRows rows{pass.state.group_tiles[i]};
     if (down.needs_whole_rows()) {
       rows.packer = &packer;
     } else {
-      rows.packed = pass.state.inner_tiles;
-      rows.row_bytes = pass.state.inner_row_bytes;
+      rows.packed = {.x = pass.state.inner_tiles, .row_bytes = pass.state.inner_row_bytes};
     }
     MOE_TRY(pass.multiply(down, rows, {}, pass.state.outputs));
   }

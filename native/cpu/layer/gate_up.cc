@@ -32,8 +32,6 @@ Operand multiplier_of(const Pass& pass, const Group& group) {
   return pass.operand(*group.multiplier, pass.tokens.dtype);
 }
 
-Operand down_of(const Pass& pass, const Group& group) { return pass.operand(*group.down, pass.tokens.dtype); }
-
 void take(Pass& pass, StageMemory& memory) {
   const int64_t rows = pass.most_rows(), hidden = pass.layer.hidden, intermediate = pass.layer.intermediate;
   int64_t scales = 0, rounded = 0;
@@ -46,7 +44,7 @@ void take(Pass& pass, StageMemory& memory) {
       rounded = pass.tokens.count;
     }
     has_gate = has_gate || group.gate != nullptr;
-    const Operand down = down_of(pass, group);
+    const Operand down = pass.down(group);
     if (down.needs_whole_rows()) {
       changes_inner = true;
     } else {
@@ -64,7 +62,7 @@ void take(Pass& pass, StageMemory& memory) {
 
 // All products of a group use tiles of the same height, since one reads what another stored.
 int tile_rows(const Pass& pass, const Group& group) {
-  int rows = std::min(up_of(pass, group).gemm.max_rows, down_of(pass, group).gemm.max_rows);
+  int rows = std::min(up_of(pass, group).gemm.max_rows, pass.down(group).gemm.max_rows);
   if (group.gate != nullptr) rows = std::min(rows, gate_of(pass, group).gemm.max_rows);
   if (group.multiplier != nullptr) rows = std::min(rows, multiplier_of(pass, group).gemm.max_rows);
   return rows;
@@ -84,14 +82,15 @@ void round_tokens(Pass& pass, const Operand& operand) {
   });
 }
 
-TokenPacker row_packer(Pass& pass, const Operand& operand) {
+// After their rounding.
+TokenPacker token_packer(Pass& pass, const Operand& operand) {
   round_tokens(pass, operand);
   return {pass, operand, pass.state.token_of_row, pass.state.weight_of_row};
 }
 
 Status multiply(Pass& pass, const Operand& operand, const std::vector<RowTile>& tiles, const TensorView& kept,
                 float* results) {
-  const TokenPacker packer = row_packer(pass, operand);
+  const TokenPacker packer = token_packer(pass, operand);
   return pass.multiply(operand, {tiles, &packer}, {kept}, results);
 }
 
@@ -118,7 +117,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   if (has_gate) MOE_TRY(multiply(pass, gate_of(pass, group), tiles, pre, pass.scratch.gate));
   const float* gate = has_gate ? pass.scratch.gate : nullptr;
   const float* multiplier = has_multiplier ? pass.scratch.multiplier : nullptr;
-  const Operand up = up_of(pass, group), down = down_of(pass, group);
+  const Operand up = up_of(pass, group), down = pass.down(group);
   const PanelLayout& layout = up.weights.layout();
   const int64_t inner_k = packed_row_k(down.gemm, down.weights.layout());
   const int64_t intermediate = pass.layer.intermediate;
@@ -134,7 +133,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
       direct = {pass.state.inner_tiles, pass.state.inner_row_bytes, ResultStorage::bf16};
     }
   }
-  const TokenPacker packer = row_packer(pass, up);
+  const TokenPacker packer = token_packer(pass, up);
   return pass.multiply(up, {tiles, &packer}, before, direct, [&](const TileResults& tile) {
     const int64_t first = tile.panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, intermediate - first);

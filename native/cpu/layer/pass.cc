@@ -59,6 +59,12 @@ void Pass::take(StageMemory& memory) {
   for (const Stage stage : stages) cpu_stage(stage).take(*this, memory);
 }
 
+Operand Pass::down(const LayerWeights::Group& group) const {
+  const float* bias = floats(weights.down_bias);
+  if (bias != nullptr) bias += group.experts.first * layer.hidden;
+  return operand(*group.down, tokens.dtype, bias, layer.hidden);
+}
+
 Status Pass::multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, float* results) {
   const PanelLayout& layout = operand.weights.layout();
   const int64_t outputs = operand.weights.weights().outputs();

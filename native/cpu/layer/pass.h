@@ -49,12 +49,11 @@ struct Operand {
   bool needs_whole_rows() const { return !weights.inputs().as_they_are() || !packs_pieces(gemm.arithmetic); }
 };
 
-// Rows of x, as tiles.
+// Rows of x, as tiles; see Product.
 struct TiledRows {
   const std::vector<RowTile>& tiles;
-  const TilePacker* packer = nullptr;  // null: the rows are packed already
-  char* packed = nullptr;
-  int64_t row_bytes = 0;
+  const TilePacker* packer = nullptr;
+  PackedRows packed = {};
 };
 
 // What stages take memory from: for what they leave, and for themselves.
@@ -93,6 +92,8 @@ class Pass {
     return {packed, *gemm, bias, bias_stride};
   }
 
+  // The down product of a group of experts.
+  Operand down(const LayerWeights::Group& group) const;
   // The product of the tokens with the weights of a router or gate, in float32.
   Operand projection(const CpuPackedExperts& packed, const float* bias) const {
     return operand(packed, float32_tokens(kernels.gemm, tokens.dtype, *packed.weights().format), bias);
@@ -110,18 +111,13 @@ class Pass {
   template <class Store>
   Status multiply(const Operand& operand, const TiledRows& x, const RowsBefore& before, const DirectResults& direct,
                   Store&& store) {
-    PackedRows rows{.x = x.packed, .row_bytes = x.row_bytes};
-    if (x.packer != nullptr) {
-      rows.row_bytes = operand.row_bytes();
-      rows.scales_per_row = operand.weights.inputs().scales_per_row();
-    }
     const auto product = [&](const std::vector<RowTile>& tiles) -> Status {
       MOE_TRY(operand.weights.check(tiles));
       return run_product(context,
                          {.kernels = &kernels,
                           .gemm = &operand.gemm,
                           .weights = &operand.weights,
-                          .rows = rows,
+                          .rows = x.packed,
                           .packer = x.packer,
                           .bias = operand.bias,
                           .bias_stride = operand.bias_stride,

@@ -16,13 +16,13 @@ class TokenPacker final : public TilePacker {
         weight_of_row_(weight_of_row) {}
 
   void pack(int thread, const RowTile& tile, char* x, float* scales) const override {
-    for (int32_t r = 0; r < tile.rows; ++r, scales += inputs_.scales_per_row()) {
+    const RoundedTokens& rounded = pass_.scratch.rounded;
+    for (int32_t r = 0; r < tile.rows; ++r) {
       const int64_t row = tile.first_row + r, token = token_of_row_ == nullptr ? row : token_of_row_[row];
       const float* weight = weight_of_row_ == nullptr ? nullptr : weight_of_row_ + row;
       if (inputs_.rounds_alike()) {
-        const auto& [codes, code_scales, scheme] = pass_.scratch.rounded;
-        packer_.pack_rounded(tile, r, codes + token * pass_.layer.hidden,
-                             code_scales + token * inputs_.scales_per_row(), weight, x, scales);
+        packer_.pack_rounded(tile, r, rounded.codes + token * pass_.layer.hidden,
+                             rounded.scales + token * inputs_.scales_per_row(), weight, x, scales);
       } else {
         packer_.pack(tile, r, pass_.token(token), weight, x, pass_.scratch.input_lines.of(thread), scales);
       }

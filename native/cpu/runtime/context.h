@@ -45,15 +45,21 @@ class Arena {
   size_t size_ = 0;
 };
 
-// Reserves the context's workspace for `take(arena)` and hands out its parts.
+// Reserves one of the context's buffers for `take(arena)` and hands out its parts.
 template <class Take>
-Status reserve_workspace(Context& context, Take&& take) {
+Status reserve_parts(const Context& context, Buffer& buffer, Take&& take) {
   Arena sizes;
   take(sizes);
-  MOE_TRY(context.workspace.reserve(std::max<size_t>(sizes.size(), 1), context.poison));
-  Arena parts(context.workspace.data());
+  MOE_TRY(buffer.reserve(std::max<size_t>(sizes.size(), 1), context.poison));
+  Arena parts(buffer.data());
   take(parts);
   return {};
+}
+
+// The same of the workspace.
+template <class Take>
+Status reserve_workspace(Context& context, Take&& take) {
+  return reserve_parts(context, context.workspace, std::forward<Take>(take));
 }
 
 }  // namespace moe::cpu
