@@ -204,7 +204,7 @@ InstructionSet amx_model_set() {
 #endif
 
 // Fastest first, by what the CPU is, not by measurements: so bits and the names of cached weights are the same on every
-// start. `vdpbf16ps` multiplies twice as fast as float32 on AMD's processors (Zen 4), and half as fast on Intel's
+// start. `vdpbf16ps` multiplies twice as fast as float32 on AMD's processors (Zen 4 and 5), and half as fast on Intel's
 // (Sapphire Rapids to Granite Rapids), which have tiles instead.
 std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets;
