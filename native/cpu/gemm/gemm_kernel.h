@@ -148,14 +148,14 @@ inline constexpr int kPrefetchStreams = 8;
 struct TileArguments {
   static constexpr int64_t kDistance = 8192;
 
-  int64_t first_k;  // both multiples of the panels' step
-  int64_t k;
+  int64_t first_k = 0;  // both multiples of the panels' step
+  int64_t k = 0;
   int64_t block_k = int64_t{1} << 40;  // sums of groups end at its multiples, too
-  int rows;                            // of the tile
-  const void* x;                       // packed tile (see pack_row), from first_k on
-  const char* w;  // packed panel (see panel_format.h), from first_k on; unpacked, if the kernel does that
-  float* c;
-  bool accumulate;
+  int rows = 0;                        // of the tile
+  const void* x = nullptr;             // packed tile (see pack_row), from first_k on
+  const char* w = nullptr;  // packed panel (see panel_format.h), from first_k on; unpacked, if the kernel does that
+  float* c = nullptr;
+  bool accumulate = false;
   // From a panel to the next, for wide tiles: c, w and `panel` are those of the first.
   int64_t panel_bytes = 0;
   // From a row of c to the next; only kernels for plain weights can have others than the panel's columns, which are 0.
@@ -167,11 +167,12 @@ struct TileArguments {
   int64_t distance = kDistance;
   // How far ahead plain weights that are read only once are asked for past the caches. 0: hardware does that.
   int64_t past_caches = 0;
+  bool sums_in_turn = false;  // a single row's sums of quantised weights are made one after another
   // If the panel keeps its scales apart: how, and where it begins.
-  const PanelScales* scales;
-  const char* panel;
+  const PanelScales* scales = nullptr;
+  const char* panel = nullptr;
   // If GemmKernel::sums_x(): what sum_segments() gave, from first_k on.
-  const float* x_sums;
+  const float* x_sums = nullptr;
   // If x are codes with a scale for every x_scale_segments segments: the scales of the first row, from k = 0 on, and
   // the distance to those of the next row.
   const float* x_scales = nullptr;
@@ -248,10 +249,11 @@ struct GemmKernel {
   // The same for CPUs whose stores are slow, see isa/template/row_parts.h.
   UnpackedTiles in_parts = {};
   TileFunctions tile_in_parts = {};
-  int64_t past_caches = 0;  // TileArguments::past_caches, for tiles of one panel that is not shared
-  int streams = 1;          // in which the next panel is prefetched: by tiles that share one, each a part,
-  bool ahead = false;       // and by a single tile, which else may prefetch a little ahead itself
-  int one_stream_rows = 0;  // so many rows use weights as fast as one stream brings them
+  int64_t past_caches = 0;    // TileArguments::past_caches, for tiles of one panel that is not shared
+  bool sums_in_turn = false;  // TileArguments::sums_in_turn
+  int streams = 1;            // in which the next panel is prefetched: by tiles that share one, each a part,
+  bool ahead = false;         // and by a single tile, which else may prefetch a little ahead itself
+  int one_stream_rows = 0;    // so many rows use weights as fast as one stream brings them
   Blocking blocking = {};
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 

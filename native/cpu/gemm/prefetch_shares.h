@@ -20,21 +20,29 @@ class PrefetchShares {
     constexpr int64_t kPage = 4096;
     const auto streams = static_cast<uint64_t>(std::clamp<int64_t>(bytes / kPage, 1, most_streams));
     const int bits = std::bit_width(streams) - 1, stream_lines = static_cast<int>(bytes / kLineBytes >> bits);
-    all_ = {.first = first, .stream_bytes = stream_lines * kLineBytes, .stream_bits = bits};
+    first_ = first;
+    stream_bytes_ = stream_lines * kLineBytes;
+    stream_bits_ = bits;
     lines_ = stream_lines << bits;
   }
 
-  // What the next call prefetches.
-  PrefetchLines take() {
-    all_.begin += all_.count;
+  // What the next call prefetches. Member by member: a copy of lines that were just written waits for them.
+  void take(PrefetchLines& lines) {
+    begin_ += count_;
     left_ += lines_;
-    all_.count = left_ / shares_;
-    left_ -= all_.count * shares_;
-    return all_;
+    count_ = left_ / shares_;
+    left_ -= count_ * shares_;
+    lines.first = first_;
+    lines.stream_bytes = stream_bytes_;
+    lines.stream_bits = stream_bits_;
+    lines.begin = begin_;
+    lines.count = count_;
   }
 
  private:
-  PrefetchLines all_;
+  const char* first_ = nullptr;
+  int64_t stream_bytes_ = 0;
+  int stream_bits_ = 0, begin_ = 0, count_ = 0;
   int lines_ = 0, shares_ = 1;
   int left_ = 0;  // of what calls should have taken, times the shares
 };

@@ -44,9 +44,10 @@ class ProductThread {
     int64_t k = 0;
     do {
       const KBlock block = block_at(item, k);
+      TileArguments arguments = arguments_of(reading, block);
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
         panels = p + reading.wide.panels <= item.panels ? reading.wide.panels : 1;
-        multiply(reading, block, p, panels);
+        multiply(reading, block, p, panels, arguments);
       }
       k += block.count;
     } while (k < layout_.padded_k);
@@ -165,8 +166,27 @@ class ProductThread {
     return {next.panel + next.begin, bytes, streams, item.tiles + (reading.unpacks ? 1 : 0)};
   }
 
-  // Multiplies all tiles of an item by its panels p .. p + panels - 1.
-  void multiply(const Reading& reading, const KBlock& block, int64_t p, int64_t panels) {
+  // What is the same for all panels and tiles that a block of k is multiplied by.
+  TileArguments arguments_of(const Reading& reading, const KBlock& block) {
+    TileArguments t{.first_k = block.k,
+                    .k = block.count,
+                    .block_k = product_.plan.k_block,
+                    .accumulate = block.k > 0,
+                    .panel_bytes = layout_.panel_bytes,
+                    .sums_in_turn = gemm_.sums_in_turn,
+                    .scales = &layout_.scales,
+                    .x_scale_stride = memory_.rows.scales_per_row,
+                    .x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0};
+    if (reading.in_order) t.distance = kJustAhead;
+    if (!reading.shared && !packs_ && !product_.cached) t.past_caches = gemm_.past_caches;
+    // A single tile waits for memory, which it asks for too late after work aside.
+    if (reading.shared && is_tiles(gemm_.arithmetic)) t.aside = &finishing_.aside();
+    return t;
+  }
+
+  // Multiplies all tiles of an item by its panels p .. p + panels - 1. The arguments are used again: to make them anew
+  // takes as long as some products of a single row.
+  void multiply(const Reading& reading, const KBlock& block, int64_t p, int64_t panels, TileArguments& t) {
     const WorkItem& item = reading.item;
     const int64_t panel = item.first_panel + p;
     const char* base = read_panel(reading, p);
@@ -174,31 +194,14 @@ class ProductThread {
     PrefetchShares shares = packs_ ? PrefetchShares() : prefetches(reading, next);
     if (reading.in_order) read_scales(base, layout_.levels.bytes);
     const PanelParts parts = layout_.parts(*product_.kernels, base, block.k, block.count, memory_.made);
-    TileArguments t{.first_k = block.k,
-                    .k = block.count,
-                    .rows = 0,
-                    .x = nullptr,
-                    .w = parts.codes,
-                    .c = nullptr,
-                    .accumulate = false,
-                    .next = next_codes(reading, block, next.panel),
-                    .scales = &layout_.scales,
-                    .panel = parts.scales,
-                    .x_sums = nullptr};
+    t.w = parts.codes;
+    t.panel = parts.scales;
+    t.next = next_codes(reading, block, next.panel);
     if (reading.unpacks) {
-      t.prefetch = shares.take();
+      shares.take(t.prefetch);
       gemm_.unpacked.unpack(t, memory_.unpacked);
       t.w = memory_.unpacked;
     }
-    t.block_k = product_.plan.k_block;
-    t.accumulate = block.k > 0;
-    t.panel_bytes = layout_.panel_bytes;
-    // A single tile waits for memory, which it asks for too late after work aside.
-    if (reading.shared && is_tiles(gemm_.arithmetic)) t.aside = &finishing_.aside();
-    if (reading.in_order) t.distance = kJustAhead;
-    if (!reading.shared && !packs_ && !product_.cached) t.past_caches = gemm_.past_caches;
-    t.x_scale_stride = memory_.rows.scales_per_row;
-    t.x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0;
     const TileFunctions& functions = reading.unpacks ? gemm_.unpacked.tile : gemm_.tile;
     for (int64_t i = 0; i < item.tiles; ++i) {
       const RowTile& tile = reading.tiles[i];
@@ -207,7 +210,7 @@ class ProductThread {
       t.c = sums_of(reading, p, i);
       t.x_sums = x_sums_of(tile, block.k);
       t.x_scales = scales_groups_ ? memory_.rows.scales_of(tile) : nullptr;
-      t.prefetch = shares.take();
+      shares.take(t.prefetch);
       const TileFunction function = panels > 1 ? reading.wide.function : functions[tile.rows];
       function(t);
       finishing_.complete();

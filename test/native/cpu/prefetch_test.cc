@@ -24,7 +24,8 @@ MOE_TEST(calls_that_share_prefetches_bring_each_line_once) {
         std::vector<int> times(static_cast<size_t>(bytes / 64), 0);
         int streams = 0;
         for (int64_t share = 0; share < shares; ++share) {
-          const PrefetchLines lines = prefetches.take();
+          PrefetchLines lines;
+          prefetches.take(lines);
           streams = 1 << lines.stream_bits;
           for (int i = 0; i < lines.count; ++i) {
             const int64_t offset = offset_of(lines, i);
@@ -44,7 +45,9 @@ MOE_TEST(calls_that_share_prefetches_bring_each_line_once) {
 
 MOE_TEST(streams_take_turns) {
   PrefetchShares prefetches(bytes_of_panel.data(), 4 * 4096, 8, 2);
-  const PrefetchLines first = prefetches.take(), second = prefetches.take();
+  PrefetchLines first, second;
+  prefetches.take(first);
+  prefetches.take(second);
   for (const auto& [index, expected] : std::vector<std::pair<int, int64_t>>{{0, 0}, {1, 4096}, {3, 12288}, {4, 64}}) {
     MOE_CHECK_EQUAL(offset_of(first, index), expected);
   }

@@ -114,9 +114,10 @@ inline float sum_of_segments(const float* x_sums, int64_t segments) {
   return sum;
 }
 
-// Adds `side` scaled sums to c.
-template <class Products, class Codes, int rows, int side>
-inline void add_sums(const Codes& codes, const SumOperands<typename Products::Value>& from, float* c) {
+// Adds `side` scaled sums to the results.
+template <class Products, class Codes, int rows, int side, class TileResults>
+[[gnu::always_inline]] inline void add_sums(const Codes& codes, const SumOperands<typename Products::Value>& from,
+                                            TileResults& results) {
   constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
   const float* x_sums = from.x_sums;
   float longer_sums[side * rows];
@@ -145,8 +146,7 @@ inline void add_sums(const Codes& codes, const SumOperands<typename Products::Va
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
-      float* place = c + r * kPanelColumns + j * kWidth;
-      Vector sum = Vector::load(place);
+      Vector sum = results.get(r, j);
 #pragma GCC unroll 4
       for (int s = 0; s < side; ++s) {
         const int at = s * kPanelColumns + j * kWidth;
@@ -159,13 +159,14 @@ inline void add_sums(const Codes& codes, const SumOperands<typename Products::Va
         if (from.offset == nullptr) continue;
         sum = Vector::fma(Vector::load(from.offset + at), Vector::broadcast(x_sums[s * rows + r]), sum);
       }
-      sum.store(place);
+      results.set(r, j, sum);
     }
   }
 }
 
-// Sums side by side, so that some eight vectors are in the making. With AVX2, one row is multiplied by whole bytes
-// nearly as fast as memory gives them, and four sums are four streams, which take 1.5 times as long.
+// Sums side by side, so that some eight vectors are in the making. Processors that look far enough ahead make as many
+// of sums in turn, which are one stream; see TileArguments::sums_in_turn. With AVX2, one row is multiplied by whole
+// bytes nearly as fast as memory gives them, and four sums are four streams, which take 1.5 times as long.
 template <class Codes>
 constexpr int side_by_side(int rows) {
   if (kWidth == 8 && Codes::bits == 8 && rows == 1) return 2;
@@ -211,10 +212,10 @@ struct XGroups {
   int shift = 0;
 };
 
-template <class Products, class Codes, class Scales, int rows>
-void coded_tile(const TileArguments& t) {
+// Adds all of a call's sums to its results, `side` sums at a time.
+template <class Products, class Codes, class Scales, int rows, int side>
+[[gnu::always_inline]] inline void add_all_sums(const TileArguments& t) {
   using Value = typename Products::Value;
-  constexpr int side = side_by_side<Codes>(rows);
   const Codes codes(*t.scales);
   Scales scales(t);
   const int64_t sum_k = std::min<int64_t>(t.scales->sum, t.k), segments = t.scales->segments_in(sum_k);
@@ -224,9 +225,9 @@ void coded_tile(const TileArguments& t) {
   const int64_t round_k = std::max(kPrefetchedK, side * sum_k);  // a power of two
   PacedPrefetches prefetches(t, (t.k + round_k - 1) / round_k);
   const CodeStream stream(t, t.k / 8 * bytes_of_8, (side - 1) * sum_bytes);
-  if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
+  Results<rows> results(t, 0);
   int64_t k = 0;
-  const auto add = [&]<int count>(int64_t s) {
+  const auto add = [&]<int count>(int64_t s) __attribute__((always_inline)) {
     if ((k & (round_k - 1)) == 0) prefetches.round();
     const char* sum_codes = t.w + s * sum_bytes;
     SumOperands<Value> from{.k = sum_k,
@@ -238,7 +239,7 @@ void coded_tile(const TileArguments& t) {
                             .x_sums = t.x_sums + s * segments * rows,
                             .segments = segments};
     if (t.x_scales != nullptr) x_groups.set(s, from);
-    add_sums<Products, Codes, rows, count>(codes, from, t.c);
+    add_sums<Products, Codes, rows, count>(codes, from, results);
   };
   static_assert(kSumsAtOnce % side == 0 && kSegmentsAtOnce % side == 0);
   int64_t s = 0;
@@ -246,6 +247,15 @@ void coded_tile(const TileArguments& t) {
   if constexpr (side > 1) {
     for (; k < t.k; ++s, k += sum_k) add.template operator()<1>(s);
   }
+  results.finish();
+}
+
+template <class Products, class Codes, class Scales, int rows>
+void coded_tile(const TileArguments& t) {
+  if constexpr (rows == 1 && kHasTallTiles) {
+    if (t.sums_in_turn) return add_all_sums<Products, Codes, Scales, rows, 1>(t);
+  }
+  add_all_sums<Products, Codes, Scales, rows, side_by_side<Codes>(rows)>(t);
 }
 
 // The class that reads codes for this many rows: Codes, or what CodesByRows says.
