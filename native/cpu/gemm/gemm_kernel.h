@@ -165,9 +165,10 @@ struct TileArguments {
   // memory to answer, near enough to stay in the second-level cache. Null: all prefetches are listed above.
   const char* next = nullptr;
   int64_t distance = kDistance;
-  // How far ahead plain weights that are read only once are asked for past the caches. 0: hardware does that.
+  // How far ahead plain weights that are read only once are asked for past the caches. 0: hardware does that. If it is
+  // not 0, few rows ask for codes past the caches, too, at their own distance, and a single row reads them in one
+  // stream.
   int64_t past_caches = 0;
-  bool sums_in_turn = false;  // a single row's sums of quantised weights are made one after another
   // If the panel keeps its scales apart: how, and where it begins.
   const PanelScales* scales = nullptr;
   const char* panel = nullptr;
@@ -249,11 +250,10 @@ struct GemmKernel {
   // The same for CPUs whose stores are slow, see isa/template/row_parts.h.
   UnpackedTiles in_parts = {};
   TileFunctions tile_in_parts = {};
-  int64_t past_caches = 0;    // TileArguments::past_caches, for tiles of one panel that is not shared
-  bool sums_in_turn = false;  // TileArguments::sums_in_turn
-  int streams = 1;            // in which the next panel is prefetched: by tiles that share one, each a part,
-  bool ahead = false;         // and by a single tile, which else may prefetch a little ahead itself
-  int one_stream_rows = 0;    // so many rows use weights as fast as one stream brings them
+  int64_t past_caches = 0;  // TileArguments::past_caches, for tiles of one panel that is not shared
+  int streams = 1;          // in which the next panel is prefetched: by tiles that share one, each a part,
+  bool ahead = false;       // and by a single tile, which else may prefetch a little ahead itself
+  int one_stream_rows = 0;  // so many rows use weights as fast as one stream brings them
   Blocking blocking = {};
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 

@@ -173,7 +173,6 @@ class ProductThread {
                     .block_k = product_.plan.k_block,
                     .accumulate = block.k > 0,
                     .panel_bytes = layout_.panel_bytes,
-                    .sums_in_turn = gemm_.sums_in_turn,
                     .scales = &layout_.scales,
                     .x_scale_stride = memory_.rows.scales_per_row,
                     .x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0};

@@ -73,9 +73,9 @@ struct InstructionSet {
 // Adapts the kernels to the processor's maker, without a change of results. Intel's bring more lines at once if they
 // are asked for in several streams, and multiply float32 faster while x stays in the first-level cache, so blocks of k
 // are short enough for a tile's rows to fit there. AMD's have slow stores and read one panel faster than several at
-// once. Before Zen 5, which brought AVX-VNNI, they read codes faster in the order of memory where a tile uses them up
-// faster than memory delivers; Zen 5 makes the sums of a row in turn. Past the caches they read plain weights up to a
-// tenth faster, and the last-level cache keeps what the rest of the program needs between two layers.
+// once. Past the caches they read plain weights up to a tenth faster, and the last-level cache keeps what the rest of
+// the program needs between two layers. Zen 5, which brought AVX-VNNI, does so with codes as well; before it, codes are
+// read faster in the order of memory where a tile uses them up faster than memory delivers.
 Kernels fitted(Kernels all) {
   constexpr int64_t kLongestK = 512, kPastCaches = 4096;
   const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
@@ -91,9 +91,8 @@ Kernels fitted(Kernels all) {
     if (row.in_parts.unpack != nullptr) row.unpacked = row.in_parts;
     if (row.tile_in_parts[1] != nullptr) row.tile = row.tile_in_parts;
     row.wide_tile = {};
-    row.sums_in_turn = zen5;
     if (!zen5 && row.arithmetic == Arithmetic::i8_quads) row.in_order_rows = 1;
-    if (row.sum_segments == nullptr) row.past_caches = kPastCaches;
+    if (zen5 || row.sum_segments == nullptr) row.past_caches = kPastCaches;
   }
   all.gemm = kept(std::move(rows));
   return all;

@@ -22,21 +22,40 @@ struct FloatProducts {
   }
 };
 
-inline void prefetch(const char* line) { __builtin_prefetch(line, 0, 2); }
+// Codes that are asked for past the caches.
+template <class Codes>
+struct PastCaches : Codes {
+  using Codes::Codes;
+  static constexpr bool past_caches = true;
+};
+template <class Codes>
+constexpr bool kPastCaches = requires { Codes::past_caches; };
+// Whether tiles of this many rows can ask for codes so. Tiles of more rows do not wait for memory.
+template <class Codes, int rows>
+constexpr bool kCanPassCaches = kWidth == 16 && rows <= 2 && !requires { Codes::unpacked; };
+
+template <bool past_caches>
+inline void prefetch(const char* line) {
+  __builtin_prefetch(line, 0, past_caches ? 0 : 2);
+}
 
 // Behind what makes these lanes and before what uses them. Compilers move other prefetches of a loop to its top, where
 // its loads wait for them.
-template <class Lanes>
+template <bool past_caches, class Lanes>
 [[gnu::always_inline]] inline void prefetch(const char* line, [[maybe_unused]] Lanes& made) {
 #if defined(__x86_64__)
-  asm volatile("prefetcht1 %1" : "+v"(made) : "m"(*line));
+  if constexpr (past_caches) {
+    asm volatile("prefetchnta %1" : "+v"(made) : "m"(*line));
+  } else {
+    asm volatile("prefetcht1 %1" : "+v"(made) : "m"(*line));
+  }
 #else
-  prefetch(line);
+  prefetch<past_caches>(line);
 #endif
 }
-template <class Lane, size_t width>
+template <bool past_caches, class Lane, size_t width>
 inline void prefetch(const char* line, Lane (&)[width]) {
-  prefetch(line);
+  prefetch<past_caches>(line);
 }
 
 // Asks for one of the equal parts of the next units. Unpacked codes are in a cache.
@@ -44,7 +63,9 @@ template <class Codes, int units, int parts, class... Lanes>
 [[gnu::always_inline]] inline void prefetch_part(const char* next, int part, Lanes&... made) {
   if constexpr (requires { Codes::unpacked; }) return;
   constexpr int lines = (units * kUnit / 8 * Codes::bits * kPanelColumns + 63) / 64;
-  for (int line = lines * part / parts; line < lines * (part + 1) / parts; ++line) prefetch(next + 64 * line, made...);
+  for (int line = lines * part / parts; line < lines * (part + 1) / parts; ++line) {
+    prefetch<kPastCaches<Codes>>(next + 64 * line, made...);
+  }
 }
 
 // Elements first .. first + chunk - 1 of a unit, by some rows of a tile of `x_rows`.
@@ -165,7 +186,7 @@ template <class Products, class Codes, int rows, int side, class TileResults>
 }
 
 // Sums side by side, so that some eight vectors are in the making. Processors that look far enough ahead make as many
-// of sums in turn, which are one stream; see TileArguments::sums_in_turn. With AVX2, one row is multiplied by whole
+// of sums in turn; from memory, one stream of codes is faster. With AVX2, one row is multiplied by whole
 // bytes nearly as fast as memory gives them, and four sums are four streams, which take 1.5 times as long.
 template <class Codes>
 constexpr int side_by_side(int rows) {
@@ -212,9 +233,10 @@ struct XGroups {
   int shift = 0;
 };
 
-// Adds all of a call's sums to its results, `side` sums at a time.
+// Adds all of a call's sums to its results, `side` sums at a time. A function of its own: beside another one, compilers
+// find fewer registers for it.
 template <class Products, class Codes, class Scales, int rows, int side>
-[[gnu::always_inline]] inline void add_all_sums(const TileArguments& t) {
+[[gnu::noinline]] void add_all_sums(const TileArguments& t) {
   using Value = typename Products::Value;
   const Codes codes(*t.scales);
   Scales scales(t);
@@ -252,8 +274,8 @@ template <class Products, class Codes, class Scales, int rows, int side>
 
 template <class Products, class Codes, class Scales, int rows>
 void coded_tile(const TileArguments& t) {
-  if constexpr (rows == 1 && kHasTallTiles) {
-    if (t.sums_in_turn) return add_all_sums<Products, Codes, Scales, rows, 1>(t);
+  if constexpr (rows == 1 && kCanPassCaches<Codes, rows>) {
+    if (t.past_caches > 0) return add_all_sums<Products, PastCaches<Codes>, Scales, rows, 1>(t);
   }
   add_all_sums<Products, Codes, Scales, rows, side_by_side<Codes>(rows)>(t);
 }

@@ -281,8 +281,8 @@ class Biases {
 
 // Rows of x are rows of codes, or several digits each: rows first_row .. first_row + x_rows - 1 of a tile.
 template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int digits,
-          int x_rows, int tile_rows = x_rows>
-void factor_rows(const TileArguments& t, int first_row) {
+          int x_rows, int tile_rows>
+void multiply_factor_rows(const TileArguments& t, int first_row) {
   using TileRows = Rows<tile_rows * digits>;
   constexpr int rows = x_rows * digits;
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
@@ -331,6 +331,18 @@ void factor_rows(const TileArguments& t, int first_row) {
     constexpr FactorOffset left = begins_with_bias ? FactorOffset::none : offset;
     add_factor_totals<left, Quads::bias, x_rows>(t, first_row, factors, totals, run);
   }
+}
+
+template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int digits,
+          int x_rows, int tile_rows = x_rows>
+void factor_rows(const TileArguments& t, int first_row) {
+  if constexpr (kCanPassCaches<Quads, x_rows>) {
+    if (t.past_caches > 0) {
+      return multiply_factor_rows<Products, PastCaches<Quads>, Factors, offset, Rows, digits, x_rows, tile_rows>(
+          t, first_row);
+    }
+  }
+  multiply_factor_rows<Products, Quads, Factors, offset, Rows, digits, x_rows, tile_rows>(t, first_row);
 }
 
 template <class Products, class Quads, class Factors, FactorOffset offset, template <int> class Rows, int digits,

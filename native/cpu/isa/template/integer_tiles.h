@@ -234,9 +234,8 @@ template <bool has_offset, int digits, int chains, int sum_rows, class Totals, c
 }
 
 // Rows of x are rows of codes, or several digits each: rows first_row .. first_row + x_rows - 1 of a tile.
-template <class Products, class Quads, class Scales, template <int> class Rows, int digits, int x_rows,
-          int tile_rows = x_rows>
-void integer_rows(const TileArguments& t, int first_row) {
+template <class Products, class Quads, class Scales, template <int> class Rows, int digits, int x_rows, int tile_rows>
+void multiply_integer_rows(const TileArguments& t, int first_row) {
   using TileRows = Rows<tile_rows * digits>;
   constexpr int rows = x_rows * digits;
   using Totals = std::conditional_t<rows <= 3, FewRowTotals<rows, Quads::bias, tile_rows * digits>,
@@ -271,6 +270,17 @@ void integer_rows(const TileArguments& t, int first_row) {
                : add_run<false, digits>(sums, totals, by, nullptr, results, all_rows);
   }
   results.finish();
+}
+
+template <class Products, class Quads, class Scales, template <int> class Rows, int digits, int x_rows,
+          int tile_rows = x_rows>
+void integer_rows(const TileArguments& t, int first_row) {
+  if constexpr (kCanPassCaches<Quads, x_rows>) {
+    if (t.past_caches > 0) {
+      return multiply_integer_rows<Products, PastCaches<Quads>, Scales, Rows, digits, x_rows, tile_rows>(t, first_row);
+    }
+  }
+  multiply_integer_rows<Products, Quads, Scales, Rows, digits, x_rows, tile_rows>(t, first_row);
 }
 
 template <class Products, class Quads, class Scales, template <int> class Rows, int digits, int x_rows>

@@ -56,7 +56,7 @@ struct Operands {
 enum class Way {
   at_once,
   in_blocks,
-  sums_in_turn,
+  past_caches,
   unpacked_blocks,
   blocks_in_parts,
   packed_blocks_in_parts,
@@ -124,7 +124,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
                       .accumulate = begin > 0,
                       .panel_bytes = layout.panel_bytes,
                       .prefetch = {.first = parts.codes, .stream_bytes = 64, .stream_bits = 1, .count = 3},
-                      .sums_in_turn = way == Way::sums_in_turn,
+                      .past_caches = way == Way::past_caches ? 4096 : 0,
                       .scales = &layout.scales,
                       .panel = parts.scales,
                       .x_sums = x_sums.data() + begin / segment * sums_of_segment};
@@ -172,10 +172,10 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFor
     // A row's bits depend neither on the rows and panels beside it nor on whether blocks of k are multiplied one by one
     // or unpacked.
     for (int rows = 1; rows <= gemm.max_rows; ++rows) {
-      for (const Way way : {Way::at_once, Way::in_blocks, Way::sums_in_turn, Way::unpacked_blocks, Way::blocks_in_parts,
+      for (const Way way : {Way::at_once, Way::in_blocks, Way::past_caches, Way::unpacked_blocks, Way::blocks_in_parts,
                             Way::packed_blocks_in_parts, Way::wide_blocks}) {
         const bool unpacks = way == Way::unpacked_blocks || way == Way::blocks_in_parts;
-        if (way == Way::sums_in_turn && rows > 1) continue;
+        if (way == Way::past_caches && rows > 2) continue;
         if (unpacks && unpacked_tiles(gemm, way).unpack == nullptr) continue;
         if (way == Way::packed_blocks_in_parts && gemm.tile_in_parts[rows] == nullptr) continue;
         if (way == Way::wide_blocks && gemm.wide_tile[rows].function == nullptr) continue;
