@@ -177,7 +177,7 @@ class ProductThread {
                     .x_scale_stride = memory_.rows.scales_per_row,
                     .x_scale_segments = scales_groups_ ? layout_.scales.segments_in(tokens_.columns) : 0};
     if (reading.in_order) t.distance = kJustAhead;
-    if (!reading.shared && !packs_ && !product_.cached) t.past_caches = gemm_.past_caches;
+    if (!reading.shared && !makes_panels() && !product_.cached) t.past_caches = gemm_.past_caches;
     // A single tile waits for memory, which it asks for too late after work aside.
     if (reading.shared && is_tiles(gemm_.arithmetic)) t.aside = &finishing_.aside();
     return t;

@@ -30,7 +30,8 @@ struct PastCaches : Codes {
 };
 template <class Codes>
 constexpr bool kPastCaches = requires { Codes::past_caches; };
-// Whether tiles of this many rows can ask for codes so. Tiles of more rows do not wait for memory.
+// Whether tiles of this many rows can ask for codes so. Tiles of more rows do not wait for memory, and other vectors
+// are not those of a processor for which fitted() sets it.
 template <class Codes, int rows>
 constexpr bool kCanPassCaches = kWidth == 16 && rows <= 2 && !requires { Codes::unpacked; };
 
@@ -185,9 +186,8 @@ template <class Products, class Codes, int rows, int side, class TileResults>
   }
 }
 
-// Sums side by side, so that some eight vectors are in the making. Processors that look far enough ahead make as many
-// of sums in turn; from memory, one stream of codes is faster. With AVX2, one row is multiplied by whole
-// bytes nearly as fast as memory gives them, and four sums are four streams, which take 1.5 times as long.
+// Sums side by side, so that some eight vectors are in the making. With AVX2, one row is multiplied by whole bytes
+// nearly as fast as memory gives them, and four sums are four streams, which take 1.5 times as long.
 template <class Codes>
 constexpr int side_by_side(int rows) {
   if (kWidth == 8 && Codes::bits == 8 && rows == 1) return 2;
@@ -274,6 +274,7 @@ template <class Products, class Codes, class Scales, int rows, int side>
 
 template <class Products, class Codes, class Scales, int rows>
 void coded_tile(const TileArguments& t) {
+  // Processors that ask for codes so look far enough ahead to make several sums of one stream.
   if constexpr (rows == 1 && kCanPassCaches<Codes, rows>) {
     if (t.past_caches > 0) return add_all_sums<Products, PastCaches<Codes>, Scales, rows, 1>(t);
   }
