@@ -30,10 +30,10 @@ struct PastCaches : Codes {
 };
 template <class Codes>
 constexpr bool kPastCaches = requires { Codes::past_caches; };
-// Whether tiles of this many rows can ask for codes so. Tiles of more rows do not wait for memory, and other vectors
+// Whether tiles of this many rows can ask for codes so. Those of more rows wait less for memory, and other vectors
 // are not those of a processor for which fitted() sets it.
 template <class Codes, int rows>
-constexpr bool kCanPassCaches = kWidth == 16 && rows <= 2 && !requires { Codes::unpacked; };
+constexpr bool kCanPassCaches = kWidth == 16 && rows <= 4 && !requires { Codes::unpacked; };
 
 template <bool past_caches>
 inline void prefetch(const char* line) {
@@ -274,11 +274,13 @@ template <class Products, class Codes, class Scales, int rows, int side>
 
 template <class Products, class Codes, class Scales, int rows>
 void coded_tile(const TileArguments& t) {
-  // Processors that ask for codes so look far enough ahead to make several sums of one stream.
-  if constexpr (rows == 1 && kCanPassCaches<Codes, rows>) {
-    if (t.past_caches > 0) return add_all_sums<Products, PastCaches<Codes>, Scales, rows, 1>(t);
+  constexpr int side = side_by_side<Codes>(rows);
+  if constexpr (kCanPassCaches<Codes, rows>) {
+    // Processors that ask for codes so look far enough ahead to make several sums of one stream.
+    constexpr int of_stream = rows == 1 ? 1 : side;
+    if (t.past_caches > 0) return add_all_sums<Products, PastCaches<Codes>, Scales, rows, of_stream>(t);
   }
-  add_all_sums<Products, Codes, Scales, rows, side_by_side<Codes>(rows)>(t);
+  add_all_sums<Products, Codes, Scales, rows, side>(t);
 }
 
 // The class that reads codes for this many rows: Codes, or what CodesByRows says.

@@ -175,7 +175,7 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFor
       for (const Way way : {Way::at_once, Way::in_blocks, Way::past_caches, Way::unpacked_blocks, Way::blocks_in_parts,
                             Way::packed_blocks_in_parts, Way::wide_blocks}) {
         const bool unpacks = way == Way::unpacked_blocks || way == Way::blocks_in_parts;
-        if (way == Way::past_caches && rows > 2) continue;
+        if (way == Way::past_caches && rows > 4) continue;
         if (unpacks && unpacked_tiles(gemm, way).unpack == nullptr) continue;
         if (way == Way::packed_blocks_in_parts && gemm.tile_in_parts[rows] == nullptr) continue;
         if (way == Way::wide_blocks && gemm.wide_tile[rows].function == nullptr) continue;
