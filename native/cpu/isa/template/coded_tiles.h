@@ -187,9 +187,11 @@ template <class Products, class Codes, int rows, int side, class TileResults>
 }
 
 // Sums side by side, so that some eight vectors are in the making. With AVX2, one row is multiplied by whole bytes
-// nearly as fast as memory gives them, and four sums are four streams, which take 1.5 times as long.
+// nearly as fast as memory gives them, and four sums are four streams, which take 1.5 times as long. Processors that
+// ask for codes past the caches look far enough ahead to make several sums of one stream.
 template <class Codes>
 constexpr int side_by_side(int rows) {
+  if (kPastCaches<Codes> && rows == 1) return 1;
   if (kWidth == 8 && Codes::bits == 8 && rows == 1) return 2;
   return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
 }
@@ -233,10 +235,11 @@ struct XGroups {
   int shift = 0;
 };
 
-// Adds all of a call's sums to its results, `side` sums at a time. A function of its own: beside another one, compilers
+// Adds all of a call's sums to its results, some side by side. A function of its own: beside another one, compilers
 // find fewer registers for it.
-template <class Products, class Codes, class Scales, int rows, int side>
+template <class Products, class Codes, class Scales, int rows>
 [[gnu::noinline]] void add_all_sums(const TileArguments& t) {
+  constexpr int side = side_by_side<Codes>(rows);
   using Value = typename Products::Value;
   const Codes codes(*t.scales);
   Scales scales(t);
@@ -274,13 +277,10 @@ template <class Products, class Codes, class Scales, int rows, int side>
 
 template <class Products, class Codes, class Scales, int rows>
 void coded_tile(const TileArguments& t) {
-  constexpr int side = side_by_side<Codes>(rows);
   if constexpr (kCanPassCaches<Codes, rows>) {
-    // Processors that ask for codes so look far enough ahead to make several sums of one stream.
-    constexpr int of_stream = rows == 1 ? 1 : side;
-    if (t.past_caches > 0) return add_all_sums<Products, PastCaches<Codes>, Scales, rows, of_stream>(t);
+    if (t.past_caches > 0) return add_all_sums<Products, PastCaches<Codes>, Scales, rows>(t);
   }
-  add_all_sums<Products, Codes, Scales, rows, side>(t);
+  add_all_sums<Products, Codes, Scales, rows>(t);
 }
 
 // The class that reads codes for this many rows: Codes, or what CodesByRows says.
