@@ -72,6 +72,7 @@ describe("lib", () => {
     checkpoint: ["core", "operators", "layer"],
     "moe_layer.ts": ["core", "operators", "layer", "checkpoint"],
     "moe_model.ts": ["core", "operators", "layer", "checkpoint", "moe_layer.ts"],
+    parallel: ["core", "operators", "layer", "moe_layer.ts"],
     statistics: ["core", "operators"],
     terminal: ["core"],
   };

@@ -25,6 +25,11 @@ export const commandList: readonly ListedCommand[] = [
     load: async () => (await import("./commands/quantize.js")).quantizeModel,
   },
   {
+    name: "serve",
+    summary: "serve experts of a model's layers to other processes, which use them by moe-kernels/parallel",
+    load: async () => (await import("./commands/serve.js")).serve,
+  },
+  {
     name: "verify",
     summary: "run the whole case table on this machine's devices and compare the results with the reference",
     load: async () => (await import("./commands/verify.js")).verify,

@@ -27,6 +27,8 @@ export type MoeErrorCode =
   | "BAD_CHECKPOINT"
   /** A file that cannot be written: its folder is missing or protected, or the disk is full. */
   | "WRITE_FAILED"
+  /** A process with banks of experts that cannot be reached, has ended, or is none. */
+  | "CONNECTION_FAILED"
   /** The native addon is missing or cannot be loaded. */
   | "NOT_BUILT"
   /** The CUDA runtime or driver reported an error. */

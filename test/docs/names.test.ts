@@ -3,6 +3,7 @@ import { join } from "node:path";
 import * as moeKernels from "moe-kernels";
 import * as bench from "moe-kernels/bench";
 import * as gguf from "moe-kernels/gguf";
+import * as parallel from "moe-kernels/parallel";
 import * as safetensors from "moe-kernels/safetensors";
 import * as testing from "moe-kernels/testing";
 import { describe, expect, test } from "vitest";
@@ -36,7 +37,7 @@ test("every environment variable that is read", () => {
   expect([...new Set(read)].filter((name) => !errors.includes(`| \`${name}\` |`))).toEqual([]);
 });
 
-describe.each(Object.entries({ moeKernels, safetensors, gguf, testing, bench }))("%s", (_, module) => {
+describe.each(Object.entries({ moeKernels, safetensors, gguf, parallel, testing, bench }))("%s", (_, module) => {
   test("every function and class that it exports", () => {
     const names = Object.keys(module);
     expect(names.length).toBeGreaterThan(2);

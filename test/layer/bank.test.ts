@@ -1,62 +1,17 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device/device.js";
 import type { ExpertRange } from "../../lib/core/layer/expert_range.js";
-import type { FloatDType } from "../../lib/core/tensors/dtype.js";
-import { type Shape, shapeSize } from "../../lib/core/tensors/shape.js";
-import type { Tensor } from "../../lib/core/tensors/tensor.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import type { Training } from "../../lib/layer/router/training.js";
-import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/difference.js";
 import { Random } from "../../lib/testing/inputs/random.js";
-import { randomExpert, randomShared } from "../../lib/testing/inputs/random_expert.js";
-import { expertsOfBank, sumOf } from "../support/banks.js";
+import { bankOptions, banksOf, optionsOf, sumOf } from "../support/banks.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { anyLayer, RandomLayer } from "../support/random_layer.js";
 import { errorWithin, roundingBounds } from "../support/rounding_bounds.js";
-
-/** The options of a bank of the layer that `options`, with stacked experts, describe. */
-function bankOptions(options: MoeLayerOptions, bank: ExpertRange): MoeLayerOptions {
-  const { shared, sharedGate, sharedGateBias, experts, ...rest } = options;
-  const { first } = bank;
-  const gate = { ...(sharedGate && { sharedGate }), ...(sharedGateBias && { sharedGateBias }) };
-  return {
-    ...rest,
-    experts: expertsOfBank(experts as ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>, bank),
-    bank,
-    ...(first === 0 && shared && { shared }),
-    ...((first === 0 || options.sharedExpert?.gate === "softmax") && gate),
-  };
-}
-
-/** E experts divided into banks that begin at the given experts. */
-function banksOf(numExperts: number, begins: readonly number[]): ExpertRange[] {
-  const edges = [...new Set([0, ...begins.filter((begin) => begin < numExperts)])].sort((a, b) => a - b);
-  return edges.map((first, index) => ({ first, count: (edges[index + 1] ?? numExperts) - first }));
-}
-
-/** A float32 layer with normal weights and the routers that its configuration needs. */
-function optionsOf(device: Device, config: MoeLayerConfig): MoeLayerOptions {
-  const random = new Random(5);
-  const { hiddenSize, intermediateSize, numExperts, hierarchy, noisy } = config;
-  const draw = (shape: Shape, deviation = hiddenSize ** -0.5): Tensor<FloatDType> =>
-    device.tensor(random.normals(shapeSize(shape), deviation), shape, "f32");
-  const groups = hierarchy?.numGroups ?? 0;
-  return {
-    ...config,
-    device,
-    router: draw([numExperts, hiddenSize]),
-    ...(hierarchy && { groupRouter: draw([groups, hiddenSize]) }),
-    ...(noisy && { noiseRouter: draw([numExperts, hiddenSize]) }),
-    ...(noisy && hierarchy && { groupNoiseRouter: draw([groups, hiddenSize]) }),
-    experts: randomExpert(draw, config, intermediateSize, true, [numExperts]),
-    ...randomShared(draw, config, true),
-  };
-}
 
 const base = { hiddenSize: 37, intermediateSize: 19, numExperts: 8, topK: 3 } as const;
 const configs: Readonly<Record<string, [MoeLayerConfig, Training?]>> = {

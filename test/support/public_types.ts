@@ -9,6 +9,7 @@ export const modules = {
   "moe-kernels": "index.ts",
   "moe-kernels/safetensors": "checkpoint/safetensors/index.ts",
   "moe-kernels/gguf": "checkpoint/gguf/index.ts",
+  "moe-kernels/parallel": "parallel/index.ts",
   "moe-kernels/testing": "testing/index.ts",
   "moe-kernels/bench": "bench/index.ts",
 };

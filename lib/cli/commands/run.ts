@@ -1,8 +1,7 @@
 import { shapeNames, shapeParameters } from "../../bench/shape_option.js";
-import { type LoadedTokenFormat, loadedTokenFormats } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import type { DeviceName } from "../../devices.js";
 import { checkRouterReport, reportExtensions } from "../../statistics/router_report.js";
-import { choiceOption, integerOption, listOption } from "../../terminal/option_values.js";
+import { integerOption, listOption } from "../../terminal/option_values.js";
 import { outputOption } from "../../terminal/output_file.js";
 import { defineCommand } from "../command.js";
 import { writeJson } from "../io.js";
@@ -13,6 +12,7 @@ import { printRefused } from "../model_report.js";
 import { checkDevices } from "../options/devices.js";
 import { formatOption } from "../options/format.js";
 import { givenThreads, threadsOption } from "../options/threads.js";
+import { tokenFormatOption } from "../options/token_format.js";
 import { checkWorkloadOptions, openWorkloads } from "../workloads/open_workloads.js";
 
 /** `run`: layers on some tokens, with the time of every stage. */
@@ -76,7 +76,7 @@ export const runLayer = defineCommand({
     const options = {
       devices: devices.length > 0 ? devices : (["auto"] as const),
       dtype: values.dtype === undefined ? undefined : formatOption("dtype", values.dtype),
-      tokenFormat: tokenFormatOption(values["token-format"]?.toLowerCase()),
+      tokenFormat: tokenFormatOption(values["token-format"]),
       repeat: integerOption("repeat", values.repeat, 1),
       quiet: values.json === true,
       heatMap: values["heat-map"] === true,
@@ -98,7 +98,3 @@ export const runLayer = defineCommand({
     return passed ? 0 : 1;
   },
 });
-
-function tokenFormatOption(text: string | undefined): LoadedTokenFormat | undefined {
-  return text === undefined ? undefined : choiceOption("token-format", text, loadedTokenFormats);
-}

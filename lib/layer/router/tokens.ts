@@ -54,7 +54,7 @@ export function readFrom(tokens: Tokens, { dtype }: Tensor<FloatDType>): Tokens 
  * @param instead the name of what is given, so that the router does not read them; undefined if it does.
  */
 export function checkRouterInput(
-  { description, device }: DeviceLayer,
+  { description, device }: Pick<DeviceLayer, "description" | "device">,
   routerInput: Tensor<FloatDType> | undefined,
   x: Tensor<FloatDType>,
   instead: string | undefined,

@@ -1,0 +1,289 @@
+import { inspect } from "node:util";
+import { abortSignal } from "../core/device/cancellation.js";
+import type { Device } from "../core/device/device.js";
+import { checkMadeBy } from "../core/device/own_class.js";
+import { ThreadBound } from "../core/device/thread_bound.js";
+import { cannotCombine, invalidArgument, unexpected } from "../core/errors.js";
+import { type Fields, list, object, optional, type Read, type Reader } from "../core/input/options.js";
+import { dtypes, type FloatDType } from "../core/tensors/dtype.js";
+import { Made } from "../core/tensors/made.js";
+import { shapeSize } from "../core/tensors/shape.js";
+import type { Tensor } from "../core/tensors/tensor.js";
+import { tensor } from "../core/tensors/tensor_option.js";
+import {
+  checkNorm,
+  type NormOption,
+  normalised,
+  normOption,
+  residualOf,
+  residualOption,
+} from "../layer/forward/norm_and_residual.js";
+import { checkRouting } from "../layer/router/given_routing.js";
+import { type TokenIds, tokenIdsOption } from "../layer/router/token_ids.js";
+import { checkRouterInput } from "../layer/router/tokens.js";
+import { MoeLayer } from "../moe_layer.js";
+import { checkTensor, resultDType } from "../operators/check.js";
+import { combine } from "../operators/experts/combine.js";
+import { type Routing, routingRecord } from "../operators/routing/gating.js";
+import { type BankFacts, bankFacts, difference } from "./bank_facts.js";
+import { forBank, type RoutedTokens, tokensOfBank } from "./dispatch.js";
+import { RemoteBank } from "./remote_banks.js";
+
+/** Options of {@link ParallelLayer.forward}; each as in {@link MoeLayer.forward}. */
+export interface ParallelForwardOptions<D extends FloatDType = FloatDType> {
+  /** What the router reads instead of x, for a layer with `separateRouterInput`. */
+  routerInput?: Tensor<FloatDType> | undefined;
+  /** The ids of the tokens, for a layer with `hashRouting`. */
+  tokenIds?: TokenIds | undefined;
+  /** The experts of the tokens, chosen before. */
+  expertIds?: Tensor<"i32"> | undefined;
+  /** The router's logits, computed elsewhere. */
+  logits?: Tensor<"f32"> | undefined;
+  /** The whole routing. At most as many choices of a token as the layer has experts. */
+  routing?: Routing | undefined;
+  /** Normalise x first. */
+  norm?: NormOption | undefined;
+  /** What is added to the sum of the shares before it is rounded: true for x, or a tensor. */
+  residual?: boolean | Tensor<FloatDType> | undefined;
+  /** Stops the waiting for the other banks, whose servers compute their shares all the same. */
+  signal?: AbortSignal | undefined;
+  /** Where to write y; default a new tensor. */
+  out?: Tensor<NoInfer<D>> | undefined;
+}
+
+const forwardOptions = object(
+  {
+    routerInput: optional(tensor<FloatDType>()),
+    tokenIds: optional(tokenIdsOption),
+    expertIds: optional(tensor<"i32">()),
+    logits: optional(tensor<"f32">()),
+    routing: optional(routingRecord),
+    norm: optional(normOption),
+    residual: optional(residualOption),
+    signal: optional(abortSignal),
+    out: optional(tensor<FloatDType>()),
+  } satisfies Fields<ParallelForwardOptions>,
+  "{ out }",
+);
+
+type Options = Read<typeof forwardOptions>;
+
+const remoteBank: Reader<RemoteBank> = (value, name) => {
+  if (value instanceof RemoteBank) return value;
+  throw invalidArgument(name, "a RemoteBank, as banks.bank(layer) makes", value);
+};
+
+/** A bank of another process, and the place of its share in the sum of a token. */
+interface FarBank {
+  readonly remote: RemoteBank;
+  readonly slot: number;
+}
+
+/**
+ * A layer whose experts are spread over processes or machines: a bank here, and others at servers of {@link serveBanks}. The
+ * layer here routes all tokens. Each server gets the tokens that chose its experts, once and with their routing, and returns
+ * its share of their outputs, while the bank here computes its own.
+ *
+ * A token's shares have the dtype of x. They are added in float32, in the order of the banks' experts, and rounded once. So
+ * with the same banks the bits are the same on every run, whatever the other tokens of the call, and whichever server
+ * answers first. They are not those of one layer with all experts, which adds in another order: float32 outputs differ by that
+ * rounding, 16-bit ones also by that of each share.
+ */
+export class ParallelLayer extends ThreadBound {
+  readonly #near: MoeLayer;
+  readonly #nearSlot: number;
+  readonly #far: readonly FarBank[];
+
+  /** @internal Use {@link ParallelLayer.create}. */
+  constructor(near: MoeLayer, nearSlot: number, far: readonly FarBank[]) {
+    super();
+    checkMadeBy("ParallelLayer.create(near, far)", ParallelLayer, near instanceof MoeLayer);
+    this.#near = near;
+    this.#nearSlot = nearSlot;
+    this.#far = far;
+  }
+
+  /**
+   * Makes a layer of banks that together hold each expert once. They stay the caller's: nothing of it is to be disposed of.
+   * @param near the bank of this process, on any device.
+   * @param far the banks of others. Their formats and devices may differ from that of `near`.
+   * @throws INVALID_ARGUMENT if the banks are not of one layer: another formula or router, experts that are missing or there
+   * twice; DISPOSED.
+   */
+  static async create(near: MoeLayer, far: readonly RemoteBank[]): Promise<ParallelLayer> {
+    if (!(near instanceof MoeLayer)) throw invalidArgument("near", "a MoeLayer", near);
+    const remotes = list(remoteBank)(far, "far");
+    const here = await bankFacts(near);
+    for (const [index, { facts }] of remotes.entries()) {
+      const other = difference(here, facts);
+      if (other !== undefined) throw unexpected(`far[${index}]`, "a bank of the layer of near", `a layer ${other}`);
+    }
+    const banks: { readonly facts: BankFacts; readonly remote?: RemoteBank }[] = [
+      { facts: here },
+      ...remotes.map((remote) => ({ facts: remote.facts, remote })),
+    ];
+    banks.sort((a, b) => a.facts.first - b.facts.first);
+    checkWhole(banks.map(({ facts }) => facts));
+    const slots = banks.map(({ remote }, slot) => ({ remote, slot }));
+    const others = slots.filter((each): each is FarBank => each.remote !== undefined);
+    return new ParallelLayer(
+      near,
+      slots.findIndex(({ remote }) => remote === undefined),
+      others,
+    );
+  }
+
+  /** Where tokens and outputs are. */
+  get device(): Device {
+    return this.#near.device;
+  }
+
+  /** How many banks it has, that of this process included. */
+  get banks(): number {
+    return 1 + this.#far.length;
+  }
+
+  /**
+   * The layer's output for tokens x [T, H] or [B, S, H], with x's shape and dtype; resolves when the shares of the other banks have
+   * come and the sum is enqueued. Calls may overlap. Do not write to x before the promise settles.
+   * @throws the errors of {@link MoeLayer.forward}; CONNECTION_FAILED if a server cannot be reached or ends, after which the
+   * call can be repeated; errors of a server, with its address; the signal's reason.
+   */
+  async forward<D extends FloatDType>(x: Tensor<D>, options: ParallelForwardOptions<D> = {}): Promise<Tensor<D>> {
+    const given = forwardOptions(options, "options");
+    given.signal?.throwIfAborted();
+    using made = new Made();
+    const { source, routing, residual, out } = this.#inputs(x, given, made);
+    const { device, banks } = this;
+    const [count, hiddenSize] = source.shape as [number, number];
+    // The shares of each bank are in a block of T rows.
+    const rows = made.own(device.allocate([banks * count, hiddenSize], x.dtype));
+    // These reads are enqueued before the bank's own work, which then runs while the others get their tokens.
+    const reading = Promise.all([source.raw(), routing.weights.raw(), routing.ids.raw()]);
+    reading.catch(() => {}); // whatever the next lines throw
+    using own = rows.rows(this.#nearSlot * count, (this.#nearSlot + 1) * count);
+    this.#near.forward(source, { routing, out: own });
+    const [tokens, weights, ids] = await reading;
+    const choices = routing.ids.shape[1] as number;
+    const types = { dtype: x.dtype, weightDType: routing.weights.dtype };
+    const rowOfSlot = await this.#shares(
+      { ...types, choices, hiddenSize, tokens, weights, ids } as RoutedTokens,
+      rows,
+      given.signal,
+    );
+    const slots = made.own(device.tensor(rowOfSlot, [count, banks]));
+    const ones = made.own(device.tensor(new Float32Array(slots.size).fill(1), slots.shape));
+    const sum = combine(rows, slots, ones, { residual, out }) as Tensor<D>;
+    if (given.out !== undefined) return given.out as Tensor<D>;
+    return x.rank === 2 ? sum : made.own(sum).reshape(x.shape);
+  }
+
+  /** What a forward reads and where it writes, as matrices; all arguments are checked. */
+  #inputs(x: Tensor<FloatDType>, { routing, norm, ...given }: Options, made: Made) {
+    const { device, description } = this.#near;
+    const { hiddenSize, numExperts } = description;
+    const sizes = checkTensor("x", x, "float", "any").rank === 3 ? ["B", "S", hiddenSize] : ["T", hiddenSize];
+    checkTensor("x", x, "float", sizes, device);
+    if (given.out !== undefined) checkTensor("out", given.out, [x.dtype], x.shape, device);
+    if (norm !== undefined) checkNorm(norm, x);
+    const residual = residualOf(given.residual, x);
+    const count = shapeSize(x.shape.slice(0, -1));
+    const matrix = (each: Tensor<FloatDType>) => made.own(each.reshape([count, hiddenSize]));
+    const source = norm === undefined ? x : made.own(normalised(x, norm));
+    const chosen = routing === undefined ? this.#route(source, given, made) : this.#given(routing, given, x, count);
+    const choices = chosen.ids.shape[1] as number;
+    if (choices > numExperts) throw unexpected("routing", `at most ${numExperts} choices of a token`, `${choices}`);
+    return {
+      source: matrix(source),
+      routing: chosen,
+      residual: residual && matrix(residual),
+      out: given.out && matrix(given.out),
+    };
+  }
+
+  #route(
+    x: Tensor<FloatDType>,
+    { routerInput, tokenIds, expertIds, logits }: Omit<Options, "routing" | "norm">,
+    made: Made,
+  ): Routing {
+    checkRouterInput(this.#near, routerInput, x, logits && "logits");
+    const routing = this.#near.route(routerInput ?? x, { tokenIds, expertIds, logits });
+    made.own(routing.ids);
+    made.own(routing.weights);
+    return routing;
+  }
+
+  /** A routing that was given, instead of everything that would lead to one. */
+  #given(routing: Routing, others: Omit<Options, "routing" | "norm">, x: Tensor<FloatDType>, count: number): Routing {
+    for (const name of ["routerInput", "tokenIds", "expertIds", "logits"] as const) {
+      if (others[name] !== undefined) throw cannotCombine(name, "routing");
+    }
+    checkRouting(this.#near, routing, { count, dtype: resultDType(x) });
+    return routing;
+  }
+
+  /**
+   * Writes the shares of the other banks to their blocks of rows.
+   * @returns the rows of each token's shares [T, banks]; -1 for none.
+   */
+  async #shares(routed: RoutedTokens, rows: Tensor<FloatDType>, signal: AbortSignal | undefined): Promise<Int32Array> {
+    const { banks } = this;
+    const count = routed.ids.length / routed.choices;
+    const rowOfSlot = new Int32Array(count * banks).fill(-1);
+    const use = (slot: number, tokens: readonly number[]) => {
+      tokens.forEach((token, row) => {
+        rowOfSlot[token * banks + slot] = slot * count + row;
+      });
+    };
+    use(
+      this.#nearSlot,
+      Array.from({ length: count }, (_, token) => token),
+    );
+    const requests = this.#far.flatMap(({ remote, slot }) => {
+      const tokens = tokensOfBank(remote.facts, routed);
+      use(slot, tokens);
+      const begins = Array.from(
+        { length: Math.ceil(tokens.length / remote.maxTokens) },
+        (_, i) => i * remote.maxTokens,
+      );
+      return begins.map(async (begin) => {
+        const part = tokens.slice(begin, begin + remote.maxTokens);
+        const share = await remote.share(forBank(remote.facts, routed, part), signal);
+        const first = slot * count + begin;
+        using target = rows.rows(first, first + part.length);
+        const { raw } = dtypes[routed.dtype];
+        target.write(new raw(share.buffer as ArrayBuffer, share.byteOffset, target.size));
+      });
+    });
+    // All must have settled before the rows can be freed.
+    const failed = (await Promise.allSettled(requests)).find((each) => each.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+    return rowOfSlot;
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](): string {
+    const others = this.#far.map(({ remote }) => remote.address).join(", ");
+    return `ParallelLayer of ${inspect(this.#near)} and ${others || "no other bank"}`;
+  }
+}
+
+/** Checks that banks, in order of their experts, have each expert of a layer once. */
+function checkWhole(banks: readonly BankFacts[]): void {
+  const { numExperts, identityExperts } = banks[0] as BankFacts;
+  const total = numExperts - identityExperts;
+  let next = 0;
+  for (const { first, count } of banks) {
+    if (first !== next) {
+      const what = first > next ? "no bank with" : "two banks with";
+      throw unexpected(
+        "far",
+        `banks that have each of ${total} experts once`,
+        `${what} expert ${Math.min(first, next)}`,
+      );
+    }
+    next = first + count;
+  }
+  if (next < total)
+    throw unexpected("far", `banks that have each of ${total} experts once`, `no bank with expert ${next}`);
+}
