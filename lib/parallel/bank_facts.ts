@@ -1,3 +1,4 @@
+import { unexpected } from "../core/errors.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { MoeLayer } from "../moe_layer.js";
 
@@ -45,13 +46,17 @@ async function probe(layer: MoeLayer): Promise<readonly number[]> {
   return [...(await logits.data())];
 }
 
-/** In words, what makes `other` no bank of the layer that `one` is a bank of; undefined if it is one. */
-export function difference(one: BankFacts, other: BankFacts): string | undefined {
-  for (const name of new Set([...Object.keys(one.formula), ...Object.keys(other.formula)])) {
-    const [here, there] = [one.formula[name], other.formula[name]];
-    if (here !== there) return `whose ${name} is ${here ?? "not given"}, got one with ${there ?? "none"}`;
+/** Refuses a bank `other`, an argument by this name, that is not of the layer of the bank `near`. */
+export function checkSameLayer(parameter: string, near: BankFacts, other: BankFacts): void {
+  const expected = "a bank of the layer of near";
+  for (const name of new Set([...Object.keys(near.formula), ...Object.keys(other.formula)])) {
+    const [here = "not given", there = "not given"] = [near.formula[name], other.formula[name]];
+    if (here !== there)
+      throw unexpected(parameter, `${expected}, whose ${name} is ${here}`, `one whose ${name} is ${there}`);
   }
-  return sameRouter(one.probe, other.probe) ? undefined : "with the same router, got one with another";
+  if (!sameRouter(near.probe, other.probe)) {
+    throw unexpected(parameter, expected, "one with another router, as other layers and other models have");
+  }
 }
 
 /**

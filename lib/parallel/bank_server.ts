@@ -11,7 +11,7 @@ import { address, addressText, type Place } from "./address.js";
 import { type BankFacts, bankFacts } from "./bank_facts.js";
 import { type Frame, FrameReader, sendFrame, sendJson } from "./frames.js";
 import { type Hello, protocol } from "./hello.js";
-import { decodeTokens, longestTokens, type TokensForBank } from "./messages.js";
+import { longestTokens, readTokens, type TokensMessage } from "./messages.js";
 
 /** Options of {@link serveBanks}. */
 export interface ServeOptions {
@@ -206,7 +206,7 @@ class ServedConnection {
     this.#count(1);
     const sent = () => this.#count(-1);
     try {
-      const tokens = decodeTokens(body, (layer) => this.#banks.get(layer)?.facts.hiddenSize);
+      const tokens = readTokens(body, (layer) => this.#banks.get(layer)?.facts.hiddenSize);
       const bank = this.#banks.get(tokens.layer) as ServedBank;
       checkRequest(tokens, bank.facts, maxTokens);
       const share = await shareOf(bank.layer, tokens);
@@ -237,7 +237,7 @@ class ServedConnection {
 }
 
 /** Refuses what would fail on the device, where a wrong id can fail the request of another client. */
-function checkRequest({ count, choices, ids }: TokensForBank, { numExperts }: BankFacts, maxTokens: number): void {
+function checkRequest({ count, choices, ids }: TokensMessage, { numExperts }: BankFacts, maxTokens: number): void {
   if (count > maxTokens) throw unexpected("tokens", `at most ${maxTokens}`, `${count}`);
   if (choices < 1 || choices > numExperts) throw unexpected("choices", `1 to ${numExperts}`, `${choices}`);
   const wrong = ids.find((id) => id < -1 || id >= numExperts);
@@ -245,7 +245,7 @@ function checkRequest({ count, choices, ids }: TokensForBank, { numExperts }: Ba
 }
 
 /** The bits of a bank's share. */
-async function shareOf(layer: MoeLayer, given: TokensForBank): Promise<ArrayBufferView> {
+async function shareOf(layer: MoeLayer, given: TokensMessage): Promise<ArrayBufferView> {
   const { count, choices, dtype, weightDType } = given;
   const { device, description } = layer;
   using made = new Made();

@@ -29,9 +29,6 @@ export class Connection {
   #opened: Pending | undefined;
   #requests = 0;
   #closed = false;
-  /** Bytes of requests and of answers. */
-  sent = 0;
-  received = 0;
 
   /** @param timeout milliseconds without a byte from the server, while an answer is awaited, until it counts as gone. */
   private constructor(place: Place, timeout: number) {
@@ -46,7 +43,6 @@ export class Connection {
     socket.on("close", () => this.#fail("the server has closed the connection"));
     socket.on("timeout", () => this.#fail(`no answer within ${timeout / 1000} s`));
     socket.on("data", (chunk: Buffer) => {
-      this.received += chunk.length;
       try {
         for (const frame of reader.frames(chunk)) this.#take(frame);
       } catch (error) {
@@ -91,7 +87,6 @@ export class Connection {
           signal.addEventListener("abort", aborted, { once: true });
         }
         sendFrame(this.#socket, "tokens", number, [body]);
-        this.sent += body.length;
         this.#await();
       });
     } finally {

@@ -1,6 +1,6 @@
-import { dtypes, type FloatDType } from "../core/tensors/dtype.js";
+import type { FloatDType } from "../core/tensors/dtype.js";
 import type { BankFacts } from "./bank_facts.js";
-import type { TokensForBank } from "./messages.js";
+import { type FloatArray, newTokens, type TokensMessage } from "./messages.js";
 
 /** Tokens with their routing, in the memory of JavaScript. */
 export interface RoutedTokens {
@@ -8,12 +8,10 @@ export interface RoutedTokens {
   readonly weightDType: FloatDType;
   /** k. */
   readonly choices: number;
-  /** H. */
-  readonly hiddenSize: number;
   /** [T, H], stored bits. */
-  readonly tokens: TokensForBank["tokens"];
+  readonly tokens: FloatArray;
   /** [T, k]. */
-  readonly weights: TokensForBank["weights"];
+  readonly weights: FloatArray;
   /** [T, k]. */
   readonly ids: Int32Array;
 }
@@ -28,37 +26,26 @@ function adds({ first, count, numExperts, identityExperts }: BankFacts, id: numb
  * Each goes once, however many of the bank's experts it chose.
  */
 export function tokensOfBank(bank: BankFacts, { ids, choices }: RoutedTokens): number[] {
-  const count = ids.length / choices;
-  const all = Array.from({ length: count }, (_, token) => token);
+  const all = Array.from({ length: ids.length / choices }, (_, token) => token);
   if (bank.sharedExperts > 0) return all;
   return all.filter((token) => ids.subarray(token * choices, (token + 1) * choices).some((id) => adds(bank, id)));
 }
 
-/** What a bank needs of these tokens. Choices keep their places, by which the bank's sum is ordered. */
-export function forBank(bank: BankFacts, routed: RoutedTokens, rows: readonly number[]): Omit<TokensForBank, "layer"> {
-  const { dtype, weightDType, choices, hiddenSize } = routed;
-  const { length: count } = rows;
-  const tokens = gathered(routed.tokens, hiddenSize, dtype, rows);
-  const weights = gathered(routed.weights, choices, weightDType, rows);
-  const ids = new Int32Array(count * choices);
-  rows.forEach((token, row) => {
-    for (let choice = 0; choice < choices; choice++) {
-      const id = routed.ids[token * choices + choice] as number;
-      ids[row * choices + choice] = adds(bank, id) ? id : -1;
-    }
-  });
-  return { count, choices, dtype, weightDType, tokens, weights, ids };
-}
-
-function gathered(
-  from: TokensForBank["tokens"],
-  width: number,
-  dtype: FloatDType,
+/** What a bank of a layer needs of these tokens. Choices keep their places, by which the bank's sum is ordered. */
+export function messageFor(
+  bank: BankFacts,
+  layer: number,
+  { dtype, weightDType, choices, ...routed }: RoutedTokens,
   rows: readonly number[],
-): TokensForBank["tokens"] {
-  const to = new dtypes[dtype].raw(rows.length * width) as TokensForBank["tokens"];
+): TokensMessage {
+  const { hiddenSize } = bank;
+  const message = newTokens({ layer, count: rows.length, choices, dtype, weightDType }, hiddenSize);
   rows.forEach((token, row) => {
-    to.set(from.subarray(token * width, (token + 1) * width), row * width);
+    const choicesOf = [token * choices, (token + 1) * choices] as const;
+    message.tokens.set(routed.tokens.subarray(token * hiddenSize, (token + 1) * hiddenSize), row * hiddenSize);
+    message.weights.set(routed.weights.subarray(...choicesOf), row * choices);
+    const ids = routed.ids.subarray(...choicesOf).map((id) => (adds(bank, id) ? id : -1));
+    message.ids.set(ids, row * choices);
   });
-  return to;
+  return message;
 }

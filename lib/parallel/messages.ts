@@ -6,10 +6,10 @@ import { dtypes, type FloatDType, floatDTypes } from "../core/tensors/dtype.js";
 
 const headBytes = 16;
 
-type FloatArray = Float32Array | Float64Array | Uint16Array;
+export type FloatArray = Float32Array | Float64Array | Uint16Array;
 
-/** Tokens for a bank, with their routing. */
-export interface TokensForBank {
+/** What the head says. */
+export interface TokensHead {
   readonly layer: number;
   /** T. */
   readonly count: number;
@@ -18,6 +18,11 @@ export interface TokensForBank {
   /** dtype of the tokens. */
   readonly dtype: FloatDType;
   readonly weightDType: FloatDType;
+}
+
+/** Tokens for a bank, with their routing; the arrays are views of the body. */
+export interface TokensMessage extends TokensHead {
+  readonly body: Buffer;
   /** [T, H], stored bits. */
   readonly tokens: FloatArray;
   /** [T, k]. */
@@ -26,10 +31,8 @@ export interface TokensForBank {
   readonly ids: Int32Array;
 }
 
-type Sizes = Pick<TokensForBank, "count" | "choices" | "dtype" | "weightDType">;
-
 /** Where the arrays of a body begin, and where it ends. */
-function layout({ count, choices, dtype, weightDType }: Sizes, hiddenSize: number) {
+function layout({ count, choices, dtype, weightDType }: Omit<TokensHead, "layer">, hiddenSize: number) {
   const aligned = (offset: number) => Math.ceil(offset / 8) * 8;
   const weights = aligned(headBytes + count * hiddenSize * dtypes[dtype].bytes);
   const ids = aligned(weights + count * choices * dtypes[weightDType].bytes);
@@ -41,48 +44,46 @@ export function longestTokens(count: number, choices: number, hiddenSize: number
   return layout({ count, choices, dtype: "f64", weightDType: "f64" }, hiddenSize).end;
 }
 
-export function encodeTokens(given: TokensForBank, hiddenSize: number): Uint8Array {
-  const places = layout(given, hiddenSize);
-  const body = Buffer.alloc(places.end);
-  const types = floatDTypes.indexOf(given.dtype) + 65536 * floatDTypes.indexOf(given.weightDType);
-  [given.layer, given.count, given.choices, types].forEach((value, index) => {
+/** The message of a body, which is in aligned memory and as long as its head says. */
+function messageIn(body: Buffer, head: TokensHead, hiddenSize: number): TokensMessage {
+  const { count, choices, dtype, weightDType } = head;
+  const places = layout(head, hiddenSize);
+  const memory = body.buffer as ArrayBuffer;
+  const floats = (name: "tokens" | "weights", type: FloatDType, length: number) =>
+    new dtypes[type].raw(memory, body.byteOffset + places[name], length) as FloatArray;
+  return {
+    ...head,
+    body,
+    tokens: floats("tokens", dtype, count * hiddenSize),
+    weights: floats("weights", weightDType, count * choices),
+    ids: new Int32Array(memory, body.byteOffset + places.ids, count * choices),
+  };
+}
+
+/** A message whose arrays, of zeros, are to be filled. */
+export function newTokens(head: TokensHead, hiddenSize: number): TokensMessage {
+  const body = Buffer.alloc(layout(head, hiddenSize).end);
+  const types = floatDTypes.indexOf(head.dtype) + 65536 * floatDTypes.indexOf(head.weightDType);
+  [head.layer, head.count, head.choices, types].forEach((value, index) => {
     body.writeUInt32LE(value, 4 * index);
   });
-  for (const name of ["tokens", "weights", "ids"] as const) {
-    const { buffer, byteOffset, byteLength } = given[name];
-    body.set(new Uint8Array(buffer, byteOffset, byteLength), places[name]);
-  }
-  return body;
+  return messageIn(body, head, hiddenSize);
 }
 
 /**
- * Reads a body, whose arrays are views of it. Throws an Error that says what is wrong with it.
+ * Reads a body. Throws an Error that says what is wrong with it.
  * @param hiddenSizeOf H of a layer; undefined for one that is not there.
  */
-export function decodeTokens(body: Buffer, hiddenSizeOf: (layer: number) => number | undefined): TokensForBank {
+export function readTokens(body: Buffer, hiddenSizeOf: (layer: number) => number | undefined): TokensMessage {
   if (body.length < headBytes) throw new Error(`tokens: expected at least ${headBytes} bytes, got ${body.length}`);
-  const [layer, count, choices, types] = [0, 4, 8, 12].map((offset) => body.readUInt32LE(offset)) as [
-    number,
-    number,
-    number,
-    number,
-  ];
+  const number = (index: number) => body.readUInt32LE(4 * index);
+  const [layer, count, choices, types] = [number(0), number(1), number(2), number(3)];
   const [dtype, weightDType] = [floatDTypes[types % 65536], floatDTypes[Math.floor(types / 65536)]];
   if (dtype === undefined || weightDType === undefined) throw new Error(`tokens: expected two dtypes, got ${types}`);
   const hiddenSize = hiddenSizeOf(layer);
   if (hiddenSize === undefined) throw new Error(`tokens: layer ${layer} is not served`);
-  const sizes = { count, choices, dtype, weightDType };
-  const places = layout(sizes, hiddenSize);
-  if (body.length !== places.end) {
-    throw new Error(`tokens: expected ${places.end} bytes for ${count} tokens, got ${body.length}`);
-  }
-  const array = (name: "tokens" | "weights", type: FloatDType, length: number) =>
-    new dtypes[type].raw(body.buffer as ArrayBuffer, body.byteOffset + places[name], length) as FloatArray;
-  return {
-    layer,
-    ...sizes,
-    tokens: array("tokens", dtype, count * hiddenSize),
-    weights: array("weights", weightDType, count * choices),
-    ids: new Int32Array(body.buffer, body.byteOffset + places.ids, count * choices),
-  };
+  const head = { layer, count, choices, dtype, weightDType };
+  const { end } = layout(head, hiddenSize);
+  if (body.length === end) return messageIn(body, head, hiddenSize);
+  throw new Error(`tokens: expected ${end} bytes for ${count} tokens, got ${body.length}`);
 }

@@ -25,8 +25,8 @@ import { MoeLayer } from "../moe_layer.js";
 import { checkTensor, resultDType } from "../operators/check.js";
 import { combine } from "../operators/experts/combine.js";
 import { type Routing, routingRecord } from "../operators/routing/gating.js";
-import { type BankFacts, bankFacts, difference } from "./bank_facts.js";
-import { forBank, type RoutedTokens, tokensOfBank } from "./dispatch.js";
+import { type BankFacts, bankFacts, checkSameLayer } from "./bank_facts.js";
+import { type RoutedTokens, tokensOfBank } from "./dispatch.js";
 import { RemoteBank } from "./remote_banks.js";
 
 /** Options of {@link ParallelLayer.forward}; each as in {@link MoeLayer.forward}. */
@@ -114,10 +114,9 @@ export class ParallelLayer extends ThreadBound {
     if (!(near instanceof MoeLayer)) throw invalidArgument("near", "a MoeLayer", near);
     const remotes = list(remoteBank)(far, "far");
     const here = await bankFacts(near);
-    for (const [index, { facts }] of remotes.entries()) {
-      const other = difference(here, facts);
-      if (other !== undefined) throw unexpected(`far[${index}]`, "a bank of the layer of near", `a layer ${other}`);
-    }
+    remotes.forEach(({ facts }, index) => {
+      checkSameLayer(`far[${index}]`, here, facts);
+    });
     const banks: { readonly facts: BankFacts; readonly remote?: RemoteBank }[] = [
       { facts: here },
       ...remotes.map((remote) => ({ facts: remote.facts, remote })),
@@ -158,19 +157,14 @@ export class ParallelLayer extends ThreadBound {
     const [count, hiddenSize] = source.shape as [number, number];
     // The shares of each bank are in a block of T rows.
     const rows = made.own(device.allocate([banks * count, hiddenSize], x.dtype));
-    // These reads are enqueued before the bank's own work, which then runs while the others get their tokens.
-    const reading = Promise.all([source.raw(), routing.weights.raw(), routing.ids.raw()]);
-    reading.catch(() => {}); // whatever the next lines throw
+    const [tokens, weights, ids] = await Promise.all([source.raw(), routing.weights.raw(), routing.ids.raw()]);
+    const types = { dtype: x.dtype, weightDType: routing.weights.dtype, choices: routing.ids.shape[1] };
+    // The others get their tokens first: their way is longer by what goes over the connections.
+    const waiting = this.#shares({ ...types, tokens, weights, ids } as RoutedTokens, rows, given.signal);
+    waiting.catch(() => {}); // whatever the next lines throw
     using own = rows.rows(this.#nearSlot * count, (this.#nearSlot + 1) * count);
     this.#near.forward(source, { routing, out: own });
-    const [tokens, weights, ids] = await reading;
-    const choices = routing.ids.shape[1] as number;
-    const types = { dtype: x.dtype, weightDType: routing.weights.dtype };
-    const rowOfSlot = await this.#shares(
-      { ...types, choices, hiddenSize, tokens, weights, ids } as RoutedTokens,
-      rows,
-      given.signal,
-    );
+    const rowOfSlot = await waiting;
     const slots = made.own(device.tensor(rowOfSlot, [count, banks]));
     const ones = made.own(device.tensor(new Float32Array(slots.size).fill(1), slots.shape));
     const sum = combine(rows, slots, ones, { residual, out }) as Tensor<D>;
@@ -248,7 +242,7 @@ export class ParallelLayer extends ThreadBound {
       );
       return begins.map(async (begin) => {
         const part = tokens.slice(begin, begin + remote.maxTokens);
-        const share = await remote.share(forBank(remote.facts, routed, part), signal);
+        const share = await remote.share(routed, part, signal);
         const first = slot * count + begin;
         using target = rows.rows(first, first + part.length);
         const { raw } = dtypes[routed.dtype];

@@ -6,8 +6,9 @@ import { type Fields, number, object, optional } from "../core/input/options.js"
 import { address, addressText, type Place } from "./address.js";
 import type { BankFacts } from "./bank_facts.js";
 import { Connection } from "./connection.js";
+import { messageFor, type RoutedTokens } from "./dispatch.js";
 import type { Hello } from "./hello.js";
-import { encodeTokens, type TokensForBank } from "./messages.js";
+import type { TokensMessage } from "./messages.js";
 
 /** Options of {@link connectBanks}. */
 export interface ConnectOptions {
@@ -95,15 +96,15 @@ export class RemoteBanks extends ThreadBound implements Disposable {
   }
 
   /** @internal Sends tokens and resolves to the bytes of their share. Connects again if the connection has ended. */
-  async request(tokens: TokensForBank, hiddenSize: number, signal: AbortSignal | undefined): Promise<Buffer> {
+  async request({ body, tokens, count }: TokensMessage, signal: AbortSignal | undefined): Promise<Buffer> {
     const connection = await this.#connected();
-    const body = encodeTokens(tokens, hiddenSize);
-    const share = await connection.request(body, tokens.tokens.byteLength, signal);
+    const share = await connection.request(body, tokens.byteLength, signal);
+    const { requests, tokens: before, bytesSent, bytesReceived } = this.#traffic;
     this.#traffic = {
-      requests: this.#traffic.requests + 1,
-      tokens: this.#traffic.tokens + tokens.count,
-      bytesSent: this.#traffic.bytesSent + body.length,
-      bytesReceived: this.#traffic.bytesReceived + share.length,
+      requests: requests + 1,
+      tokens: before + count,
+      bytesSent: bytesSent + body.length,
+      bytesReceived: bytesReceived + share.length,
     };
     return share;
   }
@@ -193,9 +194,9 @@ export class RemoteBank extends ThreadBound {
     return this.#banks.maxTokens;
   }
 
-  /** @internal The bytes of the share of tokens. */
-  async share(tokens: Omit<TokensForBank, "layer">, signal: AbortSignal | undefined): Promise<Buffer> {
-    return await this.#banks.request({ layer: this.#layer, ...tokens }, this.#facts.hiddenSize, signal);
+  /** @internal The bytes of the share of some of these tokens. */
+  async share(routed: RoutedTokens, rows: readonly number[], signal: AbortSignal | undefined): Promise<Buffer> {
+    return await this.#banks.request(messageFor(this.#facts, this.#layer, routed, rows), signal);
   }
 
   /** What `console.log` shows. */
