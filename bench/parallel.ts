@@ -26,7 +26,7 @@ import { TemporaryFolder } from "./temporary_folder.js";
 const help = `Usage: npm run bench:parallel -- [options]
 
 Times a layer whose experts are spread over processes of this machine, beside the same layer in one process with as many
-threads, in turns. Tokens choose experts at random. Also prints what goes over the sockets for each token.
+threads, in turns. Tokens choose experts at random. Also prints what goes over the connections for each token.
 
 Options:
   --shape NAME       ${shapeNames} (2048x768x128x8)
@@ -51,19 +51,20 @@ interface Options {
 class ServingProcess implements Disposable {
   readonly #child: ChildProcess;
 
-  constructor(model: string, address: string, experts: string, threads: number) {
+  constructor(model: string, experts: string, threads: number) {
     const program = join(packageRoot(), "dist", "cli", "main.js");
-    const options = ["--experts", experts, "--address", address, "--device", "cpu", "--threads", String(threads)];
+    const options = ["--experts", experts, "--device", "cpu", "--threads", String(threads)];
     this.#child = spawn(process.execPath, [program, "serve", model, ...options], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     process.once("exit", this.#kill);
   }
 
-  /** Resolves when it serves. */
-  async ready(): Promise<void> {
+  /** The address where it serves, once it does. */
+  async address(): Promise<string> {
     for await (const text of this.#child.stdout as NodeJS.ReadableStream) {
-      if (String(text).includes("Serving")) return;
+      const [, address] = / at (\S+), /.exec(String(text)) ?? [];
+      if (address !== undefined) return address;
     }
     throw new UsageError("a process that was to serve experts has ended");
   }
@@ -154,11 +155,9 @@ async function run(options: Options): Promise<void> {
   const remotes: RemoteBanks[] = [];
   try {
     for (const [index, first] of begins.slice(1, -1).entries()) {
-      const address = join(temporary.path, `${index}.sock`);
-      const child = new ServingProcess(model, address, `${first}-${(begins[index + 2] as number) - 1}`, each);
+      const child = new ServingProcess(model, `${first}-${(begins[index + 2] as number) - 1}`, each);
       serving.push(child);
-      await child.ready();
-      remotes.push(await connectBanks(address));
+      remotes.push(await connectBanks(await child.address()));
     }
     using whole = await MoeLayer.load(model, { layer: 0, device: together });
     using near = await MoeLayer.load(model, { layer: 0, device: own, bank: { first: 0, count: begins[1] as number } });

@@ -77,11 +77,28 @@ test("npm run bench:training tells rates, kept bytes and the time of a step", ()
   expect(stdout).toMatch(/^ *f32 +5 .* \d+ % +2\.58 KiB$/m);
 });
 
+test("npm run bench:parallel times processes beside one, and tells what they send", () => {
+  const args = ["--shape", "64x32x9x3", "--processes", "3", "--tokens", "1,40", "--threads", "3"];
+  const { status, stdout, stderr } = runScript("build/bench/parallel.js", [...args, "--rounds", "2", "--time", "0.01"]);
+  expect({ status, stderr: stderr.replace(/^Loading \S+ \.\.\.\n/gm, "") }).toEqual({ status: 0, stderr: "" });
+  expect(stdout).toContain("64x32x9x3 bf16, 3 processes, 1 of 3 threads each\n");
+  const rows = [
+    ...stdout.matchAll(/^ *(\d+) +[\d.]+ [mµ]s +[\d.]+ [mµ]s +[\d.]+ +[\d.]+ to [\d.]+ +(\d+) B +(\d+) B$/gm),
+  ];
+  expect(rows.map(([, tokens]) => tokens)).toEqual(["1", "40"]);
+  for (const [, , sent, received] of rows) {
+    // 0 to 2 servers get a token: 128 bytes, and 24 of its choices.
+    expect(Number(sent)).toBeGreaterThan(Number(received));
+    expect(Number(received)).toBeLessThanOrEqual(2 * 128);
+  }
+});
+
 describe("every benchmark", () => {
   const programs = [
     ["bench:cache", "cache.js"],
     ["bench:event-loop", "event_loop.js"],
     ["bench:offload", "offload.js"],
+    ["bench:parallel", "parallel.js"],
     ["bench:training", "training.js"],
     ["bench:peers", "peers/run.js"],
   ] as const;

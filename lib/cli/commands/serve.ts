@@ -2,6 +2,7 @@ import type { ExpertRange } from "../../core/layer/expert_range.js";
 import { printable } from "../../core/text/printable.js";
 import { type DeviceName, openDevice } from "../../devices.js";
 import { openModel } from "../../moe_model.js";
+import { address as checkedAddress } from "../../parallel/address.js";
 import { serveBanks } from "../../parallel/bank_server.js";
 import { formatBytes } from "../../terminal/format.js";
 import { integerListOption, UsageError } from "../../terminal/option_values.js";
@@ -49,12 +50,13 @@ export const serve = defineCommand({
     device: { type: "string", value: "NAME", help: "the device that holds them (auto)" },
     threads: threadsOption,
   },
-  parameters: { bank: "--experts", layers: "--layer" },
+  parameters: { bank: "--experts" },
   async run(values, io, path) {
     const name = (values.device ?? "auto") as DeviceName;
     checkDevices([name]);
     const bank = rangeOption("experts", values.experts);
     const { layer, cache, address } = values;
+    if (address !== undefined) checkedAddress(address, "address"); // before anything is loaded
     const options = {
       bank,
       layers: layer && integerListOption("layer", layer),
