@@ -14,7 +14,7 @@ import { MoeLayer } from "#lib/moe_layer.js";
 import type { Routing } from "#lib/operators/routing/gating.js";
 import { ParallelLayer } from "#lib/parallel/parallel_layer.js";
 import { connectBanks, type RemoteBanks } from "#lib/parallel/remote_banks.js";
-import { formatBytes, formatMicroseconds, plural } from "#lib/terminal/format.js";
+import { formatBytes, formatMicroseconds } from "#lib/terminal/format.js";
 import { integerOption, listOption, secondsOption, UsageError } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { Random } from "#lib/testing/inputs/random.js";
@@ -195,7 +195,7 @@ async function run(options: Options): Promise<void> {
         ...(["sent", "received"] as const).map((way) => formatBytes((after[way] - before[way]) / counted)),
       ]);
     }
-    const headings = ["tokens", "1 process", plural(processes, "process"), "times as fast", "quartiles"];
+    const headings = ["tokens", "1 process", `${processes} processes`, "times as fast", "quartiles"];
     process.stdout.write(
       renderTable(
         [...headings, "sent per token", "received"].map((heading) => ({ heading, align: "right" as const })),

@@ -11,6 +11,7 @@ import { address, addressText, type Place } from "./address.js";
 import { type BankFacts, bankFacts } from "./bank_facts.js";
 import { type Frame, FrameReader, sendFrame, sendJson } from "./frames.js";
 import { type Hello, protocol } from "./hello.js";
+import { giveMemory, readBits } from "./memory.js";
 import { longestTokens, readTokens, type TokensMessage } from "./messages.js";
 
 /** Options of {@link serveBanks}. */
@@ -210,13 +211,12 @@ class ServedConnection {
       const bank = this.#banks.get(tokens.layer) as ServedBank;
       checkRequest(tokens, bank.facts, maxTokens);
       const share = await shareOf(bank.layer, tokens);
-      sendFrame(
-        this.#socket,
-        "share",
-        request,
-        [new Uint8Array(share.buffer, share.byteOffset, share.byteLength)],
-        sent,
-      );
+      giveMemory(body);
+      const bytes = new Uint8Array(share.buffer, share.byteOffset, share.byteLength);
+      sendFrame(this.#socket, "share", request, [bytes], () => {
+        giveMemory(bytes);
+        sent();
+      });
     } catch (error) {
       this.#refuse(request, error, sent);
     }
@@ -253,7 +253,7 @@ async function shareOf(layer: MoeLayer, given: TokensMessage): Promise<ArrayBuff
   const ids = made.own(device.tensor(given.ids, [count, choices]));
   const weights = made.own(device.tensor(given.weights, [count, choices], weightDType as "f32"));
   const y = made.own(layer.forward(x, { routing: { ids, weights } }));
-  return await y.raw();
+  return await readBits(y);
 }
 
 /**
@@ -261,7 +261,7 @@ async function shareOf(layer: MoeLayer, given: TokensMessage): Promise<ArrayBuff
  * output. See {@link ParallelLayer}. A bank keeps nothing between requests, and any number of clients can share it.
  *
  * The connection is neither encrypted nor protected by a password: listen only where everyone may use the banks.
- * @param layers a layer, usually with a `bank`, or several by their numbers, as {@link MoeModel.loadAll} returns them. They
+ * @param layers a layer, usually with a `bank`, or several by their numbers, as `model.loadAll` returns them. They
  * must live until the server is closed.
  * @throws INVALID_ARGUMENT; CONNECTION_FAILED for an address where the system does not let it listen; DISPOSED.
  */

@@ -19,6 +19,9 @@ const readFailure = results({ code: text, message: text });
 /** Bytes of the longest of these. */
 const longestFailure = 2 ** 16;
 
+/** Bytes that are read from a socket at a time. */
+const chunkBytes = 2 ** 18;
+
 /** A client's end of one connection. It does not keep the process alive while no answer is awaited. */
 export class Connection {
   readonly #socket: Socket;
@@ -34,21 +37,24 @@ export class Connection {
   private constructor(place: Place, timeout: number) {
     this.#place = place;
     this.#timeout = timeout;
-    const socket = connect(place);
-    this.#socket = socket;
     const reader = new FrameReader((kind, request) => this.#longest(kind, request));
-    socket.setNoDelay(true);
-    socket.setKeepAlive(true, 10_000);
-    socket.on("error", (cause) => this.#fail(messageOf(cause), cause));
-    socket.on("close", () => this.#fail("the server has closed the connection"));
-    socket.on("timeout", () => this.#fail(`no answer within ${timeout / 1000} s`));
-    socket.on("data", (chunk: Buffer) => {
+    const take = (chunk: Uint8Array): boolean => {
       try {
         for (const frame of reader.frames(chunk)) this.#take(frame);
       } catch (error) {
         this.#fail(messageOf(error), error);
       }
-    });
+      return true;
+    };
+    // One buffer for all that comes, instead of one for each chunk.
+    const buffer = Buffer.alloc(chunkBytes);
+    const socket = connect({ ...place, onread: { buffer, callback: (bytes) => take(buffer.subarray(0, bytes)) } });
+    this.#socket = socket;
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, 10_000);
+    socket.on("error", (cause) => this.#fail(messageOf(cause), cause));
+    socket.on("close", () => this.#fail("the server has closed the connection"));
+    socket.on("timeout", () => this.#fail(`no answer within ${timeout / 1000} s`));
   }
 
   /** Connects and waits for the server's first words. */

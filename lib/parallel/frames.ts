@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { takeMemory } from "./memory.js";
 
 // What goes over a connection is a sequence of frames: a head of three little-endian u32 (kind, request, bytes of the body)
 // and the body. A server begins with one `hello`; then a client sends `tokens`, and gets a `share` or a `failure` for each.
@@ -12,7 +13,7 @@ export interface Frame {
   readonly kind: FrameKind;
   /** The number that the client gave the request; 0 for what belongs to none. */
   readonly request: number;
-  /** In memory of its own, so that its arrays are aligned. */
+  /** From a multiple of 8 bytes on; for whoever has used it to give back, see {@link giveMemory}. */
   readonly body: Buffer;
 }
 
@@ -93,6 +94,6 @@ export class FrameReader {
     if (longest < 0) throw new Error(`expected no frame of kind ${kind} now`);
     if (bytes > longest) throw new Error(`${kind}: expected at most ${longest} bytes, got ${bytes}`);
     this.#filled = 0;
-    this.#frame = { kind, request, body: Buffer.alloc(bytes) };
+    this.#frame = { kind, request, body: takeMemory(bytes) };
   }
 }

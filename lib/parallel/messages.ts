@@ -1,4 +1,5 @@
 import { dtypes, type FloatDType, floatDTypes } from "../core/tensors/dtype.js";
+import { takeMemory } from "./memory.js";
 
 // The body of a frame of tokens: a head of four little-endian u32 (layer, T, k, the numbers of both dtypes in 16 bits each), then
 // the tokens [T, H], the weights [T, k] and the ids [T, k], each from a multiple of 8 bytes on. The answer is the share
@@ -60,9 +61,12 @@ function messageIn(body: Buffer, head: TokensHead, hiddenSize: number): TokensMe
   };
 }
 
-/** A message whose arrays, of zeros, are to be filled. */
+/** A message whose arrays are to be filled. */
 export function newTokens(head: TokensHead, hiddenSize: number): TokensMessage {
-  const body = Buffer.alloc(layout(head, hiddenSize).end);
+  const { weights, ids, end } = layout(head, hiddenSize);
+  const body = takeMemory(end);
+  // What lies between the arrays is sent too.
+  for (const begin of [weights, ids]) body.fill(0, begin - 8, begin);
   const types = floatDTypes.indexOf(head.dtype) + 65536 * floatDTypes.indexOf(head.weightDType);
   [head.layer, head.count, head.choices, types].forEach((value, index) => {
     body.writeUInt32LE(value, 4 * index);

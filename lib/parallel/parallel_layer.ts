@@ -27,6 +27,7 @@ import { combine } from "../operators/experts/combine.js";
 import { type Routing, routingRecord } from "../operators/routing/gating.js";
 import { type BankFacts, bankFacts, checkSameLayer } from "./bank_facts.js";
 import { type RoutedTokens, tokensOfBank } from "./dispatch.js";
+import { giveMemory, readBits } from "./memory.js";
 import { RemoteBank } from "./remote_banks.js";
 
 /** Options of {@link ParallelLayer.forward}; each as in {@link MoeLayer.forward}. */
@@ -157,11 +158,16 @@ export class ParallelLayer extends ThreadBound {
     const [count, hiddenSize] = source.shape as [number, number];
     // The shares of each bank are in a block of T rows.
     const rows = made.own(device.allocate([banks * count, hiddenSize], x.dtype));
-    const [tokens, weights, ids] = await Promise.all([source.raw(), routing.weights.raw(), routing.ids.raw()]);
+    const [tokens, weights, ids] = await Promise.all([
+      readBits(source),
+      readBits(routing.weights),
+      readBits(routing.ids),
+    ]);
     const types = { dtype: x.dtype, weightDType: routing.weights.dtype, choices: routing.ids.shape[1] };
     // The others get their tokens first: their way is longer by what goes over the connections.
     const waiting = this.#shares({ ...types, tokens, weights, ids } as RoutedTokens, rows, given.signal);
     waiting.catch(() => {}); // whatever the next lines throw
+    for (const bits of [tokens, weights, ids]) giveMemory(bits);
     using own = rows.rows(this.#nearSlot * count, (this.#nearSlot + 1) * count);
     this.#near.forward(source, { routing, out: own });
     const rowOfSlot = await waiting;
@@ -247,6 +253,7 @@ export class ParallelLayer extends ThreadBound {
         using target = rows.rows(first, first + part.length);
         const { raw } = dtypes[routed.dtype];
         target.write(new raw(share.buffer as ArrayBuffer, share.byteOffset, target.size));
+        giveMemory(share);
       });
     });
     // All must have settled before the rows can be freed.

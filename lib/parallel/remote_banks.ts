@@ -8,6 +8,7 @@ import type { BankFacts } from "./bank_facts.js";
 import { Connection } from "./connection.js";
 import { messageFor, type RoutedTokens } from "./dispatch.js";
 import type { Hello } from "./hello.js";
+import { giveMemory } from "./memory.js";
 import type { TokensMessage } from "./messages.js";
 
 /** Options of {@link connectBanks}. */
@@ -95,10 +96,14 @@ export class RemoteBanks extends ThreadBound implements Disposable {
     return this.#hello.maxTokens;
   }
 
-  /** @internal Sends tokens and resolves to the bytes of their share. Connects again if the connection has ended. */
+  /**
+   * @internal Sends tokens, gives back their memory, and resolves to the bytes of their share. Connects again if the connection
+   * has ended.
+   */
   async request({ body, tokens, count }: TokensMessage, signal: AbortSignal | undefined): Promise<Buffer> {
     const connection = await this.#connected();
     const share = await connection.request(body, tokens.byteLength, signal);
+    giveMemory(body);
     const { requests, tokens: before, bytesSent, bytesReceived } = this.#traffic;
     this.#traffic = {
       requests: requests + 1,

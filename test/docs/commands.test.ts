@@ -15,6 +15,7 @@ import { packageRoot } from "../../lib/core/addon/package_root.js";
 import { cases } from "../../lib/testing/table.js";
 import { run } from "../package/project.js";
 import { runScript } from "../support/run_script.js";
+import { ServingProcess } from "../support/serving_process.js";
 import { codeBlocks, commandsIn, documents, userDocuments } from "./documents.js";
 import { writeWholeModel } from "./models.js";
 
@@ -114,11 +115,23 @@ describe("npx moe-kernels", () => {
   // The demo is run by test/package/package.test.ts; it takes a full-size layer.
   const ours = startingWith("npx moe-kernels")
     .map((command) => command.replace(/^npx moe-kernels ?/, ""))
-    .filter((command) => command !== "demo" && command !== "");
+    .filter((command) => command !== "demo" && command !== "" && !command.startsWith("serve "));
 
   test.each(ours)("%s", (command) => {
     const { status, stderr } = runCommand(command);
     expect({ status, stderr }).toMatchObject({ status: 0 });
+  });
+
+  // These end when they are told to; one more is served for the programs of the documentation.
+  const servers = startingWith("npx moe-kernels serve").map((command) =>
+    command.replace(/^npx moe-kernels serve /, ""),
+  );
+
+  test.each(servers)("serve %s", async (command) => {
+    const text = command.replace(/Mixtral-8x7B-v0\.1/, "DIR").replace(/--experts \S+/, "--experts 1");
+    await using server = new ServingProcess(words(text.replace(/--address \S+/, "")), directory);
+    expect(await server.address()).toMatch(/^127\.0\.0\.1:\d+$/);
+    expect(await server.end()).toEqual([0, null]);
   });
 
   test.each(["inspect DeepSeek-V3", `quantize ${golden} --layer 3 --format int8 --out qwen3_moe-int8`])(

@@ -2,7 +2,8 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runProgram } from "../support/run_program.js";
-import { type CodeBlock, codeBlocks, userDocuments } from "./documents.js";
+import { ServingProcess } from "../support/serving_process.js";
+import { type CodeBlock, codeBlocks, commandsIn, documents, userDocuments } from "./documents.js";
 import { writeModels } from "./models.js";
 
 // Every block of JavaScript in the README and in docs/ runs as it stands, in a folder with tiny models of the names that they
@@ -16,13 +17,21 @@ function quoted({ before }: CodeBlock): string | undefined {
 }
 
 let directory: string;
+let server: ServingProcess;
 beforeAll(async () => {
   mkdirSync("build", { recursive: true });
   directory = mkdtempSync(join("build", "docs-")); // inside the package, so that its own name can be imported
   await writeModels(directory);
   copyFileSync(join("examples", "verify_your_kernel", "peer.mjs"), join(directory, "peer.mjs"));
+  // A program of the documentation uses what this command of the same page serves.
+  const [command] = documents.flatMap(({ text }) => commandsIn(text)).filter((text) => text.includes("experts.sock"));
+  server = new ServingProcess((command as string).replace(/^npx moe-kernels serve /, "").split(" "), directory);
+  await server.address();
 });
-afterAll(() => rmSync(directory, { recursive: true }));
+afterAll(async () => {
+  expect(await server.end()).toEqual([0, null]);
+  rmSync(directory, { recursive: true });
+});
 
 const programs = blocks
   .filter((block) => ["js", "javascript"].includes(block.language) && !quoted(block))
