@@ -145,7 +145,7 @@ export class ParallelLayer extends ThreadBound {
 
   /**
    * The layer's output for tokens x [T, H] or [B, S, H], with x's shape and dtype; resolves when the shares of the other banks have
-   * come and the sum is enqueued. Calls may overlap. Do not write to x before the promise settles.
+   * come and the sum is enqueued. Calls may overlap. Do not write to what it reads, nor dispose of it, before the promise settles.
    * @throws the errors of {@link MoeLayer.forward}; CONNECTION_FAILED if a server cannot be reached or ends, after which the
    * call can be repeated; errors of a server, with its address; the signal's reason.
    */
@@ -274,17 +274,10 @@ function checkWhole(banks: readonly BankFacts[]): void {
   const { numExperts, identityExperts } = banks[0] as BankFacts;
   const total = numExperts - identityExperts;
   let next = 0;
-  for (const { first, count } of banks) {
-    if (first !== next) {
-      const what = first > next ? "no bank with" : "two banks with";
-      throw unexpected(
-        "far",
-        `banks that have each of ${total} experts once`,
-        `${what} expert ${Math.min(first, next)}`,
-      );
-    }
+  for (const { first, count } of [...banks, { first: total, count: 0 }]) {
+    const expected = `banks that have each of ${total} experts once`;
+    if (first > next) throw unexpected("far", expected, `no bank with expert ${next}`);
+    if (first < next) throw unexpected("far", expected, `two banks with expert ${first}`);
     next = first + count;
   }
-  if (next < total)
-    throw unexpected("far", `banks that have each of ${total} experts once`, `no bank with expert ${next}`);
 }
