@@ -1,6 +1,16 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type Device, dequantize, isMoeError, listDevices, type MoeModel, openDevice, quantize } from "moe-kernels";
+import {
+  type Device,
+  dequantize,
+  isMoeError,
+  listDevices,
+  type MoeModel,
+  openDevice,
+  openModel,
+  quantize,
+} from "moe-kernels";
+import { type BankServer, connectBanks, serveBanks } from "moe-kernels/parallel";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "moe-kernels/safetensors";
 import { afterAll, describe, expect, test } from "vitest";
 import { LanguageModel, type LoadOptions } from "../../build/examples/language_model/model/language_model.js";
@@ -14,6 +24,7 @@ import { Random } from "../../lib/testing/inputs/random.js";
 import { randomLayer, writeOne } from "../checkpoint/support/gguf_layer.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
+import { ServingProcess } from "../support/serving_process.js";
 import { deepseekGguf } from "./deepseek_gguf.js";
 import { glmGguf } from "./glm_gguf.js";
 import { expected, families, golden, words } from "./golden_model.js";
@@ -25,10 +36,10 @@ const devices = listDevices().flatMap(({ name, available }) => (available ? [nam
 async function differences(
   device: Device,
   family: string,
-  { capacity, path = golden(family) }: { capacity?: number; path?: string } = {},
+  { capacity, path = golden(family), options }: { capacity?: number; path?: string; options?: LoadOptions } = {},
 ): Promise<number> {
   const { ids, logits } = await expected(family);
-  using model = await LanguageModel.load(device, path);
+  using model = await LanguageModel.load(device, path, options);
   const { vocabulary } = model.config;
   using sequence = new Sequence(device, model.config, capacity);
   const largest = logits.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
@@ -53,6 +64,47 @@ describe.each(devices)("a language model on %s", (name) => {
 test.each(["qwen3_moe", "deepseek_v3"])("what the layers of %s keep of a text grows with it", async (family) => {
   await using device = openDevice("cpu");
   expect(await differences(device, family, { capacity: 1 })).toBeLessThan(2e-6);
+});
+
+describe("experts in other processes", () => {
+  /** Servers of banks of all layers of a model with four experts. */
+  async function serversOf(device: Device, path: string, ranges: readonly (readonly [first: number, count: number])[]) {
+    await using model = await openModel(path);
+    const servers: BankServer[] = [];
+    for (const [first, count] of ranges) {
+      servers.push(await serveBanks(await model.loadAll({ device, bank: { first, count } })));
+    }
+    const remotes = await Promise.all(servers.map(({ address }) => connectBanks(address)));
+    const close = async () => {
+      for (const remote of remotes) remote.close();
+      for (const server of servers) await server.close();
+    };
+    return { remotes, [Symbol.asyncDispose]: close };
+  }
+
+  test.each(families)("give the logits of %s", async (family) => {
+    await using device = openDevice("cpu");
+    const ranges =
+      family === "mixtral"
+        ? ([
+            [0, 1],
+            [3, 1],
+          ] as const)
+        : ([[1, 3]] as const);
+    await using served = await serversOf(device, golden(family), ranges);
+    expect(await differences(device, family, { options: { servers: served.remotes } })).toBeLessThan(2e-6);
+    for (const { traffic } of served.remotes) expect(traffic.tokens).toBeGreaterThan(0);
+  });
+
+  test.each<[(readonly [first: number, count: number])[]]>([[[[0, 4]]], [[[1, 2]]]])(
+    "in %j leave no range",
+    async (ranges) => {
+      await using device = openDevice("cpu");
+      await using served = await serversOf(device, golden("mixtral"), ranges);
+      const loading = LanguageModel.load(device, golden("mixtral"), { servers: served.remotes });
+      await expect(loading).rejects.toThrow("expected servers that leave one range of the 4 experts of layer 0");
+    },
+  );
 });
 
 describe("a table", () => {
@@ -286,6 +338,23 @@ describe("npm run example:language-model", () => {
     expect(answer.status).toBe(0);
     expect(answer.stdout.split("\n")[0]).toBe(of(model, "--dtype", "q8_0").stdout.split("\n")[0]);
     expect(answer.stdout).toContain("prompt: 5 tokens");
+  });
+
+  test("uses the experts of servers", async () => {
+    const model = changed("qwen3_moe", {});
+    writeFileSync(join(model, "tokenizer.json"), JSON.stringify(words));
+    const given = ["--model", model, "--prompt", "w1 w2 w3", "--tokens", "4", "--temperature", "0"];
+    await using first = new ServingProcess([model, "--experts", "0", "--device", "cpu"]);
+    await using last = new ServingProcess([model, "--experts", "2-3", "--device", "cpu"]);
+    const servers = `${await first.address()},${await last.address()}`;
+    const { status, stdout, stderr } = run(...given, "--servers", servers);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "1 of 2 layers\n2 of 2 layers\n" });
+    expect(stdout.split("\n")[0]).toBe(run(...given).stdout.split("\n")[0]);
+    expect(await last.end()).toEqual([0, null]);
+    expect(run(...given, "--servers", servers)).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^example:language-model: .*ECONNREFUSED.*\n$/),
+    });
   });
 
   test("rounds tokens", () => {

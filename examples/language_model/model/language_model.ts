@@ -1,19 +1,9 @@
-import {
-  type Device,
-  type FloatDType,
-  linear,
-  type MoeLayer,
-  openModel,
-  type PackedExperts,
-  rmsNorm,
-  type Tensor,
-  type TokenFormat,
-  type WeightFormatName,
-} from "moe-kernels";
+import { type Device, type FloatDType, linear, openModel, type PackedExperts, rmsNorm, type Tensor } from "moe-kernels";
 import type { ModelConfig } from "../config/config.js";
 import { readConfig } from "../config/read.js";
 import { Attention } from "./attention.js";
 import { loadDenseLayer } from "./dense_layer.js";
+import { type Experts, type ExpertsOptions, loadExperts } from "./experts.js";
 import { rotaryPositions } from "./rotary.js";
 import { type Part, Sequence } from "./sequence.js";
 import type { Table } from "./table.js";
@@ -24,7 +14,7 @@ interface Block extends Disposable {
   readonly attention: Attention;
   readonly expertsNorm: Tensor<FloatDType>;
   /** In a layer without experts a mixture of one. */
-  readonly experts: MoeLayer;
+  readonly experts: Experts;
 }
 
 interface Parts {
@@ -34,11 +24,7 @@ interface Parts {
   readonly head: PackedExperts;
 }
 
-export interface LoadOptions {
-  /** The format of the experts; default that of the files. */
-  readonly dtype?: WeightFormatName | undefined;
-  /** What products with quantised weights round their rows to; default `none`. */
-  readonly tokenFormat?: TokenFormat | undefined;
+export interface LoadOptions extends ExpertsOptions {
   readonly onProgress?: ((loaded: number, layers: number) => void) | undefined;
 }
 
@@ -106,7 +92,7 @@ export class LanguageModel implements Disposable {
       const added = await attended.data();
       for (let i = 0; i < stream.length; i++) stream[i] += added[i];
       x.write(stream);
-      using y = experts.forward(x, { norm: { weight: expertsNorm, epsilon }, residual: true });
+      using y = await experts.forward(x, { norm: { weight: expertsNorm, epsilon }, residual: true });
       stream = await y.data();
     }
     return stream;
@@ -125,7 +111,7 @@ function scaled(values: Float32Array, scale: number): Float32Array {
 }
 
 async function loadParts(config: ModelConfig, weights: Weights, options: LoadOptions): Promise<Parts> {
-  const { dtype, tokenFormat, onProgress } = options;
+  const { onProgress } = options;
   const { layers, hiddenSize, vocabulary, rotary, windows, names } = config;
   const { device, model } = weights;
   const positions = rotaryPositions(rotary);
@@ -136,7 +122,7 @@ async function loadParts(config: ModelConfig, weights: Weights, options: LoadOpt
     const attention = await Attention.load(weights, block, config, positions, window);
     const expertsNorm = await weights.floats(`${block.expertsNorm}.weight`, [hiddenSize]);
     const experts = model.layersWithExperts.includes(layer)
-      ? await model.load(layer, { device, dtype, tokenFormat })
+      ? await loadExperts(model, layer, device, options)
       : await loadDenseLayer(weights, block, config);
     const parts = { attentionNorm, attention, expertsNorm, experts };
     const dispose = () => Object.values(parts).forEach((part) => void part[Symbol.dispose]());
