@@ -58,7 +58,7 @@ describe("a wrong command line gets a short help and exit code 2", () => {
   test.each([
     [
       ["frobnicate"],
-      /unknown command "frobnicate"\nCommands: info, inspect, run, quantize, verify, bench, bench compare, offload-trace, demo/,
+      /unknown command "frobnicate"\nCommands: info, inspect, run, quantize, serve, verify, bench, bench compare, offload-trace, demo/,
     ],
     [["inpsect"], /unknown command "inpsect"; did you mean "inspect"\?\n/],
     [["info", "--jsn"], /Unknown option '--jsn'; did you mean --json\?\n/],

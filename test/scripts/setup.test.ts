@@ -38,7 +38,7 @@ target_include_directories(moe_kernels PRIVATE \${MOE_NODE_HEADERS})
 
 /** Modules that are published beside those of `files`. */
 const published = [
-  ...["checkpoint/safetensors/index", "checkpoint/gguf/index", "testing/index", "bench/index"],
+  ...["checkpoint/safetensors/index", "checkpoint/gguf/index", "parallel/index", "testing/index", "bench/index"],
   ...["core/addon/addon_files", "core/addon/not_built", "core/addon/platforms"],
 ].map((name) => [`lib/${name}.ts`, "export {};\n"]);
 

@@ -1,19 +1,17 @@
 // The calling thread on a GPU, beside captures of streams by others.
 #pragma once
 
-#include <optional>
-
 #include <ptx/launch.cuh>
 
 namespace moe::cuda {
 
-// The calling thread's mode for captures of streams, until the end of the scope. While a stream is captured in CUDA's
-// default mode, no thread in that mode may make a call that is not put on a stream, such as one that allocates, waits
-// or loads a kernel: the call fails, and so does the capture.
+// The calling thread's mode for captures of streams, if it is wanted, until the end of the scope. While a stream is
+// captured in CUDA's default mode, no thread in that mode may make a call that is not put on a stream, such as one that
+// allocates, waits or loads a kernel: the call fails, and so does the capture.
 class CaptureMode {
  public:
-  explicit CaptureMode(cudaStreamCaptureMode mode)
-      : mode_(mode), set_(cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess) {}
+  explicit CaptureMode(cudaStreamCaptureMode mode, bool wanted = true)
+      : mode_(mode), set_(wanted && cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess) {}
   ~CaptureMode() {
     if (set_) cudaThreadExchangeStreamCaptureMode(&mode_);
   }
@@ -30,14 +28,15 @@ class CaptureMode {
 // it is, so that a recording of the device's own can be strict.
 class OnGpu {
  public:
-  explicit OnGpu(int device) : error_(cudaSetDevice(device)) {
-    if (error_ != cudaSuccess || inside_) return;
-    // Only now, because this call makes the thread's GPU one that the process uses.
-    mode_.emplace(cudaStreamCaptureModeRelaxed);
-    inside_ = true;
+  explicit OnGpu(int device)
+      : error_(cudaSetDevice(device)),
+        outermost_(error_ == cudaSuccess && !inside_),
+        // Only now, because this call makes the thread's GPU one that the process uses.
+        mode_(cudaStreamCaptureModeRelaxed, outermost_) {
+    if (outermost_) inside_ = true;
   }
   ~OnGpu() {
-    if (mode_) inside_ = false;
+    if (outermost_) inside_ = false;
   }
   OnGpu(const OnGpu&) = delete;
   OnGpu& operator=(const OnGpu&) = delete;
@@ -49,7 +48,8 @@ class OnGpu {
   static inline thread_local bool inside_ = false;
 
   const cudaError_t error_;
-  std::optional<CaptureMode> mode_;
+  const bool outermost_;
+  CaptureMode mode_;
 };
 
 }  // namespace moe::cuda
