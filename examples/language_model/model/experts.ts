@@ -12,10 +12,10 @@ import { ParallelLayer, type RemoteBanks } from "moe-kernels/parallel";
 
 /** A layer's experts: all in this process, or some in others. */
 export interface Experts extends Disposable {
-  forward(
-    x: Tensor<FloatDType>,
+  forward<D extends FloatDType>(
+    x: Tensor<D>,
     options: Pick<ForwardOptions, "norm" | "residual">,
-  ): Tensor<FloatDType> | Promise<Tensor<FloatDType>>;
+  ): Tensor<D> | Promise<Tensor<D>>;
 }
 
 export interface ExpertsOptions {
