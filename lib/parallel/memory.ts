@@ -15,11 +15,12 @@ let bytesKept = 0;
 /** Memory from a multiple of 8 bytes on, with anything in it. */
 export function takeMemory(bytes: number): Buffer {
   if (bytes < smallestKept) return Buffer.alloc(bytes);
-  // A much larger one is better kept for a larger request.
-  const found = kept.findIndex(({ byteLength }) => byteLength >= bytes && byteLength < 4 * bytes);
-  if (found < 0) return Buffer.from(new ArrayBuffer(2 ** Math.ceil(Math.log2(bytes))), 0, bytes);
+  // In powers of two, so that requests of about as many tokens can use the same.
+  const capacity = 2 ** Math.ceil(Math.log2(bytes));
+  const found = kept.findIndex(({ byteLength }) => byteLength === capacity);
+  if (found < 0) return Buffer.from(new ArrayBuffer(capacity), 0, bytes);
   const [memory] = kept.splice(found, 1) as [ArrayBuffer];
-  bytesKept -= memory.byteLength;
+  bytesKept -= capacity;
   return Buffer.from(memory, 0, bytes);
 }
 

@@ -10,6 +10,7 @@ import { Random } from "../../lib/testing/inputs/random.js";
 import { writeRandomModel } from "../checkpoint/support/random_model.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { expectRejection } from "../support/errors.js";
+import { runProgram } from "../support/run_program.js";
 import { ServingProcess } from "../support/serving_process.js";
 import { runCli } from "./support/run_cli.js";
 
@@ -65,6 +66,11 @@ describe("serve", () => {
     expect(server.stdout).toContain("Serving all experts of layers 0-2 at ");
     using remote = await connectBanks(await server.address());
     expect(remote.bank(1)).toMatchObject({ layer: 1, first: 0, count: 8 });
+    // A program that does not close its connection ends all the same.
+    const dist = JSON.stringify(new URL("../../dist/parallel/index.js", import.meta.url).href);
+    const program = `import { connectBanks } from ${dist}; console.log((await connectBanks(process.argv[2])).layers);`;
+    const { status, stdout } = runProgram(directory.path, "program.mjs", program, await server.address());
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "[ 0, 1, 2 ]\n" });
     expect(await server.end("SIGINT")).toEqual([0, null]);
     expect(existsSync(join(directory.path, "cache"))).toBe(true);
   });

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** Runs a module of the documentation in a folder of the package. */
-export function runProgram(folder: string, file: string, program: string) {
+export function runProgram(folder: string, file: string, program: string, ...args: string[]) {
   writeFileSync(join(folder, file), program);
-  return spawnSync(process.execPath, [file], { cwd: folder, encoding: "utf8" });
+  return spawnSync(process.execPath, [file, ...args], { cwd: folder, encoding: "utf8" });
 }
