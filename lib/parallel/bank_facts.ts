@@ -1,4 +1,5 @@
 import { unexpected } from "../core/errors.js";
+import { finiteOrText } from "../core/text/finite_json.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { MoeLayer } from "../moe_layer.js";
 
@@ -30,11 +31,6 @@ export async function bankFacts(layer: MoeLayer): Promise<BankFacts> {
   const formula = Object.fromEntries(shared.map(([name, value]) => [name, JSON.stringify(value, finiteOrText)]));
   const sizes = { hiddenSize, numExperts, identityExperts, first: bank.first, count: bank.count, sharedExperts };
   return { ...sizes, formula, probe: await probe(layer) };
-}
-
-/** JSON has no infinity. */
-function finiteOrText(_name: string, value: unknown): unknown {
-  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
 }
 
 /** The logits of cos(1), cos(2), ... */

@@ -4,6 +4,7 @@ import { inspect } from "node:util";
 import { checkMadeBy } from "../core/device/own_class.js";
 import { ThreadBound } from "../core/device/thread_bound.js";
 import { invalidArgument, isMoeError, MoeError, messageOf, unexpected } from "../core/errors.js";
+import { entriesOfMap } from "../core/input/foreign.js";
 import { type Fields, integer, object, optional } from "../core/input/options.js";
 import { Made } from "../core/tensors/made.js";
 import { MoeLayer } from "../moe_layer.js";
@@ -42,29 +43,43 @@ interface ServedBank {
   readonly facts: BankFacts;
 }
 
-/** What a server needs of its options. */
-interface Limits {
+/** What all connections of a server have in common. */
+interface Service {
+  readonly banks: ReadonlyMap<number, ServedBank>;
   readonly maxTokens: number;
   readonly maxRequests: number;
+  /** Bytes of the longest request. */
+  readonly longest: number;
+  /** The server's first words. */
+  readonly hello: Uint8Array;
+}
+
+function serviceOf(
+  banks: ReadonlyMap<number, ServedBank>,
+  { maxTokens, maxRequests }: Pick<Service, "maxTokens" | "maxRequests">,
+): Service {
+  const facts = [...banks.values()].map((bank) => bank.facts);
+  const longest = Math.max(...facts.map((each) => longestTokens(maxTokens, each.numExperts, each.hiddenSize)));
+  const layers = Array.from(banks, ([layer, { facts }]) => ({ layer, facts }));
+  const hello: Hello = { maxTokens, layers };
+  return { banks, maxTokens, maxRequests, longest, hello: Buffer.from(JSON.stringify({ protocol, ...hello })) };
 }
 
 /** Banks that other processes use, made by {@link serveBanks}. */
 export class BankServer extends ThreadBound implements AsyncDisposable {
   readonly #server: Server;
-  readonly #banks: ReadonlyMap<number, ServedBank>;
-  readonly #limits: Limits;
+  readonly #service: Service;
   readonly #connections = new Set<ServedConnection>();
   #address = "";
   #closed: Promise<void> | undefined;
 
   /** @internal Use {@link serveBanks}. */
-  constructor(banks: ReadonlyMap<number, ServedBank>, limits: Limits) {
+  constructor(service: Service) {
     super();
-    checkMadeBy("serveBanks(layers)", BankServer, banks instanceof Map);
-    this.#banks = banks;
-    this.#limits = limits;
+    checkMadeBy("serveBanks(layers)", BankServer, service?.banks instanceof Map);
+    this.#service = service;
     this.#server = createServer((socket) => {
-      const connection = new ServedConnection(socket, banks, limits, () => this.#connections.delete(connection));
+      const connection = new ServedConnection(socket, service, () => this.#connections.delete(connection));
       this.#connections.add(connection);
     });
   }
@@ -100,7 +115,7 @@ export class BankServer extends ThreadBound implements AsyncDisposable {
 
   /** The numbers of the layers. */
   get layers(): readonly number[] {
-    return [...this.#banks.keys()];
+    return [...this.#service.banks.keys()];
   }
 
   /** How many clients are connected. */
@@ -130,7 +145,7 @@ export class BankServer extends ThreadBound implements AsyncDisposable {
   /** What `console.log` shows. */
   [inspect.custom](): string {
     const state = this.#closed === undefined ? "" : " (closed)";
-    return `BankServer ${this.#address}, layers ${this.layers.join(", ")}, ${this.#limits.maxTokens} tokens a request${state}`;
+    return `BankServer ${this.#address}, layers ${this.layers.join(", ")}, ${this.#service.maxTokens} tokens a request${state}`;
   }
 }
 
@@ -160,39 +175,27 @@ async function isAbandoned(path: string): Promise<boolean> {
 /** One client of a server. */
 class ServedConnection {
   readonly #socket: Socket;
-  readonly #banks: ReadonlyMap<number, ServedBank>;
-  readonly #maxRequests: number;
+  readonly #service: Service;
   #pending = 0;
   #ending = false;
 
-  constructor(
-    socket: Socket,
-    banks: ReadonlyMap<number, ServedBank>,
-    { maxTokens, maxRequests }: Limits,
-    closed: () => void,
-  ) {
+  constructor(socket: Socket, service: Service, closed: () => void) {
     this.#socket = socket;
-    this.#banks = banks;
-    this.#maxRequests = maxRequests;
-    const longest = Math.max(
-      ...[...banks.values()].map(({ facts }) => longestTokens(maxTokens, facts.numExperts, facts.hiddenSize)),
-    );
-    const reader = new FrameReader((kind) => (kind === "tokens" ? longest : -1));
+    this.#service = service;
+    const reader = new FrameReader((kind) => (kind === "tokens" ? service.longest : -1));
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 10_000);
     socket.on("error", () => {}); // "close" follows
     socket.on("close", closed);
     socket.on("data", (chunk: Buffer) => {
       try {
-        for (const frame of reader.frames(chunk)) void this.#answer(frame, maxTokens);
+        for (const frame of reader.frames(chunk)) void this.#answer(frame);
       } catch (error) {
         this.#refuse(0, error);
         socket.destroySoon();
       }
     });
-    const layers = [...banks].map(([layer, { facts }]) => ({ layer, facts }));
-    const hello: Hello = { maxTokens, layers };
-    sendJson(socket, "hello", 0, { protocol, ...hello });
+    sendFrame(socket, "hello", 0, service.hello);
   }
 
   /** Ends once what has come is answered, or if the client takes no answer for a minute. */
@@ -203,17 +206,18 @@ class ServedConnection {
     if (this.#pending === 0) this.#socket.destroySoon();
   }
 
-  async #answer({ request, body }: Frame, maxTokens: number): Promise<void> {
+  async #answer({ request, body }: Frame): Promise<void> {
+    const { banks, maxTokens } = this.#service;
     this.#count(1);
     const sent = () => this.#count(-1);
     try {
-      const tokens = readTokens(body, (layer) => this.#banks.get(layer)?.facts.hiddenSize);
-      const bank = this.#banks.get(tokens.layer) as ServedBank;
+      const tokens = readTokens(body, (layer) => banks.get(layer)?.facts.hiddenSize);
+      const bank = banks.get(tokens.layer) as ServedBank;
       checkRequest(tokens, bank.facts, maxTokens);
       const share = await shareOf(bank.layer, tokens);
       giveMemory(body);
       const bytes = new Uint8Array(share.buffer, share.byteOffset, share.byteLength);
-      sendFrame(this.#socket, "share", request, [bytes], () => {
+      sendFrame(this.#socket, "share", request, bytes, () => {
         giveMemory(bytes);
         sent();
       });
@@ -230,7 +234,7 @@ class ServedConnection {
   /** Counts the requests whose answers are not sent yet, and reads on only while there are not too many. */
   #count(change: number): void {
     this.#pending += change;
-    if (this.#pending >= this.#maxRequests) this.#socket.pause();
+    if (this.#pending >= this.#service.maxRequests) this.#socket.pause();
     else if (!this.#ending) this.#socket.resume();
     if (this.#ending && this.#pending === 0) this.#socket.destroySoon();
   }
@@ -273,7 +277,7 @@ export async function serveBanks(
   const { address: place, ...limits } = serveOptions(options, "options");
   const banks = new Map<number, ServedBank>();
   for (const [number, layer] of given) banks.set(number, { layer, facts: await bankFacts(layer) });
-  const server = new BankServer(banks, limits);
+  const server = new BankServer(serviceOf(banks, limits));
   await server.listen(place);
   return server;
 }
@@ -281,12 +285,14 @@ export async function serveBanks(
 function readLayers(given: unknown): ReadonlyMap<number, MoeLayer> {
   if (given instanceof MoeLayer) return new Map([[0, given]]);
   const expected = "a MoeLayer, or a Map of at least one by their numbers";
-  if (!(given instanceof Map) || given.size === 0) throw invalidArgument("layers", expected, given);
+  const entries = entriesOfMap(given);
+  if (entries === undefined || entries.length === 0) throw invalidArgument("layers", expected, given);
   const read = integer(0, 2 ** 31 - 1);
   return new Map(
-    Array.from(given, ([number, layer]) => {
+    entries.map(([key, layer]) => {
+      const number = read(key, "layers: a number");
       if (!(layer instanceof MoeLayer)) throw invalidArgument(`layers.get(${number})`, "a MoeLayer", layer);
-      return [read(number, "layers: a number"), layer];
+      return [number, layer];
     }),
   );
 }

@@ -92,7 +92,7 @@ export class Connection {
           aborted = () => reject(reasonOf(signal));
           signal.addEventListener("abort", aborted, { once: true });
         }
-        sendFrame(this.#socket, "tokens", number, [body]);
+        sendFrame(this.#socket, "tokens", number, body);
         this.#await();
       });
     } finally {

@@ -17,28 +17,21 @@ export interface Frame {
   readonly body: Buffer;
 }
 
-/** Sends a frame whose body is the concatenation of `parts`. */
-export function sendFrame(
-  socket: Socket,
-  kind: FrameKind,
-  request: number,
-  parts: readonly Uint8Array[],
-  sent?: () => void,
-): void {
+/** Sends a frame. */
+export function sendFrame(socket: Socket, kind: FrameKind, request: number, body: Uint8Array, sent?: () => void): void {
   const head = Buffer.alloc(headBytes);
-  const bytes = parts.reduce((total, { byteLength }) => total + byteLength, 0);
-  [kinds.indexOf(kind), request, bytes].forEach((value, index) => {
+  [kinds.indexOf(kind), request, body.length].forEach((value, index) => {
     head.writeUInt32LE(value, 4 * index);
   });
   socket.cork();
-  for (const part of parts.length === 0 ? [] : [head, ...parts.slice(0, -1)]) socket.write(part);
-  socket.write(parts.at(-1) ?? head, sent);
+  socket.write(head);
+  socket.write(body, sent);
   socket.uncork();
 }
 
 /** Sends a frame whose body is JSON. */
 export function sendJson(socket: Socket, kind: FrameKind, request: number, value: unknown, sent?: () => void): void {
-  sendFrame(socket, kind, request, [Buffer.from(JSON.stringify(value))], sent);
+  sendFrame(socket, kind, request, Buffer.from(JSON.stringify(value)), sent);
 }
 
 /** Puts the frames of a stream together again. */

@@ -1,68 +1,47 @@
 import { inspect } from "node:util";
-import { abortSignal } from "../core/device/cancellation.js";
 import type { Device } from "../core/device/device.js";
 import { checkMadeBy } from "../core/device/own_class.js";
 import { ThreadBound } from "../core/device/thread_bound.js";
 import { cannotCombine, invalidArgument, unexpected } from "../core/errors.js";
-import { type Fields, list, object, optional, type Read, type Reader } from "../core/input/options.js";
+import { type Fields, list, object, type Read, type Reader } from "../core/input/options.js";
 import { dtypes, type FloatDType } from "../core/tensors/dtype.js";
 import { Made } from "../core/tensors/made.js";
-import { shapeSize } from "../core/tensors/shape.js";
 import type { Tensor } from "../core/tensors/tensor.js";
-import { tensor } from "../core/tensors/tensor_option.js";
-import {
-  checkNorm,
-  type NormOption,
-  normalised,
-  normOption,
-  residualOf,
-  residualOption,
-} from "../layer/forward/norm_and_residual.js";
+import { type ForwardOptions, forwardFields } from "../layer/forward/forward_options.js";
+import { checkNorm, normalised, residualOf } from "../layer/forward/norm_and_residual.js";
 import { checkRouting } from "../layer/router/given_routing.js";
-import { type TokenIds, tokenIdsOption } from "../layer/router/token_ids.js";
-import { checkRouterInput } from "../layer/router/tokens.js";
+import { checkRouterInput, checkTokens, type Tokens } from "../layer/router/tokens.js";
 import { MoeLayer } from "../moe_layer.js";
-import { checkTensor, resultDType } from "../operators/check.js";
+import { checkTensor } from "../operators/check.js";
 import { combine } from "../operators/experts/combine.js";
-import { type Routing, routingRecord } from "../operators/routing/gating.js";
+import type { Routing } from "../operators/routing/gating.js";
 import { type BankFacts, bankFacts, checkSameLayer } from "./bank_facts.js";
 import { type RoutedTokens, tokensOfBank } from "./dispatch.js";
 import { giveMemory, readBits } from "./memory.js";
 import { RemoteBank } from "./remote_banks.js";
 
-/** Options of {@link ParallelLayer.forward}; each as in {@link MoeLayer.forward}. */
-export interface ParallelForwardOptions<D extends FloatDType = FloatDType> {
-  /** What the router reads instead of x, for a layer with `separateRouterInput`. */
-  routerInput?: Tensor<FloatDType> | undefined;
-  /** The ids of the tokens, for a layer with `hashRouting`. */
-  tokenIds?: TokenIds | undefined;
-  /** The experts of the tokens, chosen before. */
-  expertIds?: Tensor<"i32"> | undefined;
-  /** The router's logits, computed elsewhere. */
-  logits?: Tensor<"f32"> | undefined;
-  /** The whole routing. At most as many choices of a token as the layer has experts. */
-  routing?: Routing | undefined;
-  /** Normalise x first. */
-  norm?: NormOption | undefined;
-  /** What is added to the sum of the shares before it is rounded: true for x, or a tensor. */
-  residual?: boolean | Tensor<FloatDType> | undefined;
+/** Options of {@link ParallelLayer.forward}. A routing has at most as many choices of a token as the layer has experts. */
+export interface ParallelForwardOptions<D extends FloatDType = FloatDType>
+  extends Pick<
+    ForwardOptions<D>,
+    "routerInput" | "tokenIds" | "expertIds" | "logits" | "routing" | "norm" | "residual" | "out"
+  > {
   /** Stops the waiting for the other banks, whose servers compute their shares all the same. */
   signal?: AbortSignal | undefined;
-  /** Where to write y; default a new tensor. */
-  out?: Tensor<NoInfer<D>> | undefined;
 }
 
+const { routerInput, tokenIds, expertIds, logits, routing, norm, residual, signal, out } = forwardFields;
 const forwardOptions = object(
   {
-    routerInput: optional(tensor<FloatDType>()),
-    tokenIds: optional(tokenIdsOption),
-    expertIds: optional(tensor<"i32">()),
-    logits: optional(tensor<"f32">()),
-    routing: optional(routingRecord),
-    norm: optional(normOption),
-    residual: optional(residualOption),
-    signal: optional(abortSignal),
-    out: optional(tensor<FloatDType>()),
+    routerInput,
+    tokenIds,
+    expertIds,
+    logits,
+    routing,
+    norm,
+    residual,
+    signal,
+    out,
   } satisfies Fields<ParallelForwardOptions>,
   "{ out }",
 );
@@ -182,15 +161,13 @@ export class ParallelLayer extends ThreadBound {
   #inputs(x: Tensor<FloatDType>, { routing, norm, ...given }: Options, made: Made) {
     const { device, description } = this.#near;
     const { hiddenSize, numExperts } = description;
-    const sizes = checkTensor("x", x, "float", "any").rank === 3 ? ["B", "S", hiddenSize] : ["T", hiddenSize];
-    checkTensor("x", x, "float", sizes, device);
+    const tokens = checkTokens(this.#near, x);
     if (given.out !== undefined) checkTensor("out", given.out, [x.dtype], x.shape, device);
     if (norm !== undefined) checkNorm(norm, x);
     const residual = residualOf(given.residual, x);
-    const count = shapeSize(x.shape.slice(0, -1));
-    const matrix = (each: Tensor<FloatDType>) => made.own(each.reshape([count, hiddenSize]));
+    const matrix = (each: Tensor<FloatDType>) => made.own(each.reshape([tokens.count, hiddenSize]));
     const source = norm === undefined ? x : made.own(normalised(x, norm));
-    const chosen = routing === undefined ? this.#route(source, given, made) : this.#given(routing, given, x, count);
+    const chosen = routing === undefined ? this.#route(source, given, made) : this.#given(routing, given, tokens);
     const choices = chosen.ids.shape[1] as number;
     if (choices > numExperts) throw unexpected("routing", `at most ${numExperts} choices of a token`, `${choices}`);
     return {
@@ -214,11 +191,11 @@ export class ParallelLayer extends ThreadBound {
   }
 
   /** A routing that was given, instead of everything that would lead to one. */
-  #given(routing: Routing, others: Omit<Options, "routing" | "norm">, x: Tensor<FloatDType>, count: number): Routing {
+  #given(routing: Routing, others: Omit<Options, "routing" | "norm">, tokens: Tokens): Routing {
     for (const name of ["routerInput", "tokenIds", "expertIds", "logits"] as const) {
       if (others[name] !== undefined) throw cannotCombine(name, "routing");
     }
-    checkRouting(this.#near, routing, { count, dtype: resultDType(x) });
+    checkRouting(this.#near, routing, tokens);
     return routing;
   }
 

@@ -29,3 +29,18 @@ export function startProgress(output: Output, text: string, total: number): Prog
   bar.start(total, 0);
   return { update: (done) => bar.update(done), stop: () => bar.stop() };
 }
+
+/** Shows the progress of `work`, which reports how much of the total is done. */
+export async function withProgress<T>(
+  output: Output,
+  text: string,
+  total: number,
+  work: (update: Progress["update"]) => Promise<T>,
+): Promise<T> {
+  const progress = startProgress(output, text, total);
+  try {
+    return await work(progress.update);
+  } finally {
+    progress.stop();
+  }
+}

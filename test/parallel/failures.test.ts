@@ -124,8 +124,8 @@ describe("a server that", () => {
       (socket) => sendJson(socket, "hello", 0, { protocol: "other 7" }),
       /: expected a server of .*, got "other 7"$/,
     );
-    await says((socket) => sendFrame(socket, "hello", 0, [Buffer.from("{")]), /JSON/);
-    await says((socket) => sendFrame(socket, "share", 0, []), /: expected no frame of kind share now$/);
+    await says((socket) => sendFrame(socket, "hello", 0, Buffer.from("{")), /JSON/);
+    await says((socket) => sendFrame(socket, "share", 0, Buffer.alloc(0)), /: expected no frame of kind share now$/);
     const bad = { protocol, maxTokens: 0, layers: [] };
     await says((socket) => sendJson(socket, "hello", 0, bad), /: hello\.maxTokens: expected an integer >= 1, got 0$/);
     await says((socket) => sendJson(socket, "failure", 0, { code: "X", message: "no room" }), /: no room$/);
@@ -186,15 +186,15 @@ describe("a server that", () => {
     const bytes = 3 * 8 * 4;
     await answers(() => {}, /: no answer within 0\.05 s$/, 0.05);
     await answers(
-      (socket, request) => sendFrame(socket, "share", request, [Buffer.alloc(bytes - 4)]),
+      (socket, request) => sendFrame(socket, "share", request, Buffer.alloc(bytes - 4)),
       /: share: expected 96 bytes, got 92$/,
     );
     await answers(
-      (socket, request) => sendFrame(socket, "share", request, [Buffer.alloc(bytes + 4)]),
+      (socket, request) => sendFrame(socket, "share", request, Buffer.alloc(bytes + 4)),
       /: share: expected at most 96 bytes/,
     );
     await answers(
-      (socket, request) => sendFrame(socket, "share", request + 1, [Buffer.alloc(bytes)]),
+      (socket, request) => sendFrame(socket, "share", request + 1, Buffer.alloc(bytes)),
       /: expected no frame of kind share now$/,
     );
     await answers((socket) => sendJson(socket, "hello", 0, hello), /: expected no frame of kind hello now$/);
@@ -240,7 +240,7 @@ describe("a client that", () => {
   test("asks for what is not there gets an error, and others go on", async () => {
     await using server = await serveBanks(bank(4, 2), { maxTokens: 2 });
     const asks = async (body: Uint8Array, message: RegExp) => {
-      const { frames, closed } = await exchange(server.address, (socket) => sendFrame(socket, "tokens", 9, [body]), 2);
+      const { frames, closed } = await exchange(server.address, (socket) => sendFrame(socket, "tokens", 9, body), 2);
       expect(closed).toBe(false);
       const { kind, request, body: answer } = frames[1] as Frame;
       expect([kind, request]).toEqual(["failure", 9]);
@@ -254,7 +254,7 @@ describe("a client that", () => {
     await asks(valid({ dtype: "f64" }), /UNSUPPORTED_DTYPE|f64/);
     await asks(valid({ count: 3 }), /tokens: expected at most 2, got 3/);
     await asks(valid({ choices: 0 }), /choices: expected 1 to 6, got 0/);
-    const { frames } = await exchange(server.address, (socket) => sendFrame(socket, "tokens", 3, [valid()]), 2);
+    const { frames } = await exchange(server.address, (socket) => sendFrame(socket, "tokens", 3, valid()), 2);
     expect(frames[1]).toMatchObject({ kind: "share", request: 3 });
   });
 
@@ -291,7 +291,7 @@ describe("a client that", () => {
       }),
       { numRuns: 150 },
     );
-    const { frames } = await exchange(server.address, (socket) => sendFrame(socket, "tokens", 3, [valid()]), 2);
+    const { frames } = await exchange(server.address, (socket) => sendFrame(socket, "tokens", 3, valid()), 2);
     expect(frames[1]?.kind).toBe("share");
     device().synchronizeSync();
   });

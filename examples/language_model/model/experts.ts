@@ -1,13 +1,4 @@
-import type {
-  Device,
-  FloatDType,
-  ForwardOptions,
-  MoeLayer,
-  MoeModel,
-  Tensor,
-  TokenFormat,
-  WeightFormatName,
-} from "moe-kernels";
+import type { Device, FloatDType, ForwardOptions, MoeModel, Tensor, TokenFormat, WeightFormatName } from "moe-kernels";
 import { ParallelLayer, type RemoteBanks } from "moe-kernels/parallel";
 
 /** A layer's experts: all in this process, or some in others. */
@@ -45,7 +36,7 @@ export async function loadExperts(
       `--servers: expected servers that leave one range of the ${all.length} experts of layer ${layer}`,
     );
   }
-  const near: MoeLayer = await model.load(layer, { device, dtype, tokenFormat, bank: { first, count: rest.length } });
+  const near = await model.load(layer, { device, dtype, tokenFormat, bank: { first, count: rest.length } });
   try {
     const layerOfAll = await ParallelLayer.create(near, far);
     return { forward: (x, options) => layerOfAll.forward(x, options), [Symbol.dispose]: () => near.dispose() };

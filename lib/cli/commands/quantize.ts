@@ -6,7 +6,7 @@ import { type DeviceName, openDevice } from "../../devices.js";
 import { quantizableFormat, scaleChoices } from "../../operators/formats/quantize.js";
 import { formatBytes, plural, significant } from "../../terminal/format.js";
 import { choiceOption, integerListOption, UsageError } from "../../terminal/option_values.js";
-import { startProgress } from "../../terminal/progress.js";
+import { withProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
 import { type Io, writeJson } from "../io.js";
@@ -58,17 +58,11 @@ export const quantizeModel = defineCommand({
     const threads = givenThreads(values.threads);
     const layers = values.layer && integerListOption("layer", values.layer);
     using device = openDevice(name, threads);
-    const progress = startProgress(io.stderr, `Quantising on ${device.name}`, 1);
-    let written: QuantizedCheckpoint;
-    try {
-      const existing = values.resume ? "resume" : values.overwrite ? "overwrite" : "refuse";
-      written = await (out.endsWith(".gguf") ? quantizeToGguf : quantizeCheckpoint)(directory, {
-        ...{ device, format, out, scale, existing, layers },
-        onProgress: progress.update,
-      });
-    } finally {
-      progress.stop();
-    }
+    const existing = values.resume ? "resume" : values.overwrite ? "overwrite" : "refuse";
+    const quantize = out.endsWith(".gguf") ? quantizeToGguf : quantizeCheckpoint;
+    const written = await withProgress(io.stderr, `Quantising on ${device.name}`, 1, (onProgress) =>
+      quantize(directory, { device, format, out, scale, existing, layers, onProgress }),
+    );
     if (values.json) writeJson(io.stdout, written);
     else print(written, io);
     return 0;

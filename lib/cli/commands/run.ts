@@ -12,7 +12,7 @@ import { printRefused } from "../model_report.js";
 import { checkDevices } from "../options/devices.js";
 import { formatOption } from "../options/format.js";
 import { givenThreads, threadsOption } from "../options/threads.js";
-import { tokenFormatOption } from "../options/token_format.js";
+import { givenTokenFormat, tokenFormatOption } from "../options/token_format.js";
 import { checkWorkloadOptions, openWorkloads } from "../workloads/open_workloads.js";
 
 /** `run`: layers on some tokens, with the time of every stage. */
@@ -50,11 +50,7 @@ export const runLayer = defineCommand({
       value: "DTYPE",
       help: "f32, f16, bf16, or a format for the experts: int4_g32, mxfp4, ... (the checkpoint's; bf16 for a shape)",
     },
-    "token-format": {
-      type: "string",
-      value: "NAME",
-      help: "round tokens for quantised weights: int8, fp8, or checkpoint for what that says (none)",
-    },
+    "token-format": tokenFormatOption,
     compare: {
       type: "string",
       value: "DIR",
@@ -76,7 +72,7 @@ export const runLayer = defineCommand({
     const options = {
       devices: devices.length > 0 ? devices : (["auto"] as const),
       dtype: values.dtype === undefined ? undefined : formatOption("dtype", values.dtype),
-      tokenFormat: tokenFormatOption(values["token-format"]),
+      tokenFormat: givenTokenFormat(values["token-format"]),
       repeat: integerOption("repeat", values.repeat, 1),
       quiet: values.json === true,
       heatMap: values["heat-map"] === true,

@@ -6,14 +6,13 @@ import { address as checkedAddress } from "../../parallel/address.js";
 import { serveBanks } from "../../parallel/bank_server.js";
 import { formatBytes } from "../../terminal/format.js";
 import { integerListOption, UsageError } from "../../terminal/option_values.js";
-import { startProgress } from "../../terminal/progress.js";
+import { withProgress } from "../../terminal/progress.js";
 import { formatRanges } from "../../terminal/ranges.js";
 import { defineCommand } from "../command.js";
-import type { Io } from "../io.js";
 import { checkDevices } from "../options/devices.js";
 import { formatOption } from "../options/format.js";
 import { givenThreads, threadsOption } from "../options/threads.js";
-import { tokenFormatOption } from "../options/token_format.js";
+import { givenTokenFormat, tokenFormatOption } from "../options/token_format.js";
 
 /** `serve`: banks of a model's layers, for other processes. */
 export const serve = defineCommand({
@@ -42,11 +41,7 @@ export const serve = defineCommand({
       value: "DTYPE",
       help: "f32, f16, bf16, or a format for the experts: int4_g32, mxfp4, ... (the checkpoint's)",
     },
-    "token-format": {
-      type: "string",
-      value: "NAME",
-      help: "round tokens for quantised weights: int8, fp8, or checkpoint for what that says (none)",
-    },
+    "token-format": tokenFormatOption,
     device: { type: "string", value: "NAME", help: "the device that holds them (auto)" },
     threads: threadsOption,
   },
@@ -62,12 +57,15 @@ export const serve = defineCommand({
       layers: layer && integerListOption("layer", layer),
       cache: cache === "" ? true : cache,
       dtype: values.dtype === undefined ? undefined : formatOption("dtype", values.dtype),
-      tokenFormat: tokenFormatOption(values["token-format"]),
+      tokenFormat: givenTokenFormat(values["token-format"]),
     };
     await using device = openDevice(name, givenThreads(values.threads));
     await using model = await openModel(path);
-    const layers = await withProgress(io, `Loading ${model.path}`, async (onProgress) =>
-      model.loadAll({ ...options, device, onProgress }),
+    const layers = await withProgress(io.stderr, `Loading ${model.path}`, 1, (update) =>
+      model.loadAll({
+        ...{ ...options, device },
+        onProgress: ({ bytesRead, bytesTotal }) => update(bytesRead / bytesTotal),
+      }),
     );
     await using server = await serveBanks(layers, { address });
     const stopped = terminated();
@@ -89,19 +87,6 @@ function rangeOption(name: string, text: string | undefined): ExpertRange | unde
   const [first, count] = [numbers[0] as number, numbers.length];
   if (numbers.at(-1) === first + count - 1) return { first, count };
   throw new UsageError(`--${name}: expected one range, got "${text}"`);
-}
-
-async function withProgress<T>(
-  io: Io,
-  title: string,
-  work: (onProgress: (progress: { readonly bytesRead: number; readonly bytesTotal: number }) => void) => Promise<T>,
-): Promise<T> {
-  const progress = startProgress(io.stderr, title, 1);
-  try {
-    return await work(({ bytesRead, bytesTotal }) => progress.update(bytesRead / bytesTotal));
-  } finally {
-    progress.stop();
-  }
 }
 
 /** Resolves when the process is asked to end. A second time, it ends at once. */

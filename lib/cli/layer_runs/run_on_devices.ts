@@ -1,6 +1,6 @@
 import { printable } from "../../core/text/printable.js";
 import type { DeviceName } from "../../devices.js";
-import { startProgress } from "../../terminal/progress.js";
+import { withProgress } from "../../terminal/progress.js";
 import type { Io } from "../io.js";
 import { layerInWords } from "../layer_in_words.js";
 import type { Workload } from "../workloads/workload.js";
@@ -21,13 +21,9 @@ export async function runOnDevices(workload: Workload, options: RunOnDevicesOpti
   const runs: LayerRun[] = [];
   const what = workload.number === undefined ? "" : `${workload.layer} `;
   for (const device of devices) {
-    const progress = startProgress(io.stderr, `Loading and running ${what}on ${device}`, 1);
-    let run: LayerRun;
-    try {
-      run = await runWorkload(workload, { ...rest, device, onLoad: progress.update });
-    } finally {
-      progress.stop();
-    }
+    const run = await withProgress(io.stderr, `Loading and running ${what}on ${device}`, 1, (onLoad) =>
+      runWorkload(workload, { ...rest, device, onLoad }),
+    );
     if (!quiet) {
       if (runs.length === 0) {
         io.stdout.write(`${printable(workload.title)}\n${layerInWords(run.description, workload.details)}\n`);

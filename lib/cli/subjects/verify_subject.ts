@@ -1,7 +1,7 @@
 import { printable } from "../../core/text/printable.js";
 import { integerOption, listOption, secondsOption, UsageError } from "../../terminal/option_values.js";
 import { outputListOption } from "../../terminal/output_file.js";
-import { startProgress } from "../../terminal/progress.js";
+import { withProgress } from "../../terminal/progress.js";
 import { caseContains } from "../../testing/case_filter.js";
 import { formatReport, type ReportFormat } from "../../testing/reports/report.js";
 import { runCases, type SubjectReport } from "../../testing/subject/run_cases.js";
@@ -49,11 +49,8 @@ async function reportOn(
   const selected = testCases.filter(
     (one) => subject.operators?.[one.operator] !== undefined && caseContains(one, filter),
   );
-  const progress = startProgress(io.stderr, `Verifying ${printable(String(subject.name))}`, selected.length);
-  try {
-    const onResult = (_result: unknown, done: number) => progress.update(done);
-    return await runCases(subject, { filter, seed, repeat, timeout, onResult });
-  } finally {
-    progress.stop();
-  }
+  return await withProgress(io.stderr, `Verifying ${printable(String(subject.name))}`, selected.length, (update) => {
+    const onResult = (_result: unknown, done: number) => update(done);
+    return runCases(subject, { filter, seed, repeat, timeout, onResult });
+  });
 }

@@ -105,25 +105,25 @@ export interface SavedForward<D extends FloatDType = FloatDType> extends Forward
   readonly state: LayerState;
 }
 
-export const forwardOptions = object(
-  {
-    routerInput: optional(tensor<FloatDType>()),
-    tokenIds: optional(tokenIdsOption),
-    expertIds: optional(tensor<"i32">()),
-    logits: optional(tensor<"f32">()),
-    routing: optional(routingRecord),
-    training: optional(trainingOption),
-    save: optional(boolean, false),
-    recompute: optional(boolean, false),
-    offload: optional(boolean, false),
-    norm: optional(normOption),
-    residual: optional(residualOption),
-    signal: optional(abortSignal),
-    want: optional(list(choice(forwardResultNames))),
-    out: optional(tensor()),
-  } satisfies Fields<ForwardOptions>,
-  "{ out }",
-);
+/** The readers of these options. */
+export const forwardFields = {
+  routerInput: optional(tensor<FloatDType>()),
+  tokenIds: optional(tokenIdsOption),
+  expertIds: optional(tensor<"i32">()),
+  logits: optional(tensor<"f32">()),
+  routing: optional(routingRecord),
+  training: optional(trainingOption),
+  save: optional(boolean, false),
+  recompute: optional(boolean, false),
+  offload: optional(boolean, false),
+  norm: optional(normOption),
+  residual: optional(residualOption),
+  signal: optional(abortSignal),
+  want: optional(list(choice(forwardResultNames))),
+  out: optional(tensor<FloatDType>()),
+} satisfies Fields<ForwardOptions>;
+
+export const forwardOptions = object(forwardFields, "{ out }");
 
 /** The options of a forward that is given none, as most are. */
 export const noForwardOptions = forwardOptions({}, "options");

@@ -9,11 +9,7 @@ import type { Tokens } from "./tokens.js";
 // What a caller may give of a routing: all of it, the experts, which the layer's router then weighs, or the logits.
 
 /** Checks a routing that is given for tokens. */
-export function checkRouting(
-  { device }: Pick<DeviceLayer, "device">,
-  { ids, weights }: Routing,
-  tokens: Pick<Tokens, "count" | "dtype">,
-): void {
+export function checkRouting({ device }: Pick<DeviceLayer, "device">, { ids, weights }: Routing, tokens: Tokens): void {
   checkTensor("routing.ids", ids, ["i32"], [tokens.count, "k"], device);
   checkTensor("routing.weights", weights, float32Beside(tokens), ids.shape, device);
   if (ids.shape[1] === 0) throw unexpected("routing", "at least one choice per token", "k = 0");

@@ -25,7 +25,10 @@ export interface Tokens {
 }
 
 /** Checks that x is [T, H] or [B, S, H], with a dtype that the layer's weights can be multiplied with. */
-export function checkTokens({ description, device }: DeviceLayer, x: Tensor<FloatDType>): Tokens {
+export function checkTokens(
+  { description, device }: Pick<DeviceLayer, "description" | "device">,
+  x: Tensor<FloatDType>,
+): Tokens {
   const { hiddenSize, weightDType } = description;
   const sequences = x instanceof Tensor && x.rank === 3;
   checkTensor("x", x, "float", sequences ? ["B", "S", hiddenSize] : ["T", hiddenSize], device);
