@@ -1,4 +1,5 @@
-import { type DeviceInfo, type DeviceOptions, loadNative } from "./core/addon/native.js";
+import { listNative, openNative } from "./core/addon/device_libraries.js";
+import type { DeviceInfo, DeviceOptions } from "./core/addon/native.js";
 import { Device } from "./core/device/device.js";
 import { invalidArgument, isMoeError, MoeError, messageOf } from "./core/errors.js";
 import { boolean, type Fields, integer, object, optional, type Read, unsigned64 } from "./core/input/options.js";
@@ -59,7 +60,7 @@ function open(name: string, options: ReadDeviceOptions, reason: string): Device 
       `stream: expected a cuda device to work on a CUDA stream, got ${name}${why}`,
     );
   }
-  return new Device(name, name === "reference" ? openReference(options) : loadNative().open(name, options), reason);
+  return new Device(name, name === "reference" ? openReference(options) : openNative(name, options), reason);
 }
 
 /** Every device that this package knows: whether it is available, and why or why not. */
@@ -71,7 +72,7 @@ export function listDevices(): DeviceInfo[] {
     detail: "pure TypeScript, float64 inside; the definition of every operator",
   };
   try {
-    return [reference, ...loadNative().devices()];
+    return [reference, ...listNative()];
   } catch (error) {
     const detail = messageOf(error).split("\n")[0] as string;
     const missing = (["cpu", "simt", "cuda"] as const).map((kind) => ({ name: kind, kind, available: false, detail }));
@@ -85,8 +86,7 @@ function openAuto(options: ReadDeviceOptions): Device {
     return openNamed("MOE_KERNELS_DEVICE", wanted, options, `MOE_KERNELS_DEVICE=${wanted}`);
   }
   const refusals: string[] = [];
-  for (const { name, kind, available, detail } of loadNative().devices()) {
-    if (kind !== "cuda") continue;
+  for (const { name, available, detail } of listNative(["cuda"])) {
     if (!available) {
       refusals.push(detail);
       continue;

@@ -38,6 +38,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("weightFormat", function<weight_format_by_name>(env, "weightFormat"));
   exports.Set("convertGgufCodes", function<convert_gguf_codes>(env, "convertGgufCodes"));
   exports.Set("replayOffload", function<replay_offload>(env, "replayOffload"));
+  exports.Set("loadDevice", function<load_device_library>(env, "loadDevice"));
   exports.Set("devices", function<devices>(env, "devices"));
   exports.Set("kernels", function<kernels>(env, "kernels"));
   exports.Set("buildInfo", function<build_info>(env, "buildInfo"));

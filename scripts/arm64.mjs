@@ -41,7 +41,7 @@ if (missing.length > 0) fail(lack);
 const tests = "moe_native_tests";
 const failure = buildNative({
   out,
-  target: values.quick ? tests : undefined,
+  targets: values.quick ? [tests] : [],
   defines: {
     CMAKE_SYSTEM_NAME: "Linux",
     CMAKE_SYSTEM_PROCESSOR: "aarch64",

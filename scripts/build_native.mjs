@@ -90,42 +90,49 @@ export function describeMissingTools(platform = process.platform) {
  * @param {string} [options.out] build folder; a relative one is within the package.
  * @param {string} [options.config] CMake build type.
  * @param {Record<string, string>} [options.defines] CMake cache entries. MOE_KERNELS_CMAKE_OPTIONS adds to them.
- * @param {string} [options.target] what to build; everything without it.
+ * @param {string[]} [options.targets] what to build; everything without them.
  * @returns {{ name: string, command: string, args: string[] }[]}
  */
-export function buildCommands({ out = "build", config = "Release", defines = {}, target } = {}) {
+export function buildCommands({ out = "build", config = "Release", defines = {}, targets = [] } = {}) {
   const folder = resolve(root, out);
-  const { cmake, generator } = findTools();
-  const require = createRequire(import.meta.url);
-  const headers = [
-    join(dirname(require.resolve("node-api-headers")), "include"),
-    dirname(require.resolve("node-addon-api")),
-  ];
-  const entries = {
-    CMAKE_BUILD_TYPE: config,
-    CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(folder, config),
-    MOE_NODE_HEADERS: headers.join(";"),
-    ...defines,
-  };
-  const configure = [
-    ...["-S", root, "-B", folder, "-G", /ninja/.test(generator) ? "Ninja" : "Unix Makefiles", "--log-level=NOTICE"],
-    ...Object.entries(entries).map(([name, value]) => `-D${name}=${value}`),
-    ...(process.env.MOE_KERNELS_CMAKE_OPTIONS ?? "").split(/\s+/).filter(Boolean),
-  ];
+  const entries = Object.entries({ CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(folder, config), ...defines });
   const jobs = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? availableParallelism();
-  const build = [
-    "--build",
-    folder,
-    "--config",
-    config,
-    "--parallel",
-    `${jobs}`,
-    ...(target ? ["--target", target] : []),
-  ];
+  const { CXXFLAGS = "" } = process.env;
+  const given = (process.env.MOE_KERNELS_CMAKE_OPTIONS ?? "").split(/\s+/).filter(Boolean);
+  const common = ["--directory", root, "--out", folder, "--config", config, "--log-level", "warn"];
+  const configure = entries.map(([name, value]) => `--CD${name}=${value}`);
+  const build = (target) => ({
+    name: "cmake build",
+    ...cmakeJs("build", ...common, "--parallel", `${jobs}`, ...(target === undefined ? [] : ["--target", target])),
+  });
   return [
-    { name: "cmake configure", command: cmake, args: configure },
-    { name: "cmake build", command: cmake, args: build },
+    {
+      name: "cmake configure",
+      // Last, since cmake-js sets flags of its own where the environment's would be.
+      ...cmakeJs(
+        "configure",
+        ...common,
+        ...configure,
+        "--",
+        "--log-level=NOTICE",
+        `-DCMAKE_CXX_FLAGS=${CXXFLAGS}`,
+        ...given,
+      ),
+    },
+    ...(targets.length > 0 ? targets : [undefined]).map(build),
   ];
+}
+
+/** cmake-js of a clone. The published package does not depend on it: a build from source has npm fetch it. */
+function cmakeJs(...args) {
+  try {
+    const program = join(dirname(createRequire(import.meta.url).resolve("cmake-js/package.json")), "bin", "cmake-js");
+    return { command: process.execPath, args: [program, ...args] };
+  } catch {
+    const npm = process.env.npm_execpath;
+    const fetched = ["exec", "--yes", "--package", "cmake-js@8", "--", "cmake-js", ...args];
+    return npm ? { command: process.execPath, args: [npm, ...fetched] } : { command: "npm", args: fetched };
+  }
 }
 
 /**
@@ -142,8 +149,14 @@ export function buildNative({ fresh = false, ...options } = {}) {
     rmSync(join(folder, "CMakeCache.txt"), { force: true });
     rmSync(join(folder, "CMakeFiles"), { force: true, recursive: true });
   }
+  // How many files are done, and after how many seconds.
+  const env = { NINJA_STATUS: "[%f/%t %es] ", ...process.env };
   for (const { name, command, args } of buildCommands(options)) {
-    const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+    const { status, signal, error } = spawnSync(command, args, {
+      cwd: root,
+      env,
+      stdio: ["ignore", "inherit", "inherit"],
+    });
     if (error) return `${name}: ${error.message}`;
     if (status !== 0) return `${name} failed (${signal ?? `exit code ${status}`}); see its output`;
   }

@@ -2,7 +2,6 @@
 // it. Each run must end with the right numbers or an error, and the same work must succeed afterwards.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { root } from "./build_native.mjs";
@@ -38,15 +37,12 @@ phases: ${phases.join(", ")}.
 --runs N limits each phase to about N failures. --list prints the sweeps and runs none.`;
 const options = parseOptions();
 const module = join(root, "build", "Release", "moe_faults.node");
-const addon = join(root, "build", "Release", "moe_kernels.node");
-const cuda = existsSync(addon) && createRequire(import.meta.url)(addon).buildInfo().cuda !== "";
 const sweeps = devices
   .filter((device) => device === (options.device ?? device))
   .flatMap((device) => phases.map((phase) => ({ device, phase })))
   .filter(({ phase }) => phase === (options.phase ?? phase))
   // The addon is the same on every device, only cpu maps files, and only others leave experts to it.
   .filter(({ device, phase }) => !(device === "cpu" ? ["split"] : ["addon", "cache"]).includes(phase))
-  .filter(({ phase }) => phase !== "addon" || !cuda)
   .flatMap((sweep) => kinds.flatMap((kind) => Object.keys(extents).map((extent) => ({ ...sweep, kind, extent }))));
 
 if (options.list) {
@@ -56,9 +52,6 @@ if (options.list) {
 if (!existsSync(module)) {
   console.error(`faults: expected ${module}, which the build makes on Linux with glibc; npm run setup builds it`);
   process.exit(1);
-}
-if (cuda && (options.phase ?? "addon") === "addon") {
-  console.log("addon: left out, since NVIDIA's code that runs while an addon with CUDA is loaded does not survive it");
 }
 const failures = [];
 const unharmed = new Map();

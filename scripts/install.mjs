@@ -3,10 +3,19 @@
 // needs the addon says what is missing.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, createWriteStream, existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import {
+  copyFileSync,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { finished } from "node:stream/promises";
 import { parseArgs } from "node:util";
 import { buildCommands, describeMissingTools, findTools, root, strip } from "./build_native.mjs";
@@ -38,8 +47,6 @@ async function install() {
   if (failure === undefined) {
     rmSync(log, { force: true });
     say(`built ${target} (${(statSync(target).size / 2 ** 20).toFixed(0)} MiB) in ${since(start)}.`);
-    const missing = missingDevices(target);
-    if (missing.length > 0) say(missing.join("\nmoe-kernels: "));
     return;
   }
   say(`the native addon was not built: ${failure}`);
@@ -53,18 +60,6 @@ function problemOf(file) {
     return undefined;
   } catch (error) {
     return `${file} does not load here (${error.message})`;
-  }
-}
-
-/** The devices that an addon lacks, and why: the warnings of the build are gone with its log. */
-function missingDevices(file) {
-  try {
-    const devices = createRequire(import.meta.url)(file).devices();
-    return devices
-      .filter(({ detail }) => detail.startsWith("not part"))
-      .map(({ name, detail }) => `${name}: ${detail}`);
-  } catch {
-    return []; // whoever opens a device is told
   }
 }
 
@@ -84,9 +79,15 @@ async function build(log, target) {
       return failure;
     }
     mkdirSync(dirname(target), { recursive: true });
-    const built = join(folder, "Release", "moe_kernels.node");
-    strip(built);
-    copyFileSync(built, target);
+    const built = join(folder, "Release");
+    // The addon last: where it is, the rest is.
+    const files = readdirSync(built).sort((one) => (one === basename(target) ? 1 : -1));
+    for (const file of files) {
+      strip(join(built, file));
+      copyFileSync(join(built, file), join(dirname(target), file));
+    }
+    const missing = readFileSync(join(folder, "missing_devices.txt"), "utf8").trim();
+    for (const line of missing.split("\n").filter(Boolean)) say(line);
     return undefined;
   } finally {
     output.end();

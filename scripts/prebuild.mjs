@@ -1,5 +1,6 @@
-// Makes the tarballs of a release: this platform's package with the addon, and the main package, whose manifest then names
-// the packages of all platforms. The repository's own manifest does not, as their names exist only once they are published.
+// Makes the tarballs of a release: this platform's package with the addon and the simt device, one with the cuda device,
+// which is many times as large, and the main package, whose manifest then names the packages with addons. The repository's
+// own manifest does not, as their names exist only once they are published.
 import { spawnSync } from "node:child_process";
 import {
   copyFileSync,
@@ -12,18 +13,25 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { dirname, join, relative, resolve } from "node:path";
-import { addonFile, platformName, platformPackage, platforms } from "../dist/core/addon/platforms.js";
+import { basename, dirname, join, relative, resolve } from "node:path";
+import {
+  addonFile,
+  libraryFile,
+  libraryPackage,
+  platformName,
+  platformPackage,
+  platforms,
+} from "../dist/core/addon/platforms.js";
 import { buildNative, root, strip } from "./build_native.mjs";
 import { readOptions, wrongOption } from "./options.mjs";
 import { newerThan, symbolVersions } from "./symbol_versions.mjs";
 
 const usage = `Usage: npm run prebuild -- [--out FOLDER] [--addon FILE] [--any-glibc]
 
-Makes two tarballs in FOLDER (build/packages): the package of this platform, with the addon, and moe-kernels itself.
---addon takes a built addon instead of building one. An addon that needs a newer glibc than the platform's package
+Makes the tarballs of a release in FOLDER (build/packages): the package of this platform with the addon and the simt device,
+one with the cuda device where there is an nvcc, and moe-kernels itself. --addon takes a built addon, with the libraries of
+devices beside it, instead of building them. An addon that needs a newer glibc than the platform's package
 promises is refused; --any-glibc makes packages for machines like this one.`;
 const { values } = readOptions(usage, {
   options: {
@@ -51,49 +59,80 @@ try {
   rmSync(staging, { recursive: true });
 }
 
-/** Builds the addon without the tests' operators, which the one that setup builds contains. */
+/**
+ * Builds everything without the tests' operators, which the addon that setup builds contains. The cuda device has machine
+ * code for every GPU that is sold, and PTX for later ones.
+ */
 function build() {
   const folder = join("build", "prebuild");
-  const failure = buildNative({ out: folder, defines: { MOE_BUILD_TESTS: "OFF", MOE_STATIC_RUNTIME: "ON" } });
+  const failure = buildNative({
+    out: folder,
+    defines: {
+      MOE_BUILD_TESTS: "OFF",
+      MOE_STATIC_RUNTIME: "ON",
+      MOE_CUDA_ARCHITECTURES: "80-real;89-real;90a-real;100-real;120-real;120-virtual",
+    },
+  });
   if (failure !== undefined) fail(failure);
   return join(root, folder, "Release", addonFile);
 }
 
-function packPlatform({ version, license, engines }) {
-  const folder = join(staging, "platform");
-  mkdirSync(folder);
-  const file = join(folder, addonFile);
-  copyFileSync(addon, file);
-  const unstripped = strip(file);
-  if (unstripped !== undefined) fail(`not stripped: ${unstripped}`);
-  const needs = checkVersions(file);
-  const cuda = cudaVersionOf(file);
-  const { os, cpu, libc } = platforms[platform];
-  const devices = cuda ? `cpu, simt and cuda (built with CUDA ${cuda})` : "cpu and simt (built without cuda)";
-  const manifest = {
+function packPlatform(manifest) {
+  const simt = join(dirname(addon), libraryFile("simt"));
+  packFiles(manifest, {
     name: platformPackage(platform),
+    files: [addon, ...(existsSync(simt) ? [simt] : [])],
+    about: `The native addon of moe-kernels for ${platform}`,
+    text: "Install moe-kernels, which depends on it.",
+  });
+  const cuda = join(dirname(addon), libraryFile("cuda"));
+  if (!existsSync(cuda)) {
+    console.warn(`prebuild: ${cuda} not found, so there is no package with the cuda device`);
+    return;
+  }
+  packFiles(manifest, {
+    name: libraryPackage(platform, "cuda"),
+    files: [cuda],
+    about: `The cuda device of moe-kernels for ${platform}`,
+    text: "Install it beside moe-kernels, which finds it.",
+  });
+}
+
+/** Packs native libraries for this platform. */
+function packFiles({ version, license, engines }, { name, files, about, text }) {
+  const folder = join(staging, name);
+  mkdirSync(folder, { recursive: true });
+  const names = files.map((file) => basename(file));
+  const needs = files.map((file) => {
+    const copy = join(folder, basename(file));
+    copyFileSync(file, copy);
+    const unstripped = strip(copy);
+    if (unstripped !== undefined) fail(`not stripped: ${unstripped}`);
+    return checkVersions(copy);
+  });
+  const { os, cpu, libc } = platforms[platform];
+  writeManifest(folder, {
+    name,
     version,
-    description: `The native addon of moe-kernels for ${platform}`,
+    description: about,
     license,
     engines,
     os: [os],
     cpu: [cpu],
     ...(libc === undefined ? {} : { libc: [libc] }),
-    main: addonFile,
-    files: [addonFile],
+    main: names[0],
+    files: names,
     preferUnplugged: true, // a library cannot be loaded from within an archive
-  };
-  const readme = `# ${manifest.name}
+  });
+  const readme = `# ${name}
 
-The native addon of [moe-kernels](https://www.npmjs.com/package/moe-kernels) for ${platform}. Install moe-kernels, which
-depends on it.
+${about}. [moe-kernels](https://www.npmjs.com/package/moe-kernels) loads it. ${text}
 
-Devices: ${devices}. Needs: ${needs}.
+Files: ${names.join(", ")}. Needs: ${[...new Set(needs)].join("; ")}.
 `;
-  writeManifest(folder, manifest);
   writeFileSync(join(folder, "README.md"), readme);
   copyFileSync(join(root, "LICENSE"), join(folder, "LICENSE"));
-  pack(folder, `${devices}; needs ${needs}`);
+  pack(folder, `${names.join(", ")}; needs ${[...new Set(needs)].join("; ")}`);
 }
 
 /** The files that npm would pack from the repository, with the manifest that users need. */
@@ -136,10 +175,6 @@ function checkVersions(file) {
     fail(`the addon needs the C++ library ${versions.GLIBCXX}, expected none: build it with MOE_STATIC_RUNTIME=ON`);
   }
   return needs.join(", ");
-}
-
-function cudaVersionOf(file) {
-  return createRequire(import.meta.url)(file).buildInfo().cuda;
 }
 
 function npm(args, cwd) {

@@ -2,21 +2,38 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { buildNative, describeToolchain, root } from "./build_native.mjs";
 import { listFiles } from "./files.mjs";
-import { readOptions } from "./options.mjs";
+import { readOptions, wrongOption } from "./options.mjs";
 
-const usage = `Usage: npm run setup -- [--typescript] [--bench] [--examples] [--peers] [--docs]
+/** What each native part is built from. The addon comes with every other part. */
+const parts = {
+  cpu: { targets: ["moe_kernels"], defines: { MOE_CUDA: "OFF" } },
+  simt: { targets: ["moe_kernels_simt"], defines: { MOE_CUDA: "OFF" } },
+  cuda: { targets: ["moe_kernels_cuda"], defines: { MOE_CUDA: "ON" } },
+};
+const usage = `Usage: npm run setup -- [--only LIST | --typescript] [--bench] [--examples] [--peers] [--docs]
 
-Makes everything that the tests and the command line need. --bench also compiles the benchmarks, --examples the examples,
---peers installs the software that benchmarks compare with, --docs writes the reference of the exports to docs/api,
---typescript leaves out the native addon.`;
+Makes everything that the tests need: the addon with all instruction sets, the libraries of the simt device and, where
+there is an nvcc, of the cuda device, and the native tests. --only makes some of ${Object.keys(parts).join(", ")}, separated by commas, with
+the instruction sets that this processor uses; --typescript makes none. --bench also compiles the benchmarks, --examples the
+examples, --peers installs the software that benchmarks compare with, --docs writes the reference of the exports to docs/api.`;
 const { values: flags } = readOptions(usage, {
-  options: Object.fromEntries(
-    ["typescript", "bench", "examples", "peers", "docs"].map((name) => [name, { type: "boolean" }]),
-  ),
+  options: {
+    only: { type: "string" },
+    ...Object.fromEntries(
+      ["typescript", "bench", "examples", "peers", "docs"].map((name) => [name, { type: "boolean" }]),
+    ),
+  },
 });
+const only = flags.only?.split(",");
+for (const part of only ?? []) {
+  if (!Object.hasOwn(parts, part)) {
+    wrongOption(usage, `--only: expected some of ${Object.keys(parts).join(", ")}, got ${part}`);
+  }
+}
 process.chdir(root);
 
 updateDependencies("dependencies", ".");
@@ -48,14 +65,21 @@ if (flags.docs) {
   });
 }
 if (!flags.typescript) {
-  const toolchain = [root, ...describeToolchain()];
-  const knownToolchain = isFresh("toolchain", digest([], toolchain));
-  update("native", "CMake, native to build/Release; the first time takes minutes", {
-    inputs: ["native", "test/native", "CMakeLists.txt", "scripts/build_native.mjs", "package-lock.json"],
-    facts: toolchain,
-    output: "build/Release/moe_kernels.node",
-    make: () => buildNative({ fresh: !knownToolchain }),
-  });
+  const toolchain = [root, cpus()[0]?.model, ...describeToolchain()];
+  const fresh = !isFresh("toolchain", digest([], toolchain));
+  // A folder that has all instruction sets keeps them.
+  const complete = existsSync(stampPath("native")) || only === undefined;
+  const native = (name, description, { targets, defines }) =>
+    update(name, `CMake, ${description} to build/Release`, {
+      inputs: ["native", "test/native", "CMakeLists.txt", "scripts/build_native.mjs", "package-lock.json"],
+      facts: toolchain,
+      output: "build/Release/moe_kernels.node",
+      make: () =>
+        buildNative({ fresh, targets, defines: { MOE_INSTRUCTION_SETS: complete ? "all" : "native", ...defines } }),
+    });
+  if (only === undefined)
+    native("native", "the addon, all devices and the native tests", { defines: { MOE_CUDA: "AUTO" } });
+  for (const part of only ?? []) native(part, part === "cpu" ? "the addon" : `the ${part} device`, parts[part]);
   remember("toolchain", digest([], toolchain));
 }
 

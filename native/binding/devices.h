@@ -1,4 +1,4 @@
-// The devices of this build: the one place that knows every backend.
+// The devices of this process: `cpu`, and those whose libraries have been loaded.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,10 @@
 
 namespace moe::binding {
 
+// Loads a device's library, once for the process. `kind` is "simt" or "cuda".
+Status load_device(const std::string& kind, const std::string& file);
+// The CUDA toolkit that a loaded library was built with; empty if there is none.
+std::string cuda_toolkit();
 std::vector<DeviceSummary> list_devices(const Variables& variables);
 // The rows of all devices' kernel tables.
 std::vector<KernelDescription> list_kernels(const Variables& variables);

@@ -46,6 +46,11 @@ Napi::Value measure(const Napi::CallbackInfo& info, Status (*function)(const cpu
 
 }  // namespace
 
+Napi::Value load_device_library(const Napi::CallbackInfo& info) {
+  check(info.Env(), load_device(info[0].ToString(), info[1].ToString()));
+  return info.Env().Undefined();
+}
+
 Napi::Value devices(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array result = Napi::Array::New(env);
@@ -83,7 +88,7 @@ Napi::Value build_info(const Napi::CallbackInfo& info) {
   result.Set("compiler", MOE_TEXT(MOE_COMPILER));
   result.Set("buildType", MOE_TEXT(MOE_BUILD_TYPE));
   result.Set("sanitizers", MOE_TEXT(MOE_SANITIZERS));
-  result.Set("cuda", MOE_TEXT(MOE_CUDA_VERSION));
+  result.Set("cuda", cuda_toolkit());
   return result;
 }
 

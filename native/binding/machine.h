@@ -5,6 +5,8 @@
 
 namespace moe::binding {
 
+// Loads a device's library: kind, file.
+Napi::Value load_device_library(const Napi::CallbackInfo& info);
 Napi::Value devices(const Napi::CallbackInfo& info);
 Napi::Value kernels(const Napi::CallbackInfo& info);
 Napi::Value build_info(const Napi::CallbackInfo& info);

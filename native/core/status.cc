@@ -1,15 +1,8 @@
 #include "core/status.h"
 
-#include <exception>
-#include <new>
-#include <stdexcept>
-#include <system_error>
-
 namespace moe {
 
-namespace {
-
-Status with_message(Code code, const char* before, const char* what) noexcept {
+Status status_of(Code code, const char* before, const char* what) noexcept {
   Status status;
   status.code = code;
   try {
@@ -19,8 +12,6 @@ Status with_message(Code code, const char* before, const char* what) noexcept {
   }
   return status;
 }
-
-}  // namespace
 
 const char* Status::text() const noexcept {
   if (!message.empty()) return message.c_str();
@@ -40,28 +31,6 @@ Status copy_of(const Status& status) noexcept {
   } catch (...) {
   }
   return copy;
-}
-
-Status caught() noexcept {
-  try {
-    throw;
-  } catch (const std::bad_alloc&) {
-    return with_message(Code::out_of_memory, "", "");
-  } catch (const std::length_error&) {
-    // A container larger than any memory.
-    return with_message(Code::out_of_memory, "", "");
-  } catch (const std::system_error& error) {
-    if (error.code() != std::errc::resource_unavailable_try_again) {
-      return with_message(Code::internal, "a call of the system failed: ", error.what());
-    }
-    return with_message(Code::out_of_memory, "the system starts no more threads: ",
-                        "raise its limits (ulimit -u or pids of the container, and for their stacks ulimit -v and "
-                        "vm.max_map_count), close devices or open them with fewer threads");
-  } catch (const std::exception& error) {
-    return with_message(Code::internal, "native code failed: ", error.what());
-  } catch (...) {
-    return with_message(Code::internal, "native code failed: ", "an exception of an unknown type");
-  }
 }
 
 }  // namespace moe

@@ -2,7 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
+#include <new>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace moe {
@@ -63,8 +67,32 @@ struct [[nodiscard]] Status {
 // A copy, without the message if there is no memory for it.
 Status copy_of(const Status& status) noexcept;
 
-// The exception being handled, as a status.
-Status caught() noexcept;
+// With these texts as the message, if there is memory for it.
+Status status_of(Code code, const char* before, const char* what) noexcept;
+
+// The exception being handled, as a status. Inline: each library may have a C++ runtime of its own, which knows only the
+// exceptions that its own code is handling.
+inline Status caught() noexcept {
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    return status_of(Code::out_of_memory, "", "");
+  } catch (const std::length_error&) {
+    // A container larger than any memory.
+    return status_of(Code::out_of_memory, "", "");
+  } catch (const std::system_error& error) {
+    if (error.code() != std::errc::resource_unavailable_try_again) {
+      return status_of(Code::internal, "a call of the system failed: ", error.what());
+    }
+    return status_of(Code::out_of_memory, "the system starts no more threads: ",
+                        "raise its limits (ulimit -u or pids of the container, and for their stacks ulimit -v and "
+                        "vm.max_map_count), close devices or open them with fewer threads");
+  } catch (const std::exception& error) {
+    return status_of(Code::internal, "native code failed: ", error.what());
+  } catch (...) {
+    return status_of(Code::internal, "native code failed: ", "an exception of an unknown type");
+  }
+}
 
 // What `work` returns, or what it throws as a status.
 template <class Work>

@@ -91,7 +91,7 @@ describe("the tarball", () => {
     );
     expect(scripts).toEqual({ install: packageJson.scripts.install });
     expect(imports).toBeUndefined();
-    expect(Object.keys(dependencies)).toEqual(["cli-progress", "cli-table3", "node-addon-api", "node-api-headers"]);
+    expect(Object.keys(dependencies)).toEqual(["bindings", "cli-progress", "cli-table3", "node-addon-api"]);
     const names = Object.keys(platforms).map((name) => [platformPackage(name), packageJson.version]);
     expect(optionalDependencies).toEqual(Object.fromEntries(names));
     expect(packageJson.optionalDependencies).toBeUndefined();
@@ -233,9 +233,9 @@ describe("installed without the platform's package", () => {
     expect(output).toMatch(/moe-kernels: (25|50|75) % after /);
     expect(output).toMatch(/moe-kernels: built .*moe_kernels\.node \(\d+ MiB\) in /);
     expect(output).toMatch(
-      /moe-kernels: simt: not part of this build: .+ has no std::source_location or std::atomic_ref; for the simt device, /,
+      /moe-kernels: the simt device is left out: .+ has no std::source_location or std::atomic_ref; for it, set CXX /,
     );
-    expect(output).toContain("moe-kernels: cuda: not part of this build: it was configured with MOE_CUDA=OFF; for");
+    expect(output).toContain("moe-kernels: the cuda device is left out: it was configured with MOE_CUDA=OFF; for it,");
     expect(readdirSync(join(folder, "build"), { recursive: true })).toEqual(["Release", join("Release", addonFile)]);
     expect(forward(project)).toMatchObject(forwarded);
   });

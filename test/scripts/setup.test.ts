@@ -32,7 +32,7 @@ NAPI_MODULE_INIT() { return exports; }
 project(small C CXX)
 add_library(moe_kernels SHARED native/addon.c)
 set_target_properties(moe_kernels PROPERTIES PREFIX "" SUFFIX ".node")
-target_include_directories(moe_kernels PRIVATE \${MOE_NODE_HEADERS})
+target_include_directories(moe_kernels PRIVATE \${CMAKE_JS_INC})
 `,
 };
 
@@ -94,6 +94,14 @@ describe("setup in a path with spaces", () => {
     appendFileSync(join(project, "native/addon.c"), "\n");
     expect(setup(["--typescript"])).toMatchObject({ status: 0, stdout: "" });
     expect(setup()).toMatchObject({ status: 0, done: ["native"] });
+  });
+
+  test("builds only the parts that it is asked for", () => {
+    expect(setup(["--only", "cpu"])).toMatchObject({ status: 0, done: ["cpu"] });
+    expect(setup(["--only", "cpu"])).toMatchObject({ status: 0, stdout: "" });
+    const { status, stderr } = setup(["--only", "cpu,gpu"]);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/^--only: expected some of cpu, simt, cuda, got gpu\n/);
   });
 
   test("builds again, without what CMake has cached, if a variable that names a tool changes", () => {

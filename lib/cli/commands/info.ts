@@ -1,5 +1,6 @@
 import os from "node:os";
 import { styleText } from "node:util";
+import { listKernels } from "../../core/addon/device_libraries.js";
 import { type BuildInfo, type CpuInfo, type DeviceInfo, type KernelInfo, loadNative } from "../../core/addon/native.js";
 import { platformName } from "../../core/addon/platforms.js";
 import { runtimeName } from "../../core/addon/runtime.js";
@@ -44,7 +45,7 @@ export const info = defineCommand({
     if (kernels && families) throw new UsageError("--kernels cannot be combined with --families");
     const show = <T>(found: T, print: (found: T, io: Io) => void) =>
       json ? writeJson(io.stdout, found) : print(found, io);
-    if (kernels) show(loadNative().kernels(), printKernels);
+    if (kernels) show(listKernels(), printKernels);
     else if (families) show(await listFamilies(), printFamilies);
     else show(inspectMachine(), printMachine);
     return 0;
@@ -108,7 +109,7 @@ function printMachine(machine: MachineInfo, io: Io): void {
     for (const { isa, reason } of cpu.missingIsas) line("not here", `${isa}: ${reason}`);
   }
   if (build) {
-    const cuda = build.cuda ? `CUDA ${build.cuda}` : "without CUDA";
+    const cuda = build.cuda ? `CUDA ${build.cuda}` : "no library of cuda";
     const sanitizers = build.sanitizers ? `, sanitizers ${build.sanitizers}` : "";
     line("build", `${build.compiler}, ${build.buildType}, ${cuda}${sanitizers}`);
   }

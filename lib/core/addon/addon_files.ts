@@ -1,5 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
+import { messageOf } from "../errors.js";
 import { findPackage, resolveInstalled } from "./package_root.js";
 import { addonFile, platformName, platformPackage, platforms } from "./platforms.js";
 import { packageVersion } from "./version.js";
@@ -36,15 +38,22 @@ export function namedAddon(): string | undefined {
   return MOE_KERNELS_BINARY ? resolve(MOE_KERNELS_BINARY) : undefined;
 }
 
-type Found = { readonly file: string } | { readonly missing: string };
+export type Found = { readonly file: string } | { readonly missing: string };
 
 function ownBuild(): Found {
   const root = findPackage();
   if (root === undefined) {
     return { missing: "this program is a bundle, and the package moe-kernels is not installed where it runs" };
   }
-  const file = join(root, buildFolder, addonFile);
-  return existsSync(file) ? { file } : { missing: `${file} not found` };
+  try {
+    // From the package, not imported: a bundle has no place for a module that asks for its own path.
+    const bindings = createRequire(join(root, "package.json"))("bindings") as (options: object) => string;
+    const tries = [["module_root", buildFolder, "bindings"]];
+    return { file: bindings({ bindings: addonFile, module_root: root, try: tries, path: true }) };
+  } catch (error) {
+    const { tries } = error as { tries?: readonly string[] };
+    return { missing: tries === undefined ? messageOf(error) : `${tries.join(" and ")} not found` };
+  }
 }
 
 /** The addon in this platform's package. */
@@ -53,14 +62,17 @@ export function platformAddon(): Found {
   if (!Object.hasOwn(platforms, platform)) {
     return { missing: `there is no binary for ${platform}, only for ${Object.keys(platforms).join(", ")}` };
   }
-  const name = platformPackage(platform);
+  return installedFile(platformPackage(platform), addonFile);
+}
+
+/** A file of an installed package, which must be of this version. */
+export function installedFile(name: string, path: string): Found {
   const manifest = resolveInstalled(`${name}/package.json`);
   if (manifest === undefined) return { missing: `the package ${name} is not installed` };
   const { version } = JSON.parse(readFileSync(manifest, "utf8"));
   if (version !== packageVersion) {
     return { missing: `${dirname(manifest)} has version ${version}, expected ${packageVersion}` };
   }
-  const file = join(dirname(manifest), addonFile);
-  if (!existsSync(file)) return { missing: `${file} not found` };
-  return { file };
+  const file = join(dirname(manifest), path);
+  return existsSync(file) ? { file } : { missing: `${file} not found` };
 }

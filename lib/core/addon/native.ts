@@ -6,6 +6,7 @@ import type { Fields } from "../operators/field.js";
 import type { FloatDType } from "../tensors/dtype.js";
 import { findAddons } from "./addon_files.js";
 import { notBuilt } from "./not_built.js";
+import type { LibraryKind } from "./platforms.js";
 
 /** Options for opening a device. */
 export interface DeviceOptions {
@@ -65,7 +66,7 @@ export interface BuildInfo {
   readonly buildType: string;
   /** The sanitizers that it was built with; empty if none. */
   readonly sanitizers: string;
-  /** CUDA toolkit version; empty in a build without CUDA. */
+  /** The CUDA toolkit that built the library of the `cuda` device; empty unless it is loaded. */
   readonly cuda: string;
 }
 
@@ -147,8 +148,11 @@ export interface NativeBinding {
   replayOffload(experts: number, rule: OffloadRule, ids: Int32Array, ends: Int32Array): OffloadStats;
   /** Reads the codes of `blocks` blocks of a GGUF type on a thread of its own. The arrays stay here until then. */
   convertGgufCodes(type: string, blocks: number, from: Uint8Array, codes: Uint8Array): Promise<void>;
+  /** Loads a device's library, once for the process. */
+  loadDevice(kind: LibraryKind, file: string): void;
+  /** `cpu`, and the devices of the libraries that are loaded. */
   devices(): DeviceInfo[];
-  /** The kernel tables of all devices of this build. */
+  /** The kernel tables of these devices. */
   kernels(): KernelInfo[];
   buildInfo(): BuildInfo;
   cpuInfo(): CpuInfo;
@@ -160,7 +164,7 @@ export interface NativeBinding {
   readRate(threads: number, seconds: number): Promise<number>;
 }
 
-let loaded: NativeBinding | undefined;
+let loaded: { readonly binding: NativeBinding; readonly file: string } | undefined;
 
 /**
  * The native addon: MOE_KERNELS_BINARY if set, else a build of this machine's own, else this platform's package.
@@ -168,20 +172,26 @@ let loaded: NativeBinding | undefined;
  */
 export function loadNative(): NativeBinding {
   loaded ??= load();
-  return loaded;
+  return loaded.binding;
+}
+
+/** The addon's file. */
+export function loadedFile(): string {
+  loaded ??= load();
+  return loaded.file;
 }
 
 /** The addon if something has loaded it. */
 export function loadedNative(): NativeBinding | undefined {
-  return loaded;
+  return loaded?.binding;
 }
 
-function load(): NativeBinding {
+function load(): NonNullable<typeof loaded> {
   const { files, missing } = findAddons();
   const failures: unknown[] = [];
   for (const file of files) {
     try {
-      return open(file);
+      return { binding: open(file), file };
     } catch (cause) {
       if (cause instanceof MoeError) throw cause;
       // From before the addon had the error class.

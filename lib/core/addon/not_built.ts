@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { MoeError } from "../errors.js";
 import { namedAddon } from "./addon_files.js";
 import { findPackage } from "./package_root.js";
-import { platformName, platforms } from "./platforms.js";
+import { type LibraryKind, platformName, platforms } from "./platforms.js";
 
 /** Where the build at install leaves its output if it failed, in the package's folder. */
 export const installLog = join("build", "install.log");
@@ -47,12 +47,17 @@ function endOf(log: string): string[] {
 }
 
 function buildRemedy(root: string): string {
-  const setup = join(root, "scripts", "setup.mjs");
-  const command = existsSync(setup) ? `"${setup}"` : `"${join(root, "scripts", "install.mjs")}" --source`;
   return [
     "build it from source, with CMake >= 3.22 and a C++20 compiler (GCC >= 11 or Clang >= 14; tested on Linux x64 and arm64):",
-    `    node ${command}`,
+    `    ${buildCommand(root)}`,
   ].join("\n");
+}
+
+/** The command that builds the addon, or a device's library and what it needs. */
+export function buildCommand(root: string, only?: LibraryKind): string {
+  const setup = join(root, "scripts", "setup.mjs");
+  const device = only === undefined ? "" : ` --only ${only}`;
+  return existsSync(setup) ? `node "${setup}"${device}` : `node "${join(root, "scripts", "install.mjs")}" --source`;
 }
 
 /** How to start Node where it loads no addons, or under its permission model. */

@@ -16,6 +16,15 @@ export const platforms: Readonly<Record<string, Platform>> = {
 /** The addon's file, in platform packages and in builds. */
 export const addonFile = "moe_kernels.node";
 
+/** The devices that are shared libraries of their own, loaded when somebody asks for them. */
+export const libraryKinds = ["simt", "cuda"] as const;
+export type LibraryKind = (typeof libraryKinds)[number];
+
+/** A device's library, beside the addon or in a package of its own. */
+export function libraryFile(kind: LibraryKind): string {
+  return `moe_kernels_${kind}.so`;
+}
+
 /** Name of this platform, such as `linux-x64-glibc`; platforms of one name can load the same binary. */
 export function platformName(): string {
   if (process.platform !== "linux") return `${process.platform}-${process.arch}`;
@@ -41,4 +50,12 @@ function findLibc(): "glibc" | "musl" {
 /** The package that holds a platform's addon. */
 export function platformPackage(platform: string): string {
   return `@moe-kernels/${platform}`;
+}
+
+/**
+ * The package that holds a device's library for a platform; undefined if there is none. `cuda` has one of its own, as it
+ * is many times as large as the rest; `simt` is in the package with the addon.
+ */
+export function libraryPackage(platform: string, kind: LibraryKind): string | undefined {
+  return kind === "cuda" && Object.hasOwn(platforms, platform) ? `${platformPackage(platform)}-${kind}` : undefined;
 }

@@ -1,8 +1,10 @@
 // Weight formats: how a matrix's elements are stored. Data only; each device's kernel table says what it can do with a
-// format. A format of the package exists once (see find_format.h), so equal formats have equal addresses.
+// format. A format of the package exists once in the core (see find_format.h), so formats from there are equal where their
+// addresses are.
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "core/divide.h"
 #include "core/dtype.h"
@@ -98,6 +100,11 @@ struct WeightFormat {
     return ceil_divide(ceil_divide(columns, unit_columns()) * unit_bits(), 8);
   }
 };
+
+// By their names, since the library of a device has constants of its own, at other addresses.
+inline bool same_format(const WeightFormat& one, const WeightFormat& other) {
+  return std::string_view(one.name) == other.name;
+}
 
 inline constexpr WeightFormat kF32Format{.name = "f32", .code = CodeType::f32, .bits = 32};
 inline constexpr WeightFormat kF16Format{.name = "f16", .code = CodeType::f16, .bits = 16};

@@ -9,7 +9,7 @@
 #include "cpu/isa/features.h"
 #include "cpu/isa/tiles/permission.h"
 
-#if defined(MOE_EXTENSION)
+#if defined(MOE_MODELS)
 #include "extension/cpu/avx2_vnni_model.h"
 #endif
 
@@ -76,7 +76,7 @@ struct InstructionSet {
 // once. Past the caches they read plain weights up to a tenth faster, and the last-level cache keeps what the rest of
 // the program needs between two layers. Zen 5, which brought AVX-VNNI, does so with codes as well; before it, codes are
 // read faster in the order of memory where a tile uses them up faster than memory delivers.
-Kernels fitted(Kernels all) {
+[[maybe_unused]] Kernels fitted(Kernels all) {
   constexpr int64_t kLongestK = 512, kPastCaches = 4096;
   const bool intel = __builtin_cpu_is("intel"), amd = __builtin_cpu_is("amd");
   const bool zen5 = lacking(kForAvx2Vnni).empty();
@@ -99,7 +99,7 @@ Kernels fitted(Kernels all) {
 }
 
 // Keeps the units of grids in panels where VBMI looks up points.
-Kernels with_grids(Kernels all) {
+[[maybe_unused]] Kernels with_grids(Kernels all) {
   if (!lacking(kForAvx512Vbmi).empty()) return all;
   std::vector<GemmKernel> rows(all.gemm.begin(), all.gemm.end());
   for (GemmKernel& row : rows) {
@@ -111,43 +111,72 @@ Kernels with_grids(Kernels all) {
   return all;
 }
 
+#if !defined(MOE_NO_AVX512_VNNI)
 Kernels with_avx512_vnni(const char* name, const char* needs, std::span<const GemmKernel> floats) {
   return fitted(with_bytes(avx512::kKernels, name, needs, avx512_vnni::kGemm, floats, avx512_vnni::kPeak));
 }
+#endif
 
-InstructionSet avx2_set() { return {&avx2::kKernels, lacking(kForAvx2)}; }
+// A set that this build lacks, see instruction_sets.cmake, has a name alone.
+[[maybe_unused]] Kernels left_out(const char* name, const char* needs) {
+  return extended(portable::kKernels, name, needs, {});
+}
+[[maybe_unused]] constexpr const char* kLeftOut =
+    "this build lacks it: it was built for another processor (MOE_INSTRUCTION_SETS=native), or the assembler did not know "
+    "its instructions";
+
+InstructionSet avx2_set() {
+#if defined(MOE_NO_AVX2)
+  static const Kernels kernels = left_out("avx2", "AVX2, BMI, FMA and F16C");
+  return {&kernels, kLeftOut};
+#else
+  return {&avx2::kKernels, lacking(kForAvx2)};
+#endif
+}
 
 InstructionSet avx512_set() {
+#if defined(MOE_NO_AVX512)
+  static const Kernels kernels = left_out("avx512", "AVX-512 F, BW, DQ and VL");
+  return {&kernels, kLeftOut};
+#else
   static const Kernels kernels = with_grids(fitted(avx512::kKernels));
   return {&kernels, lacking(kForAvx512)};
+#endif
 }
 
 InstructionSet avx512_vnni_set() {
-  static const Kernels kernels =
-      with_grids(with_avx512_vnni("avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kDigitGemm));
+  constexpr const char *kName = "avx512_vnni", *kNeeds = "AVX-512 F, BW, DQ, VL and VNNI";
+#if defined(MOE_NO_AVX512_VNNI)
+  static const Kernels kernels = left_out(kName, kNeeds);
+  return {&kernels, kLeftOut};
+#else
+  static const Kernels kernels = with_grids(with_avx512_vnni(kName, kNeeds, avx512_vnni::kDigitGemm));
   return {&kernels, lacking(kForAvx512Vnni)};
+#endif
 }
 
 InstructionSet avx512_bf16_set() {
+  constexpr const char *kName = "avx512_bf16", *kNeeds = "AVX-512 F, BW, DQ, VL, VNNI, VBMI and BF16";
+#if defined(MOE_NO_AVX512_BF16)
+  static const Kernels kernels = left_out(kName, kNeeds);
+  return {&kernels, kLeftOut};
+#else
   static const Kernels kernels = [] {
     // Pairs of bfloat16 first: digits are for other tokens.
     const std::vector<GemmKernel> floats = followed_by(avx512_bf16::kGemm, avx512_vnni::kDigitGemm);
-    Kernels all = with_avx512_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI, VBMI and BF16", floats);
+    Kernels all = with_avx512_vnni(kName, kNeeds, floats);
     all.bf16_peak = avx512_bf16::kPeak;
     return with_grids(std::move(all));
   }();
   return {&kernels, lacking(kForAvx512Bf16)};
+#endif
 }
-
-// Those that this build lacks, see assembler.cmake, have a name alone.
-[[maybe_unused]] constexpr const char* kNotAssembled =
-    "this build lacks it: the assembler did not know its instructions";
 
 InstructionSet avx2_vnni_set() {
   constexpr const char *kName = "avx2_vnni", *kNeeds = "AVX2, BMI, FMA, F16C and AVX-VNNI";
 #if defined(MOE_NO_AVX2_VNNI)
-  static const Kernels kernels = extended(avx2::kKernels, kName, kNeeds, {});
-  return {&kernels, kNotAssembled};
+  static const Kernels kernels = left_out(kName, kNeeds);
+  return {&kernels, kLeftOut};
 #else
   static const Kernels kernels =
       with_bytes(avx2::kKernels, kName, kNeeds, avx2_vnni::kGemm, avx2_vnni::kDigitGemm, avx2_vnni::kPeak);
@@ -158,8 +187,8 @@ InstructionSet avx2_vnni_set() {
 InstructionSet amx_set() {
   constexpr const char *kName = "amx", *kNeeds = "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8";
 #if defined(MOE_NO_AMX)
-  static const Kernels kernels = extended(avx512::kKernels, kName, kNeeds, {});
-  return {&kernels, kNotAssembled};
+  static const Kernels kernels = left_out(kName, kNeeds);
+  return {&kernels, kLeftOut};
 #else
   static const Kernels vnni = with_avx512_vnni("", "", {});
   static const Kernels kernels =
@@ -178,7 +207,7 @@ InstructionSet neon_dotprod_set() {
 }
 #endif
 
-#if defined(MOE_EXTENSION)
+#if defined(MOE_MODELS)
 #if defined(MOE_X86)
 InstructionSet avx2_vnni_model_set() {
   static const Kernels kernels =
@@ -223,7 +252,7 @@ std::vector<InstructionSet> instruction_sets() {
   sets.push_back({&neon::kKernels});
 #endif
   sets.push_back({&portable::kKernels});
-#if defined(MOE_EXTENSION)
+#if defined(MOE_MODELS)
 #if defined(MOE_X86)
   sets.push_back(avx2_vnni_model_set());
 #endif

@@ -60,7 +60,7 @@ struct WeightFormats {
 template <const WeightFormat& kFormat>
 inline constexpr WeightFormats kOnly{
     .words = kFormat.name,
-    .include = [](const WeightFormat& format) { return &format == &kFormat; },
+    .include = [](const WeightFormat& format) { return same_format(format, kFormat); },
     .example = &kFormat,
 };
 

@@ -70,7 +70,7 @@ bool is_plain(const WeightView& weight) {
 Status launch_pack_weight(const WeightView& source, const WeightView& up, const PackedRows& packed,
                           const gpu::DeviceTraits& traits, Stream stream) {
   const bool gated = !up.absent();
-  if (is_plain(source) && (!gated || (is_plain(up) && up.format == source.format))) {
+  if (is_plain(source) && (!gated || (is_plain(up) && same_format(*up.format, *source.format)))) {
     return launch_pack_rows(source.codes, up.codes, packed, traits, stream);
   }
   MOE_TRY(launch_dequantize(source, gated, false, packed, traits, stream));
@@ -80,7 +80,7 @@ Status launch_pack_weight(const WeightView& source, const WeightView& up, const 
 Status check_same_format(const PackExpert& pack) {
   for (const WeightView* source : {&pack.weight, &pack.up}) {
     if (source->absent()) continue;
-    if (source->format != pack.product.format) {
+    if (!same_format(*source->format, *pack.product.format)) {
       return {Code::unsupported_dtype, std::string("weights stored in ") + pack.product.format->name +
                                            ": expected weights of this format, got " + source->format->name};
     }

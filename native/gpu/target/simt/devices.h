@@ -10,7 +10,7 @@
 
 namespace moe::simt {
 
-std::vector<DeviceSummary> list_devices();
+std::vector<DeviceSummary> list_devices(const Variables& variables);
 
 // Its kernel table.
 std::vector<KernelDescription> list_kernels(const Variables& variables);

@@ -297,7 +297,7 @@ double StageClock::seconds(int from, int to) const {
   return std::chrono::duration<double>(marks[static_cast<size_t>(to)] - marks[static_cast<size_t>(from)]).count();
 }
 
-std::vector<DeviceSummary> list_devices() {
+std::vector<DeviceSummary> list_devices(const Variables&) {
   return {{"simt", true, "the CUDA kernels, compiled by the host compiler and run thread for thread on the CPU"}};
 }
 
