@@ -8,13 +8,17 @@ import { packageRoot } from "../../lib/core/addon/package_root.js";
 const version = Number.parseInt(spawnSync("clang++", ["-dumpversion"], { encoding: "utf8" }).stdout ?? "", 10) || 0;
 
 /** The files that include the kernels' templates, which GCC and Clang instantiate by different rules. */
-const files = readdirSync(join(packageRoot(), "native", "cpu", "isa")).filter((name) => /^(?!neon).*\.cc$/.test(name));
+const files = ["native/cpu/isa", "test/native/extension/cpu"].flatMap((folder) =>
+  readdirSync(join(packageRoot(), folder))
+    .filter((name) => /^(?!neon).*\.cc$/.test(name))
+    .map((name) => `${folder}/${name}`),
+);
 
 /** Clang's errors in a file; each version has warnings of its own. */
 function errorsIn(file: string): string {
   const includes = ["native", join("test", "native")].map((folder) => `-I${join(packageRoot(), folder)}`);
   const checks = ["-std=c++20", "-w", "-fsyntax-only", "-DMOE_EXTENSION", "-DMOE_X86"];
-  const { stderr } = spawnSync("clang++", [...checks, ...includes, join(packageRoot(), "native", "cpu", "isa", file)], {
+  const { stderr } = spawnSync("clang++", [...checks, ...includes, join(packageRoot(), file)], {
     encoding: "utf8",
   });
   return stderr;

@@ -16,7 +16,6 @@
 
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
-#include "cpu/isa/tiles/model_registers.h"
 
 #define MOE_TARGET "avx2,bmi,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"
 #include "cpu/isa/target_begin.h"
@@ -31,8 +30,6 @@ constexpr int kTileRows = 14;
 constexpr auto kGemm = joined(kExtensionGemm, kFactorGemm<ByteProducts>, kIntegerGemm<ByteProducts>, kCommonGemm);
 
 const Kernels kKernels = make_kernels("avx512", "AVX-512 F, BW, DQ and VL", kGemm, integer_peak_loop<ByteProducts>());
-
-#include "cpu/isa/template/amx/model.h"
 
 }  // namespace moe::cpu::avx512
 #include "cpu/isa/target_end.h"

@@ -10,6 +10,7 @@
 #include "cpu/isa/tiles/permission.h"
 
 #if defined(MOE_MODELS)
+#include "extension/cpu/amx_model.h"
 #include "extension/cpu/avx2_vnni_model.h"
 #endif
 
@@ -222,12 +223,12 @@ InstructionSet amx_model_set() {
     constexpr const char *kName = "amx_model", *kNeeds = "nothing: a model of tile registers, for tests";
 #if defined(MOE_X86)
     if (avx512_set().available()) {
-      return with_grids(with_tiles(avx512::kKernels, kName, kNeeds, avx512::kModelGemm, avx512::kModelBf16Peak,
-                                   avx512::kModelInt8Peak));
+      return with_grids(with_tiles(avx512::kKernels, kName, kNeeds, amx_model_avx512::kGemm,
+                                   amx_model_avx512::kBf16Peak, amx_model_avx512::kInt8Peak));
     }
 #endif
-    return with_tiles(portable::kKernels, kName, kNeeds, portable::kModelGemm, portable::kModelBf16Peak,
-                      portable::kModelInt8Peak);
+    return with_tiles(portable::kKernels, kName, kNeeds, amx_model_portable::kGemm, amx_model_portable::kBf16Peak,
+                      amx_model_portable::kInt8Peak);
   }();
   return {&kernels};
 }

@@ -51,9 +51,7 @@ extern const PeakLoop kBf16Peak, kInt8Peak;
 }  // namespace amx
 namespace avx512 {
 extern const Kernels kKernels;
-extern const std::span<const GemmKernel> kModelGemm;  // AMX's on a model, only in builds for tests
-extern const PeakLoop kModelBf16Peak, kModelInt8Peak;
-}  // namespace avx512
+}
 namespace avx2_vnni {
 extern const std::span<const GemmKernel> kGemm;
 extern const std::span<const GemmKernel> kDigitGemm;
@@ -72,8 +70,6 @@ extern const Kernels kKernels;
 }
 namespace portable {
 extern const Kernels kKernels;
-extern const std::span<const GemmKernel> kModelGemm;
-extern const PeakLoop kModelBf16Peak, kModelInt8Peak;
-}  // namespace portable
+}
 
 }  // namespace moe::cpu

@@ -14,18 +14,15 @@
 
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
-#include "cpu/isa/tiles/model_registers.h"
 
 namespace moe::cpu::portable {
 
 #include "cpu/isa/vector_portable.h"
-constexpr int kTileRows = 6;
+constexpr int kTileRows = 2;
 #include "cpu/isa/template/kernels.h"
 
 constexpr auto kGemm = joined(kExtensionGemm, kFactorGemm<ByteProducts>, kIntegerGemm<ByteProducts>, kCommonGemm);
 
 const Kernels kKernels = make_kernels("portable", "nothing", kGemm, integer_peak_loop<ByteProducts>());
-
-#include "cpu/isa/template/amx/model.h"
 
 }  // namespace moe::cpu::portable

@@ -5,7 +5,7 @@
 // cycles, which takes up to a third of the time there; Intel's store them in one, and gain less than it costs them to
 // read codes for each part (bench/results/quantised.md). Every number is rounded as in the other tiles.
 
-constexpr bool kHasParts = kTileRows == 2 * kMostHeldRows;
+constexpr bool kHasParts = kHasTallTiles && kTileRows == 2 * kMostHeldRows;
 
 // Each kind of part computes rows first_row .. first_row + rows - 1 of a tile of x_rows.
 template <class Part, int x_rows>

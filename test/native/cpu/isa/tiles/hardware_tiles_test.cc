@@ -6,7 +6,7 @@
 #include <iterator>
 
 #include "check.h"
-#include "cpu/isa/tiles/model_registers.h"
+#include "extension/cpu/model_registers.h"
 #include "cpu/isa/tiles/permission.h"
 #include "tile_problem.h"
 
@@ -17,7 +17,7 @@ using namespace moe::cpu;
 using namespace moe::test;
 
 #include "cpu/isa/tiles/hardware_tiles.h"
-#include "cpu/isa/tiles/model_tiles.h"
+#include "extension/cpu/model_tiles.h"
 
 bool has_tiles() {
   if (!tile_permission().granted) printf("  only where tiles can be used: %s\n", tile_permission().reason.c_str());

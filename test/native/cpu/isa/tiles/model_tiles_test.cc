@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/isa/tiles/model_registers.h"
+#include "extension/cpu/model_registers.h"
 #include "tile_problem.h"
 
 namespace {
@@ -18,7 +18,7 @@ namespace {
 using namespace moe::cpu;
 using namespace moe::test;
 
-#include "cpu/isa/tiles/model_tiles.h"
+#include "extension/cpu/model_tiles.h"
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();

@@ -1,4 +1,4 @@
-#include "cpu/isa/tiles/model_registers.h"
+#include "extension/cpu/model_registers.h"
 
 #include <memory>
 #include <stdexcept>
