@@ -66,21 +66,24 @@ if (flags.docs) {
 }
 if (!flags.typescript) {
   const toolchain = [root, cpus()[0]?.model, ...describeToolchain()];
-  const fresh = !isFresh("toolchain", digest([], toolchain));
+  const known = digest([], toolchain);
   // A folder that has all instruction sets keeps them.
-  const complete = existsSync(stampPath("native")) || only === undefined;
+  const complete = only === undefined || existsSync(stampPath("native"));
+  const sets = { MOE_INSTRUCTION_SETS: complete ? "all" : "native" };
   const native = (name, description, { targets, defines }) =>
     update(name, `CMake, ${description} to build/Release`, {
       inputs: ["native", "test/native", "CMakeLists.txt", "scripts/build_native.mjs", "package-lock.json"],
       facts: toolchain,
       output: "build/Release/moe_kernels.node",
-      make: () =>
-        buildNative({ fresh, targets, defines: { MOE_INSTRUCTION_SETS: complete ? "all" : "native", ...defines } }),
+      make() {
+        const fresh = !isFresh("toolchain", known);
+        remember("toolchain", known);
+        return buildNative({ fresh, targets, defines: { ...sets, ...defines } });
+      },
     });
   if (only === undefined)
-    native("native", "the addon, all devices and the native tests", { defines: { MOE_CUDA: "AUTO" } });
+    native("native", "the addon, its devices and the native tests", { defines: { MOE_CUDA: "AUTO" } });
   for (const part of only ?? []) native(part, part === "cpu" ? "the addon" : `the ${part} device`, parts[part]);
-  remember("toolchain", digest([], toolchain));
 }
 
 /** Installs the packages of the lock file in `folder`, without their install scripts. */
