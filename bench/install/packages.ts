@@ -18,12 +18,30 @@ export function packAll(folder: string, addon?: string): void {
   execFileSync("npm", args, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
 }
 
-/** Folders of the packages that an installation needs, as the lock file has them. */
+interface LockedPackage {
+  readonly dev?: boolean;
+  readonly devOptional?: boolean;
+  readonly peer?: boolean;
+  readonly dependencies?: Readonly<Record<string, string>>;
+}
+
+/** Folders of the packages that an installation needs, as the lock file has them, and those that builds from source fetch. */
 function neededPackages(root: string): string[] {
   const { packages } = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")) as {
-    packages: Record<string, { dev?: boolean; devOptional?: boolean; peer?: boolean }>;
+    packages: Record<string, LockedPackage>;
   };
-  return Object.entries(packages).flatMap(([path, { dev, devOptional, peer }]) =>
-    path === "" || dev || devOptional || peer || !existsSync(join(root, path)) ? [] : [path],
+  const installed = Object.entries(packages).flatMap(([path, { dev, devOptional, peer }]) =>
+    path === "" || dev || devOptional || peer ? [] : [path],
   );
+  const needed = new Set(installed);
+  const add = (path: string): void => {
+    if (needed.has(path)) return;
+    needed.add(path);
+    for (const name of Object.keys(packages[path]?.dependencies ?? {})) {
+      const inside = `${path}/node_modules/${name}`;
+      add(inside in packages ? inside : `node_modules/${name}`);
+    }
+  };
+  add("node_modules/cmake-js");
+  return [...needed].filter((path) => existsSync(join(root, path)));
 }
