@@ -87,7 +87,7 @@ function packPlatform(manifest) {
   });
   const cuda = join(dirname(addon), libraryFile("cuda"));
   if (!existsSync(cuda)) {
-    console.warn(`prebuild: ${cuda} not found, so there is no package with the cuda device`);
+    console.log(`${relative(process.cwd(), cuda)} not found, so there is no package with the cuda device`);
     return;
   }
   packFiles(manifest, {

@@ -11,8 +11,8 @@ import { readOptions, wrongOption } from "./options.mjs";
 /** What each native part is built from. The addon comes with every other part. */
 const parts = {
   cpu: { targets: ["moe_kernels"], defines: { MOE_CUDA: "OFF" } },
-  simt: { targets: ["moe_kernels_simt"], defines: { MOE_CUDA: "OFF" } },
-  cuda: { targets: ["moe_kernels_cuda"], defines: { MOE_CUDA: "ON" } },
+  simt: { file: "moe_kernels_simt.so", targets: ["moe_kernels_simt"], defines: { MOE_CUDA: "OFF" } },
+  cuda: { file: "moe_kernels_cuda.so", targets: ["moe_kernels_cuda"], defines: { MOE_CUDA: "ON" } },
 };
 const usage = `Usage: npm run setup -- [--only LIST | --typescript] [--bench] [--examples] [--peers] [--docs]
 
@@ -70,11 +70,12 @@ if (!flags.typescript) {
   // A folder that has all instruction sets keeps them.
   const complete = only === undefined || existsSync(stampPath("native"));
   const sets = { MOE_INSTRUCTION_SETS: complete ? "all" : "native" };
-  const native = (name, description, { targets, defines }) =>
+  const native = (name, description, { file = "moe_kernels.node", targets, defines }) =>
     update(name, `CMake, ${description} to build/Release`, {
       inputs: ["native", "test/native", "CMakeLists.txt", "scripts/build_native.mjs", "package-lock.json"],
       facts: toolchain,
-      output: "build/Release/moe_kernels.node",
+      output: `build/Release/${file}`,
+      within: "native",
       make() {
         const fresh = !isFresh("toolchain", known);
         remember("toolchain", known);
@@ -92,11 +93,12 @@ function updateDependencies(name, folder) {
 }
 
 /**
- * Makes `output` again if it is missing, or if `inputs` (files and folders) or `facts` have changed since it was made.
+ * Makes `output` again if it is missing, or if `inputs` (files and folders) or `facts` have changed since it was made, also
+ * as a part of what `within` names.
  */
-function update(name, description, { inputs, facts = [], output, make }) {
+function update(name, description, { inputs, facts = [], output, within = name, make }) {
   const wanted = digest(inputs, facts);
-  if (existsSync(output) && isFresh(name, wanted)) return;
+  if (existsSync(output) && (isFresh(name, wanted) || isFresh(within, wanted))) return;
   task(name, description, make);
   remember(name, wanted);
 }

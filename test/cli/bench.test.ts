@@ -396,7 +396,7 @@ test("--json and --chart with the same file are refused before anything is timed
 
 test("npm run bench and bench:quantised are this command, with options that it takes", async () => {
   const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as { scripts: Record<string, string> };
-  const optionsOf = (name: string) => scripts[name]?.split("node dist/cli/main.js bench")[1]?.trim();
+  const optionsOf = (name: string) => scripts[name]?.split("node scripts/run.mjs bench")[1]?.trim();
   expect(optionsOf("bench")).toBe("");
   const [, formats] = /--format (\S+)$/.exec(optionsOf("bench:quantised") as string) as unknown as [string, string];
   const { exitCode, stdout } = await runCli([

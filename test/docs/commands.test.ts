@@ -29,6 +29,7 @@ const startingWith = (start: string) => commands.filter((command) => `${command}
 const elsewhere: readonly (readonly [command: RegExp, file: string, text: string])[] = [
   [/^(?:npm install|pnpm add) moe-kernels$/, "test/package/package.test.ts", 'manager.install("moe-kernels"'],
   [/^npm install \.\/moe-kernels-\S+\.tgz \.\/moe-kernels-\S+\.tgz$/, "test/package/package.test.ts", ".tgz"],
+  [/^npm install @moe-kernels\/\S+-cuda$/, "test/cli/info.test.ts", "npm install .+-cuda"],
   [/^npm install vega@6 vega-lite@6$/, "test/statistics/router_report.alone.test.ts", "npm install vega@6 vega-lite@6"],
   [/^npm install --foreground-scripts$/, "test/package/package.test.ts", "--foreground-scripts"],
   [/^node \S+\/scripts\/install\.mjs --source$/, "test/package/package.test.ts", '"--source"'],
@@ -187,7 +188,7 @@ describe("npm run", () => {
 
   test.each(written)("%s -- %s is a command line that it takes", (name, options) => {
     // Help is printed only if everything before it is known.
-    const command = / (bench)\b.*$/.exec(scripts[name]?.split("main.js")[1] ?? "")?.[1];
+    const command = /run\.mjs (\w+)/.exec(scripts[name] ?? "")?.[1];
     const given = command === undefined ? words(options) : [command, ...words(options)];
     const { status, stdout, stderr } = runScript(programOf(name), [...given, "--help"]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
@@ -201,7 +202,7 @@ describe("npm run", () => {
   /** The program that a script of package.json runs last. */
   function programOf(name: string): string {
     const [, program] =
-      /node (?:--\S+ )?(\S+)(?: demo| bench.*| --typescript --docs)?$/.exec(scripts[name] as string) ?? [];
+      /node (?:--\S+ )?(\S+)(?: (?:demo|bench)\b.*| --typescript --docs)?$/.exec(scripts[name] as string) ?? [];
     if (program === undefined) throw new Error(`npm run ${name}: expected a program at its end`);
     return program;
   }

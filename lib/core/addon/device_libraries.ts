@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { Backend, DeviceKind } from "../device/backend.js";
+import type { Backend } from "../device/backend.js";
 import { MoeError, messageOf } from "../errors.js";
 import { type Found, installedFile } from "./addon_files.js";
 import { type DeviceInfo, type DeviceOptions, type KernelInfo, loadedFile, loadNative } from "./native.js";
@@ -10,29 +10,37 @@ import { type LibraryKind, libraryFile, libraryKinds, libraryPackage, platformNa
 
 /** Opens a native device. @throws DEVICE_UNAVAILABLE, which says how to get its library if there is none. */
 export function openNative(name: string, options: DeviceOptions): Backend {
-  const native = loadNative();
   const kind = libraryKinds.find((library) => name.startsWith(library));
-  const missing = kind && loadLibrary(kind);
+  const missing = kind && missingLibrary(kind);
   if (missing) throw new MoeError("DEVICE_UNAVAILABLE", `${name}: ${missing}`);
-  return native.open(name, options);
+  return loadNative().open(name, options);
 }
 
-/** The native devices of these kinds: `cpu`, every GPU, and a row for each kind that is missing, with the reason. */
-export function listNative(kinds: readonly DeviceKind[] = ["cpu", ...libraryKinds]): DeviceInfo[] {
-  const missing = new Map(libraryKinds.filter((kind) => kinds.includes(kind)).map((kind) => [kind, loadLibrary(kind)]));
-  const found = loadNative().devices();
+/** The native devices of these kinds: `cpu`, every GPU, and a row for each kind whose library is missing, with the reason. */
+export function listNative(kinds: readonly NativeKind[] = ["cpu", ...libraryKinds]): DeviceInfo[] {
   return kinds.flatMap((kind) => {
-    const detail = missing.get(kind as LibraryKind);
-    return detail === undefined
-      ? found.filter((device) => device.kind === kind)
-      : [{ name: kind, kind, available: false, detail }];
+    const detail = kind === "cpu" ? undefined : missingLibrary(kind);
+    return detail === undefined ? devicesOf(kind) : [{ name: kind, kind, available: false, detail }];
   });
 }
 
 /** The kernel tables of all devices that are installed. */
 export function listKernels(): KernelInfo[] {
-  for (const kind of libraryKinds) loadLibrary(kind);
+  for (const kind of libraryKinds) missingLibrary(kind);
   return loadNative().kernels();
+}
+
+type NativeKind = "cpu" | LibraryKind;
+
+function devicesOf(kind: NativeKind): DeviceInfo[] {
+  return loadNative()
+    .devices()
+    .filter((device) => device.kind === kind);
+}
+
+/** Loads a device's library, unless it is loaded. Returns why that is not possible, and what to do. */
+function missingLibrary(kind: LibraryKind): string | undefined {
+  return devicesOf(kind).length > 0 ? undefined : loadLibrary(kind);
 }
 
 /** Loads a device's library. Returns why that is not possible, and what to do; undefined if it is loaded. */

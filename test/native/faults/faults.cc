@@ -69,9 +69,12 @@ std::atomic<uint64_t> sites{0};
 std::atomic<uint64_t> failed_at{0};
 bool prints_sites = false;
 
-Range addon;
-// Bytes of the addon's thread-local variables.
-size_t addon_thread_local = 0;
+// The addon and the libraries of devices.
+constexpr int kMostModules = 3;
+Range modules[kMostModules];
+int module_count = 0;
+// The most bytes of thread-local variables that one of them has.
+size_t thread_local_most = 0;
 Range loader;
 Range libraries[kMostLibraries];
 int library_count = 0;
@@ -99,9 +102,10 @@ size_t thread_local_bytes(const dl_phdr_info& module) {
 
 int visit_module(dl_phdr_info* module, size_t, void*) {
   const char* name = module->dlpi_name;
-  if (strstr(name, "moe_kernels.node") != nullptr) {
-    addon = code_of(*module);
-    addon_thread_local = thread_local_bytes(*module);
+  const char* const slash = strrchr(name, '/');
+  if (slash != nullptr && strncmp(slash, "/moe_kernels", strlen("/moe_kernels")) == 0 && module_count < kMostModules) {
+    modules[module_count++] = code_of(*module);
+    if (thread_local_bytes(*module) > thread_local_most) thread_local_most = thread_local_bytes(*module);
   }
   if (strstr(name, "ld-linux") != nullptr) loader = code_of(*module);
   const bool library = strstr(name, "libstdc++") != nullptr || strstr(name, "libc.so") != nullptr ||
@@ -112,11 +116,11 @@ int visit_module(dl_phdr_info* module, size_t, void*) {
 }
 
 void find_modules() {
-  library_count = 0;
+  library_count = module_count = 0;
   dl_iterate_phdr(visit_module, nullptr);
-  // With CUDA's runtime in the addon, the loader allocates its thread-local variables when a thread first touches them,
-  // and ends the process if that fails (see CMakeLists.txt). These calls are then not the addon's.
-  const bool cuda = addon_thread_local > 4096;
+  // With CUDA's runtime in a library, the loader allocates its thread-local variables when a thread first touches them,
+  // and ends the process if that fails (see CMakeLists.txt). These calls are then not ours.
+  const bool cuda = thread_local_most > 4096;
   if (!cuda && loader.end != 0 && library_count < kMostLibraries) libraries[library_count++] = loader;
 }
 
@@ -133,9 +137,10 @@ _Unwind_Reason_Code visit_frame(_Unwind_Context* context, void* found) {
     stack.site ^= stack.site >> 32;
     return _URC_NO_REASON;
   };
-  if (addon.has(address)) {
+  for (int i = 0; i < module_count; ++i) {
+    if (!modules[i].has(address)) continue;
     stack.in_addon = true;
-    return add(addon);
+    return add(modules[i]);
   }
   for (int i = 0; i < library_count; ++i) {
     if (libraries[i].has(address)) return add(libraries[i]);
@@ -153,9 +158,9 @@ void print_failure(uint64_t site) {
 bool fails(bool starts_thread) {
   if (!armed.load(std::memory_order_acquire) || looking || starts_thread != threads) return false;
   looking = true;
-  if (addon.end == 0) find_modules();
+  if (module_count == 0) find_modules();
   Stack stack;
-  if (addon.end != 0) _Unwind_Backtrace(visit_frame, &stack);
+  if (module_count != 0) _Unwind_Backtrace(visit_frame, &stack);
   looking = false;
   if (!stack.in_addon || stack.site == 0) return false;
   const bool fresh = seen.add(stack.site);
@@ -202,7 +207,6 @@ napi_value arm(napi_env env, napi_callback_info info) {
   seen.clear();
   sites = 0;
   failed_at = 0;
-  addon = {};
   find_modules();
   armed.store(true, std::memory_order_release);
   return nullptr;
