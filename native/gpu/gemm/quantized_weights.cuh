@@ -8,12 +8,8 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 static_assert(kFmaRun == gpu::kCodeChunk && gpu::kGroupStep % kFmaRun == 0, "a run is a chunk of one group");
 
-template <Codes kCodes, int kBits>
+// The kind and the width of codes are data: these kernels are for GPUs and formats without tensor cores' own.
 struct QuantizedWeights {
-  static constexpr int kLow = gpu::low_bits(kBits), kHigh = gpu::high_bits(kBits);
-  // Chunks in a word of low bits.
-  static constexpr int kChunks = 16 / kLow;
-
   struct Row {
     const GemmArguments* arguments;
     const char* packed;  // the expert's
@@ -30,11 +26,9 @@ struct QuantizedWeights {
 
   // Called by all threads of a block before anything else.
   __device__ static void prepare(const GemmArguments& a) {
-    if constexpr (kCodes == Codes::table) {
-      Table& table = ptx::shared<Table>();
-      if (threadIdx.x < 16) table.values[threadIdx.x] = a.format.table[threadIdx.x];
-      __syncthreads();
-    }
+    Table& table = ptx::shared<Table>();
+    if (threadIdx.x < 16) table.values[threadIdx.x] = a.format.table[threadIdx.x];
+    __syncthreads();
   }
 
   __device__ static Row row(const GemmArguments& a, int place, int64_t row) {
@@ -43,16 +37,17 @@ struct QuantizedWeights {
 
   __device__ static void load(const Row& row, int k, Run& run) {
     const gpu::PackedMatrix& packed = row.arguments->packed;
+    const int bits = row.arguments->format.bits, chunks = 16 / gpu::low_bits(bits), high = gpu::high_bits(bits);
     run.chunk = k % gpu::kCodeStage / gpu::kCodeChunk;
     const char* stage = row.packed + k / gpu::kCodeStage * packed.pitch;
     const auto quad = [&](int index) {
       return reinterpret_cast<const uint32_t*>(stage + (index * packed.padded_rows + row.row) * gpu::kQuadBytes);
     };
-    load_elements(quad(run.chunk / kChunks), run.low);
-    if constexpr (kHigh == 2) load_elements(quad(gpu::low_quads(kBits)), run.high);
-    if constexpr (kHigh == 1) {
+    load_elements(quad(run.chunk / chunks), run.low);
+    if (high == 2) load_elements(quad(gpu::low_quads(bits)), run.high);
+    if (high == 1) {
       const int64_t place =
-          gpu::low_quads(kBits) * packed.padded_rows * gpu::kQuadBytes + int64_t{row.row} * (gpu::kQuadBytes / 2);
+          gpu::low_quads(bits) * packed.padded_rows * gpu::kQuadBytes + int64_t{row.row} * (gpu::kQuadBytes / 2);
       run.high.pair = ptx::ld_global_64(stage + place);
     }
     load_group(row, k / gpu::kGroupStep, run.group);
@@ -67,27 +62,26 @@ struct QuantizedWeights {
     const int zero = format.offset == Offset::zero_point ? static_cast<int>(run.group.zero[0]) : zero_of_codes(format);
 #pragma unroll
     for (int i = 0; i < kFmaRun; ++i) {
-      const uint32_t bits = code(run, i / 2, i % 2);
-      if constexpr (kCodes == Codes::integers) {
-        values[i] = static_cast<float>(static_cast<int>(bits) - zero) * scale - group.minimum[0];
-      } else if constexpr (kCodes == Codes::table) {
+      const uint32_t bits = code(run, format.bits, i / 2, i % 2);
+      if (format.code == CodeType::table) {
         values[i] = ptx::shared<Table>().values[bits] * scale;
-      } else {
+      } else if (format.code == CodeType::e4m3) {
         values[i] = value_of_e4m3(bits) * scale;
+      } else {
+        values[i] = static_cast<float>(static_cast<int>(bits) - zero) * scale - group.minimum[0];
       }
     }
   }
 
  private:
   // The code of a part's even or odd column.
-  __device__ static uint32_t code(const Run& run, int part, int odd) {
-    const int place = kLow * (run.chunk % kChunks);
-    uint32_t bits = run.low.elements[part] >> (place + 16 * odd) & ((1u << kLow) - 1u);
-    if constexpr (kHigh == 2) bits |= (run.high.elements[part] >> (2 * run.chunk + 16 * odd) & 3u) << kLow;
-    if constexpr (kHigh == 1) {
-      bits |= (run.high.elements[part / 2] >> (16 * (part % 2) + run.chunk + 8 * odd) & 1u) << kLow;
-    }
-    return bits;
+  __device__ static uint32_t code(const Run& run, int bits, int part, int odd) {
+    const int low = gpu::low_bits(bits), high = gpu::high_bits(bits);
+    const int place = low * (run.chunk % (16 / low));
+    uint32_t code = run.low.elements[part] >> (place + 16 * odd) & ((1u << low) - 1u);
+    if (high == 2) code |= (run.high.elements[part] >> (2 * run.chunk + 16 * odd) & 3u) << low;
+    if (high == 1) code |= (run.high.elements[part / 2] >> (16 * (part % 2) + run.chunk + 8 * odd) & 1u) << low;
+    return code;
   }
 
   __device__ static void load_group(const Row& row, int step, GroupValues<1>& group) {
@@ -111,22 +105,5 @@ struct QuantizedWeights {
     }
   }
 };
-
-// Calls use(the class of weights of this format).
-template <class Use>
-Status with_quantized_weights(const WeightFormat& format, Use&& use) {
-  if (format.code == CodeType::table) {
-    return format.bits == 3 ? use(QuantizedWeights<Codes::table, 3>()) : use(QuantizedWeights<Codes::table, 4>());
-  }
-  if (format.code == CodeType::e4m3) return use(QuantizedWeights<Codes::e4m3, 8>());
-  switch (format.bits) {
-    case 2: return use(QuantizedWeights<Codes::integers, 2>());
-    case 3: return use(QuantizedWeights<Codes::integers, 3>());
-    case 4: return use(QuantizedWeights<Codes::integers, 4>());
-    case 5: return use(QuantizedWeights<Codes::integers, 5>());
-    case 6: return use(QuantizedWeights<Codes::integers, 6>());
-    default: return use(QuantizedWeights<Codes::integers, 8>());
-  }
-}
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -19,9 +19,8 @@ struct Arguments {
 };
 
 // One warp per row, a run of columns for each lane.
-template <class Weights>
 MOE_KERNEL(unpack_quantized_kernel, (gpu::kRowThreads, 8), const Arguments a) {
-  Weights::prepare(a.weights);
+  QuantizedWeights::prepare(a.weights);
   for_each_row(a.rows, [&](int64_t row) {
     float* target = a.target + row * a.columns;
     if (a.order != nullptr) {
@@ -29,12 +28,12 @@ MOE_KERNEL(unpack_quantized_kernel, (gpu::kRowThreads, 8), const Arguments a) {
       for (int64_t k = threadIdx.x % 32; k < a.columns; k += 32) target[k] = 0.0f;
       __syncwarp();
     }
-    const auto packed = Weights::row(a.weights, 0, gpu::packed_row(row, a.gated, a.up));
+    const auto packed = QuantizedWeights::row(a.weights, 0, gpu::packed_row(row, a.gated, a.up));
     for (int64_t k = threadIdx.x % 32 * kFmaRun; k < a.columns; k += 32 * kFmaRun) {
-      typename Weights::Run run;
+      QuantizedWeights::Run run;
       float values[kFmaRun];
-      Weights::load(packed, static_cast<int>(k), run);
-      Weights::convert(packed, run, values);
+      QuantizedWeights::load(packed, static_cast<int>(k), run);
+      QuantizedWeights::convert(packed, run, values);
       const int64_t count = a.columns - k;
 #pragma unroll
       for (int i = 0; i < kFmaRun; ++i) {
@@ -65,10 +64,8 @@ Status launch_unpack_quantized(const UnpackQuantized& unpack, const TensorView& 
   arguments.weights.weight = unpack.matrix;
   arguments.weights.packed = unpack.packed;
   arguments.weights.format = *product.format;
-  return with_quantized_weights(*product.format, [&](auto weights) {
-    return launch("unpack_quantized", unpack_quantized_kernel<decltype(weights)>, dim3(gpu::row_grid(rows, traits)),
-                  dim3(gpu::kRowThreads), 0, stream, arguments);
-  });
+  return launch("unpack_quantized", unpack_quantized_kernel, dim3(gpu::row_grid(rows, traits)), dim3(gpu::kRowThreads),
+                0, stream, arguments);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

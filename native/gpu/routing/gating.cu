@@ -5,15 +5,14 @@
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/routing/gating_tokens.cuh"
-#include "gpu/tile/dispatch.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
 // Only one block per multiprocessor has to fit: room for a second would make the kernel spill.
-template <class T, int kPerLane, bool kByLogit>
+template <int kPerLane, bool kByLogit>
 MOE_KERNEL(gating_kernel, (gpu::kGatingThreads, 1), const GatingArguments a) {
-  gate_tokens<T, kPerLane, kByLogit>(a);
+  gate_tokens<kPerLane, kByLogit>(a);
 }
 
 }  // namespace
@@ -34,12 +33,9 @@ GatingArguments gating_arguments(const Gating& p, unsigned long long* non_finite
 
 Status launch_gating(const GatingArguments& arguments, const gpu::DeviceTraits& traits, Stream stream) {
   const gpu::GatingPlan plan = gpu::plan_gating(arguments.tokens, arguments.experts, traits);
-  return gpu::dispatch_float(arguments.logits_dtype, [&](auto type) {
-    using T = typename decltype(type)::type;
-    return dispatch_gating(arguments, plan.per_lane, [&]<int kPerLane, bool kByLogit>() {
-      return launch("gating", gating_kernel<T, kPerLane, kByLogit>, dim3(plan.grid), dim3(gpu::kGatingThreads), 0,
-                    stream, arguments);
-    });
+  return dispatch_gating(arguments, plan.per_lane, [&]<int kPerLane, bool kByLogit>() {
+    return launch("gating", gating_kernel<kPerLane, kByLogit>, dim3(plan.grid), dim3(gpu::kGatingThreads), 0, stream,
+                  arguments);
   });
 }
 

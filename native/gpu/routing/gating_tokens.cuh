@@ -12,16 +12,17 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-template <class T>
+// Of one token. Their dtype is data: choosing takes far longer than reading them once.
 struct Logits {
-  const T* row;
-  __device__ float operator()(int expert) const { return to_float(row[expert]); }
+  const void* logits;
+  DType dtype;
+  int64_t first;
+  __device__ float operator()(int expert) const { return load_as_float(logits, dtype, first + expert); }
 };
 
 // The keys that experts are chosen by when the logits alone are not enough.
-template <class T>
 struct SelectionKeys {
-  Logits<T> logits;
+  Logits logits;
   const void* bias;
   DType bias_dtype;
   Scoring scoring;  // none: by logit
@@ -57,9 +58,9 @@ __device__ __forceinline__ void choose_and_weigh(const GatingArguments& a, int64
 }
 
 // Without bias and groups, experts are chosen by the logits themselves.
-template <class T, int kPerLane>
-__device__ __forceinline__ void gate_by_logit(const GatingArguments& a, int64_t token, const Logits<T>& source) {
-  const LaneValues<Logits<T>, kPerLane> logits(source, a.experts);
+template <int kPerLane>
+__device__ __forceinline__ void gate_by_logit(const GatingArguments& a, int64_t token, const Logits& source) {
+  const LaneValues<Logits, kPerLane> logits(source, a.experts);
   const bool sparse = a.rule.scoring == Scoring::sparsemixer;
   choose_and_weigh(
       a, token, statistics_of(logits, sums_all(a.rule)),
@@ -77,19 +78,19 @@ __device__ __forceinline__ void gate_by_logit(const GatingArguments& a, int64_t 
       });
 }
 
-template <class T, int kPerLane>
-__device__ __forceinline__ void gate_by_key(const GatingArguments& a, int64_t token, const Logits<T>& source) {
+template <int kPerLane>
+__device__ __forceinline__ void gate_by_key(const GatingArguments& a, int64_t token, const Logits& source) {
   const GatingRule& rule = a.rule;
   const Scoring keys_of = rule.selection_key == SelectionKey::logit ? Scoring::none : rule.scoring;
   const bool softmax = keys_of == Scoring::softmax;
-  const Statistics row = statistics_of(LaneValues<Logits<T>, 0>(source, a.experts), softmax || sums_all(rule));
-  using Keys = LaneValues<SelectionKeys<T>, kPerLane>;
-  const SelectionKeys<T> key_of{.logits = source,
-                                .bias = a.bias,
-                                .bias_dtype = a.bias_dtype,
-                                .scoring = keys_of,
-                                .max = row.max,
-                                .sum = softmax ? fmaxf(row.sum, 1.0f) : 1.0f};
+  const Statistics row = statistics_of(LaneValues<Logits, 0>(source, a.experts), softmax || sums_all(rule));
+  using Keys = LaneValues<SelectionKeys, kPerLane>;
+  const SelectionKeys key_of{.logits = source,
+                             .bias = a.bias,
+                             .bias_dtype = a.bias_dtype,
+                             .scoring = keys_of,
+                             .max = row.max,
+                             .sum = softmax ? fmaxf(row.sum, 1.0f) : 1.0f};
   Keys keys(key_of, a.experts);
   const BestGroups<Keys> groups(keys, rule.num_groups, rule.top_groups, a.group_terms);
   if constexpr (Keys::kKept) {
@@ -115,14 +116,14 @@ __device__ __forceinline__ void gate_by_key(const GatingArguments& a, int64_t to
 }
 
 // By the warps of a grid, one token each.
-template <class T, int kPerLane, bool kByLogit>
+template <int kPerLane, bool kByLogit>
 __device__ __forceinline__ void gate_tokens(const GatingArguments& a) {
   for_each_row(a.tokens, [&](int64_t token) {
-    const Logits<T> row{static_cast<const T*>(a.logits) + token * a.experts};
+    const Logits row{a.logits, a.logits_dtype, token * a.experts};
     if constexpr (kByLogit) {
-      gate_by_logit<T, kPerLane>(a, token, row);
+      gate_by_logit<kPerLane>(a, token, row);
     } else {
-      gate_by_key<T, kPerLane>(a, token, row);
+      gate_by_key<kPerLane>(a, token, row);
     }
   });
 }

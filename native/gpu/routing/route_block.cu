@@ -31,7 +31,7 @@ template <int kPerLane, bool kByLogit>
 struct BlockGating {
   static constexpr int kThreads = gpu::kRouteThreads;
   __device__ static void run(const GatingArguments& a) {
-    gate_tokens<float, kPerLane, kByLogit>(a);
+    gate_tokens<kPerLane, kByLogit>(a);
     __syncthreads();
   }
 };
