@@ -20,11 +20,18 @@ export type { StoredRole } from "./checkpoint/inspect/inspect_storage.js";
 export type { LayerMemory } from "./checkpoint/inspect/layer_memory.js";
 export type { LayerDetails, RefusedLayers } from "./checkpoint/inspect/read_layers.js";
 export type { SaveOptions, SaveProgress } from "./checkpoint/layer_file/save_layer.js";
-export type { LoadFileOptions, LoadGivenOptions, LoadOptions, WeightOptions } from "./checkpoint/load/load_layer.js";
+export type {
+  LoadFileOptions,
+  LoadGivenOptions,
+  LoadOptions,
+  MethodOption,
+  WeightOptions,
+} from "./checkpoint/load/load_layer.js";
 export type { ModelProgress } from "./checkpoint/load/load_layers.js";
 export type { Progress } from "./checkpoint/load/matrix_reader.js";
 export type { ModelWeightOptions } from "./checkpoint/load/model_weight.js";
 export type { NamedWeight } from "./checkpoint/locate/locate_layer.js";
+export type { QuantMethod } from "./checkpoint/schemes/quantization.js";
 export type { LayerTensorNames, TensorName } from "./checkpoint/tensor_names.js";
 export type { DeviceInfo, DeviceOptions } from "./core/addon/native.js";
 export type {

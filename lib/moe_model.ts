@@ -9,7 +9,14 @@ import {
 import { bytesInFiles, type LayerMemory, layerMemory } from "./checkpoint/inspect/layer_memory.js";
 import { checkLayers } from "./checkpoint/layers_with_experts.js";
 import { describeSource } from "./checkpoint/load/describe_source.js";
-import { type LoadOptions, layerSource, loadFromOpened, openedFields } from "./checkpoint/load/load_layer.js";
+import {
+  type LoadOptions,
+  layerSource,
+  loadFromOpened,
+  type MethodOption,
+  openedFields,
+  quantMethod,
+} from "./checkpoint/load/load_layer.js";
 import { loadLayers, type ModelProgress } from "./checkpoint/load/load_layers.js";
 import { loadModelWeight, type ModelWeightOptions, modelWeightOptions } from "./checkpoint/load/model_weight.js";
 import type { OpenedModel } from "./checkpoint/opened/model_files.js";
@@ -49,7 +56,7 @@ export interface MemoryOptions {
 }
 
 /** Options of {@link MoeModel.load}. */
-export type LoadLayerOptions = Omit<LoadOptions, "layer">;
+export type LoadLayerOptions = Omit<LoadOptions, "layer" | "quantMethod">;
 
 /** Options of {@link MoeModel.loadAll}. */
 export interface LoadAllOptions extends Omit<LoadLayerOptions, "onProgress"> {
@@ -62,12 +69,15 @@ export interface LoadAllOptions extends Omit<LoadLayerOptions, "onProgress"> {
 }
 
 /** Options of {@link openModel}. */
-export interface OpenModelOptions {
+export interface OpenModelOptions extends MethodOption {
   /** Stops the reading of configuration and headers; the promise rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
 
-const openModelOptions = object({ signal: optional(abortSignal) } satisfies Fields<OpenModelOptions>, "{ signal }");
+const openModelOptions = object(
+  { signal: optional(abortSignal), quantMethod } satisfies Fields<OpenModelOptions>,
+  "{ signal }",
+);
 const inspectionOptions = object(
   { layer: unchecked, tokens: optional(list(integer(1))) } satisfies Fields<InspectionOptions>,
   "{ layer: 0, tokens: [1, 64] }",
@@ -264,9 +274,10 @@ export class MoeModel extends ThreadBound implements AsyncDisposable {
  */
 export async function openModel(path: FilePath, options: OpenModelOptions = {}): Promise<MoeModel> {
   const place = filePath(path, "path");
-  const { signal } = openModelOptions(options, "options");
+  const read = openModelOptions(options, "options");
+  const { signal } = read;
   signal?.throwIfAborted();
-  const opened = await openModelFiles(place, signal);
+  const opened = await openModelFiles(place, read);
   try {
     const model = new MoeModel(opened);
     // Caches say what files they were made from: those that are there now, whatever takes their place later.

@@ -1,4 +1,4 @@
-import { describe, isMoeError } from "../core/errors.js";
+import { describe } from "../core/errors.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
@@ -45,7 +45,7 @@ export class Model {
   static async read(directory: string, signal?: AbortSignal): Promise<Model> {
     try {
       const whole = await ConfigFields.read(directory, signal);
-      return new Model(whole, await Quantization.read(directory, whole, signal));
+      return new Model(whole, await Quantization.read(directory, whole, { signal }));
     } catch (error) {
       throw await explainPath(directory, error);
     }
@@ -61,19 +61,6 @@ export class Model {
     const names = ["torch_dtype", "dtype"];
     const values = [this.fields, this.#whole].flatMap((fields) => names.map((name) => fields.value(name)));
     return values.find((value) => typeof value === "string");
-  }
-
-  /**
-   * The error to throw if a layer's weights were not found: it tells if config.json names an unknown method or format.
-   * Dequantised models often keep that field, so the field alone is no reason to refuse them.
-   */
-  explain(error: unknown): unknown {
-    const { fields, unread } = this.quantization;
-    if (fields === undefined || unread === undefined || !isMoeError(error, "BAD_CHECKPOINT")) return error;
-    const { name, expected, given } = unread;
-    const choices = expected.length > 1 ? `one of ${expected.join(", ")}` : describe(expected[0]);
-    const got = given === undefined ? "no such field" : describe(given);
-    return badCheckpoint(fields.path, `${name}: expected ${choices}, got ${got} (${error.message})`, error);
   }
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */

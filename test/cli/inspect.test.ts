@@ -96,6 +96,16 @@ describe("only config.json", () => {
     expect(stdout).not.toContain("stored, ");
   });
 
+  test("reads weights of an unknown method as those of the given one", async () => {
+    const quantised = { ...mixtral, quantization_config: { quant_method: "nosuchmethod", bits: 4, group_size: 128 } };
+    const { exitCode, stdout } = await inspectConfig(quantised, ["--quant-method", "GPTQ"]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain("weights are quantised by gptq\n");
+    const { stderr, exitCode: refused } = await inspectConfig(quantised, ["--quant-method", "nosuchmethod"]);
+    expect(refused).toBe(2);
+    expect(stderr).toMatch(/--quant-method: expected one of fp8, .*, got "nosuchmethod"/);
+  });
+
   test("without a dtype gives no stored memory", async () => {
     const { stdout } = await inspectConfig({ ...mixtral, torch_dtype: null });
     expect(stdout).not.toContain("stored, ");

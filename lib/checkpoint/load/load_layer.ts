@@ -29,6 +29,7 @@ import type { GivenLayer } from "../opened/given_layer.js";
 import type { ModelFiles, OpenedModel } from "../opened/model_files.js";
 import { openModelFiles } from "../opened/open_model_files.js";
 import { loadedTokenFormats } from "../schemes/checkpoint_tokens.js";
+import { methods, type QuantMethod } from "../schemes/quantization.js";
 import { type LayerTensorNames, layerTensorNames } from "../tensor_names.js";
 import { describeSource } from "./describe_source.js";
 import { loadUncached, loadWeights } from "./load_weights.js";
@@ -68,8 +69,18 @@ export interface WeightOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** How the weights of a model directory are read. */
+export interface MethodOption {
+  /**
+   * What quantised the weights, in place of the `quant_method` of the model's configuration: for a name that is not known of
+   * files that a known method's are like. Files without such a configuration are read as they are. Default: as the
+   * configuration says.
+   */
+  quantMethod?: QuantMethod | undefined;
+}
+
 /** Options of {@link MoeLayer.load} for a layer of a model. */
-export interface LoadOptions extends WeightOptions {
+export interface LoadOptions extends WeightOptions, MethodOption {
   /**
    * Number of the layer whose MoE block is loaded, from 0. In encoder-decoder models the encoder's layers come first,
    * then the decoder's.
@@ -98,7 +109,7 @@ export interface LoadFileOptions extends WeightOptions {
 }
 
 /** Options for loading a layer of a model whose family is not known, or that does not say what it computes. */
-export interface LoadGivenOptions extends WeightOptions {
+export interface LoadGivenOptions extends WeightOptions, MethodOption {
   /** What the layer computes. */
   config: MoeLayerConfig;
   /** The names of its tensors, in which `{layer}` stands for `layer` and `{e}` for an expert's number. */
@@ -122,12 +133,15 @@ export const openedFields = {
   signal: optional(abortSignal),
   cache: cacheOption,
   offload: optional(offloadOption),
-} satisfies Fields<Omit<LoadOptions, "layer">>;
+} satisfies Fields<Omit<LoadOptions, "layer" | "quantMethod">>;
+
+export const quantMethod = optional(choice(methods));
 
 const loadOptions = object(
   {
     ...openedFields,
     layer: unchecked,
+    quantMethod,
     config: optional(layerConfig as Reader<MoeLayerConfig>),
     tensors: optional(layerTensorNames),
   } satisfies Fields<LoadOptions & LoadGivenOptions>,
@@ -135,7 +149,7 @@ const loadOptions = object(
 );
 
 /** The options for loading a layer, as read. */
-export type ReadOptions = Omit<Read<typeof loadOptions>, "config" | "tensors">;
+export type ReadOptions = Omit<Read<typeof loadOptions>, "config" | "tensors" | "quantMethod">;
 
 /** A layer's parts, and the outcome of the cache if one was asked for. */
 export interface LoadedLayer {
@@ -156,8 +170,9 @@ export async function loadLayer(
   options: LoadOptions | LoadFileOptions | LoadGivenOptions,
 ): Promise<LoadedLayer> {
   const model = filePath(path, "path");
-  const { config, tensors, ...read } = loadOptions(options, "options");
-  await using opened = await openModelFiles(model, read.signal, givenLayer(config, tensors));
+  const { config, tensors, quantMethod, ...read } = loadOptions(options, "options");
+  const given = givenLayer(config, tensors);
+  await using opened = await openModelFiles(model, { signal: read.signal, quantMethod, given });
   return await loadFromOpened(opened, read);
 }
 
@@ -170,7 +185,7 @@ export async function loadFromOpened({ files, formula }: OpenedModel, options: R
     const description = await describeSource(source, read, files.quantization);
     return await loadCached(source, description, read, files);
   } catch (error) {
-    throw formula.explain(error);
+    throw files.quantization.explain(error);
   }
 }
 

@@ -132,7 +132,11 @@ async function locateQuantized(
   const matrix = new StoredMatrix({ ...common, shape: [rows, columns], piece: piece as [number, number] });
   checkParts(matrix);
   const scheme = schemes.find((scheme) => scheme.takes(matrix));
-  if (scheme !== undefined) return withInputScale(matrix, await scheme.locate(matrix));
+  if (scheme !== undefined) {
+    const located = withInputScale(matrix, await scheme.locate(matrix));
+    if (quantization.isKnown) return located;
+    throw quantization.explain(matrix.error("expected floats, got codes with scales"));
+  }
   const codes = tensors.get("weight");
   if (codes === undefined || !floatDTypes.has(codes.info.dtype)) {
     const others = [...tensors.values()].filter((tensor) => tensor !== codes);

@@ -6,7 +6,7 @@ import { Model } from "../model.js";
 import { configName, missingWeights } from "../remedies.js";
 import { exists } from "../safetensors/regular_file.js";
 import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
-import { Quantization } from "../schemes/quantization.js";
+import { Quantization, type QuantMethod } from "../schemes/quantization.js";
 import { hasMatrix } from "../schemes/stored_matrix.js";
 import { type LayerFiles, shardedFiles } from "./layer_files.js";
 import { type ModelFiles, type ModelFormula, once } from "./model_files.js";
@@ -19,10 +19,13 @@ export interface DirectoryFiles extends ModelFiles {
 }
 
 /** Opens the weights of a Hugging Face model directory, if there are any. @throws BAD_CHECKPOINT */
-export async function openDirectory(directory: string, signal?: AbortSignal): Promise<DirectoryFiles> {
+export async function openDirectory(
+  directory: string,
+  { signal, quantMethod }: { signal?: AbortSignal | undefined; quantMethod?: QuantMethod | undefined },
+): Promise<DirectoryFiles> {
   const hasConfig = await exists(join(directory, configName));
   const fields = hasConfig ? await ConfigFields.read(directory, signal) : undefined;
-  const quantization = await Quantization.read(directory, fields, signal);
+  const quantization = await Quantization.read(directory, fields, { signal, quantMethod });
   const checkpoint = await ShardedCheckpoint.find(directory, { signal });
   const missing = checkpoint === undefined ? await missingWeights(directory) : undefined;
   const filesOf = (origin: string, tensors?: LayerTensors, isGiven?: boolean): LayerFiles => {
@@ -61,6 +64,5 @@ export async function directoryFormula({ path, fields, quantization, has }: Dire
     checkLayer: (layer, name) => model.checkLayer(layer, name),
     config: (layer) => model.config(layer),
     tensors: (layer) => model.tensors(layer, has),
-    explain: (error) => model.explain(error),
   };
 }

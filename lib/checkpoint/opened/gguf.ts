@@ -49,6 +49,5 @@ export function ggufFormula({ path, files }: GgufFiles): ModelFormula {
     checkLayer: (layer, name) => model.checkLayer(layer, name),
     config: (layer) => model.config(layer),
     tensors: (layer) => model.tensors(layer),
-    explain: (error) => error,
   };
 }

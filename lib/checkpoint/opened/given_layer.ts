@@ -36,7 +36,6 @@ export function givenFormula(path: string, { config, tensors }: GivenLayer): Mod
     },
     config: () => config,
     tensors: (layer) => ofLayer(tensors, layer),
-    explain: (error) => error,
   };
 }
 

@@ -55,8 +55,6 @@ export interface ModelFormula {
   readonly saved?: SavedStorage;
   /** Whether a caller says what layers compute, who may leave out parts of them. */
   readonly isGiven?: boolean;
-  /** The error to throw if a layer's weights were not found or make no sense. */
-  explain(error: unknown): unknown;
 }
 
 export interface OpenedModel extends AsyncDisposable {

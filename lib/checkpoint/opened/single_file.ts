@@ -72,6 +72,5 @@ export function layerFileFormula({ path, file, saved }: SingleFile): ModelFormul
     config: () => config,
     tensors: () => tensors,
     ...(saved && { saved: saved.storage }),
-    explain: (error) => error,
   };
 }

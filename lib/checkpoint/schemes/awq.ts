@@ -23,6 +23,7 @@ export const awq: Scheme = {
     if (columns % 8 !== 0) throw matrix.error(`expected a multiple of 8 columns, got ${columns}`);
     const of = groupsOf(matrix, scales, groups, true);
     const format = `u4_${of.name}_${scaleType(scales)}`;
+    matrix.checkStated(4, groups);
     return matrix.located(format, [codes, zeros, scales], (bytes) => {
       const [codeBytes, zeroBytes, scaleBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
       checkScales(matrix, scales, scaleBytes, rows);

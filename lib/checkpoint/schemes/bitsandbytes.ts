@@ -47,6 +47,9 @@ export const bnb4: Scheme = {
     const keepsNested = (await nested?.areOf(`${kind}_nested`)) ?? false;
     const format = keepsNested ? `${kind}_nested` : `${kind}_g${group}_f32`;
     matrix.refuseOthers(format, [codes, absmax, ...ofAll, stateTensor], []);
+    matrix.checkStated(4);
+    matrix.quantization.fields?.require("bnb_4bit_quant_type", kind);
+    matrix.quantization.fields?.require("bnb_4bit_use_double_quant", nested !== undefined);
     const ranges: readonly TensorRange[] = [
       ...[codes, absmax].map((tensor) => matrix.range(tensor)),
       ...ofAll.map((tensor) => matrix.wholeRange(tensor)),

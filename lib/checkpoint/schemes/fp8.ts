@@ -16,6 +16,7 @@ export const fp8: Scheme = {
     const divides = matrix.quantization.dividesByScales;
     const scales = scalesOf(matrix, divides);
     const { name, width, spread } = isMxfp8(matrix, scales) ? mxfp8(matrix, scales) : codeScales(matrix, scales);
+    matrix.checkStated(8, width);
     return matrix.located(`e4m3_${name}_${divides ? "f32" : scaleType(scales)}`, [codes, scales], (bytes) => {
       const [codeBytes, scaleBytes] = bytes as [Uint8Array, Uint8Array];
       return {

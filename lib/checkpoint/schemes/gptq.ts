@@ -41,6 +41,7 @@ export const gptq: Scheme = {
         ...(order && { inputOrder: order }),
       };
     };
+    matrix.checkStated(bits, groups);
     return matrix.located(format, used, convert, { changesInputs: groupOf !== undefined && !isSorted(matrix) });
   },
 };

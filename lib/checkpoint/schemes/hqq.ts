@@ -111,6 +111,7 @@ async function gridOf(matrix: StoredMatrix): Promise<Grid> {
   const shape = axis === 1 ? [total, 1] : [1, total];
   const scales = matrix.need("scale", floats, shape);
   const zeros = matrix.need("zero", floats, shape);
+  matrix.checkStated(Math.abs(named - 1.58) < 1e-3 ? 1.58 : named, Math.ceil(columns / size));
   return { axis, lines, width, stored, bits, codes, scales, zeros };
 }
 

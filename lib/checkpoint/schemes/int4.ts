@@ -21,6 +21,7 @@ function int4Scheme(
         codes: toRows(codeBytes as Uint8Array, matrix),
         scales: groups.spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes as Uint8Array, count))),
       });
+      matrix.checkStated(4, count);
       return matrix.located(`i4_${groups.name}_${scaleType(scales)}`, [codes, scales], convert, { ignored });
     },
   };

@@ -40,6 +40,7 @@ export const int8: Scheme = {
         ...(order && { inputOrder: order }),
       };
     };
+    matrix.checkStated(8, width);
     return matrix.located(format, used, convert, { changesInputs: groups !== undefined });
   },
 };
@@ -51,6 +52,7 @@ export const bnbInt8: Scheme = {
     const { rows, columns } = matrix;
     const codes = matrix.need("weight", ["I8"], [rows, columns]);
     const scales = matrix.need("SCB", ["F32"], [rows]);
+    matrix.checkStated(8);
     const layout = matrix.has("weight_format") ? matrix.need("weight_format", ["U8"], [], [1]) : undefined;
     return matrix.located("i8_channel_f32", [codes, scales, ...(layout ? [layout] : [])], (bytes) => {
       const [codeBytes, scaleBytes, layoutBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];

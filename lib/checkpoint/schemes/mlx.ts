@@ -35,6 +35,7 @@ function affine(matrix: StoredMatrix): LocatedWeight {
     changeSigns(zeros);
     return { codes: codeBytes as Uint8Array, scales: numbers(scales, scaleBytes as Uint8Array), zeros };
   };
+  matrix.checkStated(bits, count);
   return matrix.located(`a${bits}_${groups.name}_${scaleType(scales)}`, [codes, scales, biases], convert);
 }
 
@@ -52,6 +53,7 @@ function floatMode(matrix: StoredMatrix): LocatedWeight {
     );
   }
   matrix.check(scales, ["U8"], [rows, count]);
+  matrix.checkStated(bits, count);
   const { type } = weightFormat(format).scales as ScaleLevel;
   return matrix.located(format, [codes, scales], ([codeBytes, scaleBytes]) => ({
     codes: bits === 8 ? checkE4M3(matrix, codes, codeBytes as Uint8Array) : (codeBytes as Uint8Array),

@@ -28,6 +28,7 @@ function mxfp4Scheme(
       const shape = blocked ? [rows, groups, group / 2] : [rows, columns / 2];
       const codes = matrix.need(names[0], dtypes, shape);
       const scales = matrix.need(names[1], ["U8", "F8_E8M0"], [rows, groups]);
+      matrix.checkStated(4, groups);
       return matrix.located(
         "mxfp4",
         [codes, scales],

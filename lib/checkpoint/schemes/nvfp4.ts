@@ -17,6 +17,7 @@ function nvfp4Scheme(takes: Scheme["takes"], codesName: Suffix, globalName: Suff
       const codes = matrix.need(codesName, ["U8"], [rows, columns / 2]);
       const scales = matrix.need("weight_scale", ["F8_E4M3"], [rows, columns / group]);
       const global = matrix.need(globalName, ["F32"], ...numberShapes(matrix));
+      matrix.checkStated(4, columns / group);
       const convert = (bytes: readonly Uint8Array[]) => {
         const [codeBytes, scaleBytes, globalBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
         const factors = asFactors(matrix, global, floatsOf(global, globalBytes), divides);

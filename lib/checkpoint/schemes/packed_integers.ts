@@ -56,6 +56,7 @@ export const packedIntegers: Scheme = {
         ...(order && { inputOrder: order }),
       };
     };
+    matrix.checkStated(bits, count);
     return matrix.located(format, used, convert, { ignored: ["weight_shape"], changesInputs: groups !== undefined });
   },
 };
@@ -68,7 +69,7 @@ function packingOf(matrix: StoredMatrix): Packing {
   const { rows, columns, quantization } = matrix;
   const codes = matrix.find("weight_packed") as FoundTensor;
   const possible = packings.filter((packing) => matrix.hasShape(codes, [rows, wordCount(packing, columns)]));
-  const named = quantization.bits;
+  const named = quantization.stated.flatMap(({ bits }) => bits ?? []);
   const known = named.every((bits) => packings.some((packing) => packing.bits === bits));
   const packing = possible.find(({ bits }) => named.includes(bits)) ?? (known ? possible[0] : undefined);
   if (packing !== undefined) return packing;

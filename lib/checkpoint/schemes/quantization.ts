@@ -1,9 +1,11 @@
 import { join } from "node:path";
-import { describe } from "../../core/errors.js";
+import { describe, isMoeError } from "../../core/errors.js";
+import { printable } from "../../core/text/printable.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { ConfigFields } from "../config_fields.js";
 import { exists } from "../safetensors/regular_file.js";
 import { isRecord, readJsonObject } from "../safetensors/strict_json.js";
+import { groupsIn, overridesIn, type StatedStorage, statedStorage } from "./stated_storage.js";
 
 /** The methods whose files can be read. */
 export const methods = [
@@ -23,7 +25,11 @@ export const methods = [
   "mlx",
   "hqq",
   "torchao",
+  "mxfp8",
 ] as const;
+
+/** A method whose files can be read. */
+export type QuantMethod = (typeof methods)[number];
 
 /** The formats of compressed-tensors that can be read: all but those of sparse weights. */
 const formats = [
@@ -54,38 +60,43 @@ export class Quantization {
   readonly fields: ConfigFields | undefined;
   /** `quant_method`, without the prefix that AutoRound's had before April 2025; undefined without {@link fields}. */
   readonly method: string | undefined;
+  readonly #stated: readonly StatedStorage[];
 
-  constructor(fields?: ConfigFields, method?: string) {
-    const named = fields?.value("quant_method") ?? method ?? (isMlx(fields) ? "mlx" : undefined);
+  /** @param method of a tool whose files do not name it. @param chosen what a caller says in place of `quant_method`. */
+  constructor(fields?: ConfigFields, method?: string, chosen?: QuantMethod) {
+    const named = chosen ?? fields?.value("quant_method") ?? method ?? (isMlx(fields) ? "mlx" : undefined);
     this.fields = fields;
     this.method = fields && (typeof named === "string" ? named.replace(/^intel\//, "") : "an unknown method");
+    this.#stated = fields === undefined ? [] : statedStorage(fields, this.method);
   }
 
   /** Reads what config.json, if there is one, or else another file of a model directory says. */
-  static async read(directory: string, config: ConfigFields | undefined, signal?: AbortSignal): Promise<Quantization> {
+  static async read(
+    directory: string,
+    config: ConfigFields | undefined,
+    { signal, quantMethod }: { signal?: AbortSignal | undefined; quantMethod?: QuantMethod | undefined } = {},
+  ): Promise<Quantization> {
     const places = [config, ...(config?.languageModels ?? [])];
     const sections = places.flatMap((fields) => [
       ...configNames.map((name) => fields?.section(name)),
       mlxSection(fields),
     ]);
     const section = sections.find((one) => one);
-    if (section !== undefined) return new Quantization(section);
+    if (section !== undefined) return new Quantization(section, undefined, quantMethod);
     for (const [name, method, inner] of toolFiles) {
       const path = join(directory, name);
       if (!(await exists(path))) continue;
       const fields = new ConfigFields(path, await readJsonObject(path, signal));
-      return new Quantization(inner === undefined ? fields : (fields.section(inner) ?? fields), method);
+      return new Quantization(inner === undefined ? fields : (fields.section(inner) ?? fields), method, quantMethod);
     }
     return new Quantization();
   }
 
   /** What names another way to store weights than those that are read; undefined if nothing does. */
-  get unread(): UnreadField | undefined {
+  get #unread(): UnreadField | undefined {
     const { fields } = this;
     if (fields === undefined) return undefined;
-    if (!(methods as readonly (string | undefined)[]).includes(this.method)) {
-      return { name: "quant_method", expected: methods, given: fields.value("quant_method") };
-    }
+    if (!this.isKnown) return { name: "quant_method", expected: methods, given: fields.value("quant_method") };
     if (this.method !== "compressed-tensors") return undefined;
     const stored: readonly UnreadField[] = [
       { name: "format", expected: formats, given: fields.value("format") },
@@ -94,9 +105,32 @@ export class Quantization {
     return stored.find(({ expected, given }) => given !== undefined && !expected.includes(given as string));
   }
 
+  /** Whether files of the named method can be read, or none is named. */
+  get isKnown(): boolean {
+    return this.fields === undefined || (methods as readonly (string | undefined)[]).includes(this.method);
+  }
+
+  /**
+   * The error to throw if weights were not found, or not understood: it tells if the configuration names an unknown method
+   * or format. Dequantised models often keep that field, so the field alone is no reason to refuse them.
+   */
+  explain(error: unknown): unknown {
+    const { fields } = this;
+    const unread = this.#unread;
+    if (fields === undefined || unread === undefined || !isMoeError(error, "BAD_CHECKPOINT")) return error;
+    const { name, expected, given } = unread;
+    if (error.message.startsWith(printable(`${fields.path}: ${name}: `))) return error;
+    const choices = expected.length > 1 ? `one of ${expected.join(", ")}` : describe(expected[0]);
+    const got = given === undefined ? "no such field" : describe(given);
+    const remedy = this.isKnown
+      ? ""
+      : "; if the files are those of a known method, name it as quantMethod (--quant-method)";
+    return badCheckpoint(fields.path, `${name}: expected ${choices}, got ${got} (${error.message})${remedy}`, error);
+  }
+
   /** Everything that decides what stored bits mean, as text. */
   get text(): string {
-    return this.fields === undefined ? "" : JSON.stringify(this.fields.all);
+    return this.fields === undefined ? "" : JSON.stringify([this.method, this.fields.all]);
   }
 
   /** A text in lower case; undefined if it is absent. @throws BAD_CHECKPOINT */
@@ -115,7 +149,7 @@ export class Quantization {
   /** The same where a block may be a group of columns in one row. @throws BAD_CHECKPOINT */
   get namedBlock(): readonly [number, number] | undefined {
     const { fields } = this;
-    const sizes = [fields?.value("weight_block_size"), ...this.#groups().map((group) => group.block_structure)];
+    const sizes = [fields?.value("weight_block_size"), ...this.#groups.map((group) => group.block_structure)];
     const named = sizes.find((size) => size !== undefined && size !== null);
     if (named === undefined) return undefined;
     // compressed-tensors also reads "128x128".
@@ -129,9 +163,7 @@ export class Quantization {
 
   /** Whether scales of something else are named beside {@link blockSize}, for other matrices. */
   get hasOtherScales(): boolean {
-    return this.#groups().some(
-      ({ strategy }) => strategy === "channel" || strategy === "tensor" || strategy === "group",
-    );
+    return this.#groups.some(({ strategy }) => strategy === "channel" || strategy === "tensor" || strategy === "group");
   }
 
   /** Whether weights are codes divided by their scales, not multiplied. @throws BAD_CHECKPOINT */
@@ -144,40 +176,26 @@ export class Quantization {
     );
   }
 
-  /** What is different for some modules: `dynamic` of GPTQModel, `extra_config` of AutoRound. */
+  /** What is different for some modules. */
   get overrides(): readonly Readonly<Record<string, unknown>>[] {
-    const given = [this.fields?.value("dynamic"), this.fields?.value("extra_config")];
-    return given.filter(isRecord).flatMap((modules) => Object.values(modules).filter(isRecord));
+    return this.fields === undefined ? [] : overridesIn(this.fields.all);
   }
 
   /** Whether all kinds of weight that compressed-tensors names have zero points. */
   get isAsymmetric(): boolean {
-    const groups = this.#groups();
+    const groups = this.#groups;
     return groups.length > 0 && groups.every(({ symmetric }) => symmetric === false);
   }
 
-  /** `num_bits` of every kind of weight that compressed-tensors names. */
-  get bits(): readonly number[] {
-    return this.#groups().flatMap(({ num_bits: bits }) => (typeof bits === "number" ? [bits] : []));
-  }
-
-  /** Every number of columns that is named to share a scale. */
-  get groupSizes(): readonly number[] {
-    const { fields } = this;
-    const places = [...this.#groups(), ...this.overrides].map((one) => one.group_size);
-    const [height, width] = this.namedBlock ?? [];
-    const sizes = [fields?.value("group_size"), fields?.value("q_group_size"), ...places, height === 1 && width];
-    return sizes.filter((size): size is number => Number.isSafeInteger(size) && (size as number) > 0);
+  /** What is said of any of the weights in numbers; nothing if it is empty. @throws BAD_CHECKPOINT */
+  get stated(): readonly StatedStorage[] {
+    const [height, columns] = this.namedBlock ?? [];
+    return height === 1 ? [...this.#stated, { columns }] : this.#stated;
   }
 
   /** `weights` of the groups of compressed-tensors. */
-  #groups(): readonly Readonly<Record<string, unknown>>[] {
-    const groups = this.fields?.value("config_groups");
-    if (!isRecord(groups)) return [];
-    return Object.values(groups).flatMap((group) => {
-      const weights = isRecord(group) ? group.weights : undefined;
-      return isRecord(weights) ? [weights] : [];
-    });
+  get #groups(): readonly Readonly<Record<string, unknown>>[] {
+    return this.fields === undefined ? [] : groupsIn(this.fields.all);
   }
 }
 

@@ -42,7 +42,8 @@ export interface ColumnGroups {
  */
 export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: number, hasZeros = false): ColumnGroups {
   const { columns, quantization } = matrix;
-  const named = quantization.groupSizes.find((size) => Math.ceil(columns / size) === count);
+  const sizes = quantization.stated.flatMap((one) => (Number.isFinite(one.columns) ? (one.columns as number) : []));
+  const named = sizes.find((size) => Math.ceil(columns / size) === count);
   const size = named ?? columns / count;
   if (!Number.isInteger(size)) {
     throw matrix.errorAt(

@@ -12,6 +12,7 @@ import { tensorPlace } from "../safetensors/header.js";
 import { parseJsonObject } from "../safetensors/strict_json.js";
 import { asBytes, elements, transpose } from "./bits.js";
 import type { Quantization } from "./quantization.js";
+import type { StatedStorage } from "./stated_storage.js";
 
 /**
  * What the tensors of a quantised matrix are called after the module's name. `weight` is the matrix itself where it has
@@ -355,6 +356,30 @@ export class StoredMatrix {
     }
   }
 
+  /**
+   * Checks what the tensors hold against what the configuration, or torchao's metadata, says of any matrix.
+   * @param bits of a code.
+   * @param count of a row's scales; undefined if they are not those of a row's groups.
+   * @throws BAD_CHECKPOINT
+   */
+  checkStated(bits: number, count?: number): void {
+    const { quantization, columns } = this;
+    const has = (one: StatedStorage) =>
+      (one.bits ?? bits) === bits &&
+      (one.columns === undefined || count === undefined || (Math.ceil(columns / one.columns) || 1) === count);
+    const held = { bits, columns: count === 1 ? Number.POSITIVE_INFINITY : count && Math.ceil(columns / count) };
+    const check = (stated: readonly StatedStorage[], place: string) => {
+      if (stated.length === 0 || stated.some(has)) return;
+      const expected = [...new Set(stated.map(storageText))].join(" or ");
+      throw this.error(`expected ${expected}, as ${place} says, got ${storageText(held)}`);
+    };
+    check(quantization.stated, quantization.fields?.path ?? "");
+    if (!this.isInParts) return;
+    const block = this.description.section("_data")?.value("block_size");
+    const width = Array.isArray(block) ? block.at(-1) : block;
+    if (Number.isSafeInteger(width)) check([{ columns: width as number }], this.description.path);
+  }
+
   /** An error about the whole matrix: about its codes, if there are any. */
   error(problem: string): Error {
     const codes = codeSuffixes.map((suffix) => this.find(suffix)).find((tensor) => tensor !== undefined);
@@ -392,6 +417,13 @@ function isTurned({ shape: [rows, columns], layout, tensors }: MatrixSource): bo
 function hasPairsOfRows(tensors: ReadonlyMap<Suffix, FoundTensor>): boolean {
   const [codes, scales] = [tensors.get("weight"), tensors.get("weight_scale")];
   return codes?.info.dtype === "U8" && scales !== undefined && floats.includes(scales.info.dtype);
+}
+
+/** What is stored, in words. */
+function storageText({ bits, columns }: StatedStorage): string {
+  const codes = bits === undefined ? [] : [`codes of ${bits} bits`];
+  if (columns === undefined) return codes.join("");
+  return [...codes, columns === Number.POSITIVE_INFINITY ? "whole rows" : `groups of ${columns} columns`].join(" in ");
 }
 
 /** Whether a tensor has a single value. */

@@ -75,6 +75,7 @@ export const int4Parts: Scheme = {
     const groups = groupsOf(matrix, scales, count, true);
     const numbers = (tensor: FoundTensor, bytes: Uint8Array) =>
       transpose(floatsOf(tensor, checkScales(matrix, tensor, bytes, rows)), count, rows);
+    matrix.checkStated(4, count);
     return matrix.located(`a4_${groups.name}_f32`, [codes, scales, added], (bytes) => {
       const [codeBytes, scaleBytes, addedBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
       flipHighestBits(codeBytes, rows, columns, 4);
@@ -109,6 +110,7 @@ export const byteIntegers: Scheme = {
         throw matrix.errorAt(tensor, problem);
       });
     };
+    matrix.checkStated(named, count);
     return matrix.located(`u${bits}_${groups.name}_${scaleType(scales)}`, [codes, scales, zeros], (bytes) => {
       const [codeBytes, scaleBytes, zeroBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
       return {

@@ -11,6 +11,7 @@ import { runWorkloads } from "../layer_runs/run_workloads.js";
 import { printRefused } from "../model_report.js";
 import { checkDevices } from "../options/devices.js";
 import { formatOption } from "../options/format.js";
+import { quantMethodOption } from "../options/quant_method.js";
 import { givenThreads, threadsOption } from "../options/threads.js";
 import { givenTokenFormat, tokenFormatOption } from "../options/token_format.js";
 import { checkWorkloadOptions, openWorkloads } from "../workloads/open_workloads.js";
@@ -51,6 +52,7 @@ export const runLayer = defineCommand({
       help: "f32, f16, bf16, or a format for the experts: int4_g32, mxfp4, ... (the checkpoint's; bf16 for a shape)",
     },
     "token-format": tokenFormatOption,
+    "quant-method": quantMethodOption,
     compare: {
       type: "string",
       value: "DIR",

@@ -11,6 +11,7 @@ import { formatRanges } from "../../terminal/ranges.js";
 import { defineCommand } from "../command.js";
 import { checkDevices } from "../options/devices.js";
 import { formatOption } from "../options/format.js";
+import { givenQuantMethod, quantMethodOption } from "../options/quant_method.js";
 import { givenThreads, threadsOption } from "../options/threads.js";
 import { givenTokenFormat, tokenFormatOption } from "../options/token_format.js";
 
@@ -42,6 +43,7 @@ export const serve = defineCommand({
       help: "f32, f16, bf16, or a format for the experts: int4_g32, mxfp4, ... (the checkpoint's)",
     },
     "token-format": tokenFormatOption,
+    "quant-method": quantMethodOption,
     device: { type: "string", value: "NAME", help: "the device that holds them (auto)" },
     threads: threadsOption,
   },
@@ -59,8 +61,9 @@ export const serve = defineCommand({
       dtype: values.dtype === undefined ? undefined : formatOption("dtype", values.dtype),
       tokenFormat: givenTokenFormat(values["token-format"]),
     };
+    const quantMethod = givenQuantMethod(values["quant-method"]);
     await using device = openDevice(name, givenThreads(values.threads));
-    await using model = await openModel(path);
+    await using model = await openModel(path, { quantMethod });
     const layers = await withProgress(io.stderr, `Loading ${model.path}`, 1, (update) =>
       model.loadAll({
         ...{ ...options, device },

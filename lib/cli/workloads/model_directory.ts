@@ -4,6 +4,7 @@ import { checkLayers } from "../../checkpoint/layers_with_experts.js";
 import type { LoadOptions } from "../../checkpoint/load/load_layer.js";
 import type { OpenedModel } from "../../checkpoint/opened/model_files.js";
 import { openModelFiles } from "../../checkpoint/opened/open_model_files.js";
+import type { QuantMethod } from "../../checkpoint/schemes/quantization.js";
 import { messageOf } from "../../core/errors.js";
 import { MoeModel } from "../../moe_model.js";
 import { UsageError } from "../../terminal/option_values.js";
@@ -17,6 +18,8 @@ interface ModelOptions {
   readonly cache: NonNullable<LoadOptions["cache"]>;
   /** The model with whose layers they are compared. */
   readonly original: string | undefined;
+  /** As in {@link openModel}. */
+  readonly quantMethod?: QuantMethod | undefined;
 }
 
 /**
@@ -26,10 +29,10 @@ interface ModelOptions {
  */
 export async function modelDirectory(
   directory: string,
-  { layers: named, cache, original: other }: ModelOptions,
+  { layers: named, cache, original: other, quantMethod }: ModelOptions,
   tokens: TokenSource,
 ): Promise<Workloads> {
-  const opened = await openModelFiles(directory);
+  const opened = await openModelFiles(directory, { quantMethod });
   let original: OpenedModel | undefined;
   const close = async () => {
     await original?.[Symbol.asyncDispose]();

@@ -1,5 +1,6 @@
 import { shapeOption } from "../../bench/shape_option.js";
 import { integerListOption, integerOption, UsageError } from "../../terminal/option_values.js";
+import { givenQuantMethod } from "../options/quant_method.js";
 import { layerFile } from "./layer_file.js";
 import { modelDirectory } from "./model_directory.js";
 import { namedShape } from "./named_shape.js";
@@ -17,6 +18,7 @@ export interface WorkloadOptions {
   readonly tokens?: string | undefined;
   readonly input?: string | undefined;
   readonly "token-format"?: string | undefined;
+  readonly "quant-method"?: string | undefined;
   readonly compare?: string | undefined;
 }
 
@@ -32,6 +34,7 @@ export function checkWorkloadOptions(options: WorkloadOptions): void {
   if (model === undefined) {
     refuse("cache", cache, "requires --model DIR");
     refuse("layer", layer, "requires --model DIR");
+    refuse("quant-method", options["quant-method"], "requires --model DIR");
     refuse("compare", compare, "requires --model DIR");
     if (tokenFormat === "checkpoint") refuse("token-format", tokenFormat, "checkpoint requires --model DIR");
   }
@@ -56,7 +59,8 @@ export async function openWorkloads(options: WorkloadOptions): Promise<Workloads
   const known = shape === undefined ? undefined : shapeOption(shape);
   const tokens = input === undefined ? seededTokens(count, seed) : await tokensOfFile(input);
   if (known !== undefined) return alone(namedShape(known, seed, tokens));
-  const given = { layers, cache: cache === "" ? true : (cache ?? false), original: options.compare };
+  const quantMethod = givenQuantMethod(options["quant-method"]);
+  const given = { layers, cache: cache === "" ? true : (cache ?? false), original: options.compare, quantMethod };
   const opened = await modelDirectory(model as string, given, tokens);
   if (opened.workloads.length > 1 && tokens.expectation !== undefined) {
     await opened[Symbol.asyncDispose]();

@@ -39,6 +39,11 @@ const inputs = (...given: readonly unknown[]) => ({
   ),
 });
 
+/** The same with weights in 4 bits. */
+const ofGroups = (activations: object) => ({
+  config_groups: { group_0: { weights: { num_bits: 4, group_size: 32 }, input_activations: activations } },
+});
+
 const int8 = { num_bits: 8, type: "int", strategy: "token", dynamic: true, symmetric: true };
 const fp8 = { ...int8, type: "float" };
 
@@ -71,7 +76,7 @@ describe('tokenFormat "checkpoint"', () => {
     ["two groups of the same", "int8_channel", inputs(int8, { ...int8 }), "int8"],
     ["a scale of the tensor", "int8_channel", inputs({ ...int8, strategy: "tensor" }), "int8"],
     ["floats, a scale for each token", "fp8_channel", inputs(fp8), "fp8"],
-    ["4-bit weights", "int4_packed", inputs(int8), "int8"],
+    ["4-bit weights", "int4_packed", ofGroups(int8), "int8"],
     ["attention in another format", "int8_channel", attention(inputs(int8, fp8)), "int8"],
     ["nothing", "int8_channel", inputs(null), "none"],
     ["no inputs", "int8_channel", {}, "none"],

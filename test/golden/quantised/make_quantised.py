@@ -683,8 +683,9 @@ def gpt_oss(original=False, bias_number=bf16):
     return build
 
 
-def group_config(format_, **weights):
-    groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
+def group_config(format_, *others, **weights):
+    every = [weights, *({**weights, **other} for other in others)]
+    groups = {f"group_{index}": {"targets": ["Linear"], "weights": one} for index, one in enumerate(every)}
     return {"quant_method": "compressed-tensors", "format": format_, "config_groups": groups}
 
 
@@ -753,7 +754,7 @@ cases = {
     "int4_packed_smaller_group": qwen(pack_quantized(4, 64, symmetric=False), group_config("pack-quantized", num_bits=4, strategy="group", group_size=64, symmetric=False), hidden=96, inner=160),
     # The name of the first compressed-tensors.
     "int4_packed_compression_config": qwen(pack_quantized(4, 64), group_config("pack-quantized", num_bits=4, strategy="group", group_size=64), hidden=96, inner=160, config_name="compression_config"),
-    "int4_packed_shared": shared(pack_quantized(4, 16), pack_quantized(4, 64), group_config("pack-quantized", num_bits=4, strategy="group", group_size=64), 192, routed=48),
+    "int4_packed_shared": shared(pack_quantized(4, 16), pack_quantized(4, 64), group_config("pack-quantized", {"group_size": 16}, num_bits=4, strategy="group", group_size=64), 192, routed=48),
     "int4_packed_plain_zeros": qwen(pack_quantized(4, 16, symmetric=False, packed_zeros=False), group_config("pack-quantized", num_bits=4, strategy="group", group_size=16, symmetric=False)),
     "int8_blocks": qwen(int_blocks, {"quant_method": "blockwise_int8", "weight_block_size": [128, 128]}, hidden=160, inner=144),
     "int8_packed": qwen(pack_quantized(8, None, scale=f32), group_config("pack-quantized", num_bits=8, strategy="channel")),
