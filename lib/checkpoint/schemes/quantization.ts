@@ -8,7 +8,7 @@ import { isRecord, readJsonObject } from "../safetensors/strict_json.js";
 import { groupsIn, overridesIn, type StatedStorage, statedStorage } from "./stated_storage.js";
 
 /** The methods whose files can be read. */
-export const methods = [
+export const quantMethods = [
   "fp8",
   "mxfp4",
   "compressed-tensors",
@@ -29,7 +29,7 @@ export const methods = [
 ] as const;
 
 /** A method whose files can be read. */
-export type QuantMethod = (typeof methods)[number];
+export type QuantMethod = (typeof quantMethods)[number];
 
 /** The formats of compressed-tensors that can be read: all but those of sparse weights. */
 const formats = [
@@ -107,7 +107,7 @@ export class Quantization {
 
   /** Whether files of the named method can be read, or none is named. */
   get isKnown(): boolean {
-    return this.fields === undefined || (methods as readonly (string | undefined)[]).includes(this.method);
+    return this.fields === undefined || (quantMethods as readonly (string | undefined)[]).includes(this.method);
   }
 
   /**

@@ -1,4 +1,4 @@
-import { methods, type QuantMethod } from "../../checkpoint/schemes/quantization.js";
+import { quantMethods, type QuantMethod } from "../../checkpoint/schemes/quantization.js";
 import { choiceOption } from "../../terminal/option_values.js";
 
 /** `--quant-method` of the commands that open models. */
@@ -10,5 +10,5 @@ export const quantMethodOption = {
 
 /** A method of quantisation, ignoring case; undefined if none is given. @throws UsageError. */
 export function givenQuantMethod(text: string | undefined): QuantMethod | undefined {
-  return text === undefined ? undefined : choiceOption("quant-method", text, methods);
+  return text === undefined ? undefined : choiceOption("quant-method", text, quantMethods);
 }
