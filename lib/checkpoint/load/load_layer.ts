@@ -29,7 +29,7 @@ import type { GivenLayer } from "../opened/given_layer.js";
 import type { ModelFiles, OpenedModel } from "../opened/model_files.js";
 import { openModelFiles } from "../opened/open_model_files.js";
 import { loadedTokenFormats } from "../schemes/checkpoint_tokens.js";
-import { methods, type QuantMethod } from "../schemes/quantization.js";
+import { type QuantMethod, quantMethods } from "../schemes/quantization.js";
 import { type LayerTensorNames, layerTensorNames } from "../tensor_names.js";
 import { describeSource } from "./describe_source.js";
 import { loadUncached, loadWeights } from "./load_weights.js";
@@ -135,7 +135,7 @@ export const openedFields = {
   offload: optional(offloadOption),
 } satisfies Fields<Omit<LoadOptions, "layer" | "quantMethod">>;
 
-export const quantMethod = optional(choice(methods));
+export const quantMethod = optional(choice(quantMethods));
 
 const loadOptions = object(
   {

@@ -96,7 +96,7 @@ export class Quantization {
   get #unread(): UnreadField | undefined {
     const { fields } = this;
     if (fields === undefined) return undefined;
-    if (!this.isKnown) return { name: "quant_method", expected: methods, given: fields.value("quant_method") };
+    if (!this.isKnown) return { name: "quant_method", expected: quantMethods, given: fields.value("quant_method") };
     if (this.method !== "compressed-tensors") return undefined;
     const stored: readonly UnreadField[] = [
       { name: "format", expected: formats, given: fields.value("format") },

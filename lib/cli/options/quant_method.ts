@@ -1,4 +1,4 @@
-import { quantMethods, type QuantMethod } from "../../checkpoint/schemes/quantization.js";
+import { type QuantMethod, quantMethods } from "../../checkpoint/schemes/quantization.js";
 import { choiceOption } from "../../terminal/option_values.js";
 
 /** `--quant-method` of the commands that open models. */
