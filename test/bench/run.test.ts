@@ -93,6 +93,14 @@ test("npm run bench:parallel times processes beside one, and tells what they sen
   }
 });
 
+test("npm run bench:build tells the CPU seconds of parts and of the slowest files", () => {
+  const { status, stdout } = runScript("scripts/build_times.mjs", ["--target", "moe_faults", "--slowest", "1"]);
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^\| tests \| 1 \| \d+ \|$/m);
+  expect(stdout).toMatch(/^\| moe_faults: faults\/faults\.cc \| \d+\.\d \|$/m);
+  expect(stdout).toMatch(/^\| moe_faults\.node \| 0\.\d \|$/m);
+});
+
 describe("every benchmark", () => {
   const programs = [
     ["bench:cache", "cache.js"],
