@@ -49,7 +49,8 @@ Status load_device(const std::string& kind, const std::string& file) {
   if (library == nullptr) return {Code::device_unavailable, file + " does not load: " + dlerror()};
   const auto entry = reinterpret_cast<DeviceLibraryEntry*>(dlsym(library, kDeviceLibraryEntry));
   if (entry == nullptr) {
-    return {Code::device_unavailable, file + " has no function " + kDeviceLibraryEntry + ": it is no library of devices"};
+    return {Code::device_unavailable,
+            file + " has no function " + kDeviceLibraryEntry + ": it is no library of devices"};
   }
   if (std::string_view(entry()->interface) != MOE_INTERFACE) {
     return {Code::device_unavailable, file + " was built from other sources than the addon: expected the interface " +

@@ -1,5 +1,5 @@
-// A device's shared library beside the addon: moe_kernels_simt.so, moe_kernels_cuda.so. It takes the core from the addon,
-// so both have one copy of it, and exports one C function that hands over the device.
+// A device's shared library beside the addon: moe_kernels_simt.so, moe_kernels_cuda.so. It takes the core from the
+// addon, so both have one copy of it, and exports one C function that hands over the device.
 #pragma once
 
 #include <memory>
@@ -28,9 +28,9 @@ using DeviceLibraryEntry = const DeviceLibrary*();
 }  // namespace moe
 
 // Defines the entry of a library.
-#define MOE_DEVICE_LIBRARY(device, toolkit)                                                              \
-  extern "C" __attribute__((visibility("default"))) const moe::DeviceLibrary* moe_device_library() {     \
-    static constexpr moe::DeviceLibrary library = {MOE_INTERFACE, toolkit, moe::device::list_devices,    \
-                                                   moe::device::list_kernels, moe::device::open};        \
-    return &library;                                                                                     \
+#define MOE_DEVICE_LIBRARY(device, toolkit)                                                           \
+  extern "C" __attribute__((visibility("default"))) const moe::DeviceLibrary* moe_device_library() {  \
+    static constexpr moe::DeviceLibrary library = {MOE_INTERFACE, toolkit, moe::device::list_devices, \
+                                                   moe::device::list_kernels, moe::device::open};     \
+    return &library;                                                                                  \
   }

@@ -70,8 +70,8 @@ Status copy_of(const Status& status) noexcept;
 // With these texts as the message, if there is memory for it.
 Status status_of(Code code, const char* before, const char* what) noexcept;
 
-// The exception being handled, as a status. Inline: each library may have a C++ runtime of its own, which knows only the
-// exceptions that its own code is handling.
+// The exception being handled, as a status. Inline: each library may have a C++ runtime of its own, which knows only
+// the exceptions that its own code is handling.
 inline Status caught() noexcept {
   try {
     throw;
@@ -85,8 +85,8 @@ inline Status caught() noexcept {
       return status_of(Code::internal, "a call of the system failed: ", error.what());
     }
     return status_of(Code::out_of_memory, "the system starts no more threads: ",
-                        "raise its limits (ulimit -u or pids of the container, and for their stacks ulimit -v and "
-                        "vm.max_map_count), close devices or open them with fewer threads");
+                     "raise its limits (ulimit -u or pids of the container, and for their stacks ulimit -v and "
+                     "vm.max_map_count), close devices or open them with fewer threads");
   } catch (const std::exception& error) {
     return status_of(Code::internal, "native code failed: ", error.what());
   } catch (...) {

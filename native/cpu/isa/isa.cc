@@ -123,7 +123,8 @@ Kernels with_avx512_vnni(const char* name, const char* needs, std::span<const Ge
   return extended(portable::kKernels, name, needs, {});
 }
 [[maybe_unused]] constexpr const char* kLeftOut =
-    "this build lacks it: it was built for another processor (MOE_INSTRUCTION_SETS=native), or the assembler did not know "
+    "this build lacks it: it was built for another processor (MOE_INSTRUCTION_SETS=native), or the assembler did not "
+    "know "
     "its instructions";
 
 InstructionSet avx2_set() {

@@ -1,5 +1,5 @@
-// A program for builds: prints the instruction sets, as CMake's list, whose kernels the fastest one here is made of; see
-// instruction_sets() in isa.cc.
+// A program for builds: prints the instruction sets, as CMake's list, whose kernels the fastest one here is made of;
+// see instruction_sets() in isa.cc.
 #include <cstdio>
 
 // One file, which is all that CMake 3.22 tries.
@@ -17,7 +17,8 @@ int main() {
   } else if (tile_permission().granted) {
     std::puts("avx512;avx512_vnni;amx");
   } else {
-    std::puts(has(kForAvx512Bf16) && !__builtin_cpu_is("intel") ? "avx512;avx512_vnni;avx512_bf16" : "avx512;avx512_vnni");
+    std::puts(has(kForAvx512Bf16) && !__builtin_cpu_is("intel") ? "avx512;avx512_vnni;avx512_bf16"
+                                                                : "avx512;avx512_vnni");
   }
   return 0;
 }
