@@ -8,7 +8,7 @@ import { buildNative, describeToolchain, root } from "./build_native.mjs";
 import { listFiles } from "./files.mjs";
 import { readOptions, wrongOption } from "./options.mjs";
 
-/** What each native part is built from. The addon comes with every other part. */
+/** The targets and settings of each native part. The addon comes with every other part. */
 const parts = {
   cpu: { targets: ["moe_kernels"], defines: { MOE_CUDA: "OFF" } },
   simt: { file: "moe_kernels_simt.so", targets: ["moe_kernels_simt"], defines: { MOE_CUDA: "OFF" } },

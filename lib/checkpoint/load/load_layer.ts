@@ -72,7 +72,7 @@ export interface WeightOptions {
 /** How the weights of a model directory are read. */
 export interface MethodOption {
   /**
-   * What quantised the weights, in place of the `quant_method` of the model's configuration: for a name that is not known of
+   * The method that quantised the weights, in place of the `quant_method` of the model's configuration: for a name that is not known of
    * files that a known method's are like. Files without such a configuration are read as they are. Default: as the
    * configuration says.
    */

@@ -9,9 +9,9 @@ import { layerFileFormula, openSingleFile } from "./single_file.js";
 /** How a model's files are opened. */
 export interface OpenOptions {
   readonly signal?: AbortSignal | undefined;
-  /** What quantised the weights of a model directory, in place of what that says. */
+  /** The method that quantised the weights of a model directory, in place of the one that it names. */
   readonly quantMethod?: QuantMethod | undefined;
-  /** What a layer computes, where the files do not say that or its family is not known. */
+  /** The formula of a layer, where the files do not say that or its family is not known. */
   readonly given?: GivenLayer | undefined;
 }
 

@@ -105,7 +105,7 @@ export class Quantization {
     return stored.find(({ expected, given }) => given !== undefined && !expected.includes(given as string));
   }
 
-  /** Whether files of the named method can be read, or none is named. */
+  /** True if files of the named method can be read, or none is named. */
   get isKnown(): boolean {
     return this.fields === undefined || (quantMethods as readonly (string | undefined)[]).includes(this.method);
   }
@@ -176,7 +176,7 @@ export class Quantization {
     );
   }
 
-  /** What is different for some modules. */
+  /** Settings of single modules. */
   get overrides(): readonly Readonly<Record<string, unknown>>[] {
     return this.fields === undefined ? [] : overridesIn(this.fields.all);
   }
@@ -187,7 +187,7 @@ export class Quantization {
     return groups.length > 0 && groups.every(({ symmetric }) => symmetric === false);
   }
 
-  /** What is said of any of the weights in numbers; nothing if it is empty. @throws BAD_CHECKPOINT */
+  /** Numbers that are stated of any of the weights; an empty list states nothing. @throws BAD_CHECKPOINT */
   get stated(): readonly StatedStorage[] {
     const [height, columns] = this.namedBlock ?? [];
     return height === 1 ? [...this.#stated, { columns }] : this.#stated;

@@ -3,7 +3,7 @@ import { isRecord } from "../safetensors/strict_json.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** What a configuration says of some of its quantised weights; undefined where it says nothing. */
+/** Numbers that a configuration states of some of its quantised weights; undefined where it states none. */
 export interface StatedStorage {
   readonly bits?: number | undefined;
   /** How many columns share a scale; Infinity for all of a row. */
@@ -11,7 +11,7 @@ export interface StatedStorage {
 }
 
 /**
- * What a configuration says of its quantised weights in numbers, whichever of them it is about: patterns of names mean
+ * The numbers that a configuration states of its quantised weights, whichever of them it is about: patterns of names mean
  * something else in each tool. Methods without an entry, such as mxfp4, say nothing.
  */
 export function statedStorage(fields: ConfigFields, method: string | undefined): readonly StatedStorage[] {

@@ -419,7 +419,7 @@ function hasPairsOfRows(tensors: ReadonlyMap<Suffix, FoundTensor>): boolean {
   return codes?.info.dtype === "U8" && scales !== undefined && floats.includes(scales.info.dtype);
 }
 
-/** What is stored, in words. */
+/** A storage in words. */
 function storageText({ bits, columns }: StatedStorage): string {
   const codes = bits === undefined ? [] : [`codes of ${bits} bits`];
   if (columns === undefined) return codes.join("");

@@ -124,8 +124,7 @@ Kernels with_avx512_vnni(const char* name, const char* needs, std::span<const Ge
 }
 [[maybe_unused]] constexpr const char* kLeftOut =
     "this build lacks it: it was built for another processor (MOE_INSTRUCTION_SETS=native), or the assembler did not "
-    "know "
-    "its instructions";
+    "know its instructions";
 
 InstructionSet avx2_set() {
 #if defined(MOE_NO_AVX2)

@@ -12,7 +12,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Of one token. Their dtype is data: choosing takes far longer than reading them once.
+// The logits of one token. Their dtype is data: choosing takes far longer than reading them once.
 struct Logits {
   const void* logits;
   DType dtype;
