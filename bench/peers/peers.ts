@@ -1,12 +1,11 @@
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "#lib/core/addon/package_root.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { missingFlags } from "./cpu_flags.js";
 import { ggufFormats, type PeerFormat } from "./formats.js";
 import { llamaCppCommand } from "./llama_cpp.js";
 import { onednnCommand } from "./onednn.js";
+import { onnxruntimeMissing, programsFolder } from "./onnxruntime.js";
 
 /** A program and its arguments. */
 export type Command = readonly [program: string, ...args: string[]];
@@ -24,15 +23,10 @@ export interface Peer {
   command(): Command | string;
 }
 
-const folder = join(packageRoot(), "bench", "peers", "programs");
-
 type Program = Pick<Peer, "command">;
 
 const onnxruntime: Program = {
-  command: () =>
-    existsSync(join(folder, "node_modules", "onnxruntime-node"))
-      ? [process.execPath, join(folder, "onnxruntime_peer.mjs")]
-      : "run node scripts/setup.mjs --peers, which installs onnxruntime-node",
+  command: () => onnxruntimeMissing() ?? [process.execPath, join(programsFolder, "onnxruntime_peer.mjs")],
 };
 
 const torch: Program = {
@@ -40,7 +34,7 @@ const torch: Program = {
     const path = pythonWithTorch();
     return path === undefined
       ? "install PyTorch for python3 (Debian: python3-torch) or set PYTHON to a Python that has it"
-      : [path, join(folder, "torch_peer.py")];
+      : [path, join(programsFolder, "torch_peer.py")];
   },
 };
 

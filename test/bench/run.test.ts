@@ -4,6 +4,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { operatorCases } from "#lib/bench/operators/table.js";
+import { plural } from "#lib/terminal/format.js";
+import { onnxruntimeMissing } from "../../bench/peers/onnxruntime.js";
 import { packageRoot } from "../../lib/core/addon/package_root.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
@@ -28,6 +31,52 @@ describe("npm run bench:event-loop", () => {
       expect(median).toBeGreaterThanOrEqual(0);
       expect(worst).toBeGreaterThanOrEqual(median);
     }
+  });
+});
+
+describe("npm run bench:calls", () => {
+  const bench = (...args: string[]) =>
+    runScript("build/bench/calls.js", ["--threads", "2", "--time", "0.001", "--tokens", "1", ...args]);
+
+  test("counts the calls of every operator, and onnxruntime's where it is installed", () => {
+    using directory = temporaryDirectory();
+    const json = join(directory.path, "calls.json");
+    const { status, stdout, stderr } = bench("--json", json);
+    expect({ status, stderr }).toEqual({
+      status: 0,
+      stderr: `Counting calls of ${plural(operatorCases.length, "case")} ...\n`,
+    });
+    const { results, versions } = JSON.parse(readFileSync(json, "utf8"));
+    expect(results.map(({ operator }: { operator: string }) => operator)).toEqual(
+      operatorCases.map(({ name }) => name),
+    );
+    for (const { operator, waited, together } of results) {
+      expect(stdout).toMatch(new RegExp(`^${operator}( +[\\d,]+ +[\\d.]+ % +\\d+){2} `, "m"));
+      for (const { perSecond, samples } of [waited, together]) {
+        expect(perSecond).toBeGreaterThan(1);
+        expect(samples).toBeGreaterThanOrEqual(5);
+      }
+    }
+    const beside = results.filter(({ onnxruntime }: { onnxruntime: unknown }) => onnxruntime !== null);
+    const missing = onnxruntimeMissing();
+    expect(stdout).toContain(missing === undefined ? versions.onnxruntime : `onnxruntime: not installed; ${missing}\n`);
+    expect(beside.map(({ operator }: { operator: string }) => operator)).toEqual(
+      missing === undefined
+        ? expect.arrayContaining(["routerProjection", "gating", "permute", "unpermute", "rmsNorm"])
+        : [],
+    );
+  });
+
+  test("counts those that are named, on any device", () => {
+    const { status, stdout } = bench("--operator", "expertChoice,SORT", "--device", "reference");
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^reference, 64x32x8x2 f32, T = 1, /);
+    expect(stdout).not.toContain("onnxruntime:");
+    expect([...stdout.matchAll(/^(\w+) +[\d,]+ /gm)].map(([, name]) => name)).toEqual(["expertChoice", "sort"]);
+    expect(bench("--operator", "sort,frobnicate")).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^bench:calls: --operator: expected part of one of .*, got "frobnicate"\n$/),
+    });
   });
 });
 
@@ -104,6 +153,7 @@ test("npm run bench:build tells the CPU seconds of parts and of the slowest file
 describe("every benchmark", () => {
   const programs = [
     ["bench:cache", "cache.js"],
+    ["bench:calls", "calls.js"],
     ["bench:event-loop", "event_loop.js"],
     ["bench:offload", "offload.js"],
     ["bench:parallel", "parallel.js"],
@@ -126,6 +176,7 @@ describe("every benchmark", () => {
   });
 
   test.each([
+    ["bench:calls", "calls.js", "--json"],
     ["bench:event-loop", "event_loop.js", "--json"],
     ["bench:install", "install/run.js", "--json"],
     ["bench:peers", "peers/run.js", "--json"],

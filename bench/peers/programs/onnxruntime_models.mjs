@@ -1,20 +1,16 @@
-import onnxProto from "onnx-proto";
-
-const { onnx } = onnxProto;
-const { DataType, DataLocation } = onnx.TensorProto;
-const { AttributeType } = onnx.AttributeProto;
+import { DataLocation, DataType, Graph } from "./onnx_graph.mjs";
 
 /**
  * The MoE layer as one node: onnxruntime's own operator, which needs gate and up rows interleaved (`swiglu_fusion` 1).
  */
 export function moeOperator(file, config) {
-  const graph = new Graph(file, config);
+  const graph = new LayerGraph(file, config);
   return graph.model(moeNode(graph, "MoE", [graph.pairs("gate", "up"), "", graph.stacked("down")]));
 }
 
 /** The same with quantised weights. */
 export function quantizedMoeOperator(file, config) {
-  const graph = new Graph(file, config);
+  const graph = new LayerGraph(file, config);
   const { bits, group } = graph.quantization;
   const gateUp = [graph.pairs("gate", "up"), graph.pairs("gate.scales", "up.scales")];
   const down = [graph.stacked("down"), graph.stacked("down.scales")];
@@ -63,7 +59,7 @@ export function quantizedOperators(file, config, accuracyLevel = 0) {
 /** For each expert: gather, products by constant matrices, scatter to (token, slot) rows. */
 function expertByExpert(file, config, linear) {
   const { hiddenSize, intermediateSize, numExperts, topK, normalize } = config;
-  const graph = new Graph(file, config);
+  const graph = new LayerGraph(file, config);
   const scores = graph.node("Softmax", ["logits"], { axis: -1 });
   const [top, ids] = graph.nodes(2, "TopK", [scores, graph.integers([topK])], { axis: -1 });
   const last = graph.integers([-1]);
@@ -88,13 +84,12 @@ function expertByExpert(file, config, linear) {
 }
 
 /** A graph with inputs x [T, H] and logits [T, E] whose weights are in a safetensors file next to the model. */
-class Graph {
+class LayerGraph extends Graph {
   #file;
   config;
-  #nodes = [];
-  #initializers = new Map();
 
   constructor(file, config) {
+    super();
     this.#file = file;
     this.config = config;
   }
@@ -103,7 +98,7 @@ class Graph {
   weight(name, shape, index = 0) {
     const bytes = this.#file.tensors.get(name).dtype === "U8";
     const byteLength = shape.reduce((product, size) => product * size, bytes ? 1 : 4);
-    return this.#initializer(`${name}.${index}`, {
+    return this.initializer(`${name}.${index}`, {
       dims: shape,
       dataType: bytes ? DataType.UINT8 : DataType.FLOAT,
       dataLocation: DataLocation.EXTERNAL,
@@ -135,58 +130,10 @@ class Graph {
     return { bits: (columns("gate") * 8) / hiddenSize, group: hiddenSize / columns("gate.scales") };
   }
 
-  integers(values) {
-    return this.#initializer(`[${values}]`, { dims: [values.length], dataType: DataType.INT64, int64Data: values });
-  }
-
-  #initializer(name, tensor) {
-    this.#initializers.set(name, { name, ...tensor });
-    return name;
-  }
-
-  /** Adds a node with one output; returns the output's name. */
-  node(operator, inputs, attributes = {}, domain = "") {
-    return this.nodes(1, operator, inputs, attributes, domain)[0];
-  }
-
-  nodes(outputs, operator, inputs, attributes = {}, domain = "") {
-    const name = `${operator} ${this.#nodes.length}`;
-    const output = Array.from({ length: outputs }, (_, index) => `${name}:${index}`);
-    const attribute = Object.entries(attributes).map(([key, value]) => ({ name: key, ...attributeValue(value) }));
-    this.#nodes.push({ name, opType: operator, domain, input: inputs, output, attribute });
-    return output;
-  }
-
-  /** The serialised model, whose output y [T, H] is `output`. */
+  /** The serialised model, whose one output [T, H] is `output`. */
   model(output) {
     const { hiddenSize, numExperts } = this.config;
-    const floats = (name, size) => ({
-      name,
-      type: {
-        tensorType: { elemType: DataType.FLOAT, shape: { dim: [{ dimParam: "T" }, { dimValue: size }] } },
-      },
-    });
-    const message = {
-      irVersion: 8,
-      opsetImport: [
-        { domain: "", version: 17 },
-        { domain: "com.microsoft", version: 1 },
-      ],
-      graph: {
-        name: "layer",
-        node: [...this.#nodes, { name: "y", opType: "Identity", input: [output], output: ["y"] }],
-        initializer: [...this.#initializers.values()],
-        input: [floats("x", hiddenSize), floats("logits", numExperts)],
-        output: [floats("y", hiddenSize)],
-      },
-    };
-    return onnx.ModelProto.encode(message).finish();
+    const floats = (name, size) => ({ name, type: DataType.FLOAT, shape: ["T", size] });
+    return super.model([floats("x", hiddenSize), floats("logits", numExperts)], [floats(output, hiddenSize)]);
   }
-}
-
-function attributeValue(value) {
-  if (typeof value === "number") return { type: AttributeType.INT, i: value };
-  if (typeof value === "string") return { type: AttributeType.STRING, s: Buffer.from(value) };
-  if (Array.isArray(value)) return { type: AttributeType.INTS, ints: value };
-  return { type: AttributeType.FLOAT, f: value.float };
 }

@@ -26,7 +26,7 @@ const commands = {
   async outputs({ tokens, path }) {
     const target = openSync(path, "w");
     for (const feeds of await inputsOf(tokens)) {
-      const { y } = await sessions[0].run(feeds);
+      const [y] = Object.values(await sessions[0].run(feeds));
       writeSync(target, y.data);
     }
     closeSync(target);
