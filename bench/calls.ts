@@ -38,7 +38,7 @@ Options:
   --tokens N         (2)
   --device NAME      cpu, reference, simt, cuda, cuda:1, ... (cpu)
   --threads N        threads of the device, and of onnxruntime (all CPUs)
-  --time SECONDS     of each measurement (0.5)
+  --time SECONDS     of each measurement (0.4)
   --json FILE        also write the results to FILE
   -h, --help         show this help
 `;
@@ -169,7 +169,7 @@ function parseOptions(): Options | undefined {
       tokens: { type: "string", default: "2" },
       device: { type: "string", default: "cpu" },
       threads: { type: "string" },
-      time: { type: "string", default: "0.5" },
+      time: { type: "string", default: "0.4" },
       json: { type: "string" },
       help: { type: "boolean", short: "h" },
     },

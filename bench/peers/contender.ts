@@ -17,7 +17,7 @@ export interface Contender {
 }
 
 /** Goes on with rounds of calls for at least this many seconds. */
-export async function repeatFor(seconds: number, round: () => Promise<void>): Promise<void> {
+export async function repeatFor(seconds: number, round: () => Promise<unknown>): Promise<void> {
   const begin = performance.now();
   do await round();
   while (performance.now() - begin < seconds * 1e3);

@@ -30,13 +30,21 @@ describe("measureRates", () => {
   });
 
   test("rejects with the first error, and goes no further", async () => {
-    let later = 0;
     let runs = 0;
+    let later = 0;
     const failing = async () => {
-      if (++runs === 3) throw new Error("third run");
+      await setTimeout(1);
+      // The first half of the time, at most 11 runs, is not measured.
+      if (++runs === 15) throw new Error("run 15");
     };
-    const works = [failing, async () => later++].map((run) => ({ run, times: 1 }));
-    await expect(measureRates(works, 0.01)).rejects.toThrow("third run");
-    expect({ runs, later }).toEqual({ runs: 3, later: 0 });
+    const counted = async () => {
+      await setTimeout(1);
+      later++;
+    };
+    const works = [failing, counted].map((run) => ({ run, times: 1 }));
+    await expect(measureRates(works, 0.02)).rejects.toThrow("run 15");
+    const before = later;
+    await setTimeout(30);
+    expect({ runs, later }).toEqual({ runs: 15, later: before });
   });
 });
