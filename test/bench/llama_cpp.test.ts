@@ -40,7 +40,7 @@ describe("the program that calls llama.cpp's libraries", () => {
 
 const command = llamaCppCommand();
 
-const options = typeof command === "string" ? leftOut("llama.cpp", command) : {};
+const options = typeof command === "string" ? leftOut("llama-cpp", command) : {};
 
 describe("libraries that are not as the program expects them", options, () => {
   const program = command[0] as string;

@@ -7,7 +7,8 @@ import { runScript } from "../support/run_script.js";
 
 const script = "scripts/arm64.mjs";
 
-test("every instruction set of AArch64 computes what the tests of kernels expect, under emulation", { // It builds what has changed: minutes after a change of the kernels.
+test("every instruction set of AArch64 computes what the tests of kernels expect, under emulation", {
+  // It builds what has changed: minutes after a change of the kernels.
   timeout: 45 * 60_000,
   ...needs("compiler and emulator of AArch64"),
 }, async () => {

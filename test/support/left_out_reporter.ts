@@ -47,8 +47,8 @@ const reporter: Reporter = {
 /** Ends every run with a table of the tests left out, also where the command line names other reporters. */
 export const reportsLeftOut: Plugin = {
   name: "left-out",
-  configureVitest: ({ vitest: { config } }) => {
-    // Each project calls this.
-    if (!config.reporters.includes(reporter)) config.reporters.push(reporter);
+  configureVitest: ({ vitest, project }) => {
+    // Each project loads the configuration and calls this.
+    if (project === vitest.projects[0]) vitest.config.reporters.push(reporter);
   },
 };
