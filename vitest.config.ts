@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
+import { reportsLeftOut } from "./test/support/left_out_reporter.js";
 
 /** Leaves short files for the end, so that the last of all processes is not busy for long after the others. */
 class ShortLast extends BaseSequencer {
@@ -20,6 +21,7 @@ const alone = "test/**/*.alone.test.ts";
 export default defineConfig({
   // Node 20 cannot parse `using`; the transform lowers it, as tsc does.
   oxc: { target: "es2022" },
+  plugins: [reportsLeftOut],
   test: {
     setupFiles: ["test/support/setup.ts"],
     // The addon is loaded by child processes: a crash fails the file that ran, and the next ones get a new process.

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { packageRoot } from "#lib/core/addon/package_root.js";
 import { llamaCppCommand } from "../../bench/peers/llama_cpp.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { leftOut } from "../support/requirements.js";
 import { compiling, fakeProgram } from "./support/fake_compiler.js";
 
 describe("the program that calls llama.cpp's libraries", () => {
@@ -39,7 +40,9 @@ describe("the program that calls llama.cpp's libraries", () => {
 
 const command = llamaCppCommand();
 
-describe.skipIf(typeof command === "string")("libraries that are not as the program expects them", () => {
+const options = typeof command === "string" ? leftOut("llama-cpp", command) : {};
+
+describe("libraries that are not as the program expects them", options, () => {
   const program = command[0] as string;
 
   /** What the program says of a library with this source. */

@@ -1,10 +1,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, openSync } from "node:fs";
+import { openSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { needs } from "../support/requirements.js";
 
 /** The exit code of the command line if nobody reads its output. */
 async function exitCodeUnread(args: readonly string[]): Promise<number | null> {
@@ -39,7 +40,7 @@ describe("a closed standard output does not change the exit code", () => {
   });
 });
 
-describe.runIf(existsSync("/dev/full"))("on a full disk", () => {
+describe("on a full disk", needs("/dev/full"), () => {
   const start = (args: readonly string[], stdout: number | "pipe", stderr: number | "pipe") =>
     spawn(process.execPath, ["dist/cli/main.js", ...args], { stdio: ["ignore", stdout, stderr] });
   const full = () => openSync("/dev/full", "w");

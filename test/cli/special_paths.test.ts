@@ -1,9 +1,10 @@
 import { expect, test } from "vitest";
 import { golden } from "../examples/golden_model.js";
+import { needs } from "../support/requirements.js";
 import { runCli } from "./support/run_cli.js";
 
 // Reading some devices never ends.
-test.skipIf(process.platform === "win32").each([
+test.each([
   [
     ["bench", "compare", "/dev/zero", "/dev/zero"],
     "expected a file that bench --json wrote, got /dev/zero: it is a device",
@@ -18,14 +19,14 @@ test.skipIf(process.platform === "win32").each([
   [["inspect", "/dev/zero"], "NAME.gguf or a layer file NAME.safetensors, got a device or a pipe"],
   [["run", "--model", "/dev/zero"], "NAME.gguf or a layer file NAME.safetensors, got a device or a pipe"],
   [["run", "--file", "/dev/zero"], "/dev/zero: cannot be read: expected a regular file, got a device"],
-])("%j", async (args, message) => {
+])("%j", needs("/dev/null and /dev/zero"), async (args, message) => {
   const { exitCode, stderr } = await runCli(args);
   expect(exitCode).toBe(1);
   expect(stderr).toContain(message);
   expect(stderr).not.toContain("\n    at ");
 });
 
-test.runIf(process.platform === "linux")("a folder cannot be made in one that takes none", async () => {
+test("a folder cannot be made in one that takes none", needs("Linux"), async () => {
   const args = [
     "quantize",
     golden("qwen3_moe"),

@@ -1,9 +1,9 @@
-import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import type { SubjectReport } from "../../lib/testing/index.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { needs } from "../support/requirements.js";
 import { runScript } from "../support/run_script.js";
 import { runCli } from "./support/run_cli.js";
 
@@ -18,8 +18,7 @@ test("verify --subject runs the example, which passes", async () => {
   expect(stdout).toMatch(/^Skipped: \d+ cases that the subject does not support$/m);
 });
 
-const hasPython = spawnSync("python3", ["--version"]).status === 0;
-test.skipIf(!hasPython)("verify --subject runs the example in python3, which passes", async () => {
+test("verify --subject runs the example in python3, which passes", needs("python3"), async () => {
   const file = join("examples", "verify_your_kernel", "python_subject.mjs");
   const { exitCode, stdout } = await runCli(["verify", "--subject", file]);
   expect(exitCode).toBe(0);

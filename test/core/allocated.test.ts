@@ -2,6 +2,7 @@ import { freemem } from "node:os";
 import { expect, test } from "vitest";
 import { allocated, isMemoryRefusal } from "../../lib/core/tensors/allocated.js";
 import { expectError } from "../support/errors.js";
+import { needs } from "../support/requirements.js";
 
 test("memory that JavaScript does not get is an error", () => {
   const fails = () => new ArrayBuffer(2 ** 53 - 1);
@@ -9,7 +10,7 @@ test("memory that JavaScript does not get is an error", () => {
   expect(allocated(8, "no memory", () => new ArrayBuffer(8)).byteLength).toBe(8);
 });
 
-test.runIf(process.platform === "linux")("memory that the machine does not have is not asked for", () => {
+test("memory that the machine does not have is not asked for", needs("Linux"), () => {
   const never = () => {
     throw new Error("asked for");
   };

@@ -36,17 +36,18 @@ describe.each(deviceNames)("util.inspect on %s", (name) => {
   });
 
   // A GPU's memory cannot be read without waiting for the GPU.
-  test.skipIf(name.startsWith("cuda"))("shows values once the work is done, and none while it is not", async () => {
-    const rows = permute(device().tensor([[1, 2]]), device().tensor(Int32Array.of(0)));
-    const head = `Tensor<f32> [1, 2] on ${device().name}`;
-    expect([head, `${head} [ [ 1, 2 ] ]`]).toContain(inspect(rows));
-    await device().synchronize();
-    expect(inspect(rows)).toBe(`${head} [ [ 1, 2 ] ]`);
-    expect(inspect(device().tensor([0.5, Number.NaN], [2], "f16"))).toMatch(/\[ 0\.5, NaN \]$/);
-    expect(inspect(device().empty([0, 3], "f16"))).toMatch(/\[\]$/);
-    expect(inspect(device().tensor(new Float32Array(1000)))).toMatch(/\]$/);
-    expect(inspect(device().tensor(new Float32Array(1001)))).toBe(`Tensor<f32> [1001] on ${device().name}`);
-  });
+  if (!name.startsWith("cuda"))
+    test("shows values once the work is done, and none while it is not", async () => {
+      const rows = permute(device().tensor([[1, 2]]), device().tensor(Int32Array.of(0)));
+      const head = `Tensor<f32> [1, 2] on ${device().name}`;
+      expect([head, `${head} [ [ 1, 2 ] ]`]).toContain(inspect(rows));
+      await device().synchronize();
+      expect(inspect(rows)).toBe(`${head} [ [ 1, 2 ] ]`);
+      expect(inspect(device().tensor([0.5, Number.NaN], [2], "f16"))).toMatch(/\[ 0\.5, NaN \]$/);
+      expect(inspect(device().empty([0, 3], "f16"))).toMatch(/\[\]$/);
+      expect(inspect(device().tensor(new Float32Array(1000)))).toMatch(/\]$/);
+      expect(inspect(device().tensor(new Float32Array(1001)))).toBe(`Tensor<f32> [1001] on ${device().name}`);
+    });
 
   test("says what is disposed", () => {
     const other = openDevice(name);

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { makeFolder } from "../../lib/core/files/make_folder.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { needs } from "../support/requirements.js";
 
 test("makes a folder and those that it is in, also if some are there", async () => {
   using directory = temporaryDirectory();
@@ -24,7 +25,7 @@ test("ends where something else is in the way", async () => {
   await makeFolder(join(directory.path, "link"));
 });
 
-test.runIf(process.platform === "linux")("ends where a folder takes no others", async () => {
+test("ends where a folder takes no others", needs("Linux"), async () => {
   await expect(makeFolder("/proc/moe-kernels")).rejects.toMatchObject({ code: "ENOENT" });
   await expect(makeFolder("/proc/moe-kernels/a")).rejects.toMatchObject({ code: "ENOENT" });
 });

@@ -58,17 +58,18 @@ describe.each(deviceNames)("on %s", (name) => {
     expect(await layer.forward(x, { logits, residual: true }).data()).toEqual(await given.y.data());
   });
 
-  test.runIf(name !== "reference")("any layer's own logits give the same bits", async () => {
-    const property = fc.asyncProperty(anyLayer, async (problem) => {
-      using drawnProblem = new RandomLayer(device(), problem);
-      const { layer, x } = drawnProblem;
-      const logits = layer.routerLogits(x);
-      const y = layer.forward(x);
-      expect(await layer.forward(x, { logits }).raw()).toEqual(await y.raw());
-      expect(await layer.route(x, { logits }).ids.data()).toEqual(await layer.route(x).ids.data());
+  if (name !== "reference")
+    test("any layer's own logits give the same bits", async () => {
+      const property = fc.asyncProperty(anyLayer, async (problem) => {
+        using drawnProblem = new RandomLayer(device(), problem);
+        const { layer, x } = drawnProblem;
+        const logits = layer.routerLogits(x);
+        const y = layer.forward(x);
+        expect(await layer.forward(x, { logits }).raw()).toEqual(await y.raw());
+        expect(await layer.route(x, { logits }).ids.data()).toEqual(await layer.route(x).ids.data());
+      });
+      await fc.assert(property, { numRuns: name === "cpu" ? 200 : 40 });
     });
-    await fc.assert(property, { numRuns: name === "cpu" ? 200 : 40 });
-  });
 
   test("experts with logits of -Infinity are not chosen, and the others share the weight", async () => {
     using layer = layerOf({ normalize: true });

@@ -237,15 +237,16 @@ describe.each(deviceNames)("on %s", (name) => {
     expect(await layer.forward(x).data()).toEqual(before);
   });
 
-  test.runIf(name === "simt")("has the same bits with offload", async () => {
-    const x = drawn("x", [tokens, hidden]);
-    const expected = await layerOf().forward(x).data();
-    const layer = layerOf({ offload: { slots: 2 } });
-    expect(await layer.forward(x).data()).toEqual(expected);
-    layer.offload?.prefetch([4, 7, -1]);
-    const left = layerOf({ offload: { slots: 2, onMiss: "cpu" } });
-    expect(relativeError(await left.forward(x).data(), expected)).toBeLessThanOrEqual(1e-6);
-  });
+  if (name === "simt")
+    test("has the same bits with offload", async () => {
+      const x = drawn("x", [tokens, hidden]);
+      const expected = await layerOf().forward(x).data();
+      const layer = layerOf({ offload: { slots: 2 } });
+      expect(await layer.forward(x).data()).toEqual(expected);
+      layer.offload?.prefetch([4, 7, -1]);
+      const left = layerOf({ offload: { slots: 2, onMiss: "cpu" } });
+      expect(relativeError(await left.forward(x).data(), expected)).toBeLessThanOrEqual(1e-6);
+    });
 
   test("a batch that there is no memory for leaves the layer usable", async () => {
     const layer = layerOf();

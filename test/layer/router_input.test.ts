@@ -198,13 +198,14 @@ describe.each(deviceNames)("on %s", (name) => {
     expect(await layer.routerLogits(read).data()).toEqual(new Float32Array(tokens * experts));
   });
 
-  test.runIf(name === "simt")("has the same bits with offload", async () => {
-    const [x, routerInput] = [drawn("x", [tokens, hidden]), drawn("read", [tokens, hidden])];
-    const { layer: whole } = layerOf(gemma);
-    const { layer } = layerOf({ ...gemma, offload: { slots: 2 } });
-    const expected = await whole.forward(x, { routerInput }).data();
-    expect(await layer.forward(x, { routerInput }).data()).toEqual(expected);
-  });
+  if (name === "simt")
+    test("has the same bits with offload", async () => {
+      const [x, routerInput] = [drawn("x", [tokens, hidden]), drawn("read", [tokens, hidden])];
+      const { layer: whole } = layerOf(gemma);
+      const { layer } = layerOf({ ...gemma, offload: { slots: 2 } });
+      const expected = await whole.forward(x, { routerInput }).data();
+      expect(await layer.forward(x, { routerInput }).data()).toEqual(expected);
+    });
 
   test("what makes no sense is refused by name", () => {
     const [x, routerInput] = [drawn("x", [tokens, hidden]), drawn("read", [tokens, hidden])];

@@ -3,9 +3,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { packageRoot } from "../../lib/core/addon/package_root.js";
-
-/** Its major version; 0 without one. */
-const version = Number.parseInt(spawnSync("clang++", ["-dumpversion"], { encoding: "utf8" }).stdout ?? "", 10) || 0;
+import { needs } from "../support/requirements.js";
 
 /** The files that include the kernels' templates, which GCC and Clang instantiate by different rules. */
 const files = ["native/cpu/isa", "test/native/extension/cpu"].flatMap((folder) =>
@@ -24,7 +22,7 @@ function errorsIn(file: string): string {
   return stderr;
 }
 
-describe.runIf(process.arch === "x64" && version >= 14)("Clang, as well as the compiler of this build, takes", () => {
+describe("Clang, as well as the compiler of this build, takes", needs("x64", "clang"), () => {
   test.each(files)("%s", (file) => {
     expect(errorsIn(file)).toBe("");
   });

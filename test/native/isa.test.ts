@@ -1,9 +1,10 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { loadNative, type NativeBinding } from "../../lib/core/addon/native.js";
 import { listDevices, openDevice } from "../../lib/devices.js";
 import { isas, withIsa } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
+import { needs } from "../support/requirements.js";
 
 /** The instruction sets of this processor's builds beside portable code and models of instructions, best first. */
 const known: readonly string[] =
@@ -44,7 +45,7 @@ describe("MOE_CPU_ISA", () => {
     }
   });
 
-  test.runIf(existsSync("/proc/cpuinfo"))("what the CPU lacks is what it does not report", () => {
+  test("what the CPU lacks is what it does not report", needs("Linux"), () => {
     const reported =
       /^(?:flags|Features)\s*: (.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.split(" ") ?? [];
     for (const { reason } of loadNative().cpuInfo().missingIsas) {

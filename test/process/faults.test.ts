@@ -1,14 +1,14 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { packageRoot } from "../../lib/core/addon/package_root.js";
+import { needs } from "../support/requirements.js";
 import { runScript } from "../support/run_script.js";
 import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
 
 const preloaded = join(packageRoot(), "build", "Release", "moe_faults.node");
 
-// The build makes it on Linux with glibc; `npm run test:faults` does all of what is done here in part.
-describe.runIf(existsSync(preloaded))("calls of the system that fail", () => {
+// `npm run test:faults` does all of what is done here in part.
+describe("calls of the system that fail", needs("the library of faults"), () => {
   const sample = [
     ["cpu", "addon", 4],
     ["cpu", "open", 8],
@@ -75,7 +75,7 @@ describe("npm run test:faults", () => {
 });
 
 // Where memory is not there at all, which no allocator can be asked to pretend to V8.
-describe.runIf(process.platform === "linux").each(nativeDevices)("a limit of memory on %s", (device) => {
+describe.each(nativeDevices)("a limit of memory on %s", needs("Linux"), (device) => {
   test("is an error of reading, and the process goes on", async () => {
     const tensorBytes = 1 << 30;
     const noArray =

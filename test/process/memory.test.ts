@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { needs } from "../support/requirements.js";
 import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
 
 describe.each(nativeDevices)("memory of %s", (device) => {
@@ -19,7 +20,7 @@ describe.each(nativeDevices)("memory of %s", (device) => {
     expect(JSON.parse(outcome.stdout).highestMiB).toBeLessThan(2048);
   });
 
-  test.runIf(process.platform === "linux")("and its threads go with devices that are collected", async () => {
+  test("and its threads go with devices that are collected", needs("Linux"), async () => {
     expect(await runFixture("collected_devices", device, ["--expose-gc"])).toEqual(cleanExit("ended\n"));
   });
 });

@@ -3,6 +3,7 @@ import { Random } from "../../lib/testing/inputs/random.js";
 import { randomLayer, writeOne } from "../checkpoint/support/gguf_layer.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { isas } from "../support/devices.js";
+import { needs } from "../support/requirements.js";
 import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
 
 /** The thread of a stream computes. On a GPU it only enqueues, and is done at once. */
@@ -36,13 +37,13 @@ describe.each(nativeDevices)("a process with %s", (device) => {
   });
 });
 
-describe.runIf(process.platform === "linux").each(computingDevices)("dispose() of a working %s device", (device) => {
+describe.each(computingDevices)("dispose() of a working %s device", needs("Linux"), (device) => {
   test("returns while the stream ends", async () => {
     expect(await runFixture("dispose_in_flight", device)).toEqual(cleanExit("1 at work\nDISPOSED\nended\n"));
   });
 });
 
-describe.runIf(process.platform === "linux").each(computingDevices)("collection of a working %s device", (device) => {
+describe.each(computingDevices)("collection of a working %s device", needs("Linux"), (device) => {
   test("does not wait for its stream", async () => {
     const outcome = await runFixture("collected_in_flight", device, ["--expose-gc"]);
     expect(outcome).toEqual(cleanExit("1 at work\nended\n"));
@@ -80,7 +81,7 @@ describe("environment variables of a worker thread", () => {
   });
 });
 
-describe.runIf(process.platform === "linux")("threads of cpu devices", () => {
+describe("threads of cpu devices", needs("Linux"), () => {
   test("share one pool per process, and have a stream each", async () => {
     const outcome = await runFixture("threads", "cpu", ["--expose-gc"]);
     expect(outcome).toEqual(cleanExit("2 workers, 5 streams\n0 workers, 0 streams\n"));

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "vitest";
+import { needs } from "../support/requirements.js";
 import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
 
 const hostDevices = nativeDevices.filter((name) => !name.startsWith("cuda"));
 
-describe.runIf(process.platform === "linux").each(hostDevices)("memory that %s promises", (device) => {
+describe.each(hostDevices)("memory that %s promises", needs("Linux"), (device) => {
   test("is never more than there is, with arrays to read into, and is given back", async () => {
     const outcome = await runFixture("promised_memory", device);
     expect(outcome).toEqual(cleanExit(outcome.stdout));

@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { needs } from "../support/requirements.js";
 import { cleanExit, runFixture } from "./run_fixture.js";
 
 describe("a process", () => {
@@ -9,7 +10,7 @@ describe("a process", () => {
     expect(outcome).toEqual(cleanExit("8 8 8 8 8 8\n"));
   });
 
-  test.runIf(process.platform === "linux")("without room for threads is told which limits there are", async () => {
+  test("without room for threads is told which limits there are", needs("Linux"), async () => {
     const { code, stdout } = await runFixture("many_threads", "cpu", [], { addressSpace: 3 * 2 ** 30 });
     expect(code).toBe(0);
     expect(stdout).toMatch(/^OUT_OF_MEMORY the system starts no more threads: .* ulimit -v and vm\.max_map_count/);

@@ -5,10 +5,7 @@ import { describe, expect, test } from "vitest";
 import { loadNative } from "../../lib/core/addon/native.js";
 import { packageRoot } from "../../lib/core/addon/package_root.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
-
-const compiler = process.env.CXX ?? "c++";
-/** Clang has an assembler of its own. */
-const hasAssembler = process.arch === "x64" && spawnSync(compiler, ["-print-prog-name=as"]).status === 0;
+import { needs } from "../support/requirements.js";
 
 const file = (name: string) => `native/cpu/isa/${name}.cc`;
 const sources = ["amx", "avx2", "avx2_vnni", "avx512", "avx512_bf16", "avx512_vnni"].map(file);
@@ -43,7 +40,7 @@ function instructionSets(unknown: string, wanted = "all") {
   return { sets: sets.split(";"), definitions, warnings: stderr.replaceAll(/\s+/g, " ") };
 }
 
-describe.runIf(hasAssembler)("instruction sets", () => {
+describe("instruction sets", needs("x64", "a compiler with an assembler"), () => {
   test("are all built where the assembler knows them", () => {
     expect(instructionSets("no such instruction")).toEqual({ sets: sources, definitions: "", warnings: "" });
   });

@@ -1,18 +1,16 @@
-import { spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { needs } from "../support/requirements.js";
 import { runScript } from "../support/run_script.js";
 
-const hasNvcc = ["nvcc", "ptxas"].every((tool) => spawnSync(tool, ["--version"]).status === 0);
-
-test.runIf(hasNvcc).each([
+test.each([
   ["experts/permute", "sm_80"],
   ["gemm/gather_inputs", "sm_80"],
   ["gemm/wgmma.cu", "sm_90a"],
   ["gemm/wgmma_quantized_fp8", "sm_90a"],
-])("prints how much of a multiprocessor the kernels of %s use on %s", (source, wanted) => {
+])("prints how much of a multiprocessor the kernels of %s use on %s", needs("nvcc"), (source, wanted) => {
   const { status, stdout, stderr } = runScript("scripts/kernels.mjs", ["--source", source, "--json", wanted]);
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   const rows = JSON.parse(stdout) as { kernel: string; architecture: string; registers: number; spills: number }[];

@@ -3,10 +3,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { needs } from "../support/requirements.js";
 import { runScript } from "../support/run_script.js";
 
-const hasTools =
-  process.arch === "x64" && ["cc", "objdump"].every((tool) => spawnSync(tool, ["--version"]).status === 0);
+const tools = needs("x64", "cc and objdump");
 
 /** An object whose function has a loop around these instructions, and another loop around that one. */
 function assembled(instructions: readonly string[]) {
@@ -33,7 +33,7 @@ function assembled(instructions: readonly string[]) {
 
 const products = Array.from({ length: 8 }, (_, i) => `vpdpbusd %zmm30, %zmm31, %zmm${i}`);
 
-test.runIf(hasTools)("counts what the innermost loop of products reads back from the stack", () => {
+test("counts what the innermost loop of products reads back from the stack", tools, () => {
   const object = assembled([
     "vmovdqu64 64(%rsp), %zmm30",
     "vpaddd 128(%rsp), %zmm0, %zmm0",
@@ -52,7 +52,7 @@ test.runIf(hasTools)("counts what the innermost loop of products reads back from
   expect(none.stdout).toBe("1 innermost loops multiply; 0 of them reload more than 0.25 vectors for each product\n");
 });
 
-test.runIf(hasTools)("loops with few products are not counted", () => {
+test("loops with few products are not counted", tools, () => {
   const { stdout } = runScript("scripts/loops.mjs", ["--json", "--above", "0", "--products", "9", assembled(products)]);
   expect(JSON.parse(stdout)).toEqual([]);
 });
@@ -65,18 +65,15 @@ test.each([
   expect({ status, first: stderr.split("\n")[0] }).toEqual({ status: 2, first: message });
 });
 
-test.runIf(hasTools)("the compiled kernels have loops of products", () => {
+test("the compiled kernels have loops of products", tools, () => {
   const { status, stdout } = runScript("scripts/loops.mjs", ["avx512_vnni"]);
   expect(status).toBe(0);
   expect(stdout).toMatch(/^\d{3,} innermost loops multiply/m);
 });
 
-/** The compiler of the published packages. Others may spill elsewhere. */
-const isGcc12 = / 12\.\d+\.\d+$/m.test(
-  spawnSync("c++", ["--version"], { encoding: "utf8" }).stdout?.split("\n")[0] ?? "",
-);
-
-test.runIf(hasTools && isGcc12)("parts of tall tiles keep results and operands in registers", () => {
+// Other compilers may spill elsewhere.
+const gccTools = needs("x64", "cc and objdump", "GCC 12");
+test("parts of tall tiles keep results and operands in registers", gccTools, () => {
   const { stdout } = runScript("scripts/loops.mjs", ["--json", "--above", "0", "avx512_vnni", "avx512_bf16"]);
   const listed = JSON.parse(stdout) as { kernel: string; products: number; reloads: number }[];
   expect(listed.filter(({ kernel, products, reloads }) => kernel.includes("Part<") && reloads * 20 > products)).toEqual(

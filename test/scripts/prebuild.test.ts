@@ -2,8 +2,8 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { packageRoot } from "../../lib/core/addon/package_root.js";
-import { platformName, platforms } from "../../lib/core/addon/platforms.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { needs } from "../support/requirements.js";
 import { runScript } from "../support/run_script.js";
 
 /** The value of an expression over the exports of scripts/symbol_versions.mjs. */
@@ -31,7 +31,7 @@ test("the versions that a binary needs are those of undefined symbols, compared 
   expect(evaluate('[scripts.newerThan("2.34", "2.4"), scripts.newerThan("2.34", "2.34")]')).toEqual([true, false]);
 });
 
-test.runIf(Object.hasOwn(platforms, platformName()))("an addon that needs more than it promises is not packed", () => {
+test("an addon that needs more than it promises is not packed", needs("a platform with packages"), () => {
   using directory = temporaryDirectory();
   // A program with the system's C++ library.
   const addon = join("build", "test", "native", "moe_native_tests");

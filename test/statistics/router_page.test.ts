@@ -2,8 +2,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { writeRouterReport } from "../../lib/statistics/router_report.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
-import { Browser, hasBrowser } from "../support/browser.js";
+import { Browser } from "../support/browser.js";
 import { colorsIn, decodePng, type Region } from "../support/png.js";
+import { needs } from "../support/requirements.js";
 import { historyOf } from "./support/history.js";
 
 // The page in a browser: what it says after clicks and keys, and whether its pictures show anything. Not how its text looks.
@@ -21,7 +22,7 @@ const wide = { width: 1100, height: 900 };
 
 afterAll(() => directory[Symbol.dispose]());
 
-describe.skipIf(!hasBrowser)("a router report in chromium", () => {
+describe("a router report in chromium", needs("Linux", "chromium"), () => {
   let browser: Browser;
   beforeAll(async () => {
     const routers = [

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,9 +6,6 @@ import type { Readable, Writable } from "node:stream";
 import { pathToFileURL } from "node:url";
 
 // Drives Debian's chromium by its debugging protocol over a pipe, without a package.
-
-/** Whether there is a browser to test pages in. */
-export const hasBrowser = process.platform === "linux" && spawnSync("chromium", ["--version"]).status === 0;
 
 const flags = [
   "--headless",

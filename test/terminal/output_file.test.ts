@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { checkDifferentOutputs, outputListOption, outputOption } from "../../lib/terminal/output_file.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { needs } from "../support/requirements.js";
 
 const directory = temporaryDirectory();
 afterAll(() => directory[Symbol.dispose]());
@@ -44,7 +45,7 @@ test("a file that is replaced keeps its permissions, and a link leads to the new
   expect(readdirSync(at("target"))).toEqual(["a.json"]);
 });
 
-test.skipIf(process.platform === "win32")("a device is written to, not replaced", async () => {
+test("a device is written to, not replaced", needs("/dev/null and /dev/zero"), async () => {
   await (await outputOption("json", "/dev/null"))?.write("text");
   expect(statSync("/dev/null").isCharacterDevice()).toBe(true);
 });

@@ -16,6 +16,7 @@ import { SafetensorsFile } from "../../../lib/checkpoint/safetensors/index.js";
 import { type CacheOptions, MoeLayer } from "../../../lib/index.js";
 import { openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
+import { needs } from "../../support/requirements.js";
 import { familyModelPath, readFamilyResults } from "../support/family_model.js";
 import { rawSafetensors } from "../support/raw_safetensors.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
@@ -235,7 +236,7 @@ describe("a cache file that is damaged", () => {
     expect(statSync(path).mode & 0o222).toBe(0);
   });
 
-  test.runIf(process.platform === "linux")("is closed with its layer", async () => {
+  test("is closed with its layer", needs("Linux"), async () => {
     using model = await cachedModel("gpt_oss");
     const before = readdirSync("/proc/self/fd").length;
     for (let round = 0; round < 5; round++) await stateOf(model.load);

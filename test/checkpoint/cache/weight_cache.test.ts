@@ -5,6 +5,7 @@ import { SafetensorsFile } from "../../../lib/checkpoint/safetensors/index.js";
 import { combine, MoeError, MoeLayer, openDevice, openModel } from "../../../lib/index.js";
 import { deviceNames, isas, openForTests, withIsa } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
+import { needs } from "../../support/requirements.js";
 import { modelDirectory, run } from "../support/cached_model.js";
 import { familyModelPath, familyTokens, readFamilyResults } from "../support/family_model.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
@@ -131,7 +132,7 @@ describe("the cache of packed weights", () => {
     expect(await y.raw()).toEqual(result[0]);
   });
 
-  test.runIf(process.platform === "linux")("is mapped as long as the layer, and no longer", async () => {
+  test("is mapped as long as the layer, and no longer", needs("Linux"), async () => {
     using directory = await modelDirectory();
     const { path, model } = directory;
     const { status } = await run(path, model, device());

@@ -108,7 +108,7 @@ describe.each(deviceNames)("GGUF files on %s", (name) => {
     expect(formats).toMatchObject({ router: "f32", gate: format, up: format, down: format });
   });
 
-  test.runIf(name !== "reference").each(types)("%s in as many bytes, or a code for each element", async (type) => {
+  test.each(name === "reference" ? [] : types)("%s in as many bytes, or a code for each element", async (type) => {
     // Sizes that no instruction set of the CPU pads. One expert more, since a router of few experts is mostly padding.
     const sizes = name === "cpu" ? { hidden: 768, inner: 768 } : {};
     const [some, more] = [2, 3].map((experts) => ({ ...sizes, gate: type, experts })) as [RandomLayer, RandomLayer];

@@ -12,6 +12,7 @@ import {
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { openForTests } from "../../support/devices.js";
 import { expectRejection } from "../../support/errors.js";
+import { needs } from "../../support/requirements.js";
 import { modelDirectory, run } from "../support/cached_model.js";
 import { familyModelPath, readFamilyResults } from "../support/family_model.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
@@ -126,7 +127,7 @@ describe("experts in a cache file on cpu", () => {
     expect(mapped.cacheStatus).toMatchObject({ state: "mapped", reason: "" });
   });
 
-  test.runIf(process.platform === "linux")("keeps the limit of resident bytes", async () => {
+  test("keeps the limit of resident bytes", needs("Linux"), async () => {
     using directory = await modelDirectory("olmoe_mid");
     const { path } = directory;
     const { status } = await run(path, directory.model, device());

@@ -7,6 +7,7 @@ import { type Device, MoeLayer, OffloadBudget, type OffloadOptions } from "../..
 import { Random } from "../../../lib/testing/inputs/random.js";
 import { openForTests } from "../../support/devices.js";
 import { expectError, expectRejection } from "../../support/errors.js";
+import { needs } from "../../support/requirements.js";
 import { modelDirectory } from "../support/cached_model.js";
 import { writeModel } from "../support/model_directory.js";
 import { temporaryDirectory } from "../support/temporary_directory.js";
@@ -136,7 +137,7 @@ describe("layers of cache files that share a budget on cpu", () => {
     for (const layer of [...layers, ...others]) layer.dispose();
   });
 
-  test.runIf(process.platform === "linux")("give the memory of experts back that others evict", async () => {
+  test("give the memory of experts back that others evict", needs("Linux"), async () => {
     using directory = temporaryDirectory();
     const { path } = directory;
     await writeLargeModel(path);

@@ -1,8 +1,8 @@
 import { test } from "vitest";
-import { loadNative } from "../../../lib/core/addon/native.js";
-import { listDevices } from "../../../lib/devices.js";
 import { nativeTests } from "../../support/native_tests.js";
+import { needs } from "../../support/requirements.js";
 
-listDevices(); // loads the device's library
-if (loadNative().buildInfo().cuda === "") test.skip("the cuda device is not part of this build");
+const options = needs("the device cuda");
+// Their names are known where they are built.
+if (options.skip) test("native tests of the cuda device", options, () => {});
 else nativeTests("test/native/cuda_device/moe_cuda_device_tests");
